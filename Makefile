@@ -1,0 +1,142 @@
+# Short forms of the everyday commands; `make` alone lists them.
+# PYTHON=python3.12 chooses the interpreter of .venv, CC=clang the C compiler.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV   := .venv
+VENV_PYTHON := $(VENV)/bin/python
+STAMP  := $(VENV)/.setup-stamp
+JOBS   := $(shell nproc 2>/dev/null || echo 1)
+PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
+
+# What the installed library is made from. The directory itself stands for files added or removed.
+# GENERATORS: the Python modules that the build runs (see hakmem_generate in CMakeLists.txt).
+GENERATORS := hakmem/layout.py $(wildcard hakmem/emit.py hakmem/policy/*.py)
+BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
+
+.PHONY: help setup demo test mt peers bench debug asan tsan ubsan stress lint clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(STAMP)  ## build .venv with the package, the C library and the test tools
+
+# Make knows a CC of its own; only one that the user set counts, as it does for CMake.
+ifeq ($(origin CC),default)
+COMPILERS := cc gcc clang
+else
+COMPILERS := "$(CC)"
+endif
+
+# The compiler is tried first, with a header: one without the C library's headers would fail later. What
+# works is named to the build, which would otherwise ask for the compiler that Python was built with.
+$(STAMP): $(BUILD_INPUTS)
+	@fail() { echo "setup: $$*" >&2; exit 1; }; \
+	CC=; \
+	for compiler in $(COMPILERS); do \
+	    if echo '#include <pthread.h>' | $$compiler -x c -fsyntax-only - 2>/dev/null; then CC=$$compiler; break; fi; \
+	done; \
+	[ -n "$$CC" ] || fail 'no working C compiler (tried' $(COMPILERS)'); install one: on Debian or Ubuntu, apt-get install build-essential'; \
+	command -v $(PYTHON) >/dev/null || \
+	    fail "$(PYTHON) not found; install Python 3.11 or newer (Debian, Ubuntu: apt-get install python3 python3-venv), or name one: make PYTHON=/path/to/python3"; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    fail "$(PYTHON) is $$($(PYTHON) --version 2>&1), and HAKMEM needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3"; \
+	if ! $(VENV_PYTHON) -c 'import pip' 2>/dev/null; then \
+	    $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	        fail "$(PYTHON) cannot make virtual environments; install its venv module (Debian, Ubuntu: apt-get install python3-venv)"; \
+	    echo "setup: making $(VENV)"; \
+	    $(PYTHON) -m venv $(VENV) || exit 1; \
+	fi; \
+	echo "setup: building the library and installing hakmem into $(VENV)"; \
+	CC="$$CC" $(PIP) install --editable '.[test]'
+	@touch $@
+
+demo: setup  ## run the main job: a real allocation trace through both planes, then every view
+	@$(VENV_PYTHON) -m hakmem.demo
+
+test: setup  ## run all tests
+	@$(VENV_PYTHON) -m pytest
+
+mt: setup  ## run the multi-threaded suite
+	@$(VENV_PYTHON) -m pytest -k mt
+
+bench: setup  ## compare with glibc and every installed peer
+	@$(VENV_PYTHON) -m bench run
+
+PEERS := libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 strace
+
+peers:  ## install the allocators to compare with, and strace (apt-get)
+	@command -v apt-get >/dev/null || { echo "peers: no apt-get here; install by hand: $(PEERS)" >&2; exit 1; }; \
+	sudo=; if [ "$$(id -u)" -ne 0 ]; then sudo=sudo; \
+	    command -v sudo >/dev/null || { echo "peers: neither root nor sudo; as root: apt-get install $(PEERS)" >&2; exit 1; }; fi; \
+	$$sudo apt-get install -y --no-install-recommends $(PEERS) || { \
+	    $$sudo apt-get update; \
+	    for package in $(PEERS); do \
+	        $$sudo apt-get install -y --no-install-recommends $$package || echo "peers: $$package is not to be had here, skipped" >&2; \
+	    done; }
+
+# ---- C alone: the presets -------------------------------------------------------------------------
+# A system's cmake if it knows our presets, else one from PyPI in .venv. Ninja only if it is there, and
+# only for a directory that is new: an existing one keeps its generator.
+
+define build_preset
+@cmake=cmake; \
+if ! { cmake --version 2>/dev/null | awk '/^cmake version/ { split($$3, v, "."); fit = v[1] > 3 || v[1] == 3 && v[2] >= 21 } END { exit !fit }'; }; then \
+    cmake=$(VENV)/bin/cmake; \
+    test -x $$cmake || { $(MAKE) --no-print-directory setup && $(PIP) install 'cmake>=3.21'; } || exit 1; \
+fi; \
+if [ -z "$$CMAKE_GENERATOR" ] && ninja --version >/dev/null 2>&1; then export CMAKE_GENERATOR=Ninja; fi; \
+if [ -f build/$(1)/CMakeCache.txt ]; then unset CMAKE_GENERATOR; fi; \
+python=$$($(PYTHON) -c 'import sys; print(sys.executable)') || exit 1; \
+$$cmake --log-level=WARNING --preset $(1) -DPython3_EXECUTABLE="$$python" >/dev/null && $$cmake --build --preset $(1) -j $(JOBS)
+endef
+
+# $(call run_stress,preset,arguments): the driver may need address randomisation off (older sanitizer
+# run-times on kernels with many random bits); where setarch may not do that, it runs as it is.
+define run_stress
+@stress=build/$(1)/tests/native/stress; \
+test -x $$stress || { echo "$@: there is no tests/native/stress.c to build $$stress from" >&2; exit 1; }; \
+fixed=; if [ $(1) != release ] && setarch -R true 2>/dev/null; then fixed="setarch -R"; fi; \
+echo "$@: $$stress $(2)"; $$fixed $$stress $(2)
+endef
+
+debug:  ## build the debug preset (build/debug)
+	$(call build_preset,debug)
+
+asan:  ## build and run the C stress driver under AddressSanitizer
+	$(call build_preset,asan)
+	$(call run_stress,asan,--short)
+
+tsan:  ## build and run the C stress driver under ThreadSanitizer
+	$(call build_preset,tsan)
+	$(call run_stress,tsan,--short)
+
+ubsan:  ## build and run the C stress driver under UndefinedBehaviorSanitizer
+	$(call build_preset,ubsan)
+	$(call run_stress,ubsan,--short)
+
+stress:  ## run the C stress driver for 60 s with 16 threads
+	$(call build_preset,release)
+	$(call run_stress,release,--threads 16 --seconds 60)
+
+# ---- care -----------------------------------------------------------------------------------------
+
+LINT_STAMP := $(VENV)/.lint-stamp
+
+# From pyproject's list rather than by installing '.[dev]', which would build the library once more.
+$(LINT_STAMP): $(STAMP)
+	@$(VENV_PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")' \
+	    | $(PIP) install --requirement /dev/stdin
+	@touch $@
+
+lint: $(LINT_STAMP)  ## ruff and mypy
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy $(wildcard hakmem bench)
+
+clean:  ## remove everything that make made: build, .venv, caches
+	rm -rf build dist $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

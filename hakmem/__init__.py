@@ -1,0 +1,1 @@
+"""HAKMEM: a malloc whose brain is Python."""
