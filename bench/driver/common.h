@@ -1,0 +1,154 @@
+/* Shared by every row of the benchmark driver: random numbers, waiting, touching, the work window.
+ *
+ * The driver knows malloc, free, calloc and realloc of its process and nothing else of an allocator;
+ * which allocator that is, LD_PRELOAD decides. Its own tables come from mmap, are resident before the
+ * work begins and are counted apart, so that neither time nor memory of a row includes them.
+ */
+#ifndef BENCH_COMMON_H
+#define BENCH_COMMON_H
+
+#include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BENCH_CACHE_LINE_BYTES 64
+#define BENCH_OS_PAGE_BYTES 4096
+
+/* What was read from the kernel at one end of the work window. */
+typedef struct bench_sample {
+    uint64_t wall_ns;
+    uint64_t cpu_ns;        /* of all threads */
+    uint64_t minor_faults;
+    uint64_t major_faults;
+    uint64_t peak_rss_kib;  /* VmHWM */
+} bench_sample;
+
+/* One run of one row: what was asked, and what was measured. */
+typedef struct bench_run {
+    double scale;           /* multiplies the amount of work */
+    uint64_t seed;
+    uint64_t ops;           /* a row may set it to what it really did */
+    uint64_t checksum;      /* depends on row, seed and scale only, never on the allocator */
+    uint64_t table_bytes;   /* the driver's own tables */
+    bench_sample before;
+    bench_sample after;
+} bench_run;
+
+typedef struct bench_row bench_row;
+struct bench_row {
+    const char *name;
+    const char *group;      /* "gate": counted in the geomean; "extra": run on request */
+    const char *summary;
+    void (*work)(const bench_row *row, bench_run *run);
+    uint64_t ops;           /* at scale 1; one op is one block's malloc and free unless the row says otherwise */
+    uint32_t slots;
+    uint32_t size_min;
+    uint32_t size_max;
+    uint32_t threads;
+};
+
+/* measure.c: the work window, the driver's tables, the one way to give up. */
+void bench_work_begin(bench_run *run);
+void bench_work_end(bench_run *run);
+void *bench_table_new(bench_run *run, size_t bytes);
+_Noreturn void bench_give_up(const char *what);
+
+/* Rows by family. */
+void bench_work_replace(const bench_row *row, bench_run *run);
+void bench_work_replace_big(const bench_row *row, bench_run *run);
+void bench_work_pair(const bench_row *row, bench_run *run);
+void bench_work_lifo(const bench_row *row, bench_run *run);
+void bench_work_fifo(const bench_row *row, bench_run *run);
+void bench_work_growth(const bench_row *row, bench_run *run);
+void bench_work_realloc(const bench_row *row, bench_run *run);
+void bench_work_calloc(const bench_row *row, bench_run *run);
+void bench_work_handover(const bench_row *row, bench_run *run);
+void bench_work_larson(const bench_row *row, bench_run *run);
+void bench_work_ring(const bench_row *row, bench_run *run);
+void bench_work_batches(const bench_row *row, bench_run *run);
+void bench_work_phase(const bench_row *row, bench_run *run);
+void bench_work_churn(const bench_row *row, bench_run *run);
+
+/* SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014). */
+static inline uint64_t bench_random_next(uint64_t *state)
+{
+    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+/* 32 random bits to [0, bound), by multiplying instead of dividing. */
+static inline uint32_t bench_random_below(uint32_t bits, uint32_t bound)
+{
+    return (uint32_t)(((uint64_t)bits * bound) >> 32);
+}
+
+static inline uint32_t bench_random_size(uint32_t bits, uint32_t size_min, uint32_t size_max)
+{
+    return size_min + bench_random_below(bits, size_max - size_min + 1);
+}
+
+static inline uint64_t bench_scaled(uint64_t count, double scale)
+{
+    uint64_t scaled = (uint64_t)((double)count * scale);
+    return scaled ? scaled : 1;
+}
+
+static inline uint64_t bench_checksum_add(uint64_t checksum, uint64_t value)
+{
+    return (checksum ^ value) * 0x100000001b3u + 1;
+}
+
+/* The compiler must assume that somebody reads and writes the block here. */
+static inline void bench_escape(void *block)
+{
+    __asm__ volatile("" : : "r"(block) : "memory");
+}
+
+static inline void *bench_block_check(void *block)
+{
+    if (__builtin_expect(!block, 0))
+        bench_give_up("malloc returned NULL");
+    return block;
+}
+
+/* A block of `size` bytes whose first and last byte are written. */
+static inline unsigned char *bench_block_new(size_t size)
+{
+    unsigned char *block = bench_block_check(malloc(size));
+    block[size - 1] = (unsigned char)(size >> 3);
+    block[0] = (unsigned char)size;
+    bench_escape(block);
+    return block;
+}
+
+/* Frees every live block after the work and folds its first byte into the checksum: two
+ * allocators that agree on it kept the blocks' contents apart. */
+static inline uint64_t bench_slots_clear(uint64_t checksum, unsigned char **slots, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        checksum = bench_checksum_add(checksum, slots[i][0]);
+        free(slots[i]);
+    }
+    return checksum;
+}
+
+/* Waits for another thread: a short spin, then the core is left to whoever needs it. */
+static inline void bench_pause(unsigned *spins)
+{
+    if (++*spins < 128) {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#else
+        __asm__ volatile("" : : : "memory");
+#endif
+    } else {
+        *spins = 0;
+        sched_yield();
+    }
+}
+
+#endif

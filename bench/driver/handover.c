@@ -1,0 +1,180 @@
+/* Arrays of blocks that change their thread: what one thread allocated, another one replaces.
+ * Every array carries its own random state, so that the work is the same whoever does it.
+ *
+ *  handover  as many lasting threads as arrays; after each round array i goes to the next thread
+ *  larson    after each round a thread starts its successor on the same array and ends
+ *            (after Larson and Krishnan: Memory Allocation for Long-Running Server Applications, 1998)
+ *  churn     threads one after the other; each leaves its blocks to the next one
+ */
+#include "common.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#define ROUND_STEPS 10000u
+#define THREADS_MAX 16
+
+typedef struct array {
+    _Alignas(BENCH_CACHE_LINE_BYTES) unsigned char **slots;
+    const bench_row *row;
+    uint64_t random;
+    uint64_t rounds_left;   /* larson */
+    sem_t *done;            /* larson */
+} array;
+
+static void array_fill(array *a, const bench_row *row, bench_run *run, uint32_t index)
+{
+    a->row = row;
+    a->random = run->seed + (uint64_t)index * 0x632be59bd9b4e019u;
+    a->slots = bench_table_new(run, row->slots * sizeof *a->slots);
+    for (uint32_t i = 0; i < row->slots; i++)
+        a->slots[i] = bench_block_new(bench_random_size((uint32_t)bench_random_next(&a->random), row->size_min, row->size_max));
+}
+
+static void array_round(array *a)
+{
+    const uint32_t slot_count = a->row->slots, size_min = a->row->size_min, size_max = a->row->size_max;
+    unsigned char **slots = a->slots;
+    uint64_t random = a->random;
+    for (uint32_t i = 0; i < ROUND_STEPS; i++) {
+        uint64_t bits = bench_random_next(&random);
+        unsigned char **slot = &slots[bench_random_below((uint32_t)(bits >> 32), slot_count)];
+        free(*slot);
+        *slot = bench_block_new(bench_random_size((uint32_t)bits, size_min, size_max));
+    }
+    a->random = random;
+}
+
+static void arrays_clear(array *arrays, uint32_t count, bench_run *run)
+{
+    run->checksum = run->seed;
+    for (uint32_t i = 0; i < count; i++) {
+        run->checksum = bench_checksum_add(run->checksum, arrays[i].random);
+        run->checksum = bench_slots_clear(run->checksum, arrays[i].slots, arrays[i].row->slots);
+    }
+}
+
+/* handover */
+
+typedef struct ring_of_threads {
+    array arrays[THREADS_MAX];
+    uint32_t thread_count;
+    uint64_t rounds;
+    _Alignas(BENCH_CACHE_LINE_BYTES) atomic_uint_fast64_t arrived;  /* threads, summed over all rounds */
+} ring_of_threads;
+
+typedef struct worker {
+    ring_of_threads *shared;
+    uint32_t index;
+} worker;
+
+static void *handover_work(void *argument)
+{
+    worker *self = argument;
+    ring_of_threads *shared = self->shared;
+    for (uint64_t round = 0; round < shared->rounds; round++) {
+        array_round(&shared->arrays[(self->index + round) % shared->thread_count]);
+        /* acq_rel pairs with the acquire below: the next owner sees the array as it was left. */
+        atomic_fetch_add_explicit(&shared->arrived, 1, memory_order_acq_rel);
+        unsigned spins = 0;
+        while (atomic_load_explicit(&shared->arrived, memory_order_acquire) < (round + 1) * shared->thread_count)
+            bench_pause(&spins);
+    }
+    return NULL;
+}
+
+void bench_work_handover(const bench_row *row, bench_run *run)
+{
+    static ring_of_threads shared;
+    pthread_t threads[THREADS_MAX];
+    worker workers[THREADS_MAX];
+    shared.thread_count = row->threads;
+    shared.rounds = bench_scaled(row->ops / (ROUND_STEPS * row->threads), run->scale);
+    for (uint32_t i = 0; i < row->threads; i++) {
+        workers[i] = (worker){&shared, i};
+        array_fill(&shared.arrays[i], row, run, i);
+    }
+    bench_work_begin(run);
+    for (uint32_t i = 1; i < row->threads; i++)
+        if (pthread_create(&threads[i], NULL, handover_work, &workers[i]))
+            bench_give_up("pthread_create failed");
+    handover_work(&workers[0]);
+    for (uint32_t i = 1; i < row->threads; i++)
+        pthread_join(threads[i], NULL);
+    bench_work_end(run);
+    run->ops = shared.rounds * ROUND_STEPS * row->threads;
+    arrays_clear(shared.arrays, row->threads, run);
+}
+
+/* larson */
+
+static void *larson_work(void *argument);
+
+static void larson_thread_start(array *a)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, larson_work, a))
+        bench_give_up("pthread_create failed");
+    pthread_detach(thread);
+}
+
+static void *larson_work(void *argument)
+{
+    array *a = argument;
+    array_round(a);
+    if (--a->rounds_left)
+        larson_thread_start(a);
+    else
+        sem_post(a->done);
+    return NULL;
+}
+
+void bench_work_larson(const bench_row *row, bench_run *run)
+{
+    static array arrays[THREADS_MAX];
+    static sem_t done;
+    const uint64_t rounds = bench_scaled(row->ops / (ROUND_STEPS * row->threads), run->scale);
+    sem_init(&done, 0, 0);
+    for (uint32_t i = 0; i < row->threads; i++) {
+        array_fill(&arrays[i], row, run, i);
+        arrays[i].rounds_left = rounds;
+        arrays[i].done = &done;
+    }
+    bench_work_begin(run);
+    for (uint32_t i = 0; i < row->threads; i++)
+        larson_thread_start(&arrays[i]);
+    for (uint32_t i = 0; i < row->threads; i++)
+        while (sem_wait(&done))
+            ;
+    bench_work_end(run);
+    run->ops = rounds * ROUND_STEPS * row->threads;
+    arrays_clear(arrays, row->threads, run);
+}
+
+/* churn: one op is one thread, which replaces every slot of the array once. */
+
+static void *churn_work(void *argument)
+{
+    array *a = argument;
+    for (uint32_t i = 0; i < a->row->slots; i++) {
+        free(a->slots[i]);
+        a->slots[i] = bench_block_new(bench_random_size((uint32_t)bench_random_next(&a->random), a->row->size_min, a->row->size_max));
+    }
+    return NULL;
+}
+
+void bench_work_churn(const bench_row *row, bench_run *run)
+{
+    static array a;
+    array_fill(&a, row, run, 0);
+    bench_work_begin(run);
+    for (uint64_t i = 0; i < run->ops; i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, churn_work, &a))
+            bench_give_up("pthread_create failed");
+        pthread_join(thread, NULL);
+    }
+    bench_work_end(run);
+    arrays_clear(&a, 1, run);
+}

@@ -1,0 +1,162 @@
+"""Which allocators take part: hakmem's library, the peers that are installed, and what the user names."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import ROOT, BenchError
+from bench.driver import path_shown
+from bench.records import AllocatorInfo, Kind
+
+LIBRARY = "libhakmem.so"
+SANITIZED_BUILDS = frozenset({"debug", "asan", "tsan", "ubsan"})
+LIBRARY_DIRS = (
+    Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib/aarch64-linux-gnu"), Path("/usr/lib64"),
+    Path("/usr/lib"), Path("/usr/local/lib"),
+)  # fmt: skip
+PEER_PATTERNS: Mapping[str, tuple[str, ...]] = {
+    "mimalloc": ("libmimalloc.so.2*", "libmimalloc.so.3*", "libmimalloc.so"),
+    "jemalloc": ("libjemalloc.so.2",),
+    "tcmalloc": ("libtcmalloc_minimal.so.4",),
+}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Allocator:
+    """A malloc to measure. ``path`` is preloaded; without one the C library's own malloc serves."""
+
+    name: str
+    kind: Kind
+    path: Path | None
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+def find_hakmem() -> Path | None:
+    """The library to measure: ``HAKMEM_LIB``, else the newest release build that is installed or built.
+
+    Raises BenchError when ``HAKMEM_LIB`` names no file.
+    """
+    named = os.environ.get("HAKMEM_LIB")
+    if named:
+        path = Path(named)
+        if not path.is_file():
+            raise BenchError(f"HAKMEM_LIB={named}: no such file")
+        return path.resolve()
+    places = [ROOT / "build"]
+    spec = importlib.util.find_spec("hakmem")
+    places += [Path(place) for place in (spec.submodule_search_locations or [] if spec else [])]
+    places += ROOT.glob(".venv/lib/python*/site-packages/hakmem")
+    found = {path.resolve() for place in places if place.is_dir() for path in place.rglob(LIBRARY)}
+    fit = [path for path in found if not SANITIZED_BUILDS & set(path.parts)]
+    return max(fit, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def find_peer(name: str, dirs: Sequence[Path] = LIBRARY_DIRS) -> Path | None:
+    """The installed library of a peer, from the usual directories, then from ldconfig's cache."""
+    for pattern in PEER_PATTERNS[name]:
+        for place in dirs:
+            for path in sorted(place.glob(pattern)):
+                return path
+    for path in _ldconfig_paths() if dirs is LIBRARY_DIRS else []:
+        if any(path.match(pattern) for pattern in PEER_PATTERNS[name]):
+            return path
+    return None
+
+
+def _ldconfig_paths() -> list[Path]:
+    tool = shutil.which("ldconfig") or shutil.which("/sbin/ldconfig")
+    if tool is None:
+        return []
+    done = subprocess.run([tool, "-p"], capture_output=True, text=True, check=False)
+    return [Path(line.split("=> ")[1].strip()) for line in done.stdout.splitlines() if "=> " in line]
+
+
+def default_allocators(dirs: Sequence[Path] = LIBRARY_DIRS) -> tuple[list[Allocator], list[str]]:
+    """hakmem, glibc and the installed peers; and one line for each that is absent."""
+    found: list[Allocator] = []
+    notes: list[str] = []
+    hakmem = find_hakmem()
+    if hakmem is None:
+        notes.append(f"hakmem: skipped, no {LIBRARY} built or installed (HAKMEM_LIB=PATH names one)")
+    else:
+        found.append(Allocator("hakmem", "subject", hakmem))
+    found.append(Allocator("glibc", "peer", None))
+    for name in PEER_PATTERNS:
+        path = find_peer(name, dirs)
+        if path is None:
+            notes.append(f"{name}: skipped, {PEER_PATTERNS[name][0]} is not installed")
+        else:
+            found.append(Allocator(name, "peer", path))
+    return found, notes
+
+
+def allocator_from(text: str, known: Sequence[Allocator]) -> Allocator:
+    """``name=path.so[,VARIABLE=VALUE]...``; in place of a path the name of a known allocator will do.
+
+    Raises BenchError with one line that says what is wrong.
+    """
+    name, equals, rest = text.partition("=")
+    if not equals or not NAME.fullmatch(name) or not rest:
+        raise BenchError(f"--alloc {text}: expected NAME=PATH.so[,VARIABLE=VALUE]...")
+    place, *settings = rest.split(",")
+    variables: dict[str, str] = {}
+    for setting in settings:
+        variable, equals, value = setting.partition("=")
+        if not equals or not variable.isidentifier() or variable.startswith("LD_"):
+            raise BenchError(f"--alloc {text}: {setting!r} is not VARIABLE=VALUE")
+        variables[variable] = value
+    for other in known:
+        if other.name == place:
+            return Allocator(name, "subject", other.path, {**other.variables, **variables})
+    path = Path(place)
+    if not path.is_file():
+        raise BenchError(f"--alloc {text}: {place} is no file and no known allocator")
+    if re.search(r"[\s:]", str(path.resolve())):
+        raise BenchError(f"--alloc {text}: the path has a space or a colon, which LD_PRELOAD cannot carry")
+    return Allocator(name, "subject", path.resolve(), variables)
+
+
+def describe(allocator: Allocator, build_kind: str | None) -> AllocatorInfo:
+    """The record of an allocator: the file's digest, and its version where that can be known."""
+    path = allocator.path
+    return AllocatorInfo(
+        name=allocator.name,
+        kind=allocator.kind,
+        path=None if path is None else path_shown(path),
+        sha256=None if path is None else hashlib.sha256(path.read_bytes()).hexdigest(),
+        version=_libc_version() if path is None else _package_version(path),
+        build_kind=build_kind,
+        variables=allocator.variables,
+    )
+
+
+def _libc_version() -> str | None:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION")
+    except (ValueError, OSError):
+        return None
+
+
+def _package_version(path: Path) -> str | None:
+    """The Debian package that brought the library, with its version; None elsewhere."""
+    tool = shutil.which("dpkg-query")
+    if tool is None:
+        return None
+    for candidate in (path.resolve(), path):
+        owner = subprocess.run([tool, "-S", candidate], capture_output=True, text=True, check=False)
+        if owner.returncode == 0:
+            package = owner.stdout.split(": ")[0].split(",")[0]
+            shown = subprocess.run(
+                [tool, "-W", "-f", "${Package} ${Version}", package], capture_output=True, text=True, check=False
+            )
+            return shown.stdout.strip() or None
+    return None
