@@ -15,7 +15,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 
 # What the installed library is made from. The directory itself stands for files added or removed.
 # GENERATORS: the Python modules that the build runs (see hakmem_generate in CMakeLists.txt).
-GENERATORS := hakmem/layout.py $(wildcard hakmem/emit.py hakmem/policy/*.py)
+GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/emit.py $(wildcard hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
 .PHONY: help setup demo test mt peers bench debug asan tsan ubsan stress lint clean
