@@ -100,17 +100,16 @@ def command_run(options: argparse.Namespace) -> None:
     binary = driver.build()
     rows = run.select_rows(options.rows, driver.list_rows(binary))
     known, absent = peers.default_allocators()
-    allocators = run.select_allocators(known, options.alloc, options.only)
-    for line in absent:
-        if line.partition(":")[0] not in {allocator.name for allocator in allocators}:
-            note(line)
-    for name in sorted(os.environ):
-        if name.startswith("HAKMEM_") and name != "HAKMEM_LIB":
-            note(f"{name} is not passed on: write --alloc hakmem=hakmem,{name}=...")
+    allocators, lines = run.select_allocators(known, absent, options.alloc, options.only)
     names = [allocator.name for allocator in allocators]
     base = options.base or next((name for name in ("mimalloc", "glibc") if name in names), names[0])
     if base not in names:
         raise BenchError(f"no allocator named {base}; allocators: {' '.join(names)}")
+    for line in lines:
+        note(line)
+    for name in sorted(os.environ):
+        if name.startswith("HAKMEM_") and name != "HAKMEM_LIB":
+            note(f"{name} is not passed on: write --alloc hakmem=hakmem,{name}=...")
     plan = run.Plan(
         rows=rows,
         allocators=allocators,

@@ -73,7 +73,7 @@ def list_rows(binary: Path) -> list[RowInfo]:
     return rows
 
 
-def probe(binary: Path, preload: Path | None, variables: dict[str, str], timeout_s: float = 20) -> Outcome:
+def probe(binary: Path, preload: Path | None, variables: dict[str, str], timeout_s: float) -> Outcome:
     """Start the driver on an allocator without work: does it load, and which build is it?"""
     return _run([str(binary), "--probe"], preload, variables, timeout_s)
 

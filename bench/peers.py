@@ -55,9 +55,14 @@ def find_hakmem() -> Path | None:
     spec = importlib.util.find_spec("hakmem")
     places += [Path(place) for place in (spec.submodule_search_locations or [] if spec else [])]
     places += ROOT.glob(".venv/lib/python*/site-packages/hakmem")
-    found = {path.resolve() for place in places if place.is_dir() for path in place.rglob(LIBRARY)}
-    fit = [path for path in found if not SANITIZED_BUILDS & set(path.parts)]
-    return max(fit, key=lambda path: path.stat().st_mtime, default=None)
+    found = {
+        path.resolve()
+        for place in places
+        if place.is_dir()
+        for path in place.rglob(LIBRARY)
+        if not SANITIZED_BUILDS & set(path.relative_to(place).parts)
+    }
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def find_peer(name: str, dirs: Sequence[Path] = LIBRARY_DIRS) -> Path | None:
@@ -80,23 +85,23 @@ def _ldconfig_paths() -> list[Path]:
     return [Path(line.split("=> ")[1].strip()) for line in done.stdout.splitlines() if "=> " in line]
 
 
-def default_allocators(dirs: Sequence[Path] = LIBRARY_DIRS) -> tuple[list[Allocator], list[str]]:
-    """hakmem, glibc and the installed peers; and one line for each that is absent."""
+def default_allocators(dirs: Sequence[Path] = LIBRARY_DIRS) -> tuple[list[Allocator], dict[str, str]]:
+    """hakmem, glibc and the installed peers; and by name a line for each that is absent."""
     found: list[Allocator] = []
-    notes: list[str] = []
+    absent: dict[str, str] = {}
     hakmem = find_hakmem()
     if hakmem is None:
-        notes.append(f"hakmem: skipped, no {LIBRARY} built or installed (HAKMEM_LIB=PATH names one)")
+        absent["hakmem"] = f"hakmem: skipped, no {LIBRARY} built or installed (HAKMEM_LIB=PATH names one)"
     else:
         found.append(Allocator("hakmem", "subject", hakmem))
     found.append(Allocator("glibc", "peer", None))
     for name in PEER_PATTERNS:
         path = find_peer(name, dirs)
         if path is None:
-            notes.append(f"{name}: skipped, {PEER_PATTERNS[name][0]} is not installed")
+            absent[name] = f"{name}: skipped, {PEER_PATTERNS[name][0]} is not installed"
         else:
             found.append(Allocator(name, "peer", path))
-    return found, notes
+    return found, absent
 
 
 def allocator_from(text: str, known: Sequence[Allocator]) -> Allocator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,27 +43,34 @@ def select_rows(names: str | None, known: Sequence[RowInfo]) -> list[RowInfo]:
     return [row for row in known if {"all", row.group, row.name} & set(wanted)]
 
 
-def select_allocators(known: Sequence[Allocator], extra: Sequence[str], only: str | None) -> list[Allocator]:
-    """The known allocators with those of ``--alloc`` added or put in their place; ``only`` narrows to names."""
+def select_allocators(
+    known: Sequence[Allocator], absent: Mapping[str, str], extra: Sequence[str], only: str | None
+) -> tuple[list[Allocator], list[str]]:
+    """The known allocators with those of ``--alloc`` added or put in their place; ``only`` narrows to names.
+
+    Also the lines to say about those that were asked for and are absent. Raises BenchError when a name
+    is unknown or nothing is left.
+    """
     chosen = {allocator.name: allocator for allocator in known}
     for text in extra:
         allocator = peers.allocator_from(text, list(chosen.values()))
         chosen[allocator.name] = allocator
-    if only is None:
-        return list(chosen.values())
-    names = [name for name in only.split(",") if name]
+    names = [*chosen, *absent] if only is None else [name for name in only.split(",") if name]
+    names = list(dict.fromkeys(names))
     for name in names:
-        if name not in chosen:
+        if name not in chosen and name not in absent:
             raise BenchError(f"no allocator named {name}; allocators: {' '.join(chosen)}")
-    return [chosen[name] for name in dict.fromkeys(names)]
+    found = [chosen[name] for name in names if name in chosen]
+    if not found:
+        raise BenchError("; ".join(absent[name] for name in names) or "no allocator to measure")
+    return found, [absent[name] for name in names if name not in chosen]
 
 
 def refuse_other_builds(allocator: Allocator, build_kind: str | None) -> None:
     """Only release builds are measured. Raises BenchError for any other."""
     if build_kind is not None and build_kind != RELEASE:
-        raise BenchError(
-            f"{allocator.name}: {driver.path_shown(allocator.path)} is a {build_kind} build; benchmarks take release builds"
-        )
+        where = driver.path_shown(allocator.path)
+        raise BenchError(f"{allocator.name}: {where} is a {build_kind} build; benchmarks take release builds")
 
 
 def rotated(allocators: Sequence[Allocator], turn: int) -> list[Allocator]:
@@ -80,7 +87,7 @@ def measure(plan: Plan, binary: Path, note: Callable[[str], None]) -> Session:
     """
     infos = []
     for allocator in plan.allocators:
-        found = driver.probe(binary, allocator.path, allocator.variables)
+        found = driver.probe(binary, allocator.path, allocator.variables, min(20.0, plan.timeout_s))
         refuse_other_builds(allocator, found.build_kind)
         if found.status != "ok":
             note(f"{allocator.name}: {found.status}: {found.detail}")
