@@ -98,7 +98,8 @@ def command_run(options: argparse.Namespace) -> None:
     if out is not None:
         refuse_overwrite(out, options.force)
     binary = driver.build()
-    rows = run.select_rows(options.rows, driver.list_rows(binary))
+    every_row = driver.list_rows(binary)
+    rows = run.select_rows(options.rows, every_row)
     known, absent = peers.default_allocators()
     allocators, lines = run.select_allocators(known, absent, options.alloc, options.only)
     names = [allocator.name for allocator in allocators]
@@ -118,6 +119,7 @@ def command_run(options: argparse.Namespace) -> None:
         seed=options.seed,
         timeout_s=options.timeout,
         base=base,
+        gate_row_count=sum(row.group == "gate" for row in every_row),
         command=command_shown(sys.argv[1:]),
     )
     session = run.measure(plan, binary, note)

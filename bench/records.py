@@ -109,6 +109,7 @@ class Session:
     scale: float
     seed: int
     base: str
+    gate_row_count: int
     allocators: list[AllocatorInfo]
     rows: list[RowInfo]
     runs: list[Run]

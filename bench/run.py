@@ -27,6 +27,7 @@ class Plan:
     seed: int
     timeout_s: float
     base: str
+    gate_row_count: int
     command: str
 
 
@@ -107,6 +108,7 @@ def measure(plan: Plan, binary: Path, note: Callable[[str], None]) -> Session:
         scale=plan.scale,
         seed=plan.seed,
         base=plan.base,
+        gate_row_count=plan.gate_row_count,
         allocators=infos,
         rows=plan.rows,
         runs=check_sums(_run_all(plan, binary)),

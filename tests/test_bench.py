@@ -66,6 +66,7 @@ def session_of(runs: list[records.Run]) -> records.Session:
         scale=1.0,
         seed=1,
         base="mimalloc",
+        gate_row_count=2,
         allocators=[
             records.AllocatorInfo(name, kind, f"lib/{name}.so", "ab" * 32, "1.0", None, {})
             for name, kind in kinds.items()
@@ -128,6 +129,8 @@ def test_the_tables_of_synthetic_records(session: records.Session) -> None:
     assert report.verdicts(session, "mimalloc") == [
         "hakmem: time 0.25 (target 0.60: met), peak 0.50 (target 1.00: met), phase peak 1.25 (target 1.10: missed)"
     ]
+    assert report.verdicts(replace(session, scale=0.1), "mimalloc") == []
+    assert report.verdicts(replace(session, gate_row_count=13), "mimalloc") == []
     assert report.failures(session) == ["glibc on small: crashed: SIGSEGV"]
     for table in (TIME, MEMORY, SUMMARY):
         assert table in report.render(session)
