@@ -3,7 +3,7 @@
 ``python -m bench run`` measures, ``python -m bench show FILE`` prints a kept result,
 ``python -m bench compare A B`` sets two of them side by side. See bench/README.md.
 
-Gathering (driver, peers, run) is separate from rendering (report); both meet in records.
+Gathering (driver, peers, run) is separate from rendering (report, compare); both meet in records.
 """
 
 from pathlib import Path

@@ -161,9 +161,9 @@ def command_show(options: argparse.Namespace) -> None:
 
 def command_compare(options: argparse.Namespace) -> None:
     """Print two kept results side by side."""
-    from bench import report
+    from bench.compare import compare
 
-    print(report.compare(session_load(options.old), session_load(options.new), options.base), end="")
+    print(compare(session_load(options.old), session_load(options.new), options.base), end="")
 
 
 def main(words: list[str] | None = None) -> int:

@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT))  # bench/ is run from the repository and never ins
 
 from bench import BenchError, driver, peers, records, report, run  # noqa: E402
 from bench.__main__ import main  # noqa: E402
+from bench.compare import compare  # noqa: E402
 
 SCALE = 0.001
 
@@ -155,14 +156,14 @@ def slower(item: records.Run) -> records.Run:
 
 def test_compare_sets_ratios_side_by_side(session: records.Session) -> None:
     later = replace(session, runs=[slower(item) for item in session.runs])
-    assert COMPARED in report.compare(session, later)
+    assert COMPARED in compare(session, later)
 
 
 def test_compare_refuses_what_is_not_alike(session: records.Session, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="other machine"):
-        report.compare(session, replace(session, machine=replace(session.machine, cpu_count=64)))
+        compare(session, replace(session, machine=replace(session.machine, cpu_count=64)))
     with pytest.raises(BenchError, match="other work: scale 1 seed 1"):
-        report.compare(session, replace(session, scale=0.1))
+        compare(session, replace(session, scale=0.1))
     other = tmp_path / "other.json"
     other.write_text(records.session_to_json(replace(session, schema="hakmem-bench/0")), encoding="utf-8")
     with pytest.raises(BenchError, match="schema 'hakmem-bench/0'"):
