@@ -1,0 +1,54 @@
+"""Every exception the package raises, in one place; standard library only."""
+
+from __future__ import annotations
+
+
+class HakmemError(Exception):
+    """Base of all errors of this package."""
+
+
+class PolicyError(HakmemError, ValueError):
+    """A policy field is out of bounds: names the field, its value, the allowed range, and what to do."""
+
+    def __init__(self, field: str, value: object, allowed: str, remedy: str) -> None:
+        super().__init__(f"policy field {field} = {value!r}: allowed is {allowed}; {remedy}")
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+
+
+class LayoutMismatch(HakmemError):
+    """The library was built from another layout.py."""
+
+
+class LibraryNotFound(HakmemError):
+    """The native library is not built."""
+
+
+class HeapDestroyed(HakmemError):
+    """A heap was used after ``destroy()``."""
+
+
+class InvalidFree(HakmemError, ValueError):
+    """An address that is no live block was given to free, realloc or usable_size."""
+
+    def __init__(self, message: str, *, address: int, expected: str, found: str) -> None:
+        super().__init__(message)
+        self.address = address
+        self.expected = expected
+        self.found = found
+
+
+class DoubleFree(InvalidFree):
+    """A block was freed that is free already."""
+
+
+class ValidationError(HakmemError):
+    """``heap.validate()`` found something broken: what, where, expected, found."""
+
+    def __init__(self, what: str, where: str, expected: object, found: object) -> None:
+        super().__init__(f"{what}: {where}: expected {expected}, found {found}")
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.found = found

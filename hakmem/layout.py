@@ -1,0 +1,663 @@
+"""The one layout: every struct, constant and bound that Python and C share.
+
+The C header is printed from here (``python -I -S -B hakmem/layout.py``), the ctypes structures are built from
+here, and numpy dtypes derive from those, so that one edit changes all of them or none. Each field carries who
+writes it, who reads it, with which memory order, in which unit; the C header repeats that as comments.
+
+The address space of one heap, from low to high (one reservation)::
+
+    hak_heap | policy | fast map | registry | slab records | partial sets | dirty marks | thread records | live marks | units ...
+    '----------------------------- metadata, whole units ------------------------------------'
+
+Unit numbers count from the start of the reservation, so unit 0 is always metadata and 0 can mean "none".
+Standard library only: this file also runs on its own at build time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+# --- geometry -------------------------------------------------------------------------------------------------
+
+UNIT_SHIFT: Final = 16
+UNIT_BYTES: Final = 1 << UNIT_SHIFT
+OS_PAGE_BYTES: Final = 4096
+SUPERSLAB_UNITS: Final = 32
+SUPERSLAB_BYTES: Final = SUPERSLAB_UNITS * UNIT_BYTES
+SLAB_UNITS_MAX: Final = 8
+CLASS_LIMIT: Final = 64
+CLASS_COUNT_MAX: Final = 60
+SIZE_GRANULE_SHIFT: Final = 3
+SIZE_MAP_LIMIT_BYTES: Final = 1 << 16
+SIZE_MAP_ENTRIES: Final = (SIZE_MAP_LIMIT_BYTES >> SIZE_GRANULE_SHIFT) + 1
+RUN_EXACT_BINS: Final = 32
+RUN_BIN_COUNT: Final = 192
+RUN_BIN_WORDS: Final = RUN_BIN_COUNT // 64
+BLOCK_ALIGN_BYTES: Final = 16
+LIVE_BYTES_PER_UNIT: Final = UNIT_BYTES >> (SIZE_GRANULE_SHIFT + 3)
+REGION_UNITS_MAX: Final = 1 << 24
+THREADS_MIN: Final = 256
+THREADS_MAX: Final = 65536
+ACQUIRE_STAGES: Final = 8
+
+HEAP_MAGIC: Final = 0x4B41_485F_4D45_4D31
+POLICY_MAGIC: Final = 0x4B41_485F_504F_4C31
+ROOT_MAGIC: Final = 0x4B41_485F_524F_4F54
+LAYOUT_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """One named number of the C header: ``name``, ``value``, ``meaning``."""
+
+    name: str
+    value: int
+    meaning: str
+
+
+CONSTANTS: Final[tuple[Constant, ...]] = (
+    Constant("HAK_UNIT_SHIFT", UNIT_SHIFT, "log2 bytes of a unit, the grain of the region and of the registry"),
+    Constant("HAK_UNIT_BYTES", UNIT_BYTES, "bytes of a unit"),
+    Constant("HAK_OS_PAGE_BYTES", OS_PAGE_BYTES, "bytes of an OS page"),
+    Constant("HAK_SUPERSLAB_UNITS", SUPERSLAB_UNITS, "units of a superslab (2 MiB)"),
+    Constant("HAK_SLAB_UNITS_MAX", SLAB_UNITS_MAX, "units of the longest slab: offsets / 8 must fit 16 bits"),
+    Constant("HAK_CLASS_LIMIT", CLASS_LIMIT, "registry tags: 0, the classes, and the special tags below"),
+    Constant("HAK_CLASS_COUNT_MAX", CLASS_COUNT_MAX, "size classes of a policy; their indices start at 1"),
+    Constant("HAK_SIZE_GRANULE_SHIFT", SIZE_GRANULE_SHIFT, "log2 bytes of a step of the size map"),
+    Constant("HAK_SIZE_MAP_LIMIT_BYTES", SIZE_MAP_LIMIT_BYTES, "largest size the size map can hold"),
+    Constant("HAK_SIZE_MAP_ENTRIES", SIZE_MAP_ENTRIES, "entries of the size map"),
+    Constant("HAK_RUN_EXACT_BINS", RUN_EXACT_BINS, "run bins of exactly 1, 2, 3 ... units"),
+    Constant("HAK_RUN_BIN_COUNT", RUN_BIN_COUNT, "run bins in all; past the exact ones 8 a doubling"),
+    Constant("HAK_RUN_BIN_WORDS", RUN_BIN_WORDS, "64-bit words of a run bin bitmap"),
+    Constant("HAK_BLOCK_ALIGN_BYTES", BLOCK_ALIGN_BYTES, "alignment of every block of 16 bytes and up"),
+    Constant("HAK_LIVE_BYTES_PER_UNIT", LIVE_BYTES_PER_UNIT, "bytes of live marks a unit has in a checked heap"),
+    Constant("HAK_REGION_UNITS_MAX", REGION_UNITS_MAX, "units of the largest region: heads must fit 24 bits"),
+    Constant("HAK_THREADS_MIN", THREADS_MIN, "thread records of the smallest heap"),
+    Constant("HAK_THREADS_MAX", THREADS_MAX, "thread records of the largest heap"),
+    Constant("HAK_ACQUIRE_STAGES", ACQUIRE_STAGES, "places of the acquire order"),
+    Constant("HAK_HEAP_MAGIC", HEAP_MAGIC, "first word of a heap"),
+    Constant("HAK_POLICY_MAGIC", POLICY_MAGIC, "first word of a policy image"),
+    Constant("HAK_ROOT_MAGIC", ROOT_MAGIC, "first word of hak_root"),
+    Constant("HAK_LAYOUT_VERSION", LAYOUT_VERSION, "layout version, beside the hash, for people"),
+    # registry tags
+    Constant("HAK_TAG_NONE", 0, "registry: not ours to hand out (metadata, uncommitted, in transit)"),
+    Constant("HAK_TAG_SPAN", 61, "registry: unit of a span, head in the upper bits"),
+    Constant("HAK_TAG_FREE", 62, "registry: unit of a free run, head in the upper bits at both ends"),
+    # slab record kinds
+    Constant("HAK_KIND_NONE", 0, "record: nothing, or in transit between run heap and slab"),
+    Constant("HAK_KIND_SLAB", 1, "record: a slab, fields protected by its claim"),
+    Constant("HAK_KIND_SPAN", 2, "record: a span, fields protected by its owner, the program"),
+    Constant("HAK_KIND_RUN", 3, "record: a free run, fields protected by the run lock"),
+    Constant("HAK_KIND_LOST", 4, "record: a slab whose claimer died in a fork; never handed out again"),
+    # slab flags
+    Constant("HAK_SLAB_FRESH", 1, "slab flag: uncarved blocks are known to be zero"),
+    # heap flags
+    Constant("HAK_HEAP_CHECKED", 1, "heap flag: live marks are kept and every free is checked"),
+    Constant("HAK_HEAP_PYTHON", 2, "heap flag: run by the Python plane"),
+    Constant("HAK_HEAP_PROCESS", 4, "heap flag: this process's malloc"),
+    # acquire stages
+    Constant("HAK_STAGE_END", 0, "acquire order: nothing more to try"),
+    Constant("HAK_STAGE_HOT", 1, "acquire: the slab this thread took from last, a hint"),
+    Constant("HAK_STAGE_EMPTY", 2, "acquire: a slab that became empty, any class"),
+    Constant("HAK_STAGE_PARTIAL", 3, "acquire: the class's set of partly free slabs"),
+    Constant("HAK_STAGE_ADOPT", 4, "acquire: slabs with remote frees waiting, the class's mailbox"),
+    Constant("HAK_STAGE_UNIT", 5, "acquire: lock-free claim of an unused unit of the open superslab"),
+    Constant("HAK_STAGE_LAST", 6, "acquire: one last look for a slab to adopt"),
+    Constant("HAK_STAGE_GROW", 7, "acquire: the run heap under its lock, growing the arena if need be"),
+    # thread states
+    Constant("HAK_THREAD_UNUSED", 0, "thread record: never used or given back"),
+    Constant("HAK_THREAD_LIVE", 1, "thread record: its thread runs"),
+    Constant("HAK_THREAD_PARKED", 2, "thread record: its thread ended, caches kept for the next one"),
+    # header modes
+    Constant("HAK_HEADERS_NONE", 0, "no class has headers"),
+    Constant("HAK_HEADERS_TINY", 1, "the tiny classes have headers"),
+    Constant("HAK_HEADERS_ALL", 2, "all classes have headers"),
+    # bands
+    Constant("HAK_BAND_TINY", 1, "class of the tiny band"),
+    Constant("HAK_BAND_POOL", 2, "class of the pool band"),
+    # faults
+    Constant("HAK_OK", 0, "no fault"),
+    Constant("HAK_FAULT_FOREIGN", 1, "address outside the region, or in no slab and no span"),
+    Constant("HAK_FAULT_INTERIOR", 2, "address inside a block, a span, or a slab's edge"),
+    Constant("HAK_FAULT_UNCARVED", 3, "address of a block that was never handed out"),
+    Constant("HAK_FAULT_DOUBLE", 4, "block is free already"),
+    Constant("HAK_FAULT_HEADER", 5, "header byte is neither live nor freed: overwritten"),
+    Constant("HAK_FAULT_NOMEM", 6, "region exhausted or the OS refused"),
+    Constant("HAK_FAULT_SIZE", 7, "size or alignment out of range"),
+    Constant("HAK_FAULT_POLICY", 8, "policy image refused"),
+)
+
+
+# --- the description of a struct ------------------------------------------------------------------------------
+
+_SCALARS: Final[dict[str, tuple[type, str, int]]] = {
+    "u8": (ctypes.c_uint8, "uint8_t", 1),
+    "u16": (ctypes.c_uint16, "uint16_t", 2),
+    "u32": (ctypes.c_uint32, "uint32_t", 4),
+    "i32": (ctypes.c_int32, "int32_t", 4),
+    "u64": (ctypes.c_uint64, "uint64_t", 8),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One struct member.
+
+    ``type`` is a scalar of ``u8 u16 u32 i32 u64`` or the name of a struct; ``count`` > 1 makes an array.
+    ``access`` reads *writer > readers, order*; ``unit`` is the unit of the number.
+    """
+
+    name: str
+    type: str
+    unit: str
+    access: str
+    meaning: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """One mirrored struct: C ``name``, Python ``python_name``, exact ``size`` in bytes, fields in order."""
+
+    name: str
+    python_name: str
+    size: int
+    meaning: str
+    fields: tuple[Field, ...]
+
+
+_OWNER = "owner thread > any, relaxed"
+_CLAIM = "claimer > any, plain under claim_seq"
+_LOCK = "run lock holder > any, plain"
+_INIT = "creator > all, before publication"
+_ANY = "any > any"
+
+
+def _counter(name: str, meaning: str) -> Field:
+    return Field(name, "u64", "count", _OWNER, meaning)
+
+
+COUNTERS: Final[tuple[Field, ...]] = (
+    _counter("refill_count", "slow-path refills of a class"),
+    _counter("refill_list_count", "refills served from a slab's free list"),
+    _counter("refill_carve_count", "refills served by carving"),
+    _counter("refill_block_count", "blocks all refills brought"),
+    _counter("stage_hot_count", "slabs got at stage hot"),
+    _counter("stage_empty_count", "slabs got at stage empty"),
+    _counter("stage_partial_count", "slabs got at stage partial"),
+    _counter("stage_adopt_count", "slabs got at stage adopt"),
+    _counter("stage_unit_count", "slabs got at stage unit"),
+    _counter("stage_last_count", "slabs got at stage last look"),
+    _counter("stage_grow_count", "slabs got at stage grow"),
+    _counter("overflow_count", "frees that found their cache full"),
+    _counter("return_chain_count", "chains given back to a slab under its claim"),
+    _counter("return_block_count", "blocks given back to slabs under the claim"),
+    _counter("remote_chain_count", "chains pushed on a remote list"),
+    _counter("remote_block_count", "blocks pushed on remote lists"),
+    _counter("drain_count", "remote lists drained"),
+    _counter("drain_block_count", "blocks drained"),
+    _counter("adopt_count", "slabs taken from a mailbox"),
+    _counter("slab_new_count", "slabs made from units"),
+    _counter("slab_retire_count", "slabs that became empty and gave their units back"),
+    _counter("span_alloc_count", "spans handed out"),
+    _counter("span_free_count", "spans freed"),
+    _counter("span_resize_count", "spans resized in place"),
+    _counter("span_remap_count", "spans moved by remapping"),
+    _counter("cache_shrink_count", "times an idle or free-only cache was halved"),
+    _counter("cap_raise_count", "times a cache's cap was raised"),
+    _counter("cas_try_count", "CAS attempts on shared words"),
+    _counter("cas_retry_count", "of them, those that lost"),
+    _counter("claim_fail_count", "claims not got"),
+    _counter("locked_fallback_count", "lock-free tries given up for the locked path"),
+    _counter("early_return_count", "refills that found blocks in the cache after all"),
+    _counter("fault_count", "misuses reported"),
+)
+
+STRUCTS: Final[tuple[Struct, ...]] = (
+    Struct(
+        "hak_class", "HakClass", 32, "The geometry of one size class.",
+        (
+            Field("reciprocal", "u64", "1/2^64", _INIT, "ceil(2^64 / stride): d is a multiple of stride iff d * r mod 2^64 < r"),
+            Field("stride_bytes", "u32", "bytes", _INIT, "distance of two blocks"),
+            Field("capacity_bytes", "u32", "bytes", _INIT, "what the caller may use: stride, less 1 with a header"),
+            Field("block_count", "u32", "blocks", _INIT, "blocks of a slab"),
+            Field("start_bytes", "u32", "bytes", _INIT, "offset of block 0 in the slab: 0, or 16 with headers"),
+            Field("unit_count", "u32", "units", _INIT, "units of a slab"),
+            Field("band", "u16", "HAK_BAND", _INIT, "tiny or pool"),
+            Field("header", "u16", "bool", _INIT, "1: a header byte at user - 1"),
+        ),
+    ),
+    Struct(
+        "hak_size_class_map", "HakSizeClassMap", 8 + 32 * CLASS_LIMIT + SIZE_MAP_ENTRIES + 7,
+        "SizeClassMap: the classes and the table from size to class.",
+        (
+            Field("class_count", "u32", "classes", _INIT, "classes in use, 1 .. class_count"),
+            Field("size_limit_bytes", "u32", "bytes", _INIT, "largest size served by a class; above it a span"),
+            Field("classes", "hak_class", "", _INIT, "the classes; entry 0 is the always-empty class", CLASS_LIMIT),
+            Field("size_map", "u8", "class", _INIT, "class of ceil(size / 8); 0 where a span serves", SIZE_MAP_ENTRIES + 7),
+        ),
+    ),
+    Struct(
+        "hak_header_codec", "HakHeaderCodec", 8 + 2 * CLASS_LIMIT, "HeaderCodec: the byte before a block, by class and state.",
+        (
+            Field("mode", "u32", "HAK_HEADERS", _INIT, "which bands carry headers"),
+            Field("reserved", "u32", "", _INIT, "zero"),
+            Field("live", "u8", "byte", _INIT, "header of a block that is out, by class", CLASS_LIMIT),
+            Field("freed", "u8", "byte", _INIT, "header of a block that is not, by class", CLASS_LIMIT),
+        ),
+    ),
+    Struct(
+        "hak_arena_growth", "HakArenaGrowth", 24, "ArenaGrowth: how much is committed at a time.",
+        (
+            Field("init_bytes", "u64", "bytes", _INIT, "first arena chunk"),
+            Field("max_bytes", "u64", "bytes", _INIT, "largest arena chunk"),
+            Field("levels", "u32", "doublings", _INIT, "chunk k is min(max, init << min(k, levels))"),
+            Field("huge_pages", "u32", "bool", _INIT, "1: advise transparent huge pages for each chunk"),
+        ),
+    ),
+    Struct(
+        "hak_cache_class", "HakCacheClass", 32, "CachePolicy of one class.",
+        (
+            Field("batch_count", "u32", "blocks", _INIT, "blocks a refill or an overflow moves, before the cap bounds it"),
+            Field("cap_init_count", "u32", "blocks", _INIT, "cap of a new thread cache"),
+            Field("cap_max_count", "u32", "blocks", _INIT, "cap at most"),
+            Field("carve_count", "u32", "blocks", _INIT, "blocks a refill carves"),
+            Field("list_count", "u32", "blocks", _INIT, "free blocks from which a slab joins the partial set"),
+            Field("prewarm_count", "u32", "blocks", _INIT, "blocks a prewarm puts into a cache"),
+            Field("refill_slabs", "u32", "slabs", _INIT, "slabs a refill may take from, 1..4"),
+            Field("reserved", "u32", "", _INIT, "zero"),
+        ),
+    ),
+    Struct(
+        "hak_cache_policy", "HakCachePolicy", 24 + 32 * CLASS_LIMIT, "CachePolicy: the thread caches.",
+        (
+            Field("thread_bytes", "u64", "bytes", _INIT, "bound of one thread's caps together"),
+            Field("idle_events", "u32", "events", _INIT, "slow-path events of a thread between looks for idle caches"),
+            Field("free_only_count", "u32", "overflows", _INIT, "overflows in a row, no refill between, that halve a cap"),
+            Field("parked_count", "u32", "threads", _INIT, "ended threads whose caches wait for a new thread"),
+            Field("prewarm", "u32", "bool", _INIT, "1: prewarm each thread's caches at its first call"),
+            Field("classes", "hak_cache_class", "", _INIT, "by class; entry 0 is zero", CLASS_LIMIT),
+        ),
+    ),
+    Struct(
+        "hak_acquire_policy", "HakAcquirePolicy", 24, "AcquirePolicy: where a refill looks for a slab, and how long it tries.",
+        (
+            Field("order", "u8", "HAK_STAGE", _INIT, "stages in the order they are tried, 0 ends", ACQUIRE_STAGES),
+            Field("retry_count", "u32", "tries", _INIT, "lost claims or CASes before the fallback"),
+            Field("backoff_spins", "u32", "spins", _INIT, "longest backoff of a lost CAS"),
+            Field("empty_keep_count", "u32", "slabs", _INIT, "empty one-unit slabs kept ready outside the run heap"),
+            Field("adoption", "u32", "bool", _INIT, "0 switches the mailboxes' stages off"),
+        ),
+    ),
+    Struct(
+        "hak_retain_policy", "HakRetainPolicy", 40, "RetainPolicy: the run heap, and what goes back to the OS when.",
+        (
+            Field("floor_bytes", "u64", "bytes", _INIT, "dirty bytes always allowed"),
+            Field("epoch_ns", "u64", "ns", _INIT, "length of a high-water epoch"),
+            Field("remap_min_bytes", "u64", "bytes", _INIT, "spans from this size on move by remapping"),
+            Field("high_water_per_256", "u32", "1/256", _INIT, "dirty bytes allowed as a fraction of the high water"),
+            Field("lazy_free", "u32", "bool", _INIT, "1: MADV_FREE, 0: MADV_DONTNEED"),
+            Field("run_scan_count", "u32", "runs", _INIT, "runs of one bin looked at for a best fit"),
+            Field("purge_run_count", "u32", "runs", _INIT, "runs purged at one slow-path event at most"),
+        ),
+    ),
+    Struct(
+        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 24 + 2072 + 24 + 40, "A policy image: the numbers and orders the data plane obeys.",
+        (
+            Field("magic", "u64", "", _INIT, "HAK_POLICY_MAGIC"),
+            Field("layout_hash", "u64", "", _INIT, "hash of the layout it was made for"),
+            Field("checksum", "u64", "", _INIT, "FNV-1a of all bytes with this field zero"),
+            Field("image_bytes", "u64", "bytes", _INIT, "size of this struct"),
+            Field("arenas", "hak_arena_growth", "", _INIT, "arena growth"),
+            Field("caches", "hak_cache_policy", "", _INIT, "thread caches"),
+            Field("acquire", "hak_acquire_policy", "", _INIT, "acquire order"),
+            Field("retain", "hak_retain_policy", "", _INIT, "back to the OS"),
+            Field("headers", "hak_header_codec", "", _INIT, "headers"),
+            Field("sizes", "hak_size_class_map", "", _INIT, "size classes"),
+        ),
+    ),
+    Struct(
+        "hak_slab", "HakSlab", 64, "The record of the unit that heads a slab, a span or a free run.",
+        (
+            Field("claim_seq", "u32", "count", "claimer by CAS > any, acquire / release", "odd while claimed; one more at each claim and release"),
+            Field("kind", "u8", "HAK_KIND", "claimer or run lock holder > any, relaxed", "what the unit heads"),
+            Field("class_index", "u8", "class", "claimer > any, relaxed", "size class of a slab"),
+            Field("flags", "u16", "HAK_SLAB", _CLAIM, "HAK_SLAB_FRESH"),
+            Field("remote_list", "u64", "list word", "any by CAS > claimer, acq_rel", "blocks given back without the claim: offset/8 | count << 16 | tag << 32"),
+            Field("free_list", "u64", "list word", _CLAIM, "free blocks: offset/8 | count << 16 | tag << 32"),
+            Field("unit_count", "u32", "units", "as kind", "units of the slab, span or run"),
+            Field("used_count", "u32", "blocks", _CLAIM, "blocks outside: application, caches, remote list"),
+            Field("carved_count", "u32", "blocks", _CLAIM, "blocks ever handed out since the slab was made"),
+            Field("mailed", "u32", "bool", "any by exchange, acq_rel", "1 while the slab is in a mailbox"),
+            Field("mail_next", "u32", "unit", "mailer > adopter, by the mailbox's CAS", "next slab of the mailbox, 0 ends"),
+            Field("next", "u32", "unit", "as kind; relaxed", "next of the run bin, or of the empty list"),
+            Field("prev", "u32", "unit", _LOCK, "previous run of the bin"),
+            Field("older", "u32", "unit", _LOCK, "dirty run freed before this one"),
+            Field("newer", "u32", "unit", _LOCK, "dirty run freed after this one"),
+            Field("detail_count", "u32", "OS pages | units", "as kind", "span: OS pages asked for; free run: dirty units"),
+        ),
+    ),
+    Struct(
+        "hak_bin", "HakBin", 64, "One class of a thread cache: one cache line, touched by its thread only.",
+        (
+            Field("head", "u64", "address", _OWNER, "first cached block; each holds the address of the next"),
+            Field("reciprocal", "u64", "1/2^64", _OWNER, "copy of the class's; 0 sends every free to the slow path"),
+            Field("room_count", "i32", "blocks", _OWNER, "cap less cached blocks; may pass below 0 for a moment"),
+            Field("cap_count", "u32", "blocks", _OWNER, "blocks the list may hold"),
+            Field("bump", "u64", "address", _OWNER, "next block of the carved range"),
+            Field("bump_end", "u64", "address", _OWNER, "end of the carved range"),
+            Field("hot", "u32", "unit", _OWNER, "slab taken from last, 0 none; only a hint"),
+            Field("fresh", "u32", "bool", _OWNER, "1: the carved range is known to be zero"),
+            Field("event_count", "u32", "events", _OWNER, "refills and overflows since the last idle look"),
+            Field("free_only_count", "u32", "overflows", _OWNER, "overflows since the last refill"),
+            Field("reserved", "u64", "", _OWNER, "zero"),
+        ),
+    ),
+    Struct(
+        "hak_thread", "HakThread", 128 + 8 * len(COUNTERS) + (-8 * len(COUNTERS)) % 64 + 64 * CLASS_LIMIT,
+        "A thread of a heap: what the fast path needs, its counters, its caches.",
+        (
+            Field("base", "u64", "address", _INIT, "start of the reservation"),
+            Field("unit_limit", "u64", "units", _INIT, "units of the reservation; 0 in the early record"),
+            Field("registry", "u64", "address", _INIT, "the page registry"),
+            Field("fast_map", "u64", "address", _INIT, "size map of the fast path; all 0 where every call must be checked"),
+            Field("heap", "u64", "address", _INIT, "its heap"),
+            Field("cap_bytes", "u64", "bytes", _OWNER, "sum of the caps in bytes"),
+            Field("index", "u32", "", _INIT, "its place in the heap's thread records"),
+            Field("state", "u32", "HAK_THREAD", "owner or adopter by CAS > any, acq_rel", "unused, live or parked"),
+            Field("os_id", "u32", "", _OWNER, "the OS's thread id"),
+            Field("next", "u32", "index", "by the CAS of its list", "next of the parked or unused list, index + 1"),
+            Field("event_count", "u32", "events", _OWNER, "slow-path events since the last idle look"),
+            Field("busy", "u32", "bool", _OWNER, "1 while inside the slow path; asserts non-reentry in debug builds"),
+            Field("sample_left", "u64", "bytes", _OWNER, "reserved for sampling by bytes"),
+            Field("reserved", "u64", "", _OWNER, "zero", 6),
+            *COUNTERS,
+            *((Field("counter_pad", "u64", "", _OWNER, "zero", (-len(COUNTERS)) % 8),) if len(COUNTERS) % 8 else ()),
+            Field("bins", "hak_bin", "", _OWNER, "the caches, by class; entry 0 is always empty", CLASS_LIMIT),
+        ),
+    ),
+    Struct(
+        "hak_os_counts", "HakOsCounts", 64, "Calls to the OS; each successful or failed call counts once.",
+        (
+            Field("reserve_count", "u64", "calls", "any, relaxed add", "mmap of an address range, PROT_NONE"),
+            Field("commit_count", "u64", "calls", "any, relaxed add", "mprotect to read and write"),
+            Field("purge_count", "u64", "calls", "any, relaxed add", "madvise that gives pages back"),
+            Field("advise_count", "u64", "calls", "any, relaxed add", "madvise that only advises"),
+            Field("remap_count", "u64", "calls", "any, relaxed add", "mremap"),
+            Field("release_count", "u64", "calls", "any, relaxed add", "munmap"),
+            Field("purged_bytes", "u64", "bytes", "any, relaxed add", "bytes given back by purges"),
+            Field("reserved", "u64", "", "", "zero"),
+        ),
+    ),
+    Struct(
+        "hak_heap", "HakHeap", 6144, "A heap: geometry, run heap, lists; at the start of its region.",
+        (
+            Field("magic", "u64", "", _INIT, "HAK_HEAP_MAGIC; 0 once destroyed"),
+            Field("layout_hash", "u64", "", _INIT, "hash of the layout"),
+            Field("base", "u64", "address", _INIT, "start of the reservation, on a superslab boundary"),
+            Field("reserved_bytes", "u64", "bytes", _INIT, "bytes reserved, metadata included"),
+            Field("map_base", "u64", "address", _INIT, "what the OS returned, to release"),
+            Field("map_bytes", "u64", "bytes", _INIT, "bytes to release"),
+            Field("policy_offset", "u64", "bytes", _INIT, "the policy image in force: hak_policy"),
+            Field("fast_map_offset", "u64", "bytes", _INIT, "size map of the fast path: u8[HAK_SIZE_MAP_ENTRIES]"),
+            Field("registry_offset", "u64", "bytes", _INIT, "page registry: u32 a unit, tag | head << 8"),
+            Field("slabs_offset", "u64", "bytes", _INIT, "slab records: hak_slab a unit"),
+            Field("partial_offset", "u64", "bytes", _INIT, "partial sets: u64[unit / 64][class], a bit a unit"),
+            Field("summary_offset", "u64", "bytes", _INIT, "their summary: u64[unit / 4096][class], a bit a word"),
+            Field("dirty_offset", "u64", "bytes", _INIT, "dirty marks: a bit a unit; meaningful for free units"),
+            Field("threads_offset", "u64", "bytes", _INIT, "thread records: hak_thread"),
+            Field("live_offset", "u64", "bytes", _INIT, "live marks: a bit for 8 bytes; 0 when not checked"),
+            Field("meta_units", "u32", "units", _INIT, "units of metadata; the first unit of user memory"),
+            Field("unit_limit", "u32", "units", _INIT, "units of the reservation"),
+            Field("thread_limit", "u32", "records", _INIT, "thread records reserved"),
+            Field("flags", "u32", "HAK_HEAP", _INIT, "checked, Python plane, process heap"),
+            Field("slot", "u32", "", _INIT, "its place in the threads' directories"),
+            Field("generation", "u32", "", _INIT, "distinguishes heaps that used one slot"),
+            Field("next_heap", "u64", "address", "root lock", "next heap of hak_root"),
+            Field("run_lock", "u32", "bool", "any by CAS, acquire / release", "guards the run heap, nothing else"),
+            Field("unit_top", "u32", "units", "run lock holder > any, release / acquire", "first uncommitted unit"),
+            Field("arena_count", "u32", "chunks", _LOCK, "arena chunks committed"),
+            Field("lost_count", "u32", "slabs", _LOCK, "slabs lost to a fork in the middle of a claim"),
+            Field("live_units", "u64", "units", _LOCK, "units handed out by the run heap"),
+            Field("dirty_units", "u64", "units", _LOCK, "free units that may be resident"),
+            Field("high_water_now", "u64", "units", _LOCK, "most live units in this epoch"),
+            Field("high_water_before", "u64", "units", _LOCK, "most live units in the epoch before"),
+            Field("high_water_ever", "u64", "units", _LOCK, "most live units ever"),
+            Field("epoch_start_ns", "u64", "ns", _LOCK, "start of this epoch"),
+            Field("clock_ns", "u64", "ns", "clock owner", "the clock while held"),
+            Field("clock_held", "u32", "bool", "clock owner", "1: clock_ns stands still and no other clock is read"),
+            Field("policy_generation", "u32", "", "policy writer > slow paths, release / acquire", "one more at each change"),
+            Field("lock_count", "u64", "count", _LOCK, "times the run lock was taken"),
+            Field("lock_wait_count", "u64", "count", _LOCK, "of them, those that waited"),
+            Field("refault_units", "u64", "units", _LOCK, "units handed out again within an epoch of their purge"),
+            Field("oldest_dirty", "u32", "unit", _LOCK, "dirty run to purge first"),
+            Field("newest_dirty", "u32", "unit", _LOCK, "dirty run to purge last"),
+            Field("purge_count", "u64", "runs", _LOCK, "runs purged"),
+            Field("purge_units", "u64", "units", _LOCK, "units purged"),
+            Field("os", "hak_os_counts", "", _ANY, "OS calls made for this heap"),
+            Field("open_word", "u64", "word", "any by CAS, acq_rel", "open superslab: first unit | mask of unused units << 32"),
+            Field("empty_word", "u64", "word", "any by CAS, acq_rel", "empty slabs: unit | count << 32 | tag << 40"),
+            Field("parked_word", "u64", "word", "any by CAS, acq_rel", "parked threads: index + 1 | count << 32 | tag << 40"),
+            Field("unused_word", "u64", "word", "any by CAS, acq_rel", "given-back thread records: index + 1 | count << 32 | tag << 40"),
+            Field("thread_top", "u32", "records", "any by add, acq_rel", "thread records ever used"),
+            Field("thread_live", "u32", "threads", "any by add, relaxed", "threads attached now"),
+            Field("reserved", "u64", "", "", "zero", 5),
+            Field("run_clean_bits", "u64", "bits", _LOCK, "non-empty clean bins", RUN_BIN_WORDS),
+            Field("run_dirty_bits", "u64", "bits", _LOCK, "non-empty dirty bins", RUN_BIN_WORDS),
+            Field("run_clean", "u32", "unit", _LOCK, "first run of each clean bin", RUN_BIN_COUNT),
+            Field("run_dirty", "u32", "unit", _LOCK, "first run of each dirty bin", RUN_BIN_COUNT),
+            Field("mailbox", "u64", "word", "any by CAS, acq_rel", "slabs with remote frees: unit | tag << 32", CLASS_LIMIT),
+            Field("arena_units", "u32", "units", _LOCK, "units of arena chunk k; the last entry adds up the rest", 64),
+            Field("tail", "u64", "", "", "zero", (6144 - (424 + 2 * 24 + 2 * 768 + 512 + 256)) // 8),
+        ),
+    ),
+    Struct(
+        "hak_fault", "HakFault", 64, "What was wrong with an address or a request.",
+        (
+            Field("code", "u32", "HAK_FAULT", "callee > caller", "HAK_OK, or what was wrong"),
+            Field("unit", "u32", "unit", "callee > caller", "unit of the address, its slab's or span's head"),
+            Field("address", "u64", "address", "callee > caller", "the address, or the size asked for"),
+            Field("block", "u64", "address", "callee > caller", "the block it lies in, or 0"),
+            Field("class_index", "u32", "class", "callee > caller", "class of the slab, 0 for a span"),
+            Field("expected", "u32", "", "callee > caller", "header byte, or state, expected"),
+            Field("found", "u32", "", "callee > caller", "header byte, or state, found"),
+            Field("used_units", "u32", "units", "callee > caller", "units in use when memory ran out"),
+            Field("reserved", "u64", "", "callee > caller", "zero", 2),
+            Field("heap", "u64", "address", "callee > caller", "the heap that was asked"),
+        ),
+    ),
+    Struct(
+        "hak_root", "HakRoot", 128, "Where an outside reader starts; exported as the symbol hak_root.",
+        (
+            Field("magic", "u64", "", _INIT, "HAK_ROOT_MAGIC"),
+            Field("layout_hash", "u64", "", _INIT, "hash of the layout"),
+            Field("version", "u32", "", _INIT, "HAK_LAYOUT_VERSION"),
+            Field("lock", "u32", "bool", "any by CAS, acquire / release", "guards the list of heaps"),
+            Field("first_heap", "u64", "address", "root lock", "the heaps of this process"),
+            Field("process_heap", "u64", "address", "first caller > all, release / acquire", "the heap behind malloc, or 0"),
+            Field("slot_top", "u32", "slots", "root lock", "directory slots ever used"),
+            Field("generation", "u32", "", "root lock", "heaps ever made"),
+            Field("os", "hak_os_counts", "", _ANY, "OS calls of the whole library"),
+            Field("reserved", "u64", "", "", "zero", 2),
+        ),
+    ),
+)
+
+
+# --- environment ----------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable: default and bounds in the unit its name carries; ``policy_path`` is the field it sets."""
+
+    name: str
+    default: int
+    low: int
+    high: int
+    policy_path: str
+    meaning: str
+
+
+ENVIRONMENT: Final[tuple[Variable, ...]] = (
+    Variable("HAKMEM_POOL_TLS_ARENA_MB_INIT", 1, 1, 64, "arenas.init_mb", "first arena chunk, MiB"),
+    Variable("HAKMEM_POOL_TLS_ARENA_MB_MAX", 8, 1, 1024, "arenas.max_mb", "largest arena chunk, MiB"),
+    Variable("HAKMEM_POOL_TLS_ARENA_GROWTH_LEVELS", 3, 0, 10, "arenas.levels", "doublings of the arena chunk"),
+    Variable("HAKMEM_POOL_REFILL_BATCH", 2, 1, 4, "caches.pool_refill_slabs", "slabs a pool refill may take from"),
+)
+
+
+# --- ctypes ---------------------------------------------------------------------------------------------------
+
+_BY_NAME: Final[dict[str, Struct]] = {struct.name: struct for struct in STRUCTS}
+_CTYPES: Final[dict[str, type[ctypes.Structure]]] = {}
+
+
+def _member_type(field: Field) -> type:
+    base: type = _SCALARS[field.type][0] if field.type in _SCALARS else _CTYPES[field.type]
+    return base * field.count if field.count > 1 else base
+
+
+def _structure(struct: Struct) -> type[ctypes.Structure]:
+    members = [(field.name, _member_type(field)) for field in struct.fields]
+    made = type(struct.python_name, (ctypes.Structure,), {"_fields_": members, "__doc__": struct.meaning, "__slots__": ()})
+    if ctypes.sizeof(made) != struct.size:
+        raise AssertionError(f"{struct.name}: declared {struct.size} bytes, its fields make {ctypes.sizeof(made)}")
+    return made
+
+
+for _struct in STRUCTS:
+    _CTYPES[_struct.name] = _structure(_struct)
+
+HakClass: Final = _CTYPES["hak_class"]
+HakSizeClassMap: Final = _CTYPES["hak_size_class_map"]
+HakHeaderCodec: Final = _CTYPES["hak_header_codec"]
+HakArenaGrowth: Final = _CTYPES["hak_arena_growth"]
+HakCacheClass: Final = _CTYPES["hak_cache_class"]
+HakCachePolicy: Final = _CTYPES["hak_cache_policy"]
+HakAcquirePolicy: Final = _CTYPES["hak_acquire_policy"]
+HakRetainPolicy: Final = _CTYPES["hak_retain_policy"]
+HakPolicy: Final = _CTYPES["hak_policy"]
+HakSlab: Final = _CTYPES["hak_slab"]
+HakBin: Final = _CTYPES["hak_bin"]
+HakThread: Final = _CTYPES["hak_thread"]
+HakOsCounts: Final = _CTYPES["hak_os_counts"]
+HakHeap: Final = _CTYPES["hak_heap"]
+HakFault: Final = _CTYPES["hak_fault"]
+HakRoot: Final = _CTYPES["hak_root"]
+
+_VALUES: Final[dict[str, int]] = {constant.name: constant.value for constant in CONSTANTS}
+
+
+def constant(name: str) -> int:
+    """The value of the constant that C calls ``name``.
+
+    >>> constant("HAK_UNIT_BYTES")
+    65536
+    """
+    return _VALUES[name]
+
+
+def structure(name: str) -> type[ctypes.Structure]:
+    """The ctypes structure that C calls ``name``; KeyError if there is none."""
+    return _CTYPES[name]
+
+
+def layout_hash() -> int:
+    """64-bit hash of every struct, field, offset, size, type and constant; equal in Python, C, snapshots and images."""
+    text = "\n".join(
+        [f"{c.name}={c.value}" for c in CONSTANTS]
+        + [f"{s.name}:{s.size}:" + ",".join(f"{f.name}:{f.type}:{f.count}" for f in s.fields) for s in STRUCTS]
+    )
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+LAYOUT_HASH: Final = layout_hash()
+
+
+# --- the C header ---------------------------------------------------------------------------------------------
+
+def _c_member(field: Field) -> str:
+    base = _SCALARS[field.type][1] if field.type in _SCALARS else field.type
+    return f"{base} {field.name}[{field.count}]" if field.count > 1 else f"{base} {field.name}"
+
+
+def _c_struct(struct: Struct) -> list[str]:
+    lines = [f"/* {struct.meaning} */", f"typedef struct {struct.name} {{"]
+    for field in struct.fields:
+        note = "; ".join(part for part in (field.meaning, field.unit, field.access) if part)
+        lines.append(f"    {_c_member(field)}; /* {note} */")
+    lines.append(f"}} {struct.name};")
+    made = _CTYPES[struct.name]
+    lines.append(f'_Static_assert(sizeof({struct.name}) == {struct.size}, "{struct.name}: size");')
+    for field in struct.fields:
+        offset = getattr(made, field.name).offset
+        where = f"{struct.name}.{field.name}"
+        lines.append(f'_Static_assert(offsetof({struct.name}, {field.name}) == {offset}, "{where}: offset");')
+        member = f"(({struct.name} *)0)->{field.name}"
+        lines.append(f'_Static_assert(sizeof({member}) == {getattr(made, field.name).size}, "{where}: size");')
+        if field.type in _SCALARS:
+            element = member + ("[0]" if field.count > 1 else "")
+            base = _SCALARS[field.type][1]
+            lines.append(f'_Static_assert(_Generic({element}, {base}: 1, default: 0), "{where}: type and sign");')
+    return lines
+
+
+def c_header() -> str:
+    """The text of ``hak_layout.h``."""
+    lines = [
+        "/* hak_layout.h: printed by hakmem/layout.py. Change that file, not this one. */",
+        "#ifndef HAK_LAYOUT_H",
+        "#define HAK_LAYOUT_H",
+        "#include <stddef.h>",
+        "#include <stdint.h>",
+        "",
+        f"#define HAK_LAYOUT_HASH UINT64_C(0x{LAYOUT_HASH:016x})",
+    ]
+    for item in CONSTANTS:
+        value = f"UINT64_C(0x{item.value:x})" if item.value >= 1 << 31 else str(item.value)
+        lines.append(f"#define {item.name} {value} /* {item.meaning} */")
+    for struct in STRUCTS:
+        lines += ["", *_c_struct(struct)]
+    lines += ["", "#define HAK_COUNTERS(X) \\"]
+    lines += [f"    X({field.name}) \\" for field in COUNTERS[:-1]] + [f"    X({COUNTERS[-1].name})"]
+    lines += ["", "#endif", ""]
+    return "\n".join(lines)
+
+
+# --- for people -----------------------------------------------------------------------------------------------
+
+def describe(name: str | None = None) -> str:
+    """Every struct, or the one called ``name``, as a table: offset, size, type, field, unit, meaning, access.
+
+    Raises KeyError naming the structs that exist.
+    """
+    if name is not None and name not in _BY_NAME:
+        raise KeyError(f"no struct {name!r}; there are {', '.join(_BY_NAME)}")
+    from tabulate import tabulate  # only people need it
+
+    parts: list[str] = []
+    for struct in STRUCTS if name is None else (_BY_NAME[name],):
+        made = _CTYPES[struct.name]
+        rows = [
+            (
+                getattr(made, field.name).offset,
+                getattr(made, field.name).size,
+                field.type + (f"[{field.count}]" if field.count > 1 else ""),
+                field.name,
+                field.unit,
+                field.meaning,
+                field.access,
+            )
+            for field in struct.fields
+        ]
+        head = f"{struct.name}  {struct.size} bytes  {struct.meaning}"
+        table = tabulate(rows, headers=("offset", "size", "type", "field", "unit", "meaning", "access"))
+        parts.append(f"{head}\n{table}")
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(c_header(), end="")

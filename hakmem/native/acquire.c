@@ -1,0 +1,226 @@
+/* acquire.c: where a refill finds a slab, stage by stage in the policy's order; the shared pool.
+ *
+ * Each stage returns a claimed slab of the class with blocks to take or to carve, out of its partial set, or 0. Only
+ * stage grow takes the run lock. Hints and set bits may be stale: claim, then recheck.
+ */
+#include "hak_internal.h"
+#include "lists.h"
+
+static bool has_blocks(hak_heap *h, const hak_slab *slab, uint32_t class_index) {
+    return hak_free_is_nonempty(slab) || slab->carved_count < hak_policy_of(h)->sizes.classes[class_index].block_count;
+}
+
+static bool is_slab_of(const hak_slab *slab, uint32_t class_index) {
+    return hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB && hak_load_relaxed(&slab->class_index) == class_index;
+}
+
+/* After a claim: keeps the slab if it serves the class; else lets go and says no. */
+static bool keep_if_useful(hak_thread *t, uint32_t class_index, uint32_t unit) {
+    hak_heap *h = hak_heap_of(t);
+    hak_slab *slab = hak_slab_at(h, unit);
+    if (!is_slab_of(slab, class_index)) {
+        hak_claim_release(slab);
+        return false;
+    }
+    hak_slab_drain(t, unit);
+    if (has_blocks(h, slab, class_index)) {
+        hak_partial_remove(h, class_index, unit);
+        return true;
+    }
+    hak_partial_remove(h, class_index, unit);
+    hak_claim_release(slab);
+    return false;
+}
+
+static uint32_t stage_hot(hak_thread *t, uint32_t class_index) {
+    hak_bin *bin = &t->bins[class_index];
+    uint32_t unit = bin->hot;
+    if (!unit) return 0;
+    hak_slab *slab = hak_slab_at(hak_heap_of(t), unit);
+    bin->hot = 0;
+    if (!is_slab_of(slab, class_index)) return 0;
+    if (!hak_slab_claim(t, slab)) {
+        hak_mail(t, unit); /* the hint is dropped: keep the slab reachable */
+        return 0;
+    }
+    return keep_if_useful(t, class_index, unit) ? unit : 0;
+}
+
+uint32_t hak_acquire_partial(hak_thread *t, uint32_t class_index) {
+    hak_heap *h = hak_heap_of(t);
+    uint32_t tries = hak_policy_of(h)->acquire.retry_count, unit = 0;
+    while ((unit = hak_partial_find(h, class_index, unit + 1))) {
+        hak_slab *slab = hak_slab_at(h, unit);
+        hak_count(t, cas_try_count, 1);
+        if (hak_claim_try(slab)) {
+            if (keep_if_useful(t, class_index, unit)) return unit;
+            continue;
+        }
+        hak_count(t, cas_retry_count, 1);
+        hak_count(t, claim_fail_count, 1);
+        if (--tries == 0) {
+            hak_count(t, locked_fallback_count, 1);
+            return 0;
+        }
+    }
+    return 0;
+}
+
+/* Empties the class's mailbox: drains every slab in it, keeps the first that serves, settles the others. */
+static uint32_t stage_adopt(hak_thread *t, uint32_t class_index) {
+    hak_heap *h = hak_heap_of(t);
+    if (!hak_policy_of(h)->acquire.adoption) return 0;
+    uint32_t kept = 0, next;
+    for (uint32_t unit = hak_mail_take_all(t, class_index); unit; unit = next) {
+        hak_slab *slab = hak_slab_at(h, unit);
+        next = hak_load_relaxed(&slab->mail_next);
+        hak_exchange_acq_rel(&slab->mailed, 0); /* before the drain; partner: hak_mail */
+        if (!hak_slab_claim(t, slab)) {
+            hak_mail(t, unit);
+            continue;
+        }
+        if (hak_load_relaxed(&slab->kind) != HAK_KIND_SLAB) {
+            hak_claim_release(slab);
+            continue;
+        }
+        hak_slab_drain(t, unit);
+        hak_count(t, adopt_count, 1);
+        if (!kept && slab->class_index == class_index && hak_used_load(slab) && has_blocks(h, slab, class_index)) {
+            hak_partial_remove(h, class_index, unit);
+            kept = unit;
+        } else {
+            hak_slab_let_go(t, unit);
+        }
+    }
+    return kept;
+}
+
+static uint32_t stage_empty(hak_thread *t, uint32_t class_index) {
+    hak_heap *h = hak_heap_of(t);
+    if (hak_policy_of(h)->sizes.classes[class_index].unit_count != 1) return 0;
+    uint32_t unit = hak_empty_pop(t);
+    if (unit) hak_slab_make(t, class_index, unit, false);
+    return unit;
+}
+
+/* open_word is first unit | mask << 32. A CAS that succeeds on a word that went and came back still takes a unit that
+ * is unused now: no link is read, so ABA does no harm. Acquire pairs with the release of who opened the superslab. */
+static uint32_t stage_unit(hak_thread *t, uint32_t class_index) {
+    hak_heap *h = hak_heap_of(t);
+    if (hak_policy_of(h)->sizes.classes[class_index].unit_count != 1) return 0;
+    uint64_t word = hak_load_relaxed(&h->open_word);
+    while (word >> 32) {
+        uint32_t bit = (uint32_t)__builtin_ctzll(word >> 32);
+        hak_count(t, cas_try_count, 1);
+        if (hak_cas_acq_rel(&h->open_word, &word, word & ~(UINT64_C(1) << (32 + bit)))) {
+            uint32_t unit = (uint32_t)word + bit;
+            hak_slab_make(t, class_index, unit, true);
+            return unit;
+        }
+        hak_count(t, cas_retry_count, 1);
+    }
+    return 0;
+}
+
+static uint32_t stage_last(hak_thread *t, uint32_t class_index) {
+    uint32_t unit = hak_acquire_partial(t, class_index);
+    return unit ? unit : stage_adopt(t, class_index);
+}
+
+/* Opens the units behind a new slab to all threads, or gives them back if a superslab is open already. */
+static void open_units(hak_thread *t, uint32_t unit, uint32_t mask) {
+    hak_heap *h = hak_heap_of(t);
+    uint64_t word = hak_load_relaxed(&h->open_word);
+    while (!(word >> 32)) {
+        hak_count(t, cas_try_count, 1);
+        if (hak_cas_acq_rel(&h->open_word, &word, unit | (uint64_t)mask << 32)) return;
+        hak_count(t, cas_retry_count, 1);
+    }
+    hak_run_free(h, unit + 1, (uint32_t)__builtin_popcount(mask), false);
+}
+
+static uint32_t grow_once(hak_thread *t, uint32_t class_index) {
+    hak_heap *h = hak_heap_of(t);
+    uint32_t units = hak_policy_of(h)->sizes.classes[class_index].unit_count;
+    hak_run run = units == 1 ? hak_run_alloc_open(h) : hak_run_alloc(h, units, 1);
+    if (!run.unit) return 0;
+    if (run.open) open_units(t, run.unit, run.open);
+    hak_slab_make(t, class_index, run.unit, run.dirty == 0);
+    return run.unit;
+}
+
+/* The region is full: any slab of the class with one block to give will do. */
+static uint32_t scavenge(hak_thread *t, uint32_t class_index) {
+    hak_heap *h = hak_heap_of(t);
+    uint32_t top = hak_load_acquire(&h->unit_top);
+    for (uint32_t unit = h->meta_units; unit < top; unit++) {
+        hak_slab *slab = hak_slab_at(h, unit);
+        if (!is_slab_of(slab, class_index)) continue;
+        if (!hak_slab_claim(t, slab)) continue;
+        if (keep_if_useful(t, class_index, unit)) return unit;
+    }
+    return 0;
+}
+
+static uint32_t stage_grow(hak_thread *t, uint32_t class_index) {
+    uint32_t unit = grow_once(t, class_index);
+    if (unit) return unit;
+    hak_count(t, locked_fallback_count, 1);
+    hak_acquire_collect(t);
+    hak_acquire_flush_ready(t);
+    unit = grow_once(t, class_index);
+    return unit ? unit : scavenge(t, class_index);
+}
+
+uint32_t hak_acquire(hak_thread *t, uint32_t class_index) {
+    const uint8_t *order = hak_policy_of(hak_heap_of(t))->acquire.order;
+    for (uint32_t i = 0; i < HAK_ACQUIRE_STAGES; i++) {
+        uint32_t unit = 0;
+        switch (order[i]) {
+        case HAK_STAGE_END: return 0;
+        case HAK_STAGE_HOT: unit = stage_hot(t, class_index); hak_count(t, stage_hot_count, unit != 0); break;
+        case HAK_STAGE_EMPTY: unit = stage_empty(t, class_index); hak_count(t, stage_empty_count, unit != 0); break;
+        case HAK_STAGE_PARTIAL: unit = hak_acquire_partial(t, class_index); hak_count(t, stage_partial_count, unit != 0); break;
+        case HAK_STAGE_ADOPT: unit = stage_adopt(t, class_index); hak_count(t, stage_adopt_count, unit != 0); break;
+        case HAK_STAGE_UNIT: unit = stage_unit(t, class_index); hak_count(t, stage_unit_count, unit != 0); break;
+        case HAK_STAGE_LAST: unit = stage_last(t, class_index); hak_count(t, stage_last_count, unit != 0); break;
+        case HAK_STAGE_GROW: unit = stage_grow(t, class_index); hak_count(t, stage_grow_count, unit != 0); break;
+        }
+        if (unit) return unit;
+    }
+    return 0;
+}
+
+/* Empties every mailbox: what is found is drained, then listed or retired. */
+void hak_acquire_collect(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    uint32_t next;
+    for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
+        for (uint32_t unit = hak_mail_take_all(t, c); unit; unit = next) {
+            hak_slab *slab = hak_slab_at(h, unit);
+            next = hak_load_relaxed(&slab->mail_next);
+            hak_exchange_acq_rel(&slab->mailed, 0); /* as in stage_adopt */
+            hak_slab_claim_wait(t, slab);
+            if (hak_load_relaxed(&slab->kind) != HAK_KIND_SLAB) {
+                hak_claim_release(slab);
+                continue;
+            }
+            hak_slab_drain(t, unit);
+            hak_count(t, adopt_count, 1);
+            hak_slab_let_go(t, unit);
+        }
+    }
+}
+
+/* Gives the units that wait outside the run heap, empty slabs and the open superslab, back to it. */
+void hak_acquire_flush_ready(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    for (uint32_t unit; (unit = hak_empty_pop(t));) hak_run_free(h, unit, 1, true);
+    uint64_t word = hak_load_relaxed(&h->open_word);
+    while (word >> 32) {
+        if (!hak_cas_acq_rel(&h->open_word, &word, 0)) continue;
+        for (uint32_t bit = 0; bit < 32; bit++)
+            if (word >> (32 + bit) & 1) hak_run_free(h, (uint32_t)word + bit, 1, false);
+        break;
+    }
+}

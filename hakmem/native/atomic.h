@@ -1,0 +1,41 @@
+/* atomic.h: atomic operations by name and order; the builtins appear nowhere else but in primitives.c.
+ *
+ * Structs are mirrored in Python and therefore plain; a field is atomic because every access to it goes through here.
+ * Callers name the partner of each operation where they use it.
+ */
+#ifndef HAK_ATOMIC_H
+#define HAK_ATOMIC_H
+#include <stdbool.h>
+#include <stdint.h>
+
+#define hak_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define hak_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define hak_load_seq(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
+#define hak_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define hak_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define hak_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+#define hak_add_acq_rel(p, v) __atomic_fetch_add((p), (v), __ATOMIC_ACQ_REL)
+#define hak_or_seq(p, v) __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST)
+#define hak_and_seq(p, v) __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST)
+#define hak_exchange_acq_rel(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
+/* On failure *expected holds what was found, read with acquire where the order says so. */
+#define hak_cas_acq_rel(p, expected, v) \
+    __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+#define hak_cas_acquire(p, expected, v) \
+    __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)
+
+static inline void hak_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Backs off after the n-th lost CAS: 1, 2, 4 ... spins, at most `most`. */
+static inline void hak_backoff(uint32_t n, uint32_t most) {
+    uint32_t spins = n < 16 ? 1u << n : most;
+    for (uint32_t i = 0; i < (spins < most ? spins : most); i++) hak_pause();
+}
+
+#endif

@@ -1,0 +1,197 @@
+/* blocks.c: one block: found, checked, allocated, freed, resized. The slow half of every call.
+ *
+ * Every address is resolved through the page registry; headers and live marks are checked against it, never trusted
+ * instead of it. A fault changes nothing.
+ */
+#include <string.h>
+
+#include "hak_internal.h"
+
+static uint32_t fail(hak_fault *fault, hak_heap *h, uint32_t code, uint64_t address, uint64_t block, uint32_t unit,
+                     uint32_t class_index, uint32_t expected, uint32_t found) {
+    *fault = (hak_fault){.code = code, .unit = unit, .address = address, .block = block, .class_index = class_index,
+                         .expected = expected, .found = found, .heap = (uintptr_t)h};
+    return code;
+}
+
+/* What block starts at `address`; a fault when none does. `block` is set also for an interior address. */
+uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault) {
+    uint64_t offset = address - (uintptr_t)h, unit = offset >> HAK_UNIT_SHIFT;
+    *block = (hak_block){0, 0, 0, 0};
+    if (unit >= hak_load_acquire(&h->unit_top) || unit < h->meta_units)
+        return fail(fault, h, HAK_FAULT_FOREIGN, address, 0, 0, 0, 0, 0);
+    uint32_t entry = hak_entry_get(h, (uint32_t)unit), tag = entry & 0xff, head = entry >> 8;
+    uint64_t base = (uintptr_t)hak_unit_address(h, head);
+    if (tag == HAK_TAG_NONE || tag == HAK_TAG_FREE) return fail(fault, h, HAK_FAULT_DOUBLE, address, 0, (uint32_t)unit, 0, HAK_TAG_SPAN, tag);
+    hak_slab *slab = hak_slab_at(h, head);
+    block->unit = head;
+    if (tag == HAK_TAG_SPAN) {
+        block->bytes = (uint64_t)hak_load_relaxed(&slab->unit_count) << HAK_UNIT_SHIFT;
+        return address == base ? HAK_OK : fail(fault, h, HAK_FAULT_INTERIOR, address, base, head, 0, 0, 0);
+    }
+    const hak_class *class = &hak_policy_of(h)->sizes.classes[tag];
+    block->class_index = tag;
+    block->bytes = class->capacity_bytes;
+    if (address < base + class->start_bytes) return fail(fault, h, HAK_FAULT_INTERIOR, address, 0, head, tag, 0, 0);
+    uint64_t inside = address - base - class->start_bytes, index = inside / class->stride_bytes;
+    block->index = (uint32_t)index;
+    if (index >= class->block_count) return fail(fault, h, HAK_FAULT_INTERIOR, address, 0, head, tag, 0, 0);
+    uint64_t start = base + class->start_bytes + index * class->stride_bytes;
+    if (inside % class->stride_bytes) return fail(fault, h, HAK_FAULT_INTERIOR, address, start, head, tag, 0, 0);
+    uint32_t carved = hak_load_relaxed(&slab->carved_count);
+    if (index >= carved) return fail(fault, h, HAK_FAULT_UNCARVED, address, start, head, tag, carved, (uint32_t)index);
+    return HAK_OK;
+}
+
+static uint64_t *live_word(hak_heap *h, uint64_t address, uint64_t *bit) {
+    uint64_t granule = (address - (uintptr_t)h) >> HAK_SIZE_GRANULE_SHIFT;
+    *bit = UINT64_C(1) << (granule & 63);
+    return (uint64_t *)hak_at(h, h->live_offset) + (granule >> 6);
+}
+
+/* Resolves, and checks that the block is out, as far as the heap can tell: live marks, header byte, head of a list. */
+uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault) {
+    uint32_t code = hak_resolve(h, address, block, fault);
+    if (code) return code;
+    if (h->flags & HAK_HEAP_CHECKED) {
+        uint64_t bit, *word = live_word(h, address, &bit);
+        if (!(hak_load_relaxed(word) & bit))
+            return fail(fault, h, HAK_FAULT_DOUBLE, address, address, block->unit, block->class_index, 1, 0);
+    }
+    const hak_policy *policy = hak_policy_of(h);
+    if (policy->sizes.classes[block->class_index].header) {
+        uint8_t byte = hak_load_relaxed((uint8_t *)(uintptr_t)(address - 1)), want = policy->headers.live[block->class_index];
+        if (byte != want) {
+            bool freed = byte == policy->headers.freed[block->class_index];
+            return fail(fault, h, freed ? HAK_FAULT_DOUBLE : HAK_FAULT_HEADER, address, address, block->unit, block->class_index, want, byte);
+        }
+    }
+    return HAK_OK;
+}
+
+static void mark_out(hak_heap *h, uint32_t c, uint64_t address) {
+    const hak_policy *policy = hak_policy_of(h);
+    if (policy->sizes.classes[c].header) hak_store_relaxed((uint8_t *)(uintptr_t)(address - 1), policy->headers.live[c]);
+    if (!(h->flags & HAK_HEAP_CHECKED)) return;
+    uint64_t bit, *word = live_word(h, address, &bit);
+    hak_or_seq(word, bit);
+}
+
+/* False when another free of the same block was faster. */
+static bool mark_in(hak_heap *h, uint32_t c, uint64_t address) {
+    const hak_policy *policy = hak_policy_of(h);
+    if (h->flags & HAK_HEAP_CHECKED) {
+        uint64_t bit, *word = live_word(h, address, &bit);
+        if (!(hak_and_seq(word, ~bit) & bit)) return false;
+    }
+    if (policy->sizes.classes[c].header) hak_store_relaxed((uint8_t *)(uintptr_t)(address - 1), policy->headers.freed[c]);
+    return true;
+}
+
+/* A block of class c: list, carved range, refill. *zeroed: its bytes are known to be 0. */
+static uint64_t take_block(hak_thread *t, uint32_t c, bool *zeroed) {
+    hak_bin *bin = &t->bins[c];
+    if (!bin->head) {
+        if (bin->bump == bin->bump_end && !hak_refill(t, c)) return 0;
+        if (!bin->head) {
+            uint64_t block = bin->bump;
+            bin->bump += hak_policy_of(hak_heap_of(t))->sizes.classes[c].stride_bytes;
+            *zeroed = bin->fresh != 0;
+            return block;
+        }
+    }
+    uint64_t block = bin->head;
+    bin->head = hak_next(block);
+    bin->room_count++;
+    *zeroed = false;
+    return block;
+}
+
+/* The class for a size at an alignment: the first whose blocks all stand on it, or 0 for a span. */
+static uint32_t class_for(const hak_policy *policy, uint64_t size, uint64_t align) {
+    if (size > policy->sizes.size_limit_bytes) return 0;
+    uint32_t c = policy->sizes.size_map[(size + 7) >> HAK_SIZE_GRANULE_SHIFT];
+    if (c == 0) c = 1; /* size 0 */
+    for (; c && c <= policy->sizes.class_count; c++) {
+        const hak_class *class = &policy->sizes.classes[c];
+        if ((class->stride_bytes | class->start_bytes) % align == 0) return c;
+    }
+    return 0;
+}
+
+/* NULL when out of memory or out of range; align is a power of two, 1 when it does not matter. */
+void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
+    hak_heap *h = hak_heap_of(t);
+    const hak_policy *policy = hak_policy_of(h);
+    uint32_t c = class_for(policy, size, align);
+    if (!c) {
+        void *span = hak_span_alloc(t, size, align, zero);
+        if (span) mark_out(h, 0, (uintptr_t)span);
+        return span;
+    }
+    bool zeroed;
+    uint64_t block = take_block(t, c, &zeroed);
+    if (!block) return NULL;
+    if (zero && !zeroed) memset((void *)(uintptr_t)block, 0, policy->sizes.classes[c].capacity_bytes);
+    mark_out(h, c, block);
+    return (void *)(uintptr_t)block;
+}
+
+uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
+    hak_heap *h = hak_heap_of(t);
+    hak_block block;
+    uint32_t code = hak_check_live(h, address, &block, fault);
+    if (!code && block.class_index && t->bins[block.class_index].head == address)
+        code = fail(fault, h, HAK_FAULT_DOUBLE, address, address, block.unit, block.class_index, 1, 0);
+    if (!code && !mark_in(h, block.class_index, address))
+        code = fail(fault, h, HAK_FAULT_DOUBLE, address, address, block.unit, block.class_index, 1, 0);
+    if (code) {
+        hak_count(t, fault_count, 1);
+        return code;
+    }
+    if (!block.class_index) {
+        hak_span_free(t, block.unit);
+        return HAK_OK;
+    }
+    hak_bin *bin = &t->bins[block.class_index];
+    if (bin->room_count <= 0) {
+        hak_overflow(t, block.class_index, address);
+        return HAK_OK;
+    }
+    hak_set_next(address, bin->head);
+    bin->head = address;
+    bin->room_count--;
+    return HAK_OK;
+}
+
+/* Resizes: in place while the block's class still fits well (a shrink to half or more), spans by units, else moves.
+ * *out is the block; NULL with HAK_FAULT_NOMEM, the old block untouched. */
+uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void **out, hak_fault *fault) {
+    hak_heap *h = hak_heap_of(t);
+    const hak_policy *policy = hak_policy_of(h);
+    hak_block block;
+    uint32_t code = hak_check_live(h, address, &block, fault);
+    *out = NULL;
+    if (code) {
+        hak_count(t, fault_count, 1);
+        return code;
+    }
+    bool fits = size <= block.bytes && size >= block.bytes / 2;
+    if (!block.class_index && size > policy->sizes.size_limit_bytes) {
+        *out = hak_span_resize(t, block.unit, size);
+        if (*out && (uintptr_t)*out != address) {
+            (void)mark_in(h, 0, address);
+            mark_out(h, 0, (uintptr_t)*out);
+        }
+        if (*out) return HAK_OK;
+    } else if (block.class_index && fits) {
+        *out = (void *)(uintptr_t)address;
+        return HAK_OK;
+    }
+    void *moved = hak_alloc_slow(t, size, 1, false);
+    if (!moved) return fail(fault, h, HAK_FAULT_NOMEM, size, address, block.unit, block.class_index, 0, 0);
+    memcpy(moved, (void *)(uintptr_t)address, size < block.bytes ? size : block.bytes);
+    code = hak_free_slow(t, address, fault);
+    *out = moved;
+    return code;
+}

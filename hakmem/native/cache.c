@@ -1,0 +1,267 @@
+/* cache.c: a thread's caches: refilled from slabs, overflowing to slabs, bounded by the policy.
+ *
+ * Only the owner thread comes here with `t`. Blocks in a bin's list and in its carved range [bump, bump_end) count as
+ * used in their slab. Invariant: room_count = cap_count - blocks of the list; cap_bytes = sum of the caps in bytes.
+ */
+#include "hak_internal.h"
+#include "lists.h"
+
+#define GROUPS 16 /* chains gathered at once when blocks go back: a width, not a policy */
+
+static const hak_class *class_of(hak_thread *t, uint32_t c) { return &hak_policy_of(hak_heap_of(t))->sizes.classes[c]; }
+static const hak_cache_class *cache_of(hak_thread *t, uint32_t c) {
+    return &hak_policy_of(hak_heap_of(t))->caches.classes[c];
+}
+
+static void set_cap(hak_thread *t, uint32_t c, uint32_t cap) {
+    hak_bin *bin = &t->bins[c];
+    int64_t more = (int64_t)cap - bin->cap_count;
+    t->cap_bytes += (uint64_t)(more * class_of(t, c)->stride_bytes);
+    bin->room_count += (int32_t)more;
+    hak_store_relaxed(&bin->cap_count, cap);
+}
+
+/* How far the cap of class c may rise now. */
+static uint32_t cap_limit(hak_thread *t, uint32_t c) {
+    uint64_t bound = hak_policy_of(hak_heap_of(t))->caches.thread_bytes, cap = t->bins[c].cap_count;
+    uint64_t spare = bound > t->cap_bytes ? (bound - t->cap_bytes) / class_of(t, c)->stride_bytes : 0;
+    uint64_t most = cap + spare;
+    return (uint32_t)(most < cache_of(t, c)->cap_max_count ? most : cache_of(t, c)->cap_max_count);
+}
+
+void hak_cache_init(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    const hak_policy *policy = hak_policy_of(h);
+    bool guarded = h->flags & HAK_HEAP_CHECKED;
+    for (uint32_t c = 1; c <= policy->sizes.class_count; c++) {
+        bool plain = !guarded && !policy->sizes.classes[c].header;
+        uint32_t most = cap_limit(t, c), init = policy->caches.classes[c].cap_init_count;
+        t->bins[c].reciprocal = plain ? policy->sizes.classes[c].reciprocal : 0;
+        set_cap(t, c, init < most ? init : most);
+    }
+}
+
+/* Takes the first `n` blocks off the list of class c and gives them to their slabs, blocks of one slab together. */
+static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
+    hak_heap *h = hak_heap_of(t);
+    hak_bin *bin = &t->bins[c];
+    struct { uint64_t first, last; uint32_t unit, count; } group[GROUPS] = {{0, 0, 0, 0}};
+    uint64_t block = bin->head;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t next = hak_next(block);
+        uint32_t unit = hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
+        uint32_t g = unit % GROUPS;
+        if (group[g].count && group[g].unit != unit) {
+            hak_slab_return(t, group[g].unit, group[g].first, group[g].last, group[g].count);
+            group[g].count = 0;
+        }
+        if (group[g].count) hak_set_next(block, group[g].first);
+        else group[g].last = block;
+        group[g].first = block;
+        group[g].unit = unit;
+        group[g].count++;
+        block = next;
+    }
+    bin->head = block;
+    bin->room_count += (int32_t)n;
+    for (uint32_t g = 0; g < GROUPS; g++)
+        if (group[g].count) hak_slab_return(t, group[g].unit, group[g].first, group[g].last, group[g].count);
+}
+
+static uint32_t list_length(const hak_bin *bin) { return (uint32_t)((int32_t)bin->cap_count - bin->room_count); }
+
+/* Halves a cap, not below its first value, and lets go of what is above it. */
+static void shrink(hak_thread *t, uint32_t c) {
+    hak_bin *bin = &t->bins[c];
+    uint32_t floor = cache_of(t, c)->cap_init_count, half = bin->cap_count / 2;
+    uint32_t cap = half > floor ? half : floor < bin->cap_count ? floor : bin->cap_count;
+    set_cap(t, c, cap);
+    if (bin->room_count < 0) flush_list(t, c, (uint32_t)-bin->room_count);
+    hak_count(t, cache_shrink_count, 1);
+}
+
+/* Every idle_events slow-path events: a class that had none of them gives half its blocks back and shrinks. */
+static void idle_look(hak_thread *t) {
+    const hak_policy *policy = hak_policy_of(hak_heap_of(t));
+    if (++t->event_count < policy->caches.idle_events) return;
+    t->event_count = 0;
+    for (uint32_t c = 1; c <= policy->sizes.class_count; c++) {
+        hak_bin *bin = &t->bins[c];
+        uint32_t have = list_length(bin);
+        if (bin->event_count == 0 && have) {
+            flush_list(t, c, have - have / 2);
+            shrink(t, c);
+        }
+        bin->event_count = 0;
+    }
+}
+
+/* Under the claim: carves a range into the bin. */
+static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit) {
+    hak_heap *h = hak_heap_of(t);
+    const hak_class *class = class_of(t, c);
+    const hak_cache_class *cache = cache_of(t, c);
+    hak_slab *slab = hak_slab_at(h, unit);
+    hak_bin *bin = &t->bins[c];
+    uint32_t most = cache->cap_max_count ? cache->cap_max_count : 1, n = class->block_count - slab->carved_count;
+    if (n > cache->carve_count) n = cache->carve_count;
+    if (n > most) n = most;
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit) + class->start_bytes;
+    bin->bump = base + (uint64_t)slab->carved_count * class->stride_bytes;
+    bin->bump_end = bin->bump + (uint64_t)n * class->stride_bytes;
+    bin->fresh = slab->flags & HAK_SLAB_FRESH;
+    if (class->header) {
+        uint8_t freed = hak_policy_of(h)->headers.freed[c];
+        for (uint64_t user = bin->bump; user < bin->bump_end; user += class->stride_bytes)
+            hak_store_relaxed((uint8_t *)(uintptr_t)(user - 1), freed);
+    }
+    hak_store_relaxed(&slab->carved_count, slab->carved_count + n);
+    hak_used_add(slab, n);
+    hak_count(t, refill_carve_count, 1);
+    return n;
+}
+
+/* Under the claim: takes the slab's free list, whole if the cap can be raised to it, else as many as fit. */
+static uint32_t take(hak_thread *t, uint32_t c, uint32_t unit) {
+    hak_heap *h = hak_heap_of(t);
+    hak_slab *slab = hak_slab_at(h, unit);
+    hak_bin *bin = &t->bins[c];
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit), first, last;
+    uint32_t have = list_length(bin), limit = cap_limit(t, c), n = hak_free_count(slab);
+    uint32_t most = limit > have ? limit - have : 1;
+    if (n <= most) {
+        first = hak_word_first(base, hak_free_take_all(slab));
+        if (bin->head) {
+            for (last = first; hak_next(last);) last = hak_next(last);
+            hak_set_next(last, bin->head);
+        }
+    } else {
+        n = most < cache_of(t, c)->batch_count ? most : cache_of(t, c)->batch_count;
+        first = hak_free_pop_chain(slab, base, n, &last);
+        hak_set_next(last, bin->head);
+    }
+    bin->head = first;
+    bin->room_count -= (int32_t)n;
+    hak_used_add(slab, n);
+    uint32_t wish = bin->cap_count + 1 > have + n ? bin->cap_count + 1 : have + n, cap = wish < limit ? wish : limit;
+    if (cap > bin->cap_count) {
+        set_cap(t, c, cap);
+        hak_count(t, cap_raise_count, 1);
+    }
+    hak_count(t, refill_list_count, 1);
+    return n;
+}
+
+/* Brings blocks of class c into the thread's cache: a list or a carved range. False: out of memory. */
+bool hak_refill(hak_thread *t, uint32_t c) {
+    hak_heap *h = hak_heap_of(t);
+    hak_bin *bin = &t->bins[c];
+    hak_count(t, refill_count, 1);
+    bin->event_count++;
+    bin->free_only_count = 0;
+    hak_tick(h);
+    idle_look(t);
+    uint32_t unit = hak_acquire(t, c), got = 0;
+    for (uint32_t slabs = 1; unit; slabs++) {
+        hak_slab *slab = hak_slab_at(h, unit);
+        bool listed = hak_free_is_nonempty(slab);
+        if (listed) got += take(t, c, unit);
+        else got += carve(t, c, unit);
+        hak_claim_release(slab);
+        bin->hot = unit;
+        if (!listed || got >= cache_of(t, c)->batch_count || slabs >= cache_of(t, c)->refill_slabs) break;
+        if (list_length(bin) >= cap_limit(t, c)) break;
+        uint32_t another = hak_acquire_partial(t, c);
+        if (!another) break;
+        hak_slab_claim_wait(t, slab); /* the hint moves on: this one must stay reachable */
+        hak_slab_let_go(t, unit);
+        unit = another;
+    }
+    hak_count(t, refill_block_count, got);
+    return got != 0;
+}
+
+/* A free that found the list full: a batch goes back to the slabs, then the block comes in. */
+void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
+    hak_bin *bin = &t->bins[c];
+    const hak_cache_class *cache = cache_of(t, c);
+    uint32_t have = list_length(bin), n = cache->batch_count < have ? cache->batch_count : have;
+    hak_count(t, overflow_count, 1);
+    bin->event_count++;
+    if (bin->cap_count == 0) {
+        uint32_t unit = (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT);
+        hak_slab_return(t, hak_entry_get(hak_heap_of(t), unit) >> 8, block, block, 1);
+    } else {
+        flush_list(t, c, n);
+        hak_set_next(block, bin->head);
+        bin->head = block;
+        bin->room_count--;
+        if (++bin->free_only_count >= hak_policy_of(hak_heap_of(t))->caches.free_only_count) {
+            bin->free_only_count = 0;
+            if (bin->cap_count > cache->cap_init_count) shrink(t, c);
+        }
+    }
+    hak_tick(hak_heap_of(t));
+    idle_look(t);
+}
+
+/* Gives the carved range back: uncarved again if nothing was carved behind it, else block by block. */
+static void return_range(hak_thread *t, uint32_t c) {
+    hak_heap *h = hak_heap_of(t);
+    hak_bin *bin = &t->bins[c];
+    const hak_class *class = class_of(t, c);
+    uint32_t unit = hak_entry_get(h, (uint32_t)((bin->bump - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
+    uint32_t n = (uint32_t)((bin->bump_end - bin->bump) / class->stride_bytes);
+    hak_slab *slab = hak_slab_at(h, unit);
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit);
+    hak_slab_claim_wait(t, slab);
+    if (bin->bump_end == base + class->start_bytes + (uint64_t)slab->carved_count * class->stride_bytes) {
+        hak_store_relaxed(&slab->carved_count, slab->carved_count - n);
+    } else {
+        for (uint64_t at = bin->bump; at < bin->bump_end; at += class->stride_bytes) hak_free_push_chain(slab, base, at, at, 1);
+    }
+    hak_used_sub(slab, n);
+    bin->bump = bin->bump_end = 0;
+    hak_slab_let_go(t, unit);
+}
+
+/* Gives back all the thread holds: lists, carved ranges, hints. Caps stay. */
+void hak_cache_flush(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
+        hak_bin *bin = &t->bins[c];
+        if (list_length(bin)) flush_list(t, c, list_length(bin));
+        if (bin->bump != bin->bump_end) return_range(t, c);
+        uint32_t unit = bin->hot;
+        bin->hot = 0;
+        if (!unit) continue;
+        hak_slab *slab = hak_slab_at(h, unit);
+        if (hak_load_relaxed(&slab->kind) != HAK_KIND_SLAB) continue;
+        hak_slab_claim_wait(t, slab);
+        if (hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB) hak_slab_let_go(t, unit);
+        else hak_claim_release(slab);
+    }
+}
+
+/* Fills each class up to its prewarm count, whatever is in it already. */
+void hak_cache_prewarm(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
+        uint32_t want = cache_of(t, c)->prewarm_count, limit = cap_limit(t, c);
+        hak_bin *bin = &t->bins[c];
+        if (want > limit) want = limit;
+        if (want > bin->cap_count) set_cap(t, c, want);
+        while (list_length(bin) < want) {
+            if (bin->bump == bin->bump_end) {
+                uint32_t before = list_length(bin);
+                if (!hak_refill(t, c)) return;
+                if (list_length(bin) != before) continue;
+            }
+            uint64_t block = bin->bump;
+            bin->bump += class_of(t, c)->stride_bytes;
+            hak_set_next(block, bin->head);
+            bin->head = block;
+            bin->room_count--;
+        }
+    }
+}

@@ -1,0 +1,161 @@
+/* hak_internal.h: the map of the native plane. Rooms from the bottom up; each may call those above its line only:
+ *
+ *   os.c        the only file that maps memory          atomic.h    operations by name and order
+ *   lists.h     accessors of a slab's lists and claim   fault.c     what was wrong, and saying so
+ *   runs.c      the run heap: units, arena, purge       partial.c   per-class sets of partly free slabs, mailboxes
+ *   slabs.c     a slab's life: made, given to, taken from, retired
+ *   acquire.c   where a refill finds a slab             cache.c     thread caches: refill, overflow, idle
+ *   threads.c   thread records: attach, park, release   spans.c     blocks of whole units
+ *   blocks.c    alloc, free, realloc of one block       heap.c      create, destroy, trim, batches: the C API
+ *   malloc.c    malloc and its family for a process     primitives.c  what Python gets of C
+ *
+ * No room holds a policy number: they come from hak_policy, made by Python.
+ * Locks, outer first: hak_root.lock (list of heaps), a heap's shared record, run_lock. A claim is a try-lock of one
+ * slab and holds nothing else: run_lock is taken by a claimer only after he has released (retire releases first).
+ */
+#ifndef HAK_INTERNAL_H
+#define HAK_INTERNAL_H
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "atomic.h"
+#include "hak_layout.h"
+
+#define HAK_HIDDEN __attribute__((visibility("hidden")))
+#define HAK_EXPORT __attribute__((visibility("default")))
+#define hak_likely(x) __builtin_expect(!!(x), 1)
+#define hak_unlikely(x) __builtin_expect(!!(x), 0)
+
+#ifdef HAK_DEBUG
+#define hak_assert(x) assert(x)
+#else
+#define hak_assert(x) ((void)0)
+#endif
+
+/* A heap's struct stands at the start of its region, so an offset from the heap is an offset in the region. */
+static inline void *hak_at(hak_heap *h, uint64_t offset) { return (char *)h + offset; }
+static inline hak_policy *hak_policy_of(hak_heap *h) { return hak_at(h, h->policy_offset); }
+static inline uint32_t *hak_registry(hak_heap *h) { return hak_at(h, h->registry_offset); }
+static inline hak_slab *hak_slab_at(hak_heap *h, uint32_t unit) {
+    return (hak_slab *)hak_at(h, h->slabs_offset) + unit;
+}
+static inline hak_thread *hak_thread_at(hak_heap *h, uint32_t index) {
+    return (hak_thread *)hak_at(h, h->threads_offset) + index;
+}
+static inline char *hak_unit_address(hak_heap *h, uint32_t unit) {
+    return (char *)h + ((uint64_t)unit << HAK_UNIT_SHIFT);
+}
+static inline hak_heap *hak_heap_of(hak_thread *t) { return (hak_heap *)(uintptr_t)t->heap; }
+
+/* Registry entry: tag in the low byte, head unit above. Written before a block escapes; the program's own hand-over
+ * of the block publishes it, so relaxed suffices on both sides. */
+static inline uint32_t hak_entry(uint32_t tag, uint32_t head) { return tag | head << 8; }
+static inline uint32_t hak_entry_get(hak_heap *h, uint32_t unit) { return hak_load_relaxed(&hak_registry(h)[unit]); }
+static inline void hak_entry_fill(hak_heap *h, uint32_t unit, uint32_t count, uint32_t entry) {
+    for (uint32_t i = 0; i < count; i++) hak_store_relaxed(&hak_registry(h)[unit + i], entry);
+}
+
+/* The link of a cached or listed block is its first word. */
+static inline uint64_t hak_next(uint64_t block) { return hak_load_relaxed((uint64_t *)(uintptr_t)block); }
+static inline void hak_set_next(uint64_t block, uint64_t next) {
+    hak_store_relaxed((uint64_t *)(uintptr_t)block, next);
+}
+
+#define hak_count(t, name, n) hak_store_relaxed(&(t)->name, (t)->name + (n))
+
+/* os.c */
+HAK_HIDDEN void *hak_os_reserve_aligned(uint64_t bytes, uint64_t align, uint64_t *map_base, uint64_t *map_bytes);
+HAK_HIDDEN bool hak_os_commit_range(hak_os_counts *counts, void *address, uint64_t bytes);
+HAK_HIDDEN bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_t bytes, bool lazy);
+HAK_HIDDEN void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes);
+HAK_HIDDEN bool hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes);
+HAK_HIDDEN bool hak_os_release_range(void *address, uint64_t bytes);
+HAK_HIDDEN uint64_t hak_os_region_wish(uint64_t wish_bytes);
+HAK_HIDDEN uint64_t hak_os_clock_ns(void);
+HAK_HIDDEN void hak_os_yield(void);
+HAK_HIDDEN uint32_t hak_os_thread_id(void);
+extern HAK_EXPORT hak_root hak_root_;
+
+/* fault.c */
+HAK_HIDDEN void hak_fault_fatal(hak_heap *h, const hak_fault *fault, const char *caller) __attribute__((noreturn));
+
+/* runs.c */
+typedef struct hak_run {
+    uint32_t unit;  /* first unit, 0: none */
+    uint32_t dirty; /* units of it that may be non-zero */
+    uint32_t open;  /* mask of further units that were opened behind it, for the open superslab */
+} hak_run;
+HAK_HIDDEN void hak_run_lock(hak_heap *h);
+HAK_HIDDEN void hak_run_unlock(hak_heap *h);
+HAK_HIDDEN hak_run hak_run_alloc(hak_heap *h, uint32_t units, uint32_t align_units);
+HAK_HIDDEN hak_run hak_run_alloc_open(hak_heap *h);
+HAK_HIDDEN void hak_run_free(hak_heap *h, uint32_t unit, uint32_t units, bool dirty);
+HAK_HIDDEN bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32_t want);
+HAK_HIDDEN bool hak_unit_is_dirty(hak_heap *h, uint32_t unit);
+HAK_HIDDEN void hak_tick(hak_heap *h);
+HAK_HIDDEN uint64_t hak_purge_all(hak_heap *h);
+HAK_HIDDEN void hak_runs_rebuild(hak_heap *h);
+
+/* partial.c */
+HAK_HIDDEN void hak_partial_insert(hak_heap *h, uint32_t class_index, uint32_t unit);
+HAK_HIDDEN void hak_partial_remove(hak_heap *h, uint32_t class_index, uint32_t unit);
+HAK_HIDDEN uint32_t hak_partial_find(hak_heap *h, uint32_t class_index, uint32_t from);
+HAK_HIDDEN void hak_mail(hak_thread *t, uint32_t unit);
+HAK_HIDDEN uint32_t hak_mail_take_all(hak_thread *t, uint32_t class_index);
+
+/* slabs.c */
+HAK_HIDDEN bool hak_slab_claim(hak_thread *t, hak_slab *slab);
+HAK_HIDDEN void hak_slab_claim_wait(hak_thread *t, hak_slab *slab);
+HAK_HIDDEN void hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fresh);
+HAK_HIDDEN void hak_slab_retire(hak_thread *t, uint32_t unit);
+HAK_HIDDEN void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count);
+HAK_HIDDEN void hak_slab_let_go(hak_thread *t, uint32_t unit);
+HAK_HIDDEN void hak_slab_drain(hak_thread *t, uint32_t unit);
+HAK_HIDDEN void hak_slab_return(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last, uint32_t count);
+HAK_HIDDEN uint32_t hak_empty_pop(hak_thread *t);
+
+/* acquire.c: a claimed slab of the class that has blocks to take or to carve, or 0 */
+HAK_HIDDEN uint32_t hak_acquire(hak_thread *t, uint32_t class_index);
+HAK_HIDDEN uint32_t hak_acquire_partial(hak_thread *t, uint32_t class_index);
+HAK_HIDDEN void hak_acquire_collect(hak_thread *t);
+HAK_HIDDEN void hak_acquire_flush_ready(hak_thread *t);
+
+/* cache.c */
+HAK_HIDDEN bool hak_refill(hak_thread *t, uint32_t class_index);
+HAK_HIDDEN void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block);
+HAK_HIDDEN void hak_cache_flush(hak_thread *t);
+HAK_HIDDEN void hak_cache_init(hak_thread *t);
+HAK_HIDDEN void hak_cache_prewarm(hak_thread *t);
+
+/* threads.c */
+HAK_HIDDEN hak_thread *hak_thread_get(hak_heap *h);
+HAK_HIDDEN hak_thread *hak_thread_enter(hak_heap *h);
+HAK_HIDDEN void hak_thread_leave(hak_thread *t);
+HAK_HIDDEN void hak_threads_flush_parked(hak_heap *h);
+HAK_HIDDEN void hak_threads_exit_hook(void);
+HAK_HIDDEN void hak_root_lock(void);
+HAK_HIDDEN void hak_root_unlock(void);
+extern HAK_HIDDEN __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec")));
+extern HAK_HIDDEN hak_thread hak_early_thread;
+
+/* spans.c */
+HAK_HIDDEN void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero);
+HAK_HIDDEN void hak_span_free(hak_thread *t, uint32_t unit);
+HAK_HIDDEN void *hak_span_resize(hak_thread *t, uint32_t unit, uint64_t size);
+
+/* blocks.c */
+typedef struct hak_block {
+    uint32_t unit;        /* head unit of its slab or span */
+    uint32_t class_index; /* 0: span */
+    uint32_t index;       /* block of the slab */
+    uint64_t bytes;       /* usable bytes */
+} hak_block;
+HAK_HIDDEN uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault);
+HAK_HIDDEN void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero);
+HAK_HIDDEN uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault);
+HAK_HIDDEN uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault);
+HAK_HIDDEN uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void **out, hak_fault *fault);
+
+#endif

@@ -1,0 +1,59 @@
+/* hakmem.h: the C API. Heaps of their own beside malloc; every function is thread-safe but create and destroy.
+ *
+ *   hak_fault fault;
+ *   hak_heap *heap = hak_heap_create(NULL, 0, 0, &fault);
+ *   void *block = hak_heap_alloc(heap, 100);
+ *   if (hak_heap_free(heap, block, &fault) != HAK_OK) ... fault.code says what was wrong
+ *   hak_heap_destroy(heap);
+ *
+ * Preloaded or linked first, the library is also the process's malloc.
+ */
+#ifndef HAKMEM_H
+#define HAKMEM_H
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hak_layout.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A heap under `policy` (NULL: the built-in one) of `region_bytes` user memory (0: 64 GiB, halved until the OS agrees).
+ * flags: HAK_HEAP_CHECKED or 0. NULL with fault->code HAK_FAULT_POLICY or HAK_FAULT_NOMEM. */
+hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint32_t flags, hak_fault *fault);
+/* Gives the whole region back. No thread may be inside or come back. */
+void hak_heap_destroy(hak_heap *heap);
+
+/* A block of at least `size` bytes (0 counts as 1), aligned to 16, or 8 up to 8 bytes. NULL when out of memory. */
+void *hak_heap_alloc(hak_heap *heap, uint64_t size);
+/* The same, aligned to `align` (a power of two), zeroed if `zero`. */
+void *hak_heap_alloc_aligned(hak_heap *heap, uint64_t size, uint64_t align, int zero);
+/* HAK_OK, or the fault, which is also in *fault; the heap is unchanged then. NULL is fine. Any thread may free. */
+uint32_t hak_heap_free(hak_heap *heap, void *block, hak_fault *fault);
+/* *out is the resized block, contents kept. HAK_FAULT_NOMEM leaves the old one. NULL as block allocates. */
+uint32_t hak_heap_realloc(hak_heap *heap, void *block, uint64_t size, void **out, hak_fault *fault);
+/* *out is what the caller may use of a live block. */
+uint32_t hak_heap_usable(hak_heap *heap, const void *block, uint64_t *out, hak_fault *fault);
+/* Allocates count blocks into out; returns how many there were memory for. */
+uint64_t hak_heap_alloc_many(hak_heap *heap, const uint64_t *sizes, uint64_t count, uint64_t *out);
+/* Frees count blocks; stops at the first fault and returns how many were freed. */
+uint64_t hak_heap_free_many(hak_heap *heap, const uint64_t *blocks, uint64_t count, hak_fault *fault);
+/* Gives the calling thread's caches back to the slabs. */
+void hak_heap_flush(hak_heap *heap);
+/* Fills the calling thread's caches to the policy's prewarm counts. */
+void hak_heap_prewarm(hak_heap *heap);
+/* Flushes what it can reach and gives every free page back; returns the bytes. */
+uint64_t hak_heap_trim(hak_heap *heap);
+/* The clock's turn: closes an epoch that is over and purges what the policy no longer keeps. */
+void hak_heap_tick(hak_heap *heap);
+/* The heap behind malloc, or NULL while there is none. */
+hak_heap *hak_process_heap(void);
+/* The hash of the layout the library was built from, its version, and its kind: release, debug, asan, tsan, ubsan. */
+uint64_t hak_layout_hash(void);
+const char *hak_build_kind(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,302 @@
+/* heap.c: a heap made and destroyed, and the C API over one. Geometry is the same as hakmem/registry.py's. */
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#define HAK_API
+#include "fast.h"
+#include "hak_internal.h"
+#include "hakmem.h"
+#include "lists.h"
+
+#pragma GCC visibility push(default)
+
+extern const uint64_t hak_builtin_policy_words[];
+
+hak_root hak_root_ = {.magic = HAK_ROOT_MAGIC, .layout_hash = HAK_LAYOUT_HASH, .version = HAK_LAYOUT_VERSION};
+
+#define REGION_WISH_BYTES (UINT64_C(64) << 30)
+#define REGION_LEAST_BYTES (UINT64_C(16) << 20)
+#define SUPERSLAB_BYTES ((uint64_t)HAK_SUPERSLAB_UNITS << HAK_UNIT_SHIFT)
+
+uint64_t hak_layout_hash(void) { return HAK_LAYOUT_HASH; }
+#ifndef HAK_BUILD_KIND
+#define HAK_BUILD_KIND "release"
+#endif
+const char *hak_build_kind(void) { return HAK_BUILD_KIND; }
+hak_root *hak_root_address(void) { return &hak_root_; }
+
+static uint64_t policy_checksum(const hak_policy *policy) {
+    const uint8_t *bytes = (const uint8_t *)policy;
+    size_t place = offsetof(hak_policy, checksum);
+    uint64_t value = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < sizeof *policy; i++) {
+        uint8_t byte = i >= place && i < place + 8 ? 0 : bytes[i];
+        value = (value ^ byte) * UINT64_C(0x100000001b3);
+    }
+    return value;
+}
+
+/* Whether C can obey an image without leaving its memory: structure only; sense is Python's to judge. */
+static bool policy_is_safe(const hak_policy *p) {
+    if (p->magic != HAK_POLICY_MAGIC || p->layout_hash != HAK_LAYOUT_HASH || p->image_bytes != sizeof *p) return false;
+    if (p->checksum != policy_checksum(p)) return false;
+    uint32_t count = p->sizes.class_count;
+    if (count < 1 || count > HAK_CLASS_COUNT_MAX || p->sizes.size_limit_bytes > HAK_SIZE_MAP_LIMIT_BYTES) return false;
+    for (uint32_t c = 1; c <= count; c++) {
+        const hak_class *class = &p->sizes.classes[c];
+        uint64_t slab_bytes = (uint64_t)class->unit_count << HAK_UNIT_SHIFT;
+        if (class->unit_count < 1 || class->unit_count > HAK_SLAB_UNITS_MAX) return false;
+        if (class->stride_bytes < 8 || class->stride_bytes % 8 || class->block_count < 1) return false;
+        if (class->start_bytes % 8 || (class->header && !class->start_bytes) || class->capacity_bytes > class->stride_bytes) return false;
+        if (class->start_bytes + (uint64_t)class->block_count * class->stride_bytes > slab_bytes) return false;
+        if (class->reciprocal != UINT64_MAX / class->stride_bytes + 1) return false;
+        const hak_cache_class *cache = &p->caches.classes[c];
+        if (cache->batch_count < 1 || cache->carve_count < 1 || cache->cap_max_count > 1u << 20 || cache->cap_init_count > 1u << 20) return false;
+    }
+    for (uint32_t i = 0; i < HAK_SIZE_MAP_ENTRIES; i++) {
+        uint32_t c = p->sizes.size_map[i];
+        if (c > count || (c && (i << HAK_SIZE_GRANULE_SHIFT) > ((p->sizes.classes[c].capacity_bytes + 7) & ~7u))) return false;
+        if (!c && i << HAK_SIZE_GRANULE_SHIFT <= p->sizes.size_limit_bytes) return false;
+    }
+    for (uint32_t i = 0; i < HAK_ACQUIRE_STAGES; i++)
+        if (p->acquire.order[i] > HAK_STAGE_GROW) return false;
+    return p->arenas.levels < 32 && p->arenas.init_bytes >= HAK_UNIT_BYTES && p->acquire.retry_count && p->acquire.empty_keep_count < 256;
+}
+
+static uint64_t page_up(uint64_t bytes) { return (bytes + HAK_OS_PAGE_BYTES - 1) & ~(uint64_t)(HAK_OS_PAGE_BYTES - 1); }
+
+/* Lays the metadata of `units` units out into *h; returns its bytes. */
+static uint64_t lay_out(hak_heap *h, uint64_t units, bool checked) {
+    uint64_t threads = units < HAK_THREADS_MIN ? HAK_THREADS_MIN : units > HAK_THREADS_MAX ? HAK_THREADS_MAX : units;
+    uint64_t at = page_up(sizeof *h);
+    h->policy_offset = at, at += page_up(sizeof(hak_policy));
+    h->fast_map_offset = at, at += page_up(HAK_SIZE_MAP_ENTRIES);
+    h->registry_offset = at, at += page_up(units * 4);
+    h->slabs_offset = at, at += page_up(units * sizeof(hak_slab));
+    h->partial_offset = at, at += page_up((units + 63) / 64 * 8 * HAK_CLASS_LIMIT);
+    h->summary_offset = at, at += page_up((units + 4095) / 4096 * 8 * HAK_CLASS_LIMIT);
+    h->dirty_offset = at, at += page_up((units + 63) / 64 * 8);
+    h->threads_offset = at, at += page_up(threads * sizeof(hak_thread));
+    h->live_offset = checked ? at : 0, at += checked ? units * HAK_LIVE_BYTES_PER_UNIT : 0;
+    h->thread_limit = (uint32_t)threads;
+    h->unit_limit = (uint32_t)units;
+    h->meta_units = (uint32_t)((at + HAK_UNIT_BYTES - 1) >> HAK_UNIT_SHIFT);
+    return at;
+}
+
+static hak_heap *map_region(uint64_t region_bytes, bool checked) {
+    hak_heap plan = {0};
+    uint64_t user = (region_bytes + HAK_UNIT_BYTES - 1) >> HAK_UNIT_SHIFT, units = user;
+    for (;;) { /* metadata grows with the units it takes itself; settles in a few rounds */
+        if (units > HAK_REGION_UNITS_MAX) return NULL;
+        lay_out(&plan, units, checked);
+        if (units == user + plan.meta_units) break;
+        units = user + plan.meta_units;
+    }
+    uint64_t bytes = units << HAK_UNIT_SHIFT;
+    char *base = hak_os_reserve_aligned(bytes, SUPERSLAB_BYTES, &plan.map_base, &plan.map_bytes);
+    if (!base) return NULL;
+    if (!hak_os_commit_range(NULL, base, (uint64_t)plan.meta_units << HAK_UNIT_SHIFT)) {
+        hak_os_release_range((void *)(uintptr_t)plan.map_base, plan.map_bytes);
+        return NULL;
+    }
+    hak_heap *h = (hak_heap *)base;
+    *h = plan;
+    h->base = (uintptr_t)h;
+    h->reserved_bytes = bytes;
+    h->os.reserve_count = h->os.commit_count = 1;
+    return h;
+}
+
+static void join_root(hak_heap *h) {
+    hak_root_lock();
+    uint32_t slot = 0;
+    for (bool taken = true; taken; slot += taken) {
+        taken = false;
+        for (hak_heap *o = (hak_heap *)(uintptr_t)hak_root_.first_heap; o; o = (hak_heap *)(uintptr_t)o->next_heap)
+            taken |= o->slot == slot;
+    }
+    h->slot = slot;
+    h->generation = ++hak_root_.generation;
+    h->next_heap = hak_root_.first_heap;
+    hak_root_.first_heap = (uintptr_t)h;
+    hak_root_unlock();
+}
+
+static void fork_hook(void);
+
+hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint32_t flags, hak_fault *fault) {
+    memset(fault, 0, sizeof *fault);
+    fault->address = region_bytes;
+    if (!policy) policy = (const hak_policy *)hak_builtin_policy_words;
+    fault->code = HAK_FAULT_POLICY;
+    if (!policy_is_safe(policy)) return NULL;
+    fault->code = HAK_FAULT_NOMEM;
+    hak_heap *h = NULL;
+    bool checked = flags & HAK_HEAP_CHECKED;
+    if (region_bytes) h = map_region(region_bytes, checked);
+    else
+        for (uint64_t wish = hak_os_region_wish(REGION_WISH_BYTES); !h && wish >= REGION_LEAST_BYTES; wish /= 2) h = map_region(wish, checked);
+    if (!h) return NULL;
+    fault->code = HAK_OK;
+    h->layout_hash = HAK_LAYOUT_HASH;
+    h->flags = flags & (HAK_HEAP_CHECKED | HAK_HEAP_PROCESS);
+    h->unit_top = h->meta_units;
+    h->thread_top = 1; /* record 0 is the shared one */
+    *hak_policy_of(h) = *policy;
+    uint8_t *fast_map = hak_at(h, h->fast_map_offset);
+    for (uint32_t i = 0; i < HAK_SIZE_MAP_ENTRIES; i++) {
+        uint8_t c = policy->sizes.size_map[i];
+        fast_map[i] = checked || policy->sizes.classes[c].header ? 0 : c;
+    }
+    h->epoch_start_ns = hak_os_clock_ns();
+    fork_hook();
+    join_root(h);
+    hak_store_release(&h->magic, HAK_HEAP_MAGIC);
+    return h;
+}
+
+void hak_heap_destroy(hak_heap *h) {
+    hak_root_lock();
+    uint64_t *link = &hak_root_.first_heap;
+    while (*link && *link != (uintptr_t)h) link = &((hak_heap *)(uintptr_t)*link)->next_heap;
+    if (*link) *link = h->next_heap;
+    hak_root_unlock();
+    h->magic = 0;
+    hak_os_release_range((void *)(uintptr_t)h->map_base, h->map_bytes);
+}
+
+void *hak_heap_alloc(hak_heap *h, uint64_t size) {
+    hak_thread *t = hak_thread_enter(h);
+    void *block = hak_fast_alloc(t, size);
+    if (!block) block = hak_alloc_slow(t, size, 1, false);
+    hak_thread_leave(t);
+    return block;
+}
+
+void *hak_heap_alloc_aligned(hak_heap *h, uint64_t size, uint64_t align, int zero) {
+    if (!align || align & (align - 1)) return NULL;
+    hak_thread *t = hak_thread_enter(h);
+    void *block = hak_alloc_slow(t, size, align, zero != 0);
+    hak_thread_leave(t);
+    return block;
+}
+
+uint32_t hak_heap_free(hak_heap *h, void *block, hak_fault *fault) {
+    if (!block) return HAK_OK;
+    hak_thread *t = hak_thread_enter(h);
+    uint32_t code = hak_free_slow(t, (uintptr_t)block, fault);
+    hak_thread_leave(t);
+    return code;
+}
+
+uint32_t hak_heap_realloc(hak_heap *h, void *block, uint64_t size, void **out, hak_fault *fault) {
+    uint32_t code = HAK_OK;
+    hak_thread *t = hak_thread_enter(h);
+    if (block) code = hak_realloc_block(t, (uintptr_t)block, size, out, fault);
+    else if (!(*out = hak_alloc_slow(t, size, 1, false))) fault->code = code = HAK_FAULT_NOMEM;
+    hak_thread_leave(t);
+    return code;
+}
+
+uint32_t hak_heap_usable(hak_heap *h, const void *block, uint64_t *out, hak_fault *fault) {
+    hak_block found;
+    uint32_t code = hak_check_live(h, (uintptr_t)block, &found, fault);
+    *out = code ? 0 : found.bytes;
+    return code;
+}
+
+uint64_t hak_heap_alloc_many(hak_heap *h, const uint64_t *sizes, uint64_t count, uint64_t *out) {
+    hak_thread *t = hak_thread_enter(h);
+    uint64_t done = 0;
+    for (; done < count; done++) {
+        void *block = hak_fast_alloc(t, sizes[done]);
+        if (!block && !(block = hak_alloc_slow(t, sizes[done], 1, false))) break;
+        out[done] = (uintptr_t)block;
+    }
+    hak_thread_leave(t);
+    return done;
+}
+
+/* The fast path leaves one thing unchecked, that the block was ever carved: from here on that is checked too. */
+static bool never_carved(hak_heap *h, uint64_t address) {
+    uint64_t unit = (address - (uintptr_t)h) >> HAK_UNIT_SHIFT;
+    if (unit >= h->unit_limit) return false;
+    uint32_t entry = hak_entry_get(h, (uint32_t)unit), head = entry >> 8;
+    const hak_class *class = &hak_policy_of(h)->sizes.classes[entry & 0xff];
+    uint64_t inside = address - (uintptr_t)hak_unit_address(h, head);
+    return (entry & 0xff) <= HAK_CLASS_COUNT_MAX && inside >= (uint64_t)hak_load_relaxed(&hak_slab_at(h, head)->carved_count) * class->stride_bytes;
+}
+
+uint64_t hak_heap_free_many(hak_heap *h, const uint64_t *blocks, uint64_t count, hak_fault *fault) {
+    hak_thread *t = hak_thread_enter(h);
+    uint64_t done = 0;
+    for (; done < count; done++) {
+        if (!blocks[done] || (!never_carved(h, blocks[done]) && hak_fast_free(t, blocks[done]))) continue;
+        if (hak_free_slow(t, blocks[done], fault)) break;
+    }
+    hak_thread_leave(t);
+    return done;
+}
+
+void hak_heap_flush(hak_heap *h) {
+    hak_thread *t = hak_thread_enter(h);
+    hak_cache_flush(t);
+    hak_thread_leave(t);
+}
+
+void hak_heap_prewarm(hak_heap *h) {
+    hak_thread *t = hak_thread_enter(h);
+    hak_cache_prewarm(t);
+    hak_thread_leave(t);
+}
+
+uint64_t hak_heap_trim(hak_heap *h) {
+    hak_thread *t = hak_thread_enter(h);
+    hak_threads_flush_parked(h);
+    hak_cache_flush(t);
+    hak_acquire_collect(t);
+    hak_acquire_flush_ready(t);
+    hak_thread_leave(t);
+    return hak_purge_all(h);
+}
+
+void hak_heap_tick(hak_heap *h) { hak_tick(h); }
+
+/* The child of a fork has one thread: locks and claims of the others are repaired, their idle caches flushed. A slab
+ * that was claimed is in an unknown state and is never handed out again: at most one a dead thread, counted. */
+static void repair(hak_heap *h) {
+    hak_thread *mine = hak_thread_get(h);
+    bool torn = hak_load_relaxed(&h->run_lock) != 0;
+    uint32_t top = h->unit_top;
+    for (uint32_t u = h->meta_units; u < top; u++) {
+        hak_slab *slab = hak_slab_at(h, u);
+        if (!hak_claim_held(slab)) continue;
+        if (slab->kind == HAK_KIND_SLAB) hak_store_relaxed(&slab->kind, HAK_KIND_LOST);
+        hak_claim_break(slab);
+        h->lost_count++;
+    }
+    if (torn) {
+        hak_runs_rebuild(h);
+        hak_store_relaxed(&h->run_lock, 0);
+    }
+    for (uint32_t i = 1; i < h->thread_top; i++) {
+        hak_thread *t = hak_thread_at(h, i);
+        if (t == mine || t->state != HAK_THREAD_LIVE) continue;
+        hak_store_relaxed(&t->state, HAK_THREAD_UNUSED); /* its blocks may be half moved: left out, not handed out */
+    }
+    h->thread_live = 1;
+}
+
+static void in_child(void) {
+    hak_root_.lock = 0;
+    for (hak_heap *h = (hak_heap *)(uintptr_t)hak_root_.first_heap; h; h = (hak_heap *)(uintptr_t)h->next_heap)
+        if (h->thread_live > 1 || h->run_lock) repair(h);
+}
+
+static void fork_hook(void) {
+    static uint32_t done;
+    if (!hak_exchange_acq_rel(&done, 1)) pthread_atfork(NULL, NULL, in_child);
+}
+#pragma GCC visibility pop

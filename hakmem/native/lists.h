@@ -1,0 +1,106 @@
+/* lists.h: the accessors of a slab's claim, free list, remote list and used count. No other file touches those fields.
+ *
+ * A list word is offset/8 of the first block | count << 16 | tag << 32; the blocks are linked by address in their first
+ * word, the last link is whatever it is: the count ends a list.
+ *
+ * ABA: a push links its chain to the head it read and swaps the whole word, count and tag included; the tag moves at
+ * every change, so a word that comes back is never the same word (2^32 changes between a read and its CAS aside). A
+ * take-all reads no link. There is no lock-free pop: pop is plain under the claim.
+ *
+ * Claim: claim_seq is odd while claimed. The claiming CAS acquires what the last release published; the release
+ * publishes the plain fields to the next claimer and to readers that compare the sequence before and after.
+ */
+#ifndef HAK_LISTS_H
+#define HAK_LISTS_H
+#include "hak_internal.h"
+
+static inline uint32_t hak_word_count(uint64_t word) { return (uint32_t)(word >> 16) & 0xffff; }
+static inline uint64_t hak_word_first(uint64_t slab_base, uint64_t word) {
+    return hak_word_count(word) ? slab_base + ((word & 0xffff) << 3) : 0;
+}
+static inline uint64_t hak_word_make(uint64_t slab_base, uint64_t first, uint32_t count, uint64_t before) {
+    uint64_t tag = ((before >> 32) + 1) & 0xffffffffu;
+    return (count ? (first - slab_base) >> 3 : 0) | (uint64_t)count << 16 | tag << 32;
+}
+
+/* CLAIM: by CAS; partner of hak_claim_release. False when another holds it. */
+static inline bool hak_claim_try(hak_slab *slab) {
+    uint32_t seq = hak_load_relaxed(&slab->claim_seq);
+    return !(seq & 1) && hak_cas_acquire(&slab->claim_seq, &seq, seq + 1);
+}
+/* RELEASE: publishes the plain fields to the next hak_claim_try. */
+static inline void hak_claim_release(hak_slab *slab) {
+    uint32_t seq = hak_load_relaxed(&slab->claim_seq);
+    hak_assert(seq & 1);
+    hak_store_release(&slab->claim_seq, seq + 1);
+}
+static inline bool hak_claim_held(const hak_slab *slab) { return hak_load_relaxed(&slab->claim_seq) & 1; }
+/* FORK: the child's repair of a claim whose holder does not exist there. */
+static inline void hak_claim_break(hak_slab *slab) { hak_store_relaxed(&slab->claim_seq, slab->claim_seq + 1); }
+
+/* PUSH_CHAIN, plain under the claim. `last` is linked here. */
+static inline void hak_free_push_chain(hak_slab *slab, uint64_t slab_base, uint64_t first, uint64_t last, uint32_t count) {
+    hak_assert(hak_claim_held(slab));
+    uint64_t word = hak_load_relaxed(&slab->free_list);
+    hak_set_next(last, hak_word_first(slab_base, word));
+    hak_store_relaxed(&slab->free_list, hak_word_make(slab_base, first, hak_word_count(word) + count, word));
+}
+/* TAKE_ALL, plain under the claim: the old word; the list is empty after. */
+static inline uint64_t hak_free_take_all(hak_slab *slab) {
+    hak_assert(hak_claim_held(slab));
+    uint64_t word = hak_load_relaxed(&slab->free_list);
+    hak_store_relaxed(&slab->free_list, ((word >> 32) + 1) << 32);
+    return word;
+}
+/* POP of the first `count` blocks, plain under the claim: returns the first, sets *last. Needs 0 < count <= length. */
+static inline uint64_t hak_free_pop_chain(hak_slab *slab, uint64_t slab_base, uint32_t count, uint64_t *last) {
+    hak_assert(hak_claim_held(slab));
+    uint64_t word = hak_load_relaxed(&slab->free_list);
+    uint64_t first = hak_word_first(slab_base, word), at = first;
+    for (uint32_t i = 1; i < count; i++) at = hak_next(at);
+    *last = at;
+    uint32_t left = hak_word_count(word) - count;
+    hak_store_relaxed(&slab->free_list, hak_word_make(slab_base, hak_next(at), left, word));
+    return first;
+}
+static inline uint32_t hak_free_count(const hak_slab *slab) { return hak_word_count(hak_load_relaxed(&slab->free_list)); }
+static inline bool hak_free_is_empty(const hak_slab *slab) { return hak_free_count(slab) == 0; }
+static inline bool hak_free_is_nonempty(const hak_slab *slab) { return hak_free_count(slab) != 0; }
+/* DEBUG: the first free block's address, or 0; for asserts and dumps. */
+static inline uint64_t hak_free_debug_pointer(const hak_slab *slab, uint64_t slab_base) {
+    return hak_word_first(slab_base, hak_load_relaxed(&slab->free_list));
+}
+
+/* PUSH_CHAIN, lock-free, without the claim: one try. Release publishes the blocks' links to hak_remote_take_all. */
+static inline bool hak_remote_push_chain(hak_slab *slab, uint64_t slab_base, uint64_t first, uint64_t last, uint32_t count) {
+    uint64_t word = hak_load_relaxed(&slab->remote_list);
+    hak_set_next(last, hak_word_first(slab_base, word));
+    return hak_cas_acq_rel(&slab->remote_list, &word, hak_word_make(slab_base, first, hak_word_count(word) + count, word));
+}
+/* TAKE_ALL, lock-free: one try; acquires what the pushes released. False when it lost to a push. */
+static inline bool hak_remote_take_all(hak_slab *slab, uint64_t *word) {
+    *word = hak_load_relaxed(&slab->remote_list);
+    return hak_cas_acq_rel(&slab->remote_list, word, ((*word >> 32) + 1) << 32);
+}
+static inline uint32_t hak_remote_count(const hak_slab *slab) { return hak_word_count(hak_load_relaxed(&slab->remote_list)); }
+static inline bool hak_remote_is_nonempty(const hak_slab *slab) { return hak_remote_count(slab) != 0; }
+
+/* ACTIVE COUNT: blocks outside; plain under the claim, relaxed for readers. */
+static inline uint32_t hak_used_load(const hak_slab *slab) { return hak_load_relaxed(&slab->used_count); }
+static inline void hak_used_add(hak_slab *slab, uint32_t n) {
+    hak_assert(hak_claim_held(slab));
+    hak_store_relaxed(&slab->used_count, slab->used_count + n);
+}
+static inline void hak_used_sub(hak_slab *slab, uint32_t n) {
+    hak_assert(hak_claim_held(slab) && slab->used_count >= n);
+    hak_store_relaxed(&slab->used_count, slab->used_count - n);
+}
+/* EMPTY: a slab as it is made and as it retires: nothing carved, nothing out. The tags go on. */
+static inline void hak_lists_reset(hak_slab *slab) {
+    hak_assert(hak_claim_held(slab));
+    (void)hak_free_take_all(slab);
+    hak_store_relaxed(&slab->used_count, 0);
+    hak_store_relaxed(&slab->carved_count, 0);
+}
+
+#endif

@@ -1,0 +1,180 @@
+/* malloc.c: malloc and its family over the process heap. Not compiled into sanitizer builds, which bring their own.
+ *
+ * The first call finds the early record, misses, and comes to first_use; no constructor order, no dlsym. The region of
+ * the process heap is wished at 1 TiB and halved until the OS agrees.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fast.h"
+#include "hak_internal.h"
+#include "hakmem.h"
+
+hak_heap *hak_process_heap(void) { return (hak_heap *)(uintptr_t)hak_load_acquire(&hak_root_.process_heap); }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#pragma GCC visibility push(default)
+
+#define PROCESS_WISH_BYTES (UINT64_C(1) << 40)
+#define PROCESS_LEAST_BYTES (UINT64_C(16) << 20)
+
+static uint32_t making;
+
+/* Makes the process heap once; others wait for it. NULL when the OS gives no region at all. */
+static hak_heap *make_process_heap(void) {
+    uint32_t expected = 0;
+    while (!hak_process_heap()) {
+        if (hak_cas_acq_rel(&making, &expected, 1)) {
+            hak_fault fault;
+            hak_heap *h = NULL;
+            for (uint64_t wish = hak_os_region_wish(PROCESS_WISH_BYTES) / 2; !h && wish >= PROCESS_LEAST_BYTES; wish /= 2)
+                h = hak_heap_create(NULL, wish, HAK_HEAP_PROCESS, &fault);
+            hak_store_release(&hak_root_.process_heap, (uintptr_t)h);
+            hak_store_release(&making, 0);
+            return h;
+        }
+        hak_os_yield();
+        expected = 0;
+    }
+    return hak_process_heap();
+}
+
+/* The calling thread's record, or the shared one locked; NULL: no memory at all. */
+static hak_thread *enter(void) {
+    hak_thread *t = hak_tls_thread;
+    if (hak_likely(t->unit_limit != 0)) return t;
+    hak_heap *h = hak_process_heap();
+    if (!h) h = make_process_heap();
+    return h ? hak_thread_enter(h) : NULL;
+}
+
+static void *no_memory(void) {
+    errno = ENOMEM;
+    return NULL;
+}
+
+__attribute__((noinline)) static void *malloc_slow(uint64_t size) {
+    hak_thread *t = enter();
+    if (!t || size > PTRDIFF_MAX) return no_memory();
+    int saved = errno;
+    void *block = hak_alloc_slow(t, size, 1, false);
+    errno = saved;
+    hak_thread_leave(t);
+    return block ? block : no_memory();
+}
+
+__attribute__((noinline)) static void free_slow(void *block) {
+    if (!block) return;
+    int saved = errno;
+    hak_fault fault = {0};
+    hak_thread *t = enter();
+    uint32_t code = t ? hak_free_slow(t, (uintptr_t)block, &fault) : HAK_FAULT_FOREIGN;
+    if (code) {
+        fault.code = code;
+        fault.address = (uintptr_t)block;
+        hak_fault_fatal(hak_process_heap(), &fault, "free");
+    }
+    hak_thread_leave(t);
+    errno = saved;
+}
+
+void *malloc(size_t size) {
+    void *block = hak_fast_alloc(hak_tls_thread, size);
+    return hak_likely(block != NULL) ? block : malloc_slow(size);
+}
+
+void free(void *block) {
+    if (hak_likely(hak_fast_free(hak_tls_thread, (uintptr_t)block))) return;
+    free_slow(block);
+}
+
+static void *aligned(size_t size, size_t align, bool zero) {
+    hak_thread *t = enter();
+    if (!t || size > PTRDIFF_MAX) return no_memory();
+    int saved = errno;
+    void *block = hak_alloc_slow(t, size, align, zero);
+    errno = saved;
+    hak_thread_leave(t);
+    return block ? block : no_memory();
+}
+
+void *calloc(size_t count, size_t size) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes)) return no_memory();
+    void *block = hak_fast_alloc(hak_tls_thread, bytes);
+    return block ? memset(block, 0, bytes) : aligned(bytes, 1, true);
+}
+
+static size_t usable(void *block) {
+    hak_fault fault = {0};
+    hak_block found;
+    hak_heap *h = hak_process_heap();
+    uint32_t code = h ? hak_check_live(h, (uintptr_t)block, &found, &fault) : HAK_FAULT_FOREIGN;
+    if (code) hak_fault_fatal(h, &fault, "malloc_usable_size");
+    return found.bytes;
+}
+
+size_t malloc_usable_size(void *block) { return block ? usable(block) : 0; }
+
+void *realloc(void *block, size_t size) {
+    if (!block) return malloc(size);
+    if (!size) {
+        free(block);
+        return NULL;
+    }
+    if (size > PTRDIFF_MAX) return no_memory();
+    hak_fault fault = {0};
+    void *out = NULL;
+    int saved = errno;
+    hak_thread *t = enter();
+    uint32_t code = t ? hak_realloc_block(t, (uintptr_t)block, size, &out, &fault) : HAK_FAULT_FOREIGN;
+    errno = saved;
+    if (code == HAK_FAULT_NOMEM) {
+        hak_thread_leave(t);
+        return no_memory();
+    }
+    if (code) hak_fault_fatal(hak_process_heap(), &fault, "realloc");
+    hak_thread_leave(t);
+    return out;
+}
+
+void *reallocarray(void *block, size_t count, size_t size) {
+    size_t bytes;
+    return __builtin_mul_overflow(count, size, &bytes) ? no_memory() : realloc(block, bytes);
+}
+
+static bool is_power_of_two(size_t n) { return n && !(n & (n - 1)); }
+
+int posix_memalign(void **out, size_t align, size_t size) {
+    if (!is_power_of_two(align) || align % sizeof(void *)) return EINVAL;
+    int saved = errno;
+    void *block = aligned(size, align, false);
+    errno = saved;
+    if (!block) return ENOMEM;
+    *out = block;
+    return 0;
+}
+
+void *memalign(size_t align, size_t size) {
+    if (!is_power_of_two(align)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return aligned(size, align, false);
+}
+void *aligned_alloc(size_t align, size_t size) { return memalign(align, size); }
+void *valloc(size_t size) { return aligned(size, HAK_OS_PAGE_BYTES, false); }
+void *pvalloc(size_t size) {
+    size_t up = (size + HAK_OS_PAGE_BYTES - 1) & ~(size_t)(HAK_OS_PAGE_BYTES - 1);
+    return up < size ? no_memory() : aligned(up ? up : HAK_OS_PAGE_BYTES, HAK_OS_PAGE_BYTES, false);
+}
+void cfree(void *block) { free(block); }
+
+int malloc_trim(size_t keep) {
+    (void)keep;
+    hak_heap *h = hak_process_heap();
+    return h && hak_heap_trim(h) != 0;
+}
+#pragma GCC visibility pop
+#endif

@@ -1,0 +1,98 @@
+/* os.c: the OS boundary. Every mmap, munmap, mremap, mprotect and madvise of the library stands here, and is counted.
+ *
+ * Preconditions, for all: address and length are multiples of an OS page and lie in one reservation. errno is the
+ * caller's to save. `counts` is the heap's own tally; the library's tally in hak_root counts each call as well.
+ */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "hak_internal.h"
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+static void tally(hak_os_counts *counts, size_t place, uint64_t n) {
+    hak_add_relaxed((uint64_t *)((char *)&hak_root_.os + place), n);
+    if (counts) hak_add_relaxed((uint64_t *)((char *)counts + place), n);
+}
+#define TALLY(counts, field, n) tally((counts), offsetof(hak_os_counts, field), (n))
+
+/* Reserves `bytes` on an `align` boundary (a power of two), inaccessible. The excess stays part of the map. */
+void *hak_os_reserve_aligned(uint64_t bytes, uint64_t align, uint64_t *map_base, uint64_t *map_bytes) {
+    uint64_t whole = bytes + align;
+    TALLY(NULL, reserve_count, 1);
+    void *map = mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED) return NULL;
+    *map_base = (uintptr_t)map;
+    *map_bytes = whole;
+    return (void *)(((uintptr_t)map + align - 1) & ~(align - 1));
+}
+
+bool hak_os_commit_range(hak_os_counts *counts, void *address, uint64_t bytes) {
+    TALLY(counts, commit_count, 1);
+    return mprotect(address, bytes, PROT_READ | PROT_WRITE) == 0;
+}
+
+/* Not lazy: the pages read as zero afterwards. Lazy: they may keep their contents until the OS wants them. */
+bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_t bytes, bool lazy) {
+    TALLY(counts, purge_count, 1);
+    if (madvise(address, bytes, lazy ? MADV_FREE : MADV_DONTNEED) != 0) return false;
+    TALLY(counts, purged_bytes, bytes);
+    return true;
+}
+
+void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes) {
+    TALLY(counts, advise_count, 1);
+    (void)madvise(address, bytes, MADV_HUGEPAGE);
+}
+
+/* Moves the pages of [from, from + bytes) to `to`; the old range stays mapped and reads as zero. */
+bool hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes) {
+    TALLY(counts, remap_count, 1);
+    return mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) == to;
+}
+
+bool hak_os_release_range(void *address, uint64_t bytes) {
+    TALLY(NULL, release_count, 1);
+    return munmap(address, bytes) == 0;
+}
+
+/* What to reserve when `wish` was not asked for explicitly: a quarter of a limited address space stays free. */
+uint64_t hak_os_region_wish(uint64_t wish_bytes) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wish_bytes;
+    uint64_t most = limit.rlim_cur / 4 * 3;
+    return wish_bytes < most ? wish_bytes : most;
+}
+
+uint64_t hak_os_clock_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void hak_os_yield(void) { sched_yield(); }
+
+uint32_t hak_os_thread_id(void) { return (uint32_t)syscall(SYS_gettid); }
+
+/* The primitives of the OS, for Python: the same calls, under their public names. */
+HAK_EXPORT void *hak_os_reserve(uint64_t bytes, uint64_t align, uint64_t *map_base, uint64_t *map_bytes) {
+    return hak_os_reserve_aligned(bytes, align, map_base, map_bytes);
+}
+HAK_EXPORT int hak_os_commit(hak_os_counts *counts, void *address, uint64_t bytes) {
+    return hak_os_commit_range(counts, address, bytes);
+}
+HAK_EXPORT int hak_os_purge(hak_os_counts *counts, void *address, uint64_t bytes, int lazy) {
+    return hak_os_purge_range(counts, address, bytes, lazy != 0);
+}
+HAK_EXPORT int hak_os_remap(hak_os_counts *counts, void *from, void *to, uint64_t bytes) {
+    return hak_os_remap_range(counts, from, to, bytes);
+}
+HAK_EXPORT int hak_os_release(void *address, uint64_t bytes) { return hak_os_release_range(address, bytes); }
+HAK_EXPORT void hak_os_advise(hak_os_counts *counts, void *address, uint64_t bytes) { hak_os_advise_huge(counts, address, bytes); }

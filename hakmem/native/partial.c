@@ -1,0 +1,83 @@
+/* partial.c: who has free blocks: the per-class sets of partly free slabs, and the mailboxes of remote frees.
+ *
+ * A partial set is a bitmap: one word for 64 units, a summary bit for each word. Insert and remove are one atomic
+ * each, a slab that becomes empty leaves at once wherever it stands, and the lowest address is found first, which
+ * keeps the top of the heap free. A bit is changed under its slab's claim only; finding one promises nothing:
+ * claim, then recheck. Summary bits are hints: cleared, the word is read once more and the bit set again if need be;
+ * seq_cst on both sides makes one of the two notice (insert: word then summary; clear: summary then word).
+ *
+ * A mailbox is a list of slabs whose remote list got blocks while another held the claim: first unit | tag << 32.
+ * Push by CAS; take-all only, so no link is read from a list that others change; the tag moves at each change.
+ */
+#include "hak_internal.h"
+
+static uint64_t *set_word(hak_heap *h, uint32_t class_index, uint32_t unit) {
+    return (uint64_t *)hak_at(h, h->partial_offset) + (uint64_t)(unit >> 6) * HAK_CLASS_LIMIT + class_index;
+}
+static uint64_t *summary_word(hak_heap *h, uint32_t class_index, uint32_t unit) {
+    return (uint64_t *)hak_at(h, h->summary_offset) + (uint64_t)(unit >> 12) * HAK_CLASS_LIMIT + class_index;
+}
+
+void hak_partial_insert(hak_heap *h, uint32_t class_index, uint32_t unit) {
+    uint64_t bit = UINT64_C(1) << (unit & 63), *word = set_word(h, class_index, unit);
+    if (hak_load_relaxed(word) & bit) return; /* only the claimer changes it, and that is us */
+    hak_or_seq(word, bit);
+    uint64_t hint = UINT64_C(1) << ((unit >> 6) & 63), *summary = summary_word(h, class_index, unit);
+    if (!(hak_load_seq(summary) & hint)) hak_or_seq(summary, hint);
+}
+
+void hak_partial_remove(hak_heap *h, uint32_t class_index, uint32_t unit) {
+    uint64_t bit = UINT64_C(1) << (unit & 63), *word = set_word(h, class_index, unit);
+    if (hak_load_relaxed(word) & bit) hak_and_seq(word, ~bit);
+}
+
+/* The first unit from `from` on that is in the set, or 0. */
+uint32_t hak_partial_find(hak_heap *h, uint32_t class_index, uint32_t from) {
+    uint32_t top = hak_load_acquire(&h->unit_top);
+    for (uint32_t block = from & ~4095u; block < top; block += 4096) {
+        uint64_t *summary = summary_word(h, class_index, block);
+        uint64_t words = hak_load_seq(summary);
+        if (block < (from & ~63u)) words &= ~UINT64_C(0) << ((from >> 6) & 63);
+        for (; words; words &= words - 1) {
+            uint32_t base = block + ((uint32_t)__builtin_ctzll(words) << 6);
+            uint64_t *word = set_word(h, class_index, base), bits = hak_load_seq(word);
+            if (!bits) {
+                uint64_t hint = UINT64_C(1) << ((base >> 6) & 63);
+                hak_and_seq(summary, ~hint);
+                if (!hak_load_seq(word)) continue;
+                hak_or_seq(summary, hint);
+                bits = hak_load_seq(word);
+            }
+            if (base < from) bits &= ~UINT64_C(0) << (from - base);
+            if (bits) return base + (uint32_t)__builtin_ctzll(bits);
+        }
+    }
+    return 0;
+}
+
+/* Puts a slab into its class's mailbox unless it is in one. Partner: hak_mail_take_all, then the clearing of `mailed`
+ * by exchange: who finds it set knows that the clearer's drain is still to come and sees his push. */
+void hak_mail(hak_thread *t, uint32_t unit) {
+    hak_heap *h = hak_heap_of(t);
+    hak_slab *slab = hak_slab_at(h, unit);
+    if (hak_exchange_acq_rel(&slab->mailed, 1)) return;
+    uint64_t *box = &h->mailbox[hak_load_relaxed(&slab->class_index)], word = hak_load_relaxed(box);
+    for (uint32_t n = 0;; n++) {
+        hak_store_relaxed(&slab->mail_next, (uint32_t)word);
+        hak_count(t, cas_try_count, 1);
+        if (hak_cas_acq_rel(box, &word, unit | ((word >> 32) + 1) << 32)) return;
+        hak_count(t, cas_retry_count, 1);
+        hak_backoff(n, hak_policy_of(h)->acquire.backoff_spins);
+    }
+}
+
+/* Empties a mailbox: its first unit or 0, linked by mail_next. */
+uint32_t hak_mail_take_all(hak_thread *t, uint32_t class_index) {
+    uint64_t *box = &hak_heap_of(t)->mailbox[class_index], word = hak_load_relaxed(box);
+    while ((uint32_t)word) {
+        hak_count(t, cas_try_count, 1);
+        if (hak_cas_acq_rel(box, &word, ((word >> 32) + 1) << 32)) break;
+        hak_count(t, cas_retry_count, 1);
+    }
+    return (uint32_t)word;
+}

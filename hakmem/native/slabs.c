@@ -1,0 +1,160 @@
+/* slabs.c: a slab's life: made from units, given blocks back to, drained, settled, retired; and the list of empty ones.
+ *
+ * Everything here but the remote push runs under the slab's claim. A slab with blocks to give is reachable in one of
+ * these ways, or it is lost: its class's partial set; some thread's `hot` hint; a mailbox. Who lets go of a slab
+ * (hak_slab_settle) sees to that. Claim first, then drain: a remote list is moved by nobody else than the claimer.
+ */
+#include "hak_internal.h"
+#include "lists.h"
+
+/* A try with the policy's retries. */
+bool hak_slab_claim(hak_thread *t, hak_slab *slab) {
+    const hak_acquire_policy *policy = &hak_policy_of(hak_heap_of(t))->acquire;
+    for (uint32_t n = 0; n < policy->retry_count; n++) {
+        hak_count(t, cas_try_count, 1);
+        if (hak_claim_try(slab)) return true;
+        hak_count(t, cas_retry_count, 1);
+        hak_backoff(n, policy->backoff_spins);
+    }
+    hak_count(t, claim_fail_count, 1);
+    return false;
+}
+
+/* Claims are short; a holder that was preempted runs when we yield. */
+void hak_slab_claim_wait(hak_thread *t, hak_slab *slab) {
+    while (!hak_slab_claim(t, slab)) {
+        hak_count(t, locked_fallback_count, 1);
+        hak_os_yield();
+    }
+}
+
+/* Makes a slab of the units from `unit` on, which the caller alone holds. It is claimed when this returns. */
+void hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fresh) {
+    hak_heap *h = hak_heap_of(t);
+    hak_slab *slab = hak_slab_at(h, unit);
+    uint32_t units = hak_policy_of(h)->sizes.classes[class_index].unit_count;
+    hak_slab_claim_wait(t, slab); /* only a stale hint's holder can be in, for a moment */
+    hak_lists_reset(slab);
+    hak_store_relaxed(&slab->class_index, (uint8_t)class_index);
+    hak_store_relaxed(&slab->unit_count, units);
+    slab->flags = fresh ? HAK_SLAB_FRESH : 0;
+    hak_store_relaxed(&slab->detail_count, 0);
+    hak_entry_fill(h, unit, units, hak_entry(class_index, unit));
+    hak_store_relaxed(&slab->kind, HAK_KIND_SLAB);
+    hak_count(t, slab_new_count, 1);
+}
+
+/* Moves the remote list into the free list. Needs the claim. */
+void hak_slab_drain(hak_thread *t, uint32_t unit) {
+    hak_heap *h = hak_heap_of(t);
+    hak_slab *slab = hak_slab_at(h, unit);
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit), word;
+    if (!hak_remote_is_nonempty(slab)) return;
+    hak_count(t, cas_try_count, 1);
+    while (!hak_remote_take_all(slab, &word)) {
+        hak_count(t, cas_try_count, 1);
+        hak_count(t, cas_retry_count, 1);
+    }
+    uint32_t count = hak_word_count(word);
+    uint64_t first = hak_word_first(base, word), last = first;
+    for (uint32_t i = 1; i < count; i++) last = hak_next(last);
+    hak_free_push_chain(slab, base, first, last, count);
+    hak_used_sub(slab, count);
+    hak_count(t, drain_count, 1);
+    hak_count(t, drain_block_count, count);
+}
+
+/* Empty slabs of one unit wait outside the run heap for any class: unit | count << 32 | tag << 40. A pop reads the
+ * link of a slab that may be popped meanwhile; the tag (24 bits, one more at each change) makes its CAS fail then. */
+static bool empty_push(hak_thread *t, uint32_t unit) {
+    hak_heap *h = hak_heap_of(t);
+    uint64_t word = hak_load_relaxed(&h->empty_word);
+    do {
+        if (((word >> 32) & 0xff) >= hak_policy_of(h)->acquire.empty_keep_count) return false;
+        hak_store_relaxed(&hak_slab_at(h, unit)->next, (uint32_t)word);
+        hak_count(t, cas_try_count, 1);
+    } while (!hak_cas_acq_rel(&h->empty_word, &word, unit | (((word >> 32) & 0xff) + 1) << 32 | ((word >> 40) + 1) << 40));
+    return true;
+}
+
+uint32_t hak_empty_pop(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    uint64_t word = hak_load_acquire(&h->empty_word);
+    while ((uint32_t)word) {
+        uint64_t next = hak_load_relaxed(&hak_slab_at(h, (uint32_t)word)->next);
+        hak_count(t, cas_try_count, 1);
+        if (hak_cas_acq_rel(&h->empty_word, &word, next | (((word >> 32) & 0xff) - 1) << 32 | ((word >> 40) + 1) << 40)) break;
+        hak_count(t, cas_retry_count, 1);
+    }
+    return (uint32_t)word;
+}
+
+/* An empty slab's units go back. Releases the claim first: the run lock is never taken under one. */
+void hak_slab_retire(hak_thread *t, uint32_t unit) {
+    hak_heap *h = hak_heap_of(t);
+    hak_slab *slab = hak_slab_at(h, unit);
+    uint32_t units = slab->unit_count;
+    hak_assert(hak_used_load(slab) == 0 && !hak_remote_is_nonempty(slab));
+    hak_partial_remove(h, slab->class_index, unit);
+    hak_lists_reset(slab);
+    hak_entry_fill(h, unit, units, HAK_TAG_NONE);
+    hak_store_relaxed(&slab->kind, HAK_KIND_NONE);
+    hak_claim_release(slab);
+    hak_count(t, slab_retire_count, 1);
+    if (units != 1 || !empty_push(t, unit)) hak_run_free(h, unit, units, true);
+}
+
+/* Lets go of a claimed slab: retires it when empty, else lists it when at least `list_count` blocks are free. */
+void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count) {
+    hak_heap *h = hak_heap_of(t);
+    hak_slab *slab = hak_slab_at(h, unit);
+    if (hak_used_load(slab) == 0) {
+        hak_slab_retire(t, unit);
+        return;
+    }
+    if (hak_free_count(slab) >= list_count) hak_partial_insert(h, slab->class_index, unit);
+    hak_claim_release(slab);
+}
+
+/* Lets go of a claimed slab that no hint will remember: anything it can give makes it listed. */
+void hak_slab_let_go(hak_thread *t, uint32_t unit) {
+    hak_heap *h = hak_heap_of(t);
+    hak_slab *slab = hak_slab_at(h, unit);
+    bool room = slab->carved_count < hak_policy_of(h)->sizes.classes[slab->class_index].block_count;
+    hak_slab_settle(t, unit, room ? 0 : 1);
+}
+
+/* Gives a chain of blocks of one slab back to it; any thread may. */
+void hak_slab_return(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last, uint32_t count) {
+    hak_heap *h = hak_heap_of(t);
+    const hak_policy *policy = hak_policy_of(h);
+    hak_slab *slab = hak_slab_at(h, unit);
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit);
+    hak_count(t, cas_try_count, 1);
+    if (hak_claim_try(slab)) {
+        hak_free_push_chain(slab, base, first, last, count);
+        hak_used_sub(slab, count);
+        hak_count(t, return_chain_count, 1);
+        hak_count(t, return_block_count, count);
+        hak_slab_drain(t, unit);
+        hak_slab_settle(t, unit, policy->caches.classes[slab->class_index].list_count);
+        return;
+    }
+    hak_count(t, claim_fail_count, 1);
+    hak_count(t, remote_chain_count, 1);
+    hak_count(t, remote_block_count, count);
+    hak_count(t, cas_try_count, 1);
+    for (uint32_t n = 0; !hak_remote_push_chain(slab, base, first, last, count); n++) {
+        hak_count(t, cas_try_count, 1);
+        hak_count(t, cas_retry_count, 1);
+        hak_backoff(n, policy->acquire.backoff_spins);
+        if (n < policy->acquire.retry_count) continue;
+        hak_count(t, locked_fallback_count, 1); /* so many lost: go through the claim instead */
+        hak_slab_claim_wait(t, slab);
+        hak_free_push_chain(slab, base, first, last, count);
+        hak_used_sub(slab, count);
+        hak_slab_settle(t, unit, policy->caches.classes[slab->class_index].list_count);
+        return;
+    }
+    hak_mail(t, unit);
+}

@@ -1,0 +1,85 @@
+/* spans.c: blocks of whole units, straight from the run heap: allocated, freed, resized, moved.
+ *
+ * A span's record belongs to whoever owns the block, the program; the registry marks all its units. Dirty marks of
+ * units that are out stay as they were when handed out, so that a zeroed span clears only what may be dirty.
+ */
+#include <string.h>
+
+#include "hak_internal.h"
+
+static uint64_t units_for(uint64_t size) { return (size + HAK_UNIT_BYTES - 1) >> HAK_UNIT_SHIFT; }
+
+static void span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size) {
+    hak_slab *span = hak_slab_at(h, unit);
+    hak_store_relaxed(&span->unit_count, units);
+    hak_store_relaxed(&span->detail_count, (uint32_t)((size + HAK_OS_PAGE_BYTES - 1) / HAK_OS_PAGE_BYTES));
+    hak_store_relaxed(&span->kind, HAK_KIND_SPAN);
+    hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_SPAN, unit));
+}
+
+void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
+    hak_heap *h = hak_heap_of(t);
+    uint64_t units = size ? units_for(size) : 1, align_units = align > HAK_UNIT_BYTES ? align >> HAK_UNIT_SHIFT : 1;
+    if (size > (uint64_t)HAK_REGION_UNITS_MAX << HAK_UNIT_SHIFT || units + align_units > h->unit_limit) return NULL;
+    hak_run run = hak_run_alloc(h, (uint32_t)units, (uint32_t)align_units);
+    if (!run.unit) {
+        hak_count(t, locked_fallback_count, 1);
+        hak_acquire_collect(t);
+        hak_acquire_flush_ready(t);
+        run = hak_run_alloc(h, (uint32_t)units, (uint32_t)align_units);
+        if (!run.unit) return NULL;
+    }
+    span_note(h, run.unit, (uint32_t)units, size);
+    hak_count(t, span_alloc_count, 1);
+    char *address = hak_unit_address(h, run.unit);
+    if (zero && run.dirty)
+        for (uint32_t i = 0; i < units; i++)
+            if (hak_unit_is_dirty(h, run.unit + i)) memset(address + ((uint64_t)i << HAK_UNIT_SHIFT), 0, HAK_UNIT_BYTES);
+    hak_tick(h);
+    return address;
+}
+
+void hak_span_free(hak_thread *t, uint32_t unit) {
+    hak_heap *h = hak_heap_of(t);
+    hak_slab *span = hak_slab_at(h, unit);
+    hak_store_relaxed(&span->kind, HAK_KIND_NONE);
+    hak_count(t, span_free_count, 1);
+    hak_run_free(h, unit, span->unit_count, true);
+    hak_tick(h);
+}
+
+/* Moves a large span by remapping its pages; the old units read as zero after and go back clean. */
+static void *span_remap(hak_thread *t, uint32_t unit, uint32_t have, uint32_t want, uint64_t size) {
+    hak_heap *h = hak_heap_of(t);
+    hak_run run = hak_run_alloc(h, want, 1);
+    if (!run.unit) return NULL;
+    char *from = hak_unit_address(h, unit), *to = hak_unit_address(h, run.unit);
+    if (!hak_os_remap_range(&h->os, from, to, (uint64_t)have << HAK_UNIT_SHIFT)) {
+        hak_run_free(h, run.unit, want, run.dirty != 0);
+        return NULL;
+    }
+    span_note(h, run.unit, want, size);
+    hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
+    hak_run_free(h, unit, have, false);
+    hak_count(t, span_remap_count, 1);
+    hak_tick(h);
+    return to;
+}
+
+/* The span at its new size, in place or moved by remapping; NULL: the caller copies. */
+void *hak_span_resize(hak_thread *t, uint32_t unit, uint64_t size) {
+    hak_heap *h = hak_heap_of(t);
+    hak_slab *span = hak_slab_at(h, unit);
+    uint32_t have = span->unit_count;
+    uint64_t want = units_for(size);
+    if (want >= h->unit_limit) return NULL;
+    if (want < have) hak_run_free(h, unit + (uint32_t)want, have - (uint32_t)want, true);
+    if (want <= have || hak_run_extend(h, unit, have, (uint32_t)want)) {
+        span_note(h, unit, (uint32_t)want, size);
+        hak_count(t, span_resize_count, 1);
+        if (want != have) hak_tick(h);
+        return hak_unit_address(h, unit);
+    }
+    if ((uint64_t)have << HAK_UNIT_SHIFT < hak_policy_of(h)->retain.remap_min_bytes) return NULL;
+    return span_remap(t, unit, have, (uint32_t)want, size);
+}

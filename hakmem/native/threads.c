@@ -1,0 +1,184 @@
+/* threads.c: thread records: attached at a thread's first call, parked or flushed at its end; and the fork's child.
+ *
+ * The process heap's record hangs on one TLS pointer. Other heaps are found through the thread's directory, an array
+ * by heap slot that is checked by generation, so a slot's next heap is never mistaken for its last. When a heap has no
+ * record left, callers share record 0 under its `busy` word: slower, never a failure.
+ */
+#include <pthread.h>
+
+#include "hak_internal.h"
+#include "lists.h"
+
+typedef struct hak_place {
+    hak_heap *heap;
+    hak_thread *thread;
+    uint64_t generation;
+} hak_place;
+
+typedef struct hak_directory {
+    uint64_t map_base, map_bytes;
+    uint32_t count;
+    hak_place place[];
+} hak_directory;
+
+static const uint8_t no_classes[HAK_SIZE_MAP_ENTRIES];
+hak_thread hak_early_thread = {.fast_map = (uintptr_t)no_classes}; /* misses in every fast path; nobody writes it */
+__thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec"))) = &hak_early_thread;
+static __thread hak_directory *directory __attribute__((tls_model("initial-exec")));
+static pthread_key_t exit_key;
+static uint32_t exit_key_state; /* 0 none, 1 being made, 2 made; CAS and release/acquire */
+
+void hak_root_lock(void) {
+    uint32_t expected = 0;
+    for (uint32_t n = 0; !hak_cas_acquire(&hak_root_.lock, &expected, 1); n++, expected = 0)
+        if (n < 12) hak_backoff(n, 64);
+        else hak_os_yield();
+}
+void hak_root_unlock(void) { hak_store_release(&hak_root_.lock, 0); }
+
+/* Lists of thread records: index + 1 | count << 32 | tag << 40; links are read only of records that stay mapped, and
+ * the tag makes the CAS of who read a stale link fail. */
+static bool list_push(hak_heap *h, uint64_t *list, hak_thread *t, uint32_t most) {
+    uint64_t word = hak_load_relaxed(list);
+    do {
+        if (((word >> 32) & 0xff) >= most) return false;
+        hak_store_relaxed(&t->next, (uint32_t)word);
+    } while (!hak_cas_acq_rel(list, &word, (t->index + 1) | (((word >> 32) + (most < 256)) & 0xff) << 32 | ((word >> 40) + 1) << 40));
+    (void)h;
+    return true;
+}
+static hak_thread *list_pop(hak_heap *h, uint64_t *list, bool counted) {
+    uint64_t word = hak_load_acquire(list);
+    while ((uint32_t)word) {
+        hak_thread *t = hak_thread_at(h, (uint32_t)word - 1);
+        uint64_t next = hak_load_relaxed(&t->next);
+        if (hak_cas_acq_rel(list, &word, next | (((word >> 32) - counted) & 0xff) << 32 | ((word >> 40) + 1) << 40)) return t;
+    }
+    return NULL;
+}
+
+static void record_init(hak_heap *h, hak_thread *t, uint32_t index) {
+    t->base = t->heap = (uintptr_t)h;
+    t->unit_limit = h->unit_limit;
+    t->registry = (uintptr_t)hak_registry(h);
+    t->fast_map = (uintptr_t)hak_at(h, h->fast_map_offset);
+    t->index = index;
+    hak_cache_init(t);
+}
+
+static hak_thread *attach(hak_heap *h) {
+    hak_thread *t = list_pop(h, &h->parked_word, true);
+    if (!t) t = list_pop(h, &h->unused_word, false);
+    if (!t) {
+        uint32_t index = hak_load_relaxed(&h->thread_top);
+        do {
+            if (index >= h->thread_limit) return NULL;
+        } while (!hak_cas_acq_rel(&h->thread_top, &index, index + 1));
+        t = hak_thread_at(h, index);
+        record_init(h, t, index);
+    }
+    hak_store_relaxed(&t->os_id, hak_os_thread_id());
+    hak_store_release(&t->state, HAK_THREAD_LIVE);
+    hak_add_relaxed(&h->thread_live, 1);
+    if (hak_policy_of(h)->caches.prewarm) hak_cache_prewarm(t);
+    return t;
+}
+
+/* A thread ends: its caches are parked whole for the next one, or flushed. Under the root lock, or for the process
+ * heap, which is never destroyed. */
+static void detach(hak_heap *h, hak_thread *t) {
+    hak_add_relaxed(&h->thread_live, -1u);
+    hak_store_release(&t->state, HAK_THREAD_PARKED);
+    if (list_push(h, &h->parked_word, t, hak_policy_of(h)->caches.parked_count)) return;
+    hak_cache_flush(t);
+    hak_store_release(&t->state, HAK_THREAD_UNUSED);
+    list_push(h, &h->unused_word, t, 256);
+}
+
+static void thread_exit(void *unused) {
+    (void)unused;
+    hak_thread *mine = hak_tls_thread;
+    hak_tls_thread = &hak_early_thread;
+    if (mine != &hak_early_thread) detach(hak_heap_of(mine), mine);
+    hak_directory *d = directory;
+    directory = NULL;
+    if (!d) return;
+    hak_root_lock();
+    for (hak_heap *h = (hak_heap *)(uintptr_t)hak_root_.first_heap; h; h = (hak_heap *)(uintptr_t)h->next_heap)
+        if (h->slot < d->count && d->place[h->slot].heap == h && d->place[h->slot].generation == h->generation)
+            detach(h, d->place[h->slot].thread);
+    hak_root_unlock();
+    hak_os_release_range((void *)(uintptr_t)d->map_base, d->map_bytes);
+}
+
+/* Makes the key whose destructor ends a thread's caches, once for the process. */
+void hak_threads_exit_hook(void) {
+    uint32_t expected = 0;
+    if (hak_load_acquire(&exit_key_state) == 2) return;
+    if (hak_cas_acq_rel(&exit_key_state, &expected, 1)) {
+        pthread_key_create(&exit_key, thread_exit);
+        hak_store_release(&exit_key_state, 2);
+    }
+    while (hak_load_acquire(&exit_key_state) != 2) hak_os_yield();
+}
+
+static bool directory_grow(uint32_t slot) {
+    hak_directory *old = directory;
+    uint64_t bytes = old ? old->map_bytes * 2 : HAK_OS_PAGE_BYTES, base, map_bytes;
+    while (bytes < sizeof(hak_directory) + (slot + 1) * sizeof(hak_place)) bytes *= 2;
+    hak_directory *made = hak_os_reserve_aligned(bytes - HAK_OS_PAGE_BYTES + (old ? 0 : HAK_OS_PAGE_BYTES), HAK_OS_PAGE_BYTES, &base, &map_bytes);
+    if (!made) return false;
+    if (!hak_os_commit_range(NULL, (void *)(uintptr_t)base, map_bytes)) {
+        hak_os_release_range((void *)(uintptr_t)base, map_bytes);
+        return false;
+    }
+    made = (hak_directory *)(uintptr_t)base;
+    for (uint32_t i = 0; old && i < old->count; i++) made->place[i] = old->place[i];
+    made->map_base = base, made->map_bytes = map_bytes;
+    made->count = (uint32_t)((map_bytes - sizeof(hak_directory)) / sizeof(hak_place));
+    directory = made;
+    if (old) hak_os_release_range((void *)(uintptr_t)old->map_base, old->map_bytes);
+    return true;
+}
+
+/* The calling thread's record of a heap, attached at the first call; NULL when there is none left. */
+hak_thread *hak_thread_get(hak_heap *h) {
+    bool process = h->flags & HAK_HEAP_PROCESS;
+    if (process && hak_tls_thread != &hak_early_thread) return hak_tls_thread;
+    hak_directory *d = directory;
+    if (!process && d && h->slot < d->count && d->place[h->slot].heap == h && d->place[h->slot].generation == h->generation)
+        return d->place[h->slot].thread;
+    if (!process && (!d || h->slot >= d->count) && !directory_grow(h->slot)) return NULL;
+    hak_thread *t = attach(h);
+    if (!t) return NULL;
+    if (process) hak_tls_thread = t;
+    else directory->place[h->slot] = (hak_place){h, t, h->generation};
+    hak_threads_exit_hook();
+    pthread_setspecific(exit_key, t); /* may allocate: the record is in place already */
+    return t;
+}
+
+/* The record for one operation: the thread's own, or record 0 with its lock taken. */
+hak_thread *hak_thread_enter(hak_heap *h) {
+    hak_thread *t = hak_thread_get(h);
+    if (hak_likely(t != NULL)) return t;
+    t = hak_thread_at(h, 0);
+    uint32_t expected = 0;
+    for (uint32_t n = 0; !hak_cas_acquire(&t->busy, &expected, 1); n++, expected = 0)
+        if (n < 12) hak_backoff(n, 64);
+        else hak_os_yield();
+    if (!t->base) record_init(h, t, 0);
+    return t;
+}
+void hak_thread_leave(hak_thread *t) {
+    if (hak_unlikely(t->index == 0)) hak_store_release(&t->busy, 0);
+}
+
+/* Flushes the caches of ended threads that wait parked. */
+void hak_threads_flush_parked(hak_heap *h) {
+    for (hak_thread *t; (t = list_pop(h, &h->parked_word, true));) {
+        hak_cache_flush(t);
+        hak_store_release(&t->state, HAK_THREAD_UNUSED);
+        list_push(h, &h->unused_word, t, 256);
+    }
+}

@@ -1,0 +1,17 @@
+"""Policy objects: frozen dataclasses that become the tables C obeys. Standard library only.
+
+Every object validates itself on construction, prints as a table, and round-trips through its ctypes struct
+(``to_struct`` / ``from_struct``). `Policy` composes them.
+"""
+
+from .arenas import ArenaGrowth
+from .caches import CachePolicy, ClassCache
+from .headers import HeaderCodec
+from .orders import AcquirePolicy, RetainPolicy, Stage
+from .policy import Policy
+from .size_classes import SizeClass, SizeClassMap
+
+__all__ = [
+    "AcquirePolicy", "ArenaGrowth", "CachePolicy", "ClassCache", "HeaderCodec", "Policy", "RetainPolicy", "SizeClass",
+    "SizeClassMap", "Stage",
+]

@@ -1,0 +1,151 @@
+"""Thread caches: batches, caps and bounds, class by class.
+
+Caps start at two batches and grow to a byte bound; below ``cap_max`` of one block there is no cache at all, which is
+valid and tested. Source: batch 32 is the knee of larson (.84/.73/.72/.75 at 16/32/64/128).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from .. import layout
+from ..errors import PolicyError
+from .checks import flag, render, whole
+from .size_classes import SizeClassMap
+
+if TYPE_CHECKING:
+    import ctypes
+
+KIB = 1 << 10
+ENTRIES_MAX = 4096
+PREWARM_POOL = {8192: 16, 16384: 16, 24576: 12, 32768: 8, 40960: 8, 49152: 4, 53248: 4}
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCache:
+    """The cache numbers of one class, all in blocks but ``refill_slabs``."""
+
+    batch_count: int
+    cap_init_count: int
+    cap_max_count: int
+    carve_count: int
+    list_count: int
+    prewarm_count: int
+    refill_slabs: int
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """Thread caches.
+
+    ``batch_count``: blocks moved at once (at least ``batch_min_count``, at most ``batch_bytes``). ``cap_bytes_tiny`` and
+    ``cap_bytes_pool``: byte bound of one class in one thread; 0 means no cache. ``thread_bytes``: bound of a thread's
+    caps together. ``carve_bytes``: a refill carves that much at least one batch. ``list_divisor``: a slab joins the
+    partial set once 1/divisor of its blocks are free. ``classes`` overrides single classes, by index.
+    """
+
+    batch_count: int = 32
+    batch_min_count: int = 4
+    batch_bytes: int = 32 * KIB
+    cap_entries_min: int = 16
+    cap_entries_max: int = 2048
+    cap_bytes_tiny: int = 256 * KIB
+    cap_bytes_pool: int = 256 * KIB
+    carve_bytes: int = 16 * KIB
+    list_divisor: int = 16
+    tiny_refill_slabs: int = 1
+    pool_refill_slabs: int = 2
+    thread_bytes: int = 8192 * KIB
+    idle_events: int = 1024
+    free_only_count: int = 16
+    parked_count: int = 4
+    prewarm: bool = False
+    prewarm_tiny_count: int = 16
+    classes: tuple[tuple[int, ClassCache], ...] = ()
+
+    def __post_init__(self) -> None:
+        whole("caches.batch_count", self.batch_count, 1, 1024)
+        whole("caches.batch_min_count", self.batch_min_count, 1, 64)
+        whole("caches.batch_bytes", self.batch_bytes, 64, 1024 * KIB)
+        whole("caches.cap_entries_min", self.cap_entries_min, 0, ENTRIES_MAX)
+        whole("caches.cap_entries_max", self.cap_entries_max, 0, ENTRIES_MAX)
+        whole("caches.cap_bytes_tiny", self.cap_bytes_tiny, 0, 64 * 1024 * KIB)
+        whole("caches.cap_bytes_pool", self.cap_bytes_pool, 0, 64 * 1024 * KIB)
+        whole("caches.carve_bytes", self.carve_bytes, 64, layout.SLAB_UNITS_MAX * layout.UNIT_BYTES)
+        whole("caches.list_divisor", self.list_divisor, 1, 8192)
+        whole("caches.tiny_refill_slabs", self.tiny_refill_slabs, 1, 4)
+        whole("caches.pool_refill_slabs", self.pool_refill_slabs, 1, 4)
+        whole("caches.thread_bytes", self.thread_bytes, 0, 1 << 40)
+        whole("caches.idle_events", self.idle_events, 1, 1 << 30)
+        whole("caches.free_only_count", self.free_only_count, 1, 1 << 20)
+        whole("caches.parked_count", self.parked_count, 0, 64)
+        whole("caches.prewarm_tiny_count", self.prewarm_tiny_count, 0, 256)
+        flag("caches.prewarm", self.prewarm)
+        if self.cap_entries_max and self.cap_entries_max < self.cap_entries_min:
+            raise PolicyError("caches.cap_entries_max", self.cap_entries_max, f"0, or cap_entries_min = {self.cap_entries_min} or more", "raise it")
+
+    def without_caches(self) -> Self:
+        """The same with every cap 0: each malloc and free goes to a slab."""
+        return replace(self, cap_entries_min=0, cap_entries_max=0)
+
+    def class_cache(self, sizes: SizeClassMap, index: int) -> ClassCache:
+        """The numbers of class ``index`` (from 1)."""
+        for overridden, row in self.classes:
+            if overridden == index:
+                return row
+        item = sizes.classes[index - 1]
+        stride, tiny = item.stride_bytes, item.band == "tiny"
+        cap_bytes = self.cap_bytes_tiny if tiny else self.cap_bytes_pool
+        cap_max = min(cap_bytes // stride, self.cap_entries_max)
+        if tiny and self.cap_entries_max and cap_bytes:
+            cap_max = max(cap_max, self.cap_entries_min)
+        batch = min(self.batch_count, max(self.batch_bytes // stride, self.batch_min_count))
+        return ClassCache(
+            batch_count=batch,
+            cap_init_count=min(2 * batch, cap_max),
+            cap_max_count=cap_max,
+            carve_count=max(batch, self.carve_bytes // stride),
+            list_count=max(1, min(batch, item.block_count() // self.list_divisor)),
+            prewarm_count=self.prewarm_tiny_count if tiny else PREWARM_POOL.get(stride, 0),
+            refill_slabs=self.tiny_refill_slabs if tiny else self.pool_refill_slabs,
+        )
+
+    def to_struct(self, sizes: SizeClassMap) -> ctypes.Structure:
+        """The ``hak_cache_policy`` for these classes."""
+        made = layout.HakCachePolicy(self.thread_bytes, self.idle_events, self.free_only_count, self.parked_count, int(self.prewarm))
+        for index in range(1, len(sizes.classes) + 1):
+            row = self.class_cache(sizes, index)
+            made.classes[index] = layout.HakCacheClass(
+                row.batch_count, row.cap_init_count, row.cap_max_count, row.carve_count, row.list_count, row.prewarm_count, row.refill_slabs
+            )
+        return made
+
+    @classmethod
+    def from_struct(cls, struct: ctypes.Structure, sizes: SizeClassMap) -> Self:
+        """A policy that makes the same struct again; the rows that no rule of the default makes become overrides."""
+        base = cls(
+            thread_bytes=struct.thread_bytes, idle_events=struct.idle_events, free_only_count=struct.free_only_count,
+            parked_count=struct.parked_count, prewarm=bool(struct.prewarm),
+        )  # fmt: skip
+        overrides: list[tuple[int, ClassCache]] = []
+        for index in range(1, len(sizes.classes) + 1):
+            row = struct.classes[index]
+            found = ClassCache(
+                row.batch_count, row.cap_init_count, row.cap_max_count, row.carve_count, row.list_count, row.prewarm_count, row.refill_slabs
+            )
+            if found != base.class_cache(sizes, index):
+                overrides.append((index, found))
+        return replace(base, classes=tuple(overrides))
+
+    def table(self, sizes: SizeClassMap | None = None) -> str:
+        """The numbers of every class, with caps in bytes."""
+        sizes = sizes or SizeClassMap.default()
+        rows: list[tuple[object, ...]] = []
+        for index, item in enumerate(sizes.classes, start=1):
+            row = self.class_cache(sizes, index)
+            rows.append((
+                index, item.stride_bytes, row.batch_count, row.cap_init_count, row.cap_max_count,
+                row.cap_max_count * item.stride_bytes // KIB, row.carve_count, row.list_count, row.prewarm_count, row.refill_slabs,
+            ))  # fmt: skip
+        return render(rows, ("class", "stride", "batch", "cap init", "cap max", "cap max KiB", "carve", "list at", "prewarm", "slabs a refill"))

@@ -1,0 +1,141 @@
+"""The policy of a heap: the objects composed, and the image C obeys."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from .. import layout
+from ..errors import PolicyError
+from .arenas import ArenaGrowth
+from .caches import CachePolicy
+from .headers import HeaderCodec
+from .orders import AcquirePolicy, RetainPolicy
+from .size_classes import SizeClassMap
+
+_FNV_OFFSET, _FNV_PRIME, _MASK = 0xCBF2_9CE4_8422_2325, 0x100_0000_01B3, (1 << 64) - 1
+
+
+def checksum(image: bytes) -> int:
+    """FNV-1a (64 bits) of a policy image with its checksum field read as zero."""
+    place = layout.HakPolicy.checksum.offset
+    value = _FNV_OFFSET
+    for byte in image[:place] + bytes(8) + image[place + 8 :]:
+        value = ((value ^ byte) * _FNV_PRIME) & _MASK
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything a heap may decide. ``replace()`` makes a changed one; ``image()`` is what C gets.
+
+    >>> Policy.default().replace(headers="all").headers.mode
+    'all'
+    """
+
+    size_classes: SizeClassMap = field(default_factory=SizeClassMap.default)
+    headers: HeaderCodec = field(default_factory=HeaderCodec)
+    arenas: ArenaGrowth = field(default_factory=ArenaGrowth)
+    caches: CachePolicy = field(default_factory=CachePolicy)
+    acquire: AcquirePolicy = field(default_factory=AcquirePolicy)
+    retain: RetainPolicy = field(default_factory=RetainPolicy)
+
+    def __post_init__(self) -> None:
+        kinds = {
+            "size_classes": SizeClassMap, "headers": HeaderCodec, "arenas": ArenaGrowth, "caches": CachePolicy,
+            "acquire": AcquirePolicy, "retain": RetainPolicy,
+        }  # fmt: skip
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise PolicyError(name, value, f"a {kind.__name__}", f"pass {name}={kind.__name__}(...)")
+        for index, _ in self.caches.classes:
+            if not 1 <= index <= len(self.size_classes.classes):
+                raise PolicyError("caches.classes", index, f"1 to {len(self.size_classes.classes)}", "name a class that exists")
+
+    @classmethod
+    def default(cls) -> Self:
+        """The built-in policy."""
+        return cls()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """The built-in policy with the variables of `layout.ENVIRONMENT` applied; PolicyError names a bad one."""
+        environment = os.environ if environment is None else environment
+        made = cls()
+        changes: dict[str, dict[str, int]] = {}
+        for variable in layout.ENVIRONMENT:
+            text = environment.get(variable.name)
+            if text is None:
+                continue
+            if not text.isdecimal() or not variable.low <= int(text) <= variable.high:
+                raise PolicyError(variable.name, text, f"a whole number from {variable.low} to {variable.high}", "set it so or unset it")
+            part, name = variable.policy_path.split(".")
+            changes.setdefault(part, {})[name] = int(text)
+        parts: dict[str, object] = {}
+        for part, values in changes.items():
+            parts[part] = replace(getattr(made, part), **values)
+        return made.replace(**parts)
+
+    def replace(self, **changes: object) -> Self:
+        """A copy with some parts changed; ``headers`` also takes the mode's name. PolicyError for an unknown part."""
+        known = self.__dataclass_fields__
+        for name in changes:
+            if name not in known:
+                raise PolicyError(name, changes[name], f"one of {', '.join(known)}", "replace one of those parts")
+        if isinstance(changes.get("headers"), str):
+            changes["headers"] = replace(self.headers, mode=changes["headers"])  # type: ignore[arg-type]
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def to_struct(self) -> ctypes.Structure:
+        """The ``hak_policy``, checksum included."""
+        made = layout.HakPolicy()
+        made.magic = layout.POLICY_MAGIC
+        made.layout_hash = layout.LAYOUT_HASH
+        made.image_bytes = ctypes.sizeof(made)
+        made.arenas = self.arenas.to_struct()
+        made.caches = self.caches.to_struct(self.size_classes)
+        made.acquire = self.acquire.to_struct()
+        made.retain = self.retain.to_struct()
+        made.headers = self.headers.to_struct()
+        made.sizes = self.size_classes.to_struct(self.headers.mode)
+        made.checksum = checksum(bytes(made))
+        return made
+
+    @classmethod
+    def from_struct(cls, struct: ctypes.Structure) -> Self:
+        """The policy of a ``hak_policy``; PolicyError when magic, layout or checksum do not fit."""
+        if struct.magic != layout.POLICY_MAGIC:
+            raise PolicyError("image.magic", hex(struct.magic), hex(layout.POLICY_MAGIC), "this is no policy image")
+        if struct.layout_hash != layout.LAYOUT_HASH:
+            raise PolicyError("image.layout_hash", hex(struct.layout_hash), hex(layout.LAYOUT_HASH), "make the image again with this version")
+        if struct.checksum != (expected := checksum(bytes(struct))):
+            raise PolicyError("image.checksum", hex(struct.checksum), hex(expected), "the image is damaged; make it again")
+        sizes = SizeClassMap.from_struct(struct.sizes)
+        return cls(
+            sizes, HeaderCodec.from_struct(struct.headers), ArenaGrowth.from_struct(struct.arenas),
+            CachePolicy.from_struct(struct.caches, sizes), AcquirePolicy.from_struct(struct.acquire), RetainPolicy.from_struct(struct.retain),
+        )  # fmt: skip
+
+    def image(self) -> bytes:
+        """The policy image: the bytes of ``hak_policy``."""
+        return bytes(self.to_struct())
+
+    @classmethod
+    def from_image(cls, image: bytes) -> Self:
+        """The policy of an image; PolicyError when it is not one."""
+        size = ctypes.sizeof(layout.HakPolicy)
+        if len(image) != size:
+            raise PolicyError("image", f"{len(image)} bytes", f"{size} bytes", "make the image again with this version")
+        return cls.from_struct(layout.HakPolicy.from_buffer_copy(image))
+
+    def table(self) -> str:
+        """Every part as a table, one after another."""
+        parts = [
+            ("size classes", self.size_classes.table()), ("thread caches", self.caches.table(self.size_classes)),
+            ("arenas", self.arenas.table()), ("acquire order", self.acquire.table()), ("retain", self.retain.table()),
+        ]  # fmt: skip
+        return "\n\n".join(f"{name} (headers: {self.headers.mode})\n{table}" for name, table in parts)
