@@ -11,7 +11,7 @@
 #include "hak_internal.h"
 #include "hakmem.h"
 
-hak_heap *hak_process_heap(void) { return (hak_heap *)(uintptr_t)hak_load_acquire(&hak_root_.process_heap); }
+HAK_EXPORT hak_heap *hak_process_heap(void) { return (hak_heap *)(uintptr_t)hak_load_acquire(&hak_root_.process_heap); }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #pragma GCC visibility push(default)

@@ -1,0 +1,148 @@
+"""The one module with the library's signatures: finds libhakmem.so, checks its layout, types every call.
+
+Nothing is loaded before the first `library()`. The primitives (loads, stores, CAS, TLS slots) are called with the
+interpreter's lock held, since they never wait and are shorter than letting go of it; every other call lets go.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Iterator
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_uint32, c_uint64, c_void_p
+from pathlib import Path
+from typing import Any, Final
+
+from . import layout
+from .errors import LayoutMismatch, LibraryNotFound
+
+LIBRARY_NAME: Final = "libhakmem.so"
+REBUILD: Final = "make setup"
+
+_FAULT: Final = POINTER(layout.HakFault)
+_OUT64: Final = POINTER(c_uint64)
+
+Signature = tuple[Any, tuple[Any, ...]]
+
+# name: (restype, argtypes). An address that Python computes with is an integer on both sides.
+SHORT_PRIMITIVES: Final[dict[str, Signature]] = {
+    "hak_load32": (c_uint32, (c_void_p,)),
+    "hak_load64": (c_uint64, (c_void_p,)),
+    "hak_store32": (None, (c_void_p, c_uint32)),
+    "hak_store64": (None, (c_void_p, c_uint64)),
+    "hak_cas32": (c_int, (c_void_p, c_uint32, c_uint32)),
+    "hak_cas64": (c_int, (c_void_p, c_uint64, c_uint64)),
+    "hak_tls_make": (c_int64, ()),
+    "hak_tls_get": (c_uint64, (c_int64,)),
+    "hak_tls_set": (c_int, (c_int64, c_uint64)),
+    "hak_tls_drop": (c_int, (c_int64,)),
+}
+OS_PRIMITIVES: Final[dict[str, Signature]] = {
+    "hak_os_reserve": (c_void_p, (c_uint64, c_uint64, _OUT64, _OUT64)),
+    "hak_os_commit": (c_int, (c_void_p, c_void_p, c_uint64)),
+    "hak_os_purge": (c_int, (c_void_p, c_void_p, c_uint64, c_int)),
+    "hak_os_remap": (c_int, (c_void_p, c_void_p, c_void_p, c_uint64)),
+    "hak_os_release": (c_int, (c_void_p, c_uint64)),
+    "hak_os_advise": (None, (c_void_p, c_void_p, c_uint64)),
+}
+HEAP_FUNCTIONS: Final[dict[str, Signature]] = {
+    "hak_heap_create": (c_void_p, (c_void_p, c_uint64, c_uint32, _FAULT)),
+    "hak_heap_destroy": (None, (c_void_p,)),
+    "hak_heap_alloc": (c_void_p, (c_void_p, c_uint64)),
+    "hak_heap_alloc_aligned": (c_void_p, (c_void_p, c_uint64, c_uint64, c_int)),
+    "hak_heap_free": (c_uint32, (c_void_p, c_void_p, _FAULT)),
+    "hak_heap_realloc": (c_uint32, (c_void_p, c_void_p, c_uint64, POINTER(c_void_p), _FAULT)),
+    "hak_heap_usable": (c_uint32, (c_void_p, c_void_p, _OUT64, _FAULT)),
+    "hak_heap_alloc_many": (c_uint64, (c_void_p, c_void_p, c_uint64, c_void_p)),
+    "hak_heap_free_many": (c_uint64, (c_void_p, c_void_p, c_uint64, _FAULT)),
+    "hak_heap_flush": (None, (c_void_p,)),
+    "hak_heap_prewarm": (None, (c_void_p,)),
+    "hak_heap_trim": (c_uint64, (c_void_p,)),
+    "hak_heap_tick": (None, (c_void_p,)),
+    "hak_process_heap": (c_void_p, ()),
+    "hak_root_address": (c_void_p, ()),
+    "hak_layout_hash": (c_uint64, ()),
+    "hak_build_kind": (c_char_p, ()),
+}
+PRIMITIVES: Final = frozenset(SHORT_PRIMITIVES) | frozenset(OS_PRIMITIVES)
+
+
+class Library:
+    """A loaded libhakmem.so: every C function is an attribute of its own name, typed; ``path`` says which file.
+
+    Raises LayoutMismatch when the file was built from another layout.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            held, free = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
+        except OSError as error:
+            raise LibraryNotFound(f"{path} cannot be loaded: {error}; rebuild it with: {REBUILD}") from error
+        check_layout(_typed(free, "hak_layout_hash", HEAP_FUNCTIONS["hak_layout_hash"], path)(), path)
+        for name, signature in SHORT_PRIMITIVES.items():
+            setattr(self, name, _typed(held, name, signature, path))
+        for name, signature in (OS_PRIMITIVES | HEAP_FUNCTIONS).items():
+            setattr(self, name, _typed(free, name, signature, path))
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        raise AttributeError(f"{self.path} has no function {name!r} that hakmem.binding knows")
+
+    def __repr__(self) -> str:
+        return f"<libhakmem.so {self.hak_build_kind().decode()} at {self.path}>"
+
+
+def _typed(handle: ctypes.CDLL, name: str, signature: Signature, path: Path) -> Callable[..., Any]:
+    try:
+        function = getattr(handle, name)
+    except AttributeError as error:
+        raise LayoutMismatch(f"{path} has no {name}: it is older than this package; rebuild it with: {REBUILD}") from error
+    function.restype, function.argtypes = signature
+    return function  # type: ignore[no-any-return]
+
+
+def check_layout(found: int, path: Path) -> None:
+    """Raise LayoutMismatch unless ``found`` is the hash of this package's layout.py."""
+    if found != layout.LAYOUT_HASH:
+        raise LayoutMismatch(
+            f"{path} was built from layout 0x{found:016x}, hakmem/layout.py is 0x{layout.LAYOUT_HASH:016x}; "
+            f"rebuild it with: {REBUILD}"
+        )
+
+
+def candidates() -> Iterator[Path]:
+    """Where the library may be, best first: $HAKMEM_LIBRARY alone if set, the package's folders, build/release."""
+    named = os.environ.get("HAKMEM_LIBRARY")
+    if named:
+        yield Path(named)
+        return
+    import hakmem
+
+    for folder in hakmem.__path__:
+        yield Path(folder) / "native" / LIBRARY_NAME
+    yield Path(__file__).resolve().parent.parent / "build" / "release" / LIBRARY_NAME
+
+
+def find() -> Path:
+    """The first candidate that exists; LibraryNotFound lists where it was looked for."""
+    looked = list(candidates())
+    for path in looked:
+        if path.is_file():
+            return path
+    places = ", ".join(str(path) for path in looked)
+    raise LibraryNotFound(f"no {LIBRARY_NAME} at {places}; build it with: {REBUILD}")
+
+
+_lock = threading.Lock()
+_library: Library | None = None
+
+
+def library() -> Library:
+    """The library of this process, loaded at the first call. Raises LibraryNotFound or LayoutMismatch."""
+    global _library
+    if _library is None:
+        with _lock:
+            if _library is None:
+                _library = Library(find())
+    return _library
