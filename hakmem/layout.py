@@ -38,6 +38,7 @@ RUN_BIN_COUNT: Final = 192
 RUN_BIN_WORDS: Final = RUN_BIN_COUNT // 64
 BLOCK_ALIGN_BYTES: Final = 16
 LIVE_BYTES_PER_UNIT: Final = UNIT_BYTES >> (SIZE_GRANULE_SHIFT + 3)
+REGISTRY_OFFSET: Final = 9 * OS_PAGE_BYTES
 REGION_UNITS_MAX: Final = 1 << 24
 THREADS_MIN: Final = 256
 THREADS_MAX: Final = 65536
@@ -74,6 +75,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_RUN_BIN_WORDS", RUN_BIN_WORDS, "64-bit words of a run bin bitmap"),
     Constant("HAK_BLOCK_ALIGN_BYTES", BLOCK_ALIGN_BYTES, "alignment of every block of 16 bytes and up"),
     Constant("HAK_LIVE_BYTES_PER_UNIT", LIVE_BYTES_PER_UNIT, "bytes of live marks a unit has in a checked heap"),
+    Constant("HAK_REGISTRY_OFFSET", REGISTRY_OFFSET, "bytes from the start of a heap to its registry: behind heap, policy and fast map"),
     Constant("HAK_REGION_UNITS_MAX", REGION_UNITS_MAX, "units of the largest region: heads must fit 24 bits"),
     Constant("HAK_THREADS_MIN", THREADS_MIN, "thread records of the smallest heap"),
     Constant("HAK_THREADS_MAX", THREADS_MAX, "thread records of the largest heap"),
@@ -94,6 +96,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_KIND_LOST", 4, "record: a slab whose claimer died in a fork; never handed out again"),
     # slab flags
     Constant("HAK_SLAB_FRESH", 1, "slab flag: uncarved blocks are known to be zero"),
+    Constant("HAK_SLAB_LISTED", 2, "slab flag: in its class's partial set"),
     # heap flags
     Constant("HAK_HEAP_CHECKED", 1, "heap flag: live marks are kept and every free is checked"),
     Constant("HAK_HEAP_PYTHON", 2, "heap flag: run by the Python plane"),
@@ -208,7 +211,7 @@ COUNTERS: Final[tuple[Field, ...]] = (
     _counter("span_remap_count", "spans moved by remapping"),
     _counter("cache_shrink_count", "times an idle or free-only cache was halved"),
     _counter("cap_raise_count", "times a cache's cap was raised"),
-    _counter("cas_try_count", "CAS attempts on shared words"),
+    _counter("cas_try_count", "CAS attempts on shared words, but for the claims that return_chain_count counts"),
     _counter("cas_retry_count", "of them, those that lost"),
     _counter("claim_fail_count", "claims not got"),
     _counter("locked_fallback_count", "lock-free tries given up for the locked path"),
@@ -325,7 +328,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("claim_seq", "u32", "count", "claimer by CAS > any, acquire / release", "odd while claimed; one more at each claim and release"),
             Field("kind", "u8", "HAK_KIND", "claimer or run lock holder > any, relaxed", "what the unit heads"),
             Field("class_index", "u8", "class", "claimer > any, relaxed", "size class of a slab"),
-            Field("flags", "u16", "HAK_SLAB", _CLAIM, "HAK_SLAB_FRESH"),
+            Field("flags", "u16", "HAK_SLAB", _CLAIM, "fresh, listed"),
             Field("remote_list", "u64", "list word", "any by CAS > claimer, acq_rel", "blocks given back without the claim: offset/8 | count << 16 | tag << 32"),
             Field("free_list", "u64", "list word", _CLAIM, "free blocks: offset/8 | count << 16 | tag << 32"),
             Field("unit_count", "u32", "units", "as kind", "units of the slab, span or run"),
@@ -353,7 +356,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("fresh", "u32", "bool", _OWNER, "1: the carved range is known to be zero"),
             Field("event_count", "u32", "events", _OWNER, "refills and overflows since the last idle look"),
             Field("free_only_count", "u32", "overflows", _OWNER, "overflows since the last refill"),
-            Field("reserved", "u64", "", _OWNER, "zero"),
+            Field("stride_bytes", "u64", "bytes", _INIT, "copy of the class's: what a carved block takes of the range"),
         ),
     ),
     Struct(
@@ -362,7 +365,6 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         (
             Field("base", "u64", "address", _INIT, "start of the reservation"),
             Field("unit_limit", "u64", "units", _INIT, "units of the reservation; 0 in the early record"),
-            Field("registry", "u64", "address", _INIT, "the page registry"),
             Field("fast_map", "u64", "address", _INIT, "size map of the fast path; all 0 where every call must be checked"),
             Field("heap", "u64", "address", _INIT, "its heap"),
             Field("cap_bytes", "u64", "bytes", _OWNER, "sum of the caps in bytes"),
@@ -373,7 +375,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("event_count", "u32", "events", _OWNER, "slow-path events since the last idle look"),
             Field("busy", "u32", "bool", _OWNER, "1 while inside the slow path; asserts non-reentry in debug builds"),
             Field("sample_left", "u64", "bytes", _OWNER, "reserved for sampling by bytes"),
-            Field("reserved", "u64", "", _OWNER, "zero", 6),
+            Field("reserved", "u64", "", _OWNER, "zero", 7),
             *COUNTERS,
             *((Field("counter_pad", "u64", "", _OWNER, "zero", (-len(COUNTERS)) % 8),) if len(COUNTERS) % 8 else ()),
             Field("bins", "hak_bin", "", _OWNER, "the caches, by class; entry 0 is always empty", CLASS_LIMIT),

@@ -23,11 +23,8 @@ static bool keep_if_useful(hak_thread *t, uint32_t class_index, uint32_t unit) {
         return false;
     }
     hak_slab_drain(t, unit);
-    if (has_blocks(h, slab, class_index)) {
-        hak_partial_remove(h, class_index, unit);
-        return true;
-    }
-    hak_partial_remove(h, class_index, unit);
+    hak_partial_remove(h, unit);
+    if (has_blocks(h, slab, class_index)) return true;
     hak_claim_release(slab);
     return false;
 }
@@ -86,7 +83,7 @@ static uint32_t stage_adopt(hak_thread *t, uint32_t class_index) {
         hak_slab_drain(t, unit);
         hak_count(t, adopt_count, 1);
         if (!kept && slab->class_index == class_index && hak_used_load(slab) && has_blocks(h, slab, class_index)) {
-            hak_partial_remove(h, class_index, unit);
+            hak_partial_remove(h, unit);
             kept = unit;
         } else {
             hak_slab_let_go(t, unit);

@@ -37,6 +37,7 @@ void hak_cache_init(hak_thread *t) {
         bool plain = !guarded && !policy->sizes.classes[c].header;
         uint32_t most = cap_limit(t, c), init = policy->caches.classes[c].cap_init_count;
         t->bins[c].reciprocal = plain ? policy->sizes.classes[c].reciprocal : 0;
+        t->bins[c].stride_bytes = policy->sizes.classes[c].stride_bytes;
         set_cap(t, c, init < most ? init : most);
     }
 }

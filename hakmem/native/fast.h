@@ -1,4 +1,4 @@
-/* fast.h: the fast paths: a pop and a push of the thread's cache. Everything else is a slow path.
+/* fast.h: the fast paths: a pop and a push of the thread's cache, and the next block of its carved range.
  *
  * Misses need no test of their own: class 0 is always empty, the early record has no units, and a class whose frees
  * must be checked has reciprocal 0 (d * 0 < 0 is false). The free checks that the address is a multiple of the stride
@@ -11,27 +11,34 @@
 
 static inline void *hak_fast_alloc(hak_thread *t, uint64_t size) {
     if (hak_unlikely(size > HAK_SIZE_MAP_LIMIT_BYTES)) return NULL;
-    uint32_t c = ((const uint8_t *)(uintptr_t)t->fast_map)[(size + 7) >> HAK_SIZE_GRANULE_SHIFT];
+    uint64_t c = ((const uint8_t *)(uintptr_t)t->fast_map)[(size + 7) >> HAK_SIZE_GRANULE_SHIFT];
     hak_bin *bin = &t->bins[c];
-    uint64_t head = bin->head;
-    if (hak_unlikely(!head)) return NULL;
-    bin->head = hak_next(head);
-    bin->room_count++;
-    return (void *)(uintptr_t)head;
+    uint64_t block = bin->head;
+    if (hak_likely(block)) {
+        bin->head = hak_next(block);
+        bin->room_count++;
+        return (void *)(uintptr_t)block;
+    }
+    block = bin->bump; /* 0 in class 0, and so is its end */
+    if (hak_unlikely(block == bin->bump_end)) return NULL;
+    bin->bump = block + bin->stride_bytes;
+    return (void *)(uintptr_t)block;
 }
 
 /* False: nothing was changed, take the slow path. */
 static inline bool hak_fast_free(hak_thread *t, uint64_t address) {
-    uint64_t offset = address - t->base, unit = offset >> HAK_UNIT_SHIFT;
+    uint64_t base = t->base, offset = address - base, unit = offset >> HAK_UNIT_SHIFT;
     if (hak_unlikely(unit >= t->unit_limit)) return false;
-    uint32_t entry = hak_load_relaxed((uint32_t *)(uintptr_t)t->registry + unit);
+    uint32_t entry = hak_load_relaxed((uint32_t *)(uintptr_t)(base + HAK_REGISTRY_OFFSET) + unit);
     hak_bin *bin = &t->bins[entry & 0xff];
-    uint64_t from_head = offset - ((uint64_t)(entry & ~0xffu) << (HAK_UNIT_SHIFT - 8));
-    uint64_t head = bin->head;
+    uint32_t head_units = entry & ~0xffu;
+    uint64_t from_head = offset - ((uint64_t)head_units << (HAK_UNIT_SHIFT - 8)), head = bin->head;
     if (hak_unlikely(from_head * bin->reciprocal >= bin->reciprocal)) return false;
-    if (hak_unlikely(bin->room_count <= 0)) return false;
     if (hak_unlikely(head == address)) return false;
-    bin->room_count--;
+    if (hak_unlikely(--bin->room_count < 0)) {
+        bin->room_count++;
+        return false;
+    }
     hak_set_next(address, head);
     bin->head = address;
     return true;

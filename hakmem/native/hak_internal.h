@@ -37,7 +37,7 @@
 /* A heap's struct stands at the start of its region, so an offset from the heap is an offset in the region. */
 static inline void *hak_at(hak_heap *h, uint64_t offset) { return (char *)h + offset; }
 static inline hak_policy *hak_policy_of(hak_heap *h) { return hak_at(h, h->policy_offset); }
-static inline uint32_t *hak_registry(hak_heap *h) { return hak_at(h, h->registry_offset); }
+static inline uint32_t *hak_registry(hak_heap *h) { return hak_at(h, HAK_REGISTRY_OFFSET); }
 static inline hak_slab *hak_slab_at(hak_heap *h, uint32_t unit) {
     return (hak_slab *)hak_at(h, h->slabs_offset) + unit;
 }
@@ -99,8 +99,8 @@ HAK_HIDDEN uint64_t hak_purge_all(hak_heap *h);
 HAK_HIDDEN void hak_runs_rebuild(hak_heap *h);
 
 /* partial.c */
-HAK_HIDDEN void hak_partial_insert(hak_heap *h, uint32_t class_index, uint32_t unit);
-HAK_HIDDEN void hak_partial_remove(hak_heap *h, uint32_t class_index, uint32_t unit);
+HAK_HIDDEN void hak_partial_insert(hak_heap *h, uint32_t unit);
+HAK_HIDDEN void hak_partial_remove(hak_heap *h, uint32_t unit);
 HAK_HIDDEN uint32_t hak_partial_find(hak_heap *h, uint32_t class_index, uint32_t from);
 HAK_HIDDEN void hak_mail(hak_thread *t, uint32_t unit);
 HAK_HIDDEN uint32_t hak_mail_take_all(hak_thread *t, uint32_t class_index);

@@ -73,6 +73,7 @@ static uint64_t lay_out(hak_heap *h, uint64_t units, bool checked) {
     h->policy_offset = at, at += page_up(sizeof(hak_policy));
     h->fast_map_offset = at, at += page_up(HAK_SIZE_MAP_ENTRIES);
     h->registry_offset = at, at += page_up(units * 4);
+    hak_assert(h->registry_offset == HAK_REGISTRY_OFFSET);
     h->slabs_offset = at, at += page_up(units * sizeof(hak_slab));
     h->partial_offset = at, at += page_up((units + 63) / 64 * 8 * HAK_CLASS_LIMIT);
     h->summary_offset = at, at += page_up((units + 4095) / 4096 * 8 * HAK_CLASS_LIMIT);
@@ -129,9 +130,9 @@ static void fork_hook(void);
 hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint32_t flags, hak_fault *fault) {
     memset(fault, 0, sizeof *fault);
     fault->address = region_bytes;
-    if (!policy) policy = (const hak_policy *)hak_builtin_policy_words;
     fault->code = HAK_FAULT_POLICY;
-    if (!policy_is_safe(policy)) return NULL;
+    if (policy && !policy_is_safe(policy)) return NULL;
+    if (!policy) policy = (const hak_policy *)hak_builtin_policy_words;
     fault->code = HAK_FAULT_NOMEM;
     hak_heap *h = NULL;
     bool checked = flags & HAK_HEAP_CHECKED;

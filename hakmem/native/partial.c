@@ -18,17 +18,20 @@ static uint64_t *summary_word(hak_heap *h, uint32_t class_index, uint32_t unit) 
     return (uint64_t *)hak_at(h, h->summary_offset) + (uint64_t)(unit >> 12) * HAK_CLASS_LIMIT + class_index;
 }
 
-void hak_partial_insert(hak_heap *h, uint32_t class_index, uint32_t unit) {
-    uint64_t bit = UINT64_C(1) << (unit & 63), *word = set_word(h, class_index, unit);
-    if (hak_load_relaxed(word) & bit) return; /* only the claimer changes it, and that is us */
-    hak_or_seq(word, bit);
-    uint64_t hint = UINT64_C(1) << ((unit >> 6) & 63), *summary = summary_word(h, class_index, unit);
+void hak_partial_insert(hak_heap *h, uint32_t unit) {
+    hak_slab *slab = hak_slab_at(h, unit);
+    if (slab->flags & HAK_SLAB_LISTED) return;
+    slab->flags |= HAK_SLAB_LISTED;
+    uint64_t hint = UINT64_C(1) << ((unit >> 6) & 63), *summary = summary_word(h, slab->class_index, unit);
+    hak_or_seq(set_word(h, slab->class_index, unit), UINT64_C(1) << (unit & 63));
     if (!(hak_load_seq(summary) & hint)) hak_or_seq(summary, hint);
 }
 
-void hak_partial_remove(hak_heap *h, uint32_t class_index, uint32_t unit) {
-    uint64_t bit = UINT64_C(1) << (unit & 63), *word = set_word(h, class_index, unit);
-    if (hak_load_relaxed(word) & bit) hak_and_seq(word, ~bit);
+void hak_partial_remove(hak_heap *h, uint32_t unit) {
+    hak_slab *slab = hak_slab_at(h, unit);
+    if (!(slab->flags & HAK_SLAB_LISTED)) return;
+    slab->flags &= (uint16_t)~HAK_SLAB_LISTED;
+    hak_and_seq(set_word(h, slab->class_index, unit), ~(UINT64_C(1) << (unit & 63)));
 }
 
 /* The first unit from `from` on that is in the set, or 0. */

@@ -95,7 +95,7 @@ void hak_slab_retire(hak_thread *t, uint32_t unit) {
     hak_slab *slab = hak_slab_at(h, unit);
     uint32_t units = slab->unit_count;
     hak_assert(hak_used_load(slab) == 0 && !hak_remote_is_nonempty(slab));
-    hak_partial_remove(h, slab->class_index, unit);
+    hak_partial_remove(h, unit);
     hak_lists_reset(slab);
     hak_entry_fill(h, unit, units, HAK_TAG_NONE);
     hak_store_relaxed(&slab->kind, HAK_KIND_NONE);
@@ -112,7 +112,7 @@ void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count) {
         hak_slab_retire(t, unit);
         return;
     }
-    if (hak_free_count(slab) >= list_count) hak_partial_insert(h, slab->class_index, unit);
+    if (hak_free_count(slab) >= list_count) hak_partial_insert(h, unit);
     hak_claim_release(slab);
 }
 
@@ -130,7 +130,6 @@ void hak_slab_return(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last
     const hak_policy *policy = hak_policy_of(h);
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
-    hak_count(t, cas_try_count, 1);
     if (hak_claim_try(slab)) {
         hak_free_push_chain(slab, base, first, last, count);
         hak_used_sub(slab, count);
@@ -140,6 +139,8 @@ void hak_slab_return(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last
         hak_slab_settle(t, unit, policy->caches.classes[slab->class_index].list_count);
         return;
     }
+    hak_count(t, cas_try_count, 1);
+    hak_count(t, cas_retry_count, 1);
     hak_count(t, claim_fail_count, 1);
     hak_count(t, remote_chain_count, 1);
     hak_count(t, remote_block_count, count);

@@ -60,7 +60,6 @@ static hak_thread *list_pop(hak_heap *h, uint64_t *list, bool counted) {
 static void record_init(hak_heap *h, hak_thread *t, uint32_t index) {
     t->base = t->heap = (uintptr_t)h;
     t->unit_limit = h->unit_limit;
-    t->registry = (uintptr_t)hak_registry(h);
     t->fast_map = (uintptr_t)hak_at(h, h->fast_map_offset);
     t->index = index;
     hak_cache_init(t);
