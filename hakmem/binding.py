@@ -97,7 +97,7 @@ def _typed(handle: ctypes.CDLL, name: str, signature: Signature, path: Path) -> 
     try:
         function = getattr(handle, name)
     except AttributeError as error:
-        raise LayoutMismatch(f"{path} has no {name}: it is older than this package; rebuild it with: {REBUILD}") from error
+        raise LayoutMismatch(f"{path} has no {name}: it is another version; rebuild it with: {REBUILD}") from error
     function.restype, function.argtypes = signature
     return function  # type: ignore[no-any-return]
 
