@@ -106,4 +106,4 @@ def no_region(region_bytes: int) -> MemoryError:
 
 def image_refused() -> PolicyError:
     """The error of a policy that the data plane cannot obey."""
-    return PolicyError("image", "this policy", "tables that fit each other", "see the rules of SizeClassMap and CachePolicy")
+    return PolicyError("image", "this policy", "tables that fit each other", "see SizeClassMap and CachePolicy")

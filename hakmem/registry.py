@@ -1,0 +1,175 @@
+"""Where everything of a heap lies, and what stands at an address: the geometry and the page registry.
+
+A region is one reservation: metadata first, whole units of it, then the units of user memory. The registry has one
+32-bit entry a unit, ``tag | head << 8``: an address finds its class in O(1) by ``(address - base) >> 16``. Both planes
+lay a region out the same way, so both are read the same way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+from . import layout
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+UNIT_SHIFT: Final = layout.UNIT_SHIFT
+UNIT_BYTES: Final = layout.UNIT_BYTES
+TAG_NONE: Final = layout.constant("HAK_TAG_NONE")
+TAG_SPAN: Final = layout.constant("HAK_TAG_SPAN")
+TAG_FREE: Final = layout.constant("HAK_TAG_FREE")
+KIND_NAMES: Final = ("none", "slab", "span", "run", "lost")
+
+
+def page_up(size_bytes: int) -> int:
+    """``size_bytes`` rounded up to whole OS pages."""
+    return -(-size_bytes // layout.OS_PAGE_BYTES) * layout.OS_PAGE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Offsets in bytes from the start of a region; the names are those of ``hak_heap``.
+
+    >>> plan = Geometry.for_user_bytes(1 << 20, checked=False)
+    >>> plan.unit_limit - plan.meta_units
+    16
+    """
+
+    policy_offset: int
+    fast_map_offset: int
+    registry_offset: int
+    slabs_offset: int
+    partial_offset: int
+    summary_offset: int
+    dirty_offset: int
+    threads_offset: int
+    live_offset: int
+    meta_units: int
+    unit_limit: int
+    thread_limit: int
+
+    @classmethod
+    def lay_out(cls, units: int, checked: bool) -> Self:
+        """The metadata of a region of ``units`` units."""
+        threads = min(max(units, layout.THREADS_MIN), layout.THREADS_MAX)
+        sizes = {
+            "heap": ctypes.sizeof(layout.HakHeap),
+            "policy_offset": ctypes.sizeof(layout.HakPolicy),
+            "fast_map_offset": layout.SIZE_MAP_ENTRIES,
+            "registry_offset": units * 4,
+            "slabs_offset": units * ctypes.sizeof(layout.HakSlab),
+            "partial_offset": -(-units // 64) * 8 * layout.CLASS_LIMIT,
+            "summary_offset": -(-units // 4096) * 8 * layout.CLASS_LIMIT,
+            "dirty_offset": -(-units // 64) * 8,
+            "threads_offset": threads * ctypes.sizeof(layout.HakThread),
+        }
+        offsets: dict[str, int] = {}
+        at = 0
+        for name, size in sizes.items():
+            offsets[name] = at
+            at += page_up(size)
+        del offsets["heap"]
+        live, at = (at, at + units * layout.LIVE_BYTES_PER_UNIT) if checked else (0, at)
+        return cls(**offsets, live_offset=live, meta_units=-(-at // UNIT_BYTES), unit_limit=units, thread_limit=threads)
+
+    @classmethod
+    def for_user_bytes(cls, user_bytes: int, checked: bool) -> Self:
+        """The region that has ``user_bytes`` of user memory besides its metadata; ValueError when it is too large."""
+        user = units = -(-user_bytes // UNIT_BYTES)
+        while units <= layout.REGION_UNITS_MAX:
+            plan = cls.lay_out(units, checked)
+            if units == user + plan.meta_units:
+                return plan
+            units = user + plan.meta_units
+        raise ValueError(f"{user_bytes} bytes of user memory: a region has at most {layout.REGION_UNITS_MAX} units")
+
+    @classmethod
+    def read(cls, heap: ctypes.Structure) -> Self:
+        """The geometry that a ``hak_heap`` states."""
+        return cls(**{field.name: getattr(heap, field.name) for field in fields(cls)})
+
+    def write(self, heap: ctypes.Structure) -> None:
+        """State the geometry in a ``hak_heap``."""
+        for field in fields(self):
+            setattr(heap, field.name, getattr(self, field.name))
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Bytes of the region, metadata included."""
+        return self.unit_limit << UNIT_SHIFT
+
+
+class Resolved(NamedTuple):
+    """What stands at an address."""
+
+    unit: int
+    """Unit of the address."""
+    tag: int
+    """Registry tag: a class index, TAG_SPAN, TAG_FREE, or TAG_NONE."""
+    head: int
+    """First unit of the slab, span or free run; the unit itself when the tag is TAG_NONE."""
+    class_index: int
+    """Size class of the slab, 0 if it is none."""
+    kind: str
+    """Kind of the head's record: one of KIND_NAMES."""
+
+
+class PageRegistry:
+    """The registry of the heap whose region starts at ``base``, on either plane; read in place.
+
+    Raises ValueError when no heap of this layout stands there; the address must be mapped. A free run marks its two
+    ends only, so a unit inside one may still show what it was before.
+    """
+
+    def __init__(self, base: int) -> None:
+        heap = layout.HakHeap.from_address(base)
+        if heap.magic != layout.HEAP_MAGIC or heap.layout_hash != layout.LAYOUT_HASH:
+            raise ValueError(f"no heap of layout 0x{layout.LAYOUT_HASH:016x} at {base:#x}")
+        self.base = base
+        self.geometry = Geometry.read(heap)
+        self._heap = heap
+
+    @property
+    def unit_top(self) -> int:
+        """First unit that is not committed yet."""
+        return int(self._heap.unit_top)
+
+    def owns(self, address: int) -> bool:
+        """Whether the address lies in the region: one subtraction, one comparison."""
+        return 0 <= address - self.base < self.geometry.reserved_bytes
+
+    def entry(self, unit: int) -> int:
+        """The registry entry of a unit of the region; IndexError outside."""
+        if not 0 <= unit < self.geometry.unit_limit:
+            raise IndexError(f"unit {unit}: the region has {self.geometry.unit_limit}")
+        return ctypes.c_uint32.from_address(self.base + self.geometry.registry_offset + 4 * unit).value
+
+    def entries(self) -> NDArray[np.uint32]:
+        """A copy of the entries of all committed units, metadata included: uint32, shape (unit_top,)."""
+        import numpy as np
+
+        size = 4 * self.unit_top
+        return np.frombuffer(ctypes.string_at(self.base + self.geometry.registry_offset, size), dtype=np.uint32)
+
+    def resolve(self, address: int) -> Resolved | None:
+        """What stands at an address; None outside the region."""
+        if not self.owns(address):
+            return None
+        unit = (address - self.base) >> UNIT_SHIFT
+        entry = self.entry(unit)
+        tag, head = entry & 0xFF, entry >> 8
+        if tag == TAG_NONE:
+            head = unit
+        kind = self._kind(head)
+        return Resolved(unit, tag, head, tag if tag <= layout.CLASS_COUNT_MAX else 0, kind)
+
+    def _kind(self, unit: int) -> str:
+        place = self.geometry.slabs_offset + unit * ctypes.sizeof(layout.HakSlab) + layout.HakSlab.kind.offset
+        return KIND_NAMES[ctypes.c_uint8.from_address(self.base + place).value]
+
+    def __repr__(self) -> str:
+        return f"<PageRegistry of {self.geometry.unit_limit} units at {self.base:#x}>"
