@@ -7,6 +7,10 @@
 #define HAK_ATOMIC_H
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/single_threaded.h>
+
+/* libc clears it when the first thread is made. */
+#define hak_single_threaded() __builtin_expect(__libc_single_threaded != 0, 0)
 
 #define hak_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define hak_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)

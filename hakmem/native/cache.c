@@ -42,31 +42,39 @@ void hak_cache_init(hak_thread *t) {
     }
 }
 
+typedef struct chain {
+    uint64_t first, last;
+    uint32_t unit, count;
+} chain;
+
 /* Takes the first `n` blocks off the list of class c and gives them to their slabs, blocks of one slab together. */
 static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[c];
-    struct { uint64_t first, last; uint32_t unit, count; } group[GROUPS] = {{0, 0, 0, 0}};
+    chain group[GROUPS];
+    for (uint32_t g = 0; g < GROUPS; g++) group[g].count = 0;
+    uint32_t list_count = cache_of(t, c)->list_count;
     uint64_t block = bin->head;
     for (uint32_t i = 0; i < n; i++) {
         uint64_t next = hak_next(block);
         uint32_t unit = hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
-        uint32_t g = unit % GROUPS;
-        if (group[g].count && group[g].unit != unit) {
-            hak_slab_return(t, group[g].unit, group[g].first, group[g].last, group[g].count);
-            group[g].count = 0;
+        chain *g = &group[unit % GROUPS];
+        if (g->count && g->unit == unit) {
+            hak_set_next(block, g->first);
+            g->count++;
+        } else {
+            if (g->count) hak_slab_return(t, g->unit, g->first, g->last, g->count, list_count);
+            g->last = block;
+            g->unit = unit;
+            g->count = 1;
         }
-        if (group[g].count) hak_set_next(block, group[g].first);
-        else group[g].last = block;
-        group[g].first = block;
-        group[g].unit = unit;
-        group[g].count++;
+        g->first = block;
         block = next;
     }
     bin->head = block;
     bin->room_count += (int32_t)n;
     for (uint32_t g = 0; g < GROUPS; g++)
-        if (group[g].count) hak_slab_return(t, group[g].unit, group[g].first, group[g].last, group[g].count);
+        if (group[g].count) hak_slab_return(t, group[g].unit, group[g].first, group[g].last, group[g].count, list_count);
 }
 
 static uint32_t list_length(const hak_bin *bin) { return (uint32_t)((int32_t)bin->cap_count - bin->room_count); }
@@ -191,7 +199,7 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
     bin->event_count++;
     if (bin->cap_count == 0) {
         uint32_t unit = (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT);
-        hak_slab_return(t, hak_entry_get(hak_heap_of(t), unit) >> 8, block, block, 1);
+        hak_slab_return(t, hak_entry_get(hak_heap_of(t), unit) >> 8, block, block, 1, cache->list_count);
     } else {
         flush_list(t, c, n);
         hak_set_next(block, bin->head);

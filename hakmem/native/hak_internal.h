@@ -25,6 +25,7 @@
 
 #define HAK_HIDDEN __attribute__((visibility("hidden")))
 #define HAK_EXPORT __attribute__((visibility("default")))
+#define HAK_COLD __attribute__((noinline, cold)) /* kept out of line, so that its callers save no registers for it */
 #define hak_likely(x) __builtin_expect(!!(x), 1)
 #define hak_unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -113,7 +114,7 @@ HAK_HIDDEN void hak_slab_retire(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count);
 HAK_HIDDEN void hak_slab_let_go(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void hak_slab_drain(hak_thread *t, uint32_t unit);
-HAK_HIDDEN void hak_slab_return(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last, uint32_t count);
+HAK_HIDDEN void hak_slab_return(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last, uint32_t count, uint32_t list_count);
 HAK_HIDDEN uint32_t hak_empty_pop(hak_thread *t);
 
 /* acquire.c: a claimed slab of the class that has blocks to take or to carve, or 0 */

@@ -18,15 +18,25 @@ static inline uint32_t hak_word_count(uint64_t word) { return (uint32_t)(word >>
 static inline uint64_t hak_word_first(uint64_t slab_base, uint64_t word) {
     return hak_word_count(word) ? slab_base + ((word & 0xffff) << 3) : 0;
 }
-static inline uint64_t hak_word_make(uint64_t slab_base, uint64_t first, uint32_t count, uint64_t before) {
-    uint64_t tag = ((before >> 32) + 1) & 0xffffffffu;
-    return (count ? (first - slab_base) >> 3 : 0) | (uint64_t)count << 16 | tag << 32;
+/* The word after `before` had `count` blocks pushed, of which `first` is the new head: tag and count are added to in
+ * place, since neither's carry matters: the tag wraps, and a slab has fewer than 2^16 blocks. */
+static inline uint64_t hak_word_pushed(uint64_t before, uint64_t slab_base, uint64_t first, uint32_t count) {
+    uint64_t word = before + (UINT64_C(1) << 32) + ((uint64_t)count << 16);
+    return (word & ~UINT64_C(0xffff)) | (first - slab_base) >> 3;
 }
+/* The empty list after `before`. */
+static inline uint64_t hak_word_emptied(uint64_t before) { return ((before >> 32) + 1) << 32; }
 
-/* CLAIM: by CAS; partner of hak_claim_release. False when another holds it. */
+/* CLAIM: by CAS; partner of hak_claim_release. False when another holds it. While the process has one thread, by a
+ * plain store: nobody can come between, and the thread that ends that state is made by this one, after. */
 static inline bool hak_claim_try(hak_slab *slab) {
     uint32_t seq = hak_load_relaxed(&slab->claim_seq);
-    return !(seq & 1) && hak_cas_acquire(&slab->claim_seq, &seq, seq + 1);
+    if (seq & 1) return false;
+    if (hak_single_threaded()) {
+        hak_store_relaxed(&slab->claim_seq, seq + 1);
+        return true;
+    }
+    return hak_cas_acquire(&slab->claim_seq, &seq, seq + 1);
 }
 /* RELEASE: publishes the plain fields to the next hak_claim_try. */
 static inline void hak_claim_release(hak_slab *slab) {
@@ -43,13 +53,13 @@ static inline void hak_free_push_chain(hak_slab *slab, uint64_t slab_base, uint6
     hak_assert(hak_claim_held(slab));
     uint64_t word = hak_load_relaxed(&slab->free_list);
     hak_set_next(last, hak_word_first(slab_base, word));
-    hak_store_relaxed(&slab->free_list, hak_word_make(slab_base, first, hak_word_count(word) + count, word));
+    hak_store_relaxed(&slab->free_list, hak_word_pushed(word, slab_base, first, count));
 }
 /* TAKE_ALL, plain under the claim: the old word; the list is empty after. */
 static inline uint64_t hak_free_take_all(hak_slab *slab) {
     hak_assert(hak_claim_held(slab));
     uint64_t word = hak_load_relaxed(&slab->free_list);
-    hak_store_relaxed(&slab->free_list, ((word >> 32) + 1) << 32);
+    hak_store_relaxed(&slab->free_list, hak_word_emptied(word));
     return word;
 }
 /* POP of the first `count` blocks, plain under the claim: returns the first, sets *last. Needs 0 < count <= length. */
@@ -60,7 +70,8 @@ static inline uint64_t hak_free_pop_chain(hak_slab *slab, uint64_t slab_base, ui
     for (uint32_t i = 1; i < count; i++) at = hak_next(at);
     *last = at;
     uint32_t left = hak_word_count(word) - count;
-    hak_store_relaxed(&slab->free_list, hak_word_make(slab_base, hak_next(at), left, word));
+    uint64_t rest = hak_word_emptied(word) - (UINT64_C(1) << 32);
+    hak_store_relaxed(&slab->free_list, left ? hak_word_pushed(rest, slab_base, hak_next(at), left) : hak_word_emptied(word));
     return first;
 }
 static inline uint32_t hak_free_count(const hak_slab *slab) { return hak_word_count(hak_load_relaxed(&slab->free_list)); }
@@ -75,12 +86,12 @@ static inline uint64_t hak_free_debug_pointer(const hak_slab *slab, uint64_t sla
 static inline bool hak_remote_push_chain(hak_slab *slab, uint64_t slab_base, uint64_t first, uint64_t last, uint32_t count) {
     uint64_t word = hak_load_relaxed(&slab->remote_list);
     hak_set_next(last, hak_word_first(slab_base, word));
-    return hak_cas_acq_rel(&slab->remote_list, &word, hak_word_make(slab_base, first, hak_word_count(word) + count, word));
+    return hak_cas_acq_rel(&slab->remote_list, &word, hak_word_pushed(word, slab_base, first, count));
 }
 /* TAKE_ALL, lock-free: one try; acquires what the pushes released. False when it lost to a push. */
 static inline bool hak_remote_take_all(hak_slab *slab, uint64_t *word) {
     *word = hak_load_relaxed(&slab->remote_list);
-    return hak_cas_acq_rel(&slab->remote_list, word, ((*word >> 32) + 1) << 32);
+    return hak_cas_acq_rel(&slab->remote_list, word, hak_word_emptied(*word));
 }
 static inline uint32_t hak_remote_count(const hak_slab *slab) { return hak_word_count(hak_load_relaxed(&slab->remote_list)); }
 static inline bool hak_remote_is_nonempty(const hak_slab *slab) { return hak_remote_count(slab) != 0; }

@@ -45,7 +45,7 @@ void hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fres
 }
 
 /* Moves the remote list into the free list. Needs the claim. */
-void hak_slab_drain(hak_thread *t, uint32_t unit) {
+HAK_COLD void hak_slab_drain(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit), word;
@@ -105,7 +105,7 @@ void hak_slab_retire(hak_thread *t, uint32_t unit) {
 }
 
 /* Lets go of a claimed slab: retires it when empty, else lists it when at least `list_count` blocks are free. */
-void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count) {
+HAK_COLD void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
     if (hak_used_load(slab) == 0) {
@@ -124,38 +124,46 @@ void hak_slab_let_go(hak_thread *t, uint32_t unit) {
     hak_slab_settle(t, unit, room ? 0 : 1);
 }
 
-/* Gives a chain of blocks of one slab back to it; any thread may. */
-void hak_slab_return(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last, uint32_t count) {
+/* The claim was not to be had: the chain goes on the remote list, the slab into its class's mailbox. */
+HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last, uint32_t count, uint32_t list_count) {
     hak_heap *h = hak_heap_of(t);
-    const hak_policy *policy = hak_policy_of(h);
+    const hak_acquire_policy *policy = &hak_policy_of(h)->acquire;
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
-    if (hak_claim_try(slab)) {
-        hak_free_push_chain(slab, base, first, last, count);
-        hak_used_sub(slab, count);
-        hak_count(t, return_chain_count, 1);
-        hak_count(t, return_block_count, count);
-        hak_slab_drain(t, unit);
-        hak_slab_settle(t, unit, policy->caches.classes[slab->class_index].list_count);
-        return;
-    }
-    hak_count(t, cas_try_count, 1);
+    hak_count(t, cas_try_count, 2);
     hak_count(t, cas_retry_count, 1);
     hak_count(t, claim_fail_count, 1);
     hak_count(t, remote_chain_count, 1);
     hak_count(t, remote_block_count, count);
-    hak_count(t, cas_try_count, 1);
     for (uint32_t n = 0; !hak_remote_push_chain(slab, base, first, last, count); n++) {
         hak_count(t, cas_try_count, 1);
         hak_count(t, cas_retry_count, 1);
-        hak_backoff(n, policy->acquire.backoff_spins);
-        if (n < policy->acquire.retry_count) continue;
+        hak_backoff(n, policy->backoff_spins);
+        if (n < policy->retry_count) continue;
         hak_count(t, locked_fallback_count, 1); /* so many lost: go through the claim instead */
         hak_slab_claim_wait(t, slab);
         hak_free_push_chain(slab, base, first, last, count);
         hak_used_sub(slab, count);
-        hak_slab_settle(t, unit, policy->caches.classes[slab->class_index].list_count);
+        hak_slab_settle(t, unit, list_count);
         return;
     }
     hak_mail(t, unit);
+}
+
+/* Gives a chain of blocks of one slab back to it; any thread may. `list_count` is the class's. */
+void hak_slab_return(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last, uint32_t count, uint32_t list_count) {
+    hak_heap *h = hak_heap_of(t);
+    hak_slab *slab = hak_slab_at(h, unit);
+    if (hak_unlikely(!hak_claim_try(slab))) {
+        return_remote(t, unit, first, last, count, list_count);
+        return;
+    }
+    hak_free_push_chain(slab, (uintptr_t)hak_unit_address(h, unit), first, last, count);
+    hak_used_sub(slab, count);
+    hak_count(t, return_chain_count, 1);
+    hak_count(t, return_block_count, count);
+    if (hak_unlikely(hak_remote_is_nonempty(slab))) hak_slab_drain(t, unit);
+    bool stays = hak_free_count(slab) < list_count || slab->flags & HAK_SLAB_LISTED;
+    if (hak_likely(stays && hak_used_load(slab) != 0)) hak_claim_release(slab);
+    else hak_slab_settle(t, unit, list_count);
 }
