@@ -1,0 +1,83 @@
+/* stress_alone.h: the scenarios that are no rounds of workers over one heap: heaps destroyed while their threads end,
+ * and a fork in the middle of everything. */
+#ifndef STRESS_ALONE_H
+#define STRESS_ALONE_H
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "stress_work.h"
+
+typedef struct visit {
+    stage *stage;
+    worker worker;
+    uint32_t *done;
+} visit;
+
+/* Uses the heap, says so, and ends: the end of the thread and the end of the heap race. */
+static void *visit_heap(void *argument) {
+    visit *v = argument;
+    for (uint32_t i = 0; i < v->stage->mix.ops; i++) step(&v->worker);
+    hak_add_acq_rel(v->done, 1); /* partner: the load in work_destroy */
+    return NULL;
+}
+
+static void work_destroy(worker *w) {
+    stage *s = w->stage;
+    for (uint32_t round = 0; round < 8; round++) {
+        hak_fault fault;
+        stage own = *s;
+        own.heap = hak_heap_create(hak_policy_of(s->heap), UINT64_C(64) << 20, s->heap->flags, &fault);
+        if (!own.heap) die("create: fault %u", fault.code);
+        own.slots = get(SLOT_COUNT * sizeof(slot));
+        uint32_t done = 0, count = 4;
+        visit visits[4];
+        pthread_t threads[4];
+        for (uint32_t i = 0; i < count; i++) {
+            visits[i] = (visit){&own, {&own, i, next_random(&w->random), 0, get(32 * sizeof(item)), 32}, &done};
+            if (pthread_create(&threads[i], NULL, visit_heap, &visits[i])) die("pthread_create");
+        }
+        while (hak_load_acquire(&done) != count) sched_yield();
+        hak_heap_destroy(own.heap);
+        for (uint32_t i = 0; i < count; i++) {
+            pthread_join(threads[i], NULL);
+            free(visits[i].worker.table);
+        }
+        free(own.slots);
+    }
+}
+
+/* The child must be able to allocate and free everything but what was in flight in threads that are gone. */
+static void child(worker *w) {
+    alarm(20); /* a hang is what is looked for */
+    stage *s = w->stage;
+    stage alone = *s;
+    alone.threads = 1;
+    alone.slots = get(SLOT_COUNT * sizeof(slot));
+    alone.mix.swapped = 0;
+    worker mine = {&alone, 99, w->random, 0, get(64 * sizeof(item)), 64};
+    for (uint32_t i = 0; i < 3000; i++) step(&mine);
+    for (uint32_t i = 0; i < 64; i++) item_free(&mine, &mine.table[i]);
+    for (uint32_t i = 0; i < w->table_count; i++) item_free(w, &w->table[i]); /* the parent's, ours by copy */
+    hak_heap_trim(s->heap);
+    for (uint32_t i = 0; i < 1000; i++) step(&mine);
+    _exit(0);
+}
+
+static void work_fork(worker *w) {
+    if (w->index) {
+        work_mixed(w);
+        return;
+    }
+    for (uint32_t i = 0; i < 16; i++) {
+        for (uint32_t j = 0; j < 64; j++) step(w);
+        pid_t pid = fork();
+        if (pid < 0) die("fork");
+        if (pid == 0) child(w);
+        int status = 0;
+        if (waitpid(pid, &status, 0) != pid) die("waitpid");
+        if (WIFSIGNALED(status)) die("the child of a fork died of signal %d", WTERMSIG(status));
+        if (WEXITSTATUS(status)) die("the child of a fork exited with %d", WEXITSTATUS(status));
+    }
+}
+
+#endif
