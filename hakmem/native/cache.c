@@ -161,30 +161,42 @@ static uint32_t take(hak_thread *t, uint32_t c, uint32_t unit) {
     return n;
 }
 
-/* Brings blocks of class c into the thread's cache: a list or a carved range. False: out of memory. */
+/* Drops the hint of class c; the slab behind it stays reachable. No claim may be held. */
+static void forget_hot(hak_thread *t, uint32_t c) {
+    uint32_t unit = t->bins[c].hot;
+    if (!unit) return;
+    hak_slab *slab = hak_slab_at(hak_heap_of(t), unit);
+    t->bins[c].hot = 0;
+    if (hak_load_relaxed(&slab->kind) != HAK_KIND_SLAB) return;
+    hak_slab_claim_wait(t, slab);
+    if (hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB) hak_slab_let_go(t, unit);
+    else hak_claim_release(slab);
+}
+
+/* Brings blocks of class c into the thread's cache: lists of up to refill_slabs slabs, or a carved range. False: out
+ * of memory. One claim at a time: a thread that waits for a claim holds none. */
 bool hak_refill(hak_thread *t, uint32_t c) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[c];
+    const hak_cache_class *cache = cache_of(t, c);
     hak_count(t, refill_count, 1);
     bin->event_count++;
     bin->free_only_count = 0;
     hak_tick(h);
     idle_look(t);
-    uint32_t unit = hak_acquire(t, c), got = 0;
+    uint32_t got = 0, unit = hak_acquire(t, c);
     for (uint32_t slabs = 1; unit; slabs++) {
         hak_slab *slab = hak_slab_at(h, unit);
         bool listed = hak_free_is_nonempty(slab);
-        if (listed) got += take(t, c, unit);
-        else got += carve(t, c, unit);
-        hak_claim_release(slab);
-        bin->hot = unit;
-        if (!listed || got >= cache_of(t, c)->batch_count || slabs >= cache_of(t, c)->refill_slabs) break;
-        if (list_length(bin) >= cap_limit(t, c)) break;
-        uint32_t another = hak_acquire_partial(t, c);
-        if (!another) break;
-        hak_slab_claim_wait(t, slab); /* the hint moves on: this one must stay reachable */
+        got += listed ? take(t, c, unit) : carve(t, c, unit);
+        if (!listed || got >= cache->batch_count || slabs >= cache->refill_slabs || list_length(bin) >= cap_limit(t, c)) {
+            hak_claim_release(slab);
+            if (bin->hot != unit) forget_hot(t, c); /* only where the acquire order has no hot stage */
+            bin->hot = unit;
+            break;
+        }
         hak_slab_let_go(t, unit);
-        unit = another;
+        unit = hak_acquire_partial(t, c);
     }
     hak_count(t, refill_block_count, got);
     return got != 0;
@@ -241,14 +253,7 @@ void hak_cache_flush(hak_thread *t) {
         hak_bin *bin = &t->bins[c];
         if (list_length(bin)) flush_list(t, c, list_length(bin));
         if (bin->bump != bin->bump_end) return_range(t, c);
-        uint32_t unit = bin->hot;
-        bin->hot = 0;
-        if (!unit) continue;
-        hak_slab *slab = hak_slab_at(h, unit);
-        if (hak_load_relaxed(&slab->kind) != HAK_KIND_SLAB) continue;
-        hak_slab_claim_wait(t, slab);
-        if (hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB) hak_slab_let_go(t, unit);
-        else hak_claim_release(slab);
+        forget_hot(t, c);
     }
 }
 

@@ -51,7 +51,7 @@ class CachePolicy:
     cap_entries_min: int = 16
     cap_entries_max: int = 2048
     cap_bytes_tiny: int = 256 * KIB
-    cap_bytes_pool: int = 256 * KIB
+    cap_bytes_pool: int = 1024 * KIB
     carve_bytes: int = 16 * KIB
     list_divisor: int = 16
     tiny_refill_slabs: int = 1
