@@ -175,6 +175,7 @@ class Struct:
 _OWNER = "owner thread > any, relaxed"
 _CLAIM = "claimer > any, plain under claim_seq"
 _LOCK = "run lock holder > any, plain"
+_LOCK_RELAXED = "run lock holder > any, relaxed"
 _INIT = "creator > all, before publication"
 _ANY = "any > any"
 
@@ -253,12 +254,14 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     Struct(
-        "hak_arena_growth", "HakArenaGrowth", 24, "ArenaGrowth: how much is committed at a time.",
+        "hak_arena_growth", "HakArenaGrowth", 32, "ArenaGrowth: how much is committed at a time.",
         (
             Field("init_bytes", "u64", "bytes", _INIT, "first arena chunk"),
             Field("max_bytes", "u64", "bytes", _INIT, "largest arena chunk"),
             Field("levels", "u32", "doublings", _INIT, "chunk k is min(max, init << min(k, levels))"),
             Field("huge_pages", "u32", "bool", _INIT, "1: advise transparent huge pages for each chunk"),
+            Field("populate_units", "u32", "units", _INIT, "fresh units of the open superslab populated at a time, 0 or 1 never"),
+            Field("populate_live_units", "u32", "units", _INIT, "live units from which on that is done"),
         ),
     ),
     Struct(
@@ -308,7 +311,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     Struct(
-        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 24 + 2072 + 24 + 40, "A policy image: the numbers and orders the data plane obeys.",
+        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 32 + 2072 + 24 + 40, "A policy image: the numbers and orders the data plane obeys.",
         (
             Field("magic", "u64", "", _INIT, "HAK_POLICY_MAGIC"),
             Field("layout_hash", "u64", "", _INIT, "hash of the layout it was made for"),
@@ -423,12 +426,12 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("unit_top", "u32", "units", "run lock holder > any, release / acquire", "first uncommitted unit"),
             Field("arena_count", "u32", "chunks", _LOCK, "arena chunks committed"),
             Field("lost_count", "u32", "slabs", _LOCK, "slabs lost to a fork in the middle of a claim"),
-            Field("live_units", "u64", "units", _LOCK, "units handed out by the run heap"),
-            Field("dirty_units", "u64", "units", _LOCK, "free units that may be resident"),
-            Field("high_water_now", "u64", "units", _LOCK, "most live units in this epoch"),
-            Field("high_water_before", "u64", "units", _LOCK, "most live units in the epoch before"),
+            Field("live_units", "u64", "units", _LOCK_RELAXED, "units handed out by the run heap"),
+            Field("dirty_units", "u64", "units", _LOCK_RELAXED, "free units that may be resident"),
+            Field("high_water_now", "u64", "units", _LOCK_RELAXED, "most live units in this epoch"),
+            Field("high_water_before", "u64", "units", _LOCK_RELAXED, "most live units in the epoch before"),
             Field("high_water_ever", "u64", "units", _LOCK, "most live units ever"),
-            Field("epoch_start_ns", "u64", "ns", _LOCK, "start of this epoch"),
+            Field("epoch_start_ns", "u64", "ns", _LOCK_RELAXED, "start of this epoch"),
             Field("clock_ns", "u64", "ns", "clock owner", "the clock while held"),
             Field("clock_held", "u32", "bool", "clock owner", "1: clock_ns stands still and no other clock is read"),
             Field("policy_generation", "u32", "", "policy writer > slow paths, release / acquire", "one more at each change"),

@@ -100,6 +100,17 @@ static uint32_t stage_empty(hak_thread *t, uint32_t class_index) {
     return unit;
 }
 
+/* A heap that has grown goes on growing: asks the OS for the pages of a group of fresh units before the first of them
+ * is carved, if the rest of the group is unused still and so will come next. */
+static void populate_ahead(hak_heap *h, uint32_t unit, uint64_t open_word) {
+    const hak_arena_growth *growth = &hak_policy_of(h)->arenas;
+    uint32_t units = growth->populate_units, bit = unit - (uint32_t)open_word;
+    if (units < 2 || unit % units || hak_load_relaxed(&h->live_units) < growth->populate_live_units) return;
+    uint32_t group = (units == 32 ? ~0u : (1u << units) - 1);
+    if (bit + units > 32 || ((uint32_t)(open_word >> 32) >> bit & group) != group) return;
+    hak_os_populate_range(&h->os, hak_unit_address(h, unit), (uint64_t)units << HAK_UNIT_SHIFT);
+}
+
 /* open_word is first unit | mask << 32. A CAS that succeeds on a word that went and came back still takes a unit that
  * is unused now: no link is read, so ABA does no harm. Acquire pairs with the release of who opened the superslab. */
 static uint32_t stage_unit(hak_thread *t, uint32_t class_index) {
@@ -111,6 +122,7 @@ static uint32_t stage_unit(hak_thread *t, uint32_t class_index) {
         hak_count(t, cas_try_count, 1);
         if (hak_cas_acq_rel(&h->open_word, &word, word & ~(UINT64_C(1) << (32 + bit)))) {
             uint32_t unit = (uint32_t)word + bit;
+            populate_ahead(h, unit, word);
             hak_slab_make(t, class_index, unit, true);
             return unit;
         }

@@ -178,11 +178,9 @@ uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void 
     }
     bool fits = size <= block.bytes && size >= block.bytes / 2;
     if (!block.class_index && size > policy->sizes.size_limit_bytes) {
+        (void)mark_in(h, 0, address); /* before the units can be another's: a moved span gives them back */
         *out = hak_span_resize(t, block.unit, size);
-        if (*out && (uintptr_t)*out != address) {
-            (void)mark_in(h, 0, address);
-            mark_out(h, 0, (uintptr_t)*out);
-        }
+        mark_out(h, 0, *out ? (uintptr_t)*out : address);
         if (*out) return HAK_OK;
     } else if (block.class_index && fits) {
         *out = (void *)(uintptr_t)address;

@@ -13,6 +13,9 @@
 
 #include "hak_internal.h"
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
@@ -50,6 +53,12 @@ bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_t bytes, bo
 void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes) {
     TALLY(counts, advise_count, 1);
     (void)madvise(address, bytes, MADV_HUGEPAGE);
+}
+
+/* Makes the pages present for writing, as if each had been written. An OS that cannot lets them fault as ever. */
+void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes) {
+    TALLY(counts, advise_count, 1);
+    (void)madvise(address, bytes, MADV_POPULATE_WRITE);
 }
 
 /* Moves the pages of [from, from + bytes) to `to`; the old range stays mapped and reads as zero. */
@@ -95,4 +104,5 @@ HAK_EXPORT int hak_os_remap(hak_os_counts *counts, void *from, void *to, uint64_
     return hak_os_remap_range(counts, from, to, bytes);
 }
 HAK_EXPORT int hak_os_release(void *address, uint64_t bytes) { return hak_os_release_range(address, bytes); }
+HAK_EXPORT void hak_os_populate(hak_os_counts *counts, void *address, uint64_t bytes) { hak_os_populate_range(counts, address, bytes); }
 HAK_EXPORT void hak_os_advise(hak_os_counts *counts, void *address, uint64_t bytes) { hak_os_advise_huge(counts, address, bytes); }

@@ -4,6 +4,9 @@
  * without; a dirty mark per unit lets both coalesce. Best fit, dirty first: a dirty page costs no fault. All of it
  * under run_lock, which is never held over a purge. Invariant: two free runs never touch; registry entries at both ends
  * of a run name its head; live + free + (units of runs being purged) = committed units.
+ *
+ * live_units, dirty_units and the high waters are written under the lock by relaxed stores, because hak_tick reads them
+ * without it: a stale figure makes it look at the lists, under the lock, once more or once less.
  */
 #include "hak_internal.h"
 #include "runs.h"
@@ -151,9 +154,10 @@ static uint32_t run_find(hak_heap *h, uint32_t units) {
 }
 
 static void note_live(hak_heap *h, uint64_t units) {
-    h->live_units += units;
-    if (h->live_units > h->high_water_now) h->high_water_now = h->live_units;
-    if (h->live_units > h->high_water_ever) h->high_water_ever = h->live_units;
+    uint64_t live = h->live_units + units;
+    hak_store_relaxed(&h->live_units, live);
+    if (live > h->high_water_now) hak_store_relaxed(&h->high_water_now, live);
+    if (live > h->high_water_ever) h->high_water_ever = live;
 }
 
 /* Cuts [at, at + units) out of the free run at `run`; the rest goes back. Returns the dirty units of the cut. */
@@ -167,7 +171,7 @@ static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) 
     uint32_t cut = !dirty_all ? 0 : all ? units : dirty_count(h, at, units);
     if (at > run) run_place(h, run, at - run, before);
     if (at + units < end) run_place(h, at + units, end - at - units, dirty_all - before - cut);
-    h->dirty_units -= cut;
+    hak_store_relaxed(&h->dirty_units, h->dirty_units - cut);
     note_live(h, units);
     return cut;
 }
@@ -234,8 +238,8 @@ void hak_run_free(hak_heap *h, uint32_t unit, uint32_t units, bool dirty) {
     hak_run_lock(h);
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_FREE, unit));
     dirty_set(h, unit, units, dirty);
-    h->live_units -= units;
-    if (dirty) h->dirty_units += units;
+    hak_store_relaxed(&h->live_units, h->live_units - units);
+    if (dirty) hak_store_relaxed(&h->dirty_units, h->dirty_units + units);
     run_insert(h, unit, units, dirty ? units : 0);
     hak_run_unlock(h);
 }
@@ -256,9 +260,10 @@ bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32_t want) {
 
 static uint64_t dirty_limit(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t high = h->high_water_now > h->high_water_before ? h->high_water_now : h->high_water_before;
+    uint64_t now = hak_load_relaxed(&h->high_water_now), before = hak_load_relaxed(&h->high_water_before);
+    uint64_t high = now > before ? now : before, live = hak_load_relaxed(&h->live_units);
     uint64_t share = high * retain->high_water_per_256 >> 8, floor = retain->floor_bytes >> HAK_UNIT_SHIFT;
-    return (high > h->live_units ? high - h->live_units : 0) + (share > floor ? share : floor);
+    return (high > live ? high - live : 0) + (share > floor ? share : floor);
 }
 
 /* Purges up to `excess` dirty units of a run that is out of its bin; returns how many. Not under the lock. */
@@ -308,7 +313,7 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
         }
         h->purge_count++;
         h->purge_units += purged;
-        h->dirty_units -= lazy ? 0 : purged;
+        hak_store_relaxed(&h->dirty_units, h->dirty_units - (lazy ? 0 : purged));
         run_insert(h, unit, units, lazy ? dirty : dirty - purged);
         hak_run_unlock(h);
         done += purged;

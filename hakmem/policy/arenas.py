@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     import ctypes
 
 MIB = 1 << 20
+UNITS_PER_MIB = MIB // layout.UNIT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class ArenaGrowth:
     """Chunk k is min(max, init * 2**min(k, levels)) MiB.
+
+    Once ``populate_live_mb`` MiB are live, the OS is asked for the pages of ``populate_units`` fresh units at a time
+    before they are carved: 1.7 us an OS page against 2.6 us by faults. 0 switches that off.
 
     >>> [ArenaGrowth().chunk_bytes(k) >> 20 for k in range(5)]
     [1, 2, 4, 8, 8]
@@ -27,12 +31,17 @@ class ArenaGrowth:
     max_mb: int = 8
     levels: int = 3
     huge_pages: bool = False
+    populate_units: int = 4
+    populate_live_mb: int = 8
 
     def __post_init__(self) -> None:
         whole("arenas.init_mb", self.init_mb, 1, 64)
         whole("arenas.max_mb", self.max_mb, 1, 1024)
         whole("arenas.levels", self.levels, 0, 10)
         flag("arenas.huge_pages", self.huge_pages)
+        whole("arenas.populate_live_mb", self.populate_live_mb, 0, 1 << 20)
+        if self.populate_units not in (0, 1, 2, 4, 8, 16, 32):
+            raise PolicyError("arenas.populate_units", self.populate_units, "0, 1, 2, 4, 8, 16 or 32", "choose one of them")
         if self.max_mb < self.init_mb:
             raise PolicyError("arenas.max_mb", self.max_mb, f"init_mb = {self.init_mb} or more", "raise max_mb or lower init_mb")
 
@@ -42,12 +51,17 @@ class ArenaGrowth:
 
     def to_struct(self) -> ctypes.Structure:
         """The ``hak_arena_growth``."""
-        return layout.HakArenaGrowth(self.init_mb * MIB, self.max_mb * MIB, self.levels, int(self.huge_pages))
+        return layout.HakArenaGrowth(
+            self.init_mb * MIB, self.max_mb * MIB, self.levels, int(self.huge_pages), self.populate_units, self.populate_live_mb * UNITS_PER_MIB
+        )
 
     @classmethod
     def from_struct(cls, struct: ctypes.Structure) -> Self:
         """The growth of a ``hak_arena_growth``."""
-        return cls(struct.init_bytes // MIB, struct.max_bytes // MIB, struct.levels, bool(struct.huge_pages))
+        return cls(
+            struct.init_bytes // MIB, struct.max_bytes // MIB, struct.levels, bool(struct.huge_pages), struct.populate_units,
+            struct.populate_live_units // UNITS_PER_MIB,
+        )  # fmt: skip
 
     def table(self, count: int = 8) -> str:
         """The first chunks and what they add up to."""
