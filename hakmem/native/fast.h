@@ -36,6 +36,7 @@ static inline bool hak_fast_free(hak_thread *t, uint64_t address) {
     if (hak_unlikely(from_head * bin->reciprocal >= bin->reciprocal)) return false;
     if (hak_unlikely(head == address)) return false;
     if (hak_unlikely(--bin->room_count < 0)) {
+        __asm__ volatile("" ::: "memory"); /* lets the compiler count in place: subtract, branch on sign */
         bin->room_count++;
         return false;
     }
