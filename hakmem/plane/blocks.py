@@ -1,0 +1,210 @@
+"""One block: found, checked, allocated, freed, resized.
+
+Every address is resolved through the page registry; headers and live marks are checked against it, never trusted
+instead of it. A fault changes nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final, NamedTuple
+
+from .. import layout
+from ..engine import Fault
+from . import spans
+from .cache import overflow, refill
+from .caller import Caller
+from .memory import MASK64, TAG_FREE, TAG_NONE, TAG_SPAN, UNIT_SHIFT, Memory
+
+FOREIGN: Final = layout.constant("HAK_FAULT_FOREIGN")
+INTERIOR: Final = layout.constant("HAK_FAULT_INTERIOR")
+UNCARVED: Final = layout.constant("HAK_FAULT_UNCARVED")
+DOUBLE: Final = layout.constant("HAK_FAULT_DOUBLE")
+HEADER: Final = layout.constant("HAK_FAULT_HEADER")
+NOMEM: Final = layout.constant("HAK_FAULT_NOMEM")
+
+
+class Block(NamedTuple):
+    """A block found at an address."""
+
+    unit: int
+    """Head unit of its slab or span."""
+    class_index: int
+    """Size class; 0: a span."""
+    size_bytes: int
+    """Bytes the caller may use."""
+
+
+def _fault(
+    m: Memory, code: int, address: int, block: int = 0, unit: int = 0, c: int = 0, expected: int = 0, found: int = 0
+) -> Fault:
+    return layout.HakFault(code, unit, address, block, c, expected, found, heap=m.base)
+
+
+def resolve(m: Memory, address: int) -> Block | Fault:
+    """The block that starts at ``address``, or the fault that says why none does."""
+    unit = (address - m.base & MASK64) >> UNIT_SHIFT
+    if unit >= m.heap.unit_top or unit < m.meta_units:
+        return _fault(m, FOREIGN, address)
+    entry = m.registry[unit]
+    tag, head = entry & 0xFF, entry >> 8
+    if tag in (TAG_NONE, TAG_FREE):
+        return _fault(m, DOUBLE, address, 0, unit, 0, TAG_SPAN, tag)
+    base, slab = m.base + (head << UNIT_SHIFT), m.slabs[head]
+    if tag == TAG_SPAN:
+        if address != base:
+            return _fault(m, INTERIOR, address, base, head)
+        return Block(head, 0, slab.unit_count << UNIT_SHIFT)
+    row = m.tables.classes[tag]
+    inside = address - base - row.start_bytes
+    index, rest = divmod(inside, row.stride_bytes)
+    if inside < 0 or index >= row.block_count:
+        return _fault(m, INTERIOR, address, 0, head, tag)
+    if rest:
+        return _fault(m, INTERIOR, address, address - rest, head, tag)
+    carved = slab.carved_count
+    if index >= carved:
+        return _fault(m, UNCARVED, address, address, head, tag, carved, index)
+    return Block(head, tag, row.capacity_bytes)
+
+
+def _live_word(m: Memory, address: int) -> tuple[int, int]:
+    """Where the live mark of a block is: address of the word, mask."""
+    granule = (address - m.base) >> layout.SIZE_GRANULE_SHIFT
+    return m.live_address + (granule >> 6 << 3), 1 << (granule & 63)
+
+
+def check_live(m: Memory, address: int) -> Block | Fault:
+    """Resolve, and check that the block is out, as far as the heap can tell: live marks and header byte."""
+    block = resolve(m, address)
+    if not isinstance(block, Block):
+        return block
+    unit, c, _ = block
+    if m.checked:
+        word, bit = _live_word(m, address)
+        if not m.load64(word) & bit:
+            return _fault(m, DOUBLE, address, address, unit, c, 1, 0)
+    if m.tables.classes[c].header:
+        byte, want = m.octets[address - m.base - 1], m.tables.live_bytes[c]
+        if byte != want:
+            code = DOUBLE if byte == m.tables.freed_bytes[c] else HEADER
+            return _fault(m, code, address, address, unit, c, want, byte)
+    return block
+
+
+def _mark_out(m: Memory, c: int, address: int) -> None:
+    if m.tables.classes[c].header:
+        m.octets[address - m.base - 1] = m.tables.live_bytes[c]
+    if m.checked:
+        word, bit = _live_word(m, address)
+        m.or64(word, bit)
+
+
+def _mark_in(m: Memory, c: int, address: int) -> bool:
+    """False when another free of the same block was faster."""
+    if m.checked:
+        word, bit = _live_word(m, address)
+        if not m.and64(word, MASK64 ^ bit) & bit:
+            return False
+    if m.tables.classes[c].header:
+        m.octets[address - m.base - 1] = m.tables.freed_bytes[c]
+    return True
+
+
+def _take_block(t: Caller, c: int) -> tuple[int, bool]:
+    """A block of class c from list, carved range or refill, or 0; and whether its bytes are known to be 0."""
+    m, bin_ = t.m, t.bins[c]
+    block: int = bin_.head
+    if not block:
+        if bin_.bump == bin_.bump_end and not refill(t, c):
+            return 0, False
+        block = bin_.head
+        if not block:
+            block = bin_.bump
+            bin_.bump = block + m.tables.classes[c].stride_bytes
+            return block, bin_.fresh != 0
+    bin_.head = m.next_of(block)
+    bin_.room_count += 1
+    return block, False
+
+
+def _class_for(m: Memory, size: int, align: int) -> int:
+    """The first class whose blocks all stand on the alignment, or 0 for a span."""
+    tables = m.tables
+    if size > tables.size_limit_bytes:
+        return 0
+    first = tables.size_map[size + 7 >> layout.SIZE_GRANULE_SHIFT] or 1
+    if align == 1:
+        return first
+    for c in range(first, tables.class_count + 1):
+        if (tables.classes[c].stride_bytes | tables.classes[c].start_bytes) % align == 0:
+            return c
+    return 0
+
+
+def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
+    """A block, or 0 when out of memory or out of range; ``align`` is a power of two, 1 when it does not matter."""
+    m = t.m
+    c = _class_for(m, size, align)
+    if not c:
+        span = spans.alloc(t, size, align, zero)
+        if span:
+            _mark_out(m, 0, span)
+        return span
+    block, zeroed = _take_block(t, c)
+    if not block:
+        return 0
+    if zero and not zeroed:
+        ctypes.memset(block, 0, m.tables.classes[c].capacity_bytes)
+    _mark_out(m, c, block)
+    return block
+
+
+def free(t: Caller, address: int) -> Fault | None:
+    """Free a block; the fault when it is none."""
+    m = t.m
+    block = check_live(m, address)
+    if not isinstance(block, Block):
+        t.record.fault_count += 1
+        return block
+    unit, c, _ = block
+    bin_ = t.bins[c]
+    if (c and bin_.head == address) or not _mark_in(m, c, address):
+        t.record.fault_count += 1
+        return _fault(m, DOUBLE, address, address, unit, c, 1, 0)
+    if not c:
+        spans.free(t, unit)
+    elif bin_.room_count <= 0:
+        overflow(t, c, address)
+    else:
+        m.link(address, bin_.head)
+        bin_.head = address
+        bin_.room_count -= 1
+    return None
+
+
+def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
+    """Resize in place while the class still fits well, spans by units; else move.
+
+    Without memory the address is 0, the fault NOMEM, and the old block as it was.
+    """
+    m = t.m
+    block = check_live(m, address)
+    if not isinstance(block, Block):
+        t.record.fault_count += 1
+        return 0, block
+    unit, c, size_bytes = block
+    if not c and size > m.tables.size_limit_bytes:
+        span = spans.resize(t, unit, size)
+        if span:
+            if span != address:
+                _mark_in(m, 0, address)
+                _mark_out(m, 0, span)
+            return span, None
+    elif c and size_bytes // 2 <= size <= size_bytes:
+        return address, None
+    moved = alloc(t, size, 1, False)
+    if not moved:
+        return 0, _fault(m, NOMEM, size, address, unit, c)
+    ctypes.memmove(moved, address, min(size, size_bytes))
+    return moved, free(t, address)

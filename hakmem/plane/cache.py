@@ -1,0 +1,260 @@
+"""A thread's caches: refilled from slabs, overflowing to slabs, bounded by the policy.
+
+Only the owner thread comes here with ``t``. Blocks in a bin's list and in its carved range [bump, bump_end) count as
+used in their slab. Invariant: room_count = cap_count - blocks of the list; cap_bytes = sum of the caps in bytes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final
+
+from . import lists, slabs
+from .acquire import acquire, acquire_partial
+from .caller import Caller
+from .memory import KIND_SLAB
+from .purge import tick
+
+GROUPS: Final = 16
+
+
+def _set_cap(t: Caller, c: int, cap: int) -> None:
+    bin_ = t.bins[c]
+    more = cap - bin_.cap_count
+    t.record.cap_bytes += more * t.m.tables.classes[c].stride_bytes
+    bin_.room_count += more
+    bin_.cap_count = cap
+
+
+def _cap_limit(t: Caller, c: int) -> int:
+    """How far the cap of class c may rise now, in blocks."""
+    tables = t.m.tables
+    spare = max(0, tables.thread_bytes - t.record.cap_bytes) // tables.classes[c].stride_bytes
+    return int(min(t.bins[c].cap_count + spare, tables.caches[c].cap_max_count))
+
+
+def _length(bin_: ctypes.Structure) -> int:
+    """Blocks of a bin's list."""
+    return int(bin_.cap_count - bin_.room_count)
+
+
+def init(t: Caller) -> None:
+    """The caches of a new record: empty, at their first caps."""
+    tables = t.m.tables
+    for c in range(1, tables.class_count + 1):
+        row, bin_ = tables.classes[c], t.bins[c]
+        most = _cap_limit(t, c)
+        bin_.reciprocal = 0 if t.m.checked or row.header else row.reciprocal
+        bin_.stride_bytes = row.stride_bytes
+        _set_cap(t, c, min(tables.caches[c].cap_init_count, most))
+
+
+# --- giving back ----------------------------------------------------------------------------------------------
+
+
+def _flush_list(t: Caller, c: int, count: int) -> None:
+    """Take the first blocks off the list of class c and give them to their slabs, blocks of one slab together."""
+    m, bin_, list_count = t.m, t.bins[c], t.m.tables.caches[c].list_count
+    groups: list[list[int] | None] = [None] * GROUPS  # first, last, unit, count
+    block = bin_.head
+    for _ in range(count):
+        following = m.next_of(block)
+        unit = m.registry[m.unit_of(block)] >> 8
+        group = groups[unit % GROUPS]
+        if group and group[2] == unit:
+            m.link(block, group[0])
+            group[0] = block
+            group[3] += 1
+        else:
+            if group:
+                slabs.give_back(t, group[2], group[0], group[1], group[3], list_count)
+            groups[unit % GROUPS] = [block, block, unit, 1]
+        block = following
+    bin_.head = block
+    bin_.room_count += count
+    for group in groups:
+        if group:
+            slabs.give_back(t, group[2], group[0], group[1], group[3], list_count)
+
+
+def _shrink(t: Caller, c: int) -> None:
+    """Halve a cap, not below its first value, and let go of what is above it."""
+    bin_, floor = t.bins[c], t.m.tables.caches[c].cap_init_count
+    half = bin_.cap_count // 2
+    _set_cap(t, c, half if half > floor else min(floor, bin_.cap_count))
+    if bin_.room_count < 0:
+        _flush_list(t, c, -bin_.room_count)
+    t.record.cache_shrink_count += 1
+
+
+def _idle_look(t: Caller) -> None:
+    """Every idle_events slow-path events: a class that had none of them gives half its blocks back and shrinks."""
+    record, tables = t.record, t.m.tables
+    record.event_count += 1
+    if record.event_count < tables.policy.caches.idle_events:
+        return
+    record.event_count = 0
+    for c in range(1, tables.class_count + 1):
+        bin_ = t.bins[c]
+        have = _length(bin_)
+        if bin_.event_count == 0 and have:
+            _flush_list(t, c, have - have // 2)
+            _shrink(t, c)
+        bin_.event_count = 0
+
+
+# --- refill ---------------------------------------------------------------------------------------------------
+
+
+def _carve(t: Caller, c: int, unit: int) -> int:
+    """Under the claim: carve a range into the bin; its blocks."""
+    m, bin_, slab = t.m, t.bins[c], t.m.slabs[unit]
+    row, cache = m.tables.classes[c], m.tables.caches[c]
+    count = int(min(row.block_count - slab.carved_count, cache.carve_count, cache.cap_max_count or 1))
+    start = m.unit_address(unit) + row.start_bytes + slab.carved_count * row.stride_bytes
+    bin_.bump = start
+    bin_.bump_end = start + count * row.stride_bytes
+    bin_.fresh = slab.flags & slabs.FRESH
+    if row.header:
+        for at in range(start - m.base - 1, bin_.bump_end - m.base - 1, row.stride_bytes):
+            m.octets[at] = m.tables.freed_bytes[c]
+    slab.carved_count += count
+    lists.used_add(m, unit, count)
+    t.record.refill_carve_count += 1
+    return count
+
+
+def _take(t: Caller, c: int, unit: int) -> int:
+    """Under the claim: take the slab's free list, whole if the cap can be raised to it, else as many as fit."""
+    m, bin_, record = t.m, t.bins[c], t.record
+    have, limit, count = _length(bin_), _cap_limit(t, c), lists.free_count(m, unit)
+    most = limit - have if limit > have else 1
+    if count <= most:
+        first = lists.word_first(m.unit_address(unit), lists.free_take_all(m, unit))
+        if bin_.head:
+            last = first
+            while following := m.next_of(last):
+                last = following
+            m.link(last, bin_.head)
+    else:
+        count = min(most, m.tables.caches[c].batch_count)
+        first, last = lists.free_pop_chain(m, unit, count)
+        m.link(last, bin_.head)
+    bin_.head = first
+    bin_.room_count -= count
+    lists.used_add(m, unit, count)
+    cap = min(max(bin_.cap_count + 1, have + count), limit)
+    if cap > bin_.cap_count:
+        _set_cap(t, c, cap)
+        record.cap_raise_count += 1
+    record.refill_list_count += 1
+    return count
+
+
+def refill(t: Caller, c: int) -> bool:
+    """Bring blocks of class c into the cache, a list or a carved range; False: out of memory."""
+    m, record, bin_, cache = t.m, t.record, t.bins[c], t.m.tables.caches[c]
+    record.refill_count += 1
+    bin_.event_count += 1
+    bin_.free_only_count = 0
+    tick(m)
+    _idle_look(t)
+    unit, got, taken = acquire(t, c), 0, 0
+    while unit:
+        taken += 1
+        listed = lists.free_count(m, unit) != 0
+        got += _take(t, c, unit) if listed else _carve(t, c, unit)
+        lists.claim_release(m, unit)
+        bin_.hot = unit
+        if not listed or got >= cache.batch_count or taken >= cache.refill_slabs:
+            break
+        if _length(bin_) >= _cap_limit(t, c):
+            break
+        another = acquire_partial(t, c)
+        if not another:
+            break
+        slabs.claim_wait(t, unit)  # the hint moves on: this one must stay reachable
+        slabs.let_go(t, unit)
+        unit = another
+    record.refill_block_count += got
+    return got != 0
+
+
+# --- overflow, flush, prewarm ---------------------------------------------------------------------------------
+
+
+def overflow(t: Caller, c: int, block: int) -> None:
+    """A free that found the list full: a batch goes back to the slabs, then the block comes in."""
+    m, bin_, tables, cache = t.m, t.bins[c], t.m.tables, t.m.tables.caches[c]
+    t.record.overflow_count += 1
+    bin_.event_count += 1
+    if bin_.cap_count == 0:
+        slabs.give_back(t, m.registry[m.unit_of(block)] >> 8, block, block, 1, cache.list_count)
+    else:
+        _flush_list(t, c, min(cache.batch_count, _length(bin_)))
+        m.link(block, bin_.head)
+        bin_.head = block
+        bin_.room_count -= 1
+        bin_.free_only_count += 1
+        if bin_.free_only_count >= tables.policy.caches.free_only_count:
+            bin_.free_only_count = 0
+            if bin_.cap_count > cache.cap_init_count:
+                _shrink(t, c)
+    tick(m)
+    _idle_look(t)
+
+
+def _return_range(t: Caller, c: int) -> None:
+    """Give the carved range back: uncarved again if nothing was carved behind it, else block by block."""
+    m, bin_, row = t.m, t.bins[c], t.m.tables.classes[c]
+    unit = m.registry[m.unit_of(bin_.bump)] >> 8
+    start, end = bin_.bump, bin_.bump_end
+    count, slab = (end - start) // row.stride_bytes, m.slabs[unit]
+    slabs.claim_wait(t, unit)
+    if end == m.unit_address(unit) + row.start_bytes + slab.carved_count * row.stride_bytes:
+        slab.carved_count -= count
+    else:
+        for at in range(start, end, row.stride_bytes):
+            lists.free_push_chain(m, unit, at, at, 1)
+    lists.used_add(m, unit, -count)
+    bin_.bump = bin_.bump_end = 0
+    slabs.let_go(t, unit)
+
+
+def flush(t: Caller) -> None:
+    """Give back all the thread holds: lists, carved ranges, hints. Caps stay."""
+    m = t.m
+    for c in range(1, m.tables.class_count + 1):
+        bin_ = t.bins[c]
+        if have := _length(bin_):
+            _flush_list(t, c, have)
+        if bin_.bump != bin_.bump_end:
+            _return_range(t, c)
+        unit, bin_.hot = bin_.hot, 0
+        if not unit or m.slabs[unit].kind != KIND_SLAB:
+            continue
+        slabs.claim_wait(t, unit)
+        if m.slabs[unit].kind == KIND_SLAB:
+            slabs.let_go(t, unit)
+        else:
+            lists.claim_release(m, unit)
+
+
+def prewarm(t: Caller) -> None:
+    """Fill each class up to its prewarm count, whatever is in it already."""
+    m = t.m
+    for c in range(1, m.tables.class_count + 1):
+        want, bin_ = min(m.tables.caches[c].prewarm_count, _cap_limit(t, c)), t.bins[c]
+        if want > bin_.cap_count:
+            _set_cap(t, c, want)
+        while (have := _length(bin_)) < want:
+            if bin_.bump == bin_.bump_end:
+                if not refill(t, c):
+                    return
+                if _length(bin_) != have:
+                    continue
+            block = bin_.bump
+            bin_.bump = block + m.tables.classes[c].stride_bytes
+            m.link(block, bin_.head)
+            bin_.head = block
+            bin_.room_count -= 1

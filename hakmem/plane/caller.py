@@ -1,0 +1,42 @@
+"""A thread's record at hand: what every room that counts, caches or claims is given as ``t``."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from .. import layout
+from .memory import THREAD_BYTES, Memory
+
+_BINS: Final = layout.HakThread.bins.offset
+_BIN_BYTES: Final = ctypes.sizeof(layout.HakBin)
+
+
+class Caller:
+    """``record`` is the ``hak_thread`` number ``index``, ``bins[class]`` its caches, ``m`` its heap.
+
+    The object of a thread's own record lives in the thread's local storage and dies with the thread: ``at_end`` is
+    called then.
+    """
+
+    __slots__ = ("at_end", "bins", "index", "m", "record")
+
+    def __init__(self, m: Memory, index: int, at_end: Callable[[Caller], None] | None) -> None:
+        address = m.base + m.geometry.threads_offset + index * THREAD_BYTES
+        self.m = m
+        self.index = index
+        self.record = layout.HakThread.from_address(address)
+        bins = range(m.tables.class_count + 1)
+        self.bins = [layout.HakBin.from_address(address + _BINS + number * _BIN_BYTES) for number in bins]
+        self.at_end = at_end
+
+    @property
+    def address(self) -> int:
+        """Where the record stands."""
+        return ctypes.addressof(self.record)
+
+    def __del__(self) -> None:
+        if self.at_end is not None and not sys.is_finalizing():
+            self.at_end(self)

@@ -1,0 +1,202 @@
+"""A heap made and destroyed on the Python plane, and the engine over it."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+from ctypes import byref, c_uint64
+from typing import TYPE_CHECKING, Final
+
+from .. import layout
+from ..binding import Library, library
+from ..engine import Fault, check_region_bytes, no_region
+from ..policy import Policy
+from ..registry import Geometry
+from . import blocks, cache, purge
+from .acquire import collect, flush_ready
+from .memory import Memory
+from .tables import Tables
+from .threads import Threads
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_WISH_BYTES: Final = 64 << 30
+_LEAST_BYTES: Final = 16 << 20
+_PYTHON: Final = layout.constant("HAK_HEAP_PYTHON")
+_CHECKED: Final = layout.constant("HAK_HEAP_CHECKED")
+
+
+def _region_wish() -> int:
+    """What to reserve when nothing was asked for: a quarter of a limited address space stays free."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return _WISH_BYTES if limit == resource.RLIM_INFINITY else min(_WISH_BYTES, limit // 4 * 3)
+
+
+def _map_region(lib: Library, region_bytes: int, tables: Tables, checked: bool) -> Memory | None:
+    try:
+        plan = Geometry.for_user_bytes(region_bytes, checked)
+    except ValueError:
+        return None
+    map_base, map_bytes = c_uint64(), c_uint64()
+    base = lib.hak_os_reserve(plan.reserved_bytes, layout.SUPERSLAB_BYTES, byref(map_base), byref(map_bytes))
+    if not base:
+        return None
+    if not lib.hak_os_commit(None, base, plan.meta_units << layout.UNIT_SHIFT):
+        lib.hak_os_release(map_base.value, map_bytes.value)
+        return None
+    m = Memory(lib, base, plan, tables, checked)
+    heap = m.heap
+    plan.write(heap)
+    heap.base, heap.reserved_bytes = base, plan.reserved_bytes
+    heap.map_base, heap.map_bytes = map_base.value, map_bytes.value
+    heap.os.reserve_count = heap.os.commit_count = 1
+    return m
+
+
+def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
+    wish = asked or _region_wish()
+    m = _map_region(lib, wish, tables, checked)
+    while m is None and not asked and (wish := wish // 2) >= _LEAST_BYTES:
+        m = _map_region(lib, wish, tables, checked)
+    if m is None:
+        raise no_region(asked)
+    heap, plan = m.heap, m.geometry
+    heap.layout_hash = layout.LAYOUT_HASH
+    heap.flags = _PYTHON | (_CHECKED if checked else 0)
+    heap.unit_top = plan.meta_units
+    heap.thread_top = 1  # record 0 is the shared one
+    ctypes.memmove(m.base + plan.policy_offset, tables.image, len(tables.image))
+    direct = bytes(0 if checked or tables.classes[c].header else c for c in tables.size_map[: layout.SIZE_MAP_ENTRIES])
+    ctypes.memmove(m.base + plan.fast_map_offset, direct, len(direct))
+    heap.epoch_start_ns = m.clock_ns()
+    m.store_release64(m.place("magic"), layout.HEAP_MAGIC)
+    return m
+
+
+class PythonEngine:
+    """A heap run by Python; see `hakmem.engine.Engine` for every method.
+
+    Steps of the plane may be followed in a debugger; a step that an asynchronous exception cuts off leaves the heap
+    as a thread would that died in the middle of C.
+    """
+
+    plane = "python"
+
+    def __init__(self, policy: Policy, region_bytes: int | None = None, checked: bool = True) -> None:
+        self.address = 0
+        self.policy = policy
+        self.checked = checked
+        self._library = library()
+        asked = check_region_bytes(region_bytes)
+        self.memory = _create(self._library, Tables(policy), asked, checked)
+        self.threads = Threads(self.memory)
+        self.address = self.memory.base
+
+    @property
+    def heap(self) -> ctypes.Structure:
+        """The ``hak_heap``, in place."""
+        return self.memory.heap
+
+    def alloc(self, size: int, align: int = 1, zero: bool = False) -> int:
+        t = self.threads.enter()
+        try:
+            return blocks.alloc(t, size, align, zero)
+        finally:
+            self.threads.leave(t)
+
+    def free(self, address: int) -> Fault | None:
+        if not address:
+            return None
+        t = self.threads.enter()
+        try:
+            return blocks.free(t, address)
+        finally:
+            self.threads.leave(t)
+
+    def realloc(self, address: int, size: int) -> tuple[int, Fault | None]:
+        t = self.threads.enter()
+        try:
+            if address:
+                return blocks.realloc(t, address, size)
+            block = blocks.alloc(t, size, 1, False)
+            return block, None if block else layout.HakFault(code=blocks.NOMEM)
+        finally:
+            self.threads.leave(t)
+
+    def usable_size(self, address: int) -> tuple[int, Fault | None]:
+        block = blocks.check_live(self.memory, address)
+        return (block.size_bytes, None) if isinstance(block, blocks.Block) else (0, block)
+
+    def alloc_many(self, sizes: NDArray[np.uint64]) -> NDArray[np.uintp]:
+        import numpy as np
+
+        made: list[int] = []
+        t = self.threads.enter()
+        try:
+            for size in np.asarray(sizes, dtype=np.uint64).tolist():
+                block = blocks.alloc(t, size, 1, False)
+                if not block:
+                    break
+                made.append(block)
+        finally:
+            self.threads.leave(t)
+        return np.array(made, dtype=np.uintp)
+
+    def free_many(self, addresses: NDArray[np.uintp]) -> tuple[int, Fault | None]:
+        import numpy as np
+
+        t = self.threads.enter()
+        try:
+            for done, address in enumerate(np.asarray(addresses, dtype=np.uint64).tolist()):
+                fault = blocks.free(t, address) if address else None
+                if fault is not None:
+                    return done, fault
+        finally:
+            self.threads.leave(t)
+        return len(addresses), None
+
+    def flush(self) -> None:
+        t = self.threads.enter()
+        try:
+            cache.flush(t)
+        finally:
+            self.threads.leave(t)
+
+    def prewarm(self) -> None:
+        t = self.threads.enter()
+        try:
+            cache.prewarm(t)
+        finally:
+            self.threads.leave(t)
+
+    def trim(self) -> int:
+        t = self.threads.enter()
+        try:
+            self.threads.flush_parked()
+            cache.flush(t)
+            collect(t)
+            flush_ready(t)
+        finally:
+            self.threads.leave(t)
+        return purge.purge_all(self.memory)
+
+    def tick(self) -> None:
+        purge.tick(self.memory)
+
+    def hold_clock(self, ns: int) -> None:
+        self.heap.clock_ns = ns
+        self.heap.clock_held = 1
+
+    def release_clock(self) -> None:
+        self.heap.clock_held = 0
+
+    def destroy(self) -> None:
+        address, self.address = self.address, 0
+        if not address:
+            return
+        self.threads.close()
+        heap = self.heap
+        heap.magic = 0
+        self._library.hak_os_release(heap.map_base, heap.map_bytes)

@@ -1,0 +1,128 @@
+"""The accessors of a slab's claim, free list, remote list and used count; no other room touches those fields.
+
+A list word is offset/8 of the first block | count << 16 | tag << 32; blocks are linked by address in their first
+word and the count ends a list. The tag moves at every change, which answers ABA: a word that comes back is never the
+same word. There is no lock-free pop. ``claim_seq`` is odd while claimed.
+"""
+
+from __future__ import annotations
+
+from .. import layout
+from .memory import MASK32, SLAB_BYTES, UNIT_SHIFT, Memory
+
+_REMOTE = layout.HakSlab.remote_list.offset
+
+
+def word_count(word: int) -> int:
+    """Blocks of a list."""
+    return word >> 16 & 0xFFFF
+
+
+def word_first(slab_base: int, word: int) -> int:
+    """Address of a list's first block, or 0."""
+    return slab_base + ((word & 0xFFFF) << 3) if word & 0xFFFF_0000 else 0
+
+
+def word_make(slab_base: int, first: int, count: int, before: int) -> int:
+    """The list word that follows ``before``."""
+    tag = ((before >> 32) + 1) & MASK32
+    return ((first - slab_base) >> 3 if count else 0) | count << 16 | tag << 32
+
+
+def _emptied(word: int) -> int:
+    return (((word >> 32) + 1) & MASK32) << 32
+
+
+# --- claim ----------------------------------------------------------------------------------------------------
+
+
+def claim_try(m: Memory, unit: int) -> bool:
+    """CLAIM by CAS; False when another holds it."""
+    seq = m.slabs[unit].claim_seq
+    return not seq & 1 and bool(m.cas32(m.slabs_address + unit * SLAB_BYTES, seq, seq + 1))
+
+
+def claim_release(m: Memory, unit: int) -> None:
+    """RELEASE: publishes the plain fields to the next claimer."""
+    seq = m.slabs[unit].claim_seq
+    assert seq & 1, f"unit {unit}: released without a claim"
+    m.store_release32(m.slabs_address + unit * SLAB_BYTES, (seq + 1) & MASK32)
+
+
+# --- free list: plain, under the claim ------------------------------------------------------------------------
+
+
+def free_push_chain(m: Memory, unit: int, first: int, last: int, count: int) -> None:
+    """Put a chain before the free list; ``last`` is linked here."""
+    slab, base = m.slabs[unit], m.base + (unit << UNIT_SHIFT)
+    assert slab.claim_seq & 1, f"unit {unit}: pushed without a claim"
+    word = slab.free_list
+    m.link(last, word_first(base, word))
+    slab.free_list = word_make(base, first, word_count(word) + count, word)
+
+
+def free_take_all(m: Memory, unit: int) -> int:
+    """Empty the free list; its word."""
+    slab = m.slabs[unit]
+    assert slab.claim_seq & 1, f"unit {unit}: taken without a claim"
+    word: int = slab.free_list
+    slab.free_list = _emptied(word)
+    return word
+
+
+def free_pop_chain(m: Memory, unit: int, count: int) -> tuple[int, int]:
+    """Take the first ``count`` > 0 blocks: the first and the last of them."""
+    slab, base = m.slabs[unit], m.base + (unit << UNIT_SHIFT)
+    assert slab.claim_seq & 1, f"unit {unit}: popped without a claim"
+    word = slab.free_list
+    first = at = word_first(base, word)
+    for _ in range(count - 1):
+        at = m.next_of(at)
+    slab.free_list = word_make(base, m.next_of(at), word_count(word) - count, word)
+    return first, at
+
+
+def free_count(m: Memory, unit: int) -> int:
+    """Blocks of the free list."""
+    return word_count(m.slabs[unit].free_list)
+
+
+# --- remote list: lock-free -----------------------------------------------------------------------------------
+
+
+def remote_push_chain(m: Memory, unit: int, first: int, last: int, count: int) -> bool:
+    """Put a chain before the remote list, without the claim: one try."""
+    base = m.base + (unit << UNIT_SHIFT)
+    word = m.slabs[unit].remote_list
+    m.link(last, word_first(base, word))
+    made = word_make(base, first, word_count(word) + count, word)
+    return bool(m.cas64(m.slabs_address + unit * SLAB_BYTES + _REMOTE, word, made))
+
+
+def remote_take_all(m: Memory, unit: int) -> tuple[bool, int]:
+    """Empty the remote list: one try; whether it worked, and the word."""
+    word = m.slabs[unit].remote_list
+    return bool(m.cas64(m.slabs_address + unit * SLAB_BYTES + _REMOTE, word, _emptied(word))), word
+
+
+def remote_count(m: Memory, unit: int) -> int:
+    """Blocks of the remote list."""
+    return word_count(m.slabs[unit].remote_list)
+
+
+# --- active count: plain, under the claim ---------------------------------------------------------------------
+
+
+def used_add(m: Memory, unit: int, more: int) -> None:
+    """Blocks of a slab, outside it from now on; ``more`` may be below 0."""
+    slab = m.slabs[unit]
+    assert slab.claim_seq & 1 and slab.used_count + more >= 0, f"unit {unit}: used count changed without a claim"
+    slab.used_count += more
+
+
+def reset(m: Memory, unit: int) -> None:
+    """A slab as it is made and as it retires: nothing carved, nothing out. The tags go on."""
+    free_take_all(m, unit)
+    slab = m.slabs[unit]
+    slab.used_count = 0
+    slab.carved_count = 0

@@ -1,0 +1,179 @@
+"""Typed access to a region's metadata, and the primitives bound to it.
+
+Plain fields are read and written through ctypes structures that stand on the region, one for each record in use;
+words that threads contend for change through the CAS primitives only. An aligned field of up to 64 bits is read and
+written in one piece.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from typing import Final
+
+from .. import layout
+from ..binding import Library
+from ..registry import Geometry
+from .tables import Tables
+
+MASK32: Final = (1 << 32) - 1
+MASK64: Final = (1 << 64) - 1
+UNIT_SHIFT: Final = layout.UNIT_SHIFT
+UNIT_BYTES: Final = layout.UNIT_BYTES
+SLAB_BYTES: Final = ctypes.sizeof(layout.HakSlab)
+THREAD_BYTES: Final = ctypes.sizeof(layout.HakThread)
+
+TAG_NONE: Final = layout.constant("HAK_TAG_NONE")
+TAG_SPAN: Final = layout.constant("HAK_TAG_SPAN")
+TAG_FREE: Final = layout.constant("HAK_TAG_FREE")
+KIND_NONE: Final = layout.constant("HAK_KIND_NONE")
+KIND_SLAB: Final = layout.constant("HAK_KIND_SLAB")
+KIND_SPAN: Final = layout.constant("HAK_KIND_SPAN")
+KIND_RUN: Final = layout.constant("HAK_KIND_RUN")
+
+_CLOCK_MONOTONIC_COARSE: Final = 6
+
+
+class _Slabs(dict[int, ctypes.Structure]):
+    """The slab records by unit; a record's structure is made at its first use."""
+
+    def __init__(self, address: int) -> None:
+        super().__init__()
+        self.address = address
+
+    def __missing__(self, unit: int) -> ctypes.Structure:
+        made = self[unit] = layout.HakSlab.from_address(self.address + unit * SLAB_BYTES)
+        return made
+
+
+class Memory:
+    """One heap's region: ``heap`` is its ``hak_heap``, ``slabs[unit]`` its records, ``registry`` and ``words`` views.
+
+    ``words[offset >> 3]`` is the 64-bit word at an offset of the region, ``octets[offset]`` a byte.
+    """
+
+    __slots__ = (
+        "_library", "base", "cas32", "cas64", "checked", "clean_bits", "clean_heads", "closed", "dirty_bits",
+        "dirty_heads", "geometry", "heap", "live_address", "meta_units", "octets", "os_counts", "registry", "slabs",
+        "slabs_address", "tables", "words",
+    )  # fmt: skip
+
+    def __init__(self, library: Library, base: int, geometry: Geometry, tables: Tables, checked: bool) -> None:
+        self._library = library
+        self.base = base
+        self.geometry = geometry
+        self.tables = tables
+        self.checked = checked
+        self.closed = False
+        self.heap = heap = layout.HakHeap.from_address(base)
+        self.meta_units = geometry.meta_units
+        self.octets = memoryview((ctypes.c_uint8 * geometry.reserved_bytes).from_address(base)).cast("B")
+        self.words = self.octets.cast("Q")
+        start = geometry.registry_offset
+        self.registry = self.octets[start : start + 4 * geometry.unit_limit].cast("I")
+        self.slabs_address = base + geometry.slabs_offset
+        self.slabs = _Slabs(self.slabs_address)
+        self.live_address = base + geometry.live_offset
+        self.clean_heads, self.dirty_heads = heap.run_clean, heap.run_dirty
+        self.clean_bits, self.dirty_bits = heap.run_clean_bits, heap.run_dirty_bits
+        self.os_counts = base + layout.HakHeap.os.offset
+        self.cas32 = library.hak_cas32
+        self.cas64 = library.hak_cas64
+
+    def place(self, name: str) -> int:
+        """Address of a field of the ``hak_heap``."""
+        return self.base + int(getattr(layout.HakHeap, name).offset)
+
+    def unit_address(self, unit: int) -> int:
+        """First address of a unit."""
+        return self.base + (unit << UNIT_SHIFT)
+
+    def unit_of(self, address: int) -> int:
+        """Unit of an address of the region."""
+        return (address - self.base) >> UNIT_SHIFT
+
+    def fill(self, unit: int, count: int, entry: int) -> None:
+        """Write ``count`` registry entries."""
+        registry = self.registry
+        for at in range(unit, unit + count):
+            registry[at] = entry
+
+    # --- links: the first word of a cached or listed block is the address of the next
+
+    def next_of(self, block: int) -> int:
+        """The link of a block."""
+        return self.words[(block - self.base) >> 3]
+
+    def link(self, block: int, following: int) -> None:
+        """Set the link of a block."""
+        self.words[(block - self.base) >> 3] = following
+
+    # --- shared words
+
+    def load64(self, address: int) -> int:
+        """A 64-bit word, sequentially consistent."""
+        return int(self._library.hak_load64(address))
+
+    def store_release32(self, address: int, value: int) -> None:
+        """Publish a 32-bit word."""
+        self._library.hak_store32(address, value)
+
+    def store_release64(self, address: int, value: int) -> None:
+        """Publish a 64-bit word."""
+        self._library.hak_store64(address, value)
+
+    def or64(self, address: int, bits: int) -> int:
+        """Set bits of a word; what it was."""
+        while True:
+            word = self.load64(address)
+            if self.cas64(address, word, word | bits):
+                return word
+
+    def and64(self, address: int, bits: int) -> int:
+        """Keep only ``bits`` of a word; what it was."""
+        while True:
+            word = self.load64(address)
+            if self.cas64(address, word, word & bits):
+                return word
+
+    def exchange32(self, address: int, value: int) -> int:
+        """Replace a word; what it was."""
+        while True:
+            word = int(self._library.hak_load32(address))
+            if self.cas32(address, word, value):
+                return word
+
+    def add32(self, address: int, more: int) -> int:
+        """Add to a word modulo 2**32; what it was."""
+        while True:
+            word = int(self._library.hak_load32(address))
+            if self.cas32(address, word, (word + more) & MASK32):
+                return word
+
+    # --- the OS, counted for this heap
+
+    def commit(self, address: int, size_bytes: int) -> bool:
+        """Commit OS pages; False when the OS refuses."""
+        return bool(self._library.hak_os_commit(self.os_counts, address, size_bytes))
+
+    def advise(self, address: int, size_bytes: int) -> None:
+        """Advise huge pages."""
+        self._library.hak_os_advise(self.os_counts, address, size_bytes)
+
+    def purge(self, address: int, size_bytes: int, lazy: bool) -> bool:
+        """Purge OS pages; False when the OS refuses."""
+        return bool(self._library.hak_os_purge(self.os_counts, address, size_bytes, lazy))
+
+    def remap(self, source: int, target: int, size_bytes: int) -> bool:
+        """Move OS pages; False when the OS refuses."""
+        return bool(self._library.hak_os_remap(self.os_counts, source, target, size_bytes))
+
+    def clock_ns(self) -> int:
+        """The heap's clock: held still, or the OS's coarse monotonic one."""
+        heap = self.heap
+        return heap.clock_ns if heap.clock_held else time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE)
+
+
+def pause() -> None:
+    """Let another thread run: who holds a claim or a lock needs the interpreter's to go on."""
+    time.sleep(0)

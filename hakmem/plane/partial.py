@@ -1,0 +1,112 @@
+"""Who has free blocks: the per-class sets of partly free slabs, and the mailboxes of remote frees.
+
+A partial set is a bitmap, a word for 64 units and a summary bit for each word; the lowest address is found first. A
+bit is changed under its slab's claim only; finding one promises nothing: claim, then recheck. A mailbox is a list of
+slabs, first unit | tag << 32; push by CAS, take-all only.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .. import layout
+from .caller import Caller
+from .memory import MASK32, MASK64, SLAB_BYTES, Memory
+
+LISTED: Final = layout.constant("HAK_SLAB_LISTED")
+_MAILED: Final = layout.HakSlab.mailed.offset
+_MAILBOX: Final = layout.HakHeap.mailbox.offset
+
+
+def _set_word(m: Memory, class_index: int, unit: int) -> int:
+    return m.base + m.geometry.partial_offset + ((unit >> 6) * layout.CLASS_LIMIT + class_index) * 8
+
+
+def _summary_word(m: Memory, class_index: int, unit: int) -> int:
+    return m.base + m.geometry.summary_offset + ((unit >> 12) * layout.CLASS_LIMIT + class_index) * 8
+
+
+def insert(m: Memory, unit: int) -> None:
+    """List a claimed slab in its class's set."""
+    slab = m.slabs[unit]
+    if slab.flags & LISTED:
+        return
+    slab.flags |= LISTED
+    summary, hint = _summary_word(m, slab.class_index, unit), 1 << (unit >> 6 & 63)
+    m.or64(_set_word(m, slab.class_index, unit), 1 << (unit & 63))
+    if not m.load64(summary) & hint:
+        m.or64(summary, hint)
+
+
+def remove(m: Memory, unit: int) -> None:
+    """Take a claimed slab out of its class's set."""
+    slab = m.slabs[unit]
+    if not slab.flags & LISTED:
+        return
+    slab.flags &= ~LISTED & 0xFFFF
+    m.and64(_set_word(m, slab.class_index, unit), MASK64 ^ 1 << (unit & 63))
+
+
+def _lowest(bits: int) -> int:
+    return (bits & -bits).bit_length() - 1
+
+
+def find(m: Memory, class_index: int, start: int) -> int:
+    """The first unit from ``start`` on that is in the set, or 0."""
+    for block in range(start & ~4095, m.heap.unit_top, 4096):
+        summary = _summary_word(m, class_index, block)
+        hints = m.load64(summary)
+        if block < start & ~63:
+            hints &= MASK64 << (start >> 6 & 63)
+        while hints:
+            base = block + (_lowest(hints) << 6)
+            hints &= hints - 1
+            place = _set_word(m, class_index, base)
+            bits = m.load64(place)
+            if not bits:
+                hint = 1 << (base >> 6 & 63)
+                m.and64(summary, MASK64 ^ hint)
+                if not m.load64(place):
+                    continue
+                m.or64(summary, hint)
+                bits = m.load64(place)
+            if base < start:
+                bits &= MASK64 << (start - base)
+            if bits:
+                return base + _lowest(bits)
+    return 0
+
+
+def mail(t: Caller, unit: int) -> None:
+    """Put a slab into its class's mailbox unless it is in one."""
+    m, record = t.m, t.record
+    if m.exchange32(m.slabs_address + unit * SLAB_BYTES + _MAILED, 1):
+        return
+    slab = m.slabs[unit]
+    box = m.base + _MAILBOX + 8 * slab.class_index
+    while True:
+        word = m.load64(box)
+        slab.mail_next = word & MASK32
+        record.cas_try_count += 1
+        if m.cas64(box, word, unit | ((word >> 32) + 1 & MASK32) << 32):
+            return
+        record.cas_retry_count += 1
+
+
+def mail_take_all(t: Caller, class_index: int) -> int:
+    """Empty a mailbox: its first unit or 0; ``mail_next`` links them."""
+    m, record = t.m, t.record
+    box = m.base + _MAILBOX + 8 * class_index
+    while True:
+        word = m.load64(box)
+        if not word & MASK32:
+            return 0
+        record.cas_try_count += 1
+        if m.cas64(box, word, ((word >> 32) + 1 & MASK32) << 32):
+            return word & MASK32
+        record.cas_retry_count += 1
+
+
+def unmail(m: Memory, unit: int) -> None:
+    """A slab is out of its mailbox; before its drain, so that who mails it again is seen."""
+    m.exchange32(m.slabs_address + unit * SLAB_BYTES + _MAILED, 0)

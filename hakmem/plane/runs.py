@@ -1,0 +1,310 @@
+"""The run heap: every run of free units, and the arena's growth.
+
+Free runs are binned by length, exact to 32 units, then 8 bins a doubling; runs with dirty units apart from clean ones.
+Best fit, dirty first. All of it under the run lock. Invariant: two free runs never touch; registry entries at both
+ends of a run name its head.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from .. import layout
+from .memory import KIND_NONE, KIND_RUN, MASK64, TAG_FREE, TAG_NONE, UNIT_SHIFT, Memory, pause
+
+EXACT_BINS: Final = layout.RUN_EXACT_BINS
+BIN_COUNT: Final = layout.RUN_BIN_COUNT
+SUPERSLAB_UNITS: Final = layout.SUPERSLAB_UNITS
+_LOCK: Final = layout.HakHeap.run_lock.offset
+_UNIT_TOP: Final = layout.HakHeap.unit_top.offset
+_ARENAS_LISTED: Final = 63
+
+
+class Run(NamedTuple):
+    """Units handed out; ``unit`` is 0 when there were none."""
+
+    unit: int
+    """First unit."""
+    dirty: int
+    """Units of it that may be non-zero."""
+    open: int
+    """Mask of further units opened behind it, for the open superslab."""
+
+
+NO_RUN: Final = Run(0, 0, 0)
+
+
+# --- dirty marks: a bit a unit ---------------------------------------------------------------------------------
+
+
+def _dirty_parts(m: Memory, unit: int, units: int) -> list[tuple[int, int]]:
+    """The words that hold the marks of some units: index into `Memory.words`, mask."""
+    start, end = m.geometry.dirty_offset >> 3, unit + units
+    parts = []
+    while unit < end:
+        bit = unit & 63
+        count = min(64 - bit, end - unit)
+        parts.append((start + (unit >> 6), ((1 << count) - 1) << bit))
+        unit += count
+    return parts
+
+
+def unit_is_dirty(m: Memory, unit: int) -> bool:
+    """Whether a unit may hold something but zeros."""
+    return bool(m.words[(m.geometry.dirty_offset >> 3) + (unit >> 6)] >> (unit & 63) & 1)
+
+
+def dirty_set(m: Memory, unit: int, units: int, dirty: bool) -> None:
+    """Mark units. Needs the lock."""
+    for index, mask in _dirty_parts(m, unit, units):
+        m.words[index] = m.words[index] | mask if dirty else m.words[index] & ~mask
+
+
+def dirty_count(m: Memory, unit: int, units: int) -> int:
+    """Dirty ones among some units."""
+    return sum((m.words[index] & mask).bit_count() for index, mask in _dirty_parts(m, unit, units))
+
+
+# --- lock and bins --------------------------------------------------------------------------------------------
+
+
+def lock(m: Memory) -> None:
+    """Take the run lock; no OS call but growth is made inside."""
+    waited = 0
+    while not m.cas32(m.base + _LOCK, 0, 1):
+        waited = 1
+        pause()
+    m.heap.lock_count += 1
+    m.heap.lock_wait_count += waited
+
+
+def unlock(m: Memory) -> None:
+    """Give the run lock back."""
+    m.store_release32(m.base + _LOCK, 0)
+
+
+def run_bin(units: int) -> int:
+    """Bin of a run of ``units``.
+
+    >>> [run_bin(units) for units in (1, 32, 33, 36, 64)]
+    [0, 31, 32, 33, 40]
+    """
+    if units <= EXACT_BINS:
+        return units - 1
+    log2 = units.bit_length() - 1
+    return EXACT_BINS + (log2 - 5) * 8 + (units >> (log2 - 3) & 7)
+
+
+def _link(m: Memory, unit: int) -> None:
+    run, heap = m.slabs[unit], m.heap
+    index = run_bin(run.unit_count)
+    dirty = run.detail_count != 0
+    heads, bits = (m.dirty_heads, m.dirty_bits) if dirty else (m.clean_heads, m.clean_bits)
+    run.prev = 0
+    run.next = heads[index]
+    if heads[index]:
+        m.slabs[heads[index]].prev = unit
+    heads[index] = unit
+    bits[index >> 6] |= 1 << (index & 63)
+    run.older = run.newer = 0
+    if not dirty:
+        return
+    run.older = heap.newest_dirty
+    if heap.newest_dirty:
+        m.slabs[heap.newest_dirty].newer = unit
+    else:
+        heap.oldest_dirty = unit
+    heap.newest_dirty = unit
+
+
+def unlink(m: Memory, unit: int) -> None:
+    """Take a free run out of its bin. Needs the lock."""
+    run, heap = m.slabs[unit], m.heap
+    index, following = run_bin(run.unit_count), run.next
+    dirty = run.detail_count != 0
+    heads, bits = (m.dirty_heads, m.dirty_bits) if dirty else (m.clean_heads, m.clean_bits)
+    if following:
+        m.slabs[following].prev = run.prev
+    if run.prev:
+        m.slabs[run.prev].next = following
+    else:
+        heads[index] = following
+    if not heads[index]:
+        bits[index >> 6] &= MASK64 ^ 1 << (index & 63)
+    if not dirty:
+        return
+    if run.older:
+        m.slabs[run.older].newer = run.newer
+    else:
+        heap.oldest_dirty = run.newer
+    if run.newer:
+        m.slabs[run.newer].older = run.older
+    else:
+        heap.newest_dirty = run.older
+
+
+def _place(m: Memory, unit: int, units: int, dirty: int) -> None:
+    """Put a run into its bin without looking at its neighbours; mark its ends."""
+    run = m.slabs[unit]
+    run.kind = KIND_RUN
+    run.unit_count = units
+    run.detail_count = dirty
+    m.registry[unit] = m.registry[unit + units - 1] = TAG_FREE | unit << 8
+    _link(m, unit)
+
+
+def insert(m: Memory, unit: int, units: int, dirty: int) -> None:
+    """Add free units, ``dirty`` of them dirty; coalesce with the free runs on both sides. Needs the lock."""
+    left = m.registry[unit - 1]
+    right = m.registry[unit + units] if unit + units < m.heap.unit_top else 0
+    if left & 0xFF == TAG_FREE:
+        head = left >> 8
+        run = m.slabs[head]
+        unlink(m, head)
+        m.slabs[unit].kind = KIND_NONE
+        unit, units, dirty = head, units + run.unit_count, dirty + run.detail_count
+    if right & 0xFF == TAG_FREE:
+        head = right >> 8
+        run = m.slabs[head]
+        unlink(m, head)
+        run.kind = KIND_NONE
+        units, dirty = units + run.unit_count, dirty + run.detail_count
+    _place(m, unit, units, dirty)
+
+
+def _next_bin(m: Memory, index: int, dirty: bool) -> int:
+    bits = m.dirty_bits if dirty else m.clean_bits
+    for word in range(index >> 6, layout.RUN_BIN_WORDS):
+        left = bits[word] & (MASK64 << (index & 63) if word == index >> 6 else MASK64)
+        if left:
+            return word * 64 + (left & -left).bit_length() - 1
+    return BIN_COUNT
+
+
+def _find_among(m: Memory, units: int, dirty: bool) -> int:
+    """Best fit: the smallest of the first runs of its own bin, else the first of the next bin."""
+    heads = m.dirty_heads if dirty else m.clean_heads
+    index, best = run_bin(units), 0
+    unit = heads[index]
+    for _ in range(m.tables.retain.run_scan_count):
+        if not unit:
+            break
+        have = m.slabs[unit].unit_count
+        if have >= units and (not best or have < m.slabs[best].unit_count):
+            best = unit
+        if have == units:
+            break
+        unit = m.slabs[unit].next
+    if best:
+        return best
+    index = _next_bin(m, index + 1, dirty)
+    return int(heads[index]) if index < BIN_COUNT else 0
+
+
+def _find(m: Memory, units: int) -> int:
+    return _find_among(m, units, True) or _find_among(m, units, False)
+
+
+# --- taking and giving units ----------------------------------------------------------------------------------
+
+
+def _cut(m: Memory, run: int, at: int, units: int) -> int:
+    """Cut [at, at + units) out of the free run at ``run``, put the rest back; the dirty units of the cut."""
+    heap, record = m.heap, m.slabs[run]
+    cut: int
+    end, dirty_all = run + record.unit_count, record.detail_count
+    whole = dirty_all == end - run
+    unlink(m, run)
+    record.kind = KIND_NONE
+    m.fill(at, units, TAG_NONE)
+    before, cut = 0, 0
+    if dirty_all:
+        before = at - run if whole else dirty_count(m, run, at - run)
+        cut = units if whole else dirty_count(m, at, units)
+    if at > run:
+        _place(m, run, at - run, before)
+    if at + units < end:
+        _place(m, at + units, end - at - units, dirty_all - before - cut)
+    heap.dirty_units -= cut
+    heap.live_units += units
+    heap.high_water_now = max(heap.high_water_now, heap.live_units)
+    heap.high_water_ever = max(heap.high_water_ever, heap.live_units)
+    return cut
+
+
+def _grow(m: Memory, units: int) -> bool:
+    """Commit the next arena chunk, at least so much that ``units`` fit behind what is free at the top."""
+    heap, growth = m.heap, m.tables.arenas
+    top, room = heap.unit_top, m.geometry.unit_limit - heap.unit_top
+    last = m.registry[top - 1]
+    have = m.slabs[last >> 8].unit_count if last & 0xFF == TAG_FREE else 0
+    need = units - have if have < units else 1
+    want = min(max(growth.chunk_bytes(heap.arena_count) >> UNIT_SHIFT, need), room)
+    if want < need:
+        return False
+    address, size_bytes = m.unit_address(top), want << UNIT_SHIFT
+    if not m.commit(address, size_bytes):
+        return False
+    if growth.huge_pages:
+        m.advise(address, size_bytes)
+    heap.arena_units[min(heap.arena_count, _ARENAS_LISTED)] += want
+    heap.arena_count += 1
+    m.store_release32(m.base + _UNIT_TOP, top + want)
+    insert(m, top, want, 0)
+    return True
+
+
+def _find_or_grow(m: Memory, units: int) -> int:
+    run = _find(m, units)
+    return run if run or not _grow(m, units) else _find(m, units)
+
+
+def run_alloc(m: Memory, units: int, align_units: int) -> Run:
+    """Units on a boundary (a power of two), or NO_RUN."""
+    made, room = NO_RUN, units + align_units - 1
+    lock(m)
+    run = _find_or_grow(m, room)
+    if run:
+        at = run + align_units - 1 & -align_units
+        made = Run(at, _cut(m, run, at, units), 0)
+    unlock(m)
+    return made
+
+
+def run_alloc_open(m: Memory) -> Run:
+    """One unit for a slab; from a clean run also the rest of its superslab, which the caller opens to all."""
+    made = NO_RUN
+    lock(m)
+    run = _find_or_grow(m, 1)
+    if run:
+        record, units = m.slabs[run], 1
+        if not record.detail_count:
+            units = min(record.unit_count, SUPERSLAB_UNITS - (run & (SUPERSLAB_UNITS - 1)))
+        made = Run(run, _cut(m, run, run, units), ((1 << units) - 1) & ~1)
+    unlock(m)
+    return made
+
+
+def run_free(m: Memory, unit: int, units: int, dirty: bool) -> None:
+    """Give units back."""
+    lock(m)
+    m.fill(unit, units, TAG_FREE | unit << 8)
+    dirty_set(m, unit, units, dirty)
+    m.heap.live_units -= units
+    if dirty:
+        m.heap.dirty_units += units
+    insert(m, unit, units, units if dirty else 0)
+    unlock(m)
+
+
+def run_extend(m: Memory, unit: int, have: int, want: int) -> bool:
+    """Grow a span of ``have`` units to ``want`` into the free run behind it; False when that is taken or too short."""
+    done = False
+    lock(m)
+    behind = unit + have
+    entry = m.registry[behind] if behind < m.heap.unit_top else 0
+    if entry & 0xFF == TAG_FREE and m.slabs[behind].unit_count >= want - have:
+        _cut(m, behind, behind, want - have)
+        done = True
+    unlock(m)
+    return done

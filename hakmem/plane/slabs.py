@@ -1,0 +1,184 @@
+"""A slab's life: made from units, given blocks back to, drained, settled, retired; and the list of empty ones.
+
+All but the remote push runs under the slab's claim. A slab with blocks to give is reachable through its class's
+partial set, some thread's ``hot`` hint or a mailbox, or it is lost; who lets go of a slab sees to that. Claim first,
+then drain.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .. import layout
+from . import lists, partial
+from .caller import Caller
+from .memory import KIND_NONE, KIND_SLAB, MASK32, TAG_NONE, pause
+from .runs import run_free
+
+FRESH: Final = layout.constant("HAK_SLAB_FRESH")
+_EMPTY_WORD: Final = layout.HakHeap.empty_word.offset
+
+
+def claim(t: Caller, unit: int) -> bool:
+    """A try with the policy's retries."""
+    record = t.record
+    for _ in range(t.m.tables.acquire.retry_count):
+        record.cas_try_count += 1
+        if lists.claim_try(t.m, unit):
+            return True
+        record.cas_retry_count += 1
+    record.claim_fail_count += 1
+    return False
+
+
+def claim_wait(t: Caller, unit: int) -> None:
+    """Claim, however long it takes: claims are short."""
+    while not claim(t, unit):
+        t.record.locked_fallback_count += 1
+        pause()
+
+
+def make(t: Caller, class_index: int, unit: int, fresh: bool) -> None:
+    """Make a slab of the units from ``unit`` on, which the caller alone holds; it is claimed then."""
+    m = t.m
+    slab, units = m.slabs[unit], m.tables.classes[class_index].unit_count
+    claim_wait(t, unit)
+    lists.reset(m, unit)
+    slab.class_index = class_index
+    slab.unit_count = units
+    slab.flags = FRESH if fresh else 0
+    slab.detail_count = 0
+    m.fill(unit, units, class_index | unit << 8)
+    slab.kind = KIND_SLAB
+    t.record.slab_new_count += 1
+
+
+def drain(t: Caller, unit: int) -> None:
+    """Move the remote list into the free list. Needs the claim."""
+    m, record = t.m, t.record
+    if not lists.remote_count(m, unit):
+        return
+    record.cas_try_count += 1
+    taken, word = lists.remote_take_all(m, unit)
+    while not taken:
+        record.cas_try_count += 1
+        record.cas_retry_count += 1
+        taken, word = lists.remote_take_all(m, unit)
+    count = lists.word_count(word)
+    first = last = lists.word_first(m.unit_address(unit), word)
+    for _ in range(count - 1):
+        last = m.next_of(last)
+    lists.free_push_chain(m, unit, first, last, count)
+    lists.used_add(m, unit, -count)
+    record.drain_count += 1
+    record.drain_block_count += count
+
+
+# --- empty slabs of one unit, for any class: unit | count << 32 | tag << 40 -------------------------------------
+
+
+def _empty_push(t: Caller, unit: int) -> bool:
+    m, slab = t.m, t.m.slabs[unit]
+    while True:
+        word = m.heap.empty_word
+        count = word >> 32 & 0xFF
+        if count >= m.tables.acquire.empty_keep_count:
+            return False
+        slab.next = word & MASK32
+        t.record.cas_try_count += 1
+        if m.cas64(m.base + _EMPTY_WORD, word, unit | (count + 1 & 0xFF) << 32 | ((word >> 40) + 1 & 0xFF_FFFF) << 40):
+            return True
+
+
+def empty_pop(t: Caller) -> int:
+    """A unit of the list of empty slabs, or 0; the tag answers ABA."""
+    m, record = t.m, t.record
+    while True:
+        word = m.heap.empty_word
+        unit: int = word & MASK32
+        if not unit:
+            return 0
+        rest = m.slabs[unit].next | ((word >> 32 & 0xFF) - 1 & 0xFF) << 32 | ((word >> 40) + 1 & 0xFF_FFFF) << 40
+        record.cas_try_count += 1
+        if m.cas64(m.base + _EMPTY_WORD, word, rest):
+            return unit
+        record.cas_retry_count += 1
+
+
+# --- letting go -----------------------------------------------------------------------------------------------
+
+
+def retire(t: Caller, unit: int) -> None:
+    """An empty slab's units go back. Releases the claim first: the run lock is never taken under one."""
+    m = t.m
+    slab = m.slabs[unit]
+    units = slab.unit_count
+    partial.remove(m, unit)
+    lists.reset(m, unit)
+    m.fill(unit, units, TAG_NONE)
+    slab.kind = KIND_NONE
+    lists.claim_release(m, unit)
+    t.record.slab_retire_count += 1
+    if units != 1 or not _empty_push(t, unit):
+        run_free(m, unit, units, True)
+
+
+def settle(t: Caller, unit: int, list_count: int) -> None:
+    """Let go of a claimed slab: retire it when empty, else list it when at least ``list_count`` blocks are free."""
+    m = t.m
+    if m.slabs[unit].used_count == 0:
+        retire(t, unit)
+        return
+    if lists.free_count(m, unit) >= list_count:
+        partial.insert(m, unit)
+    lists.claim_release(m, unit)
+
+
+def let_go(t: Caller, unit: int) -> None:
+    """Let go of a claimed slab that no hint will remember: anything it can give makes it listed."""
+    slab = t.m.slabs[unit]
+    room = slab.carved_count < t.m.tables.classes[slab.class_index].block_count
+    settle(t, unit, 0 if room else 1)
+
+
+def _return_remote(t: Caller, unit: int, first: int, last: int, count: int, list_count: int) -> None:
+    """The claim was not to be had: the chain goes on the remote list, the slab into its class's mailbox."""
+    m, record = t.m, t.record
+    record.cas_try_count += 2
+    record.cas_retry_count += 1
+    record.claim_fail_count += 1
+    record.remote_chain_count += 1
+    record.remote_block_count += count
+    lost = 0
+    while not lists.remote_push_chain(m, unit, first, last, count):
+        record.cas_try_count += 1
+        record.cas_retry_count += 1
+        lost += 1
+        if lost <= m.tables.acquire.retry_count:
+            continue
+        record.locked_fallback_count += 1  # so many lost: go through the claim instead
+        claim_wait(t, unit)
+        lists.free_push_chain(m, unit, first, last, count)
+        lists.used_add(m, unit, -count)
+        settle(t, unit, list_count)
+        return
+    partial.mail(t, unit)
+
+
+def give_back(t: Caller, unit: int, first: int, last: int, count: int, list_count: int) -> None:
+    """Give a chain of blocks of one slab back to it; any thread may. ``list_count`` is the class's."""
+    m, record = t.m, t.record
+    if not lists.claim_try(m, unit):
+        _return_remote(t, unit, first, last, count, list_count)
+        return
+    lists.free_push_chain(m, unit, first, last, count)
+    lists.used_add(m, unit, -count)
+    record.return_chain_count += 1
+    record.return_block_count += count
+    drain(t, unit)
+    slab = m.slabs[unit]
+    stays = lists.free_count(m, unit) < list_count or slab.flags & partial.LISTED
+    if stays and slab.used_count:
+        lists.claim_release(m, unit)
+    else:
+        settle(t, unit, list_count)

@@ -1,0 +1,98 @@
+"""Blocks of whole units, straight from the run heap: allocated, freed, resized, moved.
+
+A span's record belongs to whoever owns the block. Dirty marks of units that are out stay as they were when handed
+out, so that a zeroed span clears only what may be dirty.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+from .. import layout
+from .acquire import collect, flush_ready
+from .caller import Caller
+from .memory import KIND_NONE, KIND_SPAN, TAG_SPAN, UNIT_BYTES, UNIT_SHIFT, Memory
+from .purge import tick
+from .runs import run_alloc, run_extend, run_free, unit_is_dirty
+
+
+def _units_for(size: int) -> int:
+    return (size + UNIT_BYTES - 1) >> UNIT_SHIFT
+
+
+def _note(m: Memory, unit: int, units: int, size: int) -> None:
+    span = m.slabs[unit]
+    span.unit_count = units
+    span.detail_count = -(-size // layout.OS_PAGE_BYTES)
+    span.kind = KIND_SPAN
+    m.fill(unit, units, TAG_SPAN | unit << 8)
+
+
+def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
+    """A span of ``size`` bytes, or 0."""
+    m, record = t.m, t.record
+    units, align_units = _units_for(size) or 1, max(1, align >> UNIT_SHIFT)
+    if size > layout.REGION_UNITS_MAX << UNIT_SHIFT or units + align_units > m.geometry.unit_limit:
+        return 0
+    run = run_alloc(m, units, align_units)
+    if not run.unit:
+        record.locked_fallback_count += 1
+        collect(t)
+        flush_ready(t)
+        run = run_alloc(m, units, align_units)
+        if not run.unit:
+            return 0
+    _note(m, run.unit, units, size)
+    record.span_alloc_count += 1
+    if zero and run.dirty:
+        for unit in range(run.unit, run.unit + units):
+            if unit_is_dirty(m, unit):
+                ctypes.memset(m.unit_address(unit), 0, UNIT_BYTES)
+    tick(m)
+    return m.unit_address(run.unit)
+
+
+def free(t: Caller, unit: int) -> None:
+    """Give a span's units back."""
+    m = t.m
+    span = m.slabs[unit]
+    span.kind = KIND_NONE
+    t.record.span_free_count += 1
+    run_free(m, unit, span.unit_count, True)
+    tick(m)
+
+
+def _remap(t: Caller, unit: int, have: int, want: int, size: int) -> int:
+    """Move a large span by remapping its pages; the old units read as zero after and go back clean."""
+    m = t.m
+    run = run_alloc(m, want, 1)
+    if not run.unit:
+        return 0
+    if not m.remap(m.unit_address(unit), m.unit_address(run.unit), have << UNIT_SHIFT):
+        run_free(m, run.unit, want, run.dirty != 0)
+        return 0
+    _note(m, run.unit, want, size)
+    m.slabs[unit].kind = KIND_NONE
+    run_free(m, unit, have, False)
+    t.record.span_remap_count += 1
+    tick(m)
+    return m.unit_address(run.unit)
+
+
+def resize(t: Caller, unit: int, size: int) -> int:
+    """The span at its new size, in place or moved by remapping; 0: the caller copies."""
+    m = t.m
+    have, want = m.slabs[unit].unit_count, _units_for(size)
+    if want >= m.geometry.unit_limit:
+        return 0
+    if want < have:
+        run_free(m, unit + want, have - want, True)
+    if want <= have or run_extend(m, unit, have, want):
+        _note(m, unit, want, size)
+        t.record.span_resize_count += 1
+        if want != have:
+            tick(m)
+        return m.unit_address(unit)
+    if have << UNIT_SHIFT < m.tables.retain.remap_min_bytes:
+        return 0
+    return _remap(t, unit, have, want, size)

@@ -1,0 +1,54 @@
+"""The policy as the plane asks for it: rows of integers, each made by the policy object that decides it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .. import layout
+from ..engine import policy_image
+from ..policy import Policy
+from ..policy.caches import ClassCache
+
+
+class ClassRow(NamedTuple):
+    """The geometry of one size class; row 0 is the always-empty class."""
+
+    stride_bytes: int
+    capacity_bytes: int
+    block_count: int
+    start_bytes: int
+    unit_count: int
+    header: int
+    reciprocal: int
+
+
+class Tables:
+    """What a heap under ``policy`` looks up at every step; ``image`` is the ``hak_policy`` that says the same to C."""
+
+    __slots__ = (
+        "acquire", "arenas", "caches", "class_count", "classes", "freed_bytes", "headers", "image", "live_bytes",
+        "order", "policy", "retain", "size_limit_bytes", "size_map", "thread_bytes",
+    )  # fmt: skip
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.image = policy_image(policy)
+        struct = layout.HakPolicy.from_buffer_copy(self.image)
+        self.class_count: int = struct.sizes.class_count
+        self.size_limit_bytes: int = struct.sizes.size_limit_bytes
+        self.size_map = bytes(struct.sizes.size_map)
+        self.classes = [
+            ClassRow(*(getattr(struct.sizes.classes[index], name) for name in ClassRow._fields))
+            for index in range(self.class_count + 1)
+        ]
+        indices = range(1, self.class_count + 1)
+        nothing = ClassCache(0, 0, 0, 0, 0, 0, 0)
+        self.caches = [nothing, *(policy.caches.class_cache(policy.size_classes, index) for index in indices)]
+        self.thread_bytes = policy.caches.thread_bytes
+        self.headers = policy.headers
+        self.live_bytes = [0, *(policy.headers.encode(index, live=True) for index in indices)]
+        self.freed_bytes = [0, *(policy.headers.encode(index, live=False) for index in indices)]
+        self.arenas = policy.arenas
+        self.acquire = policy.acquire
+        self.order = policy.acquire.order
+        self.retain = policy.retain

@@ -1,0 +1,142 @@
+"""Thread records: attached at a thread's first call, parked or flushed at its end.
+
+The calling thread's record hangs on thread-local storage. When a heap has no record left, callers share record 0 under
+its ``busy`` word: slower, never a failure. Lists of records: index + 1 | count << 32 | tag << 40; the tag answers ABA.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from .. import layout
+from . import cache
+from .caller import Caller
+from .memory import MASK32, THREAD_BYTES, Memory, pause
+
+UNUSED: Final = layout.constant("HAK_THREAD_UNUSED")
+LIVE: Final = layout.constant("HAK_THREAD_LIVE")
+PARKED: Final = layout.constant("HAK_THREAD_PARKED")
+_STATE: Final = layout.HakThread.state.offset
+_BUSY: Final = layout.HakThread.busy.offset
+_UNCOUNTED: Final = 256
+
+
+class Threads:
+    """The records of one heap, and which one the calling thread has."""
+
+    def __init__(self, m: Memory) -> None:
+        self.m = m
+        self._local = threading.local()
+        self._shared = Caller(m, 0, None)
+        self._ending = threading.Lock()
+        self._parked = m.place("parked_word")
+        self._unused = m.place("unused_word")
+
+    # --- lists of records
+
+    def _push(self, word_address: int, t: Caller, most: int) -> bool:
+        while True:
+            word = self.m.load64(word_address)
+            count = word >> 32 & 0xFF
+            if count >= most:
+                return False
+            t.record.next = word & MASK32
+            made = t.index + 1 | (count + (most < _UNCOUNTED) & 0xFF) << 32 | ((word >> 40) + 1 & 0xFF_FFFF) << 40
+            if self.m.cas64(word_address, word, made):
+                return True
+
+    def _pop(self, word_address: int, counted: int) -> int | None:
+        """Index of a record, or None."""
+        m = self.m
+        while True:
+            word = m.load64(word_address)
+            if not word & MASK32:
+                return None
+            index = (word & MASK32) - 1
+            following = layout.HakThread.from_address(self._record_address(index)).next
+            made = following | ((word >> 32 & 0xFF) - counted & 0xFF) << 32 | ((word >> 40) + 1 & 0xFF_FFFF) << 40
+            if m.cas64(word_address, word, made):
+                return index
+
+    def _record_address(self, index: int) -> int:
+        return self.m.base + self.m.geometry.threads_offset + index * THREAD_BYTES
+
+    # --- a thread comes and goes
+
+    def _init(self, t: Caller) -> None:
+        m, record = self.m, t.record
+        record.base = record.heap = m.base
+        record.unit_limit = m.geometry.unit_limit
+        record.fast_map = m.base + m.geometry.fast_map_offset
+        record.index = t.index
+        cache.init(t)
+
+    def _attach(self) -> Caller | None:
+        m = self.m
+        index, fresh = self._pop(self._parked, 1), False
+        if index is None:
+            index = self._pop(self._unused, 0)
+        if index is None:
+            place, fresh = m.place("thread_top"), True
+            index = m.heap.thread_top
+            while index < m.geometry.thread_limit and not m.cas32(place, index, index + 1):
+                index = m.heap.thread_top
+            if index >= m.geometry.thread_limit:
+                return None
+        t = Caller(m, index, self._detach)
+        if fresh:
+            self._init(t)
+        t.record.os_id = threading.get_native_id()
+        m.store_release32(t.address + _STATE, LIVE)
+        m.add32(m.place("thread_live"), 1)
+        self._local.caller = t
+        if m.tables.policy.caches.prewarm:
+            cache.prewarm(t)
+        return t
+
+    def _detach(self, t: Caller) -> None:
+        """A thread ends: its caches are parked whole for the next one, or flushed."""
+        with self._ending:
+            m = self.m
+            if m.closed:
+                return
+            m.add32(m.place("thread_live"), -1)
+            m.store_release32(t.address + _STATE, PARKED)
+            if self._push(self._parked, t, m.tables.policy.caches.parked_count):
+                return
+            self._retire(t)
+
+    def _retire(self, t: Caller) -> None:
+        cache.flush(t)
+        self.m.store_release32(t.address + _STATE, UNUSED)
+        self._push(self._unused, t, _UNCOUNTED)
+
+    # --- one operation
+
+    def enter(self) -> Caller:
+        """The calling thread's record, or record 0 with its lock taken."""
+        t: Caller | None = getattr(self._local, "caller", None) or self._attach()
+        if t is not None:
+            return t
+        t = self._shared
+        while not self.m.cas32(t.address + _BUSY, 0, 1):
+            pause()
+        if not t.record.base:
+            self._init(t)
+        return t
+
+    def leave(self, t: Caller) -> None:
+        """The operation is over."""
+        if t.index == 0:
+            self.m.store_release32(t.address + _BUSY, 0)
+
+    def flush_parked(self) -> None:
+        """Flush the caches of ended threads that wait parked."""
+        while (index := self._pop(self._parked, 1)) is not None:
+            self._retire(Caller(self.m, index, None))
+
+    def close(self) -> None:
+        """The heap is destroyed: threads that end from now on leave it alone."""
+        with self._ending:
+            self.m.closed = True
