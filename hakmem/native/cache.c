@@ -173,6 +173,17 @@ static void forget_hot(hak_thread *t, uint32_t c) {
     else hak_claim_release(slab);
 }
 
+/* In a fork's child: the slabs that only a thread that is gone knew of stay reachable. */
+void hak_cache_forget_hints(hak_thread *mine, hak_thread *gone) {
+    for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++) {
+        uint32_t unit = gone->bins[c].hot;
+        gone->bins[c].hot = 0;
+        if (!unit || hak_slab_at(hak_heap_of(mine), unit)->kind != HAK_KIND_SLAB) continue;
+        hak_slab_claim_wait(mine, hak_slab_at(hak_heap_of(mine), unit));
+        hak_slab_let_go(mine, unit);
+    }
+}
+
 /* Brings blocks of class c into the thread's cache: lists of up to refill_slabs slabs, or a carved range. False: out
  * of memory. One claim at a time: a thread that waits for a claim holds none. */
 bool hak_refill(hak_thread *t, uint32_t c) {

@@ -128,6 +128,7 @@ HAK_HIDDEN void hak_acquire_flush_ready(hak_thread *t);
 HAK_HIDDEN bool hak_refill(hak_thread *t, uint32_t class_index);
 HAK_HIDDEN void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block);
 HAK_HIDDEN void hak_cache_flush(hak_thread *t);
+HAK_HIDDEN void hak_cache_forget_hints(hak_thread *mine, hak_thread *gone);
 HAK_HIDDEN void hak_cache_init(hak_thread *t);
 HAK_HIDDEN void hak_cache_prewarm(hak_thread *t);
 
@@ -135,7 +136,8 @@ HAK_HIDDEN void hak_cache_prewarm(hak_thread *t);
 HAK_HIDDEN hak_thread *hak_thread_get(hak_heap *h);
 HAK_HIDDEN hak_thread *hak_thread_enter(hak_heap *h);
 HAK_HIDDEN void hak_thread_leave(hak_thread *t);
-HAK_HIDDEN void hak_threads_flush_parked(hak_heap *h);
+HAK_HIDDEN hak_thread *hak_thread_known(hak_heap *h);
+HAK_HIDDEN void hak_threads_flush_idle(hak_heap *h);
 HAK_HIDDEN void hak_threads_exit_hook(void);
 HAK_HIDDEN void hak_root_lock(void);
 HAK_HIDDEN void hak_root_unlock(void);

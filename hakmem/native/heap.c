@@ -254,8 +254,8 @@ void hak_heap_prewarm(hak_heap *h) {
 }
 
 uint64_t hak_heap_trim(hak_heap *h) {
+    hak_threads_flush_idle(h);
     hak_thread *t = hak_thread_enter(h);
-    hak_threads_flush_parked(h);
     hak_cache_flush(t);
     hak_acquire_collect(t);
     hak_acquire_flush_ready(t);
@@ -265,14 +265,16 @@ uint64_t hak_heap_trim(hak_heap *h) {
 
 void hak_heap_tick(hak_heap *h) { hak_tick(h); }
 
-/* The child of a fork has one thread: locks and claims of the others are repaired, their idle caches flushed. A slab
- * that was claimed is in an unknown state and is never handed out again: at most one a dead thread, counted. */
-static void repair(hak_heap *h) {
-    hak_thread *mine = hak_thread_get(h);
+/* The child of a fork has one thread: locks and claims of the others are repaired. A slab that was claimed is in an
+ * unknown state and is never handed out again: at most one a dead thread, counted. Mailboxes are filled anew, since a
+ * thread may have died between marking a slab and mailing it. */
+static void repair(hak_heap *h, hak_thread *mine) {
     bool torn = hak_load_relaxed(&h->run_lock) != 0;
     uint32_t top = h->unit_top;
+    for (uint32_t c = 0; c < HAK_CLASS_LIMIT; c++) hak_store_relaxed(&h->mailbox[c], 0);
     for (uint32_t u = h->meta_units; u < top; u++) {
         hak_slab *slab = hak_slab_at(h, u);
+        hak_store_relaxed(&slab->mailed, 0);
         if (!hak_claim_held(slab)) continue;
         if (slab->kind == HAK_KIND_SLAB) hak_store_relaxed(&slab->kind, HAK_KIND_LOST);
         hak_claim_break(slab);
@@ -282,18 +284,26 @@ static void repair(hak_heap *h) {
         hak_runs_rebuild(h);
         hak_store_relaxed(&h->run_lock, 0);
     }
-    for (uint32_t i = 1; i < h->thread_top; i++) {
+    hak_store_relaxed(&hak_thread_at(h, 0)->busy, 0);
+    if (!mine) mine = hak_thread_get(h);
+    for (uint32_t u = h->meta_units; mine && u < top; u++)
+        if (hak_slab_at(h, u)->kind == HAK_KIND_SLAB && hak_remote_is_nonempty(hak_slab_at(h, u))) hak_mail(mine, u);
+    for (uint32_t i = 1; mine && i < h->thread_top; i++) {
         hak_thread *t = hak_thread_at(h, i);
         if (t == mine || t->state != HAK_THREAD_LIVE) continue;
         hak_store_relaxed(&t->state, HAK_THREAD_UNUSED); /* its blocks may be half moved: left out, not handed out */
+        hak_cache_forget_hints(mine, t);
     }
-    h->thread_live = 1;
+    h->thread_live = mine != NULL;
 }
 
 static void in_child(void) {
     hak_root_.lock = 0;
     for (hak_heap *h = (hak_heap *)(uintptr_t)hak_root_.first_heap; h; h = (hak_heap *)(uintptr_t)h->next_heap)
-        if (h->thread_live > 1 || h->run_lock) repair(h);
+    {
+        hak_thread *mine = hak_thread_known(h);
+        if (h->thread_live > (mine != NULL) || h->run_lock || hak_thread_at(h, 0)->busy) repair(h, mine);
+    }
 }
 
 static void fork_hook(void) {

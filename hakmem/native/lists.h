@@ -45,8 +45,12 @@ static inline void hak_claim_release(hak_slab *slab) {
     hak_store_release(&slab->claim_seq, seq + 1);
 }
 static inline bool hak_claim_held(const hak_slab *slab) { return hak_load_relaxed(&slab->claim_seq) & 1; }
-/* FORK: the child's repair of a claim whose holder does not exist there. */
-static inline void hak_claim_break(hak_slab *slab) { hak_store_relaxed(&slab->claim_seq, slab->claim_seq + 1); }
+/* FORK: the child's repair of a claim whose holder does not exist there. A slab of unknown state counts as full of used
+ * blocks, so that frees of its blocks never make it retire. */
+static inline void hak_claim_break(hak_slab *slab) {
+    hak_store_relaxed(&slab->used_count, UINT32_MAX / 2);
+    hak_store_relaxed(&slab->claim_seq, slab->claim_seq + 1);
+}
 
 /* PUSH_CHAIN, plain under the claim. `last` is linked here. */
 static inline void hak_free_push_chain(hak_slab *slab, uint64_t slab_base, uint64_t first, uint64_t last, uint32_t count) {

@@ -199,14 +199,16 @@ static bool arena_grow(hak_heap *h, uint32_t units) {
     return true;
 }
 
+/* Aligned by address: the region itself stands on a superslab's boundary only. */
 hak_run hak_run_alloc(hak_heap *h, uint32_t units, uint32_t align_units) {
     hak_run made = {0, 0, 0};
+    uint32_t skew = (uint32_t)((uintptr_t)h >> HAK_UNIT_SHIFT) & (align_units - 1);
     uint32_t room = units + align_units - 1;
     hak_run_lock(h);
     uint32_t run = run_find(h, room);
     if (!run && arena_grow(h, room)) run = run_find(h, room);
     if (run) {
-        uint32_t at = (run + align_units - 1) & ~(align_units - 1);
+        uint32_t at = ((run + skew + align_units - 1) & ~(align_units - 1)) - skew;
         made.unit = at;
         made.dirty = run_cut(h, run, at, units);
     }

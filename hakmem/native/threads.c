@@ -84,14 +84,15 @@ static hak_thread *attach(hak_heap *h) {
 }
 
 /* A thread ends: its caches are parked whole for the next one, or flushed. Under the root lock, or for the process
- * heap, which is never destroyed. */
+ * heap, which is never destroyed. Counted as live to the end: a fork meanwhile leaves claims to repair. */
 static void detach(hak_heap *h, hak_thread *t) {
-    hak_add_relaxed(&h->thread_live, -1u);
     hak_store_release(&t->state, HAK_THREAD_PARKED);
-    if (list_push(h, &h->parked_word, t, hak_policy_of(h)->caches.parked_count)) return;
-    hak_cache_flush(t);
-    hak_store_release(&t->state, HAK_THREAD_UNUSED);
-    list_push(h, &h->unused_word, t, 256);
+    if (!list_push(h, &h->parked_word, t, hak_policy_of(h)->caches.parked_count)) {
+        hak_cache_flush(t);
+        hak_store_release(&t->state, HAK_THREAD_UNUSED);
+        list_push(h, &h->unused_word, t, 256);
+    }
+    hak_add_relaxed(&h->thread_live, -1u);
 }
 
 static void thread_exit(void *unused) {
@@ -140,15 +141,21 @@ static bool directory_grow(uint32_t slot) {
     return true;
 }
 
+/* The calling thread's record of a heap, if it has one. */
+hak_thread *hak_thread_known(hak_heap *h) {
+    if (h->flags & HAK_HEAP_PROCESS) return hak_tls_thread != &hak_early_thread ? hak_tls_thread : NULL;
+    hak_directory *d = directory;
+    if (!d || h->slot >= d->count || d->place[h->slot].heap != h || d->place[h->slot].generation != h->generation) return NULL;
+    return d->place[h->slot].thread;
+}
+
 /* The calling thread's record of a heap, attached at the first call; NULL when there is none left. */
 hak_thread *hak_thread_get(hak_heap *h) {
+    hak_thread *t = hak_thread_known(h);
+    if (hak_likely(t != NULL)) return t;
     bool process = h->flags & HAK_HEAP_PROCESS;
-    if (process && hak_tls_thread != &hak_early_thread) return hak_tls_thread;
-    hak_directory *d = directory;
-    if (!process && d && h->slot < d->count && d->place[h->slot].heap == h && d->place[h->slot].generation == h->generation)
-        return d->place[h->slot].thread;
-    if (!process && (!d || h->slot >= d->count) && !directory_grow(h->slot)) return NULL;
-    hak_thread *t = attach(h);
+    if (!process && (!directory || h->slot >= directory->count) && !directory_grow(h->slot)) return NULL;
+    t = attach(h);
     if (!t) return NULL;
     if (process) hak_tls_thread = t;
     else directory->place[h->slot] = (hak_place){h, t, h->generation};
@@ -157,15 +164,21 @@ hak_thread *hak_thread_get(hak_heap *h) {
     return t;
 }
 
-/* The record for one operation: the thread's own, or record 0 with its lock taken. */
-hak_thread *hak_thread_enter(hak_heap *h) {
-    hak_thread *t = hak_thread_get(h);
-    if (hak_likely(t != NULL)) return t;
-    t = hak_thread_at(h, 0);
+/* Record 0 with its lock taken; the CAS acquires what the last hak_thread_leave released. */
+static hak_thread *enter_shared(hak_heap *h) {
+    hak_thread *t = hak_thread_at(h, 0);
     uint32_t expected = 0;
     for (uint32_t n = 0; !hak_cas_acquire(&t->busy, &expected, 1); n++, expected = 0)
         if (n < 12) hak_backoff(n, 64);
         else hak_os_yield();
+    return t;
+}
+
+/* The record for one operation: the thread's own, or record 0 with its lock taken. */
+hak_thread *hak_thread_enter(hak_heap *h) {
+    hak_thread *t = hak_thread_get(h);
+    if (hak_likely(t != NULL)) return t;
+    t = enter_shared(h);
     if (!t->base) record_init(h, t, 0);
     return t;
 }
@@ -173,8 +186,12 @@ void hak_thread_leave(hak_thread *t) {
     if (hak_unlikely(t->index == 0)) hak_store_release(&t->busy, 0);
 }
 
-/* Flushes the caches of ended threads that wait parked. */
-void hak_threads_flush_parked(hak_heap *h) {
+/* Flushes the caches that no live thread owns: those of ended threads, parked, and the shared record's. The caller
+ * must not be inside the shared record. */
+void hak_threads_flush_idle(hak_heap *h) {
+    hak_thread *shared = enter_shared(h);
+    if (shared->base) hak_cache_flush(shared);
+    hak_thread_leave(shared);
     for (hak_thread *t; (t = list_pop(h, &h->parked_word, true));) {
         hak_cache_flush(t);
         hak_store_release(&t->state, HAK_THREAD_UNUSED);
