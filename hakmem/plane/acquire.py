@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Final
 
 from .. import layout
+from ..policy.arenas import UNITS_PER_MIB
 from ..policy.orders import Stage
 from . import lists, partial, slabs
 from .caller import Caller
-from .memory import KIND_SLAB, MASK32, Memory
+from .memory import KIND_SLAB, MASK32, UNIT_SHIFT, Memory
 from .runs import run_alloc, run_alloc_open, run_free
 
 _OPEN_WORD: Final = layout.HakHeap.open_word.offset
@@ -113,6 +114,20 @@ def _stage_empty(t: Caller, class_index: int) -> int:
     return unit
 
 
+def _populate_ahead(m: Memory, unit: int, word: int) -> None:
+    """Ask the OS for the pages of a group of fresh units before the first of them is carved.
+
+    Only in a heap that has grown, and if the rest of the group is unused still and so will come next.
+    """
+    growth, bit = m.tables.arenas, unit - (word & MASK32)
+    units = growth.populate_units
+    if units < 2 or unit % units or m.heap.live_units < growth.populate_live_mb * UNITS_PER_MIB:
+        return
+    group = (1 << units) - 1
+    if bit + units <= 32 and word >> (32 + bit) & group == group:
+        m.populate(m.unit_address(unit), units << UNIT_SHIFT)
+
+
 def _stage_unit(t: Caller, class_index: int) -> int:
     """``open_word`` is first unit | mask << 32; no link is read, so a word that came back does no harm."""
     m, record = t.m, t.record
@@ -127,6 +142,7 @@ def _stage_unit(t: Caller, class_index: int) -> int:
         record.cas_try_count += 1
         if m.cas64(m.base + _OPEN_WORD, word, word & ~(1 << (32 + bit))):
             unit: int = (word & MASK32) + bit
+            _populate_ahead(m, unit, word)
             slabs.make(t, class_index, unit, True)
             return unit
         record.cas_retry_count += 1

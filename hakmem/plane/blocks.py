@@ -195,11 +195,10 @@ def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
         return 0, block
     unit, c, size_bytes = block
     if not c and size > m.tables.size_limit_bytes:
+        _mark_in(m, 0, address)  # before the units can be another's: a moved span gives them back
         span = spans.resize(t, unit, size)
+        _mark_out(m, 0, span or address)
         if span:
-            if span != address:
-                _mark_in(m, 0, address)
-                _mark_out(m, 0, span)
             return span, None
     elif c and size_bytes // 2 <= size <= size_bytes:
         return address, None

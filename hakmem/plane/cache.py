@@ -151,8 +151,26 @@ def _take(t: Caller, c: int, unit: int) -> int:
     return count
 
 
+def _forget_hot(t: Caller, c: int) -> None:
+    """Drop the hint of class c; the slab behind it stays reachable. No claim may be held."""
+    m, unit = t.m, t.bins[c].hot
+    if not unit:
+        return
+    t.bins[c].hot = 0
+    if m.slabs[unit].kind != KIND_SLAB:
+        return
+    slabs.claim_wait(t, unit)
+    if m.slabs[unit].kind == KIND_SLAB:
+        slabs.let_go(t, unit)
+    else:
+        lists.claim_release(m, unit)
+
+
 def refill(t: Caller, c: int) -> bool:
-    """Bring blocks of class c into the cache, a list or a carved range; False: out of memory."""
+    """Bring blocks of class c into the cache: lists of up to refill_slabs slabs, or a carved range.
+
+    False: out of memory. One claim at a time: a thread that waits for a claim holds none.
+    """
     m, record, bin_, cache = t.m, t.record, t.bins[c], t.m.tables.caches[c]
     record.refill_count += 1
     bin_.event_count += 1
@@ -164,18 +182,15 @@ def refill(t: Caller, c: int) -> bool:
         taken += 1
         listed = lists.free_count(m, unit) != 0
         got += _take(t, c, unit) if listed else _carve(t, c, unit)
-        lists.claim_release(m, unit)
-        bin_.hot = unit
-        if not listed or got >= cache.batch_count or taken >= cache.refill_slabs:
+        enough = got >= cache.batch_count or taken >= cache.refill_slabs or _length(bin_) >= _cap_limit(t, c)
+        if not listed or enough:
+            lists.claim_release(m, unit)
+            if bin_.hot != unit:
+                _forget_hot(t, c)  # only where the acquire order has no hot stage
+            bin_.hot = unit
             break
-        if _length(bin_) >= _cap_limit(t, c):
-            break
-        another = acquire_partial(t, c)
-        if not another:
-            break
-        slabs.claim_wait(t, unit)  # the hint moves on: this one must stay reachable
         slabs.let_go(t, unit)
-        unit = another
+        unit = acquire_partial(t, c)
     record.refill_block_count += got
     return got != 0
 
@@ -230,14 +245,7 @@ def flush(t: Caller) -> None:
             _flush_list(t, c, have)
         if bin_.bump != bin_.bump_end:
             _return_range(t, c)
-        unit, bin_.hot = bin_.hot, 0
-        if not unit or m.slabs[unit].kind != KIND_SLAB:
-            continue
-        slabs.claim_wait(t, unit)
-        if m.slabs[unit].kind == KIND_SLAB:
-            slabs.let_go(t, unit)
-        else:
-            lists.claim_release(m, unit)
+        _forget_hot(t, c)
 
 
 def prewarm(t: Caller) -> None:

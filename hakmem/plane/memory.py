@@ -160,6 +160,10 @@ class Memory:
         """Advise huge pages."""
         self._library.hak_os_advise(self.os_counts, address, size_bytes)
 
+    def populate(self, address: int, size_bytes: int) -> None:
+        """Make OS pages present for writing, if the OS can."""
+        self._library.hak_os_populate(self.os_counts, address, size_bytes)
+
     def purge(self, address: int, size_bytes: int, lazy: bool) -> bool:
         """Purge OS pages; False when the OS refuses."""
         return bool(self._library.hak_os_purge(self.os_counts, address, size_bytes, lazy))

@@ -177,7 +177,7 @@ def _next_bin(m: Memory, index: int, dirty: bool) -> int:
     for word in range(index >> 6, layout.RUN_BIN_WORDS):
         left = bits[word] & (MASK64 << (index & 63) if word == index >> 6 else MASK64)
         if left:
-            return word * 64 + (left & -left).bit_length() - 1
+            return word * 64 + int(left & -left).bit_length() - 1
     return BIN_COUNT
 
 
@@ -210,14 +210,13 @@ def _find(m: Memory, units: int) -> int:
 
 def _cut(m: Memory, run: int, at: int, units: int) -> int:
     """Cut [at, at + units) out of the free run at ``run``, put the rest back; the dirty units of the cut."""
-    heap, record = m.heap, m.slabs[run]
-    cut: int
+    heap, record, cut = m.heap, m.slabs[run], 0
     end, dirty_all = run + record.unit_count, record.detail_count
     whole = dirty_all == end - run
     unlink(m, run)
     record.kind = KIND_NONE
     m.fill(at, units, TAG_NONE)
-    before, cut = 0, 0
+    before = 0
     if dirty_all:
         before = at - run if whole else dirty_count(m, run, at - run)
         cut = units if whole else dirty_count(m, at, units)

@@ -1,0 +1,211 @@
+"""Both planes make the same decisions: same offsets, records, counters and faults, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from twins import Twins, policies
+
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+PROFILE = settings(max_examples=2000 if LONG else 25, stateful_step_count=120 if LONG else 30, **COMMON)
+RANDOM_STEPS = 20_000 if LONG else 400
+
+NAMES = list(policies())
+REGIONS = [64 << 20, 3 << 20, 200_000]
+ALIGNS = [1, 8, 16, 32, 64, 256, 1024, 4096, 65536, 131072, 1 << 21]
+sizes = st.one_of(
+    st.integers(0, 64),
+    st.integers(1, 1024),
+    st.integers(1025, 53248),
+    st.integers(53249, 400_000),
+    st.integers(1 << 20, 5 << 20),
+    st.sampled_from([0, 1, 7, 8, 9, 1023, 1024, 1025, 53247, 53248, 53249, 65535, 65536, 65537, 1 << 26, 1 << 40]),
+)
+small_sizes = st.one_of(st.integers(0, 200), st.integers(1, 9000), st.integers(30_000, 53_248))
+
+
+class TwinMachine(RuleBasedStateMachine):
+    """Any sequence of operations, each done on both planes and all metadata compared after it."""
+
+    twins: Twins
+
+    @initialize(name=st.sampled_from(NAMES), region=st.sampled_from(REGIONS), checked=st.booleans())
+    def create(self, name: str, region: int, checked: bool) -> None:
+        self.twins = Twins(name, region, checked)
+
+    def pick(self, data: st.DataObject, most: int = 1) -> list[int]:
+        live = sorted(self.twins.live)
+        return data.draw(st.lists(st.sampled_from(live), min_size=1, max_size=most, unique=True))
+
+    @rule(size=sizes, align=st.sampled_from(ALIGNS), zero=st.booleans())
+    def alloc_aligned(self, size: int, align: int, zero: bool) -> None:
+        self.twins.alloc(size, align, zero)
+
+    @rule(size=sizes)
+    def alloc(self, size: int) -> None:
+        self.twins.alloc(size)
+
+    @rule(wanted=st.lists(sizes, max_size=20))
+    def alloc_many(self, wanted: list[int]) -> None:
+        self.twins.alloc_many(wanted)
+
+    @rule(size=small_sizes, count=st.integers(1, 200))
+    def alloc_alike(self, size: int, count: int) -> None:
+        self.twins.alloc_many([size] * count)
+
+    @precondition(lambda self: self.twins.live)
+    @rule(data=st.data())
+    def free(self, data: st.DataObject) -> None:
+        for offset in self.pick(data, 5):
+            assert self.twins.free(offset) is None
+
+    @precondition(lambda self: self.twins.live)
+    @rule(step=st.integers(1, 5), start=st.integers(0, 50), backwards=st.booleans())
+    def free_many(self, step: int, start: int, backwards: bool) -> None:
+        offsets = list(self.twins.live)[start::step]
+        self.twins.free_many(offsets[::-1] if backwards else offsets)
+
+    @precondition(lambda self: self.twins.live)
+    @rule(data=st.data(), size=sizes)
+    def realloc(self, data: st.DataObject, size: int) -> None:
+        self.twins.realloc(self.pick(data)[0], size)
+
+    @precondition(lambda self: self.twins.live)
+    @rule(data=st.data())
+    def double_free(self, data: st.DataObject) -> None:
+        self.twins.double_free(self.pick(data)[0])
+
+    @precondition(lambda self: self.twins.live)
+    @rule(data=st.data(), inside=st.integers(1, 7))
+    def interior_free(self, data: st.DataObject, inside: int) -> None:
+        self.twins.interior_free(self.pick(data)[0], inside)
+
+    @precondition(lambda self: self.twins.live)
+    @rule(data=st.data(), byte=st.integers(0, 255))
+    def overwritten_header(self, data: st.DataObject, byte: int) -> None:
+        self.twins.overwritten_free(self.pick(data)[0], byte)
+
+    @rule(offset=st.one_of(st.integers(-(1 << 40), -1), st.integers(1, 1 << 16), st.integers(1 << 36, 1 << 45)))
+    def foreign_free(self, offset: int) -> None:
+        assert self.twins.free(offset) is not None
+
+    @precondition(lambda self: self.twins.live)
+    @rule(data=st.data())
+    def free_while_claimed(self, data: st.DataObject) -> None:
+        self.twins.free_under_claim(self.pick(data, 8))
+
+    @rule()
+    def flush(self) -> None:
+        self.twins.flush()
+
+    @rule()
+    def trim(self) -> None:
+        self.twins.trim()
+
+    @rule()
+    def prewarm(self) -> None:
+        self.twins.prewarm()
+
+    @rule(ns=st.sampled_from([0, 1, 500_000, 1_000_000, 600_000_000, 1_000_000_000, 5_000_000_000]))
+    def advance(self, ns: int) -> None:
+        self.twins.advance(ns)
+
+    @invariant()
+    def alike(self) -> None:
+        if hasattr(self, "twins"):
+            self.twins.check("this step")
+
+    def teardown(self) -> None:
+        if hasattr(self, "twins"):
+            self.twins.close()
+
+
+TestTwinMachine = TwinMachine.TestCase
+TestTwinMachine.settings = PROFILE
+
+
+def random_size(rng: random.Random) -> int:
+    """A size of any band, small ones more often."""
+    band = rng.random()
+    if band < 0.6:
+        return rng.randrange(0, 1025)
+    if band < 0.9:
+        return rng.randrange(1025, 53249)
+    return rng.randrange(53249, 1 << rng.randrange(17, 23))
+
+
+def random_step(twins: Twins, rng: random.Random) -> str:
+    """One random operation; its name."""
+    live, dice = twins.live, rng.random()
+    if not live or dice < 0.35:
+        align = 1 << rng.randrange(0, 14) if rng.random() < 0.2 else 1
+        twins.alloc(random_size(rng), align, rng.random() < 0.3)
+        return "alloc"
+    if dice < 0.45:
+        twins.alloc_many([random_size(rng)] * rng.randrange(1, 150))
+        return "alloc_many"
+    if dice < 0.70:
+        assert twins.free(rng.choice(list(live))) is None
+        return "free"
+    if dice < 0.80:
+        offsets = list(live)
+        rng.shuffle(offsets)
+        twins.free_many(offsets[: rng.randrange(1, len(offsets) + 1)])
+        return "free_many"
+    if dice < 0.88:
+        twins.realloc(rng.choice(list(live)), random_size(rng))
+        return "realloc"
+    if dice < 0.92:
+        twins.free_under_claim(rng.sample(list(live), min(len(live), 6)))
+        return "free under claim"
+    if dice < 0.95:
+        twins.advance(rng.choice([0, 10_000_000, 700_000_000, 3_000_000_000]))
+        return "advance"
+    if dice < 0.97:
+        twins.double_free(rng.choice(list(live)))
+        return "double free"
+    rng.choice((twins.flush, twins.trim, twins.prewarm))()
+    return "flush, trim or prewarm"
+
+
+@pytest.mark.parametrize("checked", [False, True], ids=["unchecked", "checked"])
+@pytest.mark.parametrize("name", NAMES)
+def test_random_sequences_decide_alike(name: str, checked: bool) -> None:
+    rng = random.Random(f"{name} {checked}")
+    twins = Twins(name, 256 << 20, checked)
+    try:
+        for number in range(RANDOM_STEPS):
+            what = random_step(twins, rng)
+            if number % 8 == 0:
+                twins.check(f"step {number}, {what}")
+        twins.free_many(list(twins.live))
+        twins.trim()
+        twins.check("the end")
+        assert not twins.live
+    finally:
+        twins.close()
+
+
+@pytest.mark.parametrize("region", [1, 2 << 20])
+@pytest.mark.parametrize("size", [16, 40_000, 100_000])
+def test_a_region_that_runs_out_decides_alike(region: int, size: int) -> None:
+    twins = Twins("small caps", region, True)
+    try:
+        while twins.alloc(size):
+            pass
+        twins.check("memory ran out")
+        twins.free_many(list(twins.live)[::2])
+        twins.check("half was freed")
+        while twins.alloc(size):
+            pass
+        for offset in list(twins.live)[:20]:
+            twins.realloc(offset, 4 << 20)
+        twins.check("it ran out again")
+    finally:
+        twins.close()
