@@ -58,6 +58,7 @@ static void child(worker *w) {
     for (uint32_t i = 0; i < 3000; i++) step(&mine);
     for (uint32_t i = 0; i < 64; i++) item_free(&mine, &mine.table[i]);
     for (uint32_t i = 0; i < w->table_count; i++) item_free(w, &w->table[i]); /* the parent's, ours by copy */
+    for (uint32_t i = 0; i < SLOT_COUNT && !s->mix.swapped; i++) item_free(w, &s->slots[i].held); /* another thread's */
     hak_heap_trim(s->heap);
     for (uint32_t i = 0; i < 1000; i++) step(&mine);
     _exit(0);
@@ -65,9 +66,19 @@ static void child(worker *w) {
 
 /* Worker 0 forks; where there are but two, it never used the heap before. */
 static void work_fork(worker *w) {
+    slot *last = &w->stage->slots[SLOT_COUNT - 1];
     if (w->index) {
+        for (uint32_t i = 0; i < SLOT_COUNT && !w->stage->mix.swapped; i++) { /* blocks that stay as they are, for the children */
+            item old = slot_swap(&w->stage->slots[i], random_item(w));
+            item_free(w, &old);
+        }
         work_mixed(w);
         return;
+    }
+    for (bool filled = w->stage->mix.swapped; !filled; sched_yield()) {
+        item seen = slot_swap(last, (item){0});
+        filled = seen.at != NULL;
+        if (filled) (void)slot_swap(last, seen);
     }
     for (uint32_t i = 0; i < 16; i++) {
         for (uint32_t j = 0; j < 64 && w->stage->threads > 2; j++) step(w);
