@@ -1,0 +1,13 @@
+"""Views: a heap read back as numpy arrays, tables and letter maps.
+
+Gathering (source, capture, blocks) knows nothing of rendering (tables); the views stand between. Where the bytes come
+from is a `MemorySource`: this process, and in time another process or a saved file.
+"""
+
+from .blocks import STATE_LETTERS, STATE_NAMES
+from .heap_view import HeapView
+from .slabs import Block
+from .source import MemorySource, MemoryUnreadable, OwnProcess
+from .whatis import Region, WhatIs
+
+__all__ = ["STATE_LETTERS", "STATE_NAMES", "Block", "HeapView", "MemorySource", "MemoryUnreadable", "OwnProcess", "Region", "WhatIs"]

@@ -1,0 +1,305 @@
+"""Where each block is: with the application, free in its slab, in a thread cache, on a remote list, or uncarved.
+
+The lists are followed inside copies. A thread's lists may run through any slab of their class, so they are followed
+once for a whole copy. A slab's own lists are followed for many slabs at once by pointer doubling: from "the next of
+each block" follows "the second next of each", and so on, so that a list of n blocks takes log2(n) rounds.
+
+What cannot be followed (a link that leaves the slab, a cycle, a count that does not fit) becomes a `Problem`; views
+show it, ``validate()`` raises it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import layout
+from ..errors import ValidationError
+from .capture import Capture
+from .records import word_count, word_offset
+
+UNCARVED: Final = 0
+APPLICATION: Final = 1
+FREE: Final = 2
+CACHED: Final = 3
+REMOTE: Final = 4
+STATE_NAMES: Final = ("uncarved", "application", "free", "cached", "remote")
+STATE_LETTERS: Final = "-#.cr"
+CHUNK_BLOCKS: Final = 1 << 21
+CACHED_LIMIT: Final = 1 << 20
+
+Units = NDArray[np.int64]
+
+
+class Problem(NamedTuple):
+    """Something that does not hold."""
+
+    what: str
+    where: str
+    expected: object
+    found: object
+
+    def error(self) -> ValidationError:
+        """The exception that says so."""
+        return ValidationError(self.what, self.where, self.expected, self.found)
+
+
+@dataclass(frozen=True)
+class CachedBlocks:
+    """The blocks of all thread caches; arrays of one length."""
+
+    address: NDArray[np.uint64]
+    thread: NDArray[np.uint32]
+    """Index of the thread record."""
+    class_index: NDArray[np.uint8]
+    in_range: NDArray[np.bool_]
+    """True: in the carved range; False: in the list."""
+    head: NDArray[np.int64]
+    """First unit of the block's slab, 0 where the address is no block of that class."""
+    block: NDArray[np.int64]
+    """Index of the block in its slab."""
+    problems: tuple[Problem, ...]
+
+
+class Blocks:
+    """The blocks of one `Capture`; memory outside the copied metadata is read when first needed."""
+
+    def __init__(self, capture: Capture) -> None:
+        self.capture = capture
+        self._units: dict[int, memoryview] = {}
+
+    # --- thread caches ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def cached(self) -> CachedBlocks:
+        """The blocks of all thread caches, of records of ended threads too."""
+        problems: list[Problem] = []
+        addresses: list[NDArray[np.uint64]] = []
+        origin: list[tuple[int, int, bool, int]] = []
+        bins = self.capture.threads["bins"]
+        strides = self.capture.classes["stride_bytes"].astype(np.int64)
+        lengths = bins["cap_count"].astype(np.int64) - bins["room_count"]
+        for thread, index in np.argwhere((bins["head"] != 0) | (lengths != 0)).tolist():
+            found = self._follow(int(bins["head"][thread, index]), int(lengths[thread, index]), thread, index, problems)
+            addresses.append(np.array(found, dtype=np.uint64))
+            origin.append((thread, index, False, len(found)))
+        for thread, index in np.argwhere(bins["bump"] != bins["bump_end"]).tolist():
+            first, end, stride = int(bins["bump"][thread, index]), int(bins["bump_end"][thread, index]), int(strides[index])
+            count = (end - first) // stride if stride else 0
+            if not 0 < count <= CACHED_LIMIT or count * stride != end - first:
+                where = f"thread {thread}, class {index}"
+                problems.append(Problem("carved range", where, f"a multiple of {stride} bytes", f"{first:#x} to {end:#x}"))
+                continue
+            addresses.append(np.uint64(first) + np.arange(count, dtype=np.uint64) * np.uint64(stride))
+            origin.append((thread, index, True, count))
+        repeats = [item[3] for item in origin]
+        address = np.concatenate(addresses) if addresses else np.empty(0, dtype=np.uint64)
+        thread_of = np.repeat(np.array([item[0] for item in origin], dtype=np.uint32), repeats)
+        class_of = np.repeat(np.array([item[1] for item in origin], dtype=np.uint8), repeats)
+        in_range = np.repeat(np.array([item[2] for item in origin], dtype=np.bool_), repeats)
+        head, block = self.locate(address, class_of)
+        for at in np.flatnonzero(head == 0)[:1].tolist():
+            where = f"cache of thread {thread_of[at]}, class {class_of[at]}"
+            problems.append(Problem("cached block", where, f"a block of class {class_of[at]}", f"{int(address[at]):#x}"))
+        return CachedBlocks(address, thread_of, class_of, in_range, head, block, tuple(problems))
+
+    def _follow(self, head: int, length: int, thread: int, index: int, problems: list[Problem]) -> list[int]:
+        """The addresses of one cache list."""
+        where = f"cache list of thread {thread}, class {index}"
+        low, high = self.capture.address + (self.capture.meta_units << layout.UNIT_SHIFT), self._end
+        if not 0 <= length <= CACHED_LIMIT:
+            problems.append(Problem("cached blocks", where, f"0 to {CACHED_LIMIT}", length))
+            return []
+        found: list[int] = []
+        units, base, at = self._units, self.capture.address, head
+        while at and len(found) < length:
+            if at & 7 or not low <= at < high:
+                problems.append(Problem("link of a cached block", where, "an address of this heap", f"{at:#x} after {len(found)} blocks"))
+                return found
+            found.append(at)
+            inside = at - base
+            words = units.get(inside >> layout.UNIT_SHIFT)
+            if words is None:
+                words = self._unit_words(inside >> layout.UNIT_SHIFT)
+            at = words[(inside & (layout.UNIT_BYTES - 1)) >> 3]
+        if len(found) != length or at:
+            problems.append(Problem("cached blocks", where, f"{length} and no more", f"{len(found)}, then {at:#x}"))
+        return found
+
+    @property
+    def _end(self) -> int:
+        return self.capture.address + (self.capture.unit_top << layout.UNIT_SHIFT)
+
+    def _unit_words(self, unit: int) -> memoryview:
+        raw = self.capture.source.read(self.capture.address + (unit << layout.UNIT_SHIFT), layout.UNIT_BYTES)
+        words = self._units[unit] = memoryview(raw).cast("B").cast("Q")
+        return words
+
+    @cached_property
+    def cached_per_slab(self) -> NDArray[np.int64]:
+        """Cached blocks of the slab headed by each unit, shape (unit_top,)."""
+        return np.bincount(self.cached.head[self.cached.head != 0], minlength=self.capture.unit_top)
+
+    # --- slabs ------------------------------------------------------------------------------------------------
+
+    def locate(self, addresses: NDArray[np.uint64], classes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Head unit and block index of addresses that should be blocks of ``classes``; head 0 where they are not."""
+        capture = self.capture
+        inside = addresses - np.uint64(capture.address)
+        unit = (inside >> np.uint64(layout.UNIT_SHIFT)).astype(np.int64)
+        known = (unit >= capture.meta_units) & (unit < capture.unit_top)
+        entry = capture.registry[np.where(known, unit, 0)]
+        head = (entry >> 8).astype(np.int64)
+        stride, start = (capture.classes[name][classes].astype(np.int64) for name in ("stride_bytes", "start_bytes"))
+        offset = inside.astype(np.int64) - (head << layout.UNIT_SHIFT) - start
+        block = offset // np.maximum(stride, 1)
+        good = known & ((entry & 0xFF) == classes) & (classes > 0) & (offset >= 0) & (offset % np.maximum(stride, 1) == 0)
+        good &= block < capture.classes["block_count"][classes]
+        return np.where(good, head, 0), np.where(good, block, 0)
+
+    def states(self, units: Units, report: Callable[[Problem], object] | None = None) -> NDArray[np.uint8]:
+        """State of every block of slabs of one class: uint8, shape (slabs, blocks of the class).
+
+        ``report`` is called with every problem. Raises ValueError if the units are not slabs of one class.
+        """
+        found: list[Problem] = []
+        made = _SlabStates(self, units, found.append).states
+        for problem in found:
+            if report is not None:
+                report(problem)
+        return made
+
+    def for_each_chunk(self, class_index: int, units: Units) -> Iterator[Units]:
+        """``units`` in pieces whose states fit into memory easily."""
+        size = max(1, CHUNK_BLOCKS // max(1, int(self.capture.classes["block_count"][class_index])))
+        for first in range(0, len(units), size):
+            yield units[first : first + size]
+
+    def memory(self, units: Units, unit_count: int) -> NDArray[np.uint64]:
+        """The words of slabs of ``unit_count`` units: uint64, shape (slabs, words); neighbours are read together."""
+        made = np.empty((len(units), unit_count * layout.UNIT_BYTES // 8), dtype=np.uint64)
+        breaks = np.flatnonzero(np.diff(units) != unit_count) + 1
+        edges = [0, *breaks.tolist(), len(units)]
+        for first, last in zip(edges, edges[1:], strict=False):
+            if first == last:
+                continue
+            start = self.capture.address + (int(units[first]) << layout.UNIT_SHIFT)
+            raw = self.capture.source.read(start, (last - first) * unit_count * layout.UNIT_BYTES)
+            made[first:last] = np.frombuffer(raw, dtype=np.uint64).reshape(last - first, -1)
+        return made
+
+
+class _SlabStates:
+    """The states of the blocks of some slabs of one class."""
+
+    def __init__(self, blocks: Blocks, units: Units, report: Callable[[Problem], object]) -> None:
+        capture = blocks.capture
+        self.blocks, self.units, self.report = blocks, units, report
+        self.records = capture.slabs[units]
+        classes = np.unique(self.records["class_index"])
+        if len(classes) > 1:
+            raise ValueError(f"slabs of the classes {classes.tolist()}: expected one class")
+        self.class_index = int(classes[0]) if len(classes) else 0
+        self.shape = capture.classes[self.class_index]
+        self.count = int(self.shape["block_count"])
+        carved = np.minimum(self.records["carved_count"], self.count)
+        self.states = (np.arange(self.count)[None, :] < carved[:, None]).astype(np.uint8)  # uncarved or application
+        self._place_listed()
+        self._place_cached()
+
+    def where(self, row: int) -> str:
+        """The name of a slab in messages."""
+        return f"slab at unit {int(self.units[row])}, class {self.class_index} of {int(self.shape['stride_bytes'])} bytes"
+
+    def _place_cached(self) -> None:
+        cached = self.blocks.cached
+        if not len(cached.head):
+            return
+        row_of = np.full(self.blocks.capture.unit_top, -1, dtype=np.int64)
+        row_of[self.units] = np.arange(len(self.units))
+        mine = np.flatnonzero((row_of[cached.head] >= 0) & (cached.class_index == self.class_index))
+        self._place(row_of[cached.head[mine]], cached.block[mine], CACHED)
+
+    def _place(self, rows: NDArray[np.int64], columns: NDArray[np.int64], state: int) -> None:
+        """Move blocks from "application" to ``state``; each must be there, once."""
+        flat = self.states.reshape(-1)
+        at = rows * self.count + columns
+        wrong = np.flatnonzero(flat[at] != APPLICATION)
+        taken = flat[at[wrong]]
+        flat[at] = state
+        for place, before in zip(wrong[:1].tolist(), taken[:1].tolist(), strict=True):
+            block = f"{self.where(int(rows[place]))}, block {int(columns[place])}"
+            self.report(Problem("a block is in exactly one place", block, f"only {STATE_NAMES[state]}", f"{STATE_NAMES[before]} as well"))
+        if not len(wrong) and len(np.unique(at)) != len(at):
+            order = np.sort(at)
+            double = int(order[np.flatnonzero(order[1:] == order[:-1])[0]])
+            block = f"{self.where(double // self.count)}, block {double % self.count}"
+            self.report(Problem("a block is in exactly one place", block, f"{STATE_NAMES[state]} once", f"{STATE_NAMES[state]} twice"))
+
+    def _place_listed(self) -> None:
+        """Follow the free and the remote lists."""
+        words = {FREE: self.records["free_list"], REMOTE: self.records["remote_list"]}
+        counts = {state: word_count(word).astype(np.int64) for state, word in words.items()}
+        rows = np.flatnonzero((counts[FREE] > 0) | (counts[REMOTE] > 0))
+        if not len(rows):
+            return
+        stride, start = int(self.shape["stride_bytes"]), int(self.shape["start_bytes"])
+        memory = self.blocks.memory(self.units[rows], int(self.shape["unit_count"]))
+        links = memory[:, (start + np.arange(self.count) * stride) >> 3]
+        base = self.blocks.capture.unit_address(self.units[rows])
+        end, bad = self.count, self.count + 1
+        inside = links - (base + np.uint64(start))[:, None]  # below the slab it wraps round to a large number
+        following = inside // np.uint64(stride)
+        wrong = (following >= np.uint64(self.count)) | (following * np.uint64(stride) != inside)
+        step = np.empty((len(rows), self.count + 2), dtype=np.int64)
+        step[:, :end] = np.where(links == 0, end, np.where(wrong, bad, following.astype(np.int64)))
+        step[:, end], step[:, bad] = end, bad
+        step += (np.arange(len(rows)) * (self.count + 2))[:, None]
+        for state, word in words.items():
+            self._place_list(state, rows, word_offset(word[rows]), counts[state][rows], step, links)
+
+    def _place_list(
+        self, state: int, rows: NDArray[np.int64], offsets: NDArray[np.uint64], counts: NDArray[np.int64],
+        step: NDArray[np.int64], links: NDArray[np.uint64],
+    ) -> None:  # fmt: skip
+        """Follow one list of each slab from its first block by pointer doubling, and place its blocks."""
+        stride, start = int(self.shape["stride_bytes"]), int(self.shape["start_bytes"])
+        width, name = self.count + 2, f"{STATE_NAMES[state]} list"
+        used = np.flatnonzero(counts > 0)
+        inside = offsets[used].astype(np.int64) - start
+        first = inside // stride
+        good = (inside >= 0) & (inside % stride == 0) & (first < self.count)
+        for at in used[~good].tolist():
+            where = self.where(int(rows[at]))
+            self.report(Problem(f"first block of the {name}", where, "a block of the slab", f"offset {int(offsets[at])}"))
+        used, first = used[good], first[good]
+        if not len(used):
+            return
+        reached = np.zeros(step.shape, dtype=np.bool_)
+        flat, jump = reached.reshape(-1), step.reshape(-1)
+        flat[used * width + first] = True
+        for _ in range(int(counts.max()).bit_length() + 1):
+            flat[jump[np.flatnonzero(flat)]] = True
+            jump = jump[jump]
+        lengths = reached[:, : self.count].sum(axis=1)
+        for at in used[reached[used, self.count + 1] | (lengths[used] != counts[used]) | ~reached[used, self.count]].tolist():
+            where, found = self.where(int(rows[at])), f"{int(lengths[at])} blocks"
+            if reached[at, self.count + 1]:
+                inner = np.flatnonzero(reached[at, : self.count])
+                broken = inner[step[at, inner] == at * width + self.count + 1][0]
+                self.report(Problem(f"link in the {name}", f"{where}, block {int(broken)}", "a block of the slab or 0", f"{int(links[at, broken]):#x}"))
+            elif not reached[at, self.count]:
+                self.report(Problem(name, where, "a list that ends", "a cycle" if lengths[at] <= counts[at] else found))
+            else:
+                self.report(Problem(name, where, f"{int(counts[at])} blocks", found))
+        listed_rows, columns = np.nonzero(reached[used, : self.count])
+        self._place(rows[used[listed_rows]], columns, state)
+
+
+assert sys.byteorder == "little", "list words and marks are read as little-endian"

@@ -1,0 +1,167 @@
+"""`HeapView`: one copy of a heap's metadata and every view of it.
+
+A view is a moment: it does not change when the heap does. What it reads later (the memory of a slab, for a letter map)
+is read when asked for. ``hakmem.Heap`` makes a new one at each look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from os import PathLike
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from ..policy import HeaderCodec
+from .blocks import Blocks
+from .capture import Capture
+from .classes import ClassesView, class_array
+from .dump import Format, dump
+from .regions import ArenasView, SpanRecord, SpansView, SuperslabsView, arena_array, span_array, superslab_array
+from .slabs import Block, SlabRecord, SlabsView, slab_array
+from .source import MemorySource
+from .tables import format_bytes, format_count
+from .threads import ThreadsView, thread_array
+from .whatis import Region, WhatIs, what_is
+
+if TYPE_CHECKING:
+    from .validation import Validation
+
+
+class HeapView:
+    """A heap as it was when this was made.
+
+    ``source`` gives the bytes, ``address`` is where the heap's region begins. Raises ValidationError when no whole heap
+    stands there, MemoryUnreadable when the memory cannot be read.
+    """
+
+    def __init__(self, source: MemorySource, address: int, name: str = "heap") -> None:
+        self.name = name
+        self.capture = Capture.take(source, address)
+        self.blocks = Blocks(self.capture)
+
+    def again(self) -> HeapView:
+        """The same heap as it is now."""
+        return HeapView(self.capture.source, self.capture.address, self.name)
+
+    @cached_property
+    def codec(self) -> HeaderCodec:
+        """The header bytes in force."""
+        return HeaderCodec.from_struct(self.capture.policy.headers)
+
+    @cached_property
+    def classes(self) -> ClassesView:
+        """The size classes and where their blocks are."""
+        return ClassesView(self, class_array(self))
+
+    @cached_property
+    def slabs(self) -> SlabsView:
+        """The slabs."""
+        return SlabsView(self, slab_array(self))
+
+    @cached_property
+    def superslabs(self) -> SuperslabsView:
+        """The superslabs: 2 MiB groups of units, slabs of several classes side by side."""
+        return SuperslabsView(self, superslab_array(self))
+
+    @cached_property
+    def spans(self) -> SpansView:
+        """The spans: runs of units that hold one large block."""
+        return SpansView(self, span_array(self))
+
+    @cached_property
+    def threads(self) -> ThreadsView:
+        """The threads, with their caches and counters."""
+        return ThreadsView(self, thread_array(self))
+
+    @cached_property
+    def arenas(self) -> ArenasView:
+        """The chunks in which the region was committed."""
+        return ArenasView(self, arena_array(self))
+
+    def whatis(self, address: int, others: tuple[Region, ...] = ()) -> WhatIs:
+        """The block at ``address``: class, state, slab, offset inside; or why there is none. ``others``: further heaps."""
+        return what_is(self, address, others)
+
+    def validate(self) -> Validation:
+        """Check everything that must hold; raises ValidationError naming what, where, expected, found."""
+        from .validation import validate
+
+        return validate(self)
+
+    def dump(self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False) -> None:
+        """Write the whole slab map; see `hakmem.views.dump.dump`."""
+        dump(self, file, format, force=force)
+
+    # --- habits -----------------------------------------------------------------------------------------------
+
+    def for_each_slab(self, class_index: int | None = None) -> Iterator[SlabRecord]:
+        """The slabs, lazily; those of one class if given."""
+        slabs = self.slabs
+        return iter(slabs if class_index is None else slabs[slabs["class_index"] == class_index])
+
+    def for_each_block(self, state: str | None = None, class_index: int | None = None) -> Iterator[Block]:
+        """The blocks of all slabs, lazily; those in one state or of one class if given."""
+        for slab in self.for_each_slab(class_index):
+            for block in slab.blocks():
+                if state is None or block.state == state:
+                    yield block
+
+    def find_slab(self, *, unit: int | None = None, address: int | None = None) -> SlabRecord | None:
+        """The slab that begins at ``unit``, or that holds ``address``; None if there is none."""
+        if (unit is None) == (address is None):
+            raise TypeError("find_slab: give either unit= or address=")
+        slabs = self.slabs
+        wanted = unit if unit is not None else ((address or 0) - self.capture.address) >> 16
+        place = int(np.searchsorted(slabs.array["unit"], wanted, side="right")) - 1 if wanted >= 0 else -1
+        if place < 0:
+            return None
+        row = slabs.array[place]
+        end = int(row["unit"]) + (1 if unit is not None else int(row["unit_count"]))
+        return slabs[place] if wanted < end else None
+
+    def find_block(self, address: int) -> Block | None:
+        """The block that holds ``address``, whatever its state; None if none does."""
+        found = self.whatis(address)
+        if found.kind != "block":
+            return None
+        return Block(found.index, found.block, found.state, found.header, found.capacity_bytes)
+
+    def find_span(self, address: int) -> SpanRecord | None:
+        """The span that holds ``address``; None if none does."""
+        for span in self.spans[self.spans["address"] <= address][-1:]:
+            return span if address < span.address + span.size_bytes else None
+        return None
+
+    def print_classes(self) -> None:
+        """Print the classes that have slabs."""
+        print(self.classes[self.classes["slab_count"] > 0])
+
+    def print_slabs(self) -> None:
+        """Print the slabs."""
+        print(self.slabs)
+
+    def print_maps(self, limit: int = 20) -> None:
+        """Print the letter maps of the first slabs."""
+        for slab in self.slabs[:limit]:
+            print(slab.map())
+
+    # --- in short ---------------------------------------------------------------------------------------------
+
+    def title(self) -> str:
+        """The heap in one line."""
+        capture, heap = self.capture, self.capture.heap
+        kind = f"{capture.plane} plane, {'checked' if capture.checked else 'unchecked'}"
+        if capture.is_process_heap:
+            kind += ", this process's malloc"
+        committed = (capture.unit_top - capture.meta_units) << 16
+        return (
+            f"{self.name} ({kind}) at {capture.address:#x}: {format_bytes(heap.live_units << 16)} live of {format_bytes(committed)} committed, "
+            f"{format_bytes(heap.dirty_units << 16)} dirty; {format_count(len(self.slabs), 'slab')}, {format_count(len(self.spans), 'span')}, "
+            f"{format_count(heap.thread_live, 'thread')}"
+        )
+
+    def __repr__(self) -> str:
+        used = self.classes[self.classes["slab_count"] > 0]
+        return f"{self.title()}\n{used.table()}"

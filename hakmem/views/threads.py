@@ -1,0 +1,106 @@
+"""The thread caches: a record a thread, and a table of one thread's caches by class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import layout
+from .records import THREAD_STATES, Records, dtype_of, extend_dtype, extend_records
+from .tables import Column, format_bytes, format_count, render_array
+from .view import Record, View
+
+if TYPE_CHECKING:
+    from .heap_view import HeapView
+
+THREAD_DTYPE: Final = extend_dtype(
+    layout.HakThread,
+    (("list_count", "u4"), ("range_count", "u4"), ("cached_count", "u4"), ("cached_bytes", "u8"), ("class_count", "u4")),
+)
+"""``hak_thread`` and what is derived: blocks in lists and in carved ranges, both, their bytes, classes that have any."""
+
+BIN_DTYPE: Final = extend_dtype(
+    layout.HakBin,
+    (("class_index", "u1"), ("list_count", "u4"), ("range_count", "u4"), ("cached_bytes", "u8"), ("cap_bytes", "u8")),
+)
+"""``hak_bin`` of one class and what is derived: blocks in the list and in the carved range, their bytes, the cap's bytes."""
+
+
+def thread_array(heap: HeapView) -> Records:
+    """All thread records ever used, without the shared record 0 while nobody used it: `THREAD_DTYPE`."""
+    capture, cached = heap.capture, heap.blocks.cached
+    made = extend_records(capture.threads, THREAD_DTYPE)
+    count = len(made)
+    made["list_count"] = np.bincount(cached.thread[~cached.in_range], minlength=count)
+    made["range_count"] = np.bincount(cached.thread[cached.in_range], minlength=count)
+    made["cached_count"] = made["list_count"] + made["range_count"]
+    strides = capture.classes["stride_bytes"][cached.class_index]
+    made["cached_bytes"] = np.bincount(cached.thread, weights=strides, minlength=count)
+    pairs = np.unique(cached.thread.astype(np.int64) * layout.CLASS_LIMIT + cached.class_index)
+    made["class_count"] = np.bincount(pairs // layout.CLASS_LIMIT, minlength=count)
+    return made[made["base"] != 0]
+
+
+class ThreadRecord(Record):
+    """One thread of a heap; ``table()`` lists its caches by class."""
+
+    noun = "thread"
+    columns = (
+        Column("index", "thread", total=False), Column("state", "state", "names", names=THREAD_STATES), Column("os_id", "OS id", total=False),
+        Column("cached_count", "cached"), Column("cached_bytes", "cached bytes", "bytes"), Column("list_count", "in lists"),
+        Column("range_count", "in ranges"), Column("class_count", "classes"), Column("cap_bytes", "caps", "bytes"),
+        Column("refill_count", "refills"), Column("overflow_count", "overflows"), Column("remote_block_count", "remote frees"),
+        Column("drain_block_count", "drained"), Column("cas_retry_count", "CAS retries"), Column("fault_count", "faults"),
+    )  # fmt: skip
+
+    bin_columns = (
+        Column("class_index", "class"), Column("stride_bytes", "stride"), Column("list_count", "in list"), Column("range_count", "in range"),
+        Column("cap_count", "cap"), Column("room_count", "room"), Column("cached_bytes", "cached bytes", "bytes"), Column("cap_bytes", "cap bytes", "bytes"),
+        Column("hot", "hot slab"), Column("event_count", "events"), Column("free_only_count", "frees only"),
+    )  # fmt: skip
+
+    def title(self) -> str:
+        """What it is and what it holds, in one line."""
+        state = THREAD_STATES[self.state] if self.state < len(THREAD_STATES) else str(self.state)
+        name = "the shared record" if self.index == 0 else f"thread {self.index} ({state}, OS id {self.os_id})"
+        return f"{name}: {format_count(self.cached_count, 'block')}, {format_bytes(self.cached_bytes)} cached; caps {format_bytes(self.cap_bytes)}"
+
+    @property
+    def caches(self) -> Records:
+        """Its caches of all classes of the policy: `BIN_DTYPE`."""
+        capture, cached = self._heap.capture, self._heap.blocks.cached
+        count = capture.class_count
+        bins = np.ascontiguousarray(capture.threads["bins"][self.index, 1 : count + 1], dtype=dtype_of(layout.HakBin))
+        made = extend_records(bins, BIN_DTYPE)
+        mine = cached.thread == self.index
+        made["class_index"] = np.arange(1, count + 1)
+        made["list_count"] = np.bincount(cached.class_index[mine & ~cached.in_range], minlength=layout.CLASS_LIMIT)[1 : count + 1]
+        made["range_count"] = np.bincount(cached.class_index[mine & cached.in_range], minlength=layout.CLASS_LIMIT)[1 : count + 1]
+        strides = capture.classes["stride_bytes"][1 : count + 1]
+        made["stride_bytes"] = strides
+        made["cached_bytes"] = (made["list_count"] + made["range_count"]) * strides
+        made["cap_bytes"] = made["cap_count"] * strides
+        return made
+
+    def table(self, *, all_classes: bool = False, width: int | None = None) -> str:
+        """Its caches by class; only those that hold or did something, unless ``all_classes``."""
+        caches = self.caches
+        if not all_classes:
+            caches = caches[(caches["list_count"] > 0) | (caches["range_count"] > 0) | (caches["hot"] > 0) | (caches["event_count"] > 0)]
+        return f"{self.title()}\n{render_array(caches, self.bin_columns, width=width)}"
+
+
+class ThreadsView(View[ThreadRecord]):
+    """The threads of a heap; the array's dtype is `THREAD_DTYPE`, counters included."""
+
+    noun = "thread"
+    columns = ThreadRecord.columns
+    group_heading = "state"
+
+    def _record(self, row: np.void) -> ThreadRecord:
+        return ThreadRecord(self._heap, row)
+
+    def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
+        return self.array["state"], dict(enumerate(THREAD_STATES))
