@@ -7,9 +7,16 @@
 #include "hak_internal.h"
 #include "lists.h"
 
+#ifdef HAK_BUG_DRAIN_BEFORE_CLAIM /* negative control, in no shipped build: the stress driver must find it */
+#define drain_before_claim(t, slab) hak_slab_drain((t), (uint32_t)((slab) - hak_slab_at(hak_heap_of(t), 0)))
+#else
+#define drain_before_claim(t, slab) ((void)0)
+#endif
+
 /* A try with the policy's retries. */
 bool hak_slab_claim(hak_thread *t, hak_slab *slab) {
     const hak_acquire_policy *policy = &hak_policy_of(hak_heap_of(t))->acquire;
+    drain_before_claim(t, slab);
     for (uint32_t n = 0; n < policy->retry_count; n++) {
         hak_count(t, cas_try_count, 1);
         if (hak_claim_try(slab)) return true;
