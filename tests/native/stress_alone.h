@@ -58,7 +58,8 @@ static void child(worker *w) {
     for (uint32_t i = 0; i < 3000; i++) step(&mine);
     for (uint32_t i = 0; i < 64; i++) item_free(&mine, &mine.table[i]);
     for (uint32_t i = 0; i < w->table_count; i++) item_free(w, &w->table[i]); /* the parent's, ours by copy */
-    for (uint32_t i = 0; i < SLOT_COUNT && !s->mix.swapped; i++) item_free(w, &s->slots[i].held); /* another thread's */
+    for (uint32_t i = 0; i < SLOT_COUNT && !s->mix.swapped; i++) /* another thread's, but for one in the middle of a swap */
+        if (!s->slots[i].busy) item_free(w, &s->slots[i].held);
     hak_heap_trim(s->heap);
     for (uint32_t i = 0; i < 1000; i++) step(&mine);
     _exit(0);
