@@ -64,7 +64,11 @@ void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes)
 /* Moves the pages of [from, from + bytes) to `to`; the old range stays mapped and reads as zero. */
 bool hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes) {
     TALLY(counts, remap_count, 1);
-    return mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) == to;
+    if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) == to) return true;
+    /* A move that fails late may have unmapped its target: put memory there again. */
+    TALLY(counts, reserve_count, 1);
+    (void)mmap(to, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return false;
 }
 
 bool hak_os_release_range(void *address, uint64_t bytes) {

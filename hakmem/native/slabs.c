@@ -115,6 +115,10 @@ void hak_slab_retire(hak_thread *t, uint32_t unit) {
 HAK_COLD void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
+    if (hak_unlikely(slab->kind != HAK_KIND_SLAB)) { /* lost in a fork: takes blocks back, gives none */
+        hak_claim_release(slab);
+        return;
+    }
     if (hak_used_load(slab) == 0) {
         hak_slab_retire(t, unit);
         return;
