@@ -1,1 +1,83 @@
-"""HAKMEM: a malloc whose brain is Python."""
+"""HAKMEM: a malloc whose brain is Python.
+
+A thin C data plane runs each malloc and free over one region; policy, layout and every view of the heap are Python.
+
+>>> import hakmem
+>>> with hakmem.Heap(region_bytes=1 << 24) as heap:
+...     block = heap.alloc(100)
+...     heap.whatis(block).state
+'application'
+
+Importing this package loads nothing: neither the C library nor numpy, until a name of `__all__` is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import layout as layout
+    from . import primitives as primitives
+    from .errors import DoubleFree as DoubleFree
+    from .errors import HakmemError as HakmemError
+    from .errors import HeapDestroyed as HeapDestroyed
+    from .errors import InvalidFree as InvalidFree
+    from .errors import LayoutMismatch as LayoutMismatch
+    from .errors import LibraryNotFound as LibraryNotFound
+    from .errors import PolicyError as PolicyError
+    from .errors import ValidationError as ValidationError
+    from .heap import Heap as Heap
+    from .heap import live_heaps as live_heaps
+    from .policy import AcquirePolicy as AcquirePolicy
+    from .policy import ArenaGrowth as ArenaGrowth
+    from .policy import CachePolicy as CachePolicy
+    from .policy import ClassCache as ClassCache
+    from .policy import HeaderCodec as HeaderCodec
+    from .policy import Policy as Policy
+    from .policy import RetainPolicy as RetainPolicy
+    from .policy import SizeClass as SizeClass
+    from .policy import SizeClassMap as SizeClassMap
+    from .policy import Stage as Stage
+    from .process import process_heap as process_heap
+    from .registry import PageRegistry as PageRegistry
+    from .views import HeapView as HeapView
+
+_HOMES = {
+    "heap": ("Heap", "live_heaps"),
+    "process": ("process_heap",),
+    "policy": (
+        "AcquirePolicy", "ArenaGrowth", "CachePolicy", "ClassCache", "HeaderCodec", "Policy", "RetainPolicy", "SizeClass",
+        "SizeClassMap", "Stage",
+    ),
+    "errors": (
+        "DoubleFree", "HakmemError", "HeapDestroyed", "InvalidFree", "LayoutMismatch", "LibraryNotFound", "PolicyError",
+        "ValidationError",
+    ),
+    "registry": ("PageRegistry",),
+    "views": ("HeapView",),
+}  # fmt: skip
+_MODULES = ("layout", "primitives")
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604
+    "AcquirePolicy", "ArenaGrowth", "CachePolicy", "ClassCache", "DoubleFree", "HakmemError", "HeaderCodec", "Heap",
+    "HeapDestroyed", "HeapView", "InvalidFree", "LayoutMismatch", "LibraryNotFound", "PageRegistry", "Policy", "PolicyError",
+    "RetainPolicy", "SizeClass", "SizeClassMap", "Stage", "ValidationError", "layout", "live_heaps", "primitives",
+    "process_heap",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -30,10 +30,11 @@ class HeapDestroyed(HakmemError):
 
 
 class InvalidFree(HakmemError, ValueError):
-    """An address that is no live block was given to free, realloc or usable_size."""
+    """An address that is no live block was given to free, realloc or usable_size; ``index``: its place in a batch."""
 
-    def __init__(self, message: str, *, address: int, expected: str, found: str) -> None:
+    def __init__(self, message: str, *, address: int, expected: str, found: str, index: int | None = None) -> None:
         super().__init__(message)
+        self.index = index
         self.address = address
         self.expected = expected
         self.found = found

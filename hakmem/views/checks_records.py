@@ -205,7 +205,7 @@ def check_partial(heap: HeapView, report: Report) -> None:
     capture, slabs = heap.capture, heap.slabs.array
     top = capture.unit_top
     bits = np.unpackbits(np.ascontiguousarray(capture.partial.T).view(np.uint8).reshape(layout.CLASS_LIMIT, -1), axis=1, bitorder="little")[:, :top]
-    is_slab = capture.slabs["kind"] == KIND_SLAB
+    is_slab = np.isin(capture.slabs["kind"], (KIND_SLAB, KIND_LOST))
     for index, unit in np.argwhere(bits)[:, :2].tolist() if bits.any() else []:
         if not is_slab[unit] or capture.slabs["class_index"][unit] != index:
             report(Problem("partial set", f"class {index}, unit {unit}", f"a slab of class {index}", "none"))

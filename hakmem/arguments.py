@@ -1,0 +1,66 @@
+"""The arguments of `hakmem.Heap`, checked: whole numbers in range, arrays of them, and nothing else."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+WORD_LIMIT = 1 << 64
+
+
+def whole(name: str, value: object) -> int:
+    """``value`` as an int. TypeError for a bool and for what is no whole number; numpy integers are."""
+    if type(value) is int:
+        return value
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: expected an int, got a bool")
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}") from None
+
+
+def size_in_bytes(value: object) -> int:
+    """A size: TypeError unless a whole number, ValueError below 0."""
+    size = whole("size", value)
+    if size < 0:
+        raise ValueError(f"size = {size}: expected 0 or more")
+    return size
+
+
+def power_of_two(value: object) -> int:
+    """An alignment: TypeError unless a whole number, ValueError unless a power of two."""
+    align = whole("align", value)
+    if align < 1 or align & (align - 1):
+        raise ValueError(f"align = {align}: expected a power of two, 1 or more")
+    return align
+
+
+def words(name: str, noun: str, values: Any) -> NDArray[np.uint64]:
+    """A one-dimensional array of uint64, without a copy if it is one.
+
+    Raises TypeError for anything but whole numbers, ValueError for a wrong shape, a negative number or one over 64 bits.
+    """
+    import numpy as np
+
+    array = values
+    if not isinstance(array, np.ndarray):
+        array = list(array)
+        for index, value in enumerate(array):
+            number = whole(f"{name}[{index}]", value)
+            if not 0 <= number < WORD_LIMIT:
+                raise ValueError(f"{name}[{index}] = {number}: expected {noun} of 0 to 2**64 - 1")
+            array[index] = number
+        return np.array(array, dtype=np.uint64)
+    if array.ndim != 1:
+        raise ValueError(f"{name}: expected one dimension, got shape {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected an array of whole numbers, got {array.dtype}")
+    if array.dtype.kind == "i" and len(array) and int(array.min()) < 0:
+        index = int(np.argmax(array < 0))
+        raise ValueError(f"{name}[{index}] = {int(array[index])}: expected {noun} of 0 or more")
+    return np.ascontiguousarray(array, dtype=np.uint64)
