@@ -18,7 +18,7 @@
 #define HANG_SECONDS 120
 
 typedef struct scenario {
-    const char *name, *policy;
+    const char *name, *policy; /* no policy: the process's malloc */
     void (*work)(worker *);
     mix mix;
     uint32_t flags;
@@ -54,6 +54,7 @@ static const scenario scenarios[] = {
     {"shared", "default", work_mixed, {8, 200, 0, 16, 0, 8, 8, 64, 17}, 0, 12, 300, 1, 2, "more threads than records: the shared one"},
     {"full", "default", work_mixed, {256, 4000, 24, 96, 0, 32, 16, 32, 19}, 0, 24, 0, 1, 4, "a region that runs full, and nothing lost by it"},
     {"destroy", "lean", work_destroy, {0, 300, 2, 48, 0, 8, 8, 64, 18}, 0, 0, 0, 0, 2, "heaps destroyed while their threads end"},
+    {"malloc", NULL, work_churn, {32, 0, 4, 64, 8, 16, 16, 64, 19}, 0, 0, 0, 0, 2, "malloc and free of the process, threads coming and going"},
     {"fork1", "caps0", work_fork, {64, 150000, 0, 0, 0, 0, 0, 0, 17}, 0, 0, 2, 0, 2, "children forked by a thread that never used the heap"},
     {"fork", "default", work_fork, {64, 20000, 4, 64, 0, 16, 0, 64, 19}, 0, 0, 0, 0, 2, "children forked in the middle of everything"},
 };
@@ -108,7 +109,8 @@ static void run(const scenario *sc, uint64_t budget_ns) {
     stage s = {.name = sc->name, .mix = sc->mix, .threads = sc->threads ? sc->threads : option_threads, .allows_null = sc->allows_null, .seed = option_seed};
     if (sc->work == work_churn) s.mix.ops = 10000 / s.threads / (option_short ? 8 : 1) / sc->rounds / STRESS_SLOW;
     else s.mix.ops = s.mix.ops / STRESS_SLOW / (option_short ? 2 : 1);
-    s.heap = hak_heap_create(option_policy ? option_policy : policy_named(sc->policy), (uint64_t)sc->region_mib << 20, sc->flags, &fault);
+    if (!sc->policy) s.process = 1, s.heap = hak_process_heap();
+    else s.heap = hak_heap_create(option_policy ? option_policy : policy_named(sc->policy), (uint64_t)sc->region_mib << 20, sc->flags, &fault);
     if (!s.heap) die("create: fault %u", fault.code);
     s.workers = get(s.threads * sizeof(worker));
     s.slots = get(SLOT_COUNT * sizeof(slot));
@@ -125,7 +127,7 @@ static void run(const scenario *sc, uint64_t budget_ns) {
         alarm(HANG_SECONDS);
         pthread_barrier_wait(&s.barrier);
         pthread_barrier_wait(&s.barrier);
-        heap_walk(&s);
+        if (!s.process) heap_walk(&s); /* the driver's own blocks are in no table */
         rounds++;
     } while (budget_ns ? now_ns() - start < budget_ns : rounds < sc->rounds);
     s.stop = 1;
@@ -133,12 +135,12 @@ static void run(const scenario *sc, uint64_t budget_ns) {
     for (uint32_t i = 0; i < s.threads; i++) pthread_join(threads[i], NULL);
     for (uint32_t i = 0; i < s.threads; i++) free(s.workers[i].table), s.workers[i].table_count = 0;
     free_left(&s);
-    heap_walk_empty(&s);
+    if (!s.process) heap_walk_empty(&s);
     printf("%-10s %3u threads %5llu rounds %6.2f s  %6u units %4u records\n", sc->name, s.threads, (unsigned long long)rounds,
            (double)(now_ns() - start) / 1e9, s.heap->unit_top - s.heap->meta_units, s.heap->thread_top);
     fflush(stdout);
     pthread_barrier_destroy(&s.barrier);
-    hak_heap_destroy(s.heap);
+    if (!s.process) hak_heap_destroy(s.heap);
     free(s.workers), free(s.slots), free(s.rings), free(threads);
 }
 
@@ -183,10 +185,11 @@ int main(int count, char **words) {
     signal(SIGSEGV, on_signal), signal(SIGBUS, on_signal), signal(SIGABRT, on_signal);
 #endif
     if (!chosen) chosen = (UINT64_C(1) << SCENARIO_COUNT) - 1;
-#if STRESS_SLOW > 1 /* sanitizer run-times do not survive a fork among threads */
-    for (size_t k = 0; k < SCENARIO_COUNT; k++)
-        if (scenarios[k].work == work_fork) chosen &= ~(UINT64_C(1) << k);
-#endif
+    for (size_t k = 0; k < SCENARIO_COUNT; k++) {
+        /* Sanitizer run-times do not survive a fork among threads, and have a malloc of their own. */
+        bool no_fork = STRESS_SLOW > 1 && scenarios[k].work == work_fork, no_malloc = !scenarios[k].policy && !hak_process_heap();
+        if (no_fork || no_malloc) chosen &= ~(UINT64_C(1) << k);
+    }
     picked = (uint64_t)__builtin_popcountll(chosen);
     for (size_t k = 0; k < SCENARIO_COUNT; k++)
         if (chosen >> k & 1) run(&scenarios[k], seconds * 1000000000u / picked);

@@ -72,6 +72,7 @@ struct stage { /* one scenario that runs */
     mix mix;
     uint32_t threads;
     uint32_t allows_null; /* running out of memory is part of the scenario */
+    uint32_t process;     /* through malloc and free of this process instead of the C API */
     uint32_t stop;
     uint64_t seed;
     worker *workers;
@@ -162,7 +163,8 @@ static void check_place(const item *it) {
 static item item_alloc(worker *w, uint64_t bytes, uint64_t align, bool zero) {
     hak_heap *h = w->stage->heap;
     item it = {NULL, bytes, (uint64_t)w->index << 48 ^ ++w->serial ^ bytes << 24, align};
-    it.at = align || zero ? hak_heap_alloc_aligned(h, bytes, align ? align : 1, zero) : hak_heap_alloc(h, bytes);
+    if (w->stage->process) it.at = zero ? (it.align = 0, calloc(1, bytes)) : align > 1 ? aligned_alloc(align, bytes) : malloc(bytes);
+    else it.at = align || zero ? hak_heap_alloc_aligned(h, bytes, align ? align : 1, zero) : hak_heap_alloc(h, bytes);
     if (!it.at) {
         if (!w->stage->allows_null) die("no memory for %llu bytes", (unsigned long long)bytes);
         return it;
@@ -186,7 +188,8 @@ static void item_free(worker *w, item *it) {
     hak_fault fault;
     if (!it->at) return;
     verify(it);
-    check(w->stage, hak_heap_free(w->stage->heap, it->at, &fault), &fault, "free", it);
+    if (w->stage->process) free(it->at);
+    else check(w->stage, hak_heap_free(w->stage->heap, it->at, &fault), &fault, "free", it);
     it->at = NULL;
 }
 
@@ -194,7 +197,10 @@ static void item_resize(worker *w, item *it, uint64_t bytes) {
     hak_fault fault;
     void *out = NULL;
     uint64_t kept = bytes < it->bytes ? bytes : it->bytes;
-    uint32_t code = hak_heap_realloc(w->stage->heap, it->at, bytes, &out, &fault);
+    uint32_t code = HAK_OK;
+    if (w->stage->process) out = realloc(it->at, bytes);
+    else code = hak_heap_realloc(w->stage->heap, it->at, bytes, &out, &fault);
+    if (!code && !out) die("realloc to %llu bytes", (unsigned long long)bytes);
     if (code == HAK_FAULT_NOMEM && w->stage->allows_null) return;
     check(w->stage, code, &fault, "realloc", it);
     it->at = out;
