@@ -9,6 +9,7 @@ it, are not in the trace.
 from __future__ import annotations
 
 import ast
+import ctypes
 import gc
 import random
 import tracemalloc
@@ -117,13 +118,17 @@ def joined(*traces: NDArray[np.void]) -> NDArray[np.void]:
     return np.concatenate(parts) if parts else np.zeros(0, EVENT_DTYPE)
 
 
-def replay(heap: Allocator, trace: NDArray[np.void], stop: int | None = None) -> Iterator[int]:
-    """Replays the events on a heap; yields the number done now and then. ``stop`` ends it early, blocks left alive."""
-    addresses: dict[int, int] = {}
+def replay(heap: Allocator, trace: NDArray[np.void], addresses: dict[int, int], first: int = 0, stop: int | None = None) -> Iterator[int]:
+    """Replays events ``first`` to ``stop`` on a heap, each block filled when it is made; yields the number done now and then.
+
+    ``addresses`` holds the live blocks by number and goes from one call to the next.
+    """
     end = len(trace) if stop is None else min(stop, len(trace))
-    for place, (block, size) in enumerate(trace[:end].tolist()):
+    fill = ctypes.memset
+    for place, (block, size) in enumerate(trace[first:end].tolist(), start=first):
         if size:
-            addresses[block] = heap.alloc(size)
+            address = addresses[block] = heap.alloc(size)
+            fill(address, block & 0xFF, size)
         else:
             heap.free(addresses.pop(block))
         if place % 2000 == 0:
