@@ -110,8 +110,7 @@ static uint64_t take_block(hak_thread *t, uint32_t c, bool *zeroed) {
 /* The class for a size at an alignment: the first whose blocks all stand on it, or 0 for a span. */
 static uint32_t class_for(const hak_policy *policy, uint64_t size, uint64_t align) {
     if (size > policy->sizes.size_limit_bytes) return 0;
-    uint32_t c = policy->sizes.size_map[(size + 7) >> HAK_SIZE_GRANULE_SHIFT];
-    if (c == 0) c = 1; /* size 0 */
+    uint32_t c = policy->sizes.size_map[((size ? size : 1) + 7) >> HAK_SIZE_GRANULE_SHIFT];
     for (; c && c <= policy->sizes.class_count; c++) {
         const hak_class *class = &policy->sizes.classes[c];
         if ((class->stride_bytes | class->start_bytes) % align == 0) return c;

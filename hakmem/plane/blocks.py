@@ -133,7 +133,7 @@ def _class_for(m: Memory, size: int, align: int) -> int:
     tables = m.tables
     if size > tables.size_limit_bytes:
         return 0
-    first = tables.size_map[size + 7 >> layout.SIZE_GRANULE_SHIFT] or 1
+    first = tables.size_map[max(size, 1) + 7 >> layout.SIZE_GRANULE_SHIFT]
     if align == 1:
         return first
     for c in range(first, tables.class_count + 1):
