@@ -172,9 +172,9 @@ class PythonEngine:
             self.threads.leave(t)
 
     def trim(self) -> int:
+        self.threads.flush_idle()
         t = self.threads.enter()
         try:
-            self.threads.flush_parked()
             cache.flush(t)
             collect(t)
             flush_ready(t)

@@ -259,12 +259,13 @@ def _find_or_grow(m: Memory, units: int) -> int:
 
 
 def run_alloc(m: Memory, units: int, align_units: int) -> Run:
-    """Units on a boundary (a power of two), or NO_RUN."""
+    """Units on a boundary (a power of two), or NO_RUN. Aligned by address: a region stands on a superslab's only."""
     made, room = NO_RUN, units + align_units - 1
+    skew = m.base >> UNIT_SHIFT & align_units - 1
     lock(m)
     run = _find_or_grow(m, room)
     if run:
-        at = run + align_units - 1 & -align_units
+        at = (run + skew + align_units - 1 & -align_units) - skew
         made = Run(at, _cut(m, run, at, units), 0)
     unlock(m)
     return made

@@ -101,11 +101,10 @@ class Threads:
             m = self.m
             if m.closed:
                 return
-            m.add32(m.place("thread_live"), -1)
             m.store_release32(t.address + _STATE, PARKED)
-            if self._push(self._parked, t, m.tables.policy.caches.parked_count):
-                return
-            self._retire(t)
+            if not self._push(self._parked, t, m.tables.policy.caches.parked_count):
+                self._retire(t)
+            m.add32(m.place("thread_live"), -1)
 
     def _retire(self, t: Caller) -> None:
         cache.flush(t)
@@ -119,11 +118,15 @@ class Threads:
         t: Caller | None = getattr(self._local, "caller", None) or self._attach()
         if t is not None:
             return t
+        t = self._enter_shared()
+        if not t.record.base:
+            self._init(t)
+        return t
+
+    def _enter_shared(self) -> Caller:
         t = self._shared
         while not self.m.cas32(t.address + _BUSY, 0, 1):
             pause()
-        if not t.record.base:
-            self._init(t)
         return t
 
     def leave(self, t: Caller) -> None:
@@ -131,8 +134,12 @@ class Threads:
         if t.index == 0:
             self.m.store_release32(t.address + _BUSY, 0)
 
-    def flush_parked(self) -> None:
-        """Flush the caches of ended threads that wait parked."""
+    def flush_idle(self) -> None:
+        """Flush the caches that no live thread owns: the shared record's, and the parked ones of ended threads."""
+        shared = self._enter_shared()
+        if shared.record.base:
+            cache.flush(shared)
+        self.leave(shared)
         while (index := self._pop(self._parked, 1)) is not None:
             self._retire(Caller(self.m, index, None))
 

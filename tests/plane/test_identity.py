@@ -18,7 +18,7 @@ RANDOM_STEPS = 20_000 if LONG else 400
 
 NAMES = list(policies())
 REGIONS = [64 << 20, 3 << 20, 200_000]
-ALIGNS = [1, 8, 16, 32, 64, 256, 1024, 4096, 65536, 131072, 1 << 21]
+ALIGNS = [1, 8, 16, 32, 64, 256, 1024, 4096, 65536, 131072, 1 << 21]  # beyond, places depend on the region's
 sizes = st.one_of(
     st.integers(0, 64),
     st.integers(1, 1024),
@@ -159,10 +159,21 @@ def random_step(twins: Twins, rng: random.Random) -> str:
         twins.free_many(offsets[: rng.randrange(1, len(offsets) + 1)])
         return "free_many"
     if dice < 0.88:
-        twins.realloc(rng.choice(list(live)), random_size(rng))
+        offset = rng.choice(list(live))
+        spans = [at for at, size in live.items() if size > 53_248]
+        if spans and rng.random() < 0.6:
+            offset = rng.choice(spans)
+            twins.realloc(offset, int(live[offset] * rng.uniform(0.5, 4)))
+        else:
+            twins.realloc(offset, random_size(rng))
         return "realloc"
     if dice < 0.92:
-        twins.free_under_claim(rng.sample(list(live), min(len(live), 6)))
+        first, *others = rng.sample(list(live), min(len(live), 12))
+        alike = [at for at in live if at >> 16 == first >> 16 and at != first]
+        size = live[first]
+        twins.free_under_claim([first, *alike[::2], *(at for at in others if at not in alike)], size)
+        for _ in range(rng.randrange(3)):
+            twins.alloc_many([size] * rng.randrange(1, 40))
         return "free under claim"
     if dice < 0.95:
         twins.advance(rng.choice([0, 10_000_000, 700_000_000, 3_000_000_000]))

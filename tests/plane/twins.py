@@ -16,7 +16,16 @@ import numpy as np
 from hakmem import layout
 from hakmem.native_engine import NativeEngine
 from hakmem.plane import PythonEngine
-from hakmem.policy import AcquirePolicy, ArenaGrowth, CachePolicy, HeaderCodec, Policy, RetainPolicy, SizeClassMap, Stage
+from hakmem.policy import (
+    AcquirePolicy,
+    ArenaGrowth,
+    CachePolicy,
+    HeaderCodec,
+    Policy,
+    RetainPolicy,
+    SizeClassMap,
+    Stage,
+)
 
 CLASS_LIMIT = layout.CLASS_LIMIT
 TAG_SPAN, KIND_SLAB = layout.constant("HAK_TAG_SPAN"), layout.constant("HAK_KIND_SLAB")
@@ -49,6 +58,9 @@ def policies() -> dict[str, Callable[[], Policy]]:
         "late hints": lambda: base().replace(
             acquire=AcquirePolicy(order=(Stage.UNIT, Stage.EMPTY, Stage.LAST, Stage.GROW), retry_count=1),
             arenas=ArenaGrowth(init_mb=2, max_mb=2, levels=0, populate_units=8, populate_live_mb=0),
+        ),
+        "adopt first": lambda: base().replace(
+            acquire=AcquirePolicy(order=(Stage.ADOPT, Stage.HOT, Stage.PARTIAL, Stage.GROW)), caches=small
         ),
         "eager purge": lambda: base().replace(
             retain=eager, acquire=AcquirePolicy(empty_keep_count=0), arenas=ArenaGrowth(populate_units=0)
@@ -298,9 +310,10 @@ class Twins:
         """Free a live block twice, where the second one must be noticed."""
         assert self.free(offset) is None
         entry = self.entry(offset)
-        listed = entry & 0xFF <= layout.CLASS_COUNT_MAX and self.thread_bin(entry & 0xFF).head == self.native.address + offset
+        slab = entry & 0xFF <= layout.CLASS_COUNT_MAX
+        listed = slab and self.thread_bin(entry & 0xFF).head == self.native.address + offset
         guarded = self.checked or self.policy.headers.mode == "all"
-        if guarded or listed or entry & 0xFF > layout.CLASS_COUNT_MAX or not entry:
+        if guarded or listed or not slab or not entry:
             assert self.free(offset) is not None
 
     def interior_free(self, offset: int, inside: int) -> None:
@@ -338,12 +351,15 @@ class Twins:
     def slabs_of(self, unit: int) -> list[ctypes.Structure]:
         """A unit's record on both planes."""
         size = ctypes.sizeof(layout.HakSlab)
-        return [
-            layout.HakSlab.from_address(engine.address + engine.heap.slabs_offset + unit * size) for engine in self.engines
-        ]
+        places = (engine.address + engine.heap.slabs_offset + unit * size for engine in self.engines)
+        return [layout.HakSlab.from_address(place) for place in places]
 
-    def free_under_claim(self, offsets: list[int]) -> None:
-        """Free blocks while somebody else holds the claim of the first one's slab: they go to its remote list."""
+    def free_under_claim(self, offsets: list[int], alloc_bytes: int | None = None) -> None:
+        """Free blocks while somebody else holds the claim of the first one's slab: they go to its remote list.
+
+        With ``alloc_bytes`` a block is allocated too, where that does not wait for the claim: the order has a hot
+        stage, and the caller sees to it that there is memory.
+        """
         entry = self.entry(offsets[0])
         slabs = self.slabs_of(entry >> 8)
         if entry & 0xFF > layout.CLASS_COUNT_MAX:
@@ -353,6 +369,8 @@ class Twins:
         try:
             for offset in offsets:
                 assert self.free(offset) is None
+            if alloc_bytes is not None and Stage.HOT in self.policy.acquire.order:
+                self.alloc(alloc_bytes)
         finally:
             for slab in slabs:
                 slab.claim_seq += 1
