@@ -18,7 +18,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/emit.py $(wildcard hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test mt peers bench debug asan tsan ubsan stress lint clean
+.PHONY: help setup demo test mt peers bench programs debug asan tsan ubsan stress lint clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -103,6 +103,11 @@ test -x $$stress || { echo "$@: there is no tests/native/stress.c to build $$str
 fixed=; if [ $(1) != release ] && setarch -R true 2>/dev/null; then fixed="setarch -R"; fi; \
 echo "$@: $$stress $(2)"; $$fixed $$stress $(2)
 endef
+
+KIND ?= release
+
+programs:  ## build the C test programs, which the tests run (build/KIND, KIND=release)
+	$(call build_preset,$(KIND))
 
 debug:  ## build the debug preset (build/debug)
 	$(call build_preset,debug)

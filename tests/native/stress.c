@@ -184,6 +184,7 @@ int main(int count, char **words) {
 #if STRESS_SLOW == 1
     signal(SIGSEGV, on_signal), signal(SIGBUS, on_signal), signal(SIGABRT, on_signal);
 #endif
+    free(get(1)); /* the process heap is made by its first malloc */
     if (!chosen) chosen = (UINT64_C(1) << SCENARIO_COUNT) - 1;
     for (size_t k = 0; k < SCENARIO_COUNT; k++) {
         /* Sanitizer run-times do not survive a fork among threads, and have a malloc of their own. */
