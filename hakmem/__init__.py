@@ -46,8 +46,8 @@ _HOMES = {
     "heap": ("Heap", "live_heaps"),
     "process": ("process_heap",),
     "policy": (
-        "AcquirePolicy", "ArenaGrowth", "CachePolicy", "ClassCache", "HeaderCodec", "Policy", "RetainPolicy", "SizeClass",
-        "SizeClassMap", "Stage",
+        "AcquirePolicy", "ArenaGrowth", "CachePolicy", "ClassCache", "HeaderCodec", "Policy", "RetainPolicy",
+        "SizeClass", "SizeClassMap", "Stage",
     ),
     "errors": (
         "DoubleFree", "HakmemError", "HeapDestroyed", "InvalidFree", "LayoutMismatch", "LibraryNotFound", "PolicyError",
@@ -59,11 +59,11 @@ _HOMES = {
 _MODULES = ("layout", "primitives")
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "AcquirePolicy", "ArenaGrowth", "CachePolicy", "ClassCache", "DoubleFree", "HakmemError", "HeaderCodec", "Heap",
-    "HeapDestroyed", "HeapView", "InvalidFree", "LayoutMismatch", "LibraryNotFound", "PageRegistry", "Policy", "PolicyError",
-    "RetainPolicy", "SizeClass", "SizeClassMap", "Stage", "ValidationError", "layout", "live_heaps", "primitives",
-    "process_heap",
+    "HeapDestroyed", "HeapView", "InvalidFree", "LayoutMismatch", "LibraryNotFound", "PageRegistry", "Policy",
+    "PolicyError", "RetainPolicy", "SizeClass", "SizeClassMap", "Stage", "ValidationError", "layout", "live_heaps",
+    "primitives", "process_heap",
 ]  # fmt: skip
 
 

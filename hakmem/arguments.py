@@ -43,7 +43,8 @@ def power_of_two(value: object) -> int:
 def words(name: str, noun: str, values: Any) -> NDArray[np.uint64]:
     """A one-dimensional array of uint64, without a copy if it is one.
 
-    Raises TypeError for anything but whole numbers, ValueError for a wrong shape, a negative number or one over 64 bits.
+    Raises TypeError for anything but whole numbers, ValueError for a wrong shape, a negative number or one over 64
+    bits.
     """
     import numpy as np
 

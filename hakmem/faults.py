@@ -55,7 +55,12 @@ def _inside_region(engine: Engine, name: str, verb: str, address: int) -> Invali
     unit = (address - engine.address) >> layout.UNIT_SHIFT
     found = "metadata of the heap" if unit < heap.meta_units else "memory not committed yet"
     expected = "a live block"
-    return InvalidFree(f"{verb}({address:#x}): {found}, unit {unit} of {name}; expected {expected}", address=address, expected=expected, found=found)
+    return InvalidFree(
+        f"{verb}({address:#x}): {found}, unit {unit} of {name}; expected {expected}",
+        address=address,
+        expected=expected,
+        found=found,
+    )
 
 
 def exception_of(engine: Engine, name: str, verb: str, fault: Fault, others: Others, asked: int = 0) -> Exception:
@@ -68,7 +73,11 @@ def exception_of(engine: Engine, name: str, verb: str, fault: Fault, others: Oth
             return _inside_region(engine, name, verb, address)
         return foreign(verb, address, name, others(address))
     kind: type[InvalidFree] = InvalidFree
-    where = f"{_class_text(engine, fault.class_index)}, slab at unit {fault.unit}" if fault.class_index else f"span at unit {fault.unit}"
+    where = (
+        f"{_class_text(engine, fault.class_index)}, slab at unit {fault.unit}"
+        if fault.class_index
+        else f"span at unit {fault.unit}"
+    )
     expected, what = "a block that is out (application)", "not a live block"
     if code == _DOUBLE:
         kind = InvalidFree if verb == "usable_size" else DoubleFree
@@ -81,12 +90,20 @@ def exception_of(engine: Engine, name: str, verb: str, fault: Fault, others: Oth
             found = f"a block that is free (header {fault.found:#04x}, live would be {fault.expected:#04x})"
     elif code == _INTERIOR:
         what, expected = "address inside a block", "the start of a block"
-        found = f"{address - fault.block:,} bytes behind the start at {fault.block:#x}" if fault.block else "the edge of a slab, where no block is"
+        found = (
+            f"{address - fault.block:,} bytes behind the start at {fault.block:#x}"
+            if fault.block
+            else "the edge of a slab, where no block is"
+        )
     elif code == _UNCARVED:
         what, expected = "address of a block that was never handed out", f"one of the {fault.expected} carved blocks"
         found = f"block {fault.found}"
     elif code == _HEADER:
-        what, expected, found = "the header byte was overwritten", f"header {fault.expected:#04x}", f"header {fault.found:#04x}"
+        what, expected, found = (
+            "the header byte was overwritten",
+            f"header {fault.expected:#04x}",
+            f"header {fault.found:#04x}",
+        )
     else:
         found = f"fault {code}"
     text = f"{verb}({address:#x}): {what}: {where} of {name}: expected {expected}, found {found}"

@@ -8,36 +8,28 @@ one pop of a deque more than the engine itself: that is what lets `destroy` wait
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .arguments import WORD_LIMIT, power_of_two, size_in_bytes, whole, words
 from .engine import REGION_LIMIT_BYTES, Engine
 from .errors import HeapDestroyed, InvalidFree
 from .faults import exception_of, find_heap, foreign, no_memory
+from .forking import watch
+from .looks import Looks
 from .policy import Policy
 from .views.heap_view import HeapView
 from .views.source import OwnProcess
 from .views.whatis import Region, WhatIs
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
     from .stats import Stats
-    from .views.classes import ClassesView
-    from .views.dump import Format
-    from .views.regions import ArenasView, SpansView, SuperslabsView
-    from .views.slabs import Block, SlabRecord, SlabsView
-    from .views.threads import ThreadsView
-    from .views.validation import Validation
 
 Plane = Literal["native", "python"]
 
@@ -67,7 +59,7 @@ class _Guarded(OwnProcess):
             heap._inside.pop()
 
 
-class Heap:
+class Heap(Looks):
     """A heap of its own, beside malloc.
 
     ``policy``: the numbers it obeys, `Policy.default()` if None. ``plane``: ``"native"`` (C) or ``"python"`` (the
@@ -84,9 +76,14 @@ class Heap:
     """
 
     def __init__(
-        self, policy: Policy | None = None, plane: Plane = "native", region_bytes: int | None = None, checked: bool = True,
-        *, name: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        policy: Policy | None = None,
+        plane: Plane = "native",
+        region_bytes: int | None = None,
+        checked: bool = True,
+        *,
+        name: str | None = None,
+    ) -> None:
         if policy is not None and not isinstance(policy, Policy):
             raise TypeError(f"policy: expected a Policy or None, got {type(policy).__name__}")
         if plane not in ("native", "python"):
@@ -111,6 +108,7 @@ class Heap:
         self._engine: Engine | None = engine
         self._inside: deque[None] = deque()
         self._closing = threading.Lock()
+        self._gate: threading.Event | None = None
         self._kept = keep
         self.region = _region(engine)
         _live[number] = weakref.ref(self)
@@ -123,15 +121,34 @@ class Heap:
         """Keeps the heap from being destroyed until the caller pops ``_inside``; HeapDestroyed if it is too late."""
         self._inside.append(None)
         engine = self._engine
-        if engine is None:
+        while engine is None:
             self._inside.pop()
-            raise HeapDestroyed(f"{self.name} was destroyed")
+            gate = self._gate
+            if gate is not None:
+                gate.wait()
+            elif self._engine is None:
+                raise HeapDestroyed(f"{self.name} was destroyed")
+            self._inside.append(None)
+            engine = self._engine
         return engine
+
+    def _pause(self) -> Engine | None:
+        """For a fork: whoever comes from now on waits; the engine, or None when the heap is destroyed."""
+        with self._closing:
+            if self._engine is not None:
+                self._gate = threading.Event()
+            engine, self._engine = self._engine, None
+            return engine
+
+    def _resume(self, engine: Engine) -> None:
+        gate, self._engine, self._gate = self._gate, engine, None
+        if gate is not None:
+            gate.set()
 
     @property
     def alive(self) -> bool:
         """Whether the heap is not destroyed."""
-        return self._engine is not None
+        return self._engine is not None or self._gate is not None
 
     def destroy(self) -> None:
         """Give the whole region back, blocks and all; later calls do nothing.
@@ -142,6 +159,8 @@ class Heap:
         if self._kept:
             raise HeapDestroyed(f"{self.name} is this process's malloc and stays")
         with self._closing:
+            while (gate := self._gate) is not None:
+                gate.wait()
             engine, self._engine = self._engine, None
             if engine is None:
                 return
@@ -163,8 +182,8 @@ class Heap:
     def alloc(self, size: int, *, align: int | None = None, zero: bool = False) -> int:
         """Address of a block of at least ``size`` bytes (0 counts as 1).
 
-        Aligned to 16 bytes (8 up to a size of 8), or to ``align``, a power of two; cleared if ``zero``. Raises TypeError or
-        ValueError for bad arguments, MemoryError naming the region, what is used and what was asked for.
+        Aligned to 16 bytes (8 up to a size of 8), or to ``align``, a power of two; cleared if ``zero``. Raises
+        TypeError or ValueError for bad arguments, MemoryError naming the region, what is used and what was asked for.
         """
         if type(size) is not int or size < 0:
             size = size_in_bytes(size)
@@ -182,8 +201,9 @@ class Heap:
     def free(self, address: int | None) -> None:
         """Give a block back; None and 0 are no blocks and do nothing.
 
-        Raises InvalidFree or DoubleFree with class, slab, expected and found; the heap is as it was then. A checked heap
-        reports every wrong address; an unchecked one foreign, interior and uncarved ones, and the block freed last.
+        Raises InvalidFree or DoubleFree with class, slab, expected and found; the heap is as it was then. A checked
+        heap reports every wrong address; an unchecked one foreign, interior and uncarved ones, and the block freed
+        last.
         """
         if address is None:
             return
@@ -243,10 +263,10 @@ class Heap:
         try:
             made = engine.alloc_many(asked)
             if len(made) < len(asked):
-                size = int(asked[len(made)])
-                error = no_memory(engine, self.name, f"{size:,} bytes, block {len(made):,} of {len(asked):,}; all of them were freed again")
+                note = f"block {len(made):,} of {len(asked):,}; all of them were freed again"
+                lack = no_memory(engine, self.name, f"{int(asked[len(made)]):,} bytes, {note}")
                 engine.free_many(made)
-                raise error
+                raise lack
             return made
         finally:
             self._inside.pop()
@@ -260,16 +280,19 @@ class Heap:
         try:
             given = words("addresses", "addresses", addresses)
         except ValueError as error:
-            raise InvalidFree(f"free_many: {error}", address=0, expected="addresses of blocks", found=str(error)) from None
+            raise InvalidFree(
+                f"free_many: {error}", address=0, expected="addresses of blocks", found=str(error)
+            ) from None
         engine = self._enter()
         try:
             count, fault = engine.free_many(given)
             if fault is not None:
-                error = self._exception(engine, "free_many", fault)
-                note = f"element {count} of {len(given)}; the {count} before it are freed, the others are not"
-                if isinstance(error, InvalidFree):
-                    raise type(error)(f"{error} ({note})", address=error.address, expected=error.expected, found=error.found, index=count)
-                raise error
+                note = f" (element {count} of {len(given)}; the {count} before it are freed, the others are not)"
+                wrong = self._exception(engine, "free_many", fault)
+                if isinstance(wrong, InvalidFree):
+                    wrong.args = (f"{wrong}{note}",)
+                    wrong.index = count
+                raise wrong
         finally:
             self._inside.pop()
 
@@ -325,67 +348,10 @@ class Heap:
 
         return stats_of(self.view().capture, self.name)
 
-    @property
-    def classes(self) -> ClassesView:
-        """The size classes and where their blocks are, now."""
-        return self.view().classes
-
-    @property
-    def slabs(self) -> SlabsView:
-        """The slabs, now."""
-        return self.view().slabs
-
-    @property
-    def superslabs(self) -> SuperslabsView:
-        """The superslabs, now."""
-        return self.view().superslabs
-
-    @property
-    def spans(self) -> SpansView:
-        """The spans, now."""
-        return self.view().spans
-
-    @property
-    def threads(self) -> ThreadsView:
-        """The threads with their caches and counters, now."""
-        return self.view().threads
-
-    @property
-    def arenas(self) -> ArenasView:
-        """The committed chunks, now."""
-        return self.view().arenas
-
     def whatis(self, address: int) -> WhatIs:
         """The block at ``address``: class, state, slab, offset inside; or why there is none. Prints as a sentence."""
         others = tuple(Region(heap.name, *heap.region) for heap in live_heaps() if heap is not self)
         return self.view().whatis(whole("address", address), others)
-
-    def validate(self) -> Validation:
-        """Check the whole heap: a block is in exactly one place, records and registry agree, and the rest.
-
-        Returns what was checked and whether that is exact. Raises ValidationError naming what, where, expected, found.
-        """
-        return self.view().validate()
-
-    def dump(self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False) -> None:
-        """Write the map of all slabs as ``"table"``, ``"tsv"`` or ``"json"``; a path that exists only with ``force``."""
-        self.view().dump(file, format, force=force)
-
-    def for_each_slab(self, class_index: int | None = None) -> Iterator[SlabRecord]:
-        """The slabs of this moment, lazily; those of one class if given."""
-        return self.view().for_each_slab(class_index)
-
-    def for_each_block(self, state: str | None = None, class_index: int | None = None) -> Iterator[Block]:
-        """The blocks of all slabs of this moment, lazily; those in one state or of one class if given."""
-        return self.view().for_each_block(state, class_index)
-
-    def find_slab(self, *, unit: int | None = None, address: int | None = None) -> SlabRecord | None:
-        """The slab that begins at ``unit``, or that holds ``address``; None if there is none."""
-        return self.view().find_slab(unit=unit, address=address)
-
-    def find_block(self, address: int) -> Block | None:
-        """The block that holds ``address``, whatever its state; None if none does."""
-        return self.view().find_block(whole("address", address))
 
     def __repr__(self) -> str:
         return repr(self.view()) if self.alive else f"<{self.name}, destroyed>"
@@ -414,11 +380,4 @@ def _forget(number: int, engine: Engine | None) -> None:
         engine.destroy()
 
 
-def _in_child() -> None:
-    """After a fork: the threads that were inside calls do not exist here."""
-    for heap in live_heaps():
-        heap._inside.clear()
-        heap._closing = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_in_child)
+watch(live_heaps)

@@ -20,7 +20,9 @@ _COUNTER_FIELDS: Final = tuple(field.name for field in layout.COUNTERS)
 Counters = make_dataclass("Counters", [(name, int) for name in _COUNTER_FIELDS], frozen=True, slots=True)
 Counters.__doc__ = "The counters of all thread records added up; their meanings are in `layout.COUNTERS`."
 OsCalls = make_dataclass("OsCalls", [(name, int) for name in _OS_FIELDS], frozen=True, slots=True)
-OsCalls.__doc__ = "Calls to the OS made for this heap, by kind, and the bytes given back; see `layout` ``hak_os_counts``."
+OsCalls.__doc__ = (
+    "Calls to the OS made for this heap, by kind, and the bytes given back; see `layout` ``hak_os_counts``."
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -89,7 +91,12 @@ class Stats:
                 label = "OS: " if name == "os" else ""
                 for inner, count in value.items():
                     if count or zeros:
-                        rows.append((label + inner.replace("_", " "), format_bytes(count) if inner.endswith("bytes") else f"{count:,}"))
+                        rows.append(
+                            (
+                                label + inner.replace("_", " "),
+                                format_bytes(count) if inner.endswith("bytes") else f"{count:,}",
+                            )
+                        )
             elif name.endswith("bytes"):
                 rows.append((name.replace("_", " "), format_bytes(value)))
             elif name != "name":

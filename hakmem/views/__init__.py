@@ -10,4 +10,14 @@ from .slabs import Block
 from .source import MemorySource, MemoryUnreadable, OwnProcess
 from .whatis import Region, WhatIs
 
-__all__ = ["STATE_LETTERS", "STATE_NAMES", "Block", "HeapView", "MemorySource", "MemoryUnreadable", "OwnProcess", "Region", "WhatIs"]
+__all__ = [
+    "STATE_LETTERS",
+    "STATE_NAMES",
+    "Block",
+    "HeapView",
+    "MemorySource",
+    "MemoryUnreadable",
+    "OwnProcess",
+    "Region",
+    "WhatIs",
+]

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -64,6 +65,8 @@ class CachedBlocks:
     """First unit of the block's slab, 0 where the address is no block of that class."""
     block: NDArray[np.int64]
     """Index of the block in its slab."""
+    gone: NDArray[np.bool_]
+    """Whether a fork left the thread behind: such a block may be elsewhere as well, and is lost if it is not."""
     problems: tuple[Problem, ...]
 
 
@@ -84,17 +87,26 @@ class Blocks:
         origin: list[tuple[int, int, bool, int]] = []
         bins = self.capture.threads["bins"]
         strides = self.capture.classes["stride_bytes"].astype(np.int64)
+        gone = self.capture.gone
         lengths = bins["cap_count"].astype(np.int64) - bins["room_count"]
         for thread, index in np.argwhere((bins["head"] != 0) | (lengths != 0)).tolist():
-            found = self._follow(int(bins["head"][thread, index]), int(lengths[thread, index]), thread, index, problems)
+            told = [] if gone[thread] else problems
+            found = self._follow(int(bins["head"][thread, index]), int(lengths[thread, index]), thread, index, told)
             addresses.append(np.array(found, dtype=np.uint64))
             origin.append((thread, index, False, len(found)))
         for thread, index in np.argwhere(bins["bump"] != bins["bump_end"]).tolist():
-            first, end, stride = int(bins["bump"][thread, index]), int(bins["bump_end"][thread, index]), int(strides[index])
+            first, end, stride = (
+                int(bins["bump"][thread, index]),
+                int(bins["bump_end"][thread, index]),
+                int(strides[index]),
+            )
             count = (end - first) // stride if stride else 0
             if not 0 < count <= CACHED_LIMIT or count * stride != end - first:
                 where = f"thread {thread}, class {index}"
-                problems.append(Problem("carved range", where, f"a multiple of {stride} bytes", f"{first:#x} to {end:#x}"))
+                if not gone[thread]:
+                    problems.append(
+                        Problem("carved range", where, f"a multiple of {stride} bytes", f"{first:#x} to {end:#x}")
+                    )
                 continue
             addresses.append(np.uint64(first) + np.arange(count, dtype=np.uint64) * np.uint64(stride))
             origin.append((thread, index, True, count))
@@ -104,10 +116,12 @@ class Blocks:
         class_of = np.repeat(np.array([item[1] for item in origin], dtype=np.uint8), repeats)
         in_range = np.repeat(np.array([item[2] for item in origin], dtype=np.bool_), repeats)
         head, block = self.locate(address, class_of)
-        for at in np.flatnonzero(head == 0)[:1].tolist():
+        for at in np.flatnonzero((head == 0) & ~gone[thread_of])[:1].tolist():
             where = f"cache of thread {thread_of[at]}, class {class_of[at]}"
-            problems.append(Problem("cached block", where, f"a block of class {class_of[at]}", f"{int(address[at]):#x}"))
-        return CachedBlocks(address, thread_of, class_of, in_range, head, block, tuple(problems))
+            problems.append(
+                Problem("cached block", where, f"a block of class {class_of[at]}", f"{int(address[at]):#x}")
+            )
+        return CachedBlocks(address, thread_of, class_of, in_range, head, block, gone[thread_of], tuple(problems))
 
     def _follow(self, head: int, length: int, thread: int, index: int, problems: list[Problem]) -> list[int]:
         """The addresses of one cache list."""
@@ -120,7 +134,11 @@ class Blocks:
         units, base, at = self._units, self.capture.address, head
         while at and len(found) < length:
             if at & 7 or not low <= at < high:
-                problems.append(Problem("link of a cached block", where, "an address of this heap", f"{at:#x} after {len(found)} blocks"))
+                problems.append(
+                    Problem(
+                        "link of a cached block", where, "an address of this heap", f"{at:#x} after {len(found)} blocks"
+                    )
+                )
                 return found
             found.append(at)
             inside = at - base
@@ -148,7 +166,9 @@ class Blocks:
 
     # --- slabs ------------------------------------------------------------------------------------------------
 
-    def locate(self, addresses: NDArray[np.uint64], classes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def locate(
+        self, addresses: NDArray[np.uint64], classes: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Head unit and block index of addresses that should be blocks of ``classes``; head 0 where they are not."""
         capture = self.capture
         inside = addresses - np.uint64(capture.address)
@@ -159,7 +179,9 @@ class Blocks:
         stride, start = (capture.classes[name][classes].astype(np.int64) for name in ("stride_bytes", "start_bytes"))
         offset = inside.astype(np.int64) - (head << layout.UNIT_SHIFT) - start
         block = offset // np.maximum(stride, 1)
-        good = known & ((entry & 0xFF) == classes) & (classes > 0) & (offset >= 0) & (offset % np.maximum(stride, 1) == 0)
+        good = (
+            known & ((entry & 0xFF) == classes) & (classes > 0) & (offset >= 0) & (offset % np.maximum(stride, 1) == 0)
+        )
         good &= block < capture.classes["block_count"][classes]
         return np.where(good, head, 0), np.where(good, block, 0)
 
@@ -169,7 +191,7 @@ class Blocks:
         ``report`` is called with every problem. Raises ValueError if the units are not slabs of one class.
         """
         found: list[Problem] = []
-        made = _SlabStates(self, units, found.append).states
+        made: NDArray[np.uint8] = _SlabStates(self, units, found.append).states
         for problem in found:
             if report is not None:
                 report(problem)
@@ -181,18 +203,24 @@ class Blocks:
         for first in range(0, len(units), size):
             yield units[first : first + size]
 
-    def memory(self, units: Units, unit_count: int) -> NDArray[np.uint64]:
-        """The words of slabs of ``unit_count`` units: uint64, shape (slabs, words); neighbours are read together."""
-        made = np.empty((len(units), unit_count * layout.UNIT_BYTES // 8), dtype=np.uint64)
+    def rows(self, offset: int, unit_bytes: int, units: Units, unit_count: int) -> NDArray[np.uint8]:
+        """What belongs to records of ``unit_count`` units each, in an array at ``offset`` with ``unit_bytes`` a unit.
+
+        uint8, shape (records, unit_count * unit_bytes); neighbours are read together.
+        """
+        made = np.empty((len(units), unit_count * unit_bytes), dtype=np.uint8)
         breaks = np.flatnonzero(np.diff(units) != unit_count) + 1
-        edges = [0, *breaks.tolist(), len(units)]
-        for first, last in zip(edges, edges[1:], strict=False):
+        for first, last in pairwise([0, *breaks.tolist(), len(units)]):
             if first == last:
                 continue
-            start = self.capture.address + (int(units[first]) << layout.UNIT_SHIFT)
-            raw = self.capture.source.read(start, (last - first) * unit_count * layout.UNIT_BYTES)
-            made[first:last] = np.frombuffer(raw, dtype=np.uint64).reshape(last - first, -1)
+            start = self.capture.address + offset + int(units[first]) * unit_bytes
+            raw = self.capture.source.read(start, (last - first) * unit_count * unit_bytes)
+            made[first:last] = np.frombuffer(raw, dtype=np.uint8).reshape(last - first, -1)
         return made
+
+    def memory(self, units: Units, unit_count: int) -> NDArray[np.uint64]:
+        """The words of slabs of ``unit_count`` units: uint64, shape (slabs, words)."""
+        return self.rows(0, layout.UNIT_BYTES, units, unit_count).view(np.uint64)
 
 
 class _SlabStates:
@@ -215,7 +243,9 @@ class _SlabStates:
 
     def where(self, row: int) -> str:
         """The name of a slab in messages."""
-        return f"slab at unit {int(self.units[row])}, class {self.class_index} of {int(self.shape['stride_bytes'])} bytes"
+        return (
+            f"slab at unit {int(self.units[row])}, class {self.class_index} of {int(self.shape['stride_bytes'])} bytes"
+        )
 
     def _place_cached(self) -> None:
         cached = self.blocks.cached
@@ -224,7 +254,11 @@ class _SlabStates:
         row_of = np.full(self.blocks.capture.unit_top, -1, dtype=np.int64)
         row_of[self.units] = np.arange(len(self.units))
         mine = np.flatnonzero((row_of[cached.head] >= 0) & (cached.class_index == self.class_index))
-        self._place(row_of[cached.head[mine]], cached.block[mine], CACHED)
+        rows, columns = row_of[cached.head[mine]], cached.block[mine]
+        sure = ~cached.gone[mine]
+        self._place(rows[sure], columns[sure], CACHED)
+        lost = ~sure & (self.states[rows, columns] == APPLICATION)
+        self.states[rows[lost], columns[lost]] = CACHED
 
     def _place(self, rows: NDArray[np.int64], columns: NDArray[np.int64], state: int) -> None:
         """Move blocks from "application" to ``state``; each must be there, once."""
@@ -235,12 +269,26 @@ class _SlabStates:
         flat[at] = state
         for place, before in zip(wrong[:1].tolist(), taken[:1].tolist(), strict=True):
             block = f"{self.where(int(rows[place]))}, block {int(columns[place])}"
-            self.report(Problem("a block is in exactly one place", block, f"only {STATE_NAMES[state]}", f"{STATE_NAMES[before]} as well"))
+            self.report(
+                Problem(
+                    "a block is in exactly one place",
+                    block,
+                    f"only {STATE_NAMES[state]}",
+                    f"{STATE_NAMES[before]} as well",
+                )
+            )
         if not len(wrong) and len(np.unique(at)) != len(at):
             order = np.sort(at)
             double = int(order[np.flatnonzero(order[1:] == order[:-1])[0]])
             block = f"{self.where(double // self.count)}, block {double % self.count}"
-            self.report(Problem("a block is in exactly one place", block, f"{STATE_NAMES[state]} once", f"{STATE_NAMES[state]} twice"))
+            self.report(
+                Problem(
+                    "a block is in exactly one place",
+                    block,
+                    f"{STATE_NAMES[state]} once",
+                    f"{STATE_NAMES[state]} twice",
+                )
+            )
 
     def _place_listed(self) -> None:
         """Follow the free and the remote lists."""
@@ -277,7 +325,9 @@ class _SlabStates:
         good = (inside >= 0) & (inside % stride == 0) & (first < self.count)
         for at in used[~good].tolist():
             where = self.where(int(rows[at]))
-            self.report(Problem(f"first block of the {name}", where, "a block of the slab", f"offset {int(offsets[at])}"))
+            self.report(
+                Problem(f"first block of the {name}", where, "a block of the slab", f"offset {int(offsets[at])}")
+            )
         used, first = used[good], first[good]
         if not len(used):
             return
@@ -288,12 +338,21 @@ class _SlabStates:
             flat[jump[np.flatnonzero(flat)]] = True
             jump = jump[jump]
         lengths = reached[:, : self.count].sum(axis=1)
-        for at in used[reached[used, self.count + 1] | (lengths[used] != counts[used]) | ~reached[used, self.count]].tolist():
+        for at in used[
+            reached[used, self.count + 1] | (lengths[used] != counts[used]) | ~reached[used, self.count]
+        ].tolist():
             where, found = self.where(int(rows[at])), f"{int(lengths[at])} blocks"
             if reached[at, self.count + 1]:
                 inner = np.flatnonzero(reached[at, : self.count])
                 broken = inner[step[at, inner] == at * width + self.count + 1][0]
-                self.report(Problem(f"link in the {name}", f"{where}, block {int(broken)}", "a block of the slab or 0", f"{int(links[at, broken]):#x}"))
+                self.report(
+                    Problem(
+                        f"link in the {name}",
+                        f"{where}, block {int(broken)}",
+                        "a block of the slab or 0",
+                        f"{int(links[at, broken]):#x}",
+                    )
+                )
             elif not reached[at, self.count]:
                 self.report(Problem(name, where, "a list that ends", "a cycle" if lengths[at] <= counts[at] else found))
             else:

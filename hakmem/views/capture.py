@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .. import layout
 from ..errors import ValidationError
 from ..registry import Geometry
-from .records import HEAP_CHECKED, HEAP_PROCESS, HEAP_PYTHON, Records, dtype_of
+from .records import HEAP_CHECKED, HEAP_PROCESS, HEAP_PYTHON, THREAD_UNUSED, Records, dtype_of
 from .source import MemorySource
 
 REREADS: Final = 8
@@ -63,7 +63,7 @@ class Capture:
         geometry = check_heap(heap, address)
         top, words, groups = heap.unit_top, -(-heap.unit_top // 64), -(-heap.unit_top // 4096)
 
-        def copy(offset: int, size_bytes: int, dtype: np.dtype | type) -> np.ndarray:  # type: ignore[type-arg]
+        def copy(offset: int, size_bytes: int, dtype: np.dtype | type) -> np.ndarray:
             return np.frombuffer(source.read(address + offset, size_bytes), dtype=dtype)
 
         threads = copy(geometry.threads_offset, heap.thread_top * THREAD_BYTES, dtype_of(layout.HakThread))
@@ -72,7 +72,9 @@ class Capture:
         partial = copy(geometry.partial_offset, words * 8 * layout.CLASS_LIMIT, np.uint64)
         summary = copy(geometry.summary_offset, groups * 8 * layout.CLASS_LIMIT, np.uint64)
         bits = np.unpackbits(copy(geometry.dirty_offset, words * 8, np.uint8), bitorder="little")
-        policy = layout.HakPolicy.from_buffer_copy(source.read(address + geometry.policy_offset, ctypes.sizeof(layout.HakPolicy)))
+        policy = layout.HakPolicy.from_buffer_copy(
+            source.read(address + geometry.policy_offset, ctypes.sizeof(layout.HakPolicy))
+        )
         return cls(
             source, address, heap, geometry, policy, registry, slabs, threads,
             partial.reshape(words, layout.CLASS_LIMIT), summary.reshape(groups, layout.CLASS_LIMIT),
@@ -119,7 +121,21 @@ class Capture:
         """The cache numbers of the classes, dtype of ``hak_cache_class``, shape (CLASS_LIMIT,)."""
         return np.frombuffer(bytes(self.policy.caches.classes), dtype=dtype_of(layout.HakCacheClass))
 
-    def unit_address(self, units: NDArray[np.integer] | int) -> NDArray[np.uint64]:  # type: ignore[type-arg]
+    @cached_property
+    def gone(self) -> NDArray[np.bool_]:
+        """Which thread records belong to threads that a fork left behind: out of use, but in no list. Their caches
+        may be
+        half changed; their blocks are lost and never handed out again."""
+        listed = np.zeros(len(self.threads) + 1, dtype=np.bool_)
+        first = self.heap.unused_word & 0xFFFFFFFF
+        while first and first < len(listed) and not listed[first]:
+            listed[first] = True
+            first = int(self.threads["next"][first - 1])
+        made = (self.threads["state"] == THREAD_UNUSED) & (self.threads["base"] != 0) & ~listed[1:]
+        made[:1] = False
+        return np.asarray(made)
+
+    def unit_address(self, units: NDArray[np.integer] | int) -> NDArray[np.uint64]:
         """Addresses of units, uint64."""
         return (np.asarray(units).astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)) + np.uint64(self.address)
 
@@ -131,7 +147,14 @@ class Capture:
         for name in ("registry", "slabs", "threads", "partial", "dirty"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine.shape != theirs.shape or mine.tobytes() != theirs.tobytes():
-                moved.append({"slabs": "slab records", "threads": "thread records", "partial": "partial sets", "dirty": "dirty marks"}.get(name, name))
+                moved.append(
+                    {
+                        "slabs": "slab records",
+                        "threads": "thread records",
+                        "partial": "partial sets",
+                        "dirty": "dirty marks",
+                    }.get(name, name)
+                )
         return moved
 
 
@@ -160,7 +183,9 @@ def _settled_slabs(source: MemorySource, address: int, count: int) -> tuple[Reco
     dtype = dtype_of(layout.HakSlab)
 
     def words_of(first: int, n: int) -> NDArray[np.uint64]:
-        return np.frombuffer(source.read(address + first * SLAB_BYTES, n * SLAB_BYTES), dtype=np.uint64).reshape(n, SLAB_BYTES // 8)
+        return np.frombuffer(source.read(address + first * SLAB_BYTES, n * SLAB_BYTES), dtype=np.uint64).reshape(
+            n, SLAB_BYTES // 8
+        )
 
     before, after = words_of(0, count), words_of(0, count)
     torn = (before != after).any(axis=1) | ((after[:, 0] & np.uint64(1)) != 0)

@@ -39,7 +39,9 @@ def check_blocks(heap: HeapView, counts: Counts, report: Report) -> None:
             _check_marks(heap, index, chunk, application, counts, report)
             _check_headers(heap, index, chunk, states, counts, report)
     shapes = heap.capture.classes[slabs["class_index"]]
-    counts.application_bytes = int((slabs["application_count"] * shapes["capacity_bytes"].astype(np.int64)).sum() + heap.spans["size_bytes"].sum())
+    counts.application_bytes = int(
+        (slabs["application_count"] * shapes["capacity_bytes"].astype(np.int64)).sum() + heap.spans["size_bytes"].sum()
+    )
     if heap.capture.checked:
         _check_unit_marks(heap, counts, report)
 
@@ -58,18 +60,27 @@ def _check_marks(
     if not heap.capture.checked or not len(units):
         return
     shape = heap.capture.classes[index]
-    places = (int(shape["start_bytes"]) + np.arange(application.shape[1]) * int(shape["stride_bytes"])) >> layout.SIZE_GRANULE_SHIFT
+    places = (
+        int(shape["start_bytes"]) + np.arange(application.shape[1]) * int(shape["stride_bytes"])
+    ) >> layout.SIZE_GRANULE_SHIFT
     unit_count = int(shape["unit_count"])
-    for row, unit in enumerate(units.tolist()):
-        marks = _marks(heap, unit, unit_count)
-        wrong = marks[places] != application[row]
-        where = f"slab at unit {unit}, class {index}"
-        if wrong.any():
-            at = int(np.argmax(wrong))
-            report(Problem("live mark", f"{where}, block {at}", int(application[row, at]), int(marks[places[at]])))
-        if int(marks.sum()) != int(application[row].sum()):
-            marks[places] = 0
-            report(Problem("live mark", where, "only at blocks", f"one at offset {int(np.argmax(marks)) << layout.SIZE_GRANULE_SHIFT}"))
+    gone = bool(heap.capture.gone.any())
+    piece = max(1, CHUNK_UNITS // unit_count)
+    for first in range(0, len(units), piece):
+        mine, wanted = units[first : first + piece], application[first : first + piece]
+        offset, size = heap.capture.geometry.live_offset, layout.LIVE_BYTES_PER_UNIT
+        marks = np.unpackbits(heap.blocks.rows(offset, size, mine, unit_count), axis=1, bitorder="little")
+        found = marks[:, places].view(np.bool_)
+        missing = wanted & ~found
+        wrong = ~wanted & found if gone else wanted != found
+        for row, at in np.argwhere(wrong)[:1].tolist():
+            where = f"slab at unit {int(mine[row])}, class {index}, block {at}"
+            report(Problem("live mark", where, int(wanted[row, at]), int(found[row, at])))
+        marks[:, places] = 0
+        for row, mark in np.argwhere(marks)[:1].tolist():
+            found_at = f"one at offset {mark << layout.SIZE_GRANULE_SHIFT}"
+            report(Problem("live mark", f"slab at unit {int(mine[row])}, class {index}", "only at blocks", found_at))
+        counts.lost += int(missing.sum())
     counts.live_marks += application.size
 
 
@@ -83,7 +94,9 @@ def _check_headers(
     places = int(shape["start_bytes"]) - 1 + np.arange(states.shape[1]) * int(shape["stride_bytes"])
     found = heap.blocks.memory(units, int(shape["unit_count"])).view(np.uint8)[:, places]
     codec = heap.codec
-    expected = np.where(states == APPLICATION, codec.encode(index, live=True), codec.encode(index, live=False)).astype(np.uint8)
+    expected = np.where(states == APPLICATION, codec.encode(index, live=True), codec.encode(index, live=False)).astype(
+        np.uint8
+    )
     wrong = (found != expected) & (states != UNCARVED)
     for row, block in np.argwhere(wrong)[:1].tolist():
         where = f"slab at unit {int(units[row])}, class {index}, block {block}"
@@ -101,6 +114,14 @@ def _check_unit_marks(heap: HeapView, counts: Counts, report: Report) -> None:
             for first in range(unit, end, CHUNK_UNITS):
                 marks = _marks(heap, first, min(CHUNK_UNITS, end - first))
                 expected = wanted if first == unit else 0
-                if int(marks[0]) != expected or int(marks.sum()) != expected:
-                    report(Problem("live mark", f"{name} at unit {unit}", f"{wanted} at its start, no other", f"{int(marks.sum())} from unit {first} on"))
+                lost = not marks.any() and bool(heap.capture.gone.any())
+                if (int(marks[0]) != expected or int(marks.sum()) != expected) and not lost:
+                    report(
+                        Problem(
+                            "live mark",
+                            f"{name} at unit {unit}",
+                            f"{wanted} at its start, no other",
+                            f"{int(marks.sum())} from unit {first} on",
+                        )
+                    )
             counts.live_marks += 1

@@ -25,7 +25,9 @@ def first_of(wrong: NDArray[np.bool_]) -> int | None:
     return int(np.argmax(wrong)) if wrong.any() else None
 
 
-def require(report: Report, wrong: NDArray[np.bool_], what: str, where: Callable[[int], str], expected: Any, found: Any) -> None:
+def require(
+    report: Report, wrong: NDArray[np.bool_], what: str, where: Callable[[int], str], expected: Any, found: Any
+) -> None:
     """Report the first place where ``wrong`` is True; ``expected`` and ``found`` are arrays or values."""
     at = first_of(wrong)
     if at is not None:
@@ -68,21 +70,40 @@ def check_registry(heap: HeapView, report: Report) -> None:
     following = np.concatenate((heads[1:], [top]))
     require(report, ends > following, "a unit is in exactly one record", name, following - heads, sizes)
     owner = np.zeros(top, dtype=np.int64)  # head unit of each unit, 0 where there is none
-    owner[np.repeat(heads, sizes) + np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)] = np.repeat(heads, sizes)
+    owner[np.repeat(heads, sizes) + np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)] = np.repeat(
+        heads, sizes
+    )
     ready = np.array(ready_units(capture, report), dtype=np.int64)
     outside = (ready < low) | (ready >= top)
     require(report, outside, "unit ready for a slab", lambda at: f"unit {ready[at]}", f"{low} to {top - 1}", ready)
-    require(report, owner[ready] != 0, "unit ready for a slab", lambda at: f"unit {ready[at]}", "in no record", owner[ready])
+    require(
+        report, owner[ready] != 0, "unit ready for a slab", lambda at: f"unit {ready[at]}", "in no record", owner[ready]
+    )
     if len(np.unique(ready)) != len(ready):
-        report(Problem("units ready for slabs", "heap.empty_word and heap.open_word", "each once", sorted(ready.tolist())))
+        report(
+            Problem("units ready for slabs", "heap.empty_word and heap.open_word", "each once", sorted(ready.tolist()))
+        )
     lonely = owner == 0
     lonely[:low] = False
     lonely[ready] = False
-    require(report, lonely, "a unit is in exactly one record", lambda u: f"unit {u}", "a slab, a span, a free run, or ready", "none of them")
+    lost = (
+        int(lonely.sum()) if capture.gone.any() else 0
+    )  # taken from a run by a thread that is gone, or by it for a purge
+    if not lost:
+        require(
+            report,
+            lonely,
+            "a unit is in exactly one record",
+            lambda u: f"unit {u}",
+            "a slab, a span, a free run, or ready",
+            "none of them",
+        )
     _check_entries(capture, owner, ready, report)
     live = (np.isin(kinds[heads], (KIND_SLAB, KIND_SPAN, KIND_LOST)) * sizes).sum() + len(ready)
-    if live != capture.heap.live_units:
-        report(Problem("heap.live_units", "units of slabs and spans, and ready ones", int(live), capture.heap.live_units))
+    if not live <= capture.heap.live_units <= live + lost:
+        report(
+            Problem("heap.live_units", "units of slabs and spans, and ready ones", int(live), capture.heap.live_units)
+        )
 
 
 def _check_entries(capture: Capture, owner: NDArray[np.int64], ready: NDArray[np.int64], report: Report) -> None:
@@ -99,13 +120,21 @@ def _check_entries(capture: Capture, owner: NDArray[np.int64], ready: NDArray[np
     require(report, slabs & (tags != classes), "registry: class", name, classes, tags)
     require(report, mine & (kinds == KIND_SPAN) & (tags != TAG_SPAN), "registry: tag of a span", name, TAG_SPAN, tags)
     runs = np.flatnonzero(capture.slabs["kind"] == KIND_RUN)
-    for ends in (runs, runs + capture.slabs["unit_count"][runs].astype(np.int64) - 1):
-        wrong = (tags[ends] != TAG_FREE) | (heads[ends] != runs)
-        expected = runs << 8 | TAG_FREE
-        require(report, wrong, "registry: end of a free run", lambda at, ends=ends: name(int(ends[at])), expected, entries[ends])  # type: ignore[misc]
+    last = runs + capture.slabs["unit_count"][runs].astype(np.int64) - 1
+    ends, owners = np.concatenate((runs, last)), np.concatenate((runs, runs))
+    wrong = (tags[ends] != TAG_FREE) | (heads[ends] != owners)
+    expected = owners << 8 | TAG_FREE
+    require(report, wrong, "registry: end of a free run", lambda at: name(int(ends[at])), expected, entries[ends])
     inner = (owner > 0) & (kinds == KIND_RUN) & (tags != TAG_FREE) & (tags != TAG_NONE)
     require(report, inner, "registry: unit of a free run", name, f"{TAG_FREE} or {TAG_NONE}", tags)
-    require(report, tags[ready] != TAG_NONE, "registry: unit ready for a slab", lambda at: name(int(ready[at])), TAG_NONE, tags[ready])
+    require(
+        report,
+        tags[ready] != TAG_NONE,
+        "registry: unit ready for a slab",
+        lambda at: name(int(ready[at])),
+        TAG_NONE,
+        tags[ready],
+    )
     meta = tags[: capture.meta_units]
     require(report, meta != TAG_NONE, "registry: metadata", name, TAG_NONE, meta)
 
@@ -122,11 +151,18 @@ def check_slabs(heap: HeapView, report: Report) -> None:
     free, remote = slabs["free_count"].astype(np.int64), slabs["remote_count"].astype(np.int64)
     none = (slabs["class_index"] < 1) | (slabs["class_index"] > capture.class_count)
     require(report, none, "class of a slab", name, f"1 to {capture.class_count}", slabs["class_index"])
-    require(report, slabs["unit_count"] != shape["unit_count"], "units of a slab", name, shape["unit_count"], slabs["unit_count"])
+    require(
+        report,
+        slabs["unit_count"] != shape["unit_count"],
+        "units of a slab",
+        name,
+        shape["unit_count"],
+        slabs["unit_count"],
+    )
     require(report, carved > slabs["block_count"], "carved blocks", name, slabs["block_count"], carved)
     require(report, used + free != carved, "used + free = carved", name, carved, used + free)
     inside = remote + slabs["cached_count"].astype(np.int64)
-    require(report, inside > used, "remote and cached blocks", name, used, inside)
+    require(report, (inside > used) & (not capture.gone.any()), "remote and cached blocks", name, used, inside)
     flagged = (slabs["flags"] & layout.constant("HAK_SLAB_LISTED")) != 0
     require(report, flagged != slabs["listed"], "listed flag and partial set", name, slabs["listed"], flagged)
 
@@ -160,17 +196,36 @@ def check_threads(heap: HeapView, report: Report) -> None:
     for field in ("base", "heap"):
         wrong = used & (threads[field] != capture.address)
         require(report, wrong, f"{field} of a thread record", name, capture.address, threads[field])
-    require(report, used & (threads["index"] != np.arange(len(threads))), "index of a thread record", name, np.arange(len(threads)), threads["index"])
-    require(report, threads["state"] >= len(THREAD_STATES), "state of a thread record", name, "0, 1 or 2", threads["state"])
+    require(
+        report,
+        used & (threads["index"] != np.arange(len(threads))),
+        "index of a thread record",
+        name,
+        np.arange(len(threads)),
+        threads["index"],
+    )
+    require(
+        report, threads["state"] >= len(THREAD_STATES), "state of a thread record", name, "0, 1 or 2", threads["state"]
+    )
     bins = threads["bins"]
     strides = capture.classes["stride_bytes"].astype(np.int64)
     caps = (bins["cap_count"].astype(np.int64) * strides).sum(axis=1)
-    require(report, used & (threads["cap_bytes"] != caps.astype(np.uint64)), "cap_bytes of a thread", name, caps, threads["cap_bytes"])
+    used &= ~capture.gone
+    require(
+        report,
+        used & (threads["cap_bytes"] != caps.astype(np.uint64)),
+        "cap_bytes of a thread",
+        name,
+        caps,
+        threads["cap_bytes"],
+    )
     lengths = bins["cap_count"].astype(np.int64) - bins["room_count"]
-    unruly = (lengths < 0) | ((lengths == 0) != (bins["head"] == 0))
+    unruly = ((lengths < 0) | ((lengths == 0) != (bins["head"] == 0))) & ~capture.gone[:, None]
     for thread, index in np.argwhere(unruly)[:1].tolist():
         found = f"{int(lengths[thread, index])} blocks, head {int(bins['head'][thread, index]):#x}"
-        report(Problem("cache list", f"thread {thread}, class {index}", "a head if and only if there are blocks", found))
+        report(
+            Problem("cache list", f"thread {thread}, class {index}", "a head if and only if there are blocks", found)
+        )
     empty = bins[:, [0, *range(count + 1, layout.CLASS_LIMIT)]]
     spare = (empty["head"] != 0) | (empty["bump"] != 0) | (empty["cap_count"] != 0)
     for thread, place in np.argwhere(spare)[:1].tolist():
@@ -178,10 +233,14 @@ def check_threads(heap: HeapView, report: Report) -> None:
     live = int((threads["state"] == THREAD_LIVE).sum())
     if live != capture.heap.thread_live:
         report(Problem("heap.thread_live", "thread records", live, capture.heap.thread_live))
-    for word, state, counted in ((capture.heap.parked_word, "parked", True), (capture.heap.unused_word, "unused", False)):
+    for word, state, counted in (
+        (capture.heap.parked_word, "parked", True),
+        (capture.heap.unused_word, "unused", False),
+    ):
         members = _listed_threads(capture, word, counted, state, report)
-        states = threads["state"][members]
-        require(report, states != THREAD_STATES.index(state), f"list of {state} threads", lambda at: name(members[at]), state, states)  # noqa: B023
+        for member in members:
+            if threads["state"][member] != THREAD_STATES.index(state):
+                report(Problem(f"list of {state} threads", name(member), state, int(threads["state"][member])))
     for problem in heap.blocks.cached.problems:
         report(problem)
 
@@ -204,7 +263,11 @@ def check_partial(heap: HeapView, report: Report) -> None:
     """Partial sets hold slabs of their class only; a slab with room is in one, in a mailbox, or some thread's hint."""
     capture, slabs = heap.capture, heap.slabs.array
     top = capture.unit_top
-    bits = np.unpackbits(np.ascontiguousarray(capture.partial.T).view(np.uint8).reshape(layout.CLASS_LIMIT, -1), axis=1, bitorder="little")[:, :top]
+    bits = np.unpackbits(
+        np.ascontiguousarray(capture.partial.T).view(np.uint8).reshape(layout.CLASS_LIMIT, -1),
+        axis=1,
+        bitorder="little",
+    )[:, :top]
     is_slab = np.isin(capture.slabs["kind"], (KIND_SLAB, KIND_LOST))
     for index, unit in np.argwhere(bits)[:, :2].tolist() if bits.any() else []:
         if not is_slab[unit] or capture.slabs["class_index"][unit] != index:
@@ -212,7 +275,11 @@ def check_partial(heap: HeapView, report: Report) -> None:
     words = capture.partial != 0
     padded = np.zeros((len(capture.summary) * 64, layout.CLASS_LIMIT), dtype=np.bool_)
     padded[: len(words)] = words
-    hints = np.unpackbits(np.ascontiguousarray(capture.summary.T).view(np.uint8).reshape(layout.CLASS_LIMIT, -1), axis=1, bitorder="little")
+    hints = np.unpackbits(
+        np.ascontiguousarray(capture.summary.T).view(np.uint8).reshape(layout.CLASS_LIMIT, -1),
+        axis=1,
+        bitorder="little",
+    )
     for index, word in np.argwhere(padded.T & ~hints.astype(np.bool_))[:1].tolist():
         report(Problem("summary of a partial set", f"class {index}, units {word * 64} to {word * 64 + 63}", 1, 0))
     mailed = _mailed(capture, report)
@@ -228,6 +295,10 @@ def check_partial(heap: HeapView, report: Report) -> None:
     waiting = word_count(slabs["remote_list"]) > 0
     unheard = waiting & (slabs["mailed"] == 0)
     require(report, unheard, "slab with remote frees", name, "in a mailbox", "not mailed")
-    room = (slabs["uncarved_count"] > 0) | (slabs["free_count"] >= np.maximum(capture.cache_classes["list_count"][slabs["class_index"]], 1))
+    room = (slabs["uncarved_count"] > 0) | (
+        slabs["free_count"] >= np.maximum(capture.cache_classes["list_count"][slabs["class_index"]], 1)
+    )
     found = slabs["free_count"] + slabs["uncarved_count"]
-    require(report, room & ~reachable, "slab with room", name, "in its partial set, a mailbox, or a thread's hint", found)
+    require(
+        report, room & ~reachable, "slab with room", name, "in its partial set, a mailbox, or a thread's hint", found
+    )

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 CLASS_DTYPE: Final = np.dtype([
     ("class_index", "u1"), ("band", "U4"), ("stride_bytes", "u4"), ("capacity_bytes", "u4"), ("slab_units", "u4"),
     ("slab_blocks", "u4"), ("header", "?"), ("slab_count", "u4"), ("block_count", "u8"), ("application_count", "i8"),
-    ("cached_count", "u8"), ("free_count", "u8"), ("remote_count", "u8"), ("uncarved_count", "u8"), ("listed_count", "u4"),
-    ("application_bytes", "u8"), ("cached_bytes", "u8"), ("size_bytes", "u8"), ("fill", "f8"),
+    ("cached_count", "u8"), ("free_count", "u8"), ("remote_count", "u8"), ("uncarved_count", "u8"),
+    ("listed_count", "u4"), ("application_bytes", "u8"), ("cached_bytes", "u8"), ("size_bytes", "u8"),
+    ("fill", "f8"),
 ])  # fmt: skip
 """Geometry of a class; ``slab_count`` slabs and, of all their blocks together, how many are where;
 ``listed_count`` slabs in its partial set; ``fill`` application / size of the slabs."""
@@ -42,7 +43,16 @@ def class_array(heap: HeapView) -> Records:
         return np.bincount(of, weights=weights, minlength=layout.CLASS_LIMIT)[1 : count + 1]
 
     made["slab_count"] = summed(None)
-    for name in ("block_count", "application_count", "cached_count", "free_count", "remote_count", "uncarved_count", "application_bytes", "size_bytes"):
+    for name in (
+        "block_count",
+        "application_count",
+        "cached_count",
+        "free_count",
+        "remote_count",
+        "uncarved_count",
+        "application_bytes",
+        "size_bytes",
+    ):
         made[name] = summed(slabs[name])
     made["listed_count"] = summed(slabs["listed"])
     made["cached_bytes"] = made["cached_count"] * made["stride_bytes"]
@@ -56,17 +66,21 @@ class ClassRecord(Record):
 
     noun = "class"
     columns = (
-        Column("class_index", "class", total=False), Column("band", "band", "text"), Column("stride_bytes", "stride"), Column("slab_count", "slabs"),
-        Column("block_count", "blocks"), Column("application_count", "app"), Column("cached_count", "cached"), Column("free_count", "free"),
+        Column("class_index", "class", total=False), Column("band", "band", "text"),
+        Column("stride_bytes", "stride"), Column("slab_count", "slabs"), Column("block_count", "blocks"),
+        Column("application_count", "app"), Column("cached_count", "cached"), Column("free_count", "free"),
         Column("remote_count", "remote"), Column("uncarved_count", "uncarved"), Column("fill", "fill", "share"),
-        Column("application_bytes", "app bytes", "bytes"), Column("cached_bytes", "cached bytes", "bytes"), Column("size_bytes", "slab bytes", "bytes"),
-        Column("listed_count", "listed"), Column("slab_units", "slab units"), Column("slab_blocks", "slab blocks"),
+        Column("application_bytes", "app bytes", "bytes"), Column("cached_bytes", "cached bytes", "bytes"),
+        Column("size_bytes", "slab bytes", "bytes"), Column("listed_count", "listed"),
+        Column("slab_units", "slab units"), Column("slab_blocks", "slab blocks"),
         Column("capacity_bytes", "capacity"), Column("header", "header", "flag"),
     )  # fmt: skip
 
     def title(self) -> str:
         """Which one it is."""
-        return f"class {self.class_index}, {self.band}, {self.stride_bytes:,} B: {format_count(self.slab_count, 'slab')}"
+        return (
+            f"class {self.class_index}, {self.band}, {self.stride_bytes:,} B: {format_count(self.slab_count, 'slab')}"
+        )
 
 
 class ClassesView(View[ClassRecord]):

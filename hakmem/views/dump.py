@@ -38,9 +38,13 @@ def _tsv(heap: HeapView) -> Iterator[str]:
 def _json(heap: HeapView) -> Iterator[str]:
     head = {"heap": heap.name, "address": heap.capture.address, "plane": heap.capture.plane, "legend": LEGEND}
     spans = [{name: int(getattr(span, name)) for name in SPAN_FIELDS} for span in heap.spans]
-    yield json.dumps(head)[:-1] + ',\n"spans": [\n' + ",\n".join(json.dumps(span) for span in spans) + '\n],\n"slabs": ['
+    yield (
+        json.dumps(head)[:-1] + ',\n"spans": [\n' + ",\n".join(json.dumps(span) for span in spans) + '\n],\n"slabs": ['
+    )
     for place, slab in enumerate(heap.slabs):
-        row = {name: int(getattr(slab, name)) for name in FIELDS[:-3]} | {name: bool(getattr(slab, name)) for name in FIELDS[-3:]}
+        row = {name: int(getattr(slab, name)) for name in FIELDS[:-3]} | {
+            name: bool(getattr(slab, name)) for name in FIELDS[-3:]
+        }
         yield ("," if place else "") + "\n" + json.dumps(row | {"map": slab.letters()})
     yield "\n]}\n"
 

@@ -81,7 +81,8 @@ class HeapView:
         return ArenasView(self, arena_array(self))
 
     def whatis(self, address: int, others: tuple[Region, ...] = ()) -> WhatIs:
-        """The block at ``address``: class, state, slab, offset inside; or why there is none. ``others``: further heaps."""
+        """The block at ``address``: class, state, slab, offset inside; or why there is none. ``others``: further
+        heaps."""
         return what_is(self, address, others)
 
     def validate(self) -> Validation:
@@ -156,10 +157,11 @@ class HeapView:
         if capture.is_process_heap:
             kind += ", this process's malloc"
         committed = (capture.unit_top - capture.meta_units) << 16
+        live, dirty = format_bytes(heap.live_units << 16), format_bytes(heap.dirty_units << 16)
+        counts = ((len(self.slabs), "slab"), (len(self.spans), "span"), (heap.thread_live, "thread"))
         return (
-            f"{self.name} ({kind}) at {capture.address:#x}: {format_bytes(heap.live_units << 16)} live of {format_bytes(committed)} committed, "
-            f"{format_bytes(heap.dirty_units << 16)} dirty; {format_count(len(self.slabs), 'slab')}, {format_count(len(self.spans), 'span')}, "
-            f"{format_count(heap.thread_live, 'thread')}"
+            f"{self.name} ({kind}) at {capture.address:#x}: {live} live of {format_bytes(committed)} committed, {dirty} dirty; "
+            + ", ".join(format_count(count, noun) for count, noun in counts)
         )
 
     def __repr__(self) -> str:

@@ -36,9 +36,10 @@ def unit_kinds(capture: Capture) -> NDArray[np.int64]:
 
 
 SUPERSLAB_DTYPE: Final = np.dtype([
-    ("superslab", "u4"), ("unit", "u4"), ("address", "u8"), ("meta_units", "u4"), ("slab_units", "u4"), ("span_units", "u4"),
-    ("free_units", "u4"), ("ready_units", "u4"), ("lost_units", "u4"), ("uncommitted_units", "u4"), ("dirty_units", "u4"),
-    ("slab_count", "u4"), ("class_count", "u4"), ("committed_bytes", "u8"), ("slab_bytes", "u8"), ("application_bytes", "u8"), ("fill", "f8"),
+    ("superslab", "u4"), ("unit", "u4"), ("address", "u8"), ("meta_units", "u4"), ("slab_units", "u4"),
+    ("span_units", "u4"), ("free_units", "u4"), ("ready_units", "u4"), ("lost_units", "u4"),
+    ("uncommitted_units", "u4"), ("dirty_units", "u4"), ("slab_count", "u4"), ("class_count", "u4"),
+    ("committed_bytes", "u8"), ("slab_bytes", "u8"), ("application_bytes", "u8"), ("fill", "f8"),
 ])  # fmt: skip
 """Units by what they are; ``ready_units``: kept for slabs outside the run heap; ``dirty_units``: free and perhaps
 resident; ``application_bytes``: of slabs that begin here, ``fill`` of their ``slab_bytes``."""
@@ -62,7 +63,12 @@ def superslab_array(heap: HeapView) -> Records:
     made["unit"] = made["superslab"] * GROUP
     made["address"] = capture.unit_address(made["unit"])
     made["meta_units"] = per_superslab(is_meta).sum(axis=1)
-    for name, kind in (("slab_units", KIND_SLAB), ("span_units", KIND_SPAN), ("free_units", KIND_RUN), ("lost_units", KIND_LOST)):
+    for name, kind in (
+        ("slab_units", KIND_SLAB),
+        ("span_units", KIND_SPAN),
+        ("free_units", KIND_RUN),
+        ("lost_units", KIND_LOST),
+    ):
         made[name] = per_superslab(kinds == kind).sum(axis=1)
     made["ready_units"] = per_superslab((kinds == 0) & ~is_meta).sum(axis=1)
     made["dirty_units"] = per_superslab(capture.dirty & (kinds == KIND_RUN)).sum(axis=1)
@@ -84,11 +90,13 @@ class SuperslabRecord(Record):
 
     noun = "superslab"
     columns = (
-        Column("superslab", "superslab", total=False), Column("unit", "first unit", total=False), Column("slab_count", "slabs"),
-        Column("class_count", "classes", total=False), Column("slab_units", "slab units"), Column("span_units", "span units"),
-        Column("free_units", "free units"), Column("dirty_units", "dirty"), Column("ready_units", "ready"), Column("meta_units", "metadata"),
-        Column("uncommitted_units", "uncommitted"), Column("fill", "slab fill", "share"), Column("application_bytes", "app bytes", "bytes"),
-        Column("committed_bytes", "committed", "bytes"), Column("lost_units", "lost"), Column("address", "address", "hex", total=False),
+        Column("superslab", "superslab", total=False), Column("unit", "first unit", total=False),
+        Column("slab_count", "slabs"), Column("class_count", "classes", total=False),
+        Column("slab_units", "slab units"), Column("span_units", "span units"), Column("free_units", "free units"),
+        Column("dirty_units", "dirty"), Column("ready_units", "ready"), Column("meta_units", "metadata"),
+        Column("uncommitted_units", "uncommitted"), Column("fill", "slab fill", "share"),
+        Column("application_bytes", "app bytes", "bytes"), Column("committed_bytes", "committed", "bytes"),
+        Column("lost_units", "lost"), Column("address", "address", "hex", total=False),
     )  # fmt: skip
 
     def title(self) -> str:
@@ -107,14 +115,18 @@ class SuperslabsView(View[SuperslabRecord]):
         return SuperslabRecord(self._heap, row)
 
     def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
-        tenth = np.where(self.array["slab_count"] > 0, np.minimum(np.nan_to_num(self.array["fill"]) * 10, 9).astype(np.int64), -1)
+        tenth = np.where(
+            self.array["slab_count"] > 0, np.minimum(np.nan_to_num(self.array["fill"]) * 10, 9).astype(np.int64), -1
+        )
         return tenth, {-1: "no slab"} | {step: f"{step * 10}-{step * 10 + 10} %" for step in range(10)}
 
 
 SPAN_DTYPE: Final = extend_dtype(
-    layout.HakSlab, (("unit", "u4"), ("address", "u8"), ("size_bytes", "u8"), ("asked_bytes", "u8"), ("waste", "f8"), ("torn", "?"))
+    layout.HakSlab,
+    (("unit", "u4"), ("address", "u8"), ("size_bytes", "u8"), ("asked_bytes", "u8"), ("waste", "f8"), ("torn", "?")),
 )
-"""``hak_slab`` of a span and what is derived; ``asked_bytes`` is rounded up to OS pages, ``waste`` a share of ``size_bytes``."""
+"""``hak_slab`` of a span and what is derived; ``asked_bytes`` is rounded up to OS pages, ``waste`` a share of
+``size_bytes``."""
 
 
 def span_array(heap: HeapView) -> Records:
@@ -137,12 +149,14 @@ class SpanRecord(Record):
     noun = "span"
     columns = (
         Column("unit", "unit", total=False), Column("unit_count", "units"), Column("size_bytes", "size", "bytes"),
-        Column("asked_bytes", "asked", "bytes"), Column("waste", "waste", "share"), Column("address", "address", "hex", total=False),
+        Column("asked_bytes", "asked", "bytes"), Column("waste", "waste", "share"),
+        Column("address", "address", "hex", total=False),
     )  # fmt: skip
 
     def title(self) -> str:
         """Where it is and how large."""
-        return f"span at unit {self.unit}, {self.address:#x}: {format_bytes(self.size_bytes)}, {format_bytes(self.asked_bytes)} asked for"
+        size, asked = format_bytes(self.size_bytes), format_bytes(self.asked_bytes)
+        return f"span at unit {self.unit}, {self.address:#x}: {size}, {asked} asked for"
 
 
 class SpansView(View[SpanRecord]):
@@ -161,10 +175,12 @@ class SpansView(View[SpanRecord]):
 
 
 ARENA_DTYPE: Final = np.dtype([
-    ("chunk", "u4"), ("unit", "u4"), ("unit_count", "u4"), ("address", "u8"), ("size_bytes", "u8"), ("live_units", "u4"),
-    ("free_units", "u4"), ("dirty_units", "u4"), ("live_bytes", "u8"), ("dirty_bytes", "u8"), ("live", "f8"),
+    ("chunk", "u4"), ("unit", "u4"), ("unit_count", "u4"), ("address", "u8"), ("size_bytes", "u8"),
+    ("live_units", "u4"), ("free_units", "u4"), ("dirty_units", "u4"), ("live_bytes", "u8"), ("dirty_bytes", "u8"),
+    ("live", "f8"),
 ])  # fmt: skip
-"""Arena chunks in the order they were committed; live: in slabs, spans, or ready for slabs; the last may stand for many."""
+"""Arena chunks in the order they were committed; live: in slabs, spans, or ready for slabs; the last may stand for
+many."""
 
 
 def arena_array(heap: HeapView) -> Records:
@@ -198,7 +214,8 @@ class ArenaRecord(Record):
     columns = (
         Column("chunk", "chunk", total=False), Column("unit", "first unit", total=False), Column("unit_count", "units"),
         Column("size_bytes", "size", "bytes"), Column("live_units", "live units"), Column("free_units", "free units"),
-        Column("dirty_units", "dirty"), Column("live", "live", "share"), Column("address", "address", "hex", total=False),
+        Column("dirty_units", "dirty"), Column("live", "live", "share"),
+        Column("address", "address", "hex", total=False),
     )  # fmt: skip
 
     def title(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -25,19 +26,22 @@ SLAB_DTYPE: Final = extend_dtype(
     layout.HakSlab,
     (
         ("unit", "u4"), ("address", "u8"), ("stride_bytes", "u4"), ("capacity_bytes", "u4"), ("block_count", "u4"),
-        ("application_count", "i4"), ("cached_count", "u4"), ("free_count", "u4"), ("remote_count", "u4"),
+        ("application_count", "u4"), ("cached_count", "u4"), ("free_count", "u4"), ("remote_count", "u4"),
         ("uncarved_count", "u4"), ("application_bytes", "u8"), ("size_bytes", "u8"), ("fill", "f8"),
         ("listed", "?"), ("fresh", "?"), ("torn", "?"),
     ),
 )  # fmt: skip
-"""``hak_slab`` and, behind it, what is derived: counts in blocks, ``size_bytes`` of its units, ``fill`` application / size."""
+"""``hak_slab`` and, behind it, what is derived: counts in blocks, ``size_bytes`` of its units, ``fill`` application
+/ size."""
 
 COLUMNS: Final = (
-    Column("unit", "unit", total=False), Column("class_index", "class", total=False), Column("stride_bytes", "stride", total=False),
-    Column("block_count", "blocks"), Column("application_count", "app"), Column("cached_count", "cached"),
-    Column("free_count", "free"), Column("remote_count", "remote"), Column("uncarved_count", "uncarved"),
-    Column("fill", "fill", "share", total=False), Column("size_bytes", "size", "bytes"), Column("listed", "listed", "flag"),
-    Column("address", "address", "hex", total=False), Column("application_bytes", "app bytes", "bytes"),
+    Column("unit", "unit", total=False), Column("class_index", "class", total=False),
+    Column("stride_bytes", "stride", total=False), Column("block_count", "blocks"),
+    Column("application_count", "app"), Column("cached_count", "cached"), Column("free_count", "free"),
+    Column("remote_count", "remote"), Column("uncarved_count", "uncarved"),
+    Column("fill", "fill", "share", total=False), Column("size_bytes", "size", "bytes"),
+    Column("listed", "listed", "flag"), Column("address", "address", "hex", total=False),
+    Column("application_bytes", "app bytes", "bytes"),
 )  # fmt: skip
 
 
@@ -55,9 +59,9 @@ def slab_array(heap: HeapView) -> Records:
     made["remote_count"] = word_count(made["remote_list"])
     made["cached_count"] = heap.blocks.cached_per_slab[units]
     inside_caches = made["cached_count"].astype(np.int64) + made["remote_count"]
-    made["application_count"] = made["used_count"].astype(np.int64) - inside_caches
+    made["application_count"] = np.maximum(made["used_count"].astype(np.int64) - inside_caches, 0)
     made["uncarved_count"] = np.maximum(made["block_count"].astype(np.int64) - made["carved_count"], 0)
-    made["application_bytes"] = np.maximum(made["application_count"], 0).astype(np.uint64) * made["capacity_bytes"]
+    made["application_bytes"] = made["application_count"].astype(np.uint64) * made["capacity_bytes"]
     made["size_bytes"] = made["unit_count"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
     made["fill"] = made["application_bytes"] / np.maximum(made["size_bytes"], 1)
     words = capture.partial[units >> 6, made["class_index"] & (layout.CLASS_LIMIT - 1)]
@@ -70,8 +74,8 @@ def slab_array(heap: HeapView) -> Records:
 class Block(NamedTuple):
     """One block of a slab."""
 
-    index: int
-    """Its place in the slab."""
+    place: int
+    """Its number in the slab, from 0."""
     address: int
     """What the caller gets."""
     state: str
@@ -105,7 +109,9 @@ class SlabRecord(Record):
     def _found(self) -> tuple[NDArray[np.uint8], list[Problem]]:
         problems: list[Problem] = []
         states = self._heap.blocks.states(np.array([self.unit]), problems.append)[0]
-        return states, [problem for problem in self._heap.blocks.cached.problems if f"class {self.class_index}" in problem.where] + problems
+        return states, [
+            problem for problem in self._heap.blocks.cached.problems if f"class {self.class_index}" in problem.where
+        ] + problems
 
     @property
     def states(self) -> NDArray[np.uint8]:
@@ -169,19 +175,27 @@ class SlabRecord(Record):
             headings: tuple[str, ...] = ("blocks", "count", "address", "state", "bytes")
             start = self.address + int(self._heap.capture.classes[self.class_index]["start_bytes"])
             edges = [0, *(np.flatnonzero(np.diff(self.states)) + 1).tolist(), self.block_count]
-            for first, end in zip(edges, edges[1:], strict=False):
+            for first, end in pairwise(edges):
                 count, name = end - first, STATE_NAMES[self.states[first]]
                 address = f"{start + first * self.stride_bytes:#x}"
-                rows.append((f"{first}-{end - 1}" if count > 1 else str(first), f"{count:,}", address, name, format_bytes(count * self.capacity_bytes)))
+                rows.append(
+                    (
+                        f"{first}-{end - 1}" if count > 1 else str(first),
+                        f"{count:,}",
+                        address,
+                        name,
+                        format_bytes(count * self.capacity_bytes),
+                    )
+                )
             shown = rows[:ROWS_MAX]
             more = f"\n... {len(rows) - len(shown):,} more runs" if len(rows) > len(shown) else ""
             note = f"{more}\nsummed up by runs of one state; .table(limit=...) prints single blocks"
         else:
             headings = ("block", "address", "state", "header", "size")
             for block in self.blocks():
-                if limit is not None and block.index >= limit:
+                if limit is not None and block.place >= limit:
                     break
-                rows.append((str(block.index), f"{block.address:#x}", block.state, self._header_text(block), size))
+                rows.append((str(block.place), f"{block.address:#x}", block.state, self._header_text(block), size))
             shown = rows
             note = "" if len(rows) == self.block_count else f"\n... {self.block_count - len(rows):,} more blocks"
             if not self._heap.capture.classes[self.class_index]["header"]:

@@ -79,5 +79,7 @@ class OwnProcess:
             if code in (errno.ENOSYS, errno.EPERM):  # a sandbox that forbids the call
                 OwnProcess._refused = True
                 return ctypes.string_at(address, size_bytes)
-            raise MemoryUnreadable(address + done, size_bytes - done, os.strerror(code) if count < 0 else "the end of a mapping")
+            raise MemoryUnreadable(
+                address + done, size_bytes - done, os.strerror(code) if count < 0 else "the end of a mapping"
+            )
         return copy.data

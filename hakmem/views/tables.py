@@ -121,10 +121,14 @@ def render(
 def render_array(array: Records, columns: Sequence[Column], *, width: int | None = None, remedy: str = "") -> str:
     """A structured array as a table."""
     left = [column.kind in ("text", "names", "flag") for column in columns]
-    return render([column.heading for column in columns], cells_of(array, columns), left=left, width=width, remedy=remedy)
+    return render(
+        [column.heading for column in columns], cells_of(array, columns), left=left, width=width, remedy=remedy
+    )
 
 
-def group(array: Records, keys: np.ndarray, columns: Sequence[Column], labels: dict[int, str], heading: str) -> tuple[list[str], list[list[str]]]:
+def group(
+    array: Records, keys: np.ndarray, columns: Sequence[Column], labels: dict[int, str], heading: str
+) -> tuple[list[str], list[list[str]]]:
     """Sum ``array`` up by ``keys`` (int, one a row): headings, and cells column by column."""
     values, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
     summed = [column for column in columns if column.total and column.kind in ("int", "bytes")]

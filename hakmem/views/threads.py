@@ -17,15 +17,23 @@ if TYPE_CHECKING:
 
 THREAD_DTYPE: Final = extend_dtype(
     layout.HakThread,
-    (("list_count", "u4"), ("range_count", "u4"), ("cached_count", "u4"), ("cached_bytes", "u8"), ("class_count", "u4")),
+    (
+        ("list_count", "u4"),
+        ("range_count", "u4"),
+        ("cached_count", "u4"),
+        ("cached_bytes", "u8"),
+        ("class_count", "u4"),
+    ),
 )
-"""``hak_thread`` and what is derived: blocks in lists and in carved ranges, both, their bytes, classes that have any."""
+"""``hak_thread`` and what is derived: blocks in lists and in carved ranges, both, their bytes, classes that have
+any."""
 
 BIN_DTYPE: Final = extend_dtype(
     layout.HakBin,
     (("class_index", "u1"), ("list_count", "u4"), ("range_count", "u4"), ("cached_bytes", "u8"), ("cap_bytes", "u8")),
 )
-"""``hak_bin`` of one class and what is derived: blocks in the list and in the carved range, their bytes, the cap's bytes."""
+"""``hak_bin`` of one class and what is derived: blocks in the list and in the carved range, their bytes, the cap's
+bytes."""
 
 
 def thread_array(heap: HeapView) -> Records:
@@ -40,7 +48,7 @@ def thread_array(heap: HeapView) -> Records:
     made["cached_bytes"] = np.bincount(cached.thread, weights=strides, minlength=count)
     pairs = np.unique(cached.thread.astype(np.int64) * layout.CLASS_LIMIT + cached.class_index)
     made["class_count"] = np.bincount(pairs // layout.CLASS_LIMIT, minlength=count)
-    return made[made["base"] != 0]
+    return np.asarray(made[made["base"] != 0])
 
 
 class ThreadRecord(Record):
@@ -48,16 +56,19 @@ class ThreadRecord(Record):
 
     noun = "thread"
     columns = (
-        Column("index", "thread", total=False), Column("state", "state", "names", names=THREAD_STATES), Column("os_id", "OS id", total=False),
-        Column("cached_count", "cached"), Column("cached_bytes", "cached bytes", "bytes"), Column("list_count", "in lists"),
+        Column("index", "thread", total=False), Column("state", "state", "names", names=THREAD_STATES),
+        Column("os_id", "OS id", total=False), Column("cached_count", "cached"),
+        Column("cached_bytes", "cached bytes", "bytes"), Column("list_count", "in lists"),
         Column("range_count", "in ranges"), Column("class_count", "classes"), Column("cap_bytes", "caps", "bytes"),
-        Column("refill_count", "refills"), Column("overflow_count", "overflows"), Column("remote_block_count", "remote frees"),
-        Column("drain_block_count", "drained"), Column("cas_retry_count", "CAS retries"), Column("fault_count", "faults"),
+        Column("refill_count", "refills"), Column("overflow_count", "overflows"),
+        Column("remote_block_count", "remote frees"), Column("drain_block_count", "drained"),
+        Column("cas_retry_count", "CAS retries"), Column("fault_count", "faults"),
     )  # fmt: skip
 
     bin_columns = (
-        Column("class_index", "class"), Column("stride_bytes", "stride"), Column("list_count", "in list"), Column("range_count", "in range"),
-        Column("cap_count", "cap"), Column("room_count", "room"), Column("cached_bytes", "cached bytes", "bytes"), Column("cap_bytes", "cap bytes", "bytes"),
+        Column("class_index", "class"), Column("stride_bytes", "stride"), Column("list_count", "in list"),
+        Column("range_count", "in range"), Column("cap_count", "cap"), Column("room_count", "room"),
+        Column("cached_bytes", "cached bytes", "bytes"), Column("cap_bytes", "cap bytes", "bytes"),
         Column("hot", "hot slab"), Column("event_count", "events"), Column("free_only_count", "frees only"),
     )  # fmt: skip
 
@@ -65,7 +76,8 @@ class ThreadRecord(Record):
         """What it is and what it holds, in one line."""
         state = THREAD_STATES[self.state] if self.state < len(THREAD_STATES) else str(self.state)
         name = "the shared record" if self.index == 0 else f"thread {self.index} ({state}, OS id {self.os_id})"
-        return f"{name}: {format_count(self.cached_count, 'block')}, {format_bytes(self.cached_bytes)} cached; caps {format_bytes(self.cap_bytes)}"
+        held = f"{format_count(self.cached_count, 'block')}, {format_bytes(self.cached_bytes)} cached"
+        return f"{name}: {held}; caps {format_bytes(self.cap_bytes)}"
 
     @property
     def caches(self) -> Records:
@@ -76,8 +88,12 @@ class ThreadRecord(Record):
         made = extend_records(bins, BIN_DTYPE)
         mine = cached.thread == self.index
         made["class_index"] = np.arange(1, count + 1)
-        made["list_count"] = np.bincount(cached.class_index[mine & ~cached.in_range], minlength=layout.CLASS_LIMIT)[1 : count + 1]
-        made["range_count"] = np.bincount(cached.class_index[mine & cached.in_range], minlength=layout.CLASS_LIMIT)[1 : count + 1]
+        made["list_count"] = np.bincount(cached.class_index[mine & ~cached.in_range], minlength=layout.CLASS_LIMIT)[
+            1 : count + 1
+        ]
+        made["range_count"] = np.bincount(cached.class_index[mine & cached.in_range], minlength=layout.CLASS_LIMIT)[
+            1 : count + 1
+        ]
         strides = capture.classes["stride_bytes"][1 : count + 1]
         made["stride_bytes"] = strides
         made["cached_bytes"] = (made["list_count"] + made["range_count"]) * strides
@@ -88,7 +104,12 @@ class ThreadRecord(Record):
         """Its caches by class; only those that hold or did something, unless ``all_classes``."""
         caches = self.caches
         if not all_classes:
-            caches = caches[(caches["list_count"] > 0) | (caches["range_count"] > 0) | (caches["hot"] > 0) | (caches["event_count"] > 0)]
+            caches = caches[
+                (caches["list_count"] > 0)
+                | (caches["range_count"] > 0)
+                | (caches["hot"] > 0)
+                | (caches["event_count"] > 0)
+            ]
         return f"{self.title()}\n{render_array(caches, self.bin_columns, width=width)}"
 
 

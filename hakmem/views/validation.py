@@ -61,6 +61,8 @@ class Validation:
     """Blocks in remote lists."""
     uncarved: int
     """Blocks never handed out since their slab was made."""
+    lost: int
+    """Of the application's, those that only a thread left behind by a fork knew; they are never handed out again."""
     live_marks: int
     """Live marks compared; 0 in an unchecked heap."""
     headers: int
@@ -86,6 +88,7 @@ class Counts:
     cached: int = 0
     remote: int = 0
     uncarved: int = 0
+    lost: int = 0
     live_marks: int = 0
     headers: int = 0
     application_bytes: int = 0
@@ -167,6 +170,7 @@ def _summary(heap: HeapView, counts: Counts, why: str) -> Validation:
         cached=counts.cached,
         remote=counts.remote,
         uncarved=counts.uncarved,
+        lost=counts.lost,
         live_marks=counts.live_marks,
         headers=counts.headers,
         application_bytes=counts.application_bytes,

@@ -31,8 +31,12 @@ class Record:
         try:
             value = self._row[name]
         except ValueError:
-            raise AttributeError(f"{self.noun} has no field {name!r}; it has {', '.join(self._row.dtype.names or ())}") from None
-        return value.item() if isinstance(value, np.generic) and value.ndim == 0 and value.dtype.fields is None else value
+            raise AttributeError(
+                f"{self.noun} has no field {name!r}; it has {', '.join(self._row.dtype.names or ())}"
+            ) from None
+        return (
+            value.item() if isinstance(value, np.generic) and value.ndim == 0 and value.dtype.fields is None else value
+        )
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *(self._row.dtype.names or ())]
@@ -115,13 +119,18 @@ class View(Generic[RecordT]):
         return tuple(made)
 
     def table(
-        self, columns: Sequence[str] | None = None, *, sort: str | None = None, limit: int | None = None, width: int | None = None
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        sort: str | None = None,
+        limit: int | None = None,
+        width: int | None = None,
     ) -> str:
         """The records as a table.
 
-        ``columns``: fields or headings, in order. ``sort``: a field, descending with a ``-`` before it. ``limit``: print
-        so many rows; without it, more than 200 are summed up in groups. ``width``: characters a line, the terminal's
-        by default. Raises ValueError for a name that does not exist.
+        ``columns``: fields or headings, in order. ``sort``: a field, descending with a ``-`` before it. ``limit``:
+        print so many rows; without it, more than 200 are summed up in groups. ``width``: characters a line, the
+        terminal's by default. Raises ValueError for a name that does not exist.
         """
         chosen, array = self._columns_named(columns), self.array
         if sort is not None:

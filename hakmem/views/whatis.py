@@ -36,7 +36,8 @@ class WhatIs:
     address: int
     """The address asked for."""
     kind: str
-    """``block``, ``span``, or why there is none: ``edge`` (of a slab, no block there), ``free run``, ``ready`` (a unit kept
+    """``block``, ``span``, or why there is none: ``edge`` (of a slab, no block there), ``free run``, ``ready`` (a
+    unit kept
     for slabs), ``lost``, ``metadata``, ``uncommitted``, ``other heap``, ``foreign``."""
     heap: str
     """Name of the heap it belongs to; empty when foreign."""
@@ -47,7 +48,8 @@ class WhatIs:
     capacity_bytes: int = 0
     """Bytes the caller may use of the block or span."""
     state: str = ""
-    """State of the block: ``application``, ``free``, ``cached``, ``remote``, ``uncarved``; of a span ``application``."""
+    """State of the block: ``application``, ``free``, ``cached``, ``remote``, ``uncarved``; of a span
+    ``application``."""
     unit: int = 0
     """First unit of its slab, span or free run, else the unit of the address."""
     index: int = 0
@@ -74,7 +76,8 @@ class WhatIs:
             if self.kind == "span":
                 what = f"the span of {format_bytes(self.capacity_bytes)} at unit {self.unit}"
             else:
-                what = f"block {self.index} of the slab at unit {self.unit}, class {self.class_index}, {self.capacity_bytes:,} B"
+                what = f"block {self.index} of the slab at unit {self.unit}, class {self.class_index}"
+                what += f", {self.capacity_bytes:,} B"
             start = "" if self.offset == 0 else f" from {self.block:#x}"
             header = "" if self.header is None else f", header {self.header:#04x}"
             note = f" ({self.note})" if self.note else ""
@@ -115,7 +118,9 @@ def what_is(heap: HeapView, address: int, others: tuple[Region, ...] = ()) -> Wh
     if tag == TAG_SPAN:
         size = int(record["unit_count"]) << layout.UNIT_SHIFT
         note = "" if record["kind"] == KIND_SPAN else "its record is no span's"
-        return WhatIs(address, "span", heap.name, base, 0, size, STATE_NAMES[APPLICATION], head, 0, address - base, None, note)
+        return WhatIs(
+            address, "span", heap.name, base, 0, size, STATE_NAMES[APPLICATION], head, 0, address - base, None, note
+        )
     return _slab_block(heap, address, head, tag)
 
 
@@ -135,7 +140,12 @@ def _slab_block(heap: HeapView, address: int, head: int, tag: int) -> WhatIs:
     base = capture.address + (head << layout.UNIT_SHIFT)
     inside = address - base - start
     record = heap.find_slab(unit=head)
-    if inside < 0 or inside // max(stride, 1) >= int(shape["block_count"]) or record is None or record.class_index != tag:
+    if (
+        inside < 0
+        or inside // max(stride, 1) >= int(shape["block_count"])
+        or record is None
+        or record.class_index != tag
+    ):
         return WhatIs(address, "edge", heap.name, class_index=tag, unit=head)
     index, offset = divmod(inside, stride)
     state = int(record.states[index])
@@ -145,6 +155,6 @@ def _slab_block(heap: HeapView, address: int, head: int, tag: int) -> WhatIs:
     if header is not None and header != (wanted := heap.codec.encode(tag, live=state == APPLICATION)):
         notes.append(f"header should be {wanted:#04x}")
     return WhatIs(
-        address, "block", heap.name, address - offset, tag, int(shape["capacity_bytes"]), STATE_NAMES[state], head, index, offset,
-        header, "; ".join(notes),
+        address, "block", heap.name, address - offset, tag, int(shape["capacity_bytes"]), STATE_NAMES[state], head,
+        index, offset, header, "; ".join(notes),
     )  # fmt: skip
