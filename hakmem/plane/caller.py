@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -18,10 +19,10 @@ class Caller:
     """``record`` is the ``hak_thread`` number ``index``, ``bins[class]`` its caches, ``m`` its heap.
 
     The object of a thread's own record lives in the thread's local storage and dies with the thread: ``at_end`` is
-    called then.
+    called then, but not in the child of a fork, where the thread did not end but never was.
     """
 
-    __slots__ = ("at_end", "bins", "index", "m", "record")
+    __slots__ = ("at_end", "bins", "index", "m", "process_id", "record")
 
     def __init__(self, m: Memory, index: int, at_end: Callable[[Caller], None] | None) -> None:
         address = m.base + m.geometry.threads_offset + index * THREAD_BYTES
@@ -31,6 +32,7 @@ class Caller:
         bins = range(m.tables.class_count + 1)
         self.bins = [layout.HakBin.from_address(address + _BINS + number * _BIN_BYTES) for number in bins]
         self.at_end = at_end
+        self.process_id = os.getpid()
 
     @property
     def address(self) -> int:
@@ -38,5 +40,5 @@ class Caller:
         return ctypes.addressof(self.record)
 
     def __del__(self) -> None:
-        if self.at_end is not None and not sys.is_finalizing():
+        if self.at_end is not None and not sys.is_finalizing() and self.process_id == os.getpid():
             self.at_end(self)

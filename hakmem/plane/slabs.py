@@ -126,6 +126,9 @@ def retire(t: Caller, unit: int) -> None:
 def settle(t: Caller, unit: int, list_count: int) -> None:
     """Let go of a claimed slab: retire it when empty, else list it when at least ``list_count`` blocks are free."""
     m = t.m
+    if m.slabs[unit].kind != KIND_SLAB:  # lost in a fork: takes blocks back, gives none
+        lists.claim_release(m, unit)
+        return
     if m.slabs[unit].used_count == 0:
         retire(t, unit)
         return

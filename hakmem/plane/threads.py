@@ -6,6 +6,7 @@ its ``busy`` word: slower, never a failure. Lists of records: index + 1 | count 
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Final
 
@@ -30,6 +31,7 @@ class Threads:
         self._local = threading.local()
         self._shared = Caller(m, 0, None)
         self._ending = threading.Lock()
+        self._process_id = os.getpid()
         self._parked = m.place("parked_word")
         self._unused = m.place("unused_word")
 
@@ -85,6 +87,8 @@ class Threads:
             if index >= m.geometry.thread_limit:
                 return None
         t = Caller(m, index, self._detach)
+        if t.process_id != self._process_id:  # in a fork's child nobody is left to give the lock back
+            self._process_id, self._ending = t.process_id, threading.Lock()
         if fresh:
             self._init(t)
         t.record.os_id = threading.get_native_id()

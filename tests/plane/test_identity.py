@@ -140,8 +140,8 @@ def random_size(rng: random.Random) -> int:
     return rng.randrange(53249, 1 << rng.randrange(17, 23))
 
 
-def random_step(twins: Twins, rng: random.Random) -> str:
-    """One random operation; its name."""
+def random_step(twins: Twins, rng: random.Random, double_frees: bool = True) -> str:
+    """One random operation; its name. Double frees are for the first thread, whose caches are known."""
     live, dice = twins.live, rng.random()
     if not live or dice < 0.35:
         align = 1 << rng.randrange(0, 14) if rng.random() < 0.2 else 1
@@ -178,7 +178,7 @@ def random_step(twins: Twins, rng: random.Random) -> str:
     if dice < 0.95:
         twins.advance(rng.choice([0, 10_000_000, 700_000_000, 3_000_000_000]))
         return "advance"
-    if dice < 0.97:
+    if dice < 0.97 and double_frees:
         twins.double_free(rng.choice(list(live)))
         return "double free"
     rng.choice((twins.flush, twins.trim, twins.prewarm))()

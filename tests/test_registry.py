@@ -1,0 +1,98 @@
+"""The geometry of a region and the page registry, the same on both planes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hakmem import layout
+from hakmem.native_engine import NativeEngine
+from hakmem.plane import PythonEngine
+from hakmem.policy import Policy
+from hakmem.registry import TAG_FREE, TAG_NONE, TAG_SPAN, Geometry, PageRegistry, Resolved
+
+Engine = NativeEngine | PythonEngine
+
+
+@pytest.fixture(params=[NativeEngine, PythonEngine], ids=["native", "python"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    made: Engine = request.param(Policy.default(), 64 << 20, False)
+    yield made
+    made.destroy()
+
+
+@given(units=st.integers(1, layout.REGION_UNITS_MAX), checked=st.booleans())
+def test_parts_of_the_metadata_do_not_overlap(units: int, checked: bool) -> None:
+    plan = Geometry.lay_out(units, checked)
+    offsets = [getattr(plan, field.name) for field in fields(plan) if field.name.endswith("_offset")]
+    if not checked:
+        assert offsets.pop() == 0
+    assert offsets == sorted(set(offsets)) and offsets[0] >= ctypes.sizeof(layout.HakHeap)
+    assert all(offset % layout.OS_PAGE_BYTES == 0 for offset in offsets)
+    assert plan.slabs_offset - plan.registry_offset >= 4 * units
+    assert plan.partial_offset - plan.slabs_offset >= 64 * units
+    assert plan.registry_offset == layout.REGISTRY_OFFSET
+    assert offsets[-1] < plan.meta_units << layout.UNIT_SHIFT
+
+
+@given(user_bytes=st.integers(1, 1 << 39), checked=st.booleans())
+def test_a_region_has_the_user_memory_asked_for(user_bytes: int, checked: bool) -> None:
+    plan = Geometry.for_user_bytes(user_bytes, checked)
+    user = (plan.unit_limit - plan.meta_units) << layout.UNIT_SHIFT
+    assert user_bytes <= user < user_bytes + layout.UNIT_BYTES
+    assert plan == Geometry.lay_out(plan.unit_limit, checked)
+
+
+def test_a_region_too_large_is_refused() -> None:
+    with pytest.raises(ValueError, match="at most"):
+        Geometry.for_user_bytes(1 << 41, checked=False)
+
+
+@pytest.mark.parametrize("checked", [False, True])
+@pytest.mark.parametrize("region_bytes", [1, 12_345_678, 1 << 30, 64 << 30])
+def test_both_planes_lay_out_alike(region_bytes: int, checked: bool) -> None:
+    planned = Geometry.for_user_bytes(region_bytes, checked)
+    for plane in (NativeEngine, PythonEngine):
+        made = plane(Policy.default(), region_bytes, checked)
+        assert PageRegistry(made.address).geometry == planned
+        assert made.heap.reserved_bytes == planned.reserved_bytes
+        made.destroy()
+
+
+def test_addresses_resolve(engine: Engine) -> None:
+    registry = PageRegistry(engine.address)
+    small, large, gap, end = engine.alloc(100), engine.alloc(200_000), engine.alloc(100_000), engine.alloc(100_000)
+    assert engine.free(gap) is None
+    resolved = registry.resolve(small)
+    assert resolved is not None
+    assert (resolved.kind, resolved.class_index) == ("slab", Policy.default().size_classes.class_of(100))
+    assert engine.address + (resolved.head << 16) <= small
+    head = (large - engine.address) >> 16
+    assert registry.resolve(large + 150_000) == Resolved(head + 2, TAG_SPAN, head, 0, "span")
+    free = registry.resolve(gap)
+    assert free is not None and (free.tag, free.kind, free.unit) == (TAG_FREE, "run", free.head)
+    assert registry.resolve(end) is not None
+    assert registry.resolve(engine.address) == Resolved(0, TAG_NONE, 0, 0, "none")
+    assert registry.resolve(engine.address - 1) is None
+    assert registry.resolve(engine.address + registry.geometry.reserved_bytes) is None
+
+
+def test_entries_are_copied(engine: Engine) -> None:
+    registry = PageRegistry(engine.address)
+    engine.alloc(1 << 20)
+    entries = registry.entries()
+    assert entries.shape == (registry.unit_top,)
+    assert [registry.entry(unit) for unit in range(registry.unit_top)] == entries.tolist()
+    with pytest.raises(IndexError):
+        registry.entry(registry.geometry.unit_limit)
+
+
+def test_what_is_no_heap_is_refused() -> None:
+    nothing = ctypes.create_string_buffer(ctypes.sizeof(layout.HakHeap))
+    with pytest.raises(ValueError, match="no heap"):
+        PageRegistry(ctypes.addressof(nothing))
