@@ -40,6 +40,14 @@ BLOCK_ALIGN_BYTES: Final = 16
 LIVE_BYTES_PER_UNIT: Final = UNIT_BYTES >> (SIZE_GRANULE_SHIFT + 3)
 REGISTRY_OFFSET: Final = 9 * OS_PAGE_BYTES
 REGION_UNITS_MAX: Final = 1 << 24
+REGION_WISH_BYTES: Final = 64 << 30
+PROCESS_WISH_BYTES: Final = 1 << 40
+REGION_LEAST_BYTES: Final = 16 << 20
+REGION_LIMIT_PER_256: Final = 192
+CAP_LIMIT_COUNT: Final = 1 << 20
+RETURN_GROUPS: Final = 16
+LOCK_SPIN_TRIES: Final = 12
+LOCK_BACKOFF_SPINS: Final = 64
 THREADS_MIN: Final = 256
 THREADS_MAX: Final = 65536
 ACQUIRE_STAGES: Final = 8
@@ -77,6 +85,14 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_LIVE_BYTES_PER_UNIT", LIVE_BYTES_PER_UNIT, "bytes of live marks a unit has in a checked heap"),
     Constant("HAK_REGISTRY_OFFSET", REGISTRY_OFFSET, "bytes from the start of a heap to its registry: behind heap, policy and fast map"),
     Constant("HAK_REGION_UNITS_MAX", REGION_UNITS_MAX, "units of the largest region: heads must fit 24 bits"),
+    Constant("HAK_REGION_WISH_BYTES", REGION_WISH_BYTES, "region wished for a heap; halved until the OS agrees"),
+    Constant("HAK_PROCESS_WISH_BYTES", PROCESS_WISH_BYTES, "region wished for the process heap"),
+    Constant("HAK_REGION_LEAST_BYTES", REGION_LEAST_BYTES, "a smaller region than this is not tried"),
+    Constant("HAK_REGION_LIMIT_PER_256", REGION_LIMIT_PER_256, "share of a limited address space a region may wish for, in 1/256"),
+    Constant("HAK_CAP_LIMIT_COUNT", CAP_LIMIT_COUNT, "largest cap a policy image may carry"),
+    Constant("HAK_RETURN_GROUPS", RETURN_GROUPS, "chains gathered at once when a cache gives blocks back"),
+    Constant("HAK_LOCK_SPIN_TRIES", LOCK_SPIN_TRIES, "tries for a lock before its waiter yields"),
+    Constant("HAK_LOCK_BACKOFF_SPINS", LOCK_BACKOFF_SPINS, "longest backoff at a lock that belongs to no policy"),
     Constant("HAK_THREADS_MIN", THREADS_MIN, "thread records of the smallest heap"),
     Constant("HAK_THREADS_MAX", THREADS_MAX, "thread records of the largest heap"),
     Constant("HAK_ACQUIRE_STAGES", ACQUIRE_STAGES, "places of the acquire order"),

@@ -6,8 +6,6 @@
 #include "hak_internal.h"
 #include "lists.h"
 
-#define GROUPS 16 /* chains gathered at once when blocks go back: a width, not a policy */
-
 static const hak_class *class_of(hak_thread *t, uint32_t c) { return &hak_policy_of(hak_heap_of(t))->sizes.classes[c]; }
 static const hak_cache_class *cache_of(hak_thread *t, uint32_t c) {
     return &hak_policy_of(hak_heap_of(t))->caches.classes[c];
@@ -51,14 +49,14 @@ typedef struct chain {
 static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[c];
-    chain group[GROUPS];
-    for (uint32_t g = 0; g < GROUPS; g++) group[g].count = 0;
+    chain group[HAK_RETURN_GROUPS];
+    for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
     uint32_t list_count = cache_of(t, c)->list_count;
     uint64_t block = bin->head;
     for (uint32_t i = 0; i < n; i++) {
         uint64_t next = hak_next(block);
         uint32_t unit = hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
-        chain *g = &group[unit % GROUPS];
+        chain *g = &group[unit % HAK_RETURN_GROUPS];
         if (g->count && g->unit == unit) {
             hak_set_next(block, g->first);
             g->count++;
@@ -74,7 +72,7 @@ static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
     }
     bin->head = block;
     bin->room_count += (int32_t)n;
-    for (uint32_t g = 0; g < GROUPS; g++)
+    for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++)
         if (group[g].count) hak_slab_return(t, group[g].unit, group[g].first, group[g].last, group[g].count, list_count);
 }
 

@@ -15,8 +15,6 @@ extern const uint64_t hak_builtin_policy_words[];
 
 hak_root hak_root_ = {.magic = HAK_ROOT_MAGIC, .layout_hash = HAK_LAYOUT_HASH, .version = HAK_LAYOUT_VERSION};
 
-#define REGION_WISH_BYTES (UINT64_C(64) << 30)
-#define REGION_LEAST_BYTES (UINT64_C(16) << 20)
 #define SUPERSLAB_BYTES ((uint64_t)HAK_SUPERSLAB_UNITS << HAK_UNIT_SHIFT)
 
 uint64_t hak_layout_hash(void) { return HAK_LAYOUT_HASH; }
@@ -52,7 +50,7 @@ static bool policy_is_safe(const hak_policy *p) {
         if (class->start_bytes + (uint64_t)class->block_count * class->stride_bytes > slab_bytes) return false;
         if (class->reciprocal != UINT64_MAX / class->stride_bytes + 1) return false;
         const hak_cache_class *cache = &p->caches.classes[c];
-        if (cache->batch_count < 1 || cache->carve_count < 1 || cache->cap_max_count > 1u << 20 || cache->cap_init_count > 1u << 20) return false;
+        if (cache->batch_count < 1 || cache->carve_count < 1 || cache->cap_max_count > HAK_CAP_LIMIT_COUNT || cache->cap_init_count > HAK_CAP_LIMIT_COUNT) return false;
     }
     for (uint32_t i = 0; i < HAK_SIZE_MAP_ENTRIES; i++) {
         uint32_t c = p->sizes.size_map[i];
@@ -61,7 +59,7 @@ static bool policy_is_safe(const hak_policy *p) {
     }
     for (uint32_t i = 0; i < HAK_ACQUIRE_STAGES; i++)
         if (p->acquire.order[i] > HAK_STAGE_GROW) return false;
-    return p->arenas.levels < 32 && p->arenas.init_bytes >= HAK_UNIT_BYTES && p->acquire.retry_count && p->acquire.empty_keep_count < 256;
+    return p->arenas.levels < 32 && p->arenas.populate_units <= HAK_SUPERSLAB_UNITS && p->arenas.init_bytes >= HAK_UNIT_BYTES && p->acquire.retry_count && p->acquire.empty_keep_count < 256;
 }
 
 static uint64_t page_up(uint64_t bytes) { return (bytes + HAK_OS_PAGE_BYTES - 1) & ~(uint64_t)(HAK_OS_PAGE_BYTES - 1); }
@@ -138,7 +136,7 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
     bool checked = flags & HAK_HEAP_CHECKED;
     if (region_bytes) h = map_region(region_bytes, checked);
     else
-        for (uint64_t wish = hak_os_region_wish(REGION_WISH_BYTES); !h && wish >= REGION_LEAST_BYTES; wish /= 2) h = map_region(wish, checked);
+        for (uint64_t wish = hak_os_region_wish(HAK_REGION_WISH_BYTES); !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2) h = map_region(wish, checked);
     if (!h) return NULL;
     fault->code = HAK_OK;
     h->layout_hash = HAK_LAYOUT_HASH;

@@ -16,9 +16,6 @@ HAK_EXPORT hak_heap *hak_process_heap(void) { return (hak_heap *)(uintptr_t)hak_
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #pragma GCC visibility push(default)
 
-#define PROCESS_WISH_BYTES (UINT64_C(1) << 40)
-#define PROCESS_LEAST_BYTES (UINT64_C(16) << 20)
-
 static uint32_t making;
 
 /* Makes the process heap once; others wait for it. NULL when the OS gives no region at all. */
@@ -28,7 +25,7 @@ static hak_heap *make_process_heap(void) {
         if (hak_cas_acq_rel(&making, &expected, 1)) {
             hak_fault fault;
             hak_heap *h = NULL;
-            for (uint64_t wish = hak_os_region_wish(PROCESS_WISH_BYTES) / 2; !h && wish >= PROCESS_LEAST_BYTES; wish /= 2)
+            for (uint64_t wish = hak_os_region_wish(HAK_PROCESS_WISH_BYTES) / 2; !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2)
                 h = hak_heap_create(NULL, wish, HAK_HEAP_PROCESS, &fault);
             hak_store_release(&hak_root_.process_heap, (uintptr_t)h);
             hak_store_release(&making, 0);

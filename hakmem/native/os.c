@@ -76,11 +76,11 @@ bool hak_os_release_range(void *address, uint64_t bytes) {
     return munmap(address, bytes) == 0;
 }
 
-/* What to reserve when `wish` was not asked for explicitly: a quarter of a limited address space stays free. */
+/* What to reserve when `wish` was not asked for explicitly: of a limited address space only a share. */
 uint64_t hak_os_region_wish(uint64_t wish_bytes) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wish_bytes;
-    uint64_t most = limit.rlim_cur / 4 * 3;
+    uint64_t most = limit.rlim_cur / 256 * HAK_REGION_LIMIT_PER_256;
     return wish_bytes < most ? wish_bytes : most;
 }
 

@@ -43,7 +43,7 @@ void hak_run_lock(hak_heap *h) {
     bool waited = false;
     for (uint32_t n = 0; !hak_cas_acquire(&h->run_lock, &expected, 1); n++, expected = 0) {
         waited = true;
-        if (n < 12) hak_backoff(n, hak_policy_of(h)->acquire.backoff_spins);
+        if (n < HAK_LOCK_SPIN_TRIES) hak_backoff(n, hak_policy_of(h)->acquire.backoff_spins);
         else hak_os_yield();
     }
     h->lock_count++;

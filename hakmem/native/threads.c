@@ -31,7 +31,7 @@ static uint32_t exit_key_state; /* 0 none, 1 being made, 2 made; CAS and release
 void hak_root_lock(void) {
     uint32_t expected = 0;
     for (uint32_t n = 0; !hak_cas_acquire(&hak_root_.lock, &expected, 1); n++, expected = 0)
-        if (n < 12) hak_backoff(n, 64);
+        if (n < HAK_LOCK_SPIN_TRIES) hak_backoff(n, HAK_LOCK_BACKOFF_SPINS);
         else hak_os_yield();
 }
 void hak_root_unlock(void) { hak_store_release(&hak_root_.lock, 0); }
@@ -169,7 +169,7 @@ static hak_thread *enter_shared(hak_heap *h) {
     hak_thread *t = hak_thread_at(h, 0);
     uint32_t expected = 0;
     for (uint32_t n = 0; !hak_cas_acquire(&t->busy, &expected, 1); n++, expected = 0)
-        if (n < 12) hak_backoff(n, 64);
+        if (n < HAK_LOCK_SPIN_TRIES) hak_backoff(n, HAK_LOCK_BACKOFF_SPINS);
         else hak_os_yield();
     return t;
 }

@@ -15,7 +15,7 @@ from .caller import Caller
 from .memory import KIND_SLAB
 from .purge import tick
 
-GROUPS: Final = 16
+GROUPS: Final = layout.RETURN_GROUPS
 
 
 def _set_cap(t: Caller, c: int, cap: int) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_WISH_BYTES: Final = 64 << 30
-_LEAST_BYTES: Final = 16 << 20
+_WISH_BYTES: Final = layout.REGION_WISH_BYTES
+_LEAST_BYTES: Final = layout.REGION_LEAST_BYTES
 _PYTHON: Final = layout.constant("HAK_HEAP_PYTHON")
 _CHECKED: Final = layout.constant("HAK_HEAP_CHECKED")
 
@@ -31,7 +31,7 @@ _CHECKED: Final = layout.constant("HAK_HEAP_CHECKED")
 def _region_wish() -> int:
     """What to reserve when nothing was asked for: a quarter of a limited address space stays free."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return _WISH_BYTES if limit == resource.RLIM_INFINITY else min(_WISH_BYTES, limit // 4 * 3)
+    return _WISH_BYTES if limit == resource.RLIM_INFINITY else min(_WISH_BYTES, limit // 256 * layout.REGION_LIMIT_PER_256)
 
 
 def _map_region(lib: Library, region_bytes: int, tables: Tables, checked: bool) -> Memory | None:
