@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from typing import Final
 
+from .. import layout
 from . import lists, slabs
 from .acquire import acquire, acquire_partial
 from .caller import Caller
