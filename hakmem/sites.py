@@ -16,6 +16,7 @@ import argparse
 import re
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -87,14 +88,26 @@ def accessors(home: str) -> list[Accessor]:
     for function in functions(text):
         body = text[function.start : function.end]
         touched = [field for field in FIELDS if re.search(rf"(?:->|\.)\s*{field}\b", body)]
-        named = {"hak_claim": "claim_seq", "hak_free": "free_list", "hak_remote": "remote_list", "hak_used": "used_count"}
-        field = next((field for start, field in named.items() if function.name.startswith(start)), touched[0] if touched else "")
+        named = {
+            "hak_claim": "claim_seq",
+            "hak_free": "free_list",
+            "hak_remote": "remote_list",
+            "hak_used": "used_count",
+        }
+        field = next(
+            (field for start, field in named.items() if function.name.startswith(start)), touched[0] if touched else ""
+        )
         if not field:
             continue  # works on words, touches no slab
         kind = next((kind for end, kind in KINDS if function.name.endswith(end)), "")
         if not kind:
-            raise ValueError(f"{HOME}: accessor {function.name} touches {field}, but its name tells no kind; add its ending to hakmem.sites.KINDS")
-        made[function.name] = Accessor(function.name, field, kind, bool(calls(body, "hak_assert")) and "hak_claim_held" in body)
+            raise ValueError(
+                f"{HOME}: accessor {function.name} touches {field}, but its name tells no kind; "
+                "add its ending to hakmem.sites.KINDS"
+            )
+        made[function.name] = Accessor(
+            function.name, field, kind, bool(calls(body, "hak_assert")) and "hak_claim_held" in body
+        )
     return list(made.values())
 
 
@@ -176,10 +189,17 @@ def _checked(text: str, function: Function, call: Call, name: str) -> bool:
     if re.search(r"\b(?:if|while)\s*\([^;{}]*$", before) or re.search(r"\bfor\s*\([^{}]*;[^;{}]*$", before):
         return True
     results = _result(text, call)
-    counted = {found.group(1) for r in results for found in re.finditer(rf"(\w+)\s*=\s*hak_word_count\s*\(\s*{re.escape(r)}\s*\)", after)}
+    counted = {
+        found.group(1)
+        for r in results
+        for found in re.finditer(rf"(\w+)\s*=\s*hak_word_count\s*\(\s*{re.escape(r)}\s*\)", after)
+    }
     for result in results | counted:
         variable = re.escape(result)
-        looks = rf"(?:if|while)\s*\(\s*!?\s*{variable}\b|!\s*{variable}\b|\b{variable}\s*(?:==|!=|\?|&&|\|\||<|>)|;\s*{variable}\s*;|<\s*{variable}\b"
+        looks = (
+            rf"(?:if|while)\s*\(\s*!?\s*{variable}\b|!\s*{variable}\b|;\s*{variable}\s*;|<\s*{variable}\b"
+            rf"|\b{variable}\s*(?:==|!=|\?|&&|\|\||<|>)"
+        )
         if re.search(looks, after) or re.search(rf"\breturn\s+{variable}\s*;", after):
             return True
     return False
@@ -203,12 +223,16 @@ def problems_of(name: str, source: str, known: list[Accessor]) -> list[Problem]:
     pushes = [accessor.name for accessor in known if accessor.kind in ("push", "push_chain")]
     for span in spans:
         taken = sorted((call, pop) for pop in pops for call in calls(text, pop, span.start, span.end))
-        for (first, pop), (second, again) in zip(taken, taken[1:], strict=False):
+        for (first, pop), (second, again) in pairwise(taken):
             same = first.arguments[:1] == second.arguments[:1] and pop.split("_")[1] == again.split("_")[1]
             between = text[first.end : second.start - len(_statement(text, second.start))]
             if same and not _exclusive(text, first, second) and not _mentions(between, _result(text, first)):
-                add(second.start, f"double pop: {again} of {second.arguments[0]} while the blocks of {pop} before it are not used")
-        for call, pop in sorted([*taken, *((call, pop) for pop in OTHER_POPS for call in calls(text, pop, span.start, span.end))]):
+                add(
+                    second.start,
+                    f"double pop: {again} of {second.arguments[0]} while the blocks of {pop} before it are not used",
+                )
+        others = [(call, other) for other in OTHER_POPS for call in calls(text, other, span.start, span.end)]
+        for call, pop in sorted([*taken, *others]):
             if not _checked(text, span, call, pop):
                 add(call.start, f"missing check: what {pop} returns is never looked at for being empty")
         given = sorted((call, push) for push in pushes for call in calls(text, push, span.start, span.end))
@@ -219,7 +243,12 @@ def problems_of(name: str, source: str, known: list[Accessor]) -> list[Problem]:
                     continue
                 between = text[first.end : second.start]
                 moved = re.search(rf"\b{re.escape(first.arguments[2])}\s*=[^=]", between)
-                if not moved and not begin <= second.start < end and not _exclusive(text, first, second) and "return" not in between:
+                if (
+                    not moved
+                    and not begin <= second.start < end
+                    and not _exclusive(text, first, second)
+                    and "return" not in between
+                ):
                     add(second.start, f"double push: {again} of {second.arguments[2]}, which {push} pushed before")
     return [problem for _, problem in sorted(found, key=lambda pair: pair[0])]
 
@@ -228,7 +257,9 @@ def sources(directory: Path = SOURCES) -> dict[str, str]:
     """File name to text of the C sources; FileNotFoundError where ``lists.h`` is not among them."""
     found = {path.name: path.read_text() for path in sorted(directory.glob("*.[ch]"))}
     if HOME not in found:
-        raise FileNotFoundError(f"no {HOME} in {directory}: an installed package has no C sources; run this in a checkout")
+        raise FileNotFoundError(
+            f"no {HOME} in {directory}: an installed package has no C sources; run this in a checkout"
+        )
     return found
 
 
@@ -263,7 +294,9 @@ def table(found: list[Site]) -> str:
 
 def main(words: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m hakmem.sites", description="Accesses of the C sources to a slab's lists, used count and claim.")
+    parser = argparse.ArgumentParser(
+        prog="python -m hakmem.sites", description="Accesses of the C sources to a slab's lists, used count and claim."
+    )
     parser.add_argument("--sources", type=Path, default=SOURCES, help="directory of the C sources")
     parser.add_argument("--all", action="store_true", help="list every site as well")
     options = parser.parse_args(words)
@@ -275,10 +308,13 @@ def main(words: list[str] | None = None) -> int:
     if options.all:
         for site in found:
             mark = "  under the claim" if site.accessor.claimed else ""
-            print(f"{site.file}:{site.line}: {site.function}: {site.accessor.name} ({site.accessor.field}, {site.accessor.kind}){mark}")
+            call = site.accessor
+            print(f"{site.file}:{site.line}: {site.function}: {call.name} ({call.field}, {call.kind}){mark}")
         print()
     print(table(found))
-    print(f"\n{len(found)} sites, {sum(site.accessor.claimed for site in found)} under the claim; {len(wrong)} problems")
+    print(
+        f"\n{len(found)} sites, {sum(site.accessor.claimed for site in found)} under the claim; {len(wrong)} problems"
+    )
     for problem in wrong:
         print(problem)
     return 1 if wrong else 0

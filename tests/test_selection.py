@@ -1,8 +1,8 @@
 """``pytest -k mt`` is the whole multi-threaded suite and nothing else.
 
 A test counts as multi-threaded when it, or a function or fixture of its module or a conftest that it uses, touches a
-name that makes threads or runs the C stress driver. That is read from the syntax trees; what ``-k mt`` selects is asked of
-pytest itself, since it matches any part of a test's id: file, class, function, parameters.
+name that makes threads or runs the C stress driver. That is read from the syntax trees; what ``-k mt`` selects is asked
+of pytest itself, since it matches any part of a test's id: file, class, function, parameters.
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
-THREAD_NAMES = {"threading", "Thread", "ThreadPoolExecutor", "ProcessPoolExecutor", "concurrent", "multiprocessing", "_thread", "ThreadPool"}
+THREAD_NAMES = {
+    "threading",
+    "Thread",
+    "ThreadPoolExecutor",
+    "ProcessPoolExecutor",
+    "concurrent",
+    "multiprocessing",
+    "_thread",
+    "ThreadPool",
+}
 DRIVER = "stress"  # how the names of the multi-threaded programs of tests/native begin
 
 
@@ -31,7 +40,12 @@ def names_of(node: ast.AST) -> set[str]:
             found.update(alias.asname or alias.name.split(".")[0] for alias in child.names)
             if isinstance(child, ast.ImportFrom) and child.module:
                 found.add(child.module.split(".")[0])
-        elif isinstance(child, ast.Call) and isinstance(child.func, ast.Name) and child.func.id == "native_program" and child.args:
+        elif (
+            isinstance(child, ast.Call)
+            and isinstance(child.func, ast.Name)
+            and child.func.id == "native_program"
+            and child.args
+        ):
             program = child.args[0]
             if isinstance(program, ast.Constant) and str(program.value).startswith(DRIVER):
                 found.add(DRIVER)
@@ -50,7 +64,10 @@ def thread_aliases(tree: ast.Module) -> set[str]:
 
 
 def multi_threaded(source: str, shared: dict[str, set[str]]) -> dict[str, bool]:
-    """For each test of a module (``function`` or ``Class::function``) whether it uses threads; ``shared``: names other files define."""
+    """Whether each test of a module (``function`` or ``Class::function``) uses threads.
+
+    ``shared``: what names mean that other files define.
+    """
     tree = ast.parse(source)
     makers = thread_aliases(tree)
     uses = dict(shared)
@@ -64,12 +81,16 @@ def multi_threaded(source: str, shared: dict[str, set[str]]) -> dict[str, bool]:
             uses[node.name] = names_of(node)
             for item in node.body:
                 if isinstance(item, ast.FunctionDef) and item.name.startswith("test"):
-                    tests[f"{node.name}::{item.name}"] = names_of(item) | {base for b in node.bases for base in names_of(b)}
+                    tests[f"{node.name}::{item.name}"] = names_of(item) | {
+                        base for b in node.bases for base in names_of(b)
+                    }
         elif isinstance(node, ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Name):
                     uses[target.id] = names_of(node.value)
-                elif isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):  # TestMachine = Machine.TestCase
+                elif isinstance(target, ast.Attribute) and isinstance(
+                    target.value, ast.Name
+                ):  # TestMachine = Machine.TestCase
                     uses.setdefault(target.value.id, set()).update(names_of(node.value))
 
     def reaches(names: set[str]) -> bool:

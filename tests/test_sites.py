@@ -41,15 +41,30 @@ def test_every_mention_of_an_accessor_in_the_sources_is_a_site() -> None:
         plain = ctext.without_directives(ctext.blank(text))
         spans = ctext.functions(plain)
         bodies = " ".join(plain[span.start : span.end] for span in spans)
-        words = bodies.replace("(", " ( ").replace("!", " ").replace(")", " ").replace(",", " ").replace("&", " ").split()
+        words = (
+            bodies.replace("(", " ( ").replace("!", " ").replace(")", " ").replace(",", " ").replace("&", " ").split()
+        )
         mentions = sum(word in names for word in words)
         assert mentions == len(sites.sites_of(file, text, KNOWN)), file
 
 
-@pytest.mark.parametrize("access", ["slab->free_list", "slab->remote_list", "(*slab).used_count", "records[3].claim_seq", "offsetof(hak_slab, free_list)"])
+@pytest.mark.parametrize(
+    "access",
+    [
+        "slab->free_list",
+        "slab->remote_list",
+        "(*slab).used_count",
+        "records[3].claim_seq",
+        "offsetof(hak_slab, free_list)",
+    ],
+)
 def test_direct_access_is_caught(access: str) -> None:
-    assert any("direct access" in what for what in wrong(f"void f(hak_slab *slab) {{ uint64_t x = {access}; (void)x; }}"))
-    assert any("direct access" in what for what in wrong(f"#define PEEK(slab) ({access})\n")), "a macro is no way around"
+    assert any(
+        "direct access" in what for what in wrong(f"void f(hak_slab *slab) {{ uint64_t x = {access}; (void)x; }}")
+    )
+    assert any("direct access" in what for what in wrong(f"#define PEEK(slab) ({access})\n")), (
+        "a macro is no way around"
+    )
 
 
 def test_comments_and_strings_are_no_access() -> None:
@@ -71,7 +86,8 @@ def test_double_pop_is_caught() -> None:
 
 
 def test_pops_in_two_branches_are_one() -> None:
-    assert wrong("""
+    assert (
+        wrong("""
     void f(hak_slab *slab, uint64_t base, bool all) {
         uint64_t last, first;
         if (hak_free_is_empty(slab)) return;
@@ -81,7 +97,9 @@ def test_pops_in_two_branches_are_one() -> None:
             first = hak_free_pop_chain(slab, base, 1, &last);
         }
         use(first);
-    }""") == []
+    }""")
+        == []
+    )
 
 
 def test_double_take_of_the_remote_list_is_caught() -> None:
@@ -129,9 +147,17 @@ def test_push_after_a_push_that_failed_is_one_push() -> None:
         ("for (uint32_t unit = hak_mail_take_all(t, 1);; unit = next(unit)) use(unit);", True),
         ("return hak_empty_pop(t);", False),
         ("uint64_t last; uint64_t first = hak_free_pop_chain(slab, base, 4, &last); use(first, last);", True),
-        ("uint64_t last; if (hak_free_count(slab) < 4) return; uint64_t first = hak_free_pop_chain(slab, base, 4, &last); use(first);", False),
+        (
+            "uint64_t last, first; if (hak_free_count(slab) < 4) return; "
+            "first = hak_free_pop_chain(slab, base, 4, &last); use(first);",
+            False,
+        ),
         ("uint64_t word; hak_remote_take_all(slab, &word); use(word);", True),
-        ("uint64_t word; hak_remote_take_all(slab, &word); n = hak_word_count(word); for (i = 0; i < n; i++) use(word);", False),
+        (
+            "uint64_t word; hak_remote_take_all(slab, &word); "
+            "n = hak_word_count(word); for (i = 0; i < n; i++) use(word);",
+            False,
+        ),
         ("(void)hak_free_take_all(slab);", False),
     ],
 )
@@ -141,7 +167,8 @@ def test_missing_check_after_a_pop_is_caught(statement: str, caught: bool) -> No
 
 
 def test_function_spans_survive_odd_text() -> None:
-    text = ctext.without_directives(ctext.blank("""
+    text = ctext.without_directives(
+        ctext.blank("""
     #define OPEN {
     static const int table[] = {1, 2};
     typedef struct x { int a; } x;
@@ -149,7 +176,8 @@ def test_function_spans_survive_odd_text() -> None:
     HAK_COLD int second(int (*f)(int), int b) {
         return f(b);
     }
-    """))
+    """)
+    )
     assert [span.name for span in ctext.functions(text)] == ["first", "second"]
 
 

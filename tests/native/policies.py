@@ -1,4 +1,4 @@
-"""Prints the policy images of the stress driver as C (``stress_policies.h``); run at build time, standard library only."""
+"""Prints the stress driver's policy images as C (``stress_policies.h``) at build time; standard library only."""
 
 import sys
 from dataclasses import replace
@@ -6,10 +6,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from hakmem.policy import AcquirePolicy, ArenaGrowth, CachePolicy, Policy, RetainPolicy, Stage  # noqa: E402
+from hakmem.policy import AcquirePolicy, ArenaGrowth, CachePolicy, Policy, RetainPolicy, Stage
 
 default = Policy.default()
-small_caps = CachePolicy(batch_count=2, batch_min_count=2, cap_entries_min=0, cap_entries_max=4, carve_bytes=64, tiny_refill_slabs=4, pool_refill_slabs=4)
+small_caps = CachePolicy(
+    batch_count=2,
+    batch_min_count=2,
+    cap_entries_min=0,
+    cap_entries_max=4,
+    carve_bytes=64,
+    tiny_refill_slabs=4,
+    pool_refill_slabs=4,
+)
 POLICIES = {
     "default": default,
     "caps0": default.replace(caches=default.caches.without_caches()),
@@ -19,7 +27,12 @@ POLICIES = {
     "noadopt": default.replace(acquire=replace(default.acquire, adoption=False), caches=small_caps),
     # Every stage in an unusual place, no hint first, one try.
     "orders": default.replace(
-        acquire=AcquirePolicy((Stage.UNIT, Stage.EMPTY, Stage.ADOPT, Stage.PARTIAL, Stage.HOT, Stage.GROW), retry_count=1, backoff_spins=1, empty_keep_count=1),
+        acquire=AcquirePolicy(
+            (Stage.UNIT, Stage.EMPTY, Stage.ADOPT, Stage.PARTIAL, Stage.HOT, Stage.GROW),
+            retry_count=1,
+            backoff_spins=1,
+            empty_keep_count=1,
+        ),
         caches=small_caps,
     ),
     # Gives everything back at once, commits as little as it can, prewarms.
@@ -29,7 +42,9 @@ POLICIES = {
         caches=replace(default.caches, prewarm=True, parked_count=1, idle_events=16, free_only_count=2),
         acquire=replace(default.acquire, empty_keep_count=0),
     ),
-    "lazy": default.replace(retain=RetainPolicy(floor_bytes=0, high_water_per_256=0, epoch_ns=1_000_000, lazy_free=True)),
+    "lazy": default.replace(
+        retain=RetainPolicy(floor_bytes=0, high_water_per_256=0, epoch_ns=1_000_000, lazy_free=True)
+    ),
 }
 
 

@@ -13,21 +13,28 @@ from hakmem.policy import Policy
 
 Programs = Callable[..., Path]
 SCENARIOS = (
-    "handoff", "rings", "batches", "random", "aligned", "realloc", "zeroed", "caps0", "contend", "smallcaps", "pool", "orders",
-    "noadopt", "headers", "headers0", "checked", "trim", "lazy", "churn", "shared", "full", "destroy", "malloc", "fork1", "fork",
+    "handoff", "rings", "batches", "random", "aligned", "realloc", "zeroed", "caps0", "contend", "smallcaps", "pool",
+    "orders", "noadopt", "headers", "headers0", "checked", "trim", "lazy", "churn", "shared", "full", "destroy",
+    "malloc", "fork1", "fork",
 )  # fmt: skip
 
 
 def run(program: Path, *words: str, limit: int = 300) -> subprocess.CompletedProcess[str]:
     """The driver with ``words``; address randomisation off, which older sanitizer run-times want."""
-    fixed = ["setarch", "-R"] if shutil.which("setarch") and subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode == 0 else []
+    fixed = (
+        ["setarch", "-R"]
+        if shutil.which("setarch") and subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode == 0
+        else []
+    )
     return subprocess.run([*fixed, str(program), *words], capture_output=True, text=True, timeout=limit)
 
 
 def passes(program: Path, *words: str) -> str:
     """Runs the driver, which must exit 0 and be silent on stderr; returns its report."""
     done = run(program, *words)
-    assert (done.returncode, done.stderr) == (0, ""), f"{' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr[-4000:]}"
+    assert (done.returncode, done.stderr) == (0, ""), (
+        f"{' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr[-4000:]}"
+    )
     return done.stdout
 
 
@@ -47,7 +54,11 @@ def test_mt_thread_churn_of_ten_thousand(native_program: Programs) -> None:
 
 @pytest.mark.parametrize("threads", (2, 3, 16))
 def test_mt_every_scenario_with_other_thread_counts(native_program: Programs, threads: int) -> None:
-    chosen = [word for name in ("handoff", "rings", "random", "caps0", "smallcaps", "checked", "trim", "full") for word in ("--scenario", name)]
+    chosen = [
+        word
+        for name in ("handoff", "rings", "random", "caps0", "smallcaps", "checked", "trim", "full")
+        for word in ("--scenario", name)
+    ]
     passes(native_program("stress"), "--short", "--threads", str(threads), "--seed", str(threads), *chosen)
 
 
@@ -69,13 +80,19 @@ def test_mt_damaged_policy_image_is_refused(native_program: Programs, tmp_path: 
 
 
 def test_mt_debug_build_asserts_its_claims(native_program: Programs) -> None:
-    chosen = [word for name in ("handoff", "contend", "pool", "orders", "trim", "churn") for word in ("--scenario", name)]
+    chosen = [
+        word for name in ("handoff", "contend", "pool", "orders", "trim", "churn") for word in ("--scenario", name)
+    ]
     passes(native_program("stress", "debug"), "--short", *chosen)
 
 
 def test_mt_thread_sanitizer_is_silent(native_program: Programs) -> None:
     """ThreadSanitizer without a suppression, over the scenarios in which threads meet most; `make tsan` runs all."""
-    chosen = [word for name in ("handoff", "rings", "contend", "checked", "trim", "churn", "shared", "destroy") for word in ("--scenario", name)]
+    chosen = [
+        word
+        for name in ("handoff", "rings", "contend", "checked", "trim", "churn", "shared", "destroy")
+        for word in ("--scenario", name)
+    ]
     passes(native_program("stress", "tsan"), "--short", *chosen)
 
 
