@@ -142,7 +142,7 @@ static void open_units(hak_thread *t, uint32_t unit, uint32_t mask) {
     uint64_t word = hak_load_relaxed(&h->open_word);
     while (!(word >> 32)) {
         hak_count(t, cas_try_count, 1);
-        if (hak_cas_acq_rel(&h->open_word, &word, unit | (uint64_t)mask << 32)) return;
+        if (hak_cas_acq_rel(&h->open_word, &word, unit | (uint64_t)mask << 32)) return; /* partner: stage_unit */
         hak_count(t, cas_retry_count, 1);
     }
     hak_run_free(h, unit + 1, (uint32_t)__builtin_popcount(mask), false);
@@ -227,7 +227,7 @@ void hak_acquire_flush_ready(hak_thread *t) {
     for (uint32_t unit; (unit = hak_empty_pop(t));) hak_run_free(h, unit, 1, true);
     uint64_t word = hak_load_relaxed(&h->open_word);
     while (word >> 32) {
-        if (!hak_cas_acq_rel(&h->open_word, &word, 0)) continue;
+        if (!hak_cas_acq_rel(&h->open_word, &word, 0)) continue; /* partner: open_units; as in stage_unit, ABA does no harm */
         for (uint32_t bit = 0; bit < 32; bit++)
             if (word >> (32 + bit) & 1) hak_run_free(h, (uint32_t)word + bit, 1, false);
         break;

@@ -74,7 +74,7 @@ static void mark_out(hak_heap *h, uint32_t c, uint64_t address) {
     if (policy->sizes.classes[c].header) hak_store_relaxed((uint8_t *)(uintptr_t)(address - 1), policy->headers.live[c]);
     if (!(h->flags & HAK_HEAP_CHECKED)) return;
     uint64_t bit, *word = live_word(h, address, &bit);
-    hak_or_seq(word, bit);
+    hak_or_seq(word, bit); /* other bits of the word are others'; the block's own hand-over orders this before its free */
 }
 
 /* False when another free of the same block was faster. */
@@ -82,7 +82,7 @@ static bool mark_in(hak_heap *h, uint32_t c, uint64_t address) {
     const hak_policy *policy = hak_policy_of(h);
     if (h->flags & HAK_HEAP_CHECKED) {
         uint64_t bit, *word = live_word(h, address, &bit);
-        if (!(hak_and_seq(word, ~bit) & bit)) return false;
+        if (!(hak_and_seq(word, ~bit) & bit)) return false; /* of two frees at once, one clears the bit */
     }
     if (policy->sizes.classes[c].header) hak_store_relaxed((uint8_t *)(uintptr_t)(address - 1), policy->headers.freed[c]);
     return true;

@@ -152,7 +152,7 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
     h->epoch_start_ns = hak_os_clock_ns();
     fork_hook();
     join_root(h);
-    hak_store_release(&h->magic, HAK_HEAP_MAGIC);
+    hak_store_release(&h->magic, HAK_HEAP_MAGIC); /* partner: outside readers, who look at the magic first */
     return h;
 }
 
@@ -252,6 +252,7 @@ void hak_heap_prewarm(hak_heap *h) {
 }
 
 uint64_t hak_heap_trim(hak_heap *h) {
+    (void)hak_thread_get(h); /* counted as live while claims are taken: a fork looks at that */
     hak_threads_flush_idle(h);
     hak_thread *t = hak_thread_enter(h);
     hak_cache_flush(t);
@@ -267,7 +268,7 @@ void hak_heap_tick(hak_heap *h) { hak_tick(h); }
  * unknown state and is never handed out again: at most one a dead thread, counted. Mailboxes are filled anew, since a
  * thread may have died between marking a slab and mailing it. */
 static void repair(hak_heap *h, hak_thread *mine) {
-    bool torn = hak_load_relaxed(&h->run_lock) != 0;
+    bool torn = hak_load_relaxed(&h->run_lock) || h->purging_units;
     uint32_t top = h->unit_top;
     for (uint32_t c = 0; c < HAK_CLASS_LIMIT; c++) hak_store_relaxed(&h->mailbox[c], 0);
     for (uint32_t u = h->meta_units; u < top; u++) {
@@ -300,7 +301,7 @@ static void in_child(void) {
     for (hak_heap *h = (hak_heap *)(uintptr_t)hak_root_.first_heap; h; h = (hak_heap *)(uintptr_t)h->next_heap)
     {
         hak_thread *mine = hak_thread_known(h);
-        if (h->thread_live > (mine != NULL) || h->run_lock || hak_thread_at(h, 0)->busy) repair(h, mine);
+        if (h->thread_live > (mine != NULL) || h->run_lock || h->purging_units || hak_thread_at(h, 0)->busy) repair(h, mine);
     }
 }
 

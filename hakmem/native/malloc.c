@@ -16,7 +16,7 @@ HAK_EXPORT hak_heap *hak_process_heap(void) { return (hak_heap *)(uintptr_t)hak_
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #pragma GCC visibility push(default)
 
-static uint32_t making;
+static uint32_t making; /* lock: its CAS acquires what the release of 0 published, process_heap above all */
 
 /* Makes the process heap once; others wait for it. NULL when the OS gives no region at all. */
 static hak_heap *make_process_heap(void) {
@@ -24,7 +24,7 @@ static hak_heap *make_process_heap(void) {
     while (!hak_process_heap()) {
         if (hak_cas_acq_rel(&making, &expected, 1)) {
             hak_fault fault;
-            hak_heap *h = NULL;
+            hak_heap *h = hak_process_heap(); /* another may have made it between our look and our CAS */
             for (uint64_t wish = hak_os_region_wish(HAK_PROCESS_WISH_BYTES) / 2; !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2)
                 h = hak_heap_create(NULL, wish, HAK_HEAP_PROCESS, &fault);
             hak_store_release(&hak_root_.process_heap, (uintptr_t)h);

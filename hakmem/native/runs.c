@@ -194,9 +194,22 @@ static bool arena_grow(hak_heap *h, uint32_t units) {
     if (growth->huge_pages) hak_os_advise_huge(&h->os, address, (uint64_t)want << HAK_UNIT_SHIFT);
     h->arena_units[h->arena_count < 63 ? h->arena_count : 63] += want;
     h->arena_count++;
-    hak_store_release(&h->unit_top, top + want);
+    hak_store_release(&h->unit_top, top + want); /* partner: who reads it without the lock, before he reads records below it */
     run_insert(h, top, want, 0);
     return true;
+}
+
+/* Takes the run lock and finds a run of at least `units`, growing the arena if need be; 0 when the region is full. While
+ * another purges, part of what is free is in no bin: waits for that rather than fail. */
+static uint32_t lock_and_find(hak_heap *h, uint32_t units) {
+    for (;;) {
+        hak_run_lock(h);
+        uint32_t run = run_find(h, units);
+        if (!run && arena_grow(h, units)) run = run_find(h, units);
+        if (run || !h->purging_units) return run;
+        hak_run_unlock(h);
+        hak_os_yield();
+    }
 }
 
 /* Aligned by address: the region itself stands on a superslab's boundary only. */
@@ -204,9 +217,7 @@ hak_run hak_run_alloc(hak_heap *h, uint32_t units, uint32_t align_units) {
     hak_run made = {0, 0, 0};
     uint32_t skew = (uint32_t)((uintptr_t)h >> HAK_UNIT_SHIFT) & (align_units - 1);
     uint32_t room = units + align_units - 1;
-    hak_run_lock(h);
-    uint32_t run = run_find(h, room);
-    if (!run && arena_grow(h, room)) run = run_find(h, room);
+    uint32_t run = lock_and_find(h, room);
     if (run) {
         uint32_t at = ((run + skew + align_units - 1) & ~(align_units - 1)) - skew;
         made.unit = at;
@@ -219,9 +230,7 @@ hak_run hak_run_alloc(hak_heap *h, uint32_t units, uint32_t align_units) {
 /* One unit for a slab; from a clean run also the rest of its superslab, which the caller opens to all. */
 hak_run hak_run_alloc_open(hak_heap *h) {
     hak_run made = {0, 0, 0};
-    hak_run_lock(h);
-    uint32_t run = run_find(h, 1);
-    if (!run && arena_grow(h, 1)) run = run_find(h, 1);
+    uint32_t run = lock_and_find(h, 1);
     if (run) {
         uint32_t units = 1;
         if (!hak_slab_at(h, run)->detail_count) {
@@ -302,9 +311,11 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
         hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
         hak_entry_fill(h, unit, 1, HAK_TAG_NONE);
         hak_entry_fill(h, unit + units - 1, 1, HAK_TAG_NONE);
+        h->purging_units += units;
         hak_run_unlock(h);
         uint32_t purged = purge_run(h, unit, units, excess);
         hak_run_lock(h);
+        h->purging_units -= units;
         if (purged) {
             uint32_t left = purged, end = unit + units;
             for (uint32_t u = unit; u < end && left; u++) {
@@ -345,12 +356,12 @@ void hak_tick(hak_heap *h) {
 
 uint64_t hak_purge_all(hak_heap *h) { return purge_to(h, 0, UINT32_MAX) << HAK_UNIT_SHIFT; }
 
-/* In a fork's child, when a thread that is gone held the lock: everything but the registry's tags is made again. */
+/* In a fork's child, when a thread that is gone held the lock or was purging: everything but the registry's tags is made again. */
 void hak_runs_rebuild(hak_heap *h) {
     for (uint32_t i = 0; i < HAK_RUN_BIN_COUNT; i++) h->run_clean[i] = h->run_dirty[i] = 0;
     for (uint32_t i = 0; i < HAK_RUN_BIN_WORDS; i++) h->run_clean_bits[i] = h->run_dirty_bits[i] = 0;
     h->oldest_dirty = h->newest_dirty = 0;
-    h->dirty_units = 0;
+    h->dirty_units = h->purging_units = 0;
     uint64_t free_units = 0;
     for (uint32_t u = h->meta_units; u < h->unit_top;) {
         uint32_t end = u;

@@ -28,6 +28,7 @@ static __thread hak_directory *directory __attribute__((tls_model("initial-exec"
 static pthread_key_t exit_key;
 static uint32_t exit_key_state; /* 0 none, 1 being made, 2 made; CAS and release/acquire */
 
+/* The CAS acquires what the last hak_root_unlock released: the list of heaps. */
 void hak_root_lock(void) {
     uint32_t expected = 0;
     for (uint32_t n = 0; !hak_cas_acquire(&hak_root_.lock, &expected, 1); n++, expected = 0)
@@ -37,7 +38,7 @@ void hak_root_lock(void) {
 void hak_root_unlock(void) { hak_store_release(&hak_root_.lock, 0); }
 
 /* Lists of thread records: index + 1 | count << 32 | tag << 40; links are read only of records that stay mapped, and
- * the tag makes the CAS of who read a stale link fail. */
+ * the tag makes the CAS of who read a stale link fail. A pop's CAS acquires what the push released: the whole record. */
 static bool list_push(hak_heap *h, uint64_t *list, hak_thread *t, uint32_t most) {
     uint64_t word = hak_load_relaxed(list);
     do {
@@ -72,12 +73,12 @@ static hak_thread *attach(hak_heap *h) {
         uint32_t index = hak_load_relaxed(&h->thread_top);
         do {
             if (index >= h->thread_limit) return NULL;
-        } while (!hak_cas_acq_rel(&h->thread_top, &index, index + 1));
+        } while (!hak_cas_acq_rel(&h->thread_top, &index, index + 1)); /* a count: who gets an index owns that record */
         t = hak_thread_at(h, index);
         record_init(h, t, index);
     }
     hak_store_relaxed(&t->os_id, hak_os_thread_id());
-    hak_store_release(&t->state, HAK_THREAD_LIVE);
+    hak_store_release(&t->state, HAK_THREAD_LIVE); /* partner: outside readers; inside, ownership goes by the lists */
     hak_add_relaxed(&h->thread_live, 1);
     if (hak_policy_of(h)->caches.prewarm) hak_cache_prewarm(t);
     return t;
