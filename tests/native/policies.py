@@ -42,6 +42,11 @@ POLICIES = {
         caches=replace(default.caches, prewarm=True, parked_count=1, idle_events=16, free_only_count=2),
         acquire=replace(default.acquire, empty_keep_count=0),
     ),
+    # Small caches and nothing kept: what is free must be found again at once.
+    "tight": default.replace(
+        retain=RetainPolicy(floor_bytes=0, high_water_per_256=0, epoch_ns=1_000_000),
+        caches=small_caps,
+    ),
     "lazy": default.replace(
         retain=RetainPolicy(floor_bytes=0, high_water_per_256=0, epoch_ns=1_000_000, lazy_free=True)
     ),

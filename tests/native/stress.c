@@ -1,6 +1,6 @@
 /* stress.c: the stress driver over the C API: many threads on one heap, every block verified, the heap walked.
  *
- *   stress [--short] [--threads N] [--seconds S] [--scenario NAME]... [--policy FILE] [--seed N] [--list]
+ *   stress [--short] [--threads N] [--seconds S] [--scenario NAME]... [--policy FILE] [--region MIB] [--seed N] [--list]
  *
  * A scenario runs in rounds. After each round all threads stand still and the heap is walked (stress_walk.h); at the
  * end everything is freed, the caches go back, and the heap must be empty. An error or a hang is one line and exit 1.
@@ -53,6 +53,7 @@ static const scenario scenarios[] = {
     {"churn", "default", work_churn, {16, 0, 2, 32, 0, 8, 8, 64, 18}, 0, 0, 0, 0, 2, "10,000 short threads, late frees by others"},
     {"shared", "default", work_mixed, {8, 200, 0, 16, 0, 8, 8, 64, 17}, 0, 12, 300, 1, 2, "more threads than records: the shared one"},
     {"full", "default", work_mixed, {256, 4000, 24, 96, 0, 32, 16, 32, 19}, 0, 24, 0, 1, 4, "a region that runs full, and nothing lost by it"},
+    {"tight", "tight", work_mixed, {24, 8000, 24, 0, 0, 0, 0, 64, 17}, 0, 96, 0, 0, 4, "a region with room enough: memory never runs out"},
     {"destroy", "lean", work_destroy, {0, 300, 2, 48, 0, 8, 8, 64, 18}, 0, 0, 0, 0, 2, "heaps destroyed while their threads end"},
     {"malloc", NULL, work_churn, {32, 0, 4, 64, 8, 16, 16, 64, 19}, 0, 0, 0, 0, 2, "malloc and free of the process, threads coming and going"},
     {"fork1", "caps0", work_fork, {64, 150000, 0, 0, 0, 0, 0, 0, 17}, 0, 0, 2, 0, 2, "children forked by a thread that never used the heap"},
@@ -61,7 +62,7 @@ static const scenario scenarios[] = {
 #define SCENARIO_COUNT (sizeof scenarios / sizeof *scenarios)
 
 static uint32_t option_threads = 8, option_short;
-static uint64_t option_seed = 1;
+static uint64_t option_seed = 1, option_region_mib;
 static const hak_policy *option_policy;
 
 static uint64_t now_ns(void) {
@@ -110,7 +111,7 @@ static void run(const scenario *sc, uint64_t budget_ns) {
     if (sc->work == work_churn) s.mix.ops = 10000 / s.threads / (option_short ? 8 : 1) / sc->rounds / STRESS_SLOW;
     else s.mix.ops = s.mix.ops / STRESS_SLOW / (option_short ? 2 : 1);
     if (!sc->policy) s.process = 1, s.heap = hak_process_heap();
-    else s.heap = hak_heap_create(option_policy ? option_policy : policy_named(sc->policy), (uint64_t)sc->region_mib << 20, sc->flags, &fault);
+    else s.heap = hak_heap_create(option_policy ? option_policy : policy_named(sc->policy), (option_region_mib ? option_region_mib : sc->region_mib) << 20, sc->flags, &fault);
     if (!s.heap) die("create: fault %u", fault.code);
     s.workers = get(s.threads * sizeof(worker));
     s.slots = get(SLOT_COUNT * sizeof(slot));
@@ -168,6 +169,7 @@ int main(int count, char **words) {
         else if (!strcmp(word, "--threads")) option_threads = (uint32_t)number(next, 1, 1024, word), i++;
         else if (!strcmp(word, "--seconds")) seconds = number(next, 1, 86400, word), i++;
         else if (!strcmp(word, "--seed")) option_seed = number(next, 0, UINT32_MAX, word), i++;
+        else if (!strcmp(word, "--region")) option_region_mib = number(next, 1, 1 << 20, word), i++;
         else if (!strcmp(word, "--policy") && next) option_policy = read_policy(next), i++;
         else if (!strcmp(word, "--scenario") && next) {
             uint64_t before = chosen;

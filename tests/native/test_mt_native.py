@@ -14,8 +14,8 @@ from hakmem.policy import Policy
 Programs = Callable[..., Path]
 SCENARIOS = (
     "handoff", "rings", "batches", "random", "aligned", "realloc", "zeroed", "caps0", "contend", "smallcaps", "pool",
-    "orders", "noadopt", "headers", "headers0", "checked", "trim", "lazy", "churn", "shared", "full", "destroy",
-    "malloc", "fork1", "fork",
+    "orders", "noadopt", "headers", "headers0", "checked", "trim", "lazy", "churn", "shared", "full", "tight",
+    "destroy", "malloc", "fork1", "fork",
 )  # fmt: skip
 
 
