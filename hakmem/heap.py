@@ -12,6 +12,8 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .arguments import WORD_LIMIT, power_of_two, size_in_bytes, whole, words
@@ -55,6 +57,21 @@ class _Guarded(OwnProcess):
         heap._enter()
         try:
             return super().read(address, size_bytes)
+        finally:
+            heap._inside.pop()
+
+    def inside(self) -> int:
+        """Calls that are under way in other threads."""
+        return len(self._heap._inside)
+
+    @contextmanager
+    def window(self, address: int, size_bytes: int) -> Iterator[memoryview]:
+        """As `OwnProcess.window`; the heap stays until the block ends."""
+        heap = self._heap
+        heap._enter()
+        try:
+            with super().window(address, size_bytes) as words:
+                yield words
         finally:
             heap._inside.pop()
 

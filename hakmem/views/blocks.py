@@ -24,6 +24,7 @@ from .. import layout
 from ..errors import ValidationError
 from .capture import Capture
 from .records import word_count, word_offset
+from .source import Words, words_of
 
 UNCARVED: Final = 0
 APPLICATION: Final = 1
@@ -75,7 +76,6 @@ class Blocks:
 
     def __init__(self, capture: Capture) -> None:
         self.capture = capture
-        self._units: dict[int, memoryview] = {}
 
     # --- thread caches ----------------------------------------------------------------------------------------
 
@@ -89,11 +89,14 @@ class Blocks:
         strides = self.capture.classes["stride_bytes"].astype(np.int64)
         gone = self.capture.gone
         lengths = bins["cap_count"].astype(np.int64) - bins["room_count"]
-        for thread, index in np.argwhere((bins["head"] != 0) | (lengths != 0)).tolist():
-            told = [] if gone[thread] else problems
-            found = self._follow(int(bins["head"][thread, index]), int(lengths[thread, index]), thread, index, told)
-            addresses.append(np.array(found, dtype=np.uint64))
-            origin.append((thread, index, False, len(found)))
+        heads = bins["head"]
+        with words_of(self.capture.source, self.capture.address, self._end - self.capture.address) as words:
+            for thread, index in np.argwhere((heads != 0) | (lengths != 0)).tolist():
+                told = [] if gone[thread] else problems
+                where = f"cache list of thread {thread}, class {index}"
+                found = self._follow(words, int(heads[thread, index]), int(lengths[thread, index]), where, told)
+                addresses.append(np.array(found, dtype=np.uint64))
+                origin.append((thread, index, False, len(found)))
         for thread, index in np.argwhere(bins["bump"] != bins["bump_end"]).tolist():
             first, end, stride = (
                 int(bins["bump"][thread, index]),
@@ -123,29 +126,22 @@ class Blocks:
             )
         return CachedBlocks(address, thread_of, class_of, in_range, head, block, gone[thread_of], tuple(problems))
 
-    def _follow(self, head: int, length: int, thread: int, index: int, problems: list[Problem]) -> list[int]:
+    def _follow(self, words: Words, head: int, length: int, where: str, problems: list[Problem]) -> list[int]:
         """The addresses of one cache list."""
-        where = f"cache list of thread {thread}, class {index}"
-        low, high = self.capture.address + (self.capture.meta_units << layout.UNIT_SHIFT), self._end
+        base = self.capture.address
+        low, high = base + (self.capture.meta_units << layout.UNIT_SHIFT), self._end
         if not 0 <= length <= CACHED_LIMIT:
             problems.append(Problem("cached blocks", where, f"0 to {CACHED_LIMIT}", length))
             return []
         found: list[int] = []
-        units, base, at = self._units, self.capture.address, head
+        at = head
         while at and len(found) < length:
             if at & 7 or not low <= at < high:
-                problems.append(
-                    Problem(
-                        "link of a cached block", where, "an address of this heap", f"{at:#x} after {len(found)} blocks"
-                    )
-                )
+                after = f"{at:#x} after {len(found)} blocks"
+                problems.append(Problem("link of a cached block", where, "an address of this heap", after))
                 return found
             found.append(at)
-            inside = at - base
-            words = units.get(inside >> layout.UNIT_SHIFT)
-            if words is None:
-                words = self._unit_words(inside >> layout.UNIT_SHIFT)
-            at = words[(inside & (layout.UNIT_BYTES - 1)) >> 3]
+            at = words[(at - base) >> 3]
         if len(found) != length or at:
             problems.append(Problem("cached blocks", where, f"{length} and no more", f"{len(found)}, then {at:#x}"))
         return found
@@ -153,11 +149,6 @@ class Blocks:
     @property
     def _end(self) -> int:
         return self.capture.address + (self.capture.unit_top << layout.UNIT_SHIFT)
-
-    def _unit_words(self, unit: int) -> memoryview:
-        raw = self.capture.source.read(self.capture.address + (unit << layout.UNIT_SHIFT), layout.UNIT_BYTES)
-        words = self._units[unit] = memoryview(raw).cast("B").cast("Q")
-        return words
 
     @cached_property
     def cached_per_slab(self) -> NDArray[np.int64]:

@@ -188,14 +188,16 @@ def _settled_slabs(source: MemorySource, address: int, count: int) -> tuple[Reco
         )
 
     before, after = words_of(0, count), words_of(0, count)
-    torn = (before != after).any(axis=1) | ((after[:, 0] & np.uint64(1)) != 0)
+    torn = (after.reshape(-1).view(dtype)["claim_seq"] & 1) != 0
+    if not np.array_equal(before, after):
+        torn |= (before != after).any(axis=1)
     if not torn.any():
         return after.reshape(-1).view(dtype), torn
     after = after.copy()
     for _ in range(REREADS):
         for unit in np.flatnonzero(torn).tolist():
             again = words_of(unit, 1)[0]
-            torn[unit] = bool((again != after[unit]).any()) or bool(again[0] & np.uint64(1))
+            torn[unit] = bool((again != after[unit]).any()) or bool(again.view(dtype)["claim_seq"][0] & 1)
             after[unit] = again
         if not torn.any():
             break

@@ -160,7 +160,8 @@ class HeapView:
         live, dirty = format_bytes(heap.live_units << 16), format_bytes(heap.dirty_units << 16)
         counts = ((len(self.slabs), "slab"), (len(self.spans), "span"), (heap.thread_live, "thread"))
         return (
-            f"{self.name} ({kind}) at {capture.address:#x}: {live} live of {format_bytes(committed)} committed, {dirty} dirty; "
+            f"{self.name} ({kind}) at {capture.address:#x}: "
+            f"{live} live of {format_bytes(committed)} committed, {dirty} dirty; "
             + ", ".join(format_count(count, noun) for count, noun in counts)
         )
 

@@ -62,13 +62,15 @@ def extend_dtype(struct: type[ctypes.Structure], derived: Sequence[tuple[str, DT
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": -(-at // 8) * 8})
 
 
-def extend_records(records: Records, dtype: np.dtype[Any]) -> Records:
-    """The records copied into an array of an extended dtype, derived fields zero."""
-    made = np.zeros(len(records), dtype=dtype)
-    size = records.dtype.itemsize
-    if len(records):
-        raw = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), size)
-        made.view(np.uint8).reshape(len(records), dtype.itemsize)[:, :size] = raw
+def extend_records(records: Records, chosen: NDArray[np.int64] | slice, dtype: np.dtype[Any]) -> Records:
+    """``records[chosen]`` copied into an array of an extended dtype, derived fields zero.
+
+    Copied as words: numpy would copy a structured array field by field, ten times slower.
+    """
+    size = records.dtype.itemsize // 8
+    words = np.ascontiguousarray(records).view(np.uint64).reshape(len(records), size)[chosen]
+    made = np.zeros(len(words), dtype=dtype)
+    made.view(np.uint64).reshape(len(words), dtype.itemsize // 8)[:, :size] = words
     return made
 
 

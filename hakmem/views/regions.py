@@ -133,7 +133,7 @@ def span_array(heap: HeapView) -> Records:
     """All spans, ascending by unit: `SPAN_DTYPE`."""
     capture = heap.capture
     units = np.flatnonzero(capture.slabs["kind"] == KIND_SPAN)
-    made = extend_records(capture.slabs[units], SPAN_DTYPE)
+    made = extend_records(capture.slabs, units, SPAN_DTYPE)
     made["unit"] = units
     made["address"] = capture.unit_address(units)
     made["size_bytes"] = made["unit_count"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)

@@ -49,22 +49,24 @@ def slab_array(heap: HeapView) -> Records:
     """All slabs, ascending by unit: `SLAB_DTYPE`."""
     capture = heap.capture
     units = np.flatnonzero(capture.slabs["kind"] == KIND_SLAB)
-    made = extend_records(capture.slabs[units], SLAB_DTYPE)
-    classes = capture.classes[np.minimum(made["class_index"], layout.CLASS_LIMIT - 1)]
+    made = extend_records(capture.slabs, units, SLAB_DTYPE)
+    classes = (made["class_index"] & (layout.CLASS_LIMIT - 1)).astype(np.intp)
+    capacity, blocks = (capture.classes[name].astype(np.uint64)[classes] for name in ("capacity_bytes", "block_count"))
+    size = made["unit_count"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
+    remote, cached = word_count(made["remote_list"]), heap.blocks.cached_per_slab[units]
+    application = np.maximum(made["used_count"].astype(np.int64) - cached - remote, 0)
+    out = application.astype(np.uint64) * capacity
+    carved = np.minimum(made["carved_count"], blocks)
+    words = capture.partial[units >> 6, classes]
     made["unit"] = units
     made["address"] = capture.unit_address(units)
-    for name in ("stride_bytes", "capacity_bytes", "block_count"):
-        made[name] = classes[name]
+    made["stride_bytes"] = capture.classes["stride_bytes"][classes]
+    made["capacity_bytes"], made["block_count"] = capacity, blocks
+    made["application_count"], made["cached_count"], made["remote_count"] = application, cached, remote
     made["free_count"] = word_count(made["free_list"])
-    made["remote_count"] = word_count(made["remote_list"])
-    made["cached_count"] = heap.blocks.cached_per_slab[units]
-    inside_caches = made["cached_count"].astype(np.int64) + made["remote_count"]
-    made["application_count"] = np.maximum(made["used_count"].astype(np.int64) - inside_caches, 0)
-    made["uncarved_count"] = np.maximum(made["block_count"].astype(np.int64) - made["carved_count"], 0)
-    made["application_bytes"] = made["application_count"].astype(np.uint64) * made["capacity_bytes"]
-    made["size_bytes"] = made["unit_count"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
-    made["fill"] = made["application_bytes"] / np.maximum(made["size_bytes"], 1)
-    words = capture.partial[units >> 6, made["class_index"] & (layout.CLASS_LIMIT - 1)]
+    made["uncarved_count"] = blocks - carved
+    made["application_bytes"], made["size_bytes"] = out, size
+    made["fill"] = out / np.maximum(size, 1)
     made["listed"] = (words >> (units & 63).astype(np.uint64)) & np.uint64(1)
     made["fresh"] = made["flags"] & SLAB_FRESH
     made["torn"] = capture.torn[units]

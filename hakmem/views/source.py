@@ -11,9 +11,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from .. import layout
 from ..errors import HakmemError
 
 
@@ -36,6 +39,52 @@ class MemorySource(Protocol):
         """A copy of ``size_bytes`` bytes from ``address`` on, all of them. Raises MemoryUnreadable."""
 
 
+class Words(Protocol):
+    """64-bit words by index."""
+
+    def __getitem__(self, index: int, /) -> int:
+        """Word number ``index``."""
+
+
+class _Pages(dict[int, memoryview]):
+    """The words of a range of any source, read OS page by OS page when first asked for."""
+
+    def __init__(self, source: MemorySource, address: int) -> None:
+        super().__init__()
+        self.source, self.address = source, address
+
+    def __missing__(self, page: int) -> memoryview:
+        raw = self.source.read(self.address + page * layout.OS_PAGE_BYTES, layout.OS_PAGE_BYTES)
+        words = self[page] = memoryview(raw).cast("B").cast("Q")
+        return words
+
+
+class PagedWords:
+    """`Words` of any source."""
+
+    def __init__(self, source: MemorySource, address: int) -> None:
+        self._pages = _Pages(source, address)
+
+    def __getitem__(self, index: int) -> int:
+        word: int = self._pages[index >> 9][index & 511]
+        return word
+
+
+@contextmanager
+def words_of(source: MemorySource, address: int, size_bytes: int) -> Iterator[Words]:
+    """The words of a range, to follow links in: the memory itself where the source is this process, else copied pages.
+
+    The range must be mapped as a whole; that is checked at its end.
+    """
+    window = getattr(source, "window", None)
+    if window is None or not size_bytes:
+        yield PagedWords(source, address)
+    else:
+        source.read(address + size_bytes - 8, 8)
+        with window(address, size_bytes) as words:
+            yield words
+
+
 class _IoVector(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
 
@@ -48,6 +97,17 @@ def _kernel_read() -> Any:
         vector = ctypes.POINTER(_IoVector)
         function.argtypes = (ctypes.c_int, vector, ctypes.c_ulong, vector, ctypes.c_ulong, ctypes.c_ulong)
         function.restype = ctypes.c_ssize_t
+    return function
+
+
+_READ_ONLY: Final = 0x100
+
+
+@cache
+def _view_of_memory() -> Any:
+    """A memoryview of an address range."""
+    function = ctypes.pythonapi.PyMemoryView_FromMemory
+    function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int), ctypes.py_object
     return function
 
 
@@ -83,3 +143,10 @@ class OwnProcess:
                 address + done, size_bytes - done, os.strerror(code) if count < 0 else "the end of a mapping"
             )
         return copy.data
+
+    @contextmanager
+    def window(self, address: int, size_bytes: int) -> Iterator[memoryview]:
+        """The memory itself as 64-bit words, for as long as the block lasts; the whole range must be mapped."""
+        view: memoryview = _view_of_memory()(address, size_bytes, _READ_ONLY)
+        with view, view.cast("Q") as words:
+            yield words

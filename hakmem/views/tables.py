@@ -88,10 +88,10 @@ def cells_of(array: Records, columns: Sequence[Column]) -> list[list[str]]:
 
 
 def fit(headings: Sequence[str], cells: list[list[str]], width: int) -> int:
-    """How many columns fit into ``width`` characters; at least one."""
+    """How many columns fit into ``width`` characters; at least one. tabulate gives a heading two more than it needs."""
     used = -2
     for place, (heading, column) in enumerate(zip(headings, cells, strict=True)):
-        used += 2 + max(len(heading), *map(len, column), 1)
+        used += 2 + max(len(heading) + 2, *map(len, column), 0)
         if used > width:
             return max(place, 1)
     return len(headings)

@@ -39,7 +39,7 @@ bytes."""
 def thread_array(heap: HeapView) -> Records:
     """All thread records ever used, without the shared record 0 while nobody used it: `THREAD_DTYPE`."""
     capture, cached = heap.capture, heap.blocks.cached
-    made = extend_records(capture.threads, THREAD_DTYPE)
+    made = extend_records(capture.threads, slice(None), THREAD_DTYPE)
     count = len(made)
     made["list_count"] = np.bincount(cached.thread[~cached.in_range], minlength=count)
     made["range_count"] = np.bincount(cached.thread[cached.in_range], minlength=count)
@@ -85,7 +85,7 @@ class ThreadRecord(Record):
         capture, cached = self._heap.capture, self._heap.blocks.cached
         count = capture.class_count
         bins = np.ascontiguousarray(capture.threads["bins"][self.index, 1 : count + 1], dtype=dtype_of(layout.HakBin))
-        made = extend_records(bins, BIN_DTYPE)
+        made = extend_records(bins, slice(None), BIN_DTYPE)
         mine = cached.thread == self.index
         made["class_index"] = np.arange(1, count + 1)
         made["list_count"] = np.bincount(cached.class_index[mine & ~cached.in_range], minlength=layout.CLASS_LIMIT)[

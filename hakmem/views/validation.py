@@ -9,7 +9,7 @@ the summary says that it could not be exact, and why.
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
@@ -21,12 +21,14 @@ from .checks_blocks import check_blocks
 from .checks_records import check_partial, check_registry, check_slabs, check_threads
 from .checks_runs import check_arena, check_runs
 from .source import MemoryUnreadable
-from .tables import format_bytes, render
+from .tables import format_bytes, format_count, render
 
 if TYPE_CHECKING:
     from .heap_view import HeapView
 
-TRIES: Final = 4
+PAUSES_SECONDS: Final = (0.0, 0.002, 0.01, 0.05)
+"""Before each walk. A thread may stand still in the middle of a step: only where the source knows of every call that is
+under way (``inside()``) does a problem count at once, elsewhere it must last."""
 
 Report = Callable[[Problem], None]
 
@@ -132,19 +134,25 @@ def validate(heap: HeapView) -> Validation:
 
     Raises ValidationError naming what, where, expected, found when something is broken. While other threads use the
     heap the walk is repeated a few times; if it never finds the heap standing still, ``exact`` is False.
+    Source: the retry of a torn copy is the reader's half of a sequence lock.
     """
     looked, problem, moved, counts = heap, None, [], Counts()
-    for attempt in range(TRIES):
-        if attempt:
+    inside = getattr(heap.capture.source, "inside", None)
+    for pause in PAUSES_SECONDS:
+        if pause:
+            time.sleep(pause)
             looked = heap.again()
         try:
+            busy = 0 if inside is None else inside()
             counts, problem = _walk(looked)
             moved = _moved(looked.capture)
+            busy = max(busy, 0 if inside is None else inside())
         except MemoryUnreadable as error:
             raise ValidationError("memory of the heap", looked.name, "readable", str(error)) from error
-        if not moved:
+        if busy:
+            moved.append(f"{format_count(busy, 'thread')} inside a call")
+        if not moved and (problem is None or inside is not None):
             break
-        os.sched_yield()
     if problem is not None and not moved:
         raise problem.error()
     why = "" if not moved else "moved during the walk: " + ", ".join(moved)

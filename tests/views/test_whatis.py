@@ -1,0 +1,83 @@
+"""Every kind of answer of whatis(), on both planes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import hakmem
+
+UNIT = 1 << 16
+
+
+def test_block_and_inside(heap: hakmem.Heap) -> None:
+    block = heap.alloc(100)
+    found = heap.whatis(block)
+    assert (found.kind, found.state, found.block, found.offset, found.capacity_bytes) == (
+        "block",
+        "application",
+        block,
+        0,
+        112,
+    )
+    where = f"block 0 of the slab at unit {found.unit}, class {found.class_index}, 112 B"
+    assert repr(found) == f"{block:#x} is {where}: application, test heap"
+    inside = heap.whatis(block + 30)
+    assert (inside.kind, inside.block, inside.offset) == ("block", block, 30)
+    assert f"is 30 bytes inside block 0 of the slab at unit {found.unit}" in repr(inside)
+
+
+def test_span(heap: hakmem.Heap) -> None:
+    span = heap.alloc(200_000)
+    found = heap.whatis(span + 70_000)
+    assert (found.kind, found.block, found.offset, found.capacity_bytes) == ("span", span, 70_000, 4 * UNIT)
+    record = heap.view().find_span(span + 3 * UNIT)
+    assert record is not None and record.address == span and record.asked_bytes == 49 * 4096
+    assert heap.view().find_span(span + 4 * UNIT) is None
+
+
+def test_places_without_a_block(heap: hakmem.Heap) -> None:
+    block, span = heap.alloc(3000), heap.alloc(100_000)
+    heap.free(span)
+    slab = heap.find_slab(address=block)
+    assert slab is not None
+    first = heap.region[0]
+    tail = slab.address + slab.block_count * slab.stride_bytes
+    kinds = {
+        first: "metadata",
+        first + heap.region[1] - 1: "uncommitted",
+        first + heap.region[1]: "foreign",
+        first - 1: "foreign",
+        0: "foreign",
+        span: "free run",
+        tail: "edge",
+        block + 5 * slab.stride_bytes: "block",
+    }
+    for address, kind in kinds.items():
+        found = heap.whatis(address)
+        assert found.kind == kind, hex(address)
+        assert repr(found).startswith(f"{address:#x} ")
+        assert (found.block != 0) == (kind == "block")
+    ready = heap.view().capture.heap.open_word
+    if ready >> 32:
+        unit = (ready & 0xFFFFFFFF) + ((ready >> 32) & -(ready >> 32)).bit_length() - 1
+        assert heap.whatis(first + unit * UNIT).kind == "ready"
+
+
+def test_another_heap_is_named(make: Callable[..., hakmem.Heap]) -> None:
+    with hakmem.Heap(name="the other", region_bytes=1 << 24) as other:
+        found = make().whatis(other.alloc(10))
+        assert (found.kind, found.heap) == ("other heap", "the other")
+        assert "belongs to another heap, the other" in repr(found)
+
+
+def test_find_gives_none_where_nothing_is(heap: hakmem.Heap) -> None:
+    block = heap.alloc(100)
+    assert heap.find_block(block + 5).address == block  # type: ignore[union-attr]
+    assert heap.find_block(12345) is None
+    assert heap.find_slab(address=12345) is None
+    assert heap.find_slab(unit=0) is None
+    assert heap.find_slab(unit=-5) is None
+    with pytest.raises(TypeError, match="either unit= or address="):
+        heap.find_slab()
