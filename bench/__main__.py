@@ -1,4 +1,4 @@
-"""``python -m bench``: run, rows, show, compare. Bad input is one line and status 2."""
+"""``python -m bench``: run, rows, show, compare, views. Bad input is one line and status 2."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def positive_float(text: str) -> float:
 def parser_new() -> Parser:
     """The command line."""
     parser = Parser(prog="python -m bench", description="Benchmarks of malloc against the installed peers.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|rows|show|compare")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|rows|show|compare|views")
 
     go = commands.add_parser("run", help="measure and print the table")
     go.add_argument("--rows", help="row names, or the groups gate, extra, all (default: gate)")
@@ -82,6 +82,12 @@ def parser_new() -> Parser:
     compare.add_argument("new", type=Path)
     compare.add_argument("--base", help="allocator under the ratios")
     compare.set_defaults(work=command_compare)
+
+    views = commands.add_parser("views", help="measure batches, views, the Python plane and imports")
+    views.add_argument("--reps", type=positive_int, default=30, help="repetitions (default: 30)")
+    views.add_argument("--out", type=Path, metavar="FILE.json", help="keep the result, and the table as .md beside it")
+    views.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
+    views.set_defaults(work=command_views)
     return parser
 
 
@@ -164,6 +170,24 @@ def command_compare(options: argparse.Namespace) -> None:
     from bench.compare import compare
 
     print(compare(session_load(options.old), session_load(options.new), options.base), end="")
+
+
+def command_views(options: argparse.Namespace) -> None:
+    """Measure what Python pays, print, keep."""
+    from bench import views
+
+    out: Path | None = options.out
+    if out is not None:
+        refuse_overwrite(out, options.force)
+    document = views.measure(options.reps)
+    document["command"] = command_shown(sys.argv[1:])
+    text = views.render(document)
+    print(text, end="")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(views.to_json(document), encoding="utf-8")
+        out.with_suffix(".md").write_text(text, encoding="utf-8")
+        note(f"kept {out} and {out.with_suffix('.md')}")
 
 
 def main(words: list[str] | None = None) -> int:
