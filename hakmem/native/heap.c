@@ -45,7 +45,7 @@ static bool policy_is_safe(const hak_policy *p) {
         const hak_class *class = &p->sizes.classes[c];
         uint64_t slab_bytes = (uint64_t)class->unit_count << HAK_UNIT_SHIFT;
         if (class->unit_count < 1 || class->unit_count > HAK_SLAB_UNITS_MAX) return false;
-        if (class->stride_bytes < 8 || class->stride_bytes % 8 || class->block_count < 1) return false;
+        if (class->stride_bytes < 8 || class->stride_bytes % 8 || class->block_count < 1 || class->block_count > UINT16_MAX) return false;
         if (class->start_bytes % 8 || (class->header && !class->start_bytes) || class->capacity_bytes > class->stride_bytes) return false;
         if (class->start_bytes + (uint64_t)class->block_count * class->stride_bytes > slab_bytes) return false;
         if (class->reciprocal != UINT64_MAX / class->stride_bytes + 1) return false;

@@ -7,7 +7,8 @@
 
 #include "hak_internal.h"
 
-static uint64_t units_for(uint64_t size) { return (size + HAK_UNIT_BYTES - 1) >> HAK_UNIT_SHIFT; }
+/* Written so that no size wraps: a span must never be resized to 0 units. */
+static uint64_t units_for(uint64_t size) { return (size >> HAK_UNIT_SHIFT) + ((size & (HAK_UNIT_BYTES - 1)) != 0); }
 
 static void span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size) {
     hak_slab *span = hak_slab_at(h, unit);

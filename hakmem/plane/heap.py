@@ -29,9 +29,11 @@ _CHECKED: Final = layout.constant("HAK_HEAP_CHECKED")
 
 
 def _region_wish() -> int:
-    """What to reserve when nothing was asked for: a quarter of a limited address space stays free."""
+    """What to reserve when nothing was asked for: of a limited address space only a share."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return _WISH_BYTES if limit == resource.RLIM_INFINITY else min(_WISH_BYTES, limit // 256 * layout.REGION_LIMIT_PER_256)
+    if limit == resource.RLIM_INFINITY:
+        return _WISH_BYTES
+    return min(_WISH_BYTES, limit // 256 * layout.REGION_LIMIT_PER_256)
 
 
 def _map_region(lib: Library, region_bytes: int, tables: Tables, checked: bool) -> Memory | None:
@@ -172,6 +174,7 @@ class PythonEngine:
             self.threads.leave(t)
 
     def trim(self) -> int:
+        self.threads.get()  # counted as live while claims are taken
         self.threads.flush_idle()
         t = self.threads.enter()
         try:

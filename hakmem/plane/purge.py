@@ -58,9 +58,11 @@ def purge_to(m: Memory, limit: int, runs: int) -> int:
         unlink(m, unit)
         run.kind = KIND_NONE
         m.registry[unit] = m.registry[unit + units - 1] = TAG_NONE
+        heap.purging_units += units
         unlock(m)
         purged = _purge_run(m, unit, units, excess)
         lock(m)
+        heap.purging_units -= units
         kept = purged if lazy else 0  # a lazily freed page may keep its contents: dirty still
         if not lazy:
             _mark_clean(m, unit, units, purged)

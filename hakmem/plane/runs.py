@@ -253,17 +253,27 @@ def _grow(m: Memory, units: int) -> bool:
     return True
 
 
-def _find_or_grow(m: Memory, units: int) -> int:
-    run = _find(m, units)
-    return run if run or not _grow(m, units) else _find(m, units)
+def _lock_and_find(m: Memory, units: int) -> int:
+    """Take the run lock and find a run, growing the arena if need be; 0 when the region is full.
+
+    While another purges, part of what is free is in no bin: wait for that rather than fail.
+    """
+    while True:
+        lock(m)
+        run = _find(m, units)
+        if not run and _grow(m, units):
+            run = _find(m, units)
+        if run or not m.heap.purging_units:
+            return run
+        unlock(m)
+        pause()
 
 
 def run_alloc(m: Memory, units: int, align_units: int) -> Run:
     """Units on a boundary (a power of two), or NO_RUN. Aligned by address: a region stands on a superslab's only."""
     made, room = NO_RUN, units + align_units - 1
     skew = m.base >> UNIT_SHIFT & align_units - 1
-    lock(m)
-    run = _find_or_grow(m, room)
+    run = _lock_and_find(m, room)
     if run:
         at = (run + skew + align_units - 1 & -align_units) - skew
         made = Run(at, _cut(m, run, at, units), 0)
@@ -274,8 +284,7 @@ def run_alloc(m: Memory, units: int, align_units: int) -> Run:
 def run_alloc_open(m: Memory) -> Run:
     """One unit for a slab; from a clean run also the rest of its superslab, which the caller opens to all."""
     made = NO_RUN
-    lock(m)
-    run = _find_or_grow(m, 1)
+    run = _lock_and_find(m, 1)
     if run:
         record, units = m.slabs[run], 1
         if not record.detail_count:

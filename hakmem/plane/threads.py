@@ -117,9 +117,13 @@ class Threads:
 
     # --- one operation
 
+    def get(self) -> Caller | None:
+        """The calling thread's record, attached at its first call; None when there is none left."""
+        return getattr(self._local, "caller", None) or self._attach()
+
     def enter(self) -> Caller:
         """The calling thread's record, or record 0 with its lock taken."""
-        t: Caller | None = getattr(self._local, "caller", None) or self._attach()
+        t = self.get()
         if t is not None:
             return t
         t = self._enter_shared()

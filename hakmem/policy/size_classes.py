@@ -45,6 +45,7 @@ class SizeClass:
         if self.stride_bytes != 8 and self.stride_bytes % layout.BLOCK_ALIGN_BYTES:
             raise PolicyError("size_classes.stride_bytes", self.stride_bytes, "8 or a multiple of 16", "round it up to a multiple of 16")
         whole("size_classes.unit_count", self.unit_count, 1, layout.SLAB_UNITS_MAX)
+        whole("size_classes.block_count", self.block_count(), 1, 0xFFFF, "use fewer units: list words count to 65535")
         if self.band not in ("tiny", "pool"):
             raise PolicyError("size_classes.band", self.band, "'tiny' or 'pool'", "name one of the two bands")
 

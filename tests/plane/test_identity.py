@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twins import Twins, policies
 
+from hakmem.errors import PolicyError
+from hakmem.policy import SizeClass
+
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
-PROFILE = settings(max_examples=2000 if LONG else 25, stateful_step_count=120 if LONG else 30, **COMMON)
+PROFILE = settings(max_examples=2000 if LONG else 80, stateful_step_count=120 if LONG else 40, **COMMON)
 RANDOM_STEPS = 20_000 if LONG else 400
 
 NAMES = list(policies())
@@ -77,6 +80,12 @@ class TwinMachine(RuleBasedStateMachine):
         self.twins.realloc(self.pick(data)[0], size)
 
     @precondition(lambda self: self.twins.live)
+    @rule(data=st.data(), divisor=st.integers(1, 2), more=st.integers(-1, 1))
+    def realloc_near(self, data: st.DataObject, divisor: int, more: int) -> None:
+        offset = self.pick(data)[0]
+        self.twins.realloc(offset, near_usable(self.twins, offset, divisor, more))
+
+    @precondition(lambda self: self.twins.live)
     @rule(data=st.data())
     def double_free(self, data: st.DataObject) -> None:
         self.twins.double_free(self.pick(data)[0])
@@ -112,7 +121,7 @@ class TwinMachine(RuleBasedStateMachine):
     def prewarm(self) -> None:
         self.twins.prewarm()
 
-    @rule(ns=st.sampled_from([0, 1, 500_000, 1_000_000, 600_000_000, 1_000_000_000, 5_000_000_000]))
+    @rule(ns=st.sampled_from([0, 1, 500_000, 1_000_000, 2_000_000, 600_000_000, 10**9, 2 * 10**9, 5 * 10**9]))
     def advance(self, ns: int) -> None:
         self.twins.advance(ns)
 
@@ -140,6 +149,11 @@ def random_size(rng: random.Random) -> int:
     return rng.randrange(53249, 1 << rng.randrange(17, 23))
 
 
+def near_usable(twins: Twins, offset: int, divisor: int, more: int) -> int:
+    """What may be used of a block, or half of it, give or take one byte: where the rules of realloc change."""
+    return max(0, twins.usable(offset) // divisor + more)
+
+
 def random_step(twins: Twins, rng: random.Random, double_frees: bool = True) -> str:
     """One random operation; its name. Double frees are for the first thread, whose caches are known."""
     live, dice = twins.live, rng.random()
@@ -161,7 +175,9 @@ def random_step(twins: Twins, rng: random.Random, double_frees: bool = True) -> 
     if dice < 0.88:
         offset = rng.choice(list(live))
         spans = [at for at, size in live.items() if size > 53_248]
-        if spans and rng.random() < 0.6:
+        if rng.random() < 0.2:
+            twins.realloc(offset, near_usable(twins, offset, rng.choice((1, 2)), rng.randrange(-1, 2)))
+        elif spans and rng.random() < 0.6:
             offset = rng.choice(spans)
             twins.realloc(offset, int(live[offset] * rng.uniform(0.5, 4)))
         else:
@@ -176,7 +192,7 @@ def random_step(twins: Twins, rng: random.Random, double_frees: bool = True) -> 
             twins.alloc_many([size] * rng.randrange(1, 40))
         return "free under claim"
     if dice < 0.95:
-        twins.advance(rng.choice([0, 10_000_000, 700_000_000, 3_000_000_000]))
+        twins.advance(rng.choice([0, 1_000_000, 2_000_000, 700_000_000, 1_000_000_000, 2_000_000_000, 3_000_000_000]))
         return "advance"
     if dice < 0.97 and double_frees:
         twins.double_free(rng.choice(list(live)))
@@ -201,6 +217,27 @@ def test_random_sequences_decide_alike(name: str, checked: bool) -> None:
         assert not twins.live
     finally:
         twins.close()
+
+
+@pytest.mark.parametrize("size", [(1 << 64) - 1, (1 << 64) - 65_535, 1 << 63, 1 << 45])
+def test_sizes_beyond_any_region_change_nothing(size: int) -> None:
+    twins = Twins("default", 16 << 20, True)
+    try:
+        blocks = [twins.alloc(wanted) for wanted in (100, 40_000, 300_000)]
+        twins.check("some blocks are out")
+        for block in blocks:
+            assert twins.realloc(block, size) == 0
+        assert twins.alloc(size) == twins.alloc(size, 4096, True) == 0
+        assert len(twins.alloc_many([10, size, 10])) == 1
+        twins.check("the impossible was asked for")
+        assert twins.free_many(list(twins.live)) == 4
+    finally:
+        twins.close()
+
+
+def test_a_slab_of_more_blocks_than_a_list_word_counts_is_refused() -> None:
+    with pytest.raises(PolicyError, match="block_count"):
+        SizeClass(8, 8, "tiny")
 
 
 @pytest.mark.parametrize("region", [1, 2 << 20])

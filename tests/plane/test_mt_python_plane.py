@@ -107,7 +107,7 @@ def test_mt_threads_hand_blocks_over(name: str, checked: bool) -> None:
     engine = PythonEngine(policy(name), 256 << 20, checked)
     boxes: list[queue.SimpleQueue] = [queue.SimpleQueue() for _ in range(3)]
     workers = [Worker(engine, number, boxes[number], boxes[(number + 1) % 3]) for number in range(3)]
-    run_threads(*(lambda worker=worker: worker.run(300) for worker in workers))
+    run_threads(*(lambda worker=worker: worker.run(1200) for worker in workers))
     for worker, box in zip(workers, boxes, strict=True):
         while not box.empty():
             worker.give(box.get())
@@ -255,7 +255,7 @@ def test_mt_a_forked_child_can_go_on() -> None:
     other = Lockstep()
     theirs = other.do(lambda: engine.alloc(100))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of a fork beside threads: that is the test
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads is the test
         child = os.fork()
     if child == 0:
         status = 1

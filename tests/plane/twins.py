@@ -357,8 +357,8 @@ class Twins:
     def free_under_claim(self, offsets: list[int], alloc_bytes: int | None = None) -> None:
         """Free blocks while somebody else holds the claim of the first one's slab: they go to its remote list.
 
-        With ``alloc_bytes`` a block is allocated too, where that does not wait for the claim: the order has a hot
-        stage, and the caller sees to it that there is memory.
+        With ``alloc_bytes`` a block is allocated too, where that does not wait for the claim: the order begins with
+        the hot stage, and the caller sees to it that there is memory.
         """
         entry = self.entry(offsets[0])
         slabs = self.slabs_of(entry >> 8)
@@ -369,7 +369,7 @@ class Twins:
         try:
             for offset in offsets:
                 assert self.free(offset) is None
-            if alloc_bytes is not None and Stage.HOT in self.policy.acquire.order:
+            if alloc_bytes is not None and self.policy.acquire.order[0] is Stage.HOT:
                 self.alloc(alloc_bytes)
         finally:
             for slab in slabs:
