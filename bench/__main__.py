@@ -115,7 +115,7 @@ def command_run(options: argparse.Namespace) -> None:
     for line in lines:
         note(line)
     for name in sorted(os.environ):
-        if name.startswith("HAKMEM_") and name != "HAKMEM_LIB":
+        if name.startswith("HAKMEM_") and name not in ("HAKMEM_LIB", "HAKMEM_LIBRARY"):
             note(f"{name} is not passed on: write --alloc hakmem=hakmem,{name}=...")
     plan = run.Plan(
         rows=rows,

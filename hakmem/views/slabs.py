@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import layout
 from .blocks import APPLICATION, STATE_LETTERS, STATE_NAMES, Problem
-from .records import KIND_SLAB, SLAB_FRESH, Records, extend_dtype, extend_records, word_count
+from .records import KIND_SLAB, SLAB_FRESH, Records, copy_records, extend_dtype, word_count
 from .tables import ROWS_MAX, Column, format_bytes, format_count, render, terminal_width
 from .view import Record, View
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .heap_view import HeapView
 
 LEGEND: Final = "# application   . free   c cached   r remote   - uncarved"
+PIECE_SLABS: Final = 4096
+"""Slabs filled in at a time: what is computed on the way stays in memory that was used before, and in the cache."""
 LETTERS: Final = np.frombuffer(STATE_LETTERS.encode(), dtype=np.uint8)
 
 SLAB_DTYPE: Final = extend_dtype(
@@ -49,7 +51,16 @@ def slab_array(heap: HeapView) -> Records:
     """All slabs, ascending by unit: `SLAB_DTYPE`."""
     capture = heap.capture
     units = np.flatnonzero(capture.slabs["kind"] == KIND_SLAB)
-    made = extend_records(capture.slabs, units, SLAB_DTYPE)
+    made = np.empty(len(units), dtype=SLAB_DTYPE)
+    for first in range(0, len(units), PIECE_SLABS):
+        _fill(heap, made[first : first + PIECE_SLABS], units[first : first + PIECE_SLABS])
+    return made
+
+
+def _fill(heap: HeapView, made: Records, units: NDArray[np.int64]) -> None:
+    """The records of ``units`` and what is derived, written to ``made``."""
+    capture = heap.capture
+    copy_records(capture.slabs, units, made)
     classes = (made["class_index"] & (layout.CLASS_LIMIT - 1)).astype(np.intp)
     capacity, blocks = (capture.classes[name].astype(np.uint64)[classes] for name in ("capacity_bytes", "block_count"))
     size = made["unit_count"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
@@ -70,7 +81,6 @@ def slab_array(heap: HeapView) -> Records:
     made["listed"] = (words >> (units & 63).astype(np.uint64)) & np.uint64(1)
     made["fresh"] = made["flags"] & SLAB_FRESH
     made["torn"] = capture.torn[units]
-    return made
 
 
 class Block(NamedTuple):

@@ -122,7 +122,7 @@ class SyntheticHeap:
         record["remote_list"] = self._list_word(unit, class_index, remote)
         self.registry[at : at + int(record["unit_count"])] = class_index | at << 8
 
-    def slabs_bulk(self, count: int, class_index: int, carved: NDArray[np.integer], unit: int = 0) -> None:  # type: ignore[type-arg]
+    def slabs_bulk(self, count: int, class_index: int, carved: NDArray[np.integer], unit: int = 0) -> None:
         """Make ``count`` slabs of a one-unit class side by side, without lists."""
         units = np.arange(self.first + unit, self.first + unit + count)
         records = self.slabs[units]
