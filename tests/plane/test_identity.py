@@ -17,7 +17,7 @@ from hakmem.policy import SizeClass
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
 PROFILE = settings(max_examples=2000 if LONG else 80, stateful_step_count=120 if LONG else 40, **COMMON)
-RANDOM_STEPS = 20_000 if LONG else 400
+RANDOM_STEPS = 5_000 if LONG else 400
 
 NAMES = list(policies())
 REGIONS = [64 << 20, 3 << 20, 200_000]
