@@ -18,7 +18,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 # --- geometry -------------------------------------------------------------------------------------------------
 
@@ -538,8 +538,9 @@ _CTYPES: Final[dict[str, type[ctypes.Structure]]] = {}
 
 
 def _member_type(field: Field) -> type:
-    base: type = _SCALARS[field.type][0] if field.type in _SCALARS else _CTYPES[field.type]
-    return base * field.count if field.count > 1 else base
+    base: Any = _SCALARS[field.type][0] if field.type in _SCALARS else _CTYPES[field.type]
+    made: type = base * field.count if field.count > 1 else base
+    return made
 
 
 def _structure(struct: Struct) -> type[ctypes.Structure]:

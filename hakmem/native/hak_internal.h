@@ -10,8 +10,9 @@
  *   malloc.c    malloc and its family for a process     primitives.c  what Python gets of C
  *
  * No room holds a policy number: they come from hak_policy, made by Python.
- * Locks, outer first: hak_root.lock (list of heaps), a heap's shared record, run_lock. A claim is a try-lock of one
- * slab and holds nothing else: run_lock is taken by a claimer only after he has released (retire releases first).
+ * Locks, outer first: hak_root.lock (list of heaps), a heap's shared record, run_lock. Under run_lock nobody claims or
+ * waits. A claim is a try-lock of one slab; who waits for one (hak_slab_claim_wait) holds no other. A claimer may take
+ * run_lock (stage_adopt does while it settles the slabs it does not keep), never the other way round.
  */
 #ifndef HAK_INTERNAL_H
 #define HAK_INTERNAL_H

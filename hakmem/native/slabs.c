@@ -96,7 +96,7 @@ uint32_t hak_empty_pop(hak_thread *t) {
     return (uint32_t)word;
 }
 
-/* An empty slab's units go back. Releases the claim first: the run lock is never taken under one. */
+/* An empty slab's units go back. Releases its claim before the run lock is taken. */
 void hak_slab_retire(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
