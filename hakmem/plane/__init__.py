@@ -4,16 +4,16 @@ Rooms from the bottom up; each calls those above its line only. Of C it uses the
 
     tables.py   the policy's decisions as rows             memory.py   typed access to a region's metadata
     caller.py   a thread's record at hand                  lists.py    accessors of a slab's lists and claim
-    runs.py     the run heap: units, arena                 purge.py    what goes back to the OS
-    partial.py  partial sets, mailboxes                    slabs.py    a slab's life
-    acquire.py  where a refill finds a slab                cache.py    thread caches
-    threads.py  thread records                             spans.py    blocks of whole units
-    blocks.py   one block                                  heap.py     create, destroy, batches: PythonEngine
+    dirty.py    which units may be non-zero                runs.py     the run heap: units, arena
+    purge.py    what goes back to the OS                   partial.py  partial sets, mailboxes
+    slabs.py    a slab's life                              acquire.py  where a refill finds a slab
+    cache.py    thread caches                              threads.py  thread records
+    spans.py    blocks of whole units                      blocks.py   one block
+    heap.py     create, destroy, batches: PythonEngine
 
 Here ``m`` is always the `Memory` of a heap and ``t`` the `Caller`, a thread's record. The interpreter's lock makes no
 sequence of steps atomic: what C does by CAS is done by CAS here. A backoff is left out: the interpreter's lock is one.
 """
-
 
 from .heap import PythonEngine
 

@@ -5,8 +5,9 @@ A run is taken out of its bin under the lock, purged without it, and put back un
 
 from __future__ import annotations
 
+from .dirty import dirty_set, unit_is_dirty
 from .memory import KIND_NONE, MASK32, MASK64, TAG_NONE, UNIT_SHIFT, Memory
-from .runs import dirty_set, insert, lock, unit_is_dirty, unlink, unlock
+from .runs import insert, lock, unlink, unlock
 
 
 def dirty_limit(m: Memory) -> int:

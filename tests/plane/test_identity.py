@@ -6,10 +6,11 @@ import os
 import random
 
 import pytest
+from bent_policies import policies
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from twins import Twins, policies
+from twins import Twins
 
 from hakmem.errors import PolicyError
 from hakmem.policy import SizeClass

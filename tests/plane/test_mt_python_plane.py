@@ -16,8 +16,9 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
+from bent_policies import policies, policy
 from test_identity import random_step
-from twins import Twins, policies, policy
+from twins import Twins
 
 from hakmem import layout
 from hakmem.plane import PythonEngine

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from twins import policies
+from bent_policies import policies
 
 import hakmem.plane
 from hakmem import binding

@@ -1,161 +1,22 @@
-"""One heap on each plane, driven alike and compared bit for bit.
-
-Addresses are compared as offsets. Left out of a comparison: where the regions are (base, map, directory slot), which
-plane runs them, and when they were made; all else must agree.
-"""
+"""One heap on each plane, driven alike and compared bit for bit."""
 
 from __future__ import annotations
 
 import ctypes
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from bent_policies import policy
+from pictures import Engine, differences
 
 from hakmem import layout
 from hakmem.native_engine import NativeEngine
 from hakmem.plane import PythonEngine
-from hakmem.policy import (
-    AcquirePolicy,
-    ArenaGrowth,
-    CachePolicy,
-    HeaderCodec,
-    Policy,
-    RetainPolicy,
-    SizeClassMap,
-    Stage,
-)
+from hakmem.policy import Stage
 
-CLASS_LIMIT = layout.CLASS_LIMIT
-TAG_SPAN, KIND_SLAB = layout.constant("HAK_TAG_SPAN"), layout.constant("HAK_KIND_SLAB")
-PYTHON_FLAG = layout.constant("HAK_HEAP_PYTHON")
 CLOCK_START_NS = 10**12
 FILL_LIMIT_BYTES = 1 << 20
-
-Engine = NativeEngine | PythonEngine
-
-
-def policies() -> dict[str, Callable[[], Policy]]:
-    """Policies by name; each bends the decisions another way."""
-    base = Policy.default
-    few = SizeClassMap.of((16, 64, 256, 1024), (2048, 8192, 32768))
-    small = CachePolicy(
-        batch_count=4, batch_min_count=1, cap_entries_min=2, cap_entries_max=6, carve_bytes=256, list_divisor=64,
-        thread_bytes=4096, idle_events=6, free_only_count=2, parked_count=1, tiny_refill_slabs=4, pool_refill_slabs=4,
-    )  # fmt: skip
-    eager = RetainPolicy(floor_bytes=0, high_water_per_256=0, epoch_ns=1_000_000, run_scan_count=1, purge_run_count=1)
-    return {
-        "default": base,
-        "no caches": lambda: base().replace(caches=CachePolicy().without_caches()),
-        "headers tiny": lambda: base().replace(headers="tiny"),
-        "headers all": lambda: base().replace(headers=HeaderCodec("all", live_base=0x40, freed_base=0x80)),
-        "small caps": lambda: base().replace(caches=small),
-        "few classes": lambda: base().replace(size_classes=few, caches=small, headers="all"),
-        "grow only": lambda: base().replace(
-            acquire=AcquirePolicy(order=(Stage.GROW,), empty_keep_count=0, adoption=False), caches=small
-        ),
-        "late hints": lambda: base().replace(
-            acquire=AcquirePolicy(order=(Stage.UNIT, Stage.EMPTY, Stage.LAST, Stage.GROW), retry_count=1),
-            arenas=ArenaGrowth(init_mb=2, max_mb=2, levels=0, populate_units=8, populate_live_mb=0),
-        ),
-        "adopt first": lambda: base().replace(
-            acquire=AcquirePolicy(order=(Stage.ADOPT, Stage.HOT, Stage.PARTIAL, Stage.GROW)), caches=small
-        ),
-        "eager purge": lambda: base().replace(
-            retain=eager, acquire=AcquirePolicy(empty_keep_count=0), arenas=ArenaGrowth(populate_units=0)
-        ),
-        "lazy purge": lambda: base().replace(
-            retain=RetainPolicy(floor_bytes=1 << 20, high_water_per_256=16, lazy_free=True, remap_min_bytes=1 << 16)
-        ),
-        "prewarmed": lambda: base().replace(caches=CachePolicy(prewarm=True, parked_count=0, idle_events=20)),
-    }
-
-
-@functools.cache
-def policy(name: str) -> Policy:
-    """The policy of that name, made once."""
-    return policies()[name]()
-
-
-def _offsets(values: np.ndarray, base: int) -> None:
-    values[...] = np.where(values == 0, 0, values - np.uint64(base))
-
-
-def _copy(address: int, kind: type[ctypes.Structure], count: int) -> np.ndarray:
-    raw = ctypes.string_at(address, ctypes.sizeof(kind) * count)
-    return np.frombuffer(bytearray(raw), dtype=np.dtype(kind), count=count)
-
-
-def _words(address: int, count: int, dtype: type = np.uint64) -> np.ndarray:
-    return np.frombuffer(ctypes.string_at(address, count * np.dtype(dtype).itemsize), dtype=dtype)
-
-
-def picture(engine: Engine) -> dict[str, np.ndarray]:
-    """All metadata of a heap that both planes must agree on, as named arrays."""
-    base, heap = engine.address, engine.heap
-    top = heap.unit_top
-    own = _copy(base, layout.HakHeap, 1)
-    for name in ("base", "map_base", "map_bytes", "slot", "generation", "next_heap"):
-        own[name] = 0
-    own["flags"] &= ~np.uint32(PYTHON_FLAG)
-    threads = _copy(base + heap.threads_offset, layout.HakThread, heap.thread_top)
-    for values in (threads["base"], threads["heap"], threads["fast_map"]):
-        _offsets(values, base)
-    for name in ("head", "bump", "bump_end"):
-        _offsets(threads["bins"][name], base)
-    made = {
-        "heap": own,
-        "thread": threads,
-        "registry": _words(base + heap.registry_offset, top, np.uint32),
-        "slab": _copy(base + heap.slabs_offset, layout.HakSlab, top),
-        "partial set": _words(base + heap.partial_offset, -(-top // 64) * CLASS_LIMIT),
-        "summary": _words(base + heap.summary_offset, -(-top // 4096) * CLASS_LIMIT),
-        "dirty marks": _words(base + heap.dirty_offset, -(-top // 64)),
-    }
-    if heap.live_offset:
-        made["live marks"] = _words(base + heap.live_offset, top * layout.LIVE_BYTES_PER_UNIT // 8)
-    return made
-
-
-def _field_differences(where: str, one: Any, other: Any) -> Iterator[str]:
-    if one.dtype.names:
-        for name in one.dtype.names:
-            yield from _field_differences(f"{where}.{name}", one[name], other[name])
-    elif one.shape:
-        for index in np.flatnonzero((one != other).reshape(-1)):
-            yield f"{where}[{index}]: native {one.reshape(-1)[index]:#x}, python {other.reshape(-1)[index]:#x}"
-    elif one != other:
-        yield f"{where}: native {int(one):#x}, python {int(other):#x}"
-
-
-def _record_differences(where: str, one: np.ndarray, other: np.ndarray) -> Iterator[str]:
-    if len(one) != len(other):
-        yield f"{where}: native has {len(one)}, python {len(other)}"
-        return
-    if not one.dtype.names:
-        yield from _field_differences(where, one, other)
-        return
-    for index in range(len(one)):
-        if one[index].tobytes() == other[index].tobytes():
-            continue
-        for name in one.dtype.names:
-            part, counterpart = one[index][name], other[index][name]
-            if getattr(part, "dtype", None) is not None and part.dtype.names and part.shape:
-                for place in range(len(part)):
-                    yield from _field_differences(f"{where}[{index}].{name}[{place}]", part[place], counterpart[place])
-            else:
-                yield from _field_differences(f"{where}[{index}].{name}", np.asarray(part), np.asarray(counterpart))
-
-
-def differences(native: Engine, python: Engine, limit: int = 40) -> list[str]:
-    """Every field that differs, as ``record[index].field: native value, python value``."""
-    found: list[str] = []
-    one, other = picture(native), picture(python)
-    for name in one:
-        if one[name].tobytes() != other[name].tobytes():
-            found += list(_record_differences(name, one[name], other[name]))[:limit]
-    return found[:limit]
 
 
 def fault_fields(fault: ctypes.Structure | None, base: int) -> dict[str, int] | None:

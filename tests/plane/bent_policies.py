@@ -1,0 +1,59 @@
+"""Policies that bend the decisions of a heap, each another way."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from hakmem.policy import (
+    AcquirePolicy,
+    ArenaGrowth,
+    CachePolicy,
+    HeaderCodec,
+    Policy,
+    RetainPolicy,
+    SizeClassMap,
+    Stage,
+)
+
+
+def policies() -> dict[str, Callable[[], Policy]]:
+    """Policies by name; each bends the decisions another way."""
+    base = Policy.default
+    few = SizeClassMap.of((16, 64, 256, 1024), (2048, 8192, 32768))
+    small = CachePolicy(
+        batch_count=4, batch_min_count=1, cap_entries_min=2, cap_entries_max=6, carve_bytes=256, list_divisor=64,
+        thread_bytes=4096, idle_events=6, free_only_count=2, parked_count=1, tiny_refill_slabs=4, pool_refill_slabs=4,
+    )  # fmt: skip
+    eager = RetainPolicy(floor_bytes=0, high_water_per_256=0, epoch_ns=1_000_000, run_scan_count=1, purge_run_count=1)
+    return {
+        "default": base,
+        "no caches": lambda: base().replace(caches=CachePolicy().without_caches()),
+        "headers tiny": lambda: base().replace(headers="tiny"),
+        "headers all": lambda: base().replace(headers=HeaderCodec("all", live_base=0x40, freed_base=0x80)),
+        "small caps": lambda: base().replace(caches=small),
+        "few classes": lambda: base().replace(size_classes=few, caches=small, headers="all"),
+        "grow only": lambda: base().replace(
+            acquire=AcquirePolicy(order=(Stage.GROW,), empty_keep_count=0, adoption=False), caches=small
+        ),
+        "late hints": lambda: base().replace(
+            acquire=AcquirePolicy(order=(Stage.UNIT, Stage.EMPTY, Stage.LAST, Stage.GROW), retry_count=1),
+            arenas=ArenaGrowth(init_mb=2, max_mb=2, levels=0, populate_units=8, populate_live_mb=0),
+        ),
+        "adopt first": lambda: base().replace(
+            acquire=AcquirePolicy(order=(Stage.ADOPT, Stage.HOT, Stage.PARTIAL, Stage.GROW)), caches=small
+        ),
+        "eager purge": lambda: base().replace(
+            retain=eager, acquire=AcquirePolicy(empty_keep_count=0), arenas=ArenaGrowth(populate_units=0)
+        ),
+        "lazy purge": lambda: base().replace(
+            retain=RetainPolicy(floor_bytes=1 << 20, high_water_per_256=16, lazy_free=True, remap_min_bytes=1 << 16)
+        ),
+        "prewarmed": lambda: base().replace(caches=CachePolicy(prewarm=True, parked_count=0, idle_events=20)),
+    }
+
+
+@functools.cache
+def policy(name: str) -> Policy:
+    """The policy of that name, made once."""
+    return policies()[name]()
