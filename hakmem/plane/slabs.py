@@ -109,7 +109,7 @@ def empty_pop(t: Caller) -> int:
 
 
 def retire(t: Caller, unit: int) -> None:
-    """An empty slab's units go back. Releases the claim first: the run lock is never taken under one."""
+    """An empty slab's units go back. Releases its claim before the run lock is taken."""
     m = t.m
     slab = m.slabs[unit]
     units = slab.unit_count
