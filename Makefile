@@ -18,7 +18,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/emit.py $(wildcard hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test mt peers bench programs debug asan tsan ubsan stress lint clean
+.PHONY: help setup demo test mt peers bench programs debug asan tsan ubsan stress model lint clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -123,6 +123,9 @@ tsan:  ## build and run the C stress driver under ThreadSanitizer
 ubsan:  ## build and run the C stress driver under UndefinedBehaviorSanitizer
 	$(call build_preset,ubsan)
 	$(call run_stress,ubsan,--short)
+
+model: setup  ## drive both planes with the same operations for about ten minutes
+	@HYPOTHESIS_PROFILE=long $(VENV_PYTHON) -m pytest tests/plane/test_identity.py
 
 stress:  ## run the C stress driver for 60 s with 16 threads
 	$(call build_preset,release)

@@ -19,7 +19,7 @@ def policy_source() -> str:
     lines.append(f"const _Alignas(64) uint64_t hak_builtin_policy_words[{len(words)}] = {{")
     for start in range(0, len(words), 6):
         lines.append("    " + " ".join(f"0x{word:x}u," for word in words[start : start + 6]))
-    lines += ["};", f"_Static_assert(sizeof hak_builtin_policy_words >= sizeof(hak_policy), \"built-in policy image\");", ""]
+    lines += ["};", "_Static_assert(sizeof hak_builtin_policy_words >= sizeof(hak_policy), \"built-in policy image\");", ""]
     return "\n".join(lines)
 
 

@@ -232,7 +232,7 @@ COUNTERS: Final[tuple[Field, ...]] = (
     _counter("cas_retry_count", "of them, those that lost"),
     _counter("claim_fail_count", "claims not got"),
     _counter("locked_fallback_count", "lock-free tries given up for the locked path"),
-    _counter("early_return_count", "refills that found blocks in the cache after all"),
+    _counter("early_return_count", "refills that a drained remote list alone could serve: nothing carved, no new slab"),
     _counter("fault_count", "misuses reported"),
 )
 
@@ -453,7 +453,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("policy_generation", "u32", "", "policy writer > slow paths, release / acquire", "one more at each change"),
             Field("lock_count", "u64", "count", _LOCK, "times the run lock was taken"),
             Field("lock_wait_count", "u64", "count", _LOCK, "of them, those that waited"),
-            Field("refault_units", "u64", "units", _LOCK, "units handed out again within an epoch of their purge"),
+            Field("reserved_count", "u64", "", _LOCK, "zero"),
             Field("oldest_dirty", "u32", "unit", _LOCK, "dirty run to purge first"),
             Field("newest_dirty", "u32", "unit", _LOCK, "dirty run to purge last"),
             Field("purge_count", "u64", "runs", _LOCK, "runs purged"),

@@ -66,8 +66,6 @@ class Stats:
     """Free runs purged."""
     purged_bytes: int
     """Bytes given back to the OS."""
-    refault_bytes: int
-    """Bytes handed out again within an epoch of their purge."""
     os: Any
     """`OsCalls`."""
     counters: Any
@@ -146,7 +144,6 @@ def stats_of(capture: Capture, name: str) -> Stats:
         lock_wait_count=heap.lock_wait_count,
         purge_count=heap.purge_count,
         purged_bytes=heap.purge_units << layout.UNIT_SHIFT,
-        refault_bytes=heap.refault_units << layout.UNIT_SHIFT,
         os=OsCalls(**{field: getattr(heap.os, field) for field in _OS_FIELDS}),
         counters=Counters(**{field: int(threads[field].sum()) for field in _COUNTER_FIELDS}),
     )

@@ -22,7 +22,9 @@ static bool keep_if_useful(hak_thread *t, uint32_t class_index, uint32_t unit) {
         hak_claim_release(slab);
         return false;
     }
+    bool was_empty = hak_free_is_empty(slab);
     hak_slab_drain(t, unit);
+    hak_count(t, early_return_count, was_empty && hak_free_is_nonempty(slab));
     hak_partial_remove(h, unit);
     if (has_blocks(h, slab, class_index)) return true;
     hak_claim_release(slab);

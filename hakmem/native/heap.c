@@ -218,21 +218,11 @@ uint64_t hak_heap_alloc_many(hak_heap *h, const uint64_t *sizes, uint64_t count,
     return done;
 }
 
-/* The fast path leaves one thing unchecked, that the block was ever carved: from here on that is checked too. */
-static bool never_carved(hak_heap *h, uint64_t address) {
-    uint64_t unit = (address - (uintptr_t)h) >> HAK_UNIT_SHIFT;
-    if (unit >= h->unit_limit) return false;
-    uint32_t entry = hak_entry_get(h, (uint32_t)unit), head = entry >> 8;
-    const hak_class *class = &hak_policy_of(h)->sizes.classes[entry & 0xff];
-    uint64_t inside = address - (uintptr_t)hak_unit_address(h, head);
-    return (entry & 0xff) <= HAK_CLASS_COUNT_MAX && inside >= (uint64_t)hak_load_relaxed(&hak_slab_at(h, head)->carved_count) * class->stride_bytes;
-}
-
 uint64_t hak_heap_free_many(hak_heap *h, const uint64_t *blocks, uint64_t count, hak_fault *fault) {
     hak_thread *t = hak_thread_enter(h);
     uint64_t done = 0;
     for (; done < count; done++) {
-        if (!blocks[done] || (!never_carved(h, blocks[done]) && hak_fast_free(t, blocks[done]))) continue;
+        if (!blocks[done] || hak_fast_free(t, blocks[done], true)) continue;
         if (hak_free_slow(t, blocks[done], fault)) break;
     }
     hak_thread_leave(t);

@@ -195,6 +195,7 @@ static bool arena_grow(hak_heap *h, uint32_t units) {
     h->arena_units[h->arena_count < 63 ? h->arena_count : 63] += want;
     h->arena_count++;
     hak_store_release(&h->unit_top, top + want); /* partner: who reads it without the lock, before he reads records below it */
+    hak_entry_fill(h, top, want, hak_entry(HAK_TAG_FREE, top)); /* every unit of a free run says so: hak_runs_rebuild */
     run_insert(h, top, want, 0);
     return true;
 }

@@ -37,7 +37,9 @@ def _keep_if_useful(t: Caller, class_index: int, unit: int) -> bool:
     if not _is_slab_of(m, unit, class_index):
         lists.claim_release(m, unit)
         return False
+    was_empty = lists.free_count(m, unit) == 0
     slabs.drain(t, unit)
+    t.record.early_return_count += was_empty and lists.free_count(m, unit) != 0
     partial.remove(m, unit)
     if _has_blocks(m, unit, class_index):
         return True

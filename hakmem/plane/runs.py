@@ -219,6 +219,7 @@ def _grow(m: Memory, units: int) -> bool:
     heap.arena_units[min(heap.arena_count, _ARENAS_LISTED)] += want
     heap.arena_count += 1
     m.store_release32(m.base + _UNIT_TOP, top + want)
+    m.fill(top, want, TAG_FREE | top << 8)
     insert(m, top, want, 0)
     return True
 

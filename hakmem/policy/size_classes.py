@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from .. import layout
@@ -77,7 +78,7 @@ class SizeClassMap:
         object.__setattr__(self, "classes", tuple(self.classes))
         whole("size_classes.classes", len(self.classes), 1, layout.CLASS_COUNT_MAX, "merge classes")
         strides = [item.stride_bytes for item in self.classes]
-        if any(low >= high for low, high in zip(strides, strides[1:], strict=False)):
+        if any(low >= high for low, high in pairwise(strides)):
             raise PolicyError("size_classes.classes", strides, "strictly ascending strides", "sort them and drop doubles")
         if strides[0] > 16:
             raise PolicyError("size_classes.classes", strides[0], "a first stride of 8 or 16", "add a class of 16")
@@ -127,9 +128,13 @@ class SizeClassMap:
 
     def size_map(self, headers: str = "none") -> bytes:
         """The table C looks up: entry ``(size + 7) // 8``, one byte each."""
-        return bytes(
-            self.class_of(entry << layout.SIZE_GRANULE_SHIFT, headers) for entry in range(layout.SIZE_MAP_ENTRIES)
-        )
+        made = bytearray(layout.SIZE_MAP_ENTRIES)
+        first = 0
+        for index, item in enumerate(self.classes, start=1):
+            end = min((self.capacity(item, headers) >> layout.SIZE_GRANULE_SHIFT) + 1, layout.SIZE_MAP_ENTRIES)
+            made[first:end] = bytes([index]) * (end - first)
+            first = max(first, end)
+        return bytes(made)
 
     @cached_property
     def bands(self) -> dict[str, tuple[int, int]]:
