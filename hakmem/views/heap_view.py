@@ -6,7 +6,7 @@ is read when asked for. ``hakmem.Heap`` makes a new one at each look.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from os import PathLike
 from typing import IO, TYPE_CHECKING
@@ -18,6 +18,7 @@ from .blocks import Blocks
 from .capture import Capture
 from .classes import ClassesView, class_array
 from .dump import Format, dump
+from .records import Records
 from .regions import ArenasView, SpanRecord, SpansView, SuperslabsView, arena_array, span_array, superslab_array
 from .slabs import Block, SlabRecord, SlabsView, slab_array
 from .source import MemorySource
@@ -40,45 +41,53 @@ class HeapView:
         self.name = name
         self.capture = Capture.take(source, address)
         self.blocks = Blocks(self.capture)
+        self._arrays: dict[str, Records] = {}
 
     def again(self) -> HeapView:
         """The same heap as it is now."""
         return HeapView(self.capture.source, self.capture.address, self.name)
+
+    def _array(self, name: str, gather: Callable[[HeapView], Records]) -> Records:
+        """The array of a view, gathered once. The views themselves refer to this object: kept here they would make a
+        cycle, and the memory of a look would wait for the garbage collector."""
+        if name not in self._arrays:
+            self._arrays[name] = gather(self)
+        return self._arrays[name]
 
     @cached_property
     def codec(self) -> HeaderCodec:
         """The header bytes in force."""
         return HeaderCodec.from_struct(self.capture.policy.headers)
 
-    @cached_property
+    @property
     def classes(self) -> ClassesView:
         """The size classes and where their blocks are."""
-        return ClassesView(self, class_array(self))
+        return ClassesView(self, self._array("classes", class_array))
 
-    @cached_property
+    @property
     def slabs(self) -> SlabsView:
         """The slabs."""
-        return SlabsView(self, slab_array(self))
+        return SlabsView(self, self._array("slabs", slab_array))
 
-    @cached_property
+    @property
     def superslabs(self) -> SuperslabsView:
         """The superslabs: 2 MiB groups of units, slabs of several classes side by side."""
-        return SuperslabsView(self, superslab_array(self))
+        return SuperslabsView(self, self._array("superslabs", superslab_array))
 
-    @cached_property
+    @property
     def spans(self) -> SpansView:
         """The spans: runs of units that hold one large block."""
-        return SpansView(self, span_array(self))
+        return SpansView(self, self._array("spans", span_array))
 
-    @cached_property
+    @property
     def threads(self) -> ThreadsView:
         """The threads, with their caches and counters."""
-        return ThreadsView(self, thread_array(self))
+        return ThreadsView(self, self._array("threads", thread_array))
 
-    @cached_property
+    @property
     def arenas(self) -> ArenasView:
         """The chunks in which the region was committed."""
-        return ArenasView(self, arena_array(self))
+        return ArenasView(self, self._array("arenas", arena_array))
 
     def whatis(self, address: int, others: tuple[Region, ...] = ()) -> WhatIs:
         """The block at ``address``: class, state, slab, offset inside; or why there is none. ``others``: further

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .. import layout
 from .blocks import APPLICATION, STATE_LETTERS, STATE_NAMES, Problem
+from .buffers import buffer
 from .records import KIND_SLAB, SLAB_FRESH, Records, copy_records, extend_dtype, word_count
 from .tables import ROWS_MAX, Column, format_bytes, format_count, render, terminal_width
 from .view import Record, View
@@ -51,7 +52,7 @@ def slab_array(heap: HeapView) -> Records:
     """All slabs, ascending by unit: `SLAB_DTYPE`."""
     capture = heap.capture
     units = np.flatnonzero(capture.slabs["kind"] == KIND_SLAB)
-    made = np.empty(len(units), dtype=SLAB_DTYPE)
+    made = buffer(len(units) * SLAB_DTYPE.itemsize).view(SLAB_DTYPE)
     for first in range(0, len(units), PIECE_SLABS):
         _fill(heap, made[first : first + PIECE_SLABS], units[first : first + PIECE_SLABS])
     return made

@@ -124,9 +124,9 @@ class OwnProcess:
             return b""
         if function is None:
             return ctypes.string_at(address, size_bytes)
-        import numpy as np  # an array that is not cleared first
+        from .buffers import buffer  # numpy, and memory that is not cleared first
 
-        copy = np.empty(size_bytes, dtype=np.uint8)
+        copy = buffer(size_bytes)
         done = 0
         while done < size_bytes:
             here = _IoVector(copy.ctypes.data + done, size_bytes - done)
