@@ -38,6 +38,7 @@ RUN_BIN_COUNT: Final = 192
 RUN_BIN_WORDS: Final = RUN_BIN_COUNT // 64
 BLOCK_ALIGN_BYTES: Final = 16
 LIVE_BYTES_PER_UNIT: Final = UNIT_BYTES >> (SIZE_GRANULE_SHIFT + 3)
+CACHE_LINE_BYTES: Final = 64
 REGISTRY_OFFSET: Final = 9 * OS_PAGE_BYTES
 REGION_UNITS_MAX: Final = 1 << 24
 REGION_WISH_BYTES: Final = 64 << 30
@@ -83,6 +84,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_RUN_BIN_WORDS", RUN_BIN_WORDS, "64-bit words of a run bin bitmap"),
     Constant("HAK_BLOCK_ALIGN_BYTES", BLOCK_ALIGN_BYTES, "alignment of every block of 16 bytes and up"),
     Constant("HAK_LIVE_BYTES_PER_UNIT", LIVE_BYTES_PER_UNIT, "bytes of live marks a unit has in a checked heap"),
+    Constant("HAK_CACHE_LINE_BYTES", CACHE_LINE_BYTES, "bytes of a cache line; malloc and free each start one"),
     Constant("HAK_REGISTRY_OFFSET", REGISTRY_OFFSET, "bytes from the start of a heap to its registry: behind heap, policy and fast map"),
     Constant("HAK_REGION_UNITS_MAX", REGION_UNITS_MAX, "units of the largest region: heads must fit 24 bits"),
     Constant("HAK_REGION_WISH_BYTES", REGION_WISH_BYTES, "region wished for a heap; halved until the OS agrees"),

@@ -76,12 +76,12 @@ __attribute__((noinline)) static void free_slow(void *block) {
     errno = saved;
 }
 
-__attribute__((aligned(64))) void *malloc(size_t size) { /* a cache line of its own: 1-4 % of a pair */
+__attribute__((aligned(HAK_CACHE_LINE_BYTES))) void *malloc(size_t size) { /* a cache line of its own: 1-4 % of a pair */
     void *block = hak_fast_alloc(hak_tls_thread, size);
     return hak_likely(block != NULL) ? block : malloc_slow(size);
 }
 
-__attribute__((aligned(64))) void free(void *block) {
+__attribute__((aligned(HAK_CACHE_LINE_BYTES))) void free(void *block) {
     if (hak_likely(hak_fast_free(hak_tls_thread, (uintptr_t)block, false))) return;
     free_slow(block);
 }
