@@ -84,6 +84,11 @@ struct stage { /* one scenario that runs */
 static const char *current_name = "start";
 
 __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...) {
+    static int reported; /* the first of several threads reports; the others leave it a moment to do so */
+    if (__atomic_exchange_n(&reported, 1, __ATOMIC_ACQ_REL)) {
+        sleep(1);
+        _exit(1);
+    }
     char line[512];
     int n = snprintf(line, sizeof line, "stress: %s: ", current_name);
     va_list arguments;
