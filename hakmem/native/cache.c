@@ -53,21 +53,24 @@ static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
     uint32_t list_count = cache_of(t, c)->list_count;
     uint64_t block = bin->head;
+    chain *g = NULL; /* the chain of the block before, whose last is that block: linked to this one already */
     for (uint32_t i = 0; i < n; i++) {
         uint64_t next = hak_next(block);
-        uint32_t unit = hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
-        chain *g = &group[unit % HAK_RETURN_GROUPS];
-        if (g->count && g->unit == unit) {
-            hak_set_next(block, g->first);
-            g->count++;
-        } else {
-            if (g->count) hak_slab_return(t, g->unit, g->first, g->last, g->count, list_count);
-            __builtin_prefetch(hak_slab_at(h, unit), 1); /* half of a scattered return's time was this miss */
-            g->last = block;
-            g->unit = unit;
-            g->count = 1;
+        if (!g || (block ^ g->last) >> HAK_UNIT_SHIFT) {
+            uint32_t unit = hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
+            g = &group[unit % HAK_RETURN_GROUPS];
+            if (g->count && g->unit == unit) {
+                hak_set_next(g->last, block);
+            } else {
+                if (g->count) hak_slab_return(t, g->unit, g->first, g->last, g->count, list_count);
+                __builtin_prefetch(hak_slab_at(h, unit), 1); /* half of a scattered return's time was this miss */
+                g->first = block;
+                g->unit = unit;
+                g->count = 0;
+            }
         }
-        g->first = block;
+        g->last = block;
+        g->count++;
         block = next;
     }
     bin->head = block;

@@ -63,8 +63,8 @@ def _flush_list(t: Caller, c: int, count: int) -> None:
         unit = m.registry[m.unit_of(block)] >> 8
         group = groups[unit % GROUPS]
         if group and group[2] == unit:
-            m.link(block, group[0])
-            group[0] = block
+            m.link(group[1], block)
+            group[1] = block
             group[3] += 1
         else:
             if group:
