@@ -70,7 +70,7 @@ def batches(repetitions: int) -> list[Figure]:
                 allocated.append((middle - start) / BATCH * 1e9)
                 freed.append((end - middle) / BATCH * 1e9)
         both = [a + f for a, f in zip(allocated, freed, strict=True)]
-        for name, values, target in (("alloc_many", allocated, None), ("free_many", freed, None), ("both", both, 8.0)):
+        for name, values, target in (("alloc_many", allocated, 8.0), ("free_many", freed, 8.0), ("both", both, None)):
             row = f"{name}, n = {BATCH:,}, {label}"
             figures.append(Figure(row, "ns an element", min(values), statistics.median(values), target, len(values)))
     return figures

@@ -25,9 +25,9 @@ static inline void *hak_fast_alloc(hak_thread *t, uint64_t size) {
     return (void *)(uintptr_t)block;
 }
 
-/* False: nothing was changed, take the slow path. With `check_carved` the slab's record is asked as well whether the
- * block was ever carved; malloc's free leaves that to the return of the block. */
-static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool check_carved) {
+/* False: nothing was changed, take the slow path. In a `batch`, whose caller has no errno to keep, a full cache overflows
+ * from here, and the slab's record is asked whether the block was ever carved: 9 % of a pair, which malloc's free saves. */
+static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
     uint64_t base = t->base, offset = address - base, unit = offset >> HAK_UNIT_SHIFT;
     if (hak_unlikely(unit >= t->unit_limit)) return false;
     uint32_t entry = hak_load_relaxed((uint32_t *)(uintptr_t)(base + HAK_REGISTRY_OFFSET) + unit);
@@ -36,14 +36,15 @@ static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool check_car
     uint64_t from_head = offset - ((uint64_t)head_units << (HAK_UNIT_SHIFT - 8)), head = bin->head;
     if (hak_unlikely(from_head * bin->reciprocal >= bin->reciprocal)) return false;
     if (hak_unlikely(head == address)) return false;
-    if (check_carved) {
+    if (batch) {
         hak_slab *slab = hak_slab_at((hak_heap *)(uintptr_t)base, entry >> 8);
         if (hak_unlikely(from_head >= hak_load_relaxed(&slab->carved_count) * bin->stride_bytes)) return false;
     }
     if (hak_unlikely(--bin->room_count < 0)) {
         __asm__ volatile("" ::: "memory"); /* lets the compiler count in place: subtract, branch on sign */
         bin->room_count++;
-        return false;
+        if (batch) hak_overflow(t, entry & 0xff, address);
+        return batch;
     }
     hak_set_next(address, head);
     bin->head = address;
