@@ -18,7 +18,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/emit.py $(wildcard hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test mt peers bench programs debug asan tsan ubsan stress model lint clean
+.PHONY: help setup demo test mt peers bench test-binaries debug asan tsan ubsan stress model lint clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -106,7 +106,7 @@ endef
 
 KIND ?= release
 
-programs:  ## build the C test programs, which the tests run (build/KIND, KIND=release)
+test-binaries:  ## build the C test programs, which the tests run (build/KIND, KIND=release)
 	$(call build_preset,$(KIND))
 
 debug:  ## build the debug preset (build/debug)

@@ -28,7 +28,7 @@ def build_programs(kind: str) -> Path:
     (ROOT / "build").mkdir(exist_ok=True)
     with open(ROOT / "build" / f".{kind}.lock", "w") as lock:  # two test runs at once build one after the other
         fcntl.flock(lock, fcntl.LOCK_EX)
-        command = ["make", "programs", f"KIND={kind}", f"PYTHON={sys.executable}"]
+        command = ["make", "test-binaries", f"KIND={kind}", f"PYTHON={sys.executable}"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         pytest.fail(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}", pytrace=False)
