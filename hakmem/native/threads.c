@@ -39,13 +39,12 @@ void hak_root_unlock(void) { hak_store_release(&hak_root_.lock, 0); }
 
 /* Lists of thread records: index + 1 | count << 32 | tag << 40; links are read only of records that stay mapped, and
  * the tag makes the CAS of who read a stale link fail. A pop's CAS acquires what the push released: the whole record. */
-static bool list_push(hak_heap *h, uint64_t *list, hak_thread *t, uint32_t most) {
+static bool list_push(uint64_t *list, hak_thread *t, uint32_t most) {
     uint64_t word = hak_load_relaxed(list);
     do {
         if (((word >> 32) & 0xff) >= most) return false;
         hak_store_relaxed(&t->next, (uint32_t)word);
     } while (!hak_cas_acq_rel(list, &word, (t->index + 1) | (((word >> 32) + (most < 256)) & 0xff) << 32 | ((word >> 40) + 1) << 40));
-    (void)h;
     return true;
 }
 static hak_thread *list_pop(hak_heap *h, uint64_t *list, bool counted) {
@@ -88,10 +87,10 @@ static hak_thread *attach(hak_heap *h) {
  * heap, which is never destroyed. Counted as live to the end: a fork meanwhile leaves claims to repair. */
 static void detach(hak_heap *h, hak_thread *t) {
     hak_store_release(&t->state, HAK_THREAD_PARKED);
-    if (!list_push(h, &h->parked_word, t, hak_policy_of(h)->caches.parked_count)) {
+    if (!list_push(&h->parked_word, t, hak_policy_of(h)->caches.parked_count)) {
         hak_cache_flush(t);
         hak_store_release(&t->state, HAK_THREAD_UNUSED);
-        list_push(h, &h->unused_word, t, 256);
+        list_push(&h->unused_word, t, 256);
     }
     hak_add_relaxed(&h->thread_live, -1u);
 }
@@ -196,6 +195,6 @@ void hak_threads_flush_idle(hak_heap *h) {
     for (hak_thread *t; (t = list_pop(h, &h->parked_word, true));) {
         hak_cache_flush(t);
         hak_store_release(&t->state, HAK_THREAD_UNUSED);
-        list_push(h, &h->unused_word, t, 256);
+        list_push(&h->unused_word, t, 256);
     }
 }
