@@ -412,7 +412,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("remap_count", "u64", "calls", "any, relaxed add", "mremap"),
             Field("release_count", "u64", "calls", "any, relaxed add", "munmap"),
             Field("purged_bytes", "u64", "bytes", "any, relaxed add", "bytes given back by purges"),
-            Field("reserved", "u64", "", "", "zero"),
+            Field("query_count", "u64", "calls", "any, relaxed add", "mincore, for mallinfo and malloc_trim"),
         ),
     ),
     Struct(

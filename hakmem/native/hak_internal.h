@@ -7,7 +7,9 @@
  *   acquire.c   where a refill finds a slab             cache.c     thread caches: refill, overflow, idle
  *   threads.c   thread records: attach, park, release   spans.c     blocks of whole units
  *   blocks.c    alloc, free, realloc of one block       heap.c      create, destroy, trim, batches: the C API
- *   malloc.c    malloc and its family for a process     primitives.c  what Python gets of C
+ *   malloc.c    malloc and its family for a process     new_delete.c  C++'s operators
+ *   accounts.c  mallinfo, malloc_trim: what is where    reports.c   malloc_info, malloc_stats, mallopt
+ *   primitives.c  what Python gets of C
  *
  * No room holds a policy number: they come from hak_policy, made by Python.
  * Locks, outer first: hak_root.lock (list of heaps), a heap's shared record, run_lock. Under run_lock nobody claims or
@@ -75,6 +77,7 @@ HAK_HIDDEN void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_
 HAK_HIDDEN void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN bool hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes);
 HAK_HIDDEN bool hak_os_release_range(void *address, uint64_t bytes);
+HAK_HIDDEN void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes, uint8_t *pages);
 HAK_HIDDEN uint64_t hak_os_region_wish(uint64_t wish_bytes);
 HAK_HIDDEN uint64_t hak_os_clock_ns(void);
 HAK_HIDDEN void hak_os_yield(void);

@@ -1,4 +1,5 @@
 /* malloc.c: malloc and its family over the process heap. Not compiled into sanitizer builds, which bring their own.
+ * C++'s operators stand in new_delete.c; mallinfo and its kin in accounts.c and reports.c.
  *
  * The first call finds the early record, misses, and comes to first_use; no constructor order, no dlsym. The region of
  * the process heap is wished at 1 TiB and halved until the OS agrees.
@@ -51,15 +52,18 @@ static void *no_memory(void) {
     return NULL;
 }
 
-__attribute__((noinline)) static void *malloc_slow(uint64_t size) {
-    hak_thread *t = enter();
-    if (!t || size > PTRDIFF_MAX) return no_memory();
+/* A success leaves errno alone, whatever it took. */
+static void *aligned(size_t size, size_t align, bool zero) {
+    if (size > PTRDIFF_MAX) return no_memory();
     int saved = errno;
-    void *block = hak_alloc_slow(t, size, 1, false);
+    hak_thread *t = enter();
+    void *block = t ? hak_alloc_slow(t, size, align, zero) : NULL;
     errno = saved;
-    hak_thread_leave(t);
+    if (t) hak_thread_leave(t);
     return block ? block : no_memory();
 }
+
+__attribute__((noinline)) static void *malloc_slow(uint64_t size) { return aligned(size, 1, false); }
 
 __attribute__((noinline)) static void free_slow(void *block) {
     if (!block) return;
@@ -84,16 +88,6 @@ __attribute__((aligned(HAK_CACHE_LINE_BYTES))) void *malloc(size_t size) { /* a 
 __attribute__((aligned(HAK_CACHE_LINE_BYTES))) void free(void *block) {
     if (hak_likely(hak_fast_free(hak_tls_thread, (uintptr_t)block, false))) return;
     free_slow(block);
-}
-
-static void *aligned(size_t size, size_t align, bool zero) {
-    hak_thread *t = enter();
-    if (!t || size > PTRDIFF_MAX) return no_memory();
-    int saved = errno;
-    void *block = hak_alloc_slow(t, size, align, zero);
-    errno = saved;
-    hak_thread_leave(t);
-    return block ? block : no_memory();
 }
 
 void *calloc(size_t count, size_t size) {
@@ -143,6 +137,7 @@ void *reallocarray(void *block, size_t count, size_t size) {
 
 static bool is_power_of_two(size_t n) { return n && !(n & (n - 1)); }
 
+/* POSIX: the error is the result, errno stays as it was. */
 int posix_memalign(void **out, size_t align, size_t size) {
     if (!is_power_of_two(align) || align % sizeof(void *)) return EINVAL;
     int saved = errno;
@@ -153,11 +148,14 @@ int posix_memalign(void **out, size_t align, size_t size) {
     return 0;
 }
 
+/* As glibc 2.36: an alignment that is no power of two is rounded up to one, EINVAL where there is none. Refusing it, as
+ * later ones do in aligned_alloc, would break programs that run today; rounding breaks none. */
 void *memalign(size_t align, size_t size) {
-    if (!is_power_of_two(align)) {
+    if (align > SIZE_MAX / 2 + 1) {
         errno = EINVAL;
         return NULL;
     }
+    if (!is_power_of_two(align)) align = align ? (size_t)2 << (63 - __builtin_clzl(align)) : 1;
     return aligned(size, align, false);
 }
 void *aligned_alloc(size_t align, size_t size) { return memalign(align, size); }
@@ -168,10 +166,14 @@ void *pvalloc(size_t size) {
 }
 void cfree(void *block) { free(block); }
 
-int malloc_trim(size_t keep) {
-    (void)keep;
-    hak_heap *h = hak_process_heap();
-    return h && hak_heap_trim(h) != 0;
+/* C23: the size is a promise that the registry does not need. */
+void free_sized(void *block, size_t size) {
+    (void)size;
+    free(block);
+}
+void free_aligned_sized(void *block, size_t align, size_t size) {
+    (void)align, (void)size;
+    free(block);
 }
 #pragma GCC visibility pop
 #endif

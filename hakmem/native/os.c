@@ -76,6 +76,13 @@ bool hak_os_release_range(void *address, uint64_t bytes) {
     return munmap(address, bytes) == 0;
 }
 
+/* Sets pages[i] to 1 where page i of the range is resident, else to 0. An OS that does not tell: all are. */
+void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes, uint8_t *pages) {
+    TALLY(counts, query_count, 1);
+    bool known = mincore(address, bytes, pages) == 0;
+    for (uint64_t i = 0; i < bytes / HAK_OS_PAGE_BYTES; i++) pages[i] = known ? pages[i] & 1 : 1;
+}
+
 /* What to reserve when `wish` was not asked for explicitly: of a limited address space only a share. */
 uint64_t hak_os_region_wish(uint64_t wish_bytes) {
     struct rlimit limit;
