@@ -18,10 +18,10 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/emit.py $(wildcard hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test mt peers bench test-binaries debug asan tsan ubsan stress model lint clean
+.PHONY: help setup demo test mt peers bench programs test-programs test-binaries debug asan tsan ubsan stress model lint clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: $(STAMP)  ## build .venv with the package, the C library and the test tools
 
@@ -69,15 +69,29 @@ bench: setup  ## compare with glibc and every installed peer
 
 PEERS := libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 strace
 
+# $(call apt_install,packages): installs what is missing; what is not to be had is said and skipped.
+define apt_install
+@command -v apt-get >/dev/null || { echo "$@: no apt-get here; install by hand: $(1)" >&2; exit 1; }; \
+sudo=; if [ "$$(id -u)" -ne 0 ]; then sudo=sudo; \
+    command -v sudo >/dev/null || { echo "$@: neither root nor sudo; as root: apt-get install $(1)" >&2; exit 1; }; fi; \
+$$sudo apt-get install -y --no-install-recommends $(1) || { \
+    $$sudo apt-get update; \
+    for package in $(1); do \
+        $$sudo apt-get install -y --no-install-recommends $$package || echo "$@: $$package is not to be had here, skipped" >&2; \
+    done; }
+endef
+
 peers:  ## install the allocators to compare with, and strace (apt-get)
-	@command -v apt-get >/dev/null || { echo "peers: no apt-get here; install by hand: $(PEERS)" >&2; exit 1; }; \
-	sudo=; if [ "$$(id -u)" -ne 0 ]; then sudo=sudo; \
-	    command -v sudo >/dev/null || { echo "peers: neither root nor sudo; as root: apt-get install $(PEERS)" >&2; exit 1; }; fi; \
-	$$sudo apt-get install -y --no-install-recommends $(PEERS) || { \
-	    $$sudo apt-get update; \
-	    for package in $(PEERS); do \
-	        $$sudo apt-get install -y --no-install-recommends $$package || echo "peers: $$package is not to be had here, skipped" >&2; \
-	    done; }
+	$(call apt_install,$(PEERS))
+
+PROGRAMS := gcc g++ git sqlite3 perl nodejs ffmpeg imagemagick redis-server redis-tools nginx-light apache2-utils \
+	postgresql postgresql-contrib python3 strace
+
+programs:  ## install the real programs that the library is tried on (apt-get; Debian starts the servers among them)
+	$(call apt_install,$(PROGRAMS) $(shell /usr/bin/python3 -c 'import sys; print("libpython3.%d-testsuite" % sys.version_info[1])' 2>/dev/null))
+
+test-programs: setup  ## run the real programs with and without the library: same output, time, memory
+	@$(VENV_PYTHON) -m bench.programs
 
 # ---- C alone: the presets -------------------------------------------------------------------------
 # A system's cmake if it knows our presets, else one from PyPI in .venv. Ninja only if it is there, and

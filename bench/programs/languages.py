@@ -1,0 +1,40 @@
+"""Programs that run a program of ours: a C++ one, perl, node."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from bench.programs.program import Program, executable
+from bench.programs.stage import Stage
+
+SOURCES = Path(__file__).with_name("inputs")
+
+
+def cpp_prepare(directory: Path, quick: bool) -> None:
+    flags = ["-std=c++17", "-O0" if quick else "-O2", "-pthread", "-fno-builtin"]
+    command = [executable("g++"), *flags, str(SOURCES / "everyday.cc"), "-o", str(directory / "everyday")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(done.stderr.strip().splitlines()[0] if done.stderr.strip() else "the compiler failed")
+
+
+def cpp_work(stage: Stage) -> None:
+    stage.run(stage.input / "everyday", "1" if stage.quick else "40")
+
+
+def perl_work(stage: Stage) -> None:
+    stage.run(executable("perl"), SOURCES / "everyday.pl", "2000" if stage.quick else "120000")
+
+
+def node_work(stage: Stage) -> None:
+    stage.run(executable("node"), SOURCES / "everyday.js", "2000" if stage.quick else "150000")
+
+
+PROGRAMS = (
+    Program(
+        "c++", "iostreams, regex, exceptions, containers, new_handler, aligned new, threads", ("g++",), ("g++",), ("everyday",), cpp_work, cpp_prepare
+    ),
+    Program("perl", "hashes, regexes, sorting, sprintf, closures, fork, interpreter threads", ("perl",), ("perl",), ("perl",), perl_work),
+    Program("node", "objects, strings, buffers, zlib, crypto, worker threads, a child process", ("nodejs",), ("node",), ("node",), node_work),
+)
