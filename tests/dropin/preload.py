@@ -1,0 +1,19 @@
+"""Where the programs and the library of the drop-in tests are, and the environment that preloads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+NATIVE = Path(__file__).resolve().parent.parent / "native"
+
+
+def library_of(native_program: Callable[..., Path]) -> Path:
+    """The library that the test programs of the release build are linked with."""
+    return native_program("stress").parent.parent.parent / "libhakmem.so"
+
+
+def preloaded(library: Path, **variables: str) -> dict[str, str]:
+    """This process's environment with the library preloaded and ``variables`` set."""
+    return {**os.environ, "LD_PRELOAD": str(library), **variables}

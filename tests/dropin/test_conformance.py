@@ -1,0 +1,62 @@
+"""Every entry of malloc and every edge of it: the named checks of the conformance programs, linked and preloaded.
+
+What a program promises as glibc does it (``ALIKE`` in its source) passes on libc's own malloc too, and says the same.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from preload import NATIVE, library_of, preloaded
+
+PROGRAMS = ("conform_blocks.c", "conform_aligned.c", "conform_accounts.c", "conform_new.cc")
+CHECKS = [
+    (Path(file).stem, kind, name)
+    for file in PROGRAMS
+    for kind, name in re.findall(r"^(CHECK|ALIKE)\((\w+)\)", (NATIVE / file).read_text(), re.MULTILINE)
+]
+Programs = Callable[..., Path]
+Reports = Callable[[str, str], dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def reports(native_program: Programs) -> Reports:
+    """``reports(program, how)``: its lines by check, run linked, preloaded or on glibc."""
+    seen: dict[tuple[str, str], dict[str, str]] = {}
+
+    def look(program: str, how: str) -> dict[str, str]:
+        if (program, how) not in seen:
+            path = native_program(program if how == "linked" else f"{program}_plain")
+            if program == "conform_new" and not path.exists() and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+                pytest.skip("no C++ compiler")
+            environment = preloaded(library_of(native_program)) if how == "preloaded" else None
+            words = [str(path), *(["--alike"] if how == "glibc" else [])]
+            done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
+            assert not done.stderr, done.stderr
+            lines = re.findall(r"^(?:not )?ok (\w+).*$", done.stdout, re.MULTILINE)
+            seen[program, how] = dict(zip(lines, done.stdout.splitlines(), strict=True))
+        return seen[program, how]
+
+    return look
+
+
+@pytest.mark.parametrize("how", ("linked", "preloaded"))
+@pytest.mark.parametrize(("program", "name"), [(program, name) for program, _, name in CHECKS])
+def test_check(reports: Reports, program: str, name: str, how: str) -> None:
+    line = reports(program, how)[name]
+    assert line.startswith("ok "), line
+
+
+@pytest.mark.parametrize(("program", "name"), [(program, name) for program, kind, name in CHECKS if kind == "ALIKE"])
+def test_glibc_does_alike(reports: Reports, program: str, name: str) -> None:
+    assert reports(program, "glibc")[name] == reports(program, "preloaded")[name]
+
+
+def test_every_program_ran_every_check(reports: Reports) -> None:
+    for program in {program for program, *_ in CHECKS}:
+        assert set(reports(program, "linked")) == {name for where, _, name in CHECKS if where == program}
