@@ -18,16 +18,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import layout as layout
     from . import primitives as primitives
+    from .errors import AttachDenied as AttachDenied
+    from .errors import AttachError as AttachError
     from .errors import DoubleFree as DoubleFree
     from .errors import HakmemError as HakmemError
     from .errors import HeapDestroyed as HeapDestroyed
     from .errors import InvalidFree as InvalidFree
     from .errors import LayoutMismatch as LayoutMismatch
     from .errors import LibraryNotFound as LibraryNotFound
+    from .errors import NoHakmem as NoHakmem
     from .errors import PolicyError as PolicyError
+    from .errors import ProcessNotFound as ProcessNotFound
+    from .errors import SnapshotError as SnapshotError
     from .errors import ValidationError as ValidationError
     from .heap import Heap as Heap
     from .heap import live_heaps as live_heaps
+    from .outside.attaching import attach as attach
     from .policy import AcquirePolicy as AcquirePolicy
     from .policy import ArenaGrowth as ArenaGrowth
     from .policy import CachePolicy as CachePolicy
@@ -44,14 +50,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "heap": ("Heap", "live_heaps"),
+    "outside.attaching": ("attach",),
     "process": ("process_heap",),
     "policy": (
         "AcquirePolicy", "ArenaGrowth", "CachePolicy", "ClassCache", "HeaderCodec", "Policy", "RetainPolicy",
         "SizeClass", "SizeClassMap", "Stage",
     ),
     "errors": (
-        "DoubleFree", "HakmemError", "HeapDestroyed", "InvalidFree", "LayoutMismatch", "LibraryNotFound", "PolicyError",
-        "ValidationError",
+        "AttachDenied", "AttachError", "DoubleFree", "HakmemError", "HeapDestroyed", "InvalidFree", "LayoutMismatch",
+        "LibraryNotFound", "NoHakmem", "PolicyError", "ProcessNotFound", "SnapshotError", "ValidationError",
     ),
     "registry": ("PageRegistry",),
     "views": ("HeapView",),
@@ -60,9 +67,10 @@ _MODULES = ("layout", "primitives")
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "AcquirePolicy", "ArenaGrowth", "CachePolicy", "ClassCache", "DoubleFree", "HakmemError", "HeaderCodec", "Heap",
-    "HeapDestroyed", "HeapView", "InvalidFree", "LayoutMismatch", "LibraryNotFound", "PageRegistry", "Policy",
-    "PolicyError", "RetainPolicy", "SizeClass", "SizeClassMap", "Stage", "ValidationError", "layout", "live_heaps",
+    "AcquirePolicy", "ArenaGrowth", "AttachDenied", "AttachError", "CachePolicy", "ClassCache", "DoubleFree",
+    "HakmemError", "HeaderCodec", "Heap", "HeapDestroyed", "HeapView", "InvalidFree", "LayoutMismatch",
+    "LibraryNotFound", "NoHakmem", "PageRegistry", "Policy", "PolicyError", "ProcessNotFound", "RetainPolicy",
+    "SizeClass", "SizeClassMap", "SnapshotError", "Stage", "ValidationError", "attach", "layout", "live_heaps",
     "primitives", "process_heap",
 ]  # fmt: skip
 

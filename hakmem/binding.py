@@ -1,4 +1,4 @@
-"""The one module with the library's signatures: finds libhakmem.so, checks its layout, types every call.
+"""The one module with C signatures: finds libhakmem.so, checks its layout, types every call, and the few of libc's.
 
 Nothing is loaded before the first `library()`. The primitives (loads, stores, CAS, TLS slots) are called with the
 interpreter's lock held, since they never wait and are shorter than letting go of it; every other call lets go.
@@ -10,7 +10,8 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
-from ctypes import POINTER, c_char_p, c_int, c_int64, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_long, c_ssize_t, c_uint32, c_uint64, c_ulong, c_void_p
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,6 +67,11 @@ HEAP_FUNCTIONS: Final[dict[str, Signature]] = {
     "hak_layout_hash": (c_uint64, ()),
     "hak_build_kind": (c_char_p, ()),
 }
+_VECTOR: Final = POINTER(layout.IoVector)
+SYSTEM_FUNCTIONS: Final[dict[str, Signature]] = {
+    "process_vm_readv": (c_ssize_t, (c_int, _VECTOR, c_ulong, _VECTOR, c_ulong, c_ulong)),
+    "ptrace": (c_long, (c_long, c_int, c_void_p, c_void_p)),
+}
 PRIMITIVES: Final = frozenset(SHORT_PRIMITIVES) | frozenset(OS_PRIMITIVES)
 
 
@@ -110,6 +116,15 @@ def check_layout(found: int, path: Path) -> None:
             f"{path} was built from layout 0x{found:016x}, hakmem/layout.py is 0x{layout.LAYOUT_HASH:016x}; "
             f"rebuild it with: {REBUILD}"
         )
+
+
+@cache
+def system(name: str) -> Callable[..., Any] | None:
+    """libc's function ``name`` of SYSTEM_FUNCTIONS, which sets ctypes' errno; None where libc has none."""
+    function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    if function is not None:
+        function.restype, function.argtypes = SYSTEM_FUNCTIONS[name]
+    return function
 
 
 def candidates() -> Iterator[Path]:

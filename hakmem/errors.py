@@ -53,3 +53,23 @@ class ValidationError(HakmemError):
         self.where = where
         self.expected = expected
         self.found = found
+
+
+class AttachError(HakmemError):
+    """Another process's heap cannot be read: says why, and what to do."""
+
+
+class ProcessNotFound(AttachError, ProcessLookupError):
+    """There is no such process, or it ended, or it became another program while it was read."""
+
+
+class AttachDenied(AttachError, PermissionError):
+    """The kernel does not let this process read, or stop, that one."""
+
+
+class NoHakmem(AttachError):
+    """The process does not run on this library, or has made no heap yet."""
+
+
+class SnapshotError(HakmemError, ValueError):
+    """A file is no snapshot that can be loaded: what, expected, found."""

@@ -573,6 +573,13 @@ HakHeap: Final = _CTYPES["hak_heap"]
 HakFault: Final = _CTYPES["hak_fault"]
 HakRoot: Final = _CTYPES["hak_root"]
 
+
+class IoVector(ctypes.Structure):
+    """The kernel's ``struct iovec``: an address range of process_vm_readv and of ptrace. No part of the layout."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
 _VALUES: Final[dict[str, int]] = {constant.name: constant.value for constant in CONSTANTS}
 
 

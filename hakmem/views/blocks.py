@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from .. import layout
 from ..errors import ValidationError
-from .capture import Capture
-from .records import word_count, word_offset
+from .capture import CACHED_LIMIT, REREADS, Capture
+from .records import Records, word_count, word_offset
 from .source import Words, words_of
 
 UNCARVED: Final = 0
@@ -34,7 +34,6 @@ REMOTE: Final = 4
 STATE_NAMES: Final = ("uncarved", "application", "free", "cached", "remote")
 STATE_LETTERS: Final = "-#.cr"
 CHUNK_BLOCKS: Final = 1 << 21
-CACHED_LIMIT: Final = 1 << 20
 
 Units = NDArray[np.int64]
 
@@ -76,6 +75,8 @@ class Blocks:
 
     def __init__(self, capture: Capture) -> None:
         self.capture = capture
+        self.unsettled = 0
+        """Cache lists that changed at every try to follow them."""
 
     # --- thread caches ----------------------------------------------------------------------------------------
 
@@ -92,9 +93,12 @@ class Blocks:
         heads = bins["head"]
         with words_of(self.capture.source, self.capture.address, self._end - self.capture.address) as words:
             for thread, index in np.argwhere((heads != 0) | (lengths != 0)).tolist():
-                told = [] if gone[thread] else problems
+                told: list[Problem] = []
                 where = f"cache list of thread {thread}, class {index}"
                 found = self._follow(words, int(heads[thread, index]), int(lengths[thread, index]), where, told)
+                if told and not gone[thread]:
+                    found = self._follow_again(thread, index, where, found, told)
+                    problems += told
                 addresses.append(np.array(found, dtype=np.uint64))
                 origin.append((thread, index, False, len(found)))
         for thread, index in np.argwhere(bins["bump"] != bins["bump_end"]).tolist():
@@ -125,6 +129,27 @@ class Blocks:
                 Problem("cached block", where, f"a block of class {class_of[at]}", f"{int(address[at]):#x}")
             )
         return CachedBlocks(address, thread_of, class_of, in_range, head, block, gone[thread_of], tuple(problems))
+
+    def _follow_again(self, thread: int, index: int, where: str, found: list[int], told: list[Problem]) -> list[int]:
+        """A cache list that did not fit its record: read again until it does, or until both stand still and it is broken.
+
+        ``told`` keeps what is broken then; a list that never stood still is counted in ``unsettled`` instead.
+        """
+        before = self.capture.threads["bins"][thread, index].tobytes()
+        for _ in range(REREADS):
+            mine = self.capture.bin_now(thread, index)
+            if mine.tobytes() == before:
+                return found  # nothing moved since: it is as it was found
+            before = mine.tobytes()
+            told.clear()
+            with words_of(self.capture.source, self.capture.address, self._end - self.capture.address) as words:
+                length = int(mine["cap_count"][0]) - int(mine["room_count"][0])
+                found = self._follow(words, int(mine["head"][0]), length, where, told)
+            if not told:
+                return found
+        told.clear()
+        self.unsettled += 1
+        return found
 
     def _follow(self, words: Words, head: int, length: int, where: str, problems: list[Problem]) -> list[int]:
         """The addresses of one cache list."""
@@ -176,13 +201,16 @@ class Blocks:
         good &= block < capture.classes["block_count"][classes]
         return np.where(good, head, 0), np.where(good, block, 0)
 
-    def states(self, units: Units, report: Callable[[Problem], object] | None = None) -> NDArray[np.uint8]:
+    def states(
+        self, units: Units, report: Callable[[Problem], object] | None = None, records: Records | None = None
+    ) -> NDArray[np.uint8]:
         """State of every block of slabs of one class: uint8, shape (slabs, blocks of the class).
 
-        ``report`` is called with every problem. Raises ValueError if the units are not slabs of one class.
+        ``report`` is called with every problem. ``records``: the slabs' records where they are not to be the capture's.
+        Raises ValueError if the units are not slabs of one class.
         """
         found: list[Problem] = []
-        made: NDArray[np.uint8] = _SlabStates(self, units, found.append).states
+        made: NDArray[np.uint8] = _SlabStates(self, units, found.append, records).states
         for problem in found:
             if report is not None:
                 report(problem)
@@ -217,10 +245,12 @@ class Blocks:
 class _SlabStates:
     """The states of the blocks of some slabs of one class."""
 
-    def __init__(self, blocks: Blocks, units: Units, report: Callable[[Problem], object]) -> None:
+    def __init__(
+        self, blocks: Blocks, units: Units, report: Callable[[Problem], object], records: Records | None = None
+    ) -> None:
         capture = blocks.capture
         self.blocks, self.units, self.report = blocks, units, report
-        self.records = capture.slabs[units]
+        self.records = capture.slabs[units] if records is None else records
         classes = np.unique(self.records["class_index"])
         if len(classes) > 1:
             raise ValueError(f"slabs of the classes {classes.tolist()}: expected one class")

@@ -24,6 +24,8 @@ from .source import MemorySource
 REREADS: Final = 8
 PIECE_RECORDS: Final = 8192
 SLAB_BYTES: Final = ctypes.sizeof(layout.HakSlab)
+CACHED_LIMIT: Final = 1 << 20
+"""More blocks than this are in no cache: a count above it is a broken one."""
 THREAD_BYTES: Final = ctypes.sizeof(layout.HakThread)
 
 
@@ -123,6 +125,15 @@ class Capture:
         return np.frombuffer(bytes(self.policy.caches.classes), dtype=dtype_of(layout.HakCacheClass))
 
     @cached_property
+    def cached_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Blocks of the thread caches by what their records say, without following a list: in lists and in carved
+        ranges, shape (thread_top, CLASS_LIMIT) each; 0 where a record makes no sense."""
+        bins, strides = self.threads["bins"], self.classes["stride_bytes"].astype(np.int64)
+        lists = bins["cap_count"].astype(np.int64) - bins["room_count"]
+        ranges = (bins["bump_end"] - bins["bump"]).astype(np.int64) // np.maximum(strides, 1)
+        return tuple(np.where((counts >= 0) & (counts <= CACHED_LIMIT) & (strides > 0), counts, 0) for counts in (lists, ranges))  # type: ignore[return-value]
+
+    @cached_property
     def gone(self) -> NDArray[np.bool_]:
         """Which thread records belong to threads that a fork left behind: out of use, but in no list. Their caches
         may be
@@ -135,6 +146,17 @@ class Capture:
         made = (self.threads["state"] == THREAD_UNUSED) & (self.threads["base"] != 0) & ~listed[1:]
         made[:1] = False
         return np.asarray(made)
+
+    def slab_now(self, unit: int) -> Records:
+        """The record of ``unit`` as it is now, shape (1,)."""
+        place = self.address + self.geometry.slabs_offset + unit * SLAB_BYTES
+        return np.frombuffer(self.source.read(place, SLAB_BYTES), dtype=dtype_of(layout.HakSlab))
+
+    def bin_now(self, thread: int, class_index: int) -> Records:
+        """A thread's cache of one class as it is now, shape (1,)."""
+        place = self.address + self.geometry.threads_offset + thread * THREAD_BYTES + layout.HakThread.bins.offset
+        size = ctypes.sizeof(layout.HakBin)
+        return np.frombuffer(self.source.read(place + class_index * size, size), dtype=dtype_of(layout.HakBin))
 
     def unit_address(self, units: NDArray[np.integer] | int) -> NDArray[np.uint64]:
         """Addresses of units, uint64."""

@@ -13,7 +13,9 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from ..policy import HeaderCodec
+from ..errors import ValidationError
+from ..policy import HeaderCodec, Policy
+from ..procfs import ProcessFacts
 from .blocks import Blocks
 from .capture import Capture
 from .classes import ClassesView, class_array
@@ -21,12 +23,13 @@ from .dump import Format, dump
 from .records import Records
 from .regions import ArenasView, SpanRecord, SpansView, SuperslabsView, arena_array, span_array, superslab_array
 from .slabs import Block, SlabRecord, SlabsView, slab_array
-from .source import MemorySource
+from .source import MemorySource, MemoryUnreadable
 from .tables import format_bytes, format_count
 from .threads import ThreadsView, thread_array
 from .whatis import Region, WhatIs, what_is
 
 if TYPE_CHECKING:
+    from ..stats import Stats
     from .validation import Validation
 
 
@@ -44,8 +47,57 @@ class HeapView:
         self._arrays: dict[str, Records] = {}
 
     def again(self) -> HeapView:
-        """The same heap as it is now."""
+        """The same heap as it is now; of a saved heap, the same as it was."""
         return HeapView(self.capture.source, self.capture.address, self.name)
+
+    @property
+    def heaps(self) -> tuple[HeapView, ...]:
+        """The heaps of the process this one is of, itself among them: the one behind malloc first, then by age.
+
+        Heaps of the Python plane are known to their own process alone. The others are looked at now, not when this view
+        was made; one destroyed meanwhile is left out.
+        """
+        listed = getattr(self.capture.source, "heaps", None)
+        if listed is None:
+            return (self,)
+        made = []
+        for address, name in listed():
+            try:
+                made.append(self if address == self.capture.address else HeapView(self.capture.source, address, name))
+            except (MemoryUnreadable, ValidationError):
+                continue
+        return tuple(made) if any(view is self for view in made) else (self, *made)
+
+    @cached_property
+    def process(self) -> ProcessFacts | None:
+        """The process: command line, threads' names, resident memory, library. None of a heap that is in none, and when
+        it ended before it was asked."""
+        facts = getattr(self.capture.source, "facts", None)
+        try:
+            made: ProcessFacts | None = None if facts is None else facts()
+        except OSError:
+            return None
+        return made
+
+    def unclean(self) -> list[str]:
+        """What would not stand still while it was read, as far as it was looked at; empty: nothing."""
+        found = []
+        if torn := int(self.capture.torn.sum()):
+            found.append(f"{format_count(torn, 'record')} changed at every try")
+        if unsettled := self.blocks.unsettled:
+            found.append(f"{format_count(unsettled, 'cache')} moved on while followed")
+        return found
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The policy in force. Raises PolicyError when its image is damaged."""
+        return Policy.from_struct(self.capture.policy)
+
+    def stats(self) -> Stats:
+        """Counters of all threads added up, OS calls, bytes; prints as a table."""
+        from ..stats import stats_of
+
+        return stats_of(self.capture, self.name)
 
     def _array(self, name: str, gather: Callable[[HeapView], Records]) -> Records:
         """The array of a view, gathered once. The views themselves refer to this object: kept here they would make a
@@ -89,10 +141,17 @@ class HeapView:
         """The chunks in which the region was committed."""
         return ArenasView(self, self._array("arenas", arena_array))
 
-    def whatis(self, address: int, others: tuple[Region, ...] = ()) -> WhatIs:
-        """The block at ``address``: class, state, slab, offset inside; or why there is none. ``others``: further
-        heaps."""
-        return what_is(self, address, others)
+    def whatis(self, address: int, others: tuple[Region, ...] | None = None) -> WhatIs:
+        """The block at ``address``: class, state, slab, offset inside; or why there is none.
+
+        ``others``: further heaps, to be named; by default those of the same process, which answer for themselves.
+        """
+        found = what_is(self, address, others or ())
+        if others is None and found.kind == "foreign":
+            for other in self.heaps:
+                if other is not self and (answer := what_is(other, address)).kind != "foreign":
+                    return answer
+        return found
 
     def validate(self) -> Validation:
         """Check everything that must hold; raises ValidationError naming what, where, expected, found."""
@@ -164,7 +223,7 @@ class HeapView:
         capture, heap = self.capture, self.capture.heap
         kind = f"{capture.plane} plane, {'checked' if capture.checked else 'unchecked'}"
         if capture.is_process_heap:
-            kind += ", this process's malloc"
+            kind += f", {capture.source.name}'s malloc"
         committed = (capture.unit_top - capture.meta_units) << 16
         live, dirty = format_bytes(heap.live_units << 16), format_bytes(heap.dirty_units << 16)
         counts = ((len(self.slabs), "slab"), (len(self.spans), "span"), (heap.thread_live, "thread"))
@@ -176,4 +235,5 @@ class HeapView:
 
     def __repr__(self) -> str:
         used = self.classes[self.classes["slab_count"] > 0]
-        return f"{self.title()}\n{used.table()}"
+        notes = "".join(f"\nnot read cleanly: {note}" for note in self.unclean())
+        return f"{self.title()}\n{used.table()}{notes}"

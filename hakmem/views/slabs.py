@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .. import layout
 from .blocks import APPLICATION, STATE_LETTERS, STATE_NAMES, Problem
 from .buffers import buffer
+from .capture import REREADS
 from .records import KIND_SLAB, SLAB_FRESH, Records, copy_records, extend_dtype, word_count
 from .tables import ROWS_MAX, Column, format_bytes, format_count, render, terminal_width
 from .view import Record, View
@@ -120,11 +121,20 @@ class SlabRecord(Record):
 
     @cached_property
     def _found(self) -> tuple[NDArray[np.uint8], list[Problem]]:
-        problems: list[Problem] = []
-        states = self._heap.blocks.states(np.array([self.unit]), problems.append)[0]
-        return states, [
-            problem for problem in self._heap.blocks.cached.problems if f"class {self.class_index}" in problem.where
-        ] + problems
+        """States and problems; read again while the slab's record changes under the reading."""
+        blocks, unit = self._heap.blocks, np.array([self.unit])
+        record = self._heap.capture.slabs[unit]
+        mine = [problem for problem in blocks.cached.problems if f"class {self.class_index}" in problem.where]
+        for _ in range(REREADS):
+            problems: list[Problem] = []
+            states = blocks.states(unit, problems.append, record)[0]
+            now = self._heap.capture.slab_now(self.unit)
+            if now.tobytes() == record.tobytes():
+                return states, mine + problems
+            if now["kind"][0] != KIND_SLAB or now["class_index"][0] != self.class_index:
+                break
+            record = now
+        return states, [*mine, Problem("slab", f"unit {self.unit}", "a record that stands still", "one that changes: the map is of no one moment")]
 
     @property
     def states(self) -> NDArray[np.uint8]:
@@ -147,7 +157,8 @@ class SlabRecord(Record):
         room = max(terminal_width(width) - margin - 2, 8)
         row = room if room < 16 else room // 16 * 16
         lines = [f"{first:>{margin}}  {letters[first : first + row]}" for first in range(0, len(letters), row)]
-        notes = [f"broken: {problem.error()}" for problem in self.problems]
+        notes = [f"broken: {problem.error()}" for problem in self.problems if problem.what != "slab"]
+        notes += [f"changing: {problem.found}" for problem in self.problems if problem.what == "slab"]
         return "\n".join([self.title(), *lines, LEGEND, *notes])
 
     def print_map(self, width: int | None = None) -> None:

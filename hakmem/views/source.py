@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final, Protocol
 
-from .. import layout
+from .. import layout, procfs
+from ..binding import system
 from ..errors import HakmemError
+from ..procfs import ProcessFacts
 
 
 class MemoryUnreadable(HakmemError, OSError):
@@ -30,7 +32,12 @@ class MemoryUnreadable(HakmemError, OSError):
 
 
 class MemorySource(Protocol):
-    """A place that holds a heap's memory, addressed as the heap itself addresses it."""
+    """A place that holds a heap's memory, addressed as the heap itself addresses it.
+
+    A source may offer more, which views use where it is there: ``window`` (see `OwnProcess`), ``heaps()``, addresses and
+    names of the process's heaps; ``facts()``, its `ProcessFacts`; ``inside()``, how many threads are in a call now;
+    ``pid``, where /proc can be asked; ``torn(address)``, marks made when the heap was copied.
+    """
 
     name: str
     """What it is, for people: a process, a file."""
@@ -46,27 +53,31 @@ class Words(Protocol):
         """Word number ``index``."""
 
 
-class _Pages(dict[int, memoryview]):
-    """The words of a range of any source, read OS page by OS page when first asked for."""
+PIECE_SHIFT: Final = 15
+"""log2 of the bytes read at a time where links are followed: half a unit. A system call costs as much as copying it."""
+
+
+class _Pieces(dict[int, memoryview]):
+    """The words of a range of any source, read piece by piece when first asked for."""
 
     def __init__(self, source: MemorySource, address: int) -> None:
         super().__init__()
         self.source, self.address = source, address
 
-    def __missing__(self, page: int) -> memoryview:
-        raw = self.source.read(self.address + page * layout.OS_PAGE_BYTES, layout.OS_PAGE_BYTES)
-        words = self[page] = memoryview(raw).cast("B").cast("Q")
+    def __missing__(self, piece: int) -> memoryview:
+        raw = self.source.read(self.address + (piece << PIECE_SHIFT), 1 << PIECE_SHIFT)
+        words = self[piece] = memoryview(raw).cast("B").cast("Q")
         return words
 
 
 class PagedWords:
-    """`Words` of any source."""
+    """`Words` of any source; the range begins and ends on a unit's boundary."""
 
     def __init__(self, source: MemorySource, address: int) -> None:
-        self._pages = _Pages(source, address)
+        self._pieces = _Pieces(source, address)
 
     def __getitem__(self, index: int) -> int:
-        word: int = self._pages[index >> 9][index & 511]
+        word: int = self._pieces[index >> PIECE_SHIFT - 3][index & (1 << PIECE_SHIFT - 3) - 1]
         return word
 
 
@@ -85,19 +96,32 @@ def words_of(source: MemorySource, address: int, size_bytes: int) -> Iterator[Wo
             yield words
 
 
-class _IoVector(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
+def copy_from(pid: int, address: int, size_bytes: int) -> tuple[memoryview, int, int]:
+    """Bytes of a process's memory through process_vm_readv: the copy, how much of it is filled, and the errno.
+
+    Short only where something cannot be read; errno 0 with a short copy means the end of a mapping. ENOSYS where libc
+    has no such call.
+    """
+    from .buffers import buffer  # numpy, and memory that is not cleared first
+
+    function = system("process_vm_readv")
+    copy = buffer(size_bytes)
+    if function is None:
+        return copy.data, 0, errno.ENOSYS
+    done = 0
+    while done < size_bytes:
+        here = layout.IoVector(copy.ctypes.data + done, size_bytes - done)
+        there = layout.IoVector(address + done, size_bytes - done)
+        count = function(pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+        if count <= 0:
+            return copy.data, done, ctypes.get_errno() if count < 0 else 0
+        done += count
+    return copy.data, done, 0
 
 
-@cache
-def _kernel_read() -> Any:
-    """The C library's process_vm_readv, or None where there is none."""
-    function = getattr(ctypes.CDLL(None, use_errno=True), "process_vm_readv", None)
-    if function is not None:
-        vector = ctypes.POINTER(_IoVector)
-        function.argtypes = (ctypes.c_int, vector, ctypes.c_ulong, vector, ctypes.c_ulong, ctypes.c_ulong)
-        function.restype = ctypes.c_ssize_t
-    return function
+def reason_of(code: int) -> str:
+    """Why a copy stopped short, from its errno."""
+    return {0: "the end of a mapping", errno.EFAULT: "not mapped, or not readable"}.get(code) or os.strerror(code)
 
 
 _READ_ONLY: Final = 0x100
@@ -117,32 +141,28 @@ class OwnProcess:
     name = "this process"
     _refused = False
 
+    @property
+    def pid(self) -> int:
+        """This process's number."""
+        return os.getpid()
+
+    def facts(self) -> ProcessFacts:
+        """This process as it is now."""
+        return procfs.facts(os.getpid())
+
     def read(self, address: int, size_bytes: int) -> bytes | memoryview:
         """A copy of ``size_bytes`` bytes from ``address`` on. Raises MemoryUnreadable."""
-        function = None if OwnProcess._refused else _kernel_read()
         if size_bytes == 0:
             return b""
-        if function is None:
+        if OwnProcess._refused:
             return ctypes.string_at(address, size_bytes)
-        from .buffers import buffer  # numpy, and memory that is not cleared first
-
-        copy = buffer(size_bytes)
-        done = 0
-        while done < size_bytes:
-            here = _IoVector(copy.ctypes.data + done, size_bytes - done)
-            there = _IoVector(address + done, size_bytes - done)
-            count = function(os.getpid(), ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
-            if count > 0:
-                done += count
-                continue
-            code = ctypes.get_errno()
-            if code in (errno.ENOSYS, errno.EPERM):  # a sandbox that forbids the call
-                OwnProcess._refused = True
-                return ctypes.string_at(address, size_bytes)
-            raise MemoryUnreadable(
-                address + done, size_bytes - done, os.strerror(code) if count < 0 else "the end of a mapping"
-            )
-        return copy.data
+        copy, done, code = copy_from(os.getpid(), address, size_bytes)
+        if done == size_bytes:
+            return copy
+        if code in (errno.ENOSYS, errno.EPERM):  # a sandbox that forbids the call
+            OwnProcess._refused = True
+            return ctypes.string_at(address, size_bytes)
+        raise MemoryUnreadable(address + done, size_bytes - done, reason_of(code))
 
     @contextmanager
     def window(self, address: int, size_bytes: int) -> Iterator[memoryview]:

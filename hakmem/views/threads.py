@@ -23,10 +23,13 @@ THREAD_DTYPE: Final = extend_dtype(
         ("cached_count", "u4"),
         ("cached_bytes", "u8"),
         ("class_count", "u4"),
+        ("name", "U15"),
+        ("in_flight", "?"),
     ),
 )
-"""``hak_thread`` and what is derived: blocks in lists and in carved ranges, both, their bytes, classes that have
-any."""
+"""``hak_thread`` and what is derived: blocks in lists and in carved ranges, both, their bytes, classes that have any;
+the OS's name of the thread, empty where it is not known; whether it was stopped in the middle of a malloc or free, so
+that one block of it may be counted nowhere or twice."""
 
 BIN_DTYPE: Final = extend_dtype(
     layout.HakBin,
@@ -38,16 +41,18 @@ bytes."""
 
 def thread_array(heap: HeapView) -> Records:
     """All thread records ever used, without the shared record 0 while nobody used it: `THREAD_DTYPE`."""
-    capture, cached = heap.capture, heap.blocks.cached
+    capture = heap.capture
     made = extend_records(capture.threads, slice(None), THREAD_DTYPE)
-    count = len(made)
-    made["list_count"] = np.bincount(cached.thread[~cached.in_range], minlength=count)
-    made["range_count"] = np.bincount(cached.thread[cached.in_range], minlength=count)
+    lists, ranges = capture.cached_counts
+    both = lists + ranges
+    made["list_count"], made["range_count"] = lists.sum(axis=1), ranges.sum(axis=1)
     made["cached_count"] = made["list_count"] + made["range_count"]
-    strides = capture.classes["stride_bytes"][cached.class_index]
-    made["cached_bytes"] = np.bincount(cached.thread, weights=strides, minlength=count)
-    pairs = np.unique(cached.thread.astype(np.int64) * layout.CLASS_LIMIT + cached.class_index)
-    made["class_count"] = np.bincount(pairs // layout.CLASS_LIMIT, minlength=count)
+    made["cached_bytes"] = (both * capture.classes["stride_bytes"].astype(np.int64)).sum(axis=1)
+    made["class_count"] = (both > 0).sum(axis=1)
+    facts = heap.process
+    if facts is not None:
+        made["name"] = [facts.thread_names.get(task, "") for task in made["os_id"].tolist()]
+        made["in_flight"] = np.isin(made["os_id"], facts.in_flight)
     return np.asarray(made[made["base"] != 0])
 
 
@@ -57,12 +62,13 @@ class ThreadRecord(Record):
     noun = "thread"
     columns = (
         Column("index", "thread", total=False), Column("state", "state", "names", names=THREAD_STATES),
-        Column("os_id", "OS id", total=False), Column("cached_count", "cached"),
+        Column("os_id", "OS id", total=False), Column("name", "name", "text"), Column("cached_count", "cached"),
         Column("cached_bytes", "cached bytes", "bytes"), Column("list_count", "in lists"),
         Column("range_count", "in ranges"), Column("class_count", "classes"), Column("cap_bytes", "caps", "bytes"),
         Column("refill_count", "refills"), Column("overflow_count", "overflows"),
         Column("remote_block_count", "remote frees"), Column("drain_block_count", "drained"),
         Column("cas_retry_count", "CAS retries"), Column("fault_count", "faults"),
+        Column("in_flight", "in flight", "flag"),
     )  # fmt: skip
 
     bin_columns = (
@@ -75,7 +81,7 @@ class ThreadRecord(Record):
     def title(self) -> str:
         """What it is and what it holds, in one line."""
         state = THREAD_STATES[self.state] if self.state < len(THREAD_STATES) else str(self.state)
-        name = "the shared record" if self.index == 0 else f"thread {self.index} ({state}, OS id {self.os_id})"
+        name = "the shared record" if self.index == 0 else f"thread {self.index} ({state}, OS id {self.os_id}{', ' + self.name if self.name else ''})"
         held = f"{format_count(self.cached_count, 'block')}, {format_bytes(self.cached_bytes)} cached"
         return f"{name}: {held}; caps {format_bytes(self.cap_bytes)}"
 

@@ -59,7 +59,7 @@ class WhatIs:
     header: int | None = None
     """The block's header byte, where its class has one."""
     note: str = ""
-    """A header that does not fit, a list that is broken."""
+    """A header that does not fit, a list that is broken; of a foreign address, whose heaps were looked at."""
 
     def __repr__(self) -> str:
         return self.sentence()
@@ -68,7 +68,7 @@ class WhatIs:
         """The answer in words."""
         at = f"{self.address:#x}"
         if self.kind == "foreign":
-            return f"{at} is foreign: in no region of a heap of this process"
+            return f"{at} is foreign: in no region of a heap of {self.note or 'this process'}"
         if self.kind == "other heap":
             return f"{at} belongs to another heap, {self.heap}"
         if self.kind in ("block", "span"):
@@ -100,7 +100,7 @@ def what_is(heap: HeapView, address: int, others: tuple[Region, ...] = ()) -> Wh
         for other in others:
             if other.address <= address < other.address + other.size_bytes:
                 return WhatIs(address, "other heap", other.name)
-        return WhatIs(address, "foreign", "")
+        return WhatIs(address, "foreign", "", note=capture.source.name)
     unit = (address - capture.address) >> layout.UNIT_SHIFT
     if unit < capture.meta_units:
         return WhatIs(address, "metadata", heap.name, unit=unit)

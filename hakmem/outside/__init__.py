@@ -1,0 +1,5 @@
+"""Heaps of other processes: found, read while they run, or while every thread is stopped.
+
+``image.py`` finds the library in a process's memory, ``live.py`` is that memory as a source for views, ``stopping.py`` stops
+and releases threads, ``attaching.py`` puts them together as `hakmem.attach`.
+"""

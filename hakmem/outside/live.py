@@ -1,0 +1,152 @@
+"""`LiveProcess`: another process's memory as a `MemorySource`.
+
+Reads go through process_vm_readv, by far the fastest. It names its target by number, and numbers are used again; so a
+file descriptor of /proc/PID/mem is held, which belongs to one address space for good: as long as it can be read
+the number meant the same program. After an exec or the end it reads nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import weakref
+from typing import Final
+
+from .. import layout, procfs
+from ..errors import LayoutMismatch, NoHakmem
+from ..procfs import ProcessFacts
+from ..views.source import MemoryUnreadable, copy_from, reason_of
+from .denial import denied, gone
+from .image import Image, file_build_id, find_images
+
+HEAPS_LIMIT: Final = 65536
+
+
+class LiveProcess:
+    """The memory of process ``pid``. Raises an AttachError that says why when it cannot be read."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.name = f"process {pid}"
+        self._task = procfs.readable_task(pid)
+        if not self._task:
+            raise gone(pid)
+        try:
+            self._memory = os.open(f"/proc/{pid}/task/{self._task}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError:
+            raise denied(pid) from None
+        except OSError:
+            raise gone(pid) from None
+        self._close = weakref.finalize(self, os.close, self._memory)
+        self._direct = False
+        self._probe = 0  # an address of its program that stays mapped; 0: none known yet
+        try:
+            self.maps = procfs.mappings(pid) if self._task == pid else procfs.mappings(self._task)
+        except PermissionError:
+            raise denied(pid) from None
+        except OSError:
+            raise gone(pid) from None
+        if not self.maps:
+            raise gone(pid)
+        self._probe = next((entry.start for entry in self.maps if "r" in entry.permissions and entry.path.startswith("/")), 0)
+        self.images: list[Image] = []
+
+    def alive(self) -> bool:
+        """Whether the program that was found at first still runs."""
+        try:
+            return not self._probe or len(os.pread(self._memory, 1, self._probe)) == 1
+        except OSError:
+            return False
+
+    def check(self) -> None:
+        """Raise ProcessNotFound unless the program still runs: whatever was read before came from it then."""
+        if not self.alive():
+            raise gone(self.pid)
+
+    def read(self, address: int, size_bytes: int) -> bytes | memoryview:
+        """A copy of ``size_bytes`` bytes from ``address`` on. Raises MemoryUnreadable, or ProcessNotFound when it
+        ended."""
+        if size_bytes == 0:
+            return b""
+        if not self._direct:
+            copy, done, code = copy_from(self._task, address, size_bytes)
+            if done == size_bytes:
+                return copy
+            if code in (errno.ENOSYS, errno.EPERM) and done == 0:
+                self._direct = True
+            elif code == errno.ESRCH and (task := procfs.readable_task(self.pid)) not in (0, self._task):
+                self._task = task
+                return self.read(address, size_bytes)
+        if self._direct:
+            return self._read_file(address, size_bytes)
+        self.check()
+        raise MemoryUnreadable(address + done, size_bytes - done, f"{reason_of(code)} in process {self.pid}")
+
+    def _read_file(self, address: int, size_bytes: int) -> bytes:
+        """By /proc/PID/mem, where the system call is forbidden."""
+        made = bytearray()
+        while len(made) < size_bytes:
+            try:
+                piece = os.pread(self._memory, size_bytes - len(made), address + len(made))
+            except PermissionError:
+                raise denied(self.pid) from None
+            except (OSError, OverflowError) as error:
+                self.check()
+                code = getattr(error, "errno", None) or errno.EFAULT
+                reason = f"{reason_of(errno.EFAULT if code == errno.EIO else code)} in process {self.pid}"
+                raise MemoryUnreadable(address + len(made), size_bytes - len(made), reason) from None
+            if not piece:
+                raise gone(self.pid)
+            made += piece
+        return bytes(made)
+
+    def find_library(self) -> None:
+        """Find the library, and check that its layout is this package's.
+
+        Raises NoHakmem with what to start the program with, LayoutMismatch with both layouts and both build ids.
+        """
+        self.images = find_images(self, self.maps)
+        self.check()
+        if not self.images:
+            title = procfs.facts(self.pid, self.maps).title()
+            raise NoHakmem(f"{title} does not run on hakmem: nothing it has mapped exports hak_root_; start it with: hakmem run -- COMMAND")
+        for image in self.images:
+            root = self._root(image)
+            if root.magic != layout.ROOT_MAGIC or root.layout_hash != layout.LAYOUT_HASH:
+                raise LayoutMismatch(
+                    f"process {self.pid} runs another build, {image.path}: its layout is 0x{root.layout_hash:016x} and its build id "
+                    f"{image.build_id or 'none'}; this package reads layout 0x{layout.LAYOUT_HASH:016x}, build id {file_build_id() or 'none'}; "
+                    "use the hakmem that the program was started with"
+                )
+
+    def _root(self, image: Image) -> ctypes.Structure:
+        return layout.HakRoot.from_buffer_copy(self.read(image.root, ctypes.sizeof(layout.HakRoot)))
+
+    def heaps(self) -> list[tuple[int, str]]:
+        """Addresses and names of its heaps, the one behind malloc first, then in the order they were made."""
+        found: dict[int, tuple[int, int, str]] = {}
+        for image in self.images:
+            root = self._root(image)
+            at = int(root.first_heap)
+            while at and at not in found and len(found) < HEAPS_LIMIT:
+                try:
+                    heap = layout.HakHeap.from_buffer_copy(self.read(at, ctypes.sizeof(layout.HakHeap)))
+                except MemoryUnreadable:
+                    break  # destroyed meanwhile, and the rest of the list with it; the next look sees them
+                if heap.magic != layout.HEAP_MAGIC:
+                    break
+                mine = at == root.process_heap
+                found[at] = (0 if mine else 1, heap.generation, "process heap" if mine else f"heap {heap.generation}")
+                at = int(heap.next_heap)
+        return [(at, name) for at, (_, _, name) in sorted(found.items(), key=lambda item: item[1])]
+
+    def facts(self) -> ProcessFacts:
+        """The process as it is now. Raises ProcessNotFound when it ended."""
+        image = self.images[0] if self.images else Image("", 0, "")
+        try:
+            return procfs.facts(self.pid, self.maps, library=image.path, build_id=image.build_id)
+        except PermissionError:
+            raise denied(self.pid) from None
+        except (FileNotFoundError, ProcessLookupError):
+            raise gone(self.pid) from None

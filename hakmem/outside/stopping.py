@@ -1,0 +1,159 @@
+"""Stops every thread of a process for a moment, and lets all go on whatever happens.
+
+PTRACE_SEIZE and PTRACE_INTERRUPT: unlike SIGSTOP the program sees nothing of it, and when the one who stopped it dies the
+kernel lets the threads go. New threads may be born while old ones are being stopped, so the list is read until it
+holds no running one. The kernel takes these calls only from the thread that seized, so one call of one thread does
+it all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from .. import layout, procfs
+from ..binding import system
+from ..errors import AttachError
+from .denial import denied, gone
+
+PATIENCE_SECONDS: Final = 2.0
+"""How long one thread may take to stop; one in the middle of a read from a dead disk may take for ever."""
+
+_DETACH, _GETREGSET, _SEIZE, _INTERRUPT = 17, 0x4204, 0x4206, 0x4207
+_WALL: Final = 0x40000000
+_EVENT_STOP: Final = 128
+_REGISTERS, _REGISTERS_BYTES = 1, 512
+_COUNTER_WORD: Final = {"x86_64": 16, "aarch64": 32}
+"""Which word of the general registers is the address of the next instruction."""
+
+
+def _ptrace(request: int, task: int, address: int = 0, data: int = 0) -> int:
+    """0, or the errno."""
+    function = system("ptrace")
+    if function is None:
+        return errno.ENOSYS
+    return 0 if function(request, task, address, data) != -1 else ctypes.get_errno()
+
+
+def _next_instruction(task: int) -> int:
+    """Where a stopped thread goes on, 0 where that cannot be told."""
+    word = _COUNTER_WORD.get(platform.machine())
+    raw = ctypes.create_string_buffer(_REGISTERS_BYTES)
+    vector = layout.IoVector(ctypes.addressof(raw), _REGISTERS_BYTES)
+    if word is None or _ptrace(_GETREGSET, task, _REGISTERS, ctypes.addressof(vector)):
+        return 0
+    return int(struct.unpack_from("<Q", raw, word * 8)[0])
+
+
+class _Stopper:
+    """The threads of one process that are held."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.held: dict[int, int] = {}  # thread: the signal to give it when it goes on
+        self.seized: set[int] = set()
+
+    def seize(self, task: int) -> None:
+        """Take hold of a thread and ask it to stop; one that ended meanwhile is passed over."""
+        code = _ptrace(_SEIZE, task)
+        if code == errno.ESRCH or (code == errno.EPERM and procfs.task_state(self.pid, task) in ("", *procfs.ZOMBIE_STATES)):
+            return
+        if code:
+            raise self._refusal(task, code)
+        self.seized.add(task)
+        _ptrace(_INTERRUPT, task)
+
+    def _refusal(self, task: int, code: int) -> AttachError:
+        try:
+            tracer = int(procfs.status(self.pid, task).get("TracerPid", "0"))
+        except (OSError, ValueError):
+            return gone(self.pid)
+        if tracer:
+            try:
+                name = f"{tracer} ({procfs.status(tracer)['Name']})"
+            except (OSError, KeyError):
+                name = str(tracer)
+            what = f"process {self.pid} is traced already, by process {name}"
+            return AttachError(f"{what}: a debugger or strace; end it, or attach without stop=True")
+        if code == errno.EPERM:
+            return denied(self.pid, "stopped")
+        return AttachError(f"process {self.pid} cannot be stopped: {os.strerror(code)}; attach without stop=True")
+
+    def wait(self, task: int) -> None:
+        """Until a seized thread has stopped, or ended."""
+        limit, pause = time.monotonic() + PATIENCE_SECONDS, 0.0
+        while True:
+            try:
+                found, word = os.waitpid(task, _WALL | os.WNOHANG)
+            except ChildProcessError:
+                found, word = 0, 0
+                if not procfs.task_state(self.pid, task):
+                    self.seized.discard(task)
+                    return
+            if found and os.WIFSTOPPED(word):
+                self.held[task] = 0 if word >> 16 == _EVENT_STOP else os.WSTOPSIG(word)
+                return
+            if found:
+                self.seized.discard(task)  # it ended
+                return
+            if time.monotonic() > limit:
+                state = procfs.task_state(self.pid, task)
+                raise AttachError(
+                    f"thread {task} of process {self.pid} did not stop within {PATIENCE_SECONDS:g} s: its state is {state or 'unknown'}; "
+                    "all threads go on; attach without stop=True"
+                )
+            time.sleep(pause)
+            pause = min(pause + 20e-6, 1e-3)
+
+    def stop(self) -> None:
+        """Hold every thread; raises the AttachError of what stands against it."""
+        while True:
+            try:
+                fresh = [task for task in procfs.tasks(self.pid) if task not in self.seized]
+            except OSError:
+                raise gone(self.pid) from None
+            before = len(self.seized)
+            for task in fresh:
+                self.seize(task)
+            for task in sorted(self.seized - self.held.keys()):
+                self.wait(task)
+            if len(self.seized) <= before and not self.seized - self.held.keys():
+                if not self.held:
+                    raise gone(self.pid)
+                return
+
+    def release(self) -> None:
+        """Let every thread go on, with the signal it was about to get."""
+        for task in self.seized:
+            if task not in self.held:
+                try:
+                    self.wait(task)  # only a stopped thread can be let go
+                except AttachError:
+                    continue
+            _ptrace(_DETACH, task, 0, self.held.get(task, 0))
+        self.held.clear()
+        self.seized.clear()
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[dict[int, int]]:
+    """While the block lasts every thread of process ``pid`` stands still.
+
+    Gives where each will go on: an instruction's address by OS thread id, 0 where that is not known. Raises AttachError
+    when it is this process, traced by somebody already, or will not stop; AttachDenied when the kernel forbids it.
+    """
+    if pid == os.getpid():
+        raise AttachError("this process cannot stop itself: attach to it without stop=True")
+    stopper = _Stopper(pid)
+    try:
+        stopper.stop()
+        yield {task: _next_instruction(task) for task in stopper.held}
+    finally:
+        stopper.release()

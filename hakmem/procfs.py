@@ -1,0 +1,170 @@
+"""What /proc says of a process: mappings, threads and their names, what it runs. Standard library only.
+
+Functions raise the OSError of the file they read: FileNotFoundError or ProcessLookupError for a process that is gone,
+PermissionError where the kernel does not say.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ZOMBIE_STATES: Final = "ZX"
+
+
+class Mapping(NamedTuple):
+    """One line of /proc/PID/maps."""
+
+    start: int
+    """First address."""
+    end: int
+    """Address behind the last."""
+    permissions: str
+    """As the kernel writes them: ``r-xp``."""
+    offset: int
+    """Bytes from the start of the file."""
+    path: str
+    """The file, ``[heap]`` and the like, or empty."""
+
+
+def _text(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8", errors="replace")
+
+
+def mappings(pid: int) -> list[Mapping]:
+    """The mappings of a process, ascending; none of a zombie."""
+    found = []
+    for line in _text(pid, "maps").splitlines():
+        parts = line.split(maxsplit=5)
+        first, _, end = parts[0].partition("-")
+        found.append(Mapping(int(first, 16), int(end, 16), parts[1], int(parts[2], 16), parts[5] if len(parts) > 5 else ""))
+    return found
+
+
+def status(pid: int, task: int | None = None) -> dict[str, str]:
+    """The fields of /proc/PID/status, or of one of its threads."""
+    text = _text(pid, "status" if task is None else f"task/{task}/status")
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def task_state(pid: int, task: int) -> str:
+    """The state letter of a thread: ``R S D T t Z X``; empty when it is gone."""
+    try:
+        text = _text(pid, f"task/{task}/stat")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return text[text.rfind(")") + 2 : text.rfind(")") + 3]
+
+
+def started_ticks(pid: int) -> int:
+    """When the process started, in clock ticks since boot: with the pid, its identity."""
+    text = _text(pid, "stat")
+    return int(text[text.rfind(")") + 2 :].split()[19])
+
+
+def tasks(pid: int) -> list[int]:
+    """The OS ids of its threads, ascending, as this process sees them."""
+    return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+
+
+def thread_names(pid: int) -> dict[int, str]:
+    """Names of the threads by OS id, as the process itself sees that id (in a container it is another)."""
+    inside = len(status(pid).get("NSpid", "").split()) > 1
+    names: dict[int, str] = {}
+    for task in tasks(pid):
+        try:
+            name = _text(pid, f"task/{task}/comm").rstrip("\n")
+            own = int(status(pid, task)["NSpid"].split()[-1]) if inside else task
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended meanwhile
+        names[own] = name
+    return names
+
+
+def readable_task(pid: int) -> int:
+    """A thread through which the process's memory can be read: the first one, unless it ended before the others.
+
+    0: the process is a zombie, or gone.
+    """
+    try:
+        return next((task for task in [pid, *tasks(pid)] if (state := task_state(pid, task)) and state not in ZOMBIE_STATES), 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The environment that the process was started with."""
+    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    pairs = (word.partition(b"=") for word in words if b"=" in word)
+    return {name.decode(errors="replace"): value.decode(errors="replace") for name, _, value in pairs}
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """What a process was at one moment, as far as its heap's reader asks."""
+
+    pid: int
+    command: tuple[str, ...] = ()
+    """Its command line."""
+    program: str = ""
+    """The file it runs."""
+    taken: float = 0.0
+    """When this was read, seconds since 1970."""
+    machine: str = ""
+    """Host name, kernel and processor."""
+    rss_bytes: int = 0
+    """Resident memory of the whole process; 0 where the kernel did not say."""
+    thread_names: dict[int, str] = field(default_factory=dict)
+    """By OS id."""
+    python_malloc: str | None = None
+    """Of a CPython the variable PYTHONMALLOC as it was started, empty if unset; None of any other program."""
+    library: str = ""
+    """The library's file as the process mapped it."""
+    build_id: str = ""
+    """The library's build id, hexadecimal."""
+    stopped: bool = False
+    """Whether every thread was stopped while the heap was read."""
+    in_flight: tuple[int, ...] = ()
+    """OS ids of the threads that stood in the middle of a malloc or free then."""
+
+    def title(self) -> str:
+        """The process in a few words."""
+        words = " ".join(" ".join(self.command).split()) or self.program or "?"
+        words = "".join(letter if letter.isprintable() else "?" for letter in words)
+        return f"process {self.pid} ({words if len(words) <= 60 else words[:57] + '...'})"
+
+
+def _python_malloc(pid: int, program: str, maps: list[Mapping]) -> str | None:
+    names = [os.path.basename(program), *(os.path.basename(entry.path) for entry in maps if "libpython" in entry.path)]
+    if not any(name.startswith(("python", "libpython")) for name in names):
+        return None
+    try:
+        return environment(pid).get("PYTHONMALLOC", "")
+    except OSError:
+        return None
+
+
+def facts(pid: int, maps: list[Mapping] | None = None, **more: object) -> ProcessFacts:
+    """Everything of `ProcessFacts` that /proc tells; ``more`` are further fields."""
+    names = platform.uname()
+    try:
+        program = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    except OSError:
+        program = ""
+    command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    rss = int(_text(pid, "statm").split()[1]) * os.sysconf("SC_PAGESIZE")
+    return ProcessFacts(
+        pid=pid,
+        command=tuple(word.decode(errors="replace") for word in command if word),
+        program=program,
+        taken=time.time(),
+        machine=f"{names.node}, {names.system} {names.release}, {names.machine}",
+        rss_bytes=rss,
+        thread_names=thread_names(pid),
+        python_malloc=_python_malloc(pid, program, mappings(pid) if maps is None else maps),
+        **more,  # type: ignore[arg-type]
+    )
