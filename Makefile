@@ -67,7 +67,7 @@ mt: setup  ## run the multi-threaded suite
 bench: setup  ## compare with glibc and every installed peer
 	@$(VENV_PYTHON) -m bench run
 
-PEERS := libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 strace
+PEERS := libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 libtbbmalloc2 strace valgrind
 
 # $(call apt_install,packages): installs what is missing; what is not to be had is said and skipped.
 define apt_install
@@ -81,7 +81,7 @@ $$sudo apt-get install -y --no-install-recommends $(1) || { \
     done; }
 endef
 
-peers:  ## install the allocators to compare with, and strace (apt-get)
+peers:  ## install the allocators to compare with, strace and valgrind (apt-get)
 	$(call apt_install,$(PEERS))
 
 PROGRAMS := gcc g++ git sqlite3 perl nodejs ffmpeg imagemagick redis-server redis-tools nginx-light apache2-utils \

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from bench import ROOT, BenchError, driver, peers, run
+from bench import ROOT, BenchError, calls, driver, peers, run
 from bench.records import session_load, session_to_json
 
 QUICK_SCALE = 0.1
@@ -53,15 +53,16 @@ def parser_new() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="run|rows|show|compare|views")
 
     go = commands.add_parser("run", help="measure and print the table")
-    go.add_argument("--rows", help="row names, or the groups gate, extra, all (default: gate)")
+    go.add_argument("--rows", help="row names, families, gate, all (default); -NAME leaves out; the rows command lists them")
     go.add_argument(
         "--alloc", action="append", default=[], metavar="NAME=PATH[,VAR=VALUE]...",
         help="add an allocator: a library, or a known allocator's name, with variables of its own",
     )  # fmt: skip
     go.add_argument("--only", metavar="NAMES", help="run these allocators alone")
     go.add_argument("--base", help="allocator under the ratios (default: mimalloc, else glibc)")
-    go.add_argument("--reps", type=positive_int, help="repetitions (default: 5, with --quick 2)")
+    go.add_argument("--reps", type=positive_int, help="repetitions of every row (default: each row's own, else 5; --quick: 2)")
     go.add_argument("--scale", type=positive_float, help="multiplies the work of each row (default: 1)")
+    go.add_argument("--calls", action="store_true", help="count OS calls too, by strace, in a run of their own")
     go.add_argument("--quick", action="store_true", help=f"scale {QUICK_SCALE:g}, 2 repetitions: does it run at all?")
     go.add_argument("--seed", type=seed_number, default=1)
     go.add_argument("--timeout", type=positive_float, default=60.0, metavar="S", help="seconds a run may take")
@@ -105,6 +106,8 @@ def command_run(options: argparse.Namespace) -> None:
         refuse_overwrite(out, options.force)
     binary = driver.build()
     every_row = driver.list_rows(binary)
+    if options.calls:
+        calls.find_strace()
     rows = run.select_rows(options.rows, every_row)
     known, absent = peers.default_allocators()
     allocators, lines = run.select_allocators(known, absent, options.alloc, options.only)
@@ -125,10 +128,12 @@ def command_run(options: argparse.Namespace) -> None:
         seed=options.seed,
         timeout_s=options.timeout,
         base=base,
-        gate_row_count=sum(row.group == "gate" for row in every_row),
+        suite_row_count=len(every_row),
         command=command_shown(sys.argv[1:]),
+        every_row_alike=options.reps is not None or options.quick,
+        with_calls=options.calls,
     )
-    session = run.measure(plan, binary, note)
+    session = run.measure(plan, note)
     text = report.render(session)
     print(text, end="")
     if out is not None:
@@ -155,7 +160,7 @@ def refuse_overwrite(out: Path, force: bool) -> None:
 def command_rows(options: argparse.Namespace) -> None:
     """List what the driver knows."""
     for row in driver.list_rows(driver.build()):
-        print(f"{row.name:16} {row.group:6} {row.summary}")
+        print(f"{row.name:18} {row.family:18} {'gate' if row.gate else '':5} {row.summary}")
 
 
 def command_show(options: argparse.Namespace) -> None:

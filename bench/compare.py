@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench import BenchError
+from bench.analysis import choose_base, failure, geomean, middle, ratio
 from bench.records import RowInfo, Session
-from bench.report import choose_base, failure, geomean, middle, ratio, table
+from bench.report import table
 
 
 def compare(old: Session, new: Session, wanted_base: str | None = None) -> str:
@@ -19,7 +20,7 @@ def compare(old: Session, new: Session, wanted_base: str | None = None) -> str:
     choose_base(new, base)
     rows = [row for row in old.rows if row.name in {other.name for other in new.rows}]
     in_new = {info.name for info in new.allocators}
-    names = [info.name for info in old.allocators if info.name in in_new and info.name != base]
+    names = [info.name for info in old.allocators if info.name in in_new and info.name != base and info.kind != "limit"]
     if not rows or not names:
         raise BenchError("nothing to compare: no common row, or no common allocator besides the base")
     return (
@@ -41,9 +42,14 @@ def _refuse_unlike(old: Session, new: Session) -> None:
         raise BenchError(f"other machine: {old.machine.identity} against {new.machine.identity}")
     if (old.scale, old.seed) != (new.scale, new.seed):
         raise BenchError(f"other work: scale {old.scale:g} seed {old.seed} against scale {new.scale:g} seed {new.seed}")
+    versions = {row.name: row.version for row in old.rows}
+    for row in new.rows:
+        if versions.get(row.name, row.version) != row.version:
+            raise BenchError(f"other work: row {row.name} is version {versions[row.name]} there, {row.version} here")
+    timed = {row.name for row in new.rows if row.timed}
     ops = {run.row: run.measure.ops for run in old.runs if run.measure is not None}
     for run in new.runs:
-        if run.measure is not None and ops.get(run.row, run.measure.ops) != run.measure.ops:
+        if run.row not in timed and run.measure is not None and ops.get(run.row, run.measure.ops) != run.measure.ops:
             raise BenchError(f"other work: row {run.row} did {ops[run.row]} operations, now {run.measure.ops}")
 
 

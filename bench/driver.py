@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,12 @@ from bench import ROOT, BenchError
 from bench.records import Measure, RowInfo, Status
 
 SOURCE_DIR = ROOT / "bench" / "driver"
-BINARY = ROOT / "build" / "bench" / "driver"
+BINARY_DIR = ROOT / "build" / "bench"
+# The driver itself, and its two builds on the limit (driver/limit.h): for rows of one size, and of several.
+LIMIT_NONE, LIMIT_ONE_SIZE, LIMIT_SIZES = 0, 1, 2
+BINARY_NAMES = ("driver", "driver-limit-one", "driver-limit-sizes")
+SAMPLE_S = 0.02
+SAMPLES_KEPT = 120
 FLAGS = (
     "-std=c11", "-D_GNU_SOURCE", "-O2", "-pthread", "-Wall", "-Wextra",
     "-fno-builtin-malloc", "-fno-builtin-free", "-fno-builtin-calloc", "-fno-builtin-realloc",
@@ -43,34 +50,32 @@ def find_compiler() -> str:
     return found
 
 
-def build() -> Path:
-    """The driver's binary, built if it is missing or older than its sources."""
+def build(limit: int = LIMIT_NONE) -> Path:
+    """The driver's binary, or the one on the limit, built if it is missing or older than its sources."""
+    binary = BINARY_DIR / BINARY_NAMES[limit]
     sources = sorted(SOURCE_DIR.glob("*.c"))
     inputs = [*sources, *SOURCE_DIR.glob("*.h"), Path(__file__)]
-    if BINARY.exists() and BINARY.stat().st_mtime >= max(path.stat().st_mtime for path in inputs):
-        return BINARY
+    if binary.exists() and binary.stat().st_mtime >= max(path.stat().st_mtime for path in inputs):
+        return binary
     compiler = find_compiler()
-    BINARY.parent.mkdir(parents=True, exist_ok=True)
+    binary.parent.mkdir(parents=True, exist_ok=True)
     # Built under another name and then renamed: two runners at once never execute half a file.
-    with tempfile.TemporaryDirectory(dir=BINARY.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
         fresh = Path(scratch) / "driver"
-        command = [compiler, *FLAGS, "-o", str(fresh), *map(str, sources), "-ldl"]
+        defined = [f"-DBENCH_LIMIT={limit}"] if limit else []
+        command = [compiler, *FLAGS, *defined, "-o", str(fresh), *map(str, sources), "-ldl"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if "error" in line] or ["the compiler failed"]
             raise BenchError(f"cannot build the driver: {lines[0]}")
-        fresh.replace(BINARY)
-    return BINARY
+        fresh.replace(binary)
+    return binary
 
 
 def list_rows(binary: Path) -> list[RowInfo]:
     """The driver's table of rows, in its order."""
     done = subprocess.run([binary, "--list"], capture_output=True, text=True, check=True, env={})
-    rows = []
-    for line in done.stdout.splitlines():
-        name, group, threads, summary = line.split("\t")
-        rows.append(RowInfo(name, group, int(threads), summary))
-    return rows
+    return [RowInfo(**json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def probe(binary: Path, preload: Path | None, variables: dict[str, str], timeout_s: float) -> Outcome:
@@ -91,19 +96,58 @@ def _run(command: list[str], preload: Path | None, variables: dict[str, str], ti
     environment = dict(variables)
     if preload is not None:
         environment["LD_PRELOAD"] = str(preload)
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, env=environment, timeout=timeout_s
-        )
-    except subprocess.TimeoutExpired:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        # A session of its own, so that whatever it started ends with it.
+        process = subprocess.Popen(command, stdout=out, stderr=err, env=environment, start_new_session=True)
+        try:
+            timeline, ended = _watch(process, timeout_s)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        out.seek(0)
+        err.seek(0)
+        text = out.read().decode(errors="replace")
+        said = next((line.strip() for line in err.read().decode(errors="replace").splitlines() if line.strip()), None)
+    if not ended:
         return Outcome("hung", f"stopped after {timeout_s:g} s", None, None, None)
-    said = next((line.strip() for line in done.stderr.splitlines() if line.strip()), None)
-    if done.returncode < 0:
-        name = _signal_name(-done.returncode)
+    if process.returncode < 0:
+        name = _signal_name(-process.returncode)
         return Outcome("crashed", f"{name}: {said}" if said else name, None, None, None)
-    if done.returncode != 0:
-        return Outcome("failed", said or f"exit status {done.returncode}", None, None, None)
-    return _outcome_from(done.stdout, preload)
+    if process.returncode != 0:
+        return Outcome("failed", said or f"exit status {process.returncode}", None, None, None)
+    return _outcome_from(text, preload, timeline)
+
+
+def _watch(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[list[list[int]], bool]:
+    """Wait for a process and sample its resident memory (ms, KiB); and whether it ended in time."""
+    timeline: list[list[int]] = []
+    page_kib = os.sysconf("SC_PAGE_SIZE") // 1024
+    start = time.monotonic()
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        while True:
+            passed = time.monotonic() - start
+            ready, _, _ = select.select([pidfd], [], [], max(0.0, min(SAMPLE_S, timeout_s - passed)))
+            if ready:
+                process.wait()
+                return timeline, True
+            if passed >= timeout_s:
+                return timeline, False
+            try:
+                with open(f"/proc/{process.pid}/statm", encoding="ascii") as file:
+                    timeline.append([int(passed * 1000), int(file.read().split()[1]) * page_kib])
+            except (OSError, IndexError):
+                pass
+    finally:
+        os.close(pidfd)
+
+
+def thinned(timeline: list[list[int]], most: int = SAMPLES_KEPT) -> list[list[int]]:
+    """At most ``most`` samples, evenly taken; first and last are kept."""
+    if len(timeline) <= most:
+        return timeline
+    return [timeline[round(i * (len(timeline) - 1) / (most - 1))] for i in range(most)]
 
 
 def _signal_name(number: int) -> str:
@@ -113,16 +157,20 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _outcome_from(text: str, preload: Path | None) -> Outcome:
+def _outcome_from(text: str, preload: Path | None, timeline: list[list[int]]) -> Outcome:
     try:
         document: dict[str, Any] = json.loads(text)
-        malloc_path, build_kind = document["malloc_path"], document["build_kind"]
-        names = [field.name for field in fields(Measure)]
-        measure = Measure(**{name: document[name] for name in names}) if "row" in document else None
+        malloc_path, stranger, build_kind = document["malloc_path"], document["stranger"], document["build_kind"]
+        names = [item.name for item in fields(Measure) if item.name != "rss_timeline"]
+        measure = (
+            Measure(**{name: document[name] for name in names}, rss_timeline=thinned(timeline)) if "row" in document else None
+        )
     except (ValueError, KeyError, TypeError):
         return Outcome("failed", f"not the driver's output: {text[:60]!r}", None, None, None)
-    if not is_loaded(malloc_path, preload):
+    if "limit" not in document and not is_loaded(malloc_path, preload):
         return Outcome("not loaded", f"malloc came from {path_shown(malloc_path)}", None, malloc_path, build_kind)
+    if stranger is not None:
+        return Outcome("not loaded", f"{stranger} came from elsewhere than malloc", None, malloc_path, build_kind)
     return Outcome("ok", None, measure, malloc_path, build_kind)
 
 

@@ -26,6 +26,7 @@ PEER_PATTERNS: Mapping[str, tuple[str, ...]] = {
     "mimalloc": ("libmimalloc.so.2*", "libmimalloc.so.3*", "libmimalloc.so"),
     "jemalloc": ("libjemalloc.so.2",),
     "tcmalloc": ("libtcmalloc_minimal.so.4",),
+    "tbbmalloc": ("libtbbmalloc_proxy.so.2",),  # it brings malloc, and libtbbmalloc.so.2 does the work
 }
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -101,6 +102,7 @@ def default_allocators(dirs: Sequence[Path] = LIBRARY_DIRS) -> tuple[list[Alloca
             absent[name] = f"{name}: skipped, {PEER_PATTERNS[name][0]} is not installed"
         else:
             found.append(Allocator(name, "peer", path))
+    found.append(Allocator("limit", "limit", None))
     return found, absent
 
 
@@ -120,7 +122,7 @@ def allocator_from(text: str, known: Sequence[Allocator]) -> Allocator:
             raise BenchError(f"--alloc {text}: {setting!r} is not VARIABLE=VALUE")
         variables[variable] = value
     for other in known:
-        if other.name == place:
+        if other.name == place and other.kind != "limit":
             return Allocator(name, "subject", other.path, {**other.variables, **variables})
     path = Path(place)
     if not path.is_file():
@@ -138,10 +140,16 @@ def describe(allocator: Allocator, build_kind: str | None) -> AllocatorInfo:
         kind=allocator.kind,
         path=None if path is None else path_shown(path),
         sha256=None if path is None else hashlib.sha256(path.read_bytes()).hexdigest(),
-        version=_libc_version() if path is None else _package_version(path),
+        version=_version(allocator),
         build_kind=build_kind,
         variables=allocator.variables,
     )
+
+
+def _version(allocator: Allocator) -> str | None:
+    if allocator.kind == "limit":
+        return "an inlined list (driver/limit.h)"
+    return _libc_version() if allocator.path is None else _package_version(allocator.path)
 
 
 def _libc_version() -> str | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from bench import BenchError
 
-SCHEMA = "hakmem-bench/1"
+SCHEMA = "hakmem-bench/2"
 
 Status = Literal["ok", "crashed", "hung", "failed", "not loaded"]
-Kind = Literal["subject", "peer"]
+Kind = Literal["subject", "peer", "limit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +48,31 @@ class AllocatorInfo:
 
 @dataclass(frozen=True, slots=True)
 class RowInfo:
-    """One row of the driver's table; rows of the group ``gate`` count in the geomeans."""
+    """One row: of the driver's table, or a real program (family ``program``).
+
+    ``repetitions`` is the row's own number (0: as many as are asked for), ``timed`` says that it runs for a time, so
+    that its work differs; ``limited`` that the limit can be measured on it; ``gate`` rows are the first thirteen.
+    """
 
     name: str
-    group: str
+    family: str
     threads: int
     summary: str
+    version: int = 1
+    repetitions: int = 0
+    gate: bool = False
+    limited: bool = False
+    one_size: bool = False
+    timed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """The figures of one run. Memory in KiB; ``table_kib`` is the driver's own."""
+    """The figures of one run. Memory in KiB; ``table_kib`` is the driver's own.
+
+    ``figures`` stand beside the time, their names carry the unit; ``series`` are numbers in a row for a picture;
+    ``rss_timeline`` is resident memory as seen from outside, pairs of ms since the start and KiB.
+    """
 
     ops: int
     wall_ns: int
@@ -69,11 +83,19 @@ class Measure:
     minor_faults: int
     major_faults: int
     checksum: str
+    figures: dict[str, float] = field(default_factory=dict)
+    series: dict[str, list[float]] = field(default_factory=dict)
+    rss_timeline: list[list[int]] = field(default_factory=list)
 
     @property
     def ns_per_op(self) -> float:
         """Wall time of one operation."""
         return self.wall_ns / self.ops
+
+    @property
+    def cpu_ns_per_op(self) -> float:
+        """Processor time of one operation, of all threads."""
+        return self.cpu_ns / self.ops
 
     @property
     def peak_kib(self) -> int:
@@ -94,6 +116,16 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Calls:
+    """OS calls for memory that one run of a row made, counted by strace; ``detail`` says why there are none."""
+
+    row: str
+    allocator: str
+    counts: dict[str, int]
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """A whole result file."""
 
@@ -109,9 +141,10 @@ class Session:
     scale: float
     seed: int
     base: str
-    gate_row_count: int
+    suite_row_count: int
     allocators: list[AllocatorInfo]
     rows: list[RowInfo]
+    calls: list[Calls]
     runs: list[Run]
 
     def find_runs(self, row: str, allocator: str) -> list[Run]:
@@ -142,7 +175,7 @@ def session_from_json(text: str, name: str) -> Session:
         raise BenchError(f"{name}: not JSON: {error}") from None
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA:
-        raise BenchError(f"{name}: schema {schema!r}, this program reads {SCHEMA!r}")
+        raise BenchError(f"{name}: schema {schema!r}, this program reads {SCHEMA!r}; measure again, or use the commit that wrote it")
     try:
         return Session(
             **{
@@ -150,6 +183,7 @@ def session_from_json(text: str, name: str) -> Session:
                 "machine": Machine(**document["machine"]),
                 "allocators": [AllocatorInfo(**item) for item in document["allocators"]],
                 "rows": [RowInfo(**item) for item in document["rows"]],
+                "calls": [Calls(**item) for item in document["calls"]],
                 "runs": [_run_from(item) for item in document["runs"]],
             }
         )

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
-from bench import BenchError, driver, machine, peers
+from bench import BenchError, calls, driver, machine, peers
+from bench.driver import Outcome
 from bench.peers import Allocator
 from bench.records import SCHEMA, RowInfo, Run, Session
 
@@ -27,21 +27,38 @@ class Plan:
     seed: int
     timeout_s: float
     base: str
-    gate_row_count: int
+    suite_row_count: int
     command: str
+    every_row_alike: bool = False  # the rows' own numbers of repetitions do not count
+    with_calls: bool = False
+
+    def repetitions_of(self, row: RowInfo) -> int:
+        """How often a row runs on each allocator."""
+        return self.repetitions if self.every_row_alike or not row.repetitions else row.repetitions
 
 
 def select_rows(names: str | None, known: Sequence[RowInfo]) -> list[RowInfo]:
-    """Rows by name, by group (``gate``, ``extra``) or ``all``, in the driver's order; ``gate`` when none is named.
+    """Rows by name, by family, ``gate`` or ``all``, in their order; ``all`` when none is named. ``-NAME`` leaves out.
 
-    Raises BenchError that lists the rows when a name is unknown.
+    Raises BenchError that lists rows and families when a name is unknown, or nothing is left.
     """
-    wanted = [name for name in (names or "gate").split(",") if name]
-    groups = {row.group for row in known}
-    for name in wanted:
-        if name != "all" and name not in groups and name not in {row.name for row in known}:
-            raise BenchError(f"no row named {name}; rows: {' '.join(row.name for row in known)}")
-    return [row for row in known if {"all", row.group, row.name} & set(wanted)]
+    words = [name for name in (names or "all").split(",") if name]
+    wanted, unwanted = {name for name in words if name[0] != "-"}, {name[1:] for name in words if name[0] == "-"}
+    families = list(dict.fromkeys(row.family for row in known))
+    existing = {"all", "gate", *families, *(row.name for row in known)}
+    for name in (name.removeprefix("-") for name in words):
+        if name not in existing:
+            raise BenchError(
+                f"no row named {name}; families: gate all {' '.join(families)}; rows: {' '.join(row.name for row in known)}"
+            )
+
+    def chosen(row: RowInfo, among: set[str]) -> bool:
+        return bool({row.family, row.name, "gate" if row.gate else "all", "all"} & among)
+
+    rows = [row for row in known if chosen(row, wanted or {"all"}) and not chosen(row, unwanted)]
+    if not rows:
+        raise BenchError(f"--rows {names}: no row is left")
+    return rows
 
 
 def select_allocators(
@@ -80,21 +97,27 @@ def rotated(allocators: Sequence[Allocator], turn: int) -> list[Allocator]:
     return [*allocators[first:], *allocators[:first]]
 
 
-def measure(plan: Plan, binary: Path, note: Callable[[str], None]) -> Session:
+def measure(plan: Plan, note: Callable[[str], None]) -> Session:
     """Run the plan. A crash, hang or failure is recorded and the session goes on; after a hang that
-    allocator is spared the same row's later repetitions.
+    allocator is spared the same row's later repetitions, and one that does not load is not run at all.
 
     Raises BenchError for a build that must not be measured.
     """
     infos = []
+    unfit: dict[str, Outcome] = {}
     for allocator in plan.allocators:
-        found = driver.probe(binary, allocator.path, allocator.variables, min(20.0, plan.timeout_s))
-        refuse_other_builds(allocator, found.build_kind)
-        if found.status != "ok":
-            note(f"{allocator.name}: {found.status}: {found.detail}")
-        infos.append(peers.describe(allocator, found.build_kind))
+        build_kind = None
+        if allocator.kind != "limit":
+            found = driver.probe(driver.build(), allocator.path, allocator.variables, min(20.0, plan.timeout_s))
+            build_kind = found.build_kind
+            refuse_other_builds(allocator, build_kind)
+            if found.status != "ok":
+                note(f"{allocator.name}: {found.status}: {found.detail}")
+                unfit[allocator.name] = found
+        infos.append(peers.describe(allocator, build_kind))
     load_average = [round(value, 2) for value in os.getloadavg()]
     commit, dirty = machine.read_commit()
+    runs = check_sums(_run_all(plan, unfit))
     return Session(
         schema=SCHEMA,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -108,37 +131,51 @@ def measure(plan: Plan, binary: Path, note: Callable[[str], None]) -> Session:
         scale=plan.scale,
         seed=plan.seed,
         base=plan.base,
-        gate_row_count=plan.gate_row_count,
+        suite_row_count=plan.suite_row_count,
         allocators=infos,
         rows=plan.rows,
-        runs=check_sums(_run_all(plan, binary)),
+        calls=calls.count_all(plan, unfit, _progress) if plan.with_calls else [],
+        runs=runs,
     )
 
 
-def _run_all(plan: Plan, binary: Path) -> list[Run]:
+def _run_all(plan: Plan, unfit: Mapping[str, Outcome]) -> list[Run]:
     runs: list[Run] = []
     hung: set[tuple[str, str]] = set()
-    for repetition in range(plan.repetitions):
+    most = max(plan.repetitions_of(row) for row in plan.rows)
+    for repetition in range(most):
         for index, row in enumerate(plan.rows):
+            if repetition >= plan.repetitions_of(row):
+                continue
             for allocator in rotated(plan.allocators, repetition + index):
-                if (row.name, allocator.name) in hung:
+                if (row.name, allocator.name) in hung or (allocator.kind == "limit" and not row.limited):
                     continue
-                _progress(f"repetition {repetition + 1}/{plan.repetitions}  {row.name}  {allocator.name}")
-                got = driver.run_row(
-                    binary, row.name, allocator.path, allocator.variables, plan.scale, plan.seed, plan.timeout_s
-                )
-                runs.append(Run(row.name, allocator.name, repetition, got.status, got.detail, got.measure))
-                if got.status == "hung":
+                _progress(f"repetition {repetition + 1}/{plan.repetitions_of(row)}  {row.name}  {allocator.name}")
+                got = unfit.get(allocator.name) or run_once(plan, row, allocator)
+                if got.status == "hung" or allocator.name in unfit:
                     hung.add((row.name, allocator.name))
+                measured = got.measure
+                if measured is not None and repetition:  # one run's pictures are enough
+                    measured = replace(measured, series={}, rss_timeline=[])
+                runs.append(Run(row.name, allocator.name, repetition, got.status, got.detail, measured))
     _progress("")
     return runs
+
+
+def run_once(plan: Plan, row: RowInfo, allocator: Allocator) -> Outcome:
+    """One run of one row on one allocator."""
+    timeout_s = plan.timeout_s * max(1.0, plan.scale)
+    binary = driver.build()
+    if allocator.kind == "limit":
+        binary = driver.build(driver.LIMIT_ONE_SIZE if row.one_size else driver.LIMIT_SIZES)
+    return driver.run_row(binary, row.name, allocator.path, allocator.variables, plan.scale, plan.seed, timeout_s)
 
 
 def check_sums(runs: list[Run]) -> list[Run]:
     """A row's checksum depends on its work alone: a run that disagrees with most is marked as failed."""
     counts: dict[str, dict[str, int]] = {}
     for run in runs:
-        if run.measure is not None:
+        if run.measure is not None:  # a limit's blocks hold what everybody's do
             of_row = counts.setdefault(run.row, {})
             of_row[run.measure.checksum] = of_row.get(run.measure.checksum, 0) + 1
 

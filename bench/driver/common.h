@@ -3,18 +3,33 @@
  * The driver knows malloc, free, calloc and realloc of its process and nothing else of an allocator;
  * which allocator that is, LD_PRELOAD decides. Its own tables come from mmap, are resident before the
  * work begins and are counted apart, so that neither time nor memory of a row includes them.
+ *
+ *   rows.c      the table of rows                  measure.c   the work window, tables, figures, giving up
+ *   replace.c   random replacement                 order.c     frees in a known order
+ *   grow.c      growth, realloc, calloc            phase.c     one size after the other
+ *   handover.c  arrays that change their thread    larson.c    threads that start their successors, with checks
+ *   transfer.c  producer and consumer              sharing.c   cache lines between threads
+ *   latency.c   histograms of single calls         first.c     a thread's first calls
+ *   week.c      a long run with days and nights    limit.h     the list that no malloc can beat
  */
 #ifndef BENCH_COMMON_H
 #define BENCH_COMMON_H
 
 #include <sched.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef BENCH_LIMIT
+#include "limit.h"
+#endif
+
 #define BENCH_CACHE_LINE_BYTES 64
 #define BENCH_OS_PAGE_BYTES 4096
+#define BENCH_FIGURES_MAX 24
+#define BENCH_SERIES_MAX 4
 
 /* What was read from the kernel at one end of the work window. */
 typedef struct bench_sample {
@@ -25,6 +40,19 @@ typedef struct bench_sample {
     uint64_t peak_rss_kib;  /* VmHWM */
 } bench_sample;
 
+/* A number beside the time; its name carries the unit. */
+typedef struct bench_figure {
+    const char *name;
+    double value;
+} bench_figure;
+
+/* Numbers in a row, for a picture; they lie in a table of the driver's. */
+typedef struct bench_series {
+    const char *name;
+    double *values;
+    uint32_t count, limit;
+} bench_series;
+
 /* One run of one row: what was asked, and what was measured. */
 typedef struct bench_run {
     double scale;           /* multiplies the amount of work */
@@ -34,30 +62,53 @@ typedef struct bench_run {
     uint64_t table_bytes;   /* the driver's own tables */
     bench_sample before;
     bench_sample after;
+    bench_figure figures[BENCH_FIGURES_MAX];
+    bench_series series[BENCH_SERIES_MAX];
+    uint32_t figure_count, series_count;
 } bench_run;
+
+enum {
+    BENCH_GATE = 1,         /* one of the thirteen rows of the first gate */
+    BENCH_LIMITED = 2,      /* one thread, small blocks: the limit can be measured on it */
+    BENCH_SPREAD = 4,       /* as many sizes in each doubling as in any other, instead of a uniform draw */
+    BENCH_TIMED = 8,        /* runs for a time, so that the work done differs */
+};
 
 typedef struct bench_row bench_row;
 struct bench_row {
     const char *name;
-    const char *group;      /* "gate": counted in the geomean; "extra": run on request */
+    const char *family;
     const char *summary;
     void (*work)(const bench_row *row, bench_run *run);
-    uint64_t ops;           /* at scale 1; one op is one block's malloc and free unless the row says otherwise */
+    uint64_t ops;           /* at scale 1, seconds if BENCH_TIMED; an op is one block's malloc and free unless the row says otherwise */
     uint32_t slots;
     uint32_t size_min;
     uint32_t size_max;
     uint32_t threads;
+    uint32_t flags;
+    uint32_t repetitions;   /* 0: as many as are asked for */
+    uint32_t version;       /* raised whenever the work changes: results of two versions are not compared */
 };
 
-/* measure.c: the work window, the driver's tables, the one way to give up. */
+/* rows.c */
+extern const bench_row bench_rows[];
+extern const uint32_t bench_row_count;
+
+/* measure.c: the work window, the driver's tables, figures beside the time, the one way to give up. */
 void bench_work_begin(bench_run *run);
 void bench_work_end(bench_run *run);
 void *bench_table_new(bench_run *run, size_t bytes);
+void bench_figure_add(bench_run *run, const char *name, double value);
+bench_series *bench_series_new(bench_run *run, const char *name, uint32_t limit);
+void bench_series_add(bench_series *series, double value);
+uint64_t bench_clock_ns(void);
+uint64_t bench_rss_kib(void);
 _Noreturn void bench_give_up(const char *what);
 
-/* Rows by family. */
+/* Rows by file. */
 void bench_work_replace(const bench_row *row, bench_run *run);
 void bench_work_replace_big(const bench_row *row, bench_run *run);
+void bench_work_replace_mt(const bench_row *row, bench_run *run);
 void bench_work_pair(const bench_row *row, bench_run *run);
 void bench_work_lifo(const bench_row *row, bench_run *run);
 void bench_work_fifo(const bench_row *row, bench_run *run);
@@ -65,11 +116,18 @@ void bench_work_growth(const bench_row *row, bench_run *run);
 void bench_work_realloc(const bench_row *row, bench_run *run);
 void bench_work_calloc(const bench_row *row, bench_run *run);
 void bench_work_handover(const bench_row *row, bench_run *run);
+void bench_work_churn(const bench_row *row, bench_run *run);
 void bench_work_larson(const bench_row *row, bench_run *run);
+void bench_work_larson_repro(const bench_row *row, bench_run *run);
+void bench_work_larson_guard(const bench_row *row, bench_run *run);
 void bench_work_ring(const bench_row *row, bench_run *run);
 void bench_work_batches(const bench_row *row, bench_run *run);
 void bench_work_phase(const bench_row *row, bench_run *run);
-void bench_work_churn(const bench_row *row, bench_run *run);
+void bench_work_sharing_active(const bench_row *row, bench_run *run);
+void bench_work_sharing_passive(const bench_row *row, bench_run *run);
+void bench_work_latency(const bench_row *row, bench_run *run);
+void bench_work_first(const bench_row *row, bench_run *run);
+void bench_work_week(const bench_row *row, bench_run *run);
 
 /* SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014). */
 static inline uint64_t bench_random_next(uint64_t *state)
@@ -89,6 +147,17 @@ static inline uint32_t bench_random_below(uint32_t bits, uint32_t bound)
 static inline uint32_t bench_random_size(uint32_t bits, uint32_t size_min, uint32_t size_max)
 {
     return size_min + bench_random_below(bits, size_max - size_min + 1);
+}
+
+/* As many sizes in each doubling as in any other. */
+static inline uint32_t bench_random_spread(uint64_t bits, uint32_t size_min, uint32_t size_max)
+{
+    uint32_t doublings = (uint32_t)(__builtin_clz(size_min) - __builtin_clz(size_max));
+    if ((uint64_t)size_min << doublings > size_max)
+        doublings--;
+    uint64_t low = (uint64_t)size_min << bench_random_below((uint32_t)(bits >> 32), doublings + 1);
+    uint64_t high = low * 2 - 1 < size_max ? low * 2 - 1 : size_max;
+    return bench_random_size((uint32_t)bits, (uint32_t)low, (uint32_t)high);
 }
 
 static inline uint64_t bench_scaled(uint64_t count, double scale)
@@ -119,6 +188,18 @@ static inline void *bench_block_check(void *block)
 static inline unsigned char *bench_block_new(size_t size)
 {
     unsigned char *block = bench_block_check(malloc(size));
+    block[size - 1] = (unsigned char)(size >> 3);
+    block[0] = (unsigned char)size;
+    bench_escape(block);
+    return block;
+}
+
+/* The same for a large block, of which every OS page is written. */
+static inline unsigned char *bench_block_new_touched(size_t size)
+{
+    unsigned char *block = bench_block_check(malloc(size));
+    for (size_t offset = 0; offset < size; offset += BENCH_OS_PAGE_BYTES)
+        block[offset] = (unsigned char)size;
     block[size - 1] = (unsigned char)(size >> 3);
     block[0] = (unsigned char)size;
     bench_escape(block);

@@ -2,14 +2,11 @@
  * Every array carries its own random state, so that the work is the same whoever does it.
  *
  *  handover  as many lasting threads as arrays; after each round array i goes to the next thread
- *  larson    after each round a thread starts its successor on the same array and ends
- *            (after Larson and Krishnan: Memory Allocation for Long-Running Server Applications, 1998)
- *  churn     threads one after the other; each leaves its blocks to the next one
+ *  churn     threads that end; each leaves its blocks to the next one
  */
 #include "common.h"
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 
 #define ROUND_STEPS 10000u
@@ -19,9 +16,15 @@ typedef struct array {
     _Alignas(BENCH_CACHE_LINE_BYTES) unsigned char **slots;
     const bench_row *row;
     uint64_t random;
-    uint64_t rounds_left;   /* larson */
-    sem_t *done;            /* larson */
 } array;
+
+static unsigned char *array_block_new(array *a)
+{
+    const uint64_t bits = bench_random_next(&a->random);
+    if (a->row->flags & BENCH_SPREAD)
+        return bench_block_new_touched(bench_random_spread(bits, a->row->size_min, a->row->size_max));
+    return bench_block_new(bench_random_size((uint32_t)bits, a->row->size_min, a->row->size_max));
+}
 
 static void array_fill(array *a, const bench_row *row, bench_run *run, uint32_t index)
 {
@@ -29,7 +32,7 @@ static void array_fill(array *a, const bench_row *row, bench_run *run, uint32_t 
     a->random = run->seed + (uint64_t)index * 0x632be59bd9b4e019u;
     a->slots = bench_table_new(run, row->slots * sizeof *a->slots);
     for (uint32_t i = 0; i < row->slots; i++)
-        a->slots[i] = bench_block_new(bench_random_size((uint32_t)bench_random_next(&a->random), row->size_min, row->size_max));
+        a->slots[i] = array_block_new(a);
 }
 
 static void array_round(array *a)
@@ -107,51 +110,6 @@ void bench_work_handover(const bench_row *row, bench_run *run)
     arrays_clear(shared.arrays, row->threads, run);
 }
 
-/* larson */
-
-static void *larson_work(void *argument);
-
-static void larson_thread_start(array *a)
-{
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, larson_work, a))
-        bench_give_up("pthread_create failed");
-    pthread_detach(thread);
-}
-
-static void *larson_work(void *argument)
-{
-    array *a = argument;
-    array_round(a);
-    if (--a->rounds_left)
-        larson_thread_start(a);
-    else
-        sem_post(a->done);
-    return NULL;
-}
-
-void bench_work_larson(const bench_row *row, bench_run *run)
-{
-    static array arrays[THREADS_MAX];
-    static sem_t done;
-    const uint64_t rounds = bench_scaled(row->ops / (ROUND_STEPS * row->threads), run->scale);
-    sem_init(&done, 0, 0);
-    for (uint32_t i = 0; i < row->threads; i++) {
-        array_fill(&arrays[i], row, run, i);
-        arrays[i].rounds_left = rounds;
-        arrays[i].done = &done;
-    }
-    bench_work_begin(run);
-    for (uint32_t i = 0; i < row->threads; i++)
-        larson_thread_start(&arrays[i]);
-    for (uint32_t i = 0; i < row->threads; i++)
-        while (sem_wait(&done))
-            ;
-    bench_work_end(run);
-    run->ops = rounds * ROUND_STEPS * row->threads;
-    arrays_clear(arrays, row->threads, run);
-}
-
 /* churn: one op is one thread, which replaces every slot of the array once. */
 
 static void *churn_work(void *argument)
@@ -159,22 +117,28 @@ static void *churn_work(void *argument)
     array *a = argument;
     for (uint32_t i = 0; i < a->row->slots; i++) {
         free(a->slots[i]);
-        a->slots[i] = bench_block_new(bench_random_size((uint32_t)bench_random_next(&a->random), a->row->size_min, a->row->size_max));
+        a->slots[i] = array_block_new(a);
     }
     return NULL;
 }
 
+/* As many threads at a time as the row says, each on its own array. */
 void bench_work_churn(const bench_row *row, bench_run *run)
 {
-    static array a;
-    array_fill(&a, row, run, 0);
+    static array arrays[THREADS_MAX];
+    pthread_t threads[THREADS_MAX];
+    const uint64_t turns = bench_scaled(row->ops / row->threads, run->scale);
+    for (uint32_t i = 0; i < row->threads; i++)
+        array_fill(&arrays[i], row, run, i);
     bench_work_begin(run);
-    for (uint64_t i = 0; i < run->ops; i++) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, churn_work, &a))
-            bench_give_up("pthread_create failed");
-        pthread_join(thread, NULL);
+    for (uint64_t turn = 0; turn < turns; turn++) {
+        for (uint32_t i = 0; i < row->threads; i++)
+            if (pthread_create(&threads[i], NULL, churn_work, &arrays[i]))
+                bench_give_up("pthread_create failed");
+        for (uint32_t i = 0; i < row->threads; i++)
+            pthread_join(threads[i], NULL);
     }
     bench_work_end(run);
-    arrays_clear(&a, 1, run);
+    run->ops = turns * row->threads;
+    arrays_clear(arrays, row->threads, run);
 }

@@ -1,4 +1,4 @@
-/* The benchmark driver: one process runs one row once and prints one line of JSON.
+/* The benchmark driver: one process runs one row once and prints one line of JSON. Its work ends with the row: what is left is not freed.
  *
  *   driver ROW [--scale F] [--seed N]     driver --list     driver --probe
  *
@@ -8,66 +8,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
-
-#define KIB 1024u
-#define MIB (1024u * 1024u)
-
-static const bench_row rows[] = {
-    {"replace_256", "gate", "random replacement, 256 slots, 16-1,024 B",
-     bench_work_replace, 24000000, 256, 16, 1024, 1},
-    {"replace_4k", "gate", "random replacement, 4,096 slots, 16-1,024 B",
-     bench_work_replace, 20000000, 4096, 16, 1024, 1},
-    {"replace_100k", "gate", "random replacement, 100,000 slots, 16-1,024 B",
-     bench_work_replace, 5000000, 100000, 16, 1024, 1},
-    {"replace_1m", "gate", "random replacement, 1,000,000 slots, 16-1,024 B",
-     bench_work_replace, 3000000, 1000000, 16, 1024, 1},
-    {"pair_64", "gate", "malloc and free of one block of 64 B",
-     bench_work_pair, 40000000, 1, 64, 64, 1},
-    {"lifo_64", "gate", "1,000 blocks of 64 B, freed last first",
-     bench_work_lifo, 50000000, 1000, 64, 64, 1},
-    {"fifo_mixed", "gate", "1,000 blocks of 16-1,024 B, freed first first",
-     bench_work_fifo, 20000000, 1000, 16, 1024, 1},
-    {"growth", "gate", "300,000 blocks of 16-1,024 B, filled, none freed",
-     bench_work_growth, 300000, 0, 16, 1024, 1},
-    {"replace_mid", "gate", "random replacement, 256 slots, 8-32 KiB",
-     bench_work_replace, 8000000, 256, 8 * KIB, 32 * KIB, 1},
-    {"handover_2t", "gate", "2 threads replace in arrays of 1,000 slots and exchange them every 10,000 steps",
-     bench_work_handover, 20000000, 1000, 16, 1024, 2},
-    {"ring", "gate", "one thread allocates 16-1,024 B, another frees, single blocks over a ring",
-     bench_work_ring, 8000000, 0, 16, 1024, 2},
-    {"ring_batches", "gate", "one thread allocates 16-1,024 B, another frees, batches of 1,024",
-     bench_work_batches, 10000000, 0, 16, 1024, 2},
-    {"phase", "gate", "60 MB each of 48, 200, 600, 3,000 B, filled, freed in scattered order",
-     bench_work_phase, 1670000, 0, 48, 3000, 1},
-
-    {"fixed_128", "extra", "random replacement, 4,096 slots of 128 B",
-     bench_work_replace, 20000000, 4096, 128, 128, 1},
-    {"fixed_256", "extra", "random replacement, 4,096 slots of 256 B",
-     bench_work_replace, 20000000, 4096, 256, 256, 1},
-    {"fixed_512", "extra", "random replacement, 4,096 slots of 512 B",
-     bench_work_replace, 20000000, 4096, 512, 512, 1},
-    {"fixed_1024", "extra", "random replacement, 4,096 slots of 1,024 B",
-     bench_work_replace, 20000000, 4096, 1024, 1024, 1},
-    {"replace_pool", "extra", "random replacement, 256 slots, 8-52 KiB",
-     bench_work_replace, 4000000, 256, 8 * KIB, 52 * KIB, 1},
-    {"replace_big", "extra", "random replacement, 16 slots, 64 KiB-25 MiB, every OS page written",
-     bench_work_replace_big, 400, 16, 64 * KIB, 25 * MIB, 1},
-    {"replace_5m_25m", "extra", "random replacement, 16 slots, 5-25 MiB, every OS page written",
-     bench_work_replace_big, 150, 16, 5 * MIB, 25 * MIB, 1},
-    {"calloc_mixed", "extra", "random replacement with calloc, 4,096 slots, 16-1,024 B",
-     bench_work_calloc, 10000000, 4096, 16, 1024, 1},
-    {"realloc_grow", "extra", "64 buffers that grow by half from 16 B to 256 KiB, an op is a realloc",
-     bench_work_realloc, 1000000, 64, 16, 256 * KIB, 1},
-    {"larson_2t", "extra", "2 arrays of 1,000 slots, each thread works 10,000 steps and starts its successor",
-     bench_work_larson, 20000000, 1000, 16, 1024, 2},
-    {"larson_8t", "extra", "8 arrays of 1,000 slots, each thread works 10,000 steps and starts its successor",
-     bench_work_larson, 20000000, 1000, 16, 1024, 8},
-    {"handover_mid_2t", "extra", "2 threads replace 8-32 KiB in arrays of 100 slots and exchange them every 10,000 steps",
-     bench_work_handover, 6000000, 100, 8 * KIB, 32 * KIB, 2},
-    {"churn", "extra", "threads one after the other, each replaces the 64 blocks its predecessor left, an op is a thread",
-     bench_work_churn, 10000, 64, 16, 1024, 1},
-};
-enum { ROW_COUNT = sizeof rows / sizeof *rows };
 
 static void json_text_print(const char *key, const char *text)
 {
@@ -86,17 +26,47 @@ static void json_text_print(const char *key, const char *text)
     putchar('"');
 }
 
-/* Which object serves malloc in this process, and which build it says it is. */
+/* Which object serves malloc in this process, and which build it says it is. The whole family must come from one object:
+ * a preload that brings malloc alone would be measured with another one's free. */
 static void allocator_print(void)
 {
-    Dl_info found = {0};
-    void *symbol = dlsym(RTLD_DEFAULT, "malloc");
-    int known = symbol && dladdr(symbol, &found);
-    json_text_print("malloc_path", known ? found.dli_fname : NULL);
+    static const char *const family[] = {"malloc", "free", "calloc", "realloc", "posix_memalign"};
+    Dl_info found[5] = {0};
+    const char *path = NULL, *stranger = NULL;
+    for (int i = 0; i < 5; i++) {
+        void *symbol = dlsym(RTLD_DEFAULT, family[i]);
+        const char *from = symbol && dladdr(symbol, &found[i]) ? found[i].dli_fname : NULL;
+        if (!i)
+            path = from;
+        else if (!stranger && (!from || !path || strcmp(from, path)))
+            stranger = family[i];
+    }
+#ifdef BENCH_LIMIT
+    printf("\"limit\": true, ");
+    path = stranger = NULL;
+#endif
+    json_text_print("malloc_path", path);
+    printf(", ");
+    json_text_print("stranger", stranger);
     printf(", ");
     const char *(*build_kind)(void) = NULL;
     *(void **)&build_kind = dlsym(RTLD_DEFAULT, "hak_build_kind");
     json_text_print("build_kind", build_kind ? build_kind() : NULL);
+}
+
+static void figures_print(const bench_run *run)
+{
+    printf("\"figures\": {");
+    for (uint32_t i = 0; i < run->figure_count; i++)
+        printf("%s\"%s\": %.6g", i ? ", " : "", run->figures[i].name, run->figures[i].value);
+    printf("}, \"series\": {");
+    for (uint32_t i = 0; i < run->series_count; i++) {
+        printf("%s\"%s\": [", i ? ", " : "", run->series[i].name);
+        for (uint32_t k = 0; k < run->series[i].count; k++)
+            printf("%s%.6g", k ? ", " : "", run->series[i].values[k]);
+        printf("]");
+    }
+    printf("}, ");
 }
 
 static void run_print(const bench_row *row, const bench_run *run)
@@ -108,10 +78,11 @@ static void run_print(const bench_row *row, const bench_run *run)
     printf("\"ns_per_op\": %.3f, ", (double)(b->wall_ns - a->wall_ns) / (double)run->ops);
     printf("\"peak_rss_kib\": %llu, \"baseline_rss_kib\": %llu, \"table_kib\": %llu, ",
            (unsigned long long)b->peak_rss_kib, (unsigned long long)a->peak_rss_kib,
-           (unsigned long long)(run->table_bytes / KIB));
+           (unsigned long long)(run->table_bytes >> 10));
     printf("\"minor_faults\": %llu, \"major_faults\": %llu, ", (unsigned long long)(b->minor_faults - a->minor_faults),
            (unsigned long long)(b->major_faults - a->major_faults));
     printf("\"checksum\": \"%016llx\", ", (unsigned long long)run->checksum);
+    figures_print(run);
     allocator_print();
     printf("}\n");
 }
@@ -126,17 +97,27 @@ static int usage_refuse(const char *problem, const char *word)
 static int row_refuse(const char *name)
 {
     fprintf(stderr, "driver: no row named %s; rows:", name);
-    for (int i = 0; i < ROW_COUNT; i++)
-        fprintf(stderr, " %s", rows[i].name);
+    for (uint32_t i = 0; i < bench_row_count; i++)
+        fprintf(stderr, " %s", bench_rows[i].name);
     fputc('\n', stderr);
     return 2;
 }
 
+static void row_list(const bench_row *row)
+{
+    printf("{\"name\": \"%s\", \"family\": \"%s\", \"threads\": %u, \"version\": %u, \"repetitions\": %u, ", row->name,
+           row->family, row->threads, row->version, row->repetitions);
+    printf("\"gate\": %s, \"limited\": %s, \"one_size\": %s, \"timed\": %s, ", row->flags & BENCH_GATE ? "true" : "false",
+           row->flags & BENCH_LIMITED ? "true" : "false", row->size_min == row->size_max ? "true" : "false",
+           row->flags & BENCH_TIMED ? "true" : "false");
+    printf("\"summary\": \"%s\"}\n", row->summary);
+}
+
 static const bench_row *row_find(const char *name)
 {
-    for (int i = 0; i < ROW_COUNT; i++)
-        if (!strcmp(rows[i].name, name))
-            return &rows[i];
+    for (uint32_t i = 0; i < bench_row_count; i++)
+        if (!strcmp(bench_rows[i].name, name))
+            return &bench_rows[i];
     return NULL;
 }
 
@@ -146,8 +127,8 @@ int main(int argc, char **argv)
     if (argc < 2)
         return usage_refuse("no row given", NULL);
     if (!strcmp(argv[1], "--list")) {
-        for (int i = 0; i < ROW_COUNT; i++)
-            printf("%s\t%s\t%u\t%s\n", rows[i].name, rows[i].group, rows[i].threads, rows[i].summary);
+        for (uint32_t i = 0; i < bench_row_count; i++)
+            row_list(&bench_rows[i]);
         return 0;
     }
     if (!strcmp(argv[1], "--probe")) {
@@ -159,6 +140,10 @@ int main(int argc, char **argv)
     const bench_row *row = row_find(argv[1]);
     if (!row)
         return row_refuse(argv[1]);
+#ifdef BENCH_LIMIT
+    if (!(row->flags & BENCH_LIMITED))
+        return usage_refuse("the limit has no blocks for row", argv[1]);
+#endif
     for (int i = 2; i < argc; i += 2) {
         char *end = NULL;
         if (i + 1 == argc)

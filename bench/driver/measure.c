@@ -15,8 +15,13 @@ static uint64_t clock_read_ns(clockid_t clock)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* VmHWM of /proc/self/status, in KiB; 0 when it cannot be read. */
-static uint64_t peak_rss_read_kib(void)
+uint64_t bench_clock_ns(void)
+{
+    return clock_read_ns(CLOCK_MONOTONIC);
+}
+
+/* A field of /proc/self/status, in KiB; 0 when it cannot be read. */
+static uint64_t status_read_kib(const char *name)
 {
     char text[4096];
     int file = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
@@ -27,14 +32,19 @@ static uint64_t peak_rss_read_kib(void)
     if (length <= 0)
         return 0;
     text[length] = '\0';
-    const char *field = strstr(text, "VmHWM:");
+    const char *field = strstr(text, name);
     if (!field)
         return 0;
     uint64_t kib = 0;
-    for (field += 6; *field && *field != '\n'; field++)
+    for (field += strlen(name); *field && *field != '\n'; field++)
         if (*field >= '0' && *field <= '9')
             kib = kib * 10 + (uint64_t)(*field - '0');
     return kib;
+}
+
+uint64_t bench_rss_kib(void)
+{
+    return status_read_kib("VmRSS:");
 }
 
 static void faults_read(bench_sample *sample)
@@ -48,7 +58,7 @@ static void faults_read(bench_sample *sample)
 /* The clocks are read last here and first at the end: the window holds the work alone. */
 void bench_work_begin(bench_run *run)
 {
-    run->before.peak_rss_kib = peak_rss_read_kib();
+    run->before.peak_rss_kib = status_read_kib("VmHWM:");
     faults_read(&run->before);
     run->before.cpu_ns = clock_read_ns(CLOCK_PROCESS_CPUTIME_ID);
     run->before.wall_ns = clock_read_ns(CLOCK_MONOTONIC);
@@ -59,7 +69,7 @@ void bench_work_end(bench_run *run)
     run->after.wall_ns = clock_read_ns(CLOCK_MONOTONIC);
     run->after.cpu_ns = clock_read_ns(CLOCK_PROCESS_CPUTIME_ID);
     faults_read(&run->after);
-    run->after.peak_rss_kib = peak_rss_read_kib();
+    run->after.peak_rss_kib = status_read_kib("VmHWM:");
 }
 
 void *bench_table_new(bench_run *run, size_t bytes)
@@ -73,6 +83,28 @@ void *bench_table_new(bench_run *run, size_t bytes)
         ((volatile unsigned char *)table)[i] = 0;
     run->table_bytes += bytes;
     return table;
+}
+
+void bench_figure_add(bench_run *run, const char *name, double value)
+{
+    if (run->figure_count == BENCH_FIGURES_MAX)
+        bench_give_up("more figures than there is room for");
+    run->figures[run->figure_count++] = (bench_figure){name, value};
+}
+
+bench_series *bench_series_new(bench_run *run, const char *name, uint32_t limit)
+{
+    if (run->series_count == BENCH_SERIES_MAX)
+        bench_give_up("more series than there is room for");
+    bench_series *series = &run->series[run->series_count++];
+    *series = (bench_series){name, bench_table_new(run, limit * sizeof(double)), 0, limit};
+    return series;
+}
+
+void bench_series_add(bench_series *series, double value)
+{
+    if (series->count < series->limit)
+        series->values[series->count++] = value;
 }
 
 _Noreturn void bench_give_up(const char *what)

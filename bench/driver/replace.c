@@ -2,62 +2,104 @@
  * size there. The slots are filled before the work begins. */
 #include "common.h"
 
-void bench_work_replace(const bench_row *row, bench_run *run)
-{
-    const uint32_t slot_count = row->slots, size_min = row->size_min, size_max = row->size_max;
-    unsigned char **slots = bench_table_new(run, slot_count * sizeof *slots);
-    uint64_t random = run->seed;
-    for (uint32_t i = 0; i < slot_count; i++)
-        slots[i] = bench_block_new(bench_random_size((uint32_t)bench_random_next(&random), size_min, size_max));
+#include <pthread.h>
 
-    const uint64_t ops = run->ops;
-    bench_work_begin(run);
+#define THREADS_MAX 16
+
+static void replace(unsigned char **slots, uint32_t slot_count, uint32_t size_min, uint32_t size_max, uint64_t ops, uint64_t *state)
+{
+    uint64_t random = *state;
     for (uint64_t i = 0; i < ops; i++) {
         uint64_t bits = bench_random_next(&random);
         unsigned char **slot = &slots[bench_random_below((uint32_t)(bits >> 32), slot_count)];
         free(*slot);
         *slot = bench_block_new(bench_random_size((uint32_t)bits, size_min, size_max));
     }
+    *state = random;
+}
+
+static void fill(unsigned char **slots, const bench_row *row, uint64_t *random)
+{
+    for (uint32_t i = 0; i < row->slots; i++)
+        slots[i] = bench_block_new(bench_random_size((uint32_t)bench_random_next(random), row->size_min, row->size_max));
+}
+
+void bench_work_replace(const bench_row *row, bench_run *run)
+{
+    unsigned char **slots = bench_table_new(run, row->slots * sizeof *slots);
+    uint64_t random = run->seed;
+    fill(slots, row, &random);
+    bench_work_begin(run);
+    replace(slots, row->slots, row->size_min, row->size_max, run->ops, &random);
     bench_work_end(run);
-    run->checksum = bench_slots_clear(random, slots, slot_count);
+    run->checksum = bench_slots_clear(random, slots, row->slots);
 }
 
-/* As many sizes in each doubling as in any other. */
-static size_t size_spread(uint64_t bits, uint32_t size_min, uint32_t size_max)
+/* Several threads, each in slots of its own; the work is shared out evenly. One op is one step of one thread. */
+typedef struct worker {
+    _Alignas(BENCH_CACHE_LINE_BYTES) unsigned char **slots;
+    const bench_row *row;
+    pthread_barrier_t *start;
+    uint64_t random;
+    uint64_t ops;
+} worker;
+
+static void *replace_mt_work(void *argument)
 {
-    uint32_t doublings = 0;
-    while ((uint64_t)size_min << (doublings + 1) <= size_max)
-        doublings++;
-    uint64_t low = (uint64_t)size_min << bench_random_below((uint32_t)(bits >> 32), doublings + 1);
-    uint64_t high = low * 2 - 1 < size_max ? low * 2 - 1 : size_max;
-    return bench_random_size((uint32_t)bits, (uint32_t)low, (uint32_t)high);
+    worker *self = argument;
+    fill(self->slots, self->row, &self->random);
+    pthread_barrier_wait(self->start); /* filled */
+    pthread_barrier_wait(self->start); /* the clock runs */
+    replace(self->slots, self->row->slots, self->row->size_min, self->row->size_max, self->ops, &self->random);
+    pthread_barrier_wait(self->start); /* done: the exit of a thread is not timed */
+    return NULL;
 }
 
-static unsigned char *block_new_touched(size_t size)
+void bench_work_replace_mt(const bench_row *row, bench_run *run)
 {
-    unsigned char *block = bench_block_check(malloc(size));
-    for (size_t offset = 0; offset < size; offset += BENCH_OS_PAGE_BYTES)
-        block[offset] = (unsigned char)size;
-    block[size - 1] = (unsigned char)(size >> 3);
-    block[0] = (unsigned char)size;
-    bench_escape(block);
-    return block;
+    static worker workers[THREADS_MAX];
+    pthread_t threads[THREADS_MAX];
+    pthread_barrier_t start;
+    pthread_barrier_init(&start, NULL, row->threads + 1);
+    for (uint32_t i = 0; i < row->threads; i++) {
+        workers[i] = (worker){
+            .slots = bench_table_new(run, row->slots * sizeof *workers[i].slots),
+            .row = row,
+            .start = &start,
+            .random = run->seed + (uint64_t)i * 0x632be59bd9b4e019u,
+            .ops = bench_scaled(row->ops / row->threads, run->scale),
+        };
+        if (pthread_create(&threads[i], NULL, replace_mt_work, &workers[i]))
+            bench_give_up("pthread_create failed");
+    }
+    pthread_barrier_wait(&start);
+    bench_work_begin(run);
+    pthread_barrier_wait(&start);
+    pthread_barrier_wait(&start);
+    bench_work_end(run);
+    run->ops = workers[0].ops * row->threads;
+    run->checksum = run->seed;
+    for (uint32_t i = 0; i < row->threads; i++) {
+        pthread_join(threads[i], NULL);
+        run->checksum = bench_checksum_add(run->checksum, workers[i].random);
+        run->checksum = bench_slots_clear(run->checksum, workers[i].slots, row->slots);
+    }
 }
 
-/* The same for large blocks, of which every OS page is written. */
+/* Large blocks, of which every OS page is written. */
 void bench_work_replace_big(const bench_row *row, bench_run *run)
 {
     const uint32_t slot_count = row->slots;
     unsigned char **slots = bench_table_new(run, slot_count * sizeof *slots);
     uint64_t random = run->seed;
     for (uint32_t i = 0; i < slot_count; i++)
-        slots[i] = block_new_touched(size_spread(bench_random_next(&random), row->size_min, row->size_max));
+        slots[i] = bench_block_new_touched(bench_random_spread(bench_random_next(&random), row->size_min, row->size_max));
 
     bench_work_begin(run);
     for (uint64_t i = 0; i < run->ops; i++) {
         unsigned char **slot = &slots[bench_random_below((uint32_t)bench_random_next(&random), slot_count)];
         free(*slot);
-        *slot = block_new_touched(size_spread(bench_random_next(&random), row->size_min, row->size_max));
+        *slot = bench_block_new_touched(bench_random_spread(bench_random_next(&random), row->size_min, row->size_max));
     }
     bench_work_end(run);
     run->checksum = bench_slots_clear(random, slots, slot_count);

@@ -1,0 +1,193 @@
+"""What the figures of a session say: ratios with their confidence, best peers, rows behind, scaling, the limit.
+
+Nothing here measures and nothing prints. A ratio is taken within one repetition, so that a machine that slows down for
+a while does not count; the interval is a percentile bootstrap of the median of the log ratios. With 5 repetitions it spans
+the least and the greatest of them, and covers the true median 15 times of 16.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from bench import BenchError
+from bench.records import Measure, RowInfo, Session
+
+PROGRAM = "program"
+RESAMPLES = 2000
+BEHIND = 1.05  # a row is behind where the whole interval lies above this
+PEAK_BEHIND = 1.2
+
+FIGURES: dict[str, Callable[[Measure], float]] = {
+    "time": lambda measure: measure.ns_per_op,
+    "cpu": lambda measure: measure.cpu_ns_per_op,
+    "peak": lambda measure: float(measure.peak_kib),
+    "faults": lambda measure: float(measure.minor_faults + measure.major_faults + 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of ``count`` paired ratios, with the 95 % interval of that median; one ratio has none."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        """The cell of a table."""
+        if self.count < 2:
+            return f"{self.median:.2f}"
+        return f"{self.median:.2f} [{self.low:.2f}-{self.high:.2f}]"
+
+
+def geomean(values: Iterable[float]) -> float | None:
+    """The geometric mean; None of nothing.
+
+    >>> geomean([0.5, 2.0])
+    1.0
+    """
+    logs = [math.log(value) for value in values]
+    return math.exp(sum(logs) / len(logs)) if logs else None
+
+
+def resampled_medians(ratios: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """The medians of resamples of the log ratios: float64[RESAMPLES]. The same for the same ratios."""
+    logs = np.log(np.asarray(ratios, dtype=np.float64))
+    picks = np.random.default_rng(len(logs)).integers(0, len(logs), (RESAMPLES, len(logs)))
+    return np.asarray(np.median(logs[picks], axis=1))
+
+
+def spread_of(ratios: Sequence[float]) -> Spread:
+    """Median and interval of at least one ratio.
+
+    >>> str(spread_of([0.4, 0.6, 0.5, 0.5, 0.5]))
+    '0.50 [0.40-0.60]'
+    """
+    low, high = np.exp(np.percentile(resampled_medians(ratios), (2.5, 97.5)))
+    return Spread(median(ratios), round(float(low), 9), round(float(high), 9), len(ratios))
+
+
+def ratios_of(session: Session, row: str, allocator: str, base: str, figure: str) -> list[float]:
+    """One allocator's figure over the base's in each repetition that both finished."""
+    value = FIGURES[figure]
+    below = {repetition: value(measure) for repetition, measure in session.for_each_measure(row, base)}
+    return [
+        value(measure) / below[repetition]
+        for repetition, measure in session.for_each_measure(row, allocator)
+        if repetition in below
+    ]
+
+
+def ratio(session: Session, row: str, allocator: str, base: str, figure: str = "time") -> Spread | None:
+    """The spread of one allocator's figure over the base's; None without a common repetition."""
+    ratios = ratios_of(session, row, allocator, base, figure)
+    return spread_of(ratios) if ratios else None
+
+
+def failure(session: Session, row: str, allocator: str) -> str | None:
+    """What went wrong with an allocator on a row, as a cell: ``crashed 2/5``; None when nothing did."""
+    runs = session.find_runs(row, allocator)
+    bad = [run.status for run in runs if run.status != "ok"]
+    return f"{bad[0]} {len(bad)}/{len(runs)}" if bad else None
+
+
+def middle(session: Session, row: str, allocator: str, figure: str) -> float | None:
+    """The median over the repetitions of a figure (``FIGURES``, or one that the row gives); None when there is none."""
+    measures = [measure for _, measure in session.for_each_measure(row, allocator)]
+    if figure in FIGURES:
+        values = [FIGURES[figure](measure) for measure in measures]
+    else:
+        values = [measure.figures[figure] for measure in measures if figure in measure.figures]
+    return median(values) if values else None
+
+
+def counted_rows(session: Session) -> list[RowInfo]:
+    """The rows that the suite's geomeans are over: not those whose time is given, or is mostly the clock's, nor programs."""
+    return [row for row in session.rows if not row.timed and row.family not in (PROGRAM, "latency")]
+
+
+def sound_rows(session: Session, rows: Sequence[RowInfo], allocator: str, base: str) -> list[RowInfo]:
+    """Those of the rows that count for an allocator: no failure of its own, and a ratio to the base."""
+    return [
+        row
+        for row in rows
+        if failure(session, row.name, allocator) is None and ratios_of(session, row.name, allocator, base, "time")
+    ]
+
+
+def geomean_of(session: Session, rows: Sequence[RowInfo], allocator: str, base: str, figure: str) -> Spread | None:
+    """The geomean over the sound rows of the median ratios, with the interval from resampling every row."""
+    found = [ratios_of(session, row.name, allocator, base, figure) for row in sound_rows(session, rows, allocator, base)]
+    if not found:
+        return None
+    middles = [median(ratios) for ratios in found]
+    # Each row draws its own picks: turned, so that the same draw does not move all rows alike.
+    drawn = np.mean([np.roll(resampled_medians(ratios), 37 * i) for i, ratios in enumerate(found)], axis=0)
+    low, high = np.exp(np.percentile(drawn, (2.5, 97.5)))
+    return Spread(geomean(middles) or 0.0, float(low), float(high), min(len(ratios) for ratios in found))
+
+
+def peer_names(session: Session) -> list[str]:
+    """The allocators to be compared with."""
+    return [info.name for info in session.allocators if info.kind == "peer"]
+
+
+def subject_names(session: Session) -> list[str]:
+    """The allocators whose figures are asked for."""
+    return [info.name for info in session.allocators if info.kind == "subject"]
+
+
+def best_peer(session: Session, row: str, figure: str = "time") -> str | None:
+    """The peer with the least median of a figure on a row, among those that finished every run of it."""
+    values = {name: middle(session, row, name, figure) for name in peer_names(session) if not failure(session, row, name)}
+    known = {name: value for name, value in values.items() if value is not None}
+    return min(known, key=lambda name: known[name]) if known else None
+
+
+def against_best(session: Session, row: str, allocator: str, figure: str = "time") -> tuple[str, Spread] | None:
+    """The best peer of a row, and an allocator's figure over that peer's."""
+    best = best_peer(session, row, figure)
+    found = ratio(session, row, allocator, best, figure) if best else None
+    return (best, found) if best and found else None
+
+
+def is_behind(spread: Spread, figure: str = "time") -> bool:
+    """Whether a ratio to the best peer says behind: the whole interval above the bound; for peaks the median."""
+    return spread.median > PEAK_BEHIND if figure == "peak" else spread.low > BEHIND
+
+
+def rows_behind(session: Session, allocator: str, figure: str = "time") -> list[tuple[RowInfo, str, Spread]]:
+    """The rows on which an allocator is behind its best peer, farthest first. Timed rows have no time of their own."""
+    rows = [row for row in session.rows if figure != "time" or (not row.timed and row.family != "latency")]
+    found = [(row, against_best(session, row.name, allocator, figure)) for row in rows]
+    behind = [(row, *pair) for row, pair in found if pair is not None and is_behind(pair[1], figure)]
+    return sorted(behind, key=lambda item: -item[2].median)
+
+
+def limit_name(session: Session) -> str | None:
+    """The limit, if it was measured."""
+    return next((info.name for info in session.allocators if info.kind == "limit"), None)
+
+
+def scaling(session: Session, family: str, threads: int, more: int, allocator: str) -> float | None:
+    """How many times the throughput of ``threads`` threads the one of ``more`` threads is, in a family of rows."""
+    rows = {row.threads: row.name for row in session.rows if row.family == family and not row.timed and "100k" not in row.name}
+    if threads not in rows or more not in rows:
+        return None
+    few, many = (middle(session, rows[count], allocator, "time") for count in (threads, more))
+    return few / many if few and many else None
+
+
+def choose_base(session: Session, wanted: str | None = None) -> str:
+    """The allocator under the ratios. Raises BenchError when the wanted one was not measured."""
+    names = [info.name for info in session.allocators]
+    base = wanted or session.base
+    if base not in names:
+        raise BenchError(f"no allocator named {base} was measured; measured: {' '.join(names)}")
+    return base

@@ -1,0 +1,84 @@
+"""What the suite is to reach, and whether a session did."""
+
+from __future__ import annotations
+
+from bench import analysis
+from bench.records import Session
+
+BASE = "mimalloc"
+TIME = 0.50
+PEAK = 1.00
+SCALE_2T = 1.9
+SCALE_16T = 0.90
+LIMIT_PAIR = 3.0
+FLAT = 1.05
+LATENCY = ("malloc_p50_ns", "malloc_p99_99_ns", "free_p50_ns", "free_p99_99_ns")
+
+
+def is_whole(session: Session) -> bool:
+    """Whether the targets can be judged: the whole suite at full scale, over the base they are stated for."""
+    rows = [row for row in session.rows if row.family != analysis.PROGRAM]
+    names = [info.name for info in session.allocators]
+    return BASE in names and len(rows) >= session.suite_row_count and session.scale >= 1
+
+
+def verdicts(session: Session) -> list[str]:
+    """For each subject a line per target; none when they cannot be judged."""
+    if not is_whole(session):
+        return []
+    return [f"{name}: {line}" for name in analysis.subject_names(session) for line in judge(session, name)]
+
+
+def judge(session: Session, subject: str) -> list[str]:
+    """One subject against each target."""
+
+    def said(what: str, value: float | None, target: float, at_least: bool = False) -> str:
+        if value is None:
+            return f"{what}: not measured"
+        met = value >= target if at_least else value <= target
+        return f"{what} {value:.2f} (target {'≥' if at_least else '≤'} {target:.2f}: {'met' if met else 'missed'})"
+
+    counted = analysis.counted_rows(session)
+    time = analysis.geomean_of(session, counted, subject, BASE, "time")
+    peak = analysis.geomean_of(session, counted, subject, BASE, "peak")
+    peaks = [analysis.geomean_of(session, counted, name, BASE, "peak") for name in analysis.peer_names(session)]
+    least = min((spread.median for spread in peaks if spread), default=None)
+    lines = [
+        said(f"geomean time over {BASE}'s", time.median if time else None, TIME),
+        said("geomean peak over the best peer's", peak.median / least if peak and least else None, PEAK),
+    ]
+    for figure, what in (("time", "rows behind the best peer"), ("peak", "rows above 1.2 of the smallest peak")):
+        behind = analysis.rows_behind(session, subject, figure)
+        rows = ", ".join(f"{row.name} {spread.median:.2f} ({peer})" for row, peer, spread in behind)
+        lines.append(f"{what}: {len(behind)}{': ' if rows else ''}{rows}")
+    for family in ("larson", "scale"):
+        lines.append(said(f"{family}, 1 to 2 threads", analysis.scaling(session, family, 1, 2, subject), SCALE_2T, True))
+        lines.append(said(f"{family}, 2 to 16 threads", analysis.scaling(session, family, 2, 16, subject), SCALE_16T, True))
+    lines += late_figures(session, subject)
+    limit = analysis.limit_name(session)
+    pair = analysis.ratio(session, "pair_64", subject, limit) if limit else None
+    lines.append(said("pair_64 over the limit's time", pair.median if pair else None, LIMIT_PAIR))
+    days = [analysis.middle(session, "week", subject, f"rss_over_live_day{day}") for day in (3, 7)]
+    lines.append(said("the week's memory, day 7 over day 3", days[1] / days[0] if days[0] and days[1] else None, FLAT))
+    unsound = len(session.rows) - len(analysis.sound_rows(session, session.rows, subject, subject))
+    if unsound:
+        lines.append(f"{unsound} rows failed")
+    return lines
+
+
+def late_figures(session: Session, subject: str) -> list[str]:
+    """The latencies that are above the best peer's."""
+    late = []
+    count = 0
+    for row in session.rows:
+        if row.family != "latency":
+            continue
+        for figure in LATENCY:
+            mine = analysis.middle(session, row.name, subject, figure)
+            best = min((v for name in analysis.peer_names(session) if (v := analysis.middle(session, row.name, name, figure))), default=None)
+            if mine is None or best is None:
+                continue
+            count += 1
+            if mine > best:
+                late.append(f"{row.name} {figure} {mine:.0f} against {best:.0f}")
+    return [f"latencies above the best peer's: {len(late)} of {count}{': ' if late else ''}{', '.join(late)}"] if count else []
