@@ -18,7 +18,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/emit.py $(wildcard hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test mt peers bench programs test-programs test-binaries debug asan tsan ubsan stress model lint clean
+.PHONY: help setup demo test mt peers bench programs test-programs test-binaries debug asan tsan ubsan stress fuzz model lint clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -140,6 +140,9 @@ ubsan:  ## build and run the C stress driver under UndefinedBehaviorSanitizer
 
 model: setup  ## drive both planes with the same operations for about ten minutes
 	@HYPOTHESIS_PROFILE=long $(VENV_PYTHON) -m pytest tests/plane/test_identity.py
+
+fuzz: setup  ## run a program under 5,000 hostile policy images (about ten minutes)
+	@HAKMEM_FUZZ_ROUNDS=5000 $(VENV_PYTHON) -m pytest -s tests/dropin/test_policy_images.py -k hostile
 
 stress:  ## run the C stress driver for 60 s with 16 threads
 	$(call build_preset,release)

@@ -52,6 +52,8 @@ LOCK_BACKOFF_SPINS: Final = 64
 THREADS_MIN: Final = 256
 THREADS_MAX: Final = 65536
 ACQUIRE_STAGES: Final = 8
+LINE_BYTES: Final = 400
+LINE_QUOTE_BYTES: Final = 160
 
 HEAP_MAGIC: Final = 0x4B41_485F_4D45_4D31
 POLICY_MAGIC: Final = 0x4B41_485F_504F_4C31
@@ -101,6 +103,8 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_HEAP_MAGIC", HEAP_MAGIC, "first word of a heap"),
     Constant("HAK_POLICY_MAGIC", POLICY_MAGIC, "first word of a policy image"),
     Constant("HAK_ROOT_MAGIC", ROOT_MAGIC, "first word of hak_root"),
+    Constant("HAK_LINE_BYTES", LINE_BYTES, "longest line the library writes to stderr"),
+    Constant("HAK_LINE_QUOTE_BYTES", LINE_QUOTE_BYTES, "longest piece of it that is quoted from outside"),
     Constant("HAK_LAYOUT_VERSION", LAYOUT_VERSION, "layout version, beside the hash, for people"),
     # registry tags
     Constant("HAK_TAG_NONE", 0, "registry: not ours to hand out (metadata, uncommitted, in transit)"),
@@ -139,6 +143,11 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     # bands
     Constant("HAK_BAND_TINY", 1, "class of the tiny band"),
     Constant("HAK_BAND_POOL", 2, "class of the pool band"),
+    # what an environment variable's number does to a policy image
+    Constant("HAK_APPLY_FIELD", 0, "one field, scaled"),
+    Constant("HAK_APPLY_REFILL_SLABS", 1, "refill_slabs of a band's classes"),
+    Constant("HAK_APPLY_CACHE_BYTES", 2, "caps of a band's classes, from a byte bound"),
+    Constant("HAK_APPLY_HEADERS", 3, "the header mode, and the class tables that follow from it"),
     # faults
     Constant("HAK_OK", 0, "no fault"),
     Constant("HAK_FAULT_FOREIGN", 1, "address outside the region, or in no slab and no span"),
@@ -511,11 +520,77 @@ STRUCTS: Final[tuple[Struct, ...]] = (
 )
 
 
-# --- environment ----------------------------------------------------------------------------------------------
+# --- bounds and environment -----------------------------------------------------------------------------------
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What one field of a policy image may hold: ``low..high``, a multiple of ``step``.
+
+    ``path`` leads from ``hak_policy`` to the field; through ``classes`` it stands for the field of every class.
+    """
+
+    path: str
+    low: int
+    high: int
+    step: int = 1
+
+
+_MIB: Final = 1 << 20
+_BYTES_MAX: Final = 1 << 46
+
+# The count of classes comes first: those behind it loop over the classes.
+POLICY_BOUNDS: Final[tuple[Bound, ...]] = (
+    Bound("sizes.class_count", 1, CLASS_COUNT_MAX),
+    Bound("sizes.size_limit_bytes", 1, SIZE_MAP_LIMIT_BYTES),
+    Bound("sizes.classes.stride_bytes", 8, SIZE_MAP_LIMIT_BYTES, 8),
+    Bound("sizes.classes.capacity_bytes", 7, SIZE_MAP_LIMIT_BYTES),
+    Bound("sizes.classes.unit_count", 1, SLAB_UNITS_MAX),
+    Bound("sizes.classes.block_count", 1, 0xFFFF),
+    Bound("sizes.classes.start_bytes", 0, BLOCK_ALIGN_BYTES, BLOCK_ALIGN_BYTES),
+    Bound("sizes.classes.band", 1, 2),
+    Bound("sizes.classes.header", 0, 1),
+    Bound("headers.mode", 0, 2),
+    Bound("arenas.init_bytes", _MIB, 64 * _MIB, _MIB),
+    Bound("arenas.max_bytes", _MIB, 1024 * _MIB, _MIB),
+    Bound("arenas.levels", 0, 10),
+    Bound("arenas.huge_pages", 0, 1),
+    Bound("arenas.populate_units", 0, SUPERSLAB_UNITS),
+    Bound("arenas.populate_live_units", 0, 1 << 24, _MIB >> UNIT_SHIFT),
+    Bound("caches.thread_bytes", 0, 1 << 40),
+    Bound("caches.idle_events", 1, 1 << 30),
+    Bound("caches.free_only_count", 1, 1 << 20),
+    Bound("caches.parked_count", 0, 64),
+    Bound("caches.prewarm", 0, 1),
+    Bound("caches.classes.batch_count", 1, 1024),
+    Bound("caches.classes.cap_init_count", 0, CAP_LIMIT_COUNT),
+    Bound("caches.classes.cap_max_count", 0, CAP_LIMIT_COUNT),
+    Bound("caches.classes.carve_count", 1, 1 << 16),
+    Bound("caches.classes.list_count", 1, 0xFFFF),
+    Bound("caches.classes.prewarm_count", 0, 256),
+    Bound("caches.classes.refill_slabs", 1, 4),
+    Bound("acquire.retry_count", 1, 1 << 16),
+    Bound("acquire.backoff_spins", 1, 1 << 16),
+    Bound("acquire.empty_keep_count", 0, 255),
+    Bound("acquire.adoption", 0, 1),
+    Bound("retain.floor_bytes", 0, _BYTES_MAX),
+    Bound("retain.epoch_ns", 1_000_000, 3600 * 10**9),
+    Bound("retain.remap_min_bytes", UNIT_BYTES, _BYTES_MAX),
+    Bound("retain.high_water_per_256", 0, 1024),
+    Bound("retain.lazy_free", 0, 1),
+    Bound("retain.run_scan_count", 1, 1 << 16),
+    Bound("retain.purge_run_count", 1, 1 << 16),
+)
+BOUND: Final[dict[str, Bound]] = {bound.path: bound for bound in POLICY_BOUNDS}
+
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One environment variable: default and bounds in the unit its name carries; ``policy_path`` is the field it sets."""
+    """One environment variable: default and bounds in the unit its name carries; ``policy_path`` is the field it sets.
+
+    ``apply`` says what C does with the number: ``HAK_APPLY_FIELD`` stores number * ``numerator`` / ``denominator`` in
+    ``field`` of the image; the other ways set what several fields of the classes of ``band`` derive from it. ``choices``:
+    words for the numbers 0, 1 ...; ``at_most``: the variable whose field this one's may not pass.
+    """
 
     name: str
     default: int
@@ -523,13 +598,53 @@ class Variable:
     high: int
     policy_path: str
     meaning: str
+    field: str = ""
+    numerator: int = 1
+    denominator: int = 1
+    apply: str = "HAK_APPLY_FIELD"
+    band: str = ""
+    choices: tuple[str, ...] = ()
+    at_most: str = ""
 
+    def expected(self) -> str:
+        """The allowed values in words; C says the same."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        return f"a whole number from {self.low} to {self.high}"
+
+    def parse(self, text: str) -> int | None:
+        """The number of a value, or None for one that is not allowed."""
+        if self.choices:
+            return self.choices.index(text) if text in self.choices else None
+        digits = text.lstrip("0") or text[-1:]
+        if not (text.isascii() and text.isdecimal()) or len(digits) > len(str(self.high)):
+            return None
+        return int(digits) if self.low <= int(digits) <= self.high else None
+
+
+_APPLY_REFILL: Final = "HAK_APPLY_REFILL_SLABS"
+_APPLY_CAPS: Final = "HAK_APPLY_CACHE_BYTES"
+_APPLY_HEADERS: Final = "HAK_APPLY_HEADERS"
+_ARENA_MAX: Final = "HAKMEM_POOL_TLS_ARENA_MB_MAX"
+POLICY_FILE_VARIABLE: Final = "HAKMEM_POLICY"
 
 ENVIRONMENT: Final[tuple[Variable, ...]] = (
-    Variable("HAKMEM_POOL_TLS_ARENA_MB_INIT", 1, 1, 64, "arenas.init_mb", "first arena chunk, MiB"),
-    Variable("HAKMEM_POOL_TLS_ARENA_MB_MAX", 8, 1, 1024, "arenas.max_mb", "largest arena chunk, MiB"),
-    Variable("HAKMEM_POOL_TLS_ARENA_GROWTH_LEVELS", 3, 0, 10, "arenas.levels", "doublings of the arena chunk"),
-    Variable("HAKMEM_POOL_REFILL_BATCH", 2, 1, 4, "caches.pool_refill_slabs", "slabs a pool refill may take from"),
+    Variable("HAKMEM_POOL_TLS_ARENA_MB_INIT", 1, 1, 64, "arenas.init_mb", "first arena chunk, MiB", "arenas.init_bytes", _MIB, at_most=_ARENA_MAX),
+    Variable(_ARENA_MAX, 8, 1, 1024, "arenas.max_mb", "largest arena chunk, MiB", "arenas.max_bytes", _MIB),
+    Variable("HAKMEM_POOL_TLS_ARENA_GROWTH_LEVELS", 3, 0, 10, "arenas.levels", "doublings of the arena chunk", "arenas.levels"),
+    Variable("HAKMEM_POOL_REFILL_BATCH", 2, 1, 4, "caches.pool_refill_slabs", "slabs a pool refill may take from", apply=_APPLY_REFILL, band="pool"),
+    Variable("HAKMEM_CACHE_TINY_KB", 256, 0, 65536, "caches.cap_bytes_tiny", "thread cache of one tiny class at most, KiB; 0 none", "", 1024, apply=_APPLY_CAPS, band="tiny"),
+    Variable("HAKMEM_CACHE_POOL_KB", 1024, 0, 65536, "caches.cap_bytes_pool", "thread cache of one pool class at most, KiB; 0 none", "", 1024, apply=_APPLY_CAPS, band="pool"),
+    Variable("HAKMEM_CACHE_THREAD_KB", 8192, 0, 1 << 30, "caches.thread_bytes", "caches of one thread together at most, KiB", "caches.thread_bytes", 1024),
+    Variable("HAKMEM_CACHE_PARKED", 4, 0, 64, "caches.parked_count", "ended threads whose caches wait for a new thread", "caches.parked_count"),
+    Variable("HAKMEM_PREWARM", 0, 0, 1, "caches.prewarm", "1: fill each thread's caches at its first call", "caches.prewarm"),
+    Variable("HAKMEM_RETAIN_MB", 4, 0, 1 << 20, "retain.floor_bytes", "free memory always kept, MiB", "retain.floor_bytes", _MIB),
+    Variable("HAKMEM_RETAIN_PCT", 25, 0, 400, "retain.high_water_per_256", "free memory kept as a share of the most in use lately, %", "retain.high_water_per_256", 256, 100),
+    Variable("HAKMEM_RETAIN_EPOCH_MS", 1000, 1, 3_600_000, "retain.epoch_ns", "how long lately is: an epoch and the one before, ms each", "retain.epoch_ns", 1_000_000),
+    Variable("HAKMEM_LAZY_FREE", 0, 0, 1, "retain.lazy_free", "1: the OS takes free pages when it needs them (MADV_FREE)", "retain.lazy_free"),
+    Variable("HAKMEM_HUGE_PAGES", 0, 0, 1, "arenas.huge_pages", "1: ask for transparent huge pages", "arenas.huge_pages"),
+    Variable("HAKMEM_HEADERS", 0, 0, 2, "headers.mode", "classes whose blocks carry a header byte that frees are checked with", apply=_APPLY_HEADERS, choices=("none", "tiny", "all")),
+    Variable("HAKMEM_ADOPTION", 1, 0, 1, "acquire.adoption", "0: slabs with frees of other threads waiting are not taken over", "acquire.adoption"),
 )
 
 
@@ -592,9 +707,42 @@ def constant(name: str) -> int:
     return _VALUES[name]
 
 
+def struct_of(name: str) -> Struct:
+    """The description of the struct that C calls ``name``; KeyError if there is none."""
+    return _BY_NAME[name]
+
+
 def structure(name: str) -> type[ctypes.Structure]:
     """The ctypes structure that C calls ``name``; KeyError if there is none."""
     return _CTYPES[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a field stands in a policy image: bytes from its start, bytes wide; ``stride``: to the next class's, or 0."""
+
+    offset: int
+    width: int
+    stride: int
+
+
+def policy_place(path: str) -> Place:
+    """The place of a field of ``hak_policy``, named as in `POLICY_BOUNDS`. Raises AttributeError for an unknown one.
+
+    >>> policy_place("arenas.max_bytes")
+    Place(offset=40, width=8, stride=0)
+    """
+    made: Any = HakPolicy
+    offset = stride = 0
+    names = path.split(".")
+    for name in names:
+        place = getattr(made, name)
+        offset += place.offset
+        made = dict(made._fields_)[name]
+        if name != names[-1] and hasattr(made, "_length_"):
+            made = made._type_
+            stride = ctypes.sizeof(made)
+    return Place(offset, ctypes.sizeof(made), stride)
 
 
 def layout_hash() -> int:
@@ -653,6 +801,7 @@ def c_header() -> str:
         lines.append(f"#define {item.name} {value} /* {item.meaning} */")
     for struct in STRUCTS:
         lines += ["", *_c_struct(struct)]
+    lines += ["", f"#define HAK_VARIABLE_COUNT {len(ENVIRONMENT)} /* environment variables that set a field of the policy */"]
     lines += ["", "#define HAK_COUNTERS(X) \\"]
     lines += [f"    X({field.name}) \\" for field in COUNTERS[:-1]] + [f"    X({COUNTERS[-1].name})"]
     lines += ["", "#endif", ""]

@@ -6,6 +6,7 @@
  *   slabs.c     a slab's life: made, given to, taken from, retired
  *   acquire.c   where a refill finds a slab             cache.c     thread caches: refill, overflow, idle
  *   threads.c   thread records: attach, park, release   spans.c     blocks of whole units
+ *   policy.c    images judged and read                  environment.c  the process's policy, from its environment
  *   blocks.c    alloc, free, realloc of one block       heap.c      create, destroy, trim, batches: the C API
  *   malloc.c    malloc and its family for a process     new_delete.c  C++'s operators
  *   accounts.c  mallinfo, malloc_trim: what is where    reports.c   malloc_info, malloc_stats, mallopt

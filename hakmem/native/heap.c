@@ -8,10 +8,9 @@
 #include "hak_internal.h"
 #include "hakmem.h"
 #include "lists.h"
+#include "policy.h"
 
 #pragma GCC visibility push(default)
-
-extern const uint64_t hak_builtin_policy_words[];
 
 hak_root hak_root_ = {.magic = HAK_ROOT_MAGIC, .layout_hash = HAK_LAYOUT_HASH, .version = HAK_LAYOUT_VERSION};
 
@@ -23,44 +22,6 @@ uint64_t hak_layout_hash(void) { return HAK_LAYOUT_HASH; }
 #endif
 const char *hak_build_kind(void) { return HAK_BUILD_KIND; }
 hak_root *hak_root_address(void) { return &hak_root_; }
-
-static uint64_t policy_checksum(const hak_policy *policy) {
-    const uint8_t *bytes = (const uint8_t *)policy;
-    size_t place = offsetof(hak_policy, checksum);
-    uint64_t value = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < sizeof *policy; i++) {
-        uint8_t byte = i >= place && i < place + 8 ? 0 : bytes[i];
-        value = (value ^ byte) * UINT64_C(0x100000001b3);
-    }
-    return value;
-}
-
-/* Whether C can obey an image without leaving its memory: structure only; sense is Python's to judge. */
-static bool policy_is_safe(const hak_policy *p) {
-    if (p->magic != HAK_POLICY_MAGIC || p->layout_hash != HAK_LAYOUT_HASH || p->image_bytes != sizeof *p) return false;
-    if (p->checksum != policy_checksum(p)) return false;
-    uint32_t count = p->sizes.class_count;
-    if (count < 1 || count > HAK_CLASS_COUNT_MAX || p->sizes.size_limit_bytes > HAK_SIZE_MAP_LIMIT_BYTES) return false;
-    for (uint32_t c = 1; c <= count; c++) {
-        const hak_class *class = &p->sizes.classes[c];
-        uint64_t slab_bytes = (uint64_t)class->unit_count << HAK_UNIT_SHIFT;
-        if (class->unit_count < 1 || class->unit_count > HAK_SLAB_UNITS_MAX) return false;
-        if (class->stride_bytes < 8 || class->stride_bytes % 8 || class->block_count < 1 || class->block_count > UINT16_MAX) return false;
-        if (class->start_bytes % 8 || (class->header && !class->start_bytes) || class->capacity_bytes > class->stride_bytes) return false;
-        if (class->start_bytes + (uint64_t)class->block_count * class->stride_bytes > slab_bytes) return false;
-        if (class->reciprocal != UINT64_MAX / class->stride_bytes + 1) return false;
-        const hak_cache_class *cache = &p->caches.classes[c];
-        if (cache->batch_count < 1 || cache->carve_count < 1 || cache->cap_max_count > HAK_CAP_LIMIT_COUNT || cache->cap_init_count > HAK_CAP_LIMIT_COUNT) return false;
-    }
-    for (uint32_t i = 0; i < HAK_SIZE_MAP_ENTRIES; i++) {
-        uint32_t c = p->sizes.size_map[i];
-        if (c > count || (c && (i << HAK_SIZE_GRANULE_SHIFT) > ((p->sizes.classes[c].capacity_bytes + 7) & ~7u))) return false;
-        if (!c && i << HAK_SIZE_GRANULE_SHIFT <= p->sizes.size_limit_bytes) return false;
-    }
-    for (uint32_t i = 0; i < HAK_ACQUIRE_STAGES; i++)
-        if (p->acquire.order[i] > HAK_STAGE_GROW) return false;
-    return p->arenas.levels < 32 && p->arenas.populate_units <= HAK_SUPERSLAB_UNITS && p->arenas.init_bytes >= HAK_UNIT_BYTES && p->acquire.retry_count && p->acquire.empty_keep_count < 256;
-}
 
 static uint64_t page_up(uint64_t bytes) { return (bytes + HAK_OS_PAGE_BYTES - 1) & ~(uint64_t)(HAK_OS_PAGE_BYTES - 1); }
 
@@ -129,7 +90,8 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
     memset(fault, 0, sizeof *fault);
     fault->address = region_bytes;
     fault->code = HAK_FAULT_POLICY;
-    if (policy && !policy_is_safe(policy)) return NULL;
+    hak_refusal why;
+    if (policy && !hak_policy_judge(policy, &why)) return NULL;
     if (!policy) policy = (const hak_policy *)hak_builtin_policy_words;
     fault->code = HAK_FAULT_NOMEM;
     hak_heap *h = NULL;

@@ -11,6 +11,7 @@
 #include "fast.h"
 #include "hak_internal.h"
 #include "hakmem.h"
+#include "policy.h"
 
 HAK_EXPORT hak_heap *hak_process_heap(void) { return (hak_heap *)(uintptr_t)hak_load_acquire(&hak_root_.process_heap); }
 
@@ -26,8 +27,9 @@ static hak_heap *make_process_heap(void) {
         if (hak_cas_acq_rel(&making, &expected, 1)) {
             hak_fault fault;
             hak_heap *h = hak_process_heap(); /* another may have made it between our look and our CAS */
+            const hak_policy *policy = h ? NULL : hak_policy_of_process();
             for (uint64_t wish = hak_os_region_wish(HAK_PROCESS_WISH_BYTES) / 2; !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2)
-                h = hak_heap_create(NULL, wish, HAK_HEAP_PROCESS, &fault);
+                h = hak_heap_create(policy, wish, HAK_HEAP_PROCESS, &fault);
             hak_store_release(&hak_root_.process_heap, (uintptr_t)h);
             hak_store_release(&making, 0);
             return h;

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from .. import layout
 from ..errors import PolicyError
 from .checks import flag, render, whole
-from .size_classes import SizeClassMap
+from .size_classes import SizeClass, SizeClassMap
 
 if TYPE_CHECKING:
     import ctypes
@@ -82,12 +82,23 @@ class CachePolicy:
         whole("caches.parked_count", self.parked_count, 0, 64)
         whole("caches.prewarm_tiny_count", self.prewarm_tiny_count, 0, 256)
         flag("caches.prewarm", self.prewarm)
+        for index, row in self.classes:
+            for name in row.__dataclass_fields__:
+                bound = layout.BOUND[f"caches.classes.{name}"]
+                whole(f"caches.classes[{index}].{name}", getattr(row, name), bound.low, bound.high)
         if self.cap_entries_max and self.cap_entries_max < self.cap_entries_min:
             raise PolicyError("caches.cap_entries_max", self.cap_entries_max, f"0, or cap_entries_min = {self.cap_entries_min} or more", "raise it")
 
     def without_caches(self) -> Self:
         """The same with every cap 0: each malloc and free goes to a slab."""
         return replace(self, cap_entries_min=0, cap_entries_max=0)
+
+    def cap_max_count(self, item: SizeClass) -> int:
+        """The highest cap of a class, from the bounds in bytes and in blocks."""
+        tiny = item.band == "tiny"
+        cap_bytes = self.cap_bytes_tiny if tiny else self.cap_bytes_pool
+        most = min(cap_bytes // item.stride_bytes, self.cap_entries_max)
+        return max(most, self.cap_entries_min) if tiny and self.cap_entries_max and cap_bytes else most
 
     def class_cache(self, sizes: SizeClassMap, index: int) -> ClassCache:
         """The numbers of class ``index`` (from 1)."""
@@ -96,10 +107,7 @@ class CachePolicy:
                 return row
         item = sizes.classes[index - 1]
         stride, tiny = item.stride_bytes, item.band == "tiny"
-        cap_bytes = self.cap_bytes_tiny if tiny else self.cap_bytes_pool
-        cap_max = min(cap_bytes // stride, self.cap_entries_max)
-        if tiny and self.cap_entries_max and cap_bytes:
-            cap_max = max(cap_max, self.cap_entries_min)
+        cap_max = self.cap_max_count(item)
         batch = min(self.batch_count, max(self.batch_bytes // stride, self.batch_min_count))
         return ClassCache(
             batch_count=batch,

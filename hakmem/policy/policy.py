@@ -28,6 +28,25 @@ def checksum(image: bytes) -> int:
     return value
 
 
+def _check_bounds(image: bytes) -> None:
+    """PolicyError for the first field of an image that is out of `layout.POLICY_BOUNDS`, and for stages that do not exist."""
+    count = 0
+    for bound in layout.POLICY_BOUNDS:
+        place = layout.policy_place(bound.path)
+        for index in range(1, count + 1) if place.stride else (0,):
+            start = place.offset + index * place.stride
+            found = int.from_bytes(image[start : start + place.width], "little")
+            if not bound.low <= found <= bound.high or found % bound.step:
+                name = bound.path.replace("classes.", f"classes[{index}].") if place.stride else bound.path
+                steps = f" in steps of {bound.step}" if bound.step > 1 else ""
+                raise PolicyError(f"image.{name}", found, f"{bound.low} to {bound.high}{steps}", "make the image again with Policy.save")
+        if bound.path == "sizes.class_count":
+            count = int.from_bytes(image[place.offset : place.offset + place.width], "little")
+    place = layout.policy_place("acquire.order")
+    if max(image[place.offset : place.offset + place.width]) > layout.constant("HAK_STAGE_GROW"):
+        raise PolicyError("image.acquire.order", image[place.offset : place.offset + place.width].hex(), "stages that exist", "make the image again")
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Everything a heap may decide. ``replace()`` makes a changed one; ``image()`` is what C gets.
@@ -63,22 +82,37 @@ class Policy:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """The built-in policy with the variables of `layout.ENVIRONMENT` applied; PolicyError names a bad one."""
-        environment = os.environ if environment is None else environment
-        made = cls()
-        changes: dict[str, dict[str, int]] = {}
-        for variable in layout.ENVIRONMENT:
-            text = environment.get(variable.name)
-            if text is None:
-                continue
-            if not text.isdecimal() or not variable.low <= int(text) <= variable.high:
-                raise PolicyError(variable.name, text, f"a whole number from {variable.low} to {variable.high}", "set it so or unset it")
-            part, name = variable.policy_path.split(".")
-            changes.setdefault(part, {})[name] = int(text)
-        parts: dict[str, object] = {}
-        for part, values in changes.items():
-            parts[part] = replace(getattr(made, part), **values)
-        return made.replace(**parts)
+        """The policy of a preloaded process: the built-in one or the image that ``HAKMEM_POLICY`` names, then the variables of
+        `layout.ENVIRONMENT`. PolicyError names what is bad, where C says so in one line and leaves it out."""
+        from . import environment as variables
+
+        given = os.environ if environment is None else environment
+        named = given.get(layout.POLICY_FILE_VARIABLE)
+        return variables.apply(cls.load(named) if named else cls(), given)  # type: ignore[return-value]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The policy of an image file, or of a TOML file when its name ends in ``.toml``. PolicyError says what is wrong."""
+        from . import files
+
+        return files.load(path)  # type: ignore[return-value]
+
+    @classmethod
+    def from_toml(cls, text: str | bytes) -> Self:
+        """The policy of a TOML text (see `hakmem.policy.files`); what it does not name is the default's. PolicyError names a wrong field.
+
+        >>> Policy.from_toml('headers = "all"').headers.mode
+        'all'
+        """
+        from . import files
+
+        return files.from_toml(text)  # type: ignore[return-value]
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write the policy image that ``HAKMEM_POLICY`` may name. FileExistsError when there is one, unless ``force``; OSError."""
+        from . import files
+
+        files.save(self, path, force=force)
 
     def replace(self, **changes: object) -> Self:
         """A copy with some parts changed; ``headers`` also takes the mode's name. PolicyError for an unknown part."""
@@ -114,6 +148,7 @@ class Policy:
             raise PolicyError("image.layout_hash", hex(struct.layout_hash), hex(layout.LAYOUT_HASH), "make the image again with this version")
         if struct.checksum != (expected := checksum(bytes(struct))):
             raise PolicyError("image.checksum", hex(struct.checksum), hex(expected), "the image is damaged; make it again")
+        _check_bounds(bytes(struct))
         sizes = SizeClassMap.from_struct(struct.sizes)
         return cls(
             sizes, HeaderCodec.from_struct(struct.headers), ArenaGrowth.from_struct(struct.arenas),
@@ -130,7 +165,10 @@ class Policy:
         size = ctypes.sizeof(layout.HakPolicy)
         if len(image) != size:
             raise PolicyError("image", f"{len(image)} bytes", f"{size} bytes", "make the image again with this version")
-        return cls.from_struct(layout.HakPolicy.from_buffer_copy(image))
+        made = cls.from_struct(layout.HakPolicy.from_buffer_copy(image))
+        if made.image() != image:
+            raise PolicyError("image", "tables of its own", "the tables that follow from its numbers", "make the image again with Policy.save")
+        return made
 
     def table(self) -> str:
         """Every part as a table, one after another."""

@@ -1,0 +1,46 @@
+/* line.h: one line for stderr, built on the stack and written once. No stdio, no malloc: any code may say something. */
+#ifndef HAK_LINE_H
+#define HAK_LINE_H
+#include <errno.h>
+#include <unistd.h>
+
+#include "hak_layout.h"
+
+typedef struct hak_line {
+    char text[HAK_LINE_BYTES];
+    size_t used; /* one byte is always left for the line's end */
+} hak_line;
+
+static inline void hak_line_byte(hak_line *line, char byte) {
+    if (line->used < sizeof line->text - 1) line->text[line->used++] = byte;
+}
+
+static inline void hak_line_text(hak_line *line, const char *text) {
+    while (*text) hak_line_byte(line, *text++);
+}
+
+/* Text that somebody else wrote: cut, and kept on one line. */
+static inline void hak_line_quote(hak_line *line, const char *text) {
+    size_t i = 0;
+    for (; text[i] && i < HAK_LINE_QUOTE_BYTES; i++) hak_line_byte(line, (unsigned char)text[i] < ' ' ? '?' : text[i]);
+    if (text[i]) hak_line_text(line, "...");
+}
+
+static inline void hak_line_number(hak_line *line, uint64_t value) {
+    char digits[24];
+    int n = 0;
+    do digits[n++] = (char)('0' + value % 10);
+    while (value /= 10);
+    while (n) hak_line_byte(line, digits[--n]);
+}
+
+/* Writes the line; what cannot be written is lost. errno stays. */
+static inline void hak_line_write(hak_line *line) {
+    int saved = errno;
+    line->text[line->used++] = '\n';
+    ssize_t done = write(STDERR_FILENO, line->text, line->used);
+    (void)done;
+    errno = saved;
+}
+
+#endif
