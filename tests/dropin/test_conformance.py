@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 from preload import NATIVE, library_of, preloaded
 
-PROGRAMS = ("conform_blocks.c", "conform_aligned.c", "conform_accounts.c", "conform_new.cc")
+PROGRAMS = ("conform_mt.c", "conform_blocks.c", "conform_aligned.c", "conform_accounts.c", "conform_new.cc")
 CHECKS = [
     (Path(file).stem, kind, name)
     for file in PROGRAMS
     for kind, name in re.findall(r"^(CHECK|ALIKE)\((\w+)\)", (NATIVE / file).read_text(), re.MULTILINE)
 ]
+SINGLE = [check for check in CHECKS if check[0] != "conform_mt"]
+THREADED = [check for check in CHECKS if check[0] == "conform_mt"]
 Programs = Callable[..., Path]
 Reports = Callable[[str, str], dict[str, str]]
 
@@ -46,9 +48,16 @@ def reports(native_program: Programs) -> Reports:
 
 
 @pytest.mark.parametrize("how", ("linked", "preloaded"))
-@pytest.mark.parametrize(("program", "name"), [(program, name) for program, _, name in CHECKS])
+@pytest.mark.parametrize(("program", "name"), [(program, name) for program, _, name in SINGLE])
 def test_check(reports: Reports, program: str, name: str, how: str) -> None:
     line = reports(program, how)[name]
+    assert line.startswith("ok "), line
+
+
+@pytest.mark.parametrize("how", ("linked", "preloaded"))
+@pytest.mark.parametrize("name", [name for *_, name in THREADED])
+def test_mt_check(reports: Reports, name: str, how: str) -> None:
+    line = reports("conform_mt", how)[name]
     assert line.startswith("ok "), line
 
 
@@ -58,5 +67,5 @@ def test_glibc_does_alike(reports: Reports, program: str, name: str) -> None:
 
 
 def test_every_program_ran_every_check(reports: Reports) -> None:
-    for program in {program for program, *_ in CHECKS}:
-        assert set(reports(program, "linked")) == {name for where, _, name in CHECKS if where == program}
+    for program in {program for program, *_ in SINGLE}:
+        assert set(reports(program, "linked")) == {name for where, _, name in SINGLE if where == program}
