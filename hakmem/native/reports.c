@@ -3,6 +3,7 @@
  * Everything is gathered before anything is printed: a stream may allocate its buffer meanwhile. What mallopt was asked
  * for and ignored is named by malloc_stats, and once on stderr as it happens where HAKMEM_VERBOSE is set.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
 #include <malloc.h>
@@ -36,7 +37,7 @@ int mallopt(int number, int value) {
         if (parameters[i].number != number) continue;
         bool first = !(hak_load_relaxed(&asked_mask) >> i & 1);
         hak_store_relaxed(&asked_mask, hak_load_relaxed(&asked_mask) | 1u << i);
-        const char *verbose = first ? getenv("HAKMEM_VERBOSE") : NULL;
+        const char *verbose = first ? secure_getenv("HAKMEM_VERBOSE") : NULL;
         if (verbose && *verbose && strcmp(verbose, "0") != 0) fprintf(stderr, "hakmem: mallopt: %s is ignored\n", parameters[i].name);
         return 1;
     }

@@ -15,5 +15,6 @@ def library_of(native_program: Callable[..., Path]) -> Path:
 
 
 def preloaded(library: Path, **variables: str) -> dict[str, str]:
-    """This process's environment with the library preloaded and ``variables`` set."""
-    return {**os.environ, "LD_PRELOAD": str(library), **variables}
+    """This process's environment without its HAKMEM_ variables, with the library preloaded and ``variables`` set."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HAKMEM_")}
+    return {**kept, "LD_PRELOAD": str(library), **variables}

@@ -1,5 +1,6 @@
 """Every entry of malloc and every edge of it: the named checks of the conformance programs, linked and preloaded.
 
+The programs that look at addresses only also run with a header before every block, which is another class table.
 What a program promises as glibc does it (``ALIKE`` in its source) passes on libc's own malloc too, and says the same.
 """
 
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 from preload import NATIVE, library_of, preloaded
 
+from hakmem import Policy
+
 PROGRAMS = ("conform_mt.c", "conform_blocks.c", "conform_aligned.c", "conform_accounts.c", "conform_new.cc")
 CHECKS = [
     (Path(file).stem, kind, name)
@@ -27,8 +30,14 @@ Reports = Callable[[str, str], dict[str, str]]
 
 
 @pytest.fixture(scope="module")
-def reports(native_program: Programs) -> Reports:
-    """``reports(program, how)``: its lines by check, run linked, preloaded or on glibc."""
+def reports(native_program: Programs, tmp_path_factory: pytest.TempPathFactory) -> Reports:
+    """``reports(program, how)``: its lines by check, run linked, preloaded, preloaded with headers, or on glibc."""
+    image = tmp_path_factory.mktemp("policy") / "headers.image"
+    image.write_bytes(Policy.default().replace(headers="all").image())
+    environments = {
+        "preloaded": lambda: preloaded(library_of(native_program)),
+        "headers": lambda: preloaded(library_of(native_program), HAKMEM_POLICY=str(image)),
+    }
     seen: dict[tuple[str, str], dict[str, str]] = {}
 
     def look(program: str, how: str) -> dict[str, str]:
@@ -36,7 +45,7 @@ def reports(native_program: Programs) -> Reports:
             path = native_program(program if how == "linked" else f"{program}_plain")
             if program == "conform_new" and not path.exists() and not any(map(shutil.which, ("c++", "g++", "clang++"))):
                 pytest.skip("no C++ compiler")
-            environment = preloaded(library_of(native_program)) if how == "preloaded" else None
+            environment = environments[how]() if how in environments else None
             words = [str(path), *(["--alike"] if how == "glibc" else [])]
             done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
             assert not done.stderr, done.stderr
@@ -51,6 +60,12 @@ def reports(native_program: Programs) -> Reports:
 @pytest.mark.parametrize(("program", "name"), [(program, name) for program, _, name in SINGLE])
 def test_check(reports: Reports, program: str, name: str, how: str) -> None:
     line = reports(program, how)[name]
+    assert line.startswith("ok "), line
+
+
+@pytest.mark.parametrize(("program", "name"), [(program, name) for program, _, name in SINGLE if program != "conform_accounts"])
+def test_check_with_headers(reports: Reports, program: str, name: str) -> None:
+    line = reports(program, "headers")[name]
     assert line.startswith("ok "), line
 
 
