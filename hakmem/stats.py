@@ -58,6 +58,8 @@ class Stats:
     """Chunks committed."""
     lost_count: int
     """Slabs lost to a fork in the middle of a claim."""
+    lost_block_count: int
+    """Cached blocks lost to a fork in the middle of a move."""
     lock_count: int
     """Times the run lock was taken."""
     lock_wait_count: int
@@ -140,6 +142,7 @@ def stats_of(capture: Capture, name: str) -> Stats:
         thread_count=heap.thread_live,
         arena_count=heap.arena_count,
         lost_count=heap.lost_count,
+        lost_block_count=heap.lost_block_count,
         lock_count=heap.lock_count,
         lock_wait_count=heap.lock_wait_count,
         purge_count=heap.purge_count,

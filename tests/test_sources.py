@@ -172,6 +172,7 @@ REASONS = {
     ("fault.c", "24"): "digits of a 64-bit number",
     ("fault.c", "400"): "a line of the report, on the stack",
     ("os.c", "4"): "MREMAP_DONTUNMAP, where libc does not name it",
+    ("os.c", "18"): "MADV_WIPEONFORK, where libc does not name it",
     ("os.c", "23"): "MADV_POPULATE_WRITE, where libc does not name it",
     ("os.c", "256"): "HAK_REGION_LIMIT_PER_256",
     ("os.c", "1000000000"): "ns of a second",

@@ -28,6 +28,13 @@
 #define hak_cas_acquire(p, expected, v) \
     __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)
 
+/* The stores before stand in memory before the stores after: the compiler keeps it, and x86's stores are in order. */
+#if defined(__x86_64__)
+#define hak_keep_order() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+#else
+#define hak_keep_order() __atomic_thread_fence(__ATOMIC_RELEASE)
+#endif
+
 static inline void hak_pause(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();

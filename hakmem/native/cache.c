@@ -53,6 +53,9 @@ static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
     uint32_t list_count = cache_of(t, c)->list_count;
     uint64_t block = bin->head;
+    uint32_t was_busy = t->busy;
+    hak_store_relaxed(&t->busy, c + 1); /* for a fork's child: the list is neither here nor there */
+    hak_keep_order();
     chain *g = NULL; /* the chain of the block before, whose last is that block: linked to this one already */
     for (uint32_t i = 0; i < n; i++) {
         uint64_t next = hak_next(block);
@@ -77,6 +80,8 @@ static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
     bin->room_count += (int32_t)n;
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++)
         if (group[g].count) hak_slab_return(t, group[g].unit, group[g].first, group[g].last, group[g].count, list_count);
+    hak_keep_order();
+    hak_store_relaxed(&t->busy, was_busy);
 }
 
 static uint32_t list_length(const hak_bin *bin) { return (uint32_t)((int32_t)bin->cap_count - bin->room_count); }
@@ -151,6 +156,7 @@ static uint32_t take(hak_thread *t, uint32_t c, uint32_t unit) {
         first = hak_free_pop_chain(slab, base, n, &last);
         hak_set_next(last, bin->head);
     }
+    hak_keep_order(); /* as in hak_fast_free */
     bin->head = first;
     bin->room_count -= (int32_t)n;
     hak_used_add(slab, n);
@@ -175,23 +181,13 @@ static void forget_hot(hak_thread *t, uint32_t c) {
     else hak_claim_release(slab);
 }
 
-/* In a fork's child: the slabs that only a thread that is gone knew of stay reachable. */
-void hak_cache_forget_hints(hak_thread *mine, hak_thread *gone) {
-    for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++) {
-        uint32_t unit = gone->bins[c].hot;
-        gone->bins[c].hot = 0;
-        if (!unit || hak_slab_at(hak_heap_of(mine), unit)->kind != HAK_KIND_SLAB) continue;
-        hak_slab_claim_wait(mine, hak_slab_at(hak_heap_of(mine), unit));
-        hak_slab_let_go(mine, unit);
-    }
-}
-
 /* Brings blocks of class c into the thread's cache: lists of up to refill_slabs slabs, or a carved range. False: out
  * of memory. One claim at a time: a thread that waits for a claim holds none. */
 bool hak_refill(hak_thread *t, uint32_t c) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[c];
     const hak_cache_class *cache = cache_of(t, c);
+    hak_fork_look();
     hak_count(t, refill_count, 1);
     bin->event_count++;
     bin->free_only_count = 0;
@@ -217,6 +213,7 @@ bool hak_refill(hak_thread *t, uint32_t c) {
 
 /* A free that found the list full: a batch goes back to the slabs, then the block comes in. */
 void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
+    hak_fork_look();
     hak_bin *bin = &t->bins[c];
     const hak_cache_class *cache = cache_of(t, c);
     uint32_t have = list_length(bin), n = cache->batch_count < have ? cache->batch_count : have;
@@ -248,6 +245,9 @@ static void return_range(hak_thread *t, uint32_t c) {
     uint32_t n = (uint32_t)((bin->bump_end - bin->bump) / class->stride_bytes);
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
+    uint32_t was_busy = t->busy;
+    hak_store_relaxed(&t->busy, c + 1); /* as in flush_list */
+    hak_keep_order();
     hak_slab_claim_wait(t, slab);
     if (bin->bump_end == base + class->start_bytes + (uint64_t)slab->carved_count * class->stride_bytes) {
         hak_store_relaxed(&slab->carved_count, slab->carved_count - n);
@@ -256,6 +256,8 @@ static void return_range(hak_thread *t, uint32_t c) {
     }
     hak_used_sub(slab, n);
     bin->bump = bin->bump_end = 0;
+    hak_keep_order();
+    hak_store_relaxed(&t->busy, was_busy);
     hak_slab_let_go(t, unit);
 }
 

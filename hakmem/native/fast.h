@@ -47,6 +47,7 @@ static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
         return batch;
     }
     hak_set_next(address, head);
+    hak_keep_order(); /* a fork's child may find the list cut off here: the link stands before the head names the block */
     bin->head = address;
     return true;
 }

@@ -6,7 +6,8 @@
  *   slabs.c     a slab's life: made, given to, taken from, retired
  *   acquire.c   where a refill finds a slab             cache.c     thread caches: refill, overflow, idle
  *   threads.c   thread records: attach, park, release   spans.c     blocks of whole units
- *   policy.c    images judged and read                  environment.c  the process's policy, from its environment
+ *   fork.c      a fork's child: noticed, repaired       policy.c    images judged and read
+ *   environment.c  the process's policy, from its environment
  *   blocks.c    alloc, free, realloc of one block       heap.c      create, destroy, trim, batches: the C API
  *   malloc.c    malloc and its family for a process     new_delete.c  C++'s operators
  *   accounts.c  mallinfo, malloc_trim: what is where    reports.c   malloc_info, malloc_stats, mallopt
@@ -83,6 +84,9 @@ HAK_HIDDEN uint64_t hak_os_region_wish(uint64_t wish_bytes);
 HAK_HIDDEN uint64_t hak_os_clock_ns(void);
 HAK_HIDDEN void hak_os_yield(void);
 HAK_HIDDEN uint32_t hak_os_thread_id(void);
+HAK_HIDDEN uint32_t hak_os_process_id(void);
+HAK_HIDDEN bool hak_os_is_first_thread(void);
+HAK_HIDDEN void *hak_os_wiped_page(bool *wiped);
 extern HAK_EXPORT hak_root hak_root_;
 
 /* fault.c */
@@ -101,6 +105,7 @@ HAK_HIDDEN hak_run hak_run_alloc_open(hak_heap *h);
 HAK_HIDDEN void hak_run_free(hak_heap *h, uint32_t unit, uint32_t units, bool dirty);
 HAK_HIDDEN bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32_t want);
 HAK_HIDDEN bool hak_unit_is_dirty(hak_heap *h, uint32_t unit);
+HAK_HIDDEN void hak_unit_mark_dirty(hak_heap *h, uint32_t unit);
 HAK_HIDDEN void hak_tick(hak_heap *h);
 HAK_HIDDEN uint64_t hak_purge_all(hak_heap *h);
 HAK_HIDDEN void hak_runs_rebuild(hak_heap *h);
@@ -133,7 +138,6 @@ HAK_HIDDEN void hak_acquire_flush_ready(hak_thread *t);
 HAK_HIDDEN bool hak_refill(hak_thread *t, uint32_t class_index);
 HAK_HIDDEN void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block);
 HAK_HIDDEN void hak_cache_flush(hak_thread *t);
-HAK_HIDDEN void hak_cache_forget_hints(hak_thread *mine, hak_thread *gone);
 HAK_HIDDEN void hak_cache_init(hak_thread *t);
 HAK_HIDDEN void hak_cache_prewarm(hak_thread *t);
 
@@ -144,10 +148,24 @@ HAK_HIDDEN void hak_thread_leave(hak_thread *t);
 HAK_HIDDEN hak_thread *hak_thread_known(hak_heap *h);
 HAK_HIDDEN void hak_threads_flush_idle(hak_heap *h);
 HAK_HIDDEN void hak_threads_exit_hook(void);
+HAK_HIDDEN void hak_thread_record_init(hak_heap *h, hak_thread *t, uint32_t index);
+HAK_HIDDEN void hak_thread_list_push(uint64_t *list, hak_thread *t);
+HAK_HIDDEN hak_thread *hak_thread_list_pop(hak_heap *h, uint64_t *list);
 HAK_HIDDEN void hak_root_lock(void);
+HAK_HIDDEN void hak_root_lock_only(void);
 HAK_HIDDEN void hak_root_unlock(void);
 extern HAK_HIDDEN __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec")));
 extern HAK_HIDDEN hak_thread hak_early_thread;
+
+/* fork.c: hak_fork_look stands at the start of every slow path that touches what threads share, under no lock, no claim */
+extern HAK_HIDDEN uint32_t *hak_fork_word;
+HAK_HIDDEN void hak_fork_watch(void);
+HAK_HIDDEN HAK_COLD void hak_fork_slow(void);
+HAK_HIDDEN void hak_once_lock(uint32_t *lock);
+HAK_HIDDEN void hak_once_unlock(uint32_t *lock);
+static inline void hak_fork_look(void) {
+    if (hak_unlikely(hak_load_acquire(hak_load_relaxed(&hak_fork_word)) != HAK_FORK_WHOLE)) hak_fork_slow();
+}
 
 /* spans.c */
 HAK_HIDDEN void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero);

@@ -1,6 +1,5 @@
 /* heap.c: a heap made and destroyed, and the C API over one. Geometry is the same as hakmem/registry.py's. */
 #include <errno.h>
-#include <pthread.h>
 #include <string.h>
 
 #define HAK_API
@@ -84,8 +83,6 @@ static void join_root(hak_heap *h) {
     hak_root_unlock();
 }
 
-static void fork_hook(void);
-
 hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint32_t flags, hak_fault *fault) {
     memset(fault, 0, sizeof *fault);
     fault->address = region_bytes;
@@ -112,7 +109,7 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
         fast_map[i] = checked || policy->sizes.classes[c].header ? 0 : c;
     }
     h->epoch_start_ns = hak_os_clock_ns();
-    fork_hook();
+    hak_fork_watch();
     join_root(h);
     hak_store_release(&h->magic, HAK_HEAP_MAGIC); /* partner: outside readers, who look at the magic first */
     return h;
@@ -192,6 +189,7 @@ uint64_t hak_heap_free_many(hak_heap *h, const uint64_t *blocks, uint64_t count,
 }
 
 void hak_heap_flush(hak_heap *h) {
+    hak_fork_look();
     hak_thread *t = hak_thread_enter(h);
     hak_cache_flush(t);
     hak_thread_leave(t);
@@ -204,6 +202,7 @@ void hak_heap_prewarm(hak_heap *h) {
 }
 
 uint64_t hak_heap_trim(hak_heap *h) {
+    hak_fork_look();
     (void)hak_thread_get(h); /* counted as live while claims are taken: a fork looks at that */
     hak_threads_flush_idle(h);
     hak_thread *t = hak_thread_enter(h);
@@ -214,51 +213,9 @@ uint64_t hak_heap_trim(hak_heap *h) {
     return hak_purge_all(h);
 }
 
-void hak_heap_tick(hak_heap *h) { hak_tick(h); }
-
-/* The child of a fork has one thread: locks and claims of the others are repaired. A slab that was claimed is in an
- * unknown state and is never handed out again: at most one a dead thread, counted. Mailboxes are filled anew, since a
- * thread may have died between marking a slab and mailing it. */
-static void repair(hak_heap *h, hak_thread *mine) {
-    bool torn = hak_load_relaxed(&h->run_lock) || h->purging_units;
-    uint32_t top = h->unit_top;
-    for (uint32_t c = 0; c < HAK_CLASS_LIMIT; c++) hak_store_relaxed(&h->mailbox[c], 0);
-    for (uint32_t u = h->meta_units; u < top; u++) {
-        hak_slab *slab = hak_slab_at(h, u);
-        hak_store_relaxed(&slab->mailed, 0);
-        if (!hak_claim_held(slab)) continue;
-        if (slab->kind == HAK_KIND_SLAB) hak_store_relaxed(&slab->kind, HAK_KIND_LOST);
-        hak_claim_break(slab);
-        h->lost_count++;
-    }
-    if (torn) {
-        hak_runs_rebuild(h);
-        hak_store_relaxed(&h->run_lock, 0);
-    }
-    hak_store_relaxed(&hak_thread_at(h, 0)->busy, 0);
-    if (!mine) mine = hak_thread_get(h);
-    for (uint32_t u = h->meta_units; mine && u < top; u++)
-        if (hak_slab_at(h, u)->kind == HAK_KIND_SLAB && hak_remote_is_nonempty(hak_slab_at(h, u))) hak_mail(mine, u);
-    for (uint32_t i = 1; mine && i < h->thread_top; i++) {
-        hak_thread *t = hak_thread_at(h, i);
-        if (t == mine || t->state != HAK_THREAD_LIVE) continue;
-        hak_store_relaxed(&t->state, HAK_THREAD_UNUSED); /* its blocks may be half moved: left out, not handed out */
-        hak_cache_forget_hints(mine, t);
-    }
-    h->thread_live = mine != NULL;
+void hak_heap_tick(hak_heap *h) {
+    hak_fork_look();
+    hak_tick(h);
 }
 
-static void in_child(void) {
-    hak_root_.lock = 0;
-    for (hak_heap *h = (hak_heap *)(uintptr_t)hak_root_.first_heap; h; h = (hak_heap *)(uintptr_t)h->next_heap)
-    {
-        hak_thread *mine = hak_thread_known(h);
-        if (h->thread_live > (mine != NULL) || h->run_lock || h->purging_units || hak_thread_at(h, 0)->busy) repair(h, mine);
-    }
-}
-
-static void fork_hook(void) {
-    static uint32_t done;
-    if (!hak_exchange_acq_rel(&done, 1)) pthread_atfork(NULL, NULL, in_child);
-}
 #pragma GCC visibility pop

@@ -48,7 +48,7 @@ static inline bool hak_claim_held(const hak_slab *slab) { return hak_load_relaxe
 /* FORK: the child's repair of a claim whose holder does not exist there. A slab of unknown state counts as full of used
  * blocks, so that frees of its blocks never make it retire. */
 static inline void hak_claim_break(hak_slab *slab) {
-    hak_store_relaxed(&slab->used_count, UINT32_MAX / 2);
+    if (slab->kind == HAK_KIND_LOST) hak_store_relaxed(&slab->used_count, UINT32_MAX / 2);
     hak_store_relaxed(&slab->claim_seq, slab->claim_seq + 1);
 }
 

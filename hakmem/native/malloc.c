@@ -18,26 +18,19 @@ HAK_EXPORT hak_heap *hak_process_heap(void) { return (hak_heap *)(uintptr_t)hak_
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #pragma GCC visibility push(default)
 
-static uint32_t making; /* lock: its CAS acquires what the release of 0 published, process_heap above all */
+static uint32_t making; /* under hak_once_lock */
 
 /* Makes the process heap once; others wait for it. NULL when the OS gives no region at all. */
 static hak_heap *make_process_heap(void) {
-    uint32_t expected = 0;
-    while (!hak_process_heap()) {
-        if (hak_cas_acq_rel(&making, &expected, 1)) {
-            hak_fault fault;
-            hak_heap *h = hak_process_heap(); /* another may have made it between our look and our CAS */
-            const hak_policy *policy = h ? NULL : hak_policy_of_process();
-            for (uint64_t wish = hak_os_region_wish(HAK_PROCESS_WISH_BYTES) / 2; !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2)
-                h = hak_heap_create(policy, wish, HAK_HEAP_PROCESS, &fault);
-            hak_store_release(&hak_root_.process_heap, (uintptr_t)h);
-            hak_store_release(&making, 0);
-            return h;
-        }
-        hak_os_yield();
-        expected = 0;
-    }
-    return hak_process_heap();
+    hak_once_lock(&making);
+    hak_fault fault;
+    hak_heap *h = hak_process_heap(); /* another may have made it meanwhile */
+    const hak_policy *policy = h ? NULL : hak_policy_of_process();
+    for (uint64_t wish = hak_os_region_wish(HAK_PROCESS_WISH_BYTES) / 2; !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2)
+        h = hak_heap_create(policy, wish, HAK_HEAP_PROCESS, &fault);
+    hak_store_release(&hak_root_.process_heap, (uintptr_t)h);
+    hak_once_unlock(&making);
+    return h;
 }
 
 /* The calling thread's record, or the shared one locked; NULL: no memory at all. */

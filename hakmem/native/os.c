@@ -16,6 +16,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
@@ -100,6 +103,19 @@ uint64_t hak_os_clock_ns(void) {
 void hak_os_yield(void) { sched_yield(); }
 
 uint32_t hak_os_thread_id(void) { return (uint32_t)syscall(SYS_gettid); }
+uint32_t hak_os_process_id(void) { return (uint32_t)syscall(SYS_getpid); }
+/* The thread that main runs in, or, in a fork's child, the one that forked. */
+bool hak_os_is_first_thread(void) { return syscall(SYS_gettid) == syscall(SYS_getpid); }
+
+/* A zeroed OS page of its own; *wiped: a fork's child gets it as zero. */
+void *hak_os_wiped_page(bool *wiped) {
+    TALLY(NULL, reserve_count, 1);
+    void *page = mmap(NULL, HAK_OS_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) return NULL;
+    TALLY(NULL, advise_count, 1);
+    *wiped = madvise(page, HAK_OS_PAGE_BYTES, MADV_WIPEONFORK) == 0;
+    return page;
+}
 
 /* The primitives of the OS, for Python: the same calls, under their public names. */
 HAK_EXPORT void *hak_os_reserve(uint64_t bytes, uint64_t align, uint64_t *map_base, uint64_t *map_bytes) {

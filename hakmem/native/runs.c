@@ -26,6 +26,8 @@ static void dirty_set(hak_heap *h, uint32_t unit, uint32_t units, bool dirty) {
     }
 }
 
+void hak_unit_mark_dirty(hak_heap *h, uint32_t unit) { dirty_set(h, unit, 1, true); }
+
 static uint32_t dirty_count(hak_heap *h, uint32_t unit, uint32_t units) {
     uint32_t count = 0;
     for (uint32_t u = unit, end = unit + units; u < end;) {
@@ -366,7 +368,8 @@ void hak_runs_rebuild(hak_heap *h) {
     uint64_t free_units = 0;
     for (uint32_t u = h->meta_units; u < h->unit_top;) {
         uint32_t end = u;
-        while (end < h->unit_top && (hak_entry_get(h, end) & 0xff) == HAK_TAG_FREE) end++;
+        for (; end < h->unit_top && (hak_entry_get(h, end) & 0xff) == HAK_TAG_FREE; end++)
+            if (hak_slab_at(h, end)->kind == HAK_KIND_RUN) hak_store_relaxed(&hak_slab_at(h, end)->kind, HAK_KIND_NONE);
         if (end > u) {
             uint32_t dirty = dirty_count(h, u, end - u);
             run_place(h, u, end - u, dirty);

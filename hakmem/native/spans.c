@@ -19,6 +19,7 @@ static void span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size)
 }
 
 void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
+    hak_fork_look();
     hak_heap *h = hak_heap_of(t);
     uint64_t units = size ? units_for(size) : 1, align_units = align > HAK_UNIT_BYTES ? align >> HAK_UNIT_SHIFT : 1;
     if (size > (uint64_t)HAK_REGION_UNITS_MAX << HAK_UNIT_SHIFT || units + align_units > h->unit_limit) return NULL;
@@ -41,6 +42,7 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
 }
 
 void hak_span_free(hak_thread *t, uint32_t unit) {
+    hak_fork_look();
     hak_heap *h = hak_heap_of(t);
     hak_slab *span = hak_slab_at(h, unit);
     hak_store_relaxed(&span->kind, HAK_KIND_NONE);
@@ -69,6 +71,7 @@ static void *span_remap(hak_thread *t, uint32_t unit, uint32_t have, uint32_t wa
 
 /* The span at its new size, in place or moved by remapping; NULL: the caller copies. */
 void *hak_span_resize(hak_thread *t, uint32_t unit, uint64_t size) {
+    hak_fork_look();
     hak_heap *h = hak_heap_of(t);
     hak_slab *span = hak_slab_at(h, unit);
     uint32_t have = span->unit_count;

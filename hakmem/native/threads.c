@@ -1,4 +1,4 @@
-/* threads.c: thread records: attached at a thread's first call, parked or flushed at its end; and the fork's child.
+/* threads.c: thread records: attached at a thread's first call, parked or flushed at its end.
  *
  * The process heap's record hangs on one TLS pointer. Other heaps are found through the thread's directory, an array
  * by heap slot that is checked by generation, so a slot's next heap is never mistaken for its last. When a heap has no
@@ -26,14 +26,18 @@ hak_thread hak_early_thread = {.fast_map = (uintptr_t)no_classes}; /* misses in 
 __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec"))) = &hak_early_thread;
 static __thread hak_directory *directory __attribute__((tls_model("initial-exec")));
 static pthread_key_t exit_key;
-static uint32_t exit_key_state; /* 0 none, 1 being made, 2 made; CAS and release/acquire */
+static uint32_t exit_key_lock, exit_key_made;
 
 /* The CAS acquires what the last hak_root_unlock released: the list of heaps. */
-void hak_root_lock(void) {
+void hak_root_lock_only(void) {
     uint32_t expected = 0;
     for (uint32_t n = 0; !hak_cas_acquire(&hak_root_.lock, &expected, 1); n++, expected = 0)
         if (n < HAK_LOCK_SPIN_TRIES) hak_backoff(n, HAK_LOCK_BACKOFF_SPINS);
         else hak_os_yield();
+}
+void hak_root_lock(void) {
+    hak_fork_look();
+    hak_root_lock_only();
 }
 void hak_root_unlock(void) { hak_store_release(&hak_root_.lock, 0); }
 
@@ -57,7 +61,11 @@ static hak_thread *list_pop(hak_heap *h, uint64_t *list, bool counted) {
     return NULL;
 }
 
-static void record_init(hak_heap *h, hak_thread *t, uint32_t index) {
+/* Uncounted, for who keeps a list of his own. */
+void hak_thread_list_push(uint64_t *list, hak_thread *t) { (void)list_push(list, t, 256); }
+hak_thread *hak_thread_list_pop(hak_heap *h, uint64_t *list) { return list_pop(h, list, false); }
+
+void hak_thread_record_init(hak_heap *h, hak_thread *t, uint32_t index) {
     t->base = t->heap = (uintptr_t)h;
     t->unit_limit = h->unit_limit;
     t->fast_map = (uintptr_t)hak_at(h, h->fast_map_offset);
@@ -74,7 +82,7 @@ static hak_thread *attach(hak_heap *h) {
             if (index >= h->thread_limit) return NULL;
         } while (!hak_cas_acq_rel(&h->thread_top, &index, index + 1)); /* a count: who gets an index owns that record */
         t = hak_thread_at(h, index);
-        record_init(h, t, index);
+        hak_thread_record_init(h, t, index);
     }
     hak_store_relaxed(&t->os_id, hak_os_thread_id());
     hak_store_release(&t->state, HAK_THREAD_LIVE); /* partner: outside readers; inside, ownership goes by the lists */
@@ -97,6 +105,7 @@ static void detach(hak_heap *h, hak_thread *t) {
 
 static void thread_exit(void *unused) {
     (void)unused;
+    hak_fork_look();
     hak_thread *mine = hak_tls_thread;
     hak_tls_thread = &hak_early_thread;
     if (mine != &hak_early_thread) detach(hak_heap_of(mine), mine);
@@ -113,13 +122,11 @@ static void thread_exit(void *unused) {
 
 /* Makes the key whose destructor ends a thread's caches, once for the process. */
 void hak_threads_exit_hook(void) {
-    uint32_t expected = 0;
-    if (hak_load_acquire(&exit_key_state) == 2) return;
-    if (hak_cas_acq_rel(&exit_key_state, &expected, 1)) {
-        pthread_key_create(&exit_key, thread_exit);
-        hak_store_release(&exit_key_state, 2);
-    }
-    while (hak_load_acquire(&exit_key_state) != 2) hak_os_yield();
+    if (hak_load_acquire(&exit_key_made)) return;
+    hak_once_lock(&exit_key_lock);
+    if (!exit_key_made) pthread_key_create(&exit_key, thread_exit);
+    hak_store_release(&exit_key_made, 1);
+    hak_once_unlock(&exit_key_lock);
 }
 
 static bool directory_grow(uint32_t slot) {
@@ -153,6 +160,7 @@ hak_thread *hak_thread_known(hak_heap *h) {
 hak_thread *hak_thread_get(hak_heap *h) {
     hak_thread *t = hak_thread_known(h);
     if (hak_likely(t != NULL)) return t;
+    hak_fork_look();
     bool process = h->flags & HAK_HEAP_PROCESS;
     if (!process && (!directory || h->slot >= directory->count) && !directory_grow(h->slot)) return NULL;
     t = attach(h);
@@ -179,7 +187,7 @@ hak_thread *hak_thread_enter(hak_heap *h) {
     hak_thread *t = hak_thread_get(h);
     if (hak_likely(t != NULL)) return t;
     t = enter_shared(h);
-    if (!t->base) record_init(h, t, 0);
+    if (!t->base) hak_thread_record_init(h, t, 0);
     return t;
 }
 void hak_thread_leave(hak_thread *t) {

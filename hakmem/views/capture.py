@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .. import layout
 from ..errors import ValidationError
 from ..registry import Geometry
-from .records import HEAP_CHECKED, HEAP_PROCESS, HEAP_PYTHON, THREAD_UNUSED, Records, dtype_of
+from .records import HEAP_CHECKED, HEAP_PROCESS, HEAP_PYTHON, THREAD_LEFT, Records, dtype_of
 from .source import MemorySource
 
 REREADS: Final = 8
@@ -135,17 +135,14 @@ class Capture:
 
     @cached_property
     def gone(self) -> NDArray[np.bool_]:
-        """Which thread records belong to threads that a fork left behind: out of use, but in no list. Their caches
-        may be
-        half changed; their blocks are lost and never handed out again."""
-        listed = np.zeros(len(self.threads) + 1, dtype=np.bool_)
-        first = self.heap.unused_word & 0xFFFFFFFF
-        while first and first < len(listed) and not listed[first]:
-            listed[first] = True
-            first = int(self.threads["next"][first - 1])
-        made = (self.threads["state"] == THREAD_UNUSED) & (self.threads["base"] != 0) & ~listed[1:]
-        made[:1] = False
-        return np.asarray(made)
+        """Which thread records a fork left behind whose caches are still to be flushed: they may be half changed."""
+        return np.asarray(self.threads["state"] == THREAD_LEFT)
+
+    @property
+    def forked(self) -> bool:
+        """Whether this heap was repaired after a fork beside other threads: blocks that they had half handed out or
+        half freed are lost, and their marks may say either."""
+        return bool(self.heap.repair_count)
 
     def slab_now(self, unit: int) -> Records:
         """The record of ``unit`` as it is now, shape (1,)."""

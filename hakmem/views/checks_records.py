@@ -86,21 +86,17 @@ def check_registry(heap: HeapView, report: Report) -> None:
     lonely = owner == 0
     lonely[:low] = False
     lonely[ready] = False
-    lost = (
-        int(lonely.sum()) if capture.gone.any() else 0
-    )  # taken from a run by a thread that is gone, or by it for a purge
-    if not lost:
-        require(
-            report,
-            lonely,
-            "a unit is in exactly one record",
-            lambda u: f"unit {u}",
-            "a slab, a span, a free run, or ready",
-            "none of them",
-        )
+    require(
+        report,
+        lonely,
+        "a unit is in exactly one record",
+        lambda u: f"unit {u}",
+        "a slab, a span, a free run, or ready",
+        "none of them",
+    )
     _check_entries(capture, owner, ready, report)
     live = (np.isin(kinds[heads], (KIND_SLAB, KIND_SPAN, KIND_LOST)) * sizes).sum() + len(ready)
-    if not live <= capture.heap.live_units <= live + lost:
+    if live != capture.heap.live_units:
         report(
             Problem("heap.live_units", "units of slabs and spans, and ready ones", int(live), capture.heap.live_units)
         )
@@ -205,7 +201,7 @@ def check_threads(heap: HeapView, report: Report) -> None:
         threads["index"],
     )
     require(
-        report, threads["state"] >= len(THREAD_STATES), "state of a thread record", name, "0, 1 or 2", threads["state"]
+        report, threads["state"] >= len(THREAD_STATES), "state of a thread record", name, "0 to 3", threads["state"]
     )
     bins = threads["bins"]
     strides = capture.classes["stride_bytes"].astype(np.int64)

@@ -52,7 +52,7 @@ def check_runs(heap: HeapView, report: Report) -> int:
     marks = np.concatenate(([0], np.cumsum(capture.dirty)))
     marked = marks[runs + sizes] - marks[runs]
     require(report, marked != dirty, "dirty units of a run", name, marked, dirty)
-    if int(dirty.sum()) != capture.heap.dirty_units and not capture.gone.any():
+    if int(dirty.sum()) != capture.heap.dirty_units:
         report(Problem("heap.dirty_units", "all free runs", int(dirty.sum()), capture.heap.dirty_units))
     bins = run_bins(sizes)
     for label, chosen, heads, bits in (

@@ -27,9 +27,9 @@ SLAB_LISTED: Final = layout.constant("HAK_SLAB_LISTED")
 HEAP_CHECKED: Final = layout.constant("HAK_HEAP_CHECKED")
 HEAP_PYTHON: Final = layout.constant("HAK_HEAP_PYTHON")
 HEAP_PROCESS: Final = layout.constant("HAK_HEAP_PROCESS")
-THREAD_UNUSED: Final = layout.constant("HAK_THREAD_UNUSED")
+THREAD_LEFT: Final = layout.constant("HAK_THREAD_LEFT")
 THREAD_LIVE: Final = layout.constant("HAK_THREAD_LIVE")
-THREAD_STATES: Final = ("unused", "live", "parked")
+THREAD_STATES: Final = ("unused", "live", "parked", "left")
 BANDS: Final = {layout.constant("HAK_BAND_TINY"): "tiny", layout.constant("HAK_BAND_POOL"): "pool"}
 
 

@@ -6,6 +6,7 @@
  * end everything is freed, the caches go back, and the heap must be empty. An error or a hang is one line and exit 1.
  * The same seed gives each thread the same choices in the same order; how the threads interleave is the machine's.
  */
+#define _GNU_SOURCE
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -58,6 +59,7 @@ static const scenario scenarios[] = {
     {"malloc", NULL, work_churn, {32, 0, 4, 64, 8, 16, 16, 64, 19}, 0, 0, 0, 0, 2, "malloc and free of the process, threads coming and going"},
     {"fork1", "caps0", work_fork, {64, 150000, 0, 0, 0, 0, 0, 0, 17}, 0, 0, 2, 0, 2, "children forked by a thread that never used the heap"},
     {"fork", "default", work_fork, {64, 20000, 4, 64, 0, 16, 0, 64, 19}, 0, 0, 0, 0, 2, "children forked in the middle of everything"},
+    {"forks", "smallcaps", work_forks, {24, 6400, 4, 24, 0, 16, 0, 0, 17}, 0, 0, 4, 0, 2, "many children by fork, _Fork and clone, each walked over"},
 };
 #define SCENARIO_COUNT (sizeof scenarios / sizeof *scenarios)
 
@@ -190,7 +192,7 @@ int main(int count, char **words) {
     if (!chosen) chosen = (UINT64_C(1) << SCENARIO_COUNT) - 1;
     for (size_t k = 0; k < SCENARIO_COUNT; k++) {
         /* Sanitizer run-times do not survive a fork among threads, and have a malloc of their own. */
-        bool no_fork = STRESS_SLOW > 1 && scenarios[k].work == work_fork, no_malloc = !scenarios[k].policy && !hak_process_heap();
+        bool no_fork = STRESS_SLOW > 1 && (scenarios[k].work == work_fork || scenarios[k].work == work_forks), no_malloc = !scenarios[k].policy && !hak_process_heap();
         if (no_fork || no_malloc) chosen &= ~(UINT64_C(1) << k);
     }
     picked = (uint64_t)__builtin_popcountll(chosen);

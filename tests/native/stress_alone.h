@@ -3,8 +3,10 @@
 #ifndef STRESS_ALONE_H
 #define STRESS_ALONE_H
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "stress_walk.h"
 #include "stress_work.h"
 
 typedef struct visit {
@@ -46,6 +48,8 @@ static void work_destroy(worker *w) {
     }
 }
 
+extern void hak_fork_settle(void);
+
 /* The child must be able to allocate and free, whatever was in flight in the threads that are gone. */
 static void child(worker *w) {
     alarm(20); /* a hang is what is looked for */
@@ -55,14 +59,32 @@ static void child(worker *w) {
     alone.slots = get(SLOT_COUNT * sizeof(slot));
     alone.mix.swapped = 0;
     worker mine = {&alone, 99, w->random, 0, get(64 * sizeof(item)), 64};
+    stage known = alone; /* the tables that the forking thread knows */
+    known.workers = w;
+    slot *steady = s->mix.swapped ? alone.slots : s->slots;
+    known.slots = steady;
+    hak_fork_settle();
+    for (uint32_t i = 0; i < SLOT_COUNT; i++)
+        if (steady[i].busy) steady[i].held = (item){0};
+    heap_walk_child(&known, s->threads - 1);
     for (uint32_t i = 0; i < 3000; i++) step(&mine);
     for (uint32_t i = 0; i < 64; i++) item_free(&mine, &mine.table[i]);
     for (uint32_t i = 0; i < w->table_count; i++) item_free(w, &w->table[i]); /* the parent's, ours by copy */
     for (uint32_t i = 0; i < SLOT_COUNT && !s->mix.swapped; i++) /* another thread's, but for one in the middle of a swap */
         if (!s->slots[i].busy) item_free(w, &s->slots[i].held);
     hak_heap_trim(s->heap);
+    for (uint32_t i = 0; i < SLOT_COUNT; i++) steady[i].held = (item){0};
+    heap_walk_child(&known, s->threads - 1);
     for (uint32_t i = 0; i < 1000; i++) step(&mine);
     _exit(0);
+}
+
+static void child_wait(pid_t pid) {
+    int status = 0;
+    if (pid < 0) die("fork");
+    if (waitpid(pid, &status, 0) != pid) die("waitpid");
+    if (WIFSIGNALED(status)) die("the child of a fork died of signal %d", WTERMSIG(status));
+    if (WEXITSTATUS(status)) die("the child of a fork exited with %d", WEXITSTATUS(status));
 }
 
 /* Worker 0 forks; where there are but two, it never used the heap before. */
@@ -84,13 +106,42 @@ static void work_fork(worker *w) {
     for (uint32_t i = 0; i < 16; i++) {
         for (uint32_t j = 0; j < 64 && w->stage->threads > 2; j++) step(w);
         pid_t pid = fork();
-        if (pid < 0) die("fork");
         if (pid == 0) child(w);
-        int status = 0;
-        if (waitpid(pid, &status, 0) != pid) die("waitpid");
-        if (WIFSIGNALED(status)) die("the child of a fork died of signal %d", WTERMSIG(status));
-        if (WEXITSTATUS(status)) die("the child of a fork exited with %d", WEXITSTATUS(status));
+        child_wait(pid);
     }
+}
+
+/* Many forks, of each kind, and children that do little but look: to meet threads at every point of a slow path. */
+static void work_forks(worker *w) {
+    static uint32_t rounds_done;
+    static __thread uint32_t round;
+    round++;
+    if (w->index) {
+        for (uint32_t i = 1; hak_load_relaxed(&rounds_done) < round; i++) {
+            step(w);
+            if (i % 64 == 0) sched_yield(); /* the forking thread's turn */
+        }
+        return;
+    }
+    stage alone = *w->stage;
+    alone.threads = 1;
+    alone.workers = w;
+    alone.slots = get(SLOT_COUNT * sizeof(slot));
+    for (uint32_t i = 0; i < w->stage->mix.ops / 64; i++) {
+        step(w);
+        pid_t pid = i % 3 == 0 ? fork() : i % 3 == 1 ? _Fork() : (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+        if (pid == 0) {
+            alarm(20);
+            if (i % 2) hak_fork_settle();
+            for (uint32_t j = 0; j < 40; j++) step(w);
+            hak_fork_settle();
+            heap_walk_child(&alone, w->stage->threads - 1);
+            _exit(0);
+        }
+        child_wait(pid);
+    }
+    free(alone.slots);
+    hak_store_relaxed(&rounds_done, round);
 }
 
 #endif

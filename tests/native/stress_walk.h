@@ -3,7 +3,8 @@
  * heap_walk marks every block where it is found: with the program (the driver's tables), in a thread's cache, in its
  * slab's free list or remote list. A block in two places, or in none, ends the run; so does a slab with blocks to give
  * that no set, mailbox or hint remembers, a held claim, or a unit that the registry and the records tell apart.
- * heap_walk_empty is for the end: nothing is out, caches are flushed, and every unit is free.
+ * heap_walk_empty is for the end: nothing is out, caches are flushed, and every unit is free. heap_walk_child is for a
+ * fork's child, which cannot know what the threads that are gone held: no block in two places, no unit in none.
  */
 #ifndef STRESS_WALK_H
 #define STRESS_WALK_H
@@ -19,6 +20,8 @@ typedef struct walk {
     uint32_t *held; /* blocks found, by unit of the slab */
     uint8_t *hinted;
     uint32_t top;
+    bool child;
+    uint32_t ready, lost;
 } walk;
 
 static const hak_class *class_at(hak_heap *h, uint32_t c) { return &hak_policy_of(h)->sizes.classes[c]; }
@@ -93,7 +96,7 @@ static void walk_slab(walk *k, uint32_t unit) {
     if (hak_used_load(slab) + listed != slab->carved_count)
         die("walk: slab %u of class %u: used %u + free %u is not carved %u", unit, c, hak_used_load(slab), listed, slab->carved_count);
     if (!hak_used_load(slab)) die("walk: slab %u of class %u is empty but was not retired", unit, c);
-    if (k->held[unit] != slab->carved_count) die("walk: slab %u of class %u: %u of %u carved blocks found", unit, c, k->held[unit], slab->carved_count);
+    if (k->child ? k->held[unit] > slab->carved_count : k->held[unit] != slab->carved_count) die("walk: slab %u of class %u: %u of %u carved blocks found", unit, c, k->held[unit], slab->carved_count);
     if (remote && !(k->hinted[unit] & 2)) die("walk: slab %u of class %u: %u remote blocks, in no mailbox", unit, c, remote);
     bool gives = listed >= hak_policy_of(h)->caches.classes[c].list_count || slab->carved_count < class_at(h, c)->block_count;
     if (gives && !k->hinted[unit] && !is_listed(h, c, unit))
@@ -107,14 +110,19 @@ static uint32_t walk_unit(walk *k, uint32_t unit, uint64_t *free_units) {
     uint32_t entry = hak_entry_get(h, unit), tag = entry & 0xff;
     if (hak_claim_held(record)) die("walk: the claim of unit %u is held", unit);
     if (record->mailed != (k->hinted[unit] >> 1)) die("walk: unit %u is marked as mailed but in no mailbox", unit);
-    if (tag == HAK_TAG_NONE) return 1; /* empty slab kept ready, or unit of the open superslab */
+    if (tag == HAK_TAG_NONE) { /* empty slab kept ready, or unit of the open superslab */
+        k->ready++;
+        return 1;
+    }
     if (entry >> 8 != unit) die("walk: unit %u (tag %u) belongs to %u, which ends before it", unit, tag, entry >> 8);
     if (tag == HAK_TAG_FREE) {
         if (record->kind != HAK_KIND_RUN) die("walk: free unit %u is of kind %u", unit, record->kind);
         if (hak_entry_get(h, unit + record->unit_count - 1) != entry) die("walk: both ends of run %u disagree", unit);
         *free_units += record->unit_count;
     } else if (tag == HAK_TAG_SPAN) {
-        if (record->kind != HAK_KIND_SPAN || k->held[unit] != 1) die("walk: span %u is of kind %u, held %u times", unit, record->kind, k->held[unit]);
+        if (record->kind != HAK_KIND_SPAN || (k->held[unit] != 1 && !k->child)) die("walk: span %u is of kind %u, held %u times", unit, record->kind, k->held[unit]);
+    } else if (k->child && record->kind == HAK_KIND_LOST) {
+        k->lost++;
     } else {
         if (record->kind != HAK_KIND_SLAB || record->class_index != tag) die("walk: unit %u: tag %u, kind %u, class %u", unit, tag, record->kind, record->class_index);
         walk_slab(k, unit);
@@ -123,9 +131,9 @@ static uint32_t walk_unit(walk *k, uint32_t unit, uint64_t *free_units) {
 }
 
 /* The whole heap; the program's blocks are those of `s`. */
-static void heap_walk(stage *s) {
+static walk heap_walk_as(stage *s, bool child) {
     hak_heap *h = s->heap;
-    walk k = {h, NULL, NULL, NULL, h->unit_top};
+    walk k = {h, NULL, NULL, NULL, h->unit_top, child, 0, 0};
     k.marks = get((uint64_t)k.top << (HAK_UNIT_SHIFT - 3));
     k.held = get((uint64_t)k.top * 4);
     k.hinted = get(k.top);
@@ -143,9 +151,24 @@ static void heap_walk(stage *s) {
     if (h->live_units + free_units != k.top - h->meta_units)
         die("walk: %llu units live + %llu free are not the %u committed", (unsigned long long)h->live_units, (unsigned long long)free_units, k.top - h->meta_units);
     if (h->run_lock) die("walk: the run lock is held");
+    uint32_t ready = (uint32_t)__builtin_popcountll(h->open_word >> 32) + (uint32_t)(h->empty_word >> 32 & 0xff);
+    if (k.ready != ready) die("walk: %u units in no record, %u ready for slabs", k.ready, ready);
     free(k.marks);
     free(k.held);
     free(k.hinted);
+    return k;
+}
+
+static void heap_walk(stage *s) { (void)heap_walk_as(s, false); }
+
+/* Every claim of a thread that is gone is broken, and its cache is given back: `dead` threads lost as many slabs at most. */
+static void heap_walk_child(stage *s, uint32_t dead) {
+    hak_heap *h = s->heap;
+    walk k = heap_walk_as(s, true);
+    if (k.lost != h->lost_count || k.lost > dead) die("walk: %u lost slabs, %u counted, of %u threads", k.lost, h->lost_count, dead);
+    for (uint32_t i = 0; i < h->thread_top; i++)
+        if (hak_thread_at(h, i)->state == HAK_THREAD_LEFT || hak_thread_at(h, i)->busy) die("walk: thread record %u was left as it was", i);
+    if ((uint32_t)h->left_word || h->thread_live > 1) die("walk: %u threads live, left list %x", h->thread_live, (uint32_t)h->left_word);
 }
 
 /* After everything was freed: every thread gave its caches back, units are one free run, no list holds a thing. */

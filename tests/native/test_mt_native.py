@@ -15,7 +15,7 @@ Programs = Callable[..., Path]
 SCENARIOS = (
     "handoff", "rings", "batches", "random", "aligned", "realloc", "zeroed", "caps0", "contend", "smallcaps", "pool",
     "orders", "noadopt", "headers", "headers0", "checked", "trim", "lazy", "churn", "shared", "full", "tight",
-    "destroy", "malloc", "fork1", "fork",
+    "destroy", "malloc", "fork1", "fork", "forks",
 )  # fmt: skip
 
 

@@ -1,0 +1,261 @@
+/* fork.c: the child of a fork: noticed at its first slow path, its heaps repaired there.
+ *
+ * A child is noticed by a word in a page that the OS gives it as zero (hak_fork_look), so that _Fork and a bare clone are
+ * noticed as fork is. No lock is taken before a fork and no handler runs, so there is no order to keep with stdio's or
+ * anybody's locks, and a child that goes straight to exec pays nothing. A vfork's child has its parent's memory, the page
+ * too, and is its parent's thread: nothing to repair. Where the OS cannot wipe a page, an atfork handler clears the word.
+ *
+ * What the child finds. The OS stops each thread's writes at one point of its program order: until then they reach the
+ * memory that parent and child still share, after it they wait for the fork to end. So a thread that is gone was cut off
+ * between two of its stores, and what one thread had published to another is there if the other acted on it. Hence:
+ *
+ *  - The forking thread was inside nothing: its records are whole, it holds no claim and no lock.
+ *  - A slab whose claim is held is in an unknown state: it is lost (HAK_KIND_LOST), takes blocks back, gives none. At
+ *    most one a thread. Everything that changes by one CAS (list words, open word, mailboxes) is whole.
+ *  - A unit in no record, no free run and not waiting for a slab was on its way: it becomes free. A span being cut or
+ *    lengthened is the prefix that the registry says.
+ *  - The cache of a thread that is gone: a pop or a push was cut between its stores, so the list is whole from its head
+ *    (a block's link stands before the head names it; order kept in fast.h) and its count is one off at most. The list
+ *    that was being moved to slabs (`busy` says which) may be half there already: dropped, its blocks counted as lost.
+ *    Every link is checked before it is believed.
+ *
+ * Caches of threads that are gone are flushed one at each slow path of the child, so that a child of many threads that
+ * lives for a few calls does not copy all their pages. Which thread is the forking one only it can say; until it comes to
+ * a slow path (a new thread may be faster), all of them are kept aside.
+ *
+ * The word: HAK_FORK_WIPED in a new child; _BUSY while one thread repairs and others wait; _LEFT while caches are left to
+ * flush; _WHOLE. Locks: who repairs holds _BUSY, takes the root lock for the flushes; nobody looks at the word under a lock.
+ */
+#include <pthread.h>
+#include <string.h>
+
+#include "hak_internal.h"
+#include "lists.h"
+
+static uint32_t unwatched = HAK_FORK_WHOLE; /* stands in until the page is there: before the first heap */
+uint32_t *hak_fork_word = &unwatched;
+static bool sorted; /* the forking thread has said which records are its own; under HAK_FORK_BUSY */
+
+static void clear_word(void) { hak_store_relaxed(hak_fork_word, HAK_FORK_WIPED); }
+
+/* Before the first heap is published. Two at once: one page is used, the other given back. */
+void hak_fork_watch(void) {
+    uint32_t *none = &unwatched;
+    if (hak_load_acquire(&hak_fork_word) != none) return;
+    bool wiped;
+    uint32_t *page = hak_os_wiped_page(&wiped);
+    if (!page) return; /* no memory at all: the heap's own mapping will say so */
+    *page = HAK_FORK_WHOLE;
+    if (!hak_cas_acq_rel(&hak_fork_word, &none, page)) hak_os_release_range(page, HAK_OS_PAGE_BYTES);
+    else if (!wiped) pthread_atfork(NULL, NULL, clear_word);
+}
+
+/* A lock of what happens before there is a heap to repair: it holds its process's number, and a child takes it from a
+ * thread that it does not have. Partner of both stores: hak_once_unlock. */
+void hak_once_lock(uint32_t *lock) {
+    uint32_t mine = hak_os_process_id(), found = 0;
+    while (!hak_cas_acq_rel(lock, &found, mine)) {
+        if (found != mine && hak_cas_acq_rel(lock, &found, mine)) return;
+        hak_os_yield();
+        found = 0;
+    }
+}
+void hak_once_unlock(uint32_t *lock) { hak_store_release(lock, 0); }
+
+/* ---- units ------------------------------------------------------------------------------------------------------ */
+
+static bool is_ready(hak_heap *h, uint32_t unit) {
+    uint64_t open = h->open_word, bit = unit - (uint32_t)open;
+    if (open >> 32 && bit < HAK_SUPERSLAB_UNITS && open >> (32 + bit) & 1) return true;
+    uint32_t at = (uint32_t)h->empty_word;
+    for (uint32_t n = (h->empty_word >> 32) & 0xff; at && n; n--, at = hak_slab_at(h, at)->next)
+        if (at == unit) return true;
+    return false;
+}
+
+/* Makes registry and record of the slab or span at `unit` agree; returns its units, 0 if it is none after all. */
+static uint32_t settle_record(hak_heap *h, uint32_t unit) {
+    hak_slab *slab = hak_slab_at(h, unit);
+    bool span = slab->kind == HAK_KIND_SPAN;
+    if (!span && slab->kind != HAK_KIND_SLAB && slab->kind != HAK_KIND_LOST) return 0;
+    uint32_t count = slab->unit_count, entry = hak_entry(span ? HAK_TAG_SPAN : slab->class_index, unit), n = 0;
+    if (!count || count > h->unit_top - unit) return 0;
+    for (; n < count; n++) {
+        uint32_t found = hak_entry_get(h, unit + n);
+        if (found == entry) continue;
+        if (found != HAK_TAG_NONE) break;
+        hak_entry_fill(h, unit + n, 1, entry);
+    }
+    if (n && n < count) hak_store_relaxed(&slab->unit_count, n);
+    return n;
+}
+
+/* Claims of threads that are gone are broken, then every unit is in a record, ready, or free. */
+static void settle_units(hak_heap *h) {
+    bool torn = hak_load_relaxed(&h->run_lock) || h->purging_units;
+    uint32_t top = h->unit_top;
+    for (uint32_t u = h->meta_units; u < top; u++) {
+        hak_slab *slab = hak_slab_at(h, u);
+        if (slab->mailed) hak_store_relaxed(&slab->mailed, 0);
+        if (!hak_claim_held(slab)) continue;
+        if (slab->kind == HAK_KIND_SLAB) {
+            slab->flags |= HAK_SLAB_LISTED; /* flag and bit may differ: both are cleared */
+            hak_partial_remove(h, u);
+            hak_store_relaxed(&slab->kind, HAK_KIND_LOST);
+            h->lost_count++;
+        }
+        hak_claim_break(slab);
+    }
+    for (uint32_t u = h->meta_units, units; u < top; u += units) {
+        uint32_t entry = hak_entry_get(h, u);
+        units = 1;
+        if ((entry & 0xff) == HAK_TAG_FREE) continue;
+        if ((units = settle_record(h, u))) continue;
+        units = 1;
+        if (entry == HAK_TAG_NONE && is_ready(h, u)) continue;
+        hak_store_relaxed(&hak_slab_at(h, u)->kind, HAK_KIND_NONE);
+        hak_entry_fill(h, u, 1, hak_entry(HAK_TAG_FREE, u));
+        hak_unit_mark_dirty(h, u);
+        torn = true;
+    }
+    if (torn) hak_runs_rebuild(h);
+    hak_store_relaxed(&h->run_lock, 0);
+}
+
+/* Mailboxes are filled anew: a thread may have been cut off between marking a slab and mailing it. */
+static void settle_mail(hak_heap *h, hak_thread *t) {
+    for (uint32_t c = 0; c < HAK_CLASS_LIMIT; c++) hak_store_relaxed(&h->mailbox[c], 0);
+    for (uint32_t u = h->meta_units; u < h->unit_top; u++)
+        if (hak_slab_at(h, u)->kind == HAK_KIND_SLAB && hak_remote_is_nonempty(hak_slab_at(h, u))) hak_mail(t, u);
+}
+
+/* ---- caches ----------------------------------------------------------------------------------------------------- */
+
+static bool is_block(hak_heap *h, uint32_t c, uint64_t address) {
+    hak_block block;
+    hak_fault fault;
+    return hak_resolve(h, address, &block, &fault) == HAK_OK && block.class_index == c;
+}
+
+/* Cuts the cache of class c down to what is surely there. */
+static void settle_bin(hak_heap *h, hak_thread *t, uint32_t c) {
+    const hak_class *class = &hak_policy_of(h)->sizes.classes[c];
+    hak_bin *bin = &t->bins[c];
+    int64_t said = (int64_t)bin->cap_count - bin->room_count, found = 0;
+    uint64_t at = bin->head, before = 0, range = bin->bump_end - bin->bump;
+    bool moving = t->busy == c + 1;
+    if (moving) bin->head = at = 0;
+    for (; at && found < HAK_CAP_LIMIT_COUNT && is_block(h, c, at); at = hak_next(at)) before = at, found++;
+    if (at && before) hak_set_next(before, 0);
+    else if (at) bin->head = 0;
+    bin->room_count = (int32_t)((int64_t)bin->cap_count - found);
+    if ((at || moving) && said > found) h->lost_block_count += (uint64_t)(said - found);
+    if (!range) return;
+    bool inside = bin->bump < bin->bump_end && class->stride_bytes && range % class->stride_bytes == 0 && is_block(h, c, bin->bump) &&
+                  is_block(h, c, bin->bump_end - class->stride_bytes) && ((bin->bump_end - 1) ^ bin->bump) >> HAK_UNIT_SHIFT < HAK_SLAB_UNITS_MAX;
+    if (inside && !moving) return;
+    if (bin->bump < bin->bump_end && class->stride_bytes) h->lost_block_count += range / class->stride_bytes;
+    bin->bump = bin->bump_end = 0;
+}
+
+static void settle_thread(hak_heap *h, hak_thread *t) {
+    for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) settle_bin(h, t, c);
+    hak_store_relaxed(&t->busy, 0);
+}
+
+/* Marks the records that no list holds; whose they are is still to be said. */
+static void set_aside(hak_heap *h) {
+    static uint64_t listed[HAK_THREADS_MAX / 64]; /* a bit a record; under HAK_FORK_BUSY */
+    memset(listed, 0, (h->thread_top + 7) / 8);
+    const uint64_t heads[] = {h->parked_word, h->unused_word};
+    for (uint32_t list = 0; list < 2; list++)
+        for (uint32_t at = (uint32_t)heads[list], n = 0; at && n < h->thread_top; at = hak_thread_at(h, at - 1)->next, n++)
+            listed[(at - 1) >> 6] |= UINT64_C(1) << ((at - 1) & 63);
+    for (uint32_t i = 1; i < h->thread_top; i++) {
+        hak_thread *t = hak_thread_at(h, i);
+        bool whole = listed[i >> 6] >> (i & 63) & 1 && t->state != HAK_THREAD_LIVE;
+        if (!whole && t->state != HAK_THREAD_LEFT) hak_store_relaxed(&t->state, HAK_THREAD_LEFT);
+    }
+    hak_store_relaxed(&h->left_word, 0);
+}
+
+/* By the forking thread: its own record goes on, the others left are gone. */
+static void sort_out(hak_heap *h) {
+    hak_thread *mine = hak_thread_known(h);
+    uint32_t live = 0;
+    if (mine) hak_store_relaxed(&mine->state, HAK_THREAD_LIVE), hak_store_relaxed(&mine->os_id, hak_os_thread_id());
+    for (uint32_t i = 1; i < h->thread_top; i++) {
+        hak_thread *t = hak_thread_at(h, i);
+        if (t->state == HAK_THREAD_LEFT) hak_thread_list_push(&h->left_word, t);
+        live += t->state == HAK_THREAD_LIVE;
+    }
+    hak_store_relaxed(&h->thread_live, live);
+}
+
+/* ---- the child -------------------------------------------------------------------------------------------------- */
+
+static hak_heap *first_heap(void) { return (hak_heap *)(uintptr_t)hak_root_.first_heap; }
+static hak_heap *next_heap(hak_heap *h) { return (hak_heap *)(uintptr_t)h->next_heap; }
+
+static void repair(hak_heap *h) {
+    hak_thread *shared = hak_thread_at(h, 0), *mine = hak_thread_known(h);
+    bool alone = h->thread_live <= (mine != NULL) && !h->run_lock && !h->purging_units && !shared->busy;
+    set_aside(h);
+    if (alone) return;
+    if (shared->base) settle_thread(h, shared);
+    else hak_thread_record_init(h, shared, 0);
+    settle_units(h);
+    settle_mail(h, shared); /* counted by the shared record: nobody else is in */
+    h->repair_count++;
+}
+
+/* Flushes the cache of one thread that is gone; false when there is none left. */
+static bool give_one_back(void) {
+    hak_root_lock_only();
+    bool found = false;
+    for (hak_heap *h = first_heap(); h && !found; h = next_heap(h)) {
+        hak_thread *t = hak_thread_list_pop(h, &h->left_word);
+        if (!t) continue;
+        found = true;
+        settle_thread(h, t);
+        if (t->heap) hak_cache_flush(t); /* else it was being made */
+        memset(t->bins, 0, sizeof t->bins);
+        t->cap_bytes = 0;
+        hak_thread_record_init(h, t, (uint32_t)(t - hak_thread_at(h, 0)));
+        hak_store_release(&t->state, HAK_THREAD_UNUSED);
+        hak_thread_list_push(&h->unused_word, t);
+    }
+    hak_root_unlock();
+    return found;
+}
+
+/* The word is not HAK_FORK_WHOLE. Called at the start of a slow path, under no lock and no claim. */
+void hak_fork_slow(void) {
+    uint32_t found;
+    while ((found = hak_load_acquire(hak_fork_word)) != HAK_FORK_WHOLE) {
+        if (found != HAK_FORK_BUSY && hak_cas_acq_rel(hak_fork_word, &found, HAK_FORK_BUSY)) break; /* acquires what the last store below published */
+        hak_os_yield();
+    }
+    if (found == HAK_FORK_WHOLE) return;
+    if (found == HAK_FORK_WIPED) {
+        hak_store_relaxed(&hak_root_.lock, 0);
+        sorted = false;
+        for (hak_heap *h = first_heap(); h; h = next_heap(h)) repair(h);
+    }
+    if (!sorted && hak_os_is_first_thread()) {
+        hak_root_lock_only();
+        for (hak_heap *h = first_heap(); h; h = next_heap(h)) sort_out(h);
+        hak_root_unlock();
+        sorted = true;
+    }
+    bool left = sorted ? give_one_back() : true;
+    hak_store_release(hak_fork_word, left ? HAK_FORK_LEFT : HAK_FORK_WHOLE);
+}
+
+/* All of it at once, for callers that are about to look at their heaps. */
+HAK_EXPORT void hak_fork_settle(void) {
+    while (hak_load_acquire(hak_fork_word) != HAK_FORK_WHOLE) {
+        hak_fork_slow();
+        if (!sorted) return;
+    }
+}
