@@ -64,7 +64,7 @@ def class_array(heap: HeapView) -> Records:
     bits = capture.partial[units >> 6, of] >> (units & 63).astype(np.uint64) & np.uint64(1)
     made["listed_count"] = summed(bits)
     made["cached_bytes"] = made["cached_count"] * made["stride_bytes"]
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         made["fill"] = made["application_bytes"] / made["size_bytes"]
     return made
 
