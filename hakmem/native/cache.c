@@ -245,9 +245,6 @@ static void return_range(hak_thread *t, uint32_t c) {
     uint32_t n = (uint32_t)((bin->bump_end - bin->bump) / class->stride_bytes);
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
-    uint32_t was_busy = t->busy;
-    hak_store_relaxed(&t->busy, c + 1); /* as in flush_list */
-    hak_keep_order();
     hak_slab_claim_wait(t, slab);
     if (bin->bump_end == base + class->start_bytes + (uint64_t)slab->carved_count * class->stride_bytes) {
         hak_store_relaxed(&slab->carved_count, slab->carved_count - n);
@@ -256,8 +253,6 @@ static void return_range(hak_thread *t, uint32_t c) {
     }
     hak_used_sub(slab, n);
     bin->bump = bin->bump_end = 0;
-    hak_keep_order();
-    hak_store_relaxed(&t->busy, was_busy);
     hak_slab_let_go(t, unit);
 }
 

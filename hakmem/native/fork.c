@@ -17,7 +17,7 @@
  *  - The cache of a thread that is gone: a pop or a push was cut between its stores, so the list is whole from its head
  *    (a block's link stands before the head names it; order kept in fast.h) and its count is one off at most. The list
  *    that was being moved to slabs (`busy` says which) may be half there already: dropped, its blocks counted as lost.
- *    Every link is checked before it is believed.
+ *    Carved ranges change under their slab's claim only. Every link is checked before it is believed.
  *
  * Caches of threads that are gone are flushed one at each slow path of the child, so that a child of many threads that
  * lives for a few calls does not copy all their pages. Which thread is the forking one only it can say; until it comes to
@@ -151,11 +151,9 @@ static void settle_bin(hak_heap *h, hak_thread *t, uint32_t c) {
     bin->room_count = (int32_t)((int64_t)bin->cap_count - found);
     if ((at || moving) && said > found) h->lost_block_count += (uint64_t)(said - found);
     if (!range) return;
-    bool inside = bin->bump < bin->bump_end && class->stride_bytes && range % class->stride_bytes == 0 && is_block(h, c, bin->bump) &&
-                  is_block(h, c, bin->bump_end - class->stride_bytes) && ((bin->bump_end - 1) ^ bin->bump) >> HAK_UNIT_SHIFT < HAK_SLAB_UNITS_MAX;
-    if (inside && !moving) return;
-    if (bin->bump < bin->bump_end && class->stride_bytes) h->lost_block_count += range / class->stride_bytes;
-    bin->bump = bin->bump_end = 0;
+    bool whole = bin->bump < bin->bump_end && range <= (uint64_t)class->block_count * class->stride_bytes && range % class->stride_bytes == 0 &&
+                 is_block(h, c, bin->bump) && is_block(h, c, bin->bump_end - class->stride_bytes);
+    if (!whole) bin->bump = bin->bump_end = 0; /* its slab is claimed, and so lost */
 }
 
 static void settle_thread(hak_heap *h, hak_thread *t) {
@@ -186,6 +184,7 @@ static void sort_out(hak_heap *h) {
     if (mine) hak_store_relaxed(&mine->state, HAK_THREAD_LIVE), hak_store_relaxed(&mine->os_id, hak_os_thread_id());
     for (uint32_t i = 1; i < h->thread_top; i++) {
         hak_thread *t = hak_thread_at(h, i);
+        if (t->index != i) t->index = i; /* one that was being made has none yet */
         if (t->state == HAK_THREAD_LEFT) hak_thread_list_push(&h->left_word, t);
         live += t->state == HAK_THREAD_LIVE;
     }
@@ -202,8 +201,8 @@ static void repair(hak_heap *h) {
     bool alone = h->thread_live <= (mine != NULL) && !h->run_lock && !h->purging_units && !shared->busy;
     set_aside(h);
     if (alone) return;
-    if (shared->base) settle_thread(h, shared);
-    else hak_thread_record_init(h, shared, 0);
+    if (!shared->base) hak_thread_record_init(h, shared, 0);
+    settle_thread(h, shared);
     settle_units(h);
     settle_mail(h, shared); /* counted by the shared record: nobody else is in */
     h->repair_count++;
@@ -221,7 +220,7 @@ static bool give_one_back(void) {
         if (t->heap) hak_cache_flush(t); /* else it was being made */
         memset(t->bins, 0, sizeof t->bins);
         t->cap_bytes = 0;
-        hak_thread_record_init(h, t, (uint32_t)(t - hak_thread_at(h, 0)));
+        hak_thread_record_init(h, t, t->index);
         hak_store_release(&t->state, HAK_THREAD_UNUSED);
         hak_thread_list_push(&h->unused_word, t);
     }

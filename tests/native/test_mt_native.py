@@ -96,6 +96,11 @@ def test_mt_thread_sanitizer_is_silent(native_program: Programs) -> None:
     passes(native_program("stress", "tsan"), "--short", *chosen)
 
 
+def test_mt_child_of_a_fork_finds_threads_cut_off_anywhere(native_program: Programs) -> None:
+    """Each state that a thread which is gone may leave behind, written by hand; the list is the program's own."""
+    assert len(passes(native_program("torn")).splitlines()) == 18
+
+
 def test_mt_drain_before_claim_is_found(native_program: Programs) -> None:
     """Negative control: with remote lists drained before the claim, lists break, and the driver says so in one line."""
     done = run(native_program("stress_drain_bug"), "--scenario", "contend", "--seconds", "60", "--threads", "8")

@@ -1,0 +1,245 @@
+/* torn.c: the child of a fork finds a heap as a thread left it that was cut off between two stores.
+ *
+ *   torn [CASE]...     prints a line a case; exit 1 with a line on stderr where the child's heap is not whole
+ *
+ * Which two stores a fork meets is luck; here each such state is written into a quiet heap by hand, by the parent, as the
+ * thread that is gone would have left it. The child settles, walks the whole heap, works, and walks again.
+ */
+#define _GNU_SOURCE
+#pragma GCC diagnostic ignored "-Wunused-function" /* the driver's other scenarios */
+#include "stress_alone.h"
+#include "stress_policies.h"
+
+/* One thread's work of all bands, then it stands still, alive: its caches are full of blocks. */
+typedef struct still {
+    worker worker;
+    hak_thread *record;
+    uint32_t ready;
+} still;
+
+static stage quiet;
+static still other;
+
+static void *stand_still(void *unused) {
+    (void)unused;
+    for (uint32_t i = 0; i < 6000; i++) step(&other.worker);
+    hak_store_release(&other.ready, 1); /* partner: make_heap */
+    for (;;) pause();
+    return NULL;
+}
+
+static hak_thread *record_of(hak_heap *h, bool others) {
+    for (uint32_t i = 1; i < h->thread_top; i++)
+        if ((hak_thread_at(h, i)->os_id == (uint32_t)gettid()) != others && hak_thread_at(h, i)->state == HAK_THREAD_LIVE) return hak_thread_at(h, i);
+    die("no record of the %s thread", others ? "other" : "forking");
+}
+
+static uint32_t longest_list(hak_thread *t) {
+    uint32_t best = 0, most = 0;
+    for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++) {
+        uint32_t have = (uint32_t)((int32_t)t->bins[c].cap_count - t->bins[c].room_count);
+        if (have > most) most = have, best = c;
+    }
+    if (!best) die("the other thread caches nothing");
+    return best;
+}
+
+static hak_slab *some_slab(hak_heap *h, uint32_t *unit) {
+    for (*unit = h->meta_units; *unit < h->unit_top; (*unit)++) {
+        hak_slab *slab = hak_slab_at(h, *unit);
+        if (slab->kind == HAK_KIND_SLAB && hak_used_load(slab)) return slab;
+    }
+    die("no slab");
+}
+
+/* What a case expects of the child: lost slabs, lost blocks (-1: any). */
+typedef struct expected {
+    int64_t slabs, blocks;
+} expected;
+
+static expected nothing(hak_heap *h, hak_thread *t) { return (void)h, (void)t, (expected){0, 0}; }
+/* flush_list, some blocks already with their slab: the head still names the first of them. */
+static expected moving(hak_heap *h, hak_thread *t) {
+    uint32_t c = longest_list(t), have = (uint32_t)((int32_t)t->bins[c].cap_count - t->bins[c].room_count);
+    uint64_t block = t->bins[c].head;
+    uint32_t unit = hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
+    hak_store_relaxed(&t->busy, c + 1);
+    if (!hak_claim_try(hak_slab_at(h, unit))) die("claim");
+    hak_free_push_chain(hak_slab_at(h, unit), (uintptr_t)hak_unit_address(h, unit), block, block, 1);
+    hak_used_sub(hak_slab_at(h, unit), 1);
+    hak_claim_release(hak_slab_at(h, unit));
+    return (expected){0, have};
+}
+/* malloc, between its two stores: the block is out, the count says it is not. */
+static expected popped(hak_heap *h, hak_thread *t) {
+    (void)h;
+    uint32_t c = longest_list(t);
+    t->bins[c].head = hak_next(t->bins[c].head);
+    return (expected){0, 0};
+}
+/* free, before its last store: room is taken, the block is not linked. */
+static expected pushing(hak_heap *h, hak_thread *t) {
+    (void)h;
+    t->bins[longest_list(t)].room_count--;
+    return (expected){0, 0};
+}
+/* A list whose link was overwritten, as no order of stores leaves it: cut there. */
+static expected broken(hak_heap *h, hak_thread *t) {
+    (void)h;
+    uint32_t c = longest_list(t), have = (uint32_t)((int32_t)t->bins[c].cap_count - t->bins[c].room_count);
+    hak_set_next(t->bins[c].head, t->bins[c].head + 4);
+    return (expected){0, have - 1};
+}
+/* carve, between begin and end of the range. */
+static expected ranged(hak_heap *h, hak_thread *t) {
+    (void)h;
+    uint32_t c = longest_list(t);
+    t->bins[c].bump = t->bins[c].bump_end + t->bins[c].stride_bytes;
+    return (expected){0, 0};
+}
+static expected claimed(hak_heap *h, hak_thread *t) {
+    uint32_t unit;
+    (void)t;
+    if (!hak_claim_try(some_slab(h, &unit))) die("claim");
+    return (expected){1, -1};
+}
+/* retire, the registry cleared already. */
+static expected retiring(hak_heap *h, hak_thread *t) {
+    uint32_t unit;
+    (void)t;
+    hak_slab *slab = some_slab(h, &unit);
+    if (!hak_claim_try(slab)) die("claim");
+    hak_entry_fill(h, unit, slab->unit_count, HAK_TAG_NONE);
+    return (expected){1, -1};
+}
+static expected locked(hak_heap *h, hak_thread *t) {
+    (void)t;
+    h->run_lock = 1;
+    return (expected){0, 0};
+}
+/* The run lock is held, and a bin lost its runs. */
+static expected unbinned(hak_heap *h, hak_thread *t) {
+    (void)t;
+    h->run_lock = 1;
+    memset(h->run_dirty, 0, sizeof h->run_dirty);
+    h->live_units += 3;
+    return (expected){0, 0};
+}
+/* Units out of the run heap and not yet in a record: hak_run_alloc before span_note. */
+static expected in_transit(hak_heap *h, hak_thread *t) {
+    (void)t;
+    for (uint32_t u = h->meta_units; u < h->unit_top; u++) {
+        hak_slab *run = hak_slab_at(h, u);
+        if (run->kind != HAK_KIND_RUN) continue;
+        hak_entry_fill(h, u, run->unit_count, HAK_TAG_NONE);
+        run->kind = HAK_KIND_NONE;
+        h->run_lock = 1; /* its links are gone, which only its holder may leave behind */
+        return (expected){0, 0};
+    }
+    die("no free run");
+}
+/* A unit popped from the open superslab, no slab made of it. */
+static expected opened(hak_heap *h, hak_thread *t) {
+    (void)t;
+    if (!(h->open_word >> 32)) return (expected){0, 0};
+    h->open_word &= h->open_word - (UINT64_C(1) << 32);
+    return (expected){0, 0};
+}
+static expected purging(hak_heap *h, hak_thread *t) {
+    expected e = in_transit(h, t);
+    h->run_lock = 0;
+    h->purging_units = 1;
+    return e;
+}
+static expected mailed(hak_heap *h, hak_thread *t) {
+    uint32_t unit;
+    (void)t;
+    some_slab(h, &unit)->mailed = 1;
+    return (expected){0, 0};
+}
+/* attach: popped from the list of unused records, not live yet; and one being made. */
+static expected attaching(hak_heap *h, hak_thread *t) {
+    (void)t;
+    h->thread_top++;
+    return (expected){0, 0};
+}
+static expected leaving(hak_heap *h, hak_thread *t) {
+    (void)h;
+    t->state = HAK_THREAD_PARKED;
+    return (expected){0, 0};
+}
+static expected shared(hak_heap *h, hak_thread *t) {
+    (void)t;
+    hak_thread_at(h, 0)->busy = 1;
+    return (expected){0, 0};
+}
+static expected root(hak_heap *h, hak_thread *t) {
+    (void)h, (void)t;
+    hak_root_.lock = 1;
+    return (expected){0, 0};
+}
+
+static const struct {
+    const char *name;
+    expected (*tear)(hak_heap *, hak_thread *);
+} cases[] = {
+    {"nothing", nothing}, {"moving", moving}, {"popped", popped}, {"pushing", pushing}, {"broken", broken}, {"ranged", ranged},
+    {"claimed", claimed}, {"retiring", retiring}, {"locked", locked}, {"unbinned", unbinned}, {"in_transit", in_transit},
+    {"opened", opened}, {"purging", purging}, {"mailed", mailed}, {"attaching", attaching}, {"leaving", leaving},
+    {"shared", shared}, {"root", root},
+};
+
+static void look(expected e) {
+    hak_heap *h = quiet.heap;
+    hak_fork_settle();
+    heap_walk_child(&quiet, 1);
+    if (h->lost_count != e.slabs) die("%u slabs are lost, expected %d", h->lost_count, (int)e.slabs);
+    if (e.blocks >= 0 && h->lost_block_count != (uint64_t)e.blocks) die("%llu blocks are lost, expected %d", (unsigned long long)h->lost_block_count, (int)e.blocks);
+    for (uint32_t i = 0; i < 4000; i++) step(&quiet.workers[0]);
+    heap_walk_child(&quiet, 1);
+    hak_heap_trim(h);
+    heap_walk_child(&quiet, 1);
+    if (hak_root_.lock) die("the root lock is held");
+}
+
+static void one(const char *name, expected (*tear)(hak_heap *, hak_thread *)) {
+    hak_fault fault;
+    pthread_t thread;
+    current_name = name;
+    quiet = (stage){.name = name, .mix = {96, 0, 6, 64, 0, 8, 0, 0, 19}, .threads = 1, .seed = 7};
+    quiet.heap = hak_heap_create((const hak_policy *)stress_policies[0].words, 64 << 20, 0, &fault);
+    if (!quiet.heap) die("create: fault %u", fault.code);
+    quiet.slots = get(SLOT_COUNT * sizeof(slot));
+    worker mine = {&quiet, 0, 11, 0, get(96 * sizeof(item)), 96};
+    quiet.workers = &mine;
+    other.worker = (worker){&quiet, 1, 13, 0, get(96 * sizeof(item)), 96};
+    for (uint32_t i = 0; i < 3000; i++) step(&mine);
+    if (pthread_create(&thread, NULL, stand_still, NULL)) die("pthread_create");
+    while (!hak_load_acquire(&other.ready)) sched_yield();
+    expected e = tear(quiet.heap, record_of(quiet.heap, true));
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(20);
+        look(e);
+        _exit(0);
+    }
+    child_wait(pid);
+}
+
+int main(int count, char **words) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool chosen = count == 1;
+        for (int k = 1; k < count; k++) chosen |= !strcmp(words[k], cases[i].name);
+        if (!chosen) continue;
+        pid_t pid = fork(); /* a process a case: what is torn stays torn */
+        if (pid == 0) {
+            one(cases[i].name, cases[i].tear);
+            _exit(0);
+        }
+        int status;
+        if (waitpid(pid, &status, 0) != pid || status) return 1;
+        printf("%s\n", cases[i].name);
+        fflush(stdout);
+    }
+    return 0;
+}
