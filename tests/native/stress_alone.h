@@ -113,12 +113,13 @@ static void work_fork(worker *w) {
 
 /* Many forks, of each kind, and children that do little but look: to meet threads at every point of a slow path. */
 static void work_forks(worker *w) {
-    static uint32_t rounds_done;
+    static uint32_t rounds_done, child_runs;
     static __thread uint32_t round;
     round++;
     if (w->index) {
         for (uint32_t i = 1; hak_load_relaxed(&rounds_done) < round; i++) {
             step(w);
+            while (hak_load_relaxed(&child_runs)) usleep(200); /* it has the processors to itself */
             if (i % 64 == 0) sched_yield(); /* the forking thread's turn */
         }
         return;
@@ -138,7 +139,9 @@ static void work_forks(worker *w) {
             heap_walk_child(&alone, w->stage->threads - 1);
             _exit(0);
         }
+        hak_store_relaxed(&child_runs, 1);
         child_wait(pid);
+        hak_store_relaxed(&child_runs, 0);
     }
     free(alone.slots);
     hak_store_relaxed(&rounds_done, round);
