@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .process import process_heap as process_heap
     from .registry import PageRegistry as PageRegistry
     from .views import HeapView as HeapView
+    from .views.snapshot import load as load
 
 _HOMES = {
     "heap": ("Heap", "live_heaps"),
@@ -62,6 +63,7 @@ _HOMES = {
     ),
     "registry": ("PageRegistry",),
     "views": ("HeapView",),
+    "views.snapshot": ("load",),
 }  # fmt: skip
 _MODULES = ("layout", "primitives")
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -71,7 +73,7 @@ __all__ = [
     "HakmemError", "HeaderCodec", "Heap", "HeapDestroyed", "HeapView", "InvalidFree", "LayoutMismatch",
     "LibraryNotFound", "NoHakmem", "PageRegistry", "Policy", "PolicyError", "ProcessNotFound", "RetainPolicy",
     "SizeClass", "SizeClassMap", "SnapshotError", "Stage", "ValidationError", "attach", "layout", "live_heaps",
-    "primitives", "process_heap",
+    "load", "primitives", "process_heap",
 ]  # fmt: skip
 
 

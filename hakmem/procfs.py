@@ -71,17 +71,27 @@ def tasks(pid: int) -> list[int]:
     return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
 
 
-def thread_names(pid: int) -> dict[int, str]:
-    """Names of the threads by OS id, as the process itself sees that id (in a container it is another)."""
+def own_ids(pid: int) -> dict[int, int]:
+    """The ids of its threads as the process itself sees them, by the ids that this process sees: other numbers in a
+    container."""
     inside = len(status(pid).get("NSpid", "").split()) > 1
-    names: dict[int, str] = {}
+    found: dict[int, int] = {}
     for task in tasks(pid):
         try:
-            name = _text(pid, f"task/{task}/comm").rstrip("\n")
-            own = int(status(pid, task)["NSpid"].split()[-1]) if inside else task
+            found[task] = int(status(pid, task)["NSpid"].split()[-1]) if inside else task
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended meanwhile
-        names[own] = name
+    return found
+
+
+def thread_names(pid: int) -> dict[int, str]:
+    """Names of the threads by OS id, as the process itself sees that id."""
+    names: dict[int, str] = {}
+    for task, own in own_ids(pid).items():
+        try:
+            names[own] = _text(pid, f"task/{task}/comm").rstrip("\n")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
     return names
 
 

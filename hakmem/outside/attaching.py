@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..arguments import whole
 from ..errors import NoHakmem
+from ..views.freezing import freeze
+from ..views.frozen import Frozen
 from ..views.heap_view import HeapView
 from .live import LiveProcess
+from .stopping import stopped
 
 
 def attach(pid: int, *, stop: bool = False) -> HeapView:
@@ -25,13 +30,37 @@ def attach(pid: int, *, stop: bool = False) -> HeapView:
         raise ValueError(f"pid = {number}: expected a process id, 1 or more")
     if not isinstance(stop, bool):
         raise TypeError(f"stop: expected a bool, got {type(stop).__name__}")
-    source = LiveProcess(number)
+    if stop:
+        copy = _stopped_copy(number)
+        return HeapView(copy, *copy.heaps()[0])
+    view = _look(number)
+    view.capture.source.check()  # type: ignore[attr-defined]
+    return view
+
+
+def _look(pid: int) -> HeapView:
+    """The process as it is now, and its first heap."""
+    source = LiveProcess(pid)
     source.find_library()
     heaps = source.heaps()
     source.check()
     if not heaps:
         raise NoHakmem(f"{source.facts().title()} has the library, {source.images[0].path}, but has made no heap yet")
     view = HeapView(source, *heaps[0])
-    source.check()
     _ = view.process  # what the process is now, not when somebody asks
     return view
+
+
+def _stopped_copy(pid: int) -> Frozen:
+    """Everything that views ask for, copied while every thread stands still."""
+    LiveProcess(pid).find_library()  # whatever stands against it is said before anything is stopped
+    with stopped(pid) as threads:
+        view = _look(pid)
+        source = view.capture.source
+        if not isinstance(source, LiveProcess):
+            raise AssertionError("a look at a process reads a process")
+        inside = source.inside_library(threads)
+        heaps = [freeze(heap) for heap in view.heaps]
+        source.check()
+        about = None if view.process is None else replace(view.process, stopped=True, in_flight=inside)
+    return Frozen(source.name, heaps, about, renew=lambda: _stopped_copy(pid))

@@ -50,6 +50,6 @@ def gone(pid: int) -> AttachError:
     if fields.get("State", "")[:1] in procfs.ZOMBIE_STATES:
         name, parent = fields.get("Name", "?"), fields.get("PPid", "?")
         return ProcessNotFound(f"process {pid} ({name}) has ended: a zombie without memory, until its parent {parent} waits for it")
-    if "VmSize" not in fields:
+    if "2" in (str(pid), fields.get("PPid")) and "VmSize" not in fields:
         return AttachError(f"process {pid} ({fields.get('Name', '?')}) is a thread of the kernel and has no memory of its own")
     return ProcessNotFound(f"process {pid} ended, or became another program (exec), while it was read; attach again")

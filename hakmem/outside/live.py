@@ -10,7 +10,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 import weakref
+from collections.abc import Mapping
 from typing import Final
 
 from .. import layout, procfs
@@ -19,8 +21,11 @@ from ..procfs import ProcessFacts
 from ..views.source import MemoryUnreadable, copy_from, reason_of
 from .denial import denied, gone
 from .image import Image, file_build_id, find_images
+from .stopping import Place
 
 HEAPS_LIMIT: Final = 65536
+STACK_WORDS: Final = 48
+"""How far up a stopped thread's stack the library's own return addresses are looked for: past a call of libc."""
 
 
 class LiveProcess:
@@ -140,6 +145,24 @@ class LiveProcess:
                 found[at] = (0 if mine else 1, heap.generation, "process heap" if mine else f"heap {heap.generation}")
                 at = int(heap.next_heap)
         return [(at, name) for at, (_, _, name) in sorted(found.items(), key=lambda item: item[1])]
+
+    def inside_library(self, places: Mapping[int, Place]) -> tuple[int, ...]:
+        """Of stopped threads those that may stand in the middle of a malloc or free, by the ids the process sees.
+
+        They are in the library's code, or in what it calls: then an address of its code is near the top of the stack.
+        """
+        paths = {image.path for image in self.images}
+        code = [(entry.start, entry.end) for entry in self.maps if "x" in entry.permissions and entry.path in paths]
+        own, found = procfs.own_ids(self.pid), []
+        for task, place in places.items():
+            words = [place.instruction]
+            try:
+                words += struct.unpack(f"<{STACK_WORDS}Q", self.read(place.stack & ~7, STACK_WORDS * 8))
+            except MemoryUnreadable:
+                pass  # the stack's end is near: a thread that has just begun
+            if any(start <= word < end for word in words for start, end in code):
+                found.append(own.get(task, task))
+        return tuple(sorted(found))
 
     def facts(self) -> ProcessFacts:
         """The process as it is now. Raises ProcessNotFound when it ended."""

@@ -16,7 +16,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from .. import layout, procfs
 from ..binding import system
@@ -30,8 +30,17 @@ _DETACH, _GETREGSET, _SEIZE, _INTERRUPT = 17, 0x4204, 0x4206, 0x4207
 _WALL: Final = 0x40000000
 _EVENT_STOP: Final = 128
 _REGISTERS, _REGISTERS_BYTES = 1, 512
-_COUNTER_WORD: Final = {"x86_64": 16, "aarch64": 32}
-"""Which word of the general registers is the address of the next instruction."""
+_WORDS: Final = {"x86_64": (16, 19), "aarch64": (32, 31)}
+"""Which words of the general registers are the address of the next instruction and the stack pointer."""
+
+
+class Place(NamedTuple):
+    """Where a stopped thread stands; 0 where that cannot be told."""
+
+    instruction: int
+    """Address of the next instruction."""
+    stack: int
+    """The stack pointer."""
 
 
 def _ptrace(request: int, task: int, address: int = 0, data: int = 0) -> int:
@@ -42,14 +51,13 @@ def _ptrace(request: int, task: int, address: int = 0, data: int = 0) -> int:
     return 0 if function(request, task, address, data) != -1 else ctypes.get_errno()
 
 
-def _next_instruction(task: int) -> int:
-    """Where a stopped thread goes on, 0 where that cannot be told."""
-    word = _COUNTER_WORD.get(platform.machine())
+def _place(task: int) -> Place:
+    words = _WORDS.get(platform.machine())
     raw = ctypes.create_string_buffer(_REGISTERS_BYTES)
     vector = layout.IoVector(ctypes.addressof(raw), _REGISTERS_BYTES)
-    if word is None or _ptrace(_GETREGSET, task, _REGISTERS, ctypes.addressof(vector)):
-        return 0
-    return int(struct.unpack_from("<Q", raw, word * 8)[0])
+    if words is None or _ptrace(_GETREGSET, task, _REGISTERS, ctypes.addressof(vector)):
+        return Place(0, 0)
+    return Place(*(int(struct.unpack_from("<Q", raw, word * 8)[0]) for word in words))
 
 
 class _Stopper:
@@ -143,10 +151,10 @@ class _Stopper:
 
 
 @contextmanager
-def stopped(pid: int) -> Iterator[dict[int, int]]:
+def stopped(pid: int) -> Iterator[dict[int, Place]]:
     """While the block lasts every thread of process ``pid`` stands still.
 
-    Gives where each will go on: an instruction's address by OS thread id, 0 where that is not known. Raises AttachError
+    Gives the place of each by OS thread id. Raises AttachError
     when it is this process, traced by somebody already, or will not stop; AttachDenied when the kernel forbids it.
     """
     if pid == os.getpid():
@@ -154,6 +162,6 @@ def stopped(pid: int) -> Iterator[dict[int, int]]:
     stopper = _Stopper(pid)
     try:
         stopper.stop()
-        yield {task: _next_instruction(task) for task in stopper.held}
+        yield {task: _place(task) for task in stopper.held}
     finally:
         stopper.release()

@@ -34,6 +34,8 @@ REMOTE: Final = 4
 STATE_NAMES: Final = ("uncarved", "application", "free", "cached", "remote")
 STATE_LETTERS: Final = "-#.cr"
 CHUNK_BLOCKS: Final = 1 << 21
+CHUNK_UNITS: Final = 1 << 10
+"""How much of the blocks is looked at at a time: so many, and so many units of memory."""
 
 Units = NDArray[np.int64]
 
@@ -65,6 +67,8 @@ class CachedBlocks:
     """First unit of the block's slab, 0 where the address is no block of that class."""
     block: NDArray[np.int64]
     """Index of the block in its slab."""
+    following: NDArray[np.uint64]
+    """The link of a listed block, 0 for blocks of carved ranges."""
     gone: NDArray[np.bool_]
     """Whether a fork left the thread behind: such a block may be elsewhere as well, and is lost if it is not."""
     problems: tuple[Problem, ...]
@@ -77,6 +81,8 @@ class Blocks:
         self.capture = capture
         self.unsettled = 0
         """Cache lists that changed at every try to follow them."""
+        self.fresh_bins: dict[tuple[int, int], Records] = {}
+        """Caches, by thread and class, that moved since the capture: as they were when their lists were followed."""
 
     # --- thread caches ----------------------------------------------------------------------------------------
 
@@ -85,6 +91,7 @@ class Blocks:
         """The blocks of all thread caches, of records of ended threads too."""
         problems: list[Problem] = []
         addresses: list[NDArray[np.uint64]] = []
+        following: list[NDArray[np.uint64]] = []
         origin: list[tuple[int, int, bool, int]] = []
         bins = self.capture.threads["bins"]
         strides = self.capture.classes["stride_bytes"].astype(np.int64)
@@ -99,8 +106,9 @@ class Blocks:
                 if told and not gone[thread]:
                     found = self._follow_again(thread, index, where, found, told)
                     problems += told
-                addresses.append(np.array(found, dtype=np.uint64))
-                origin.append((thread, index, False, len(found)))
+                addresses.append(np.array(found[:-1], dtype=np.uint64))
+                following.append(np.array(found[1:], dtype=np.uint64))
+                origin.append((thread, index, False, len(found) - 1))
         for thread, index in np.argwhere(bins["bump"] != bins["bump_end"]).tolist():
             first, end, stride = (
                 int(bins["bump"][thread, index]),
@@ -116,9 +124,11 @@ class Blocks:
                     )
                 continue
             addresses.append(np.uint64(first) + np.arange(count, dtype=np.uint64) * np.uint64(stride))
+            following.append(np.zeros(count, dtype=np.uint64))
             origin.append((thread, index, True, count))
         repeats = [item[3] for item in origin]
-        address = np.concatenate(addresses) if addresses else np.empty(0, dtype=np.uint64)
+        none = np.empty(0, dtype=np.uint64)
+        address, links = np.concatenate([none, *addresses]), np.concatenate([none, *following])
         thread_of = np.repeat(np.array([item[0] for item in origin], dtype=np.uint32), repeats)
         class_of = np.repeat(np.array([item[1] for item in origin], dtype=np.uint8), repeats)
         in_range = np.repeat(np.array([item[2] for item in origin], dtype=np.bool_), repeats)
@@ -128,7 +138,9 @@ class Blocks:
             problems.append(
                 Problem("cached block", where, f"a block of class {class_of[at]}", f"{int(address[at]):#x}")
             )
-        return CachedBlocks(address, thread_of, class_of, in_range, head, block, gone[thread_of], tuple(problems))
+        return CachedBlocks(
+            address, thread_of, class_of, in_range, head, block, links, gone[thread_of], tuple(problems)
+        )  # fmt: skip
 
     def _follow_again(self, thread: int, index: int, where: str, found: list[int], told: list[Problem]) -> list[int]:
         """A cache list that did not fit its record: read again until it does, or until both stand still and it is broken.
@@ -141,6 +153,7 @@ class Blocks:
             if mine.tobytes() == before:
                 return found  # nothing moved since: it is as it was found
             before = mine.tobytes()
+            self.fresh_bins[thread, index] = mine
             told.clear()
             with words_of(self.capture.source, self.capture.address, self._end - self.capture.address) as words:
                 length = int(mine["cap_count"][0]) - int(mine["room_count"][0])
@@ -149,26 +162,30 @@ class Blocks:
                 return found
         told.clear()
         self.unsettled += 1
-        return found
+        mine = mine.copy()  # as far as it could be followed
+        mine["head"], mine["room_count"] = found[0], int(mine["cap_count"][0]) - (len(found) - 1)
+        self.fresh_bins[thread, index] = mine
+        return [*found[:-1], 0]
 
     def _follow(self, words: Words, head: int, length: int, where: str, problems: list[Problem]) -> list[int]:
-        """The addresses of one cache list."""
+        """The addresses of one cache list, and behind them the last one's link: 0 where the list is sound."""
         base = self.capture.address
         low, high = base + (self.capture.meta_units << layout.UNIT_SHIFT), self._end
         if not 0 <= length <= CACHED_LIMIT:
             problems.append(Problem("cached blocks", where, f"0 to {CACHED_LIMIT}", length))
-            return []
+            return [0]
         found: list[int] = []
         at = head
         while at and len(found) < length:
             if at & 7 or not low <= at < high:
                 after = f"{at:#x} after {len(found)} blocks"
                 problems.append(Problem("link of a cached block", where, "an address of this heap", after))
-                return found
+                return [*found, at]
             found.append(at)
             at = words[(at - base) >> 3]
         if len(found) != length or at:
             problems.append(Problem("cached blocks", where, f"{length} and no more", f"{len(found)}, then {at:#x}"))
+        found.append(at)
         return found
 
     @property
@@ -216,9 +233,17 @@ class Blocks:
                 report(problem)
         return made
 
+    def listed(
+        self, units: Units, report: Callable[[Problem], object], records: Records
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+        """As `states`, of the slabs' own lists alone, without the thread caches; and the first word of every block."""
+        found = _SlabStates(self, units, report, records, caches=False)
+        return found.states, found.links
+
     def for_each_chunk(self, class_index: int, units: Units) -> Iterator[Units]:
         """``units`` in pieces whose states fit into memory easily."""
-        size = max(1, CHUNK_BLOCKS // max(1, int(self.capture.classes["block_count"][class_index])))
+        blocks, length = (max(1, int(self.capture.classes[name][class_index])) for name in ("block_count", "unit_count"))
+        size = max(1, min(CHUNK_BLOCKS // blocks, CHUNK_UNITS // length))
         for first in range(0, len(units), size):
             yield units[first : first + size]
 
@@ -246,8 +271,9 @@ class _SlabStates:
     """The states of the blocks of some slabs of one class."""
 
     def __init__(
-        self, blocks: Blocks, units: Units, report: Callable[[Problem], object], records: Records | None = None
-    ) -> None:
+        self, blocks: Blocks, units: Units, report: Callable[[Problem], object], records: Records | None = None,
+        caches: bool = True,
+    ) -> None:  # fmt: skip
         capture = blocks.capture
         self.blocks, self.units, self.report = blocks, units, report
         self.records = capture.slabs[units] if records is None else records
@@ -259,8 +285,10 @@ class _SlabStates:
         self.count = int(self.shape["block_count"])
         carved = np.minimum(self.records["carved_count"], self.count)
         self.states = (np.arange(self.count)[None, :] < carved[:, None]).astype(np.uint8)  # uncarved or application
+        self.links = np.zeros(self.states.shape if not caches else (0, 0), dtype=np.uint64)
         self._place_listed()
-        self._place_cached()
+        if caches:
+            self._place_cached()
 
     def where(self, row: int) -> str:
         """The name of a slab in messages."""
@@ -321,6 +349,8 @@ class _SlabStates:
         stride, start = int(self.shape["stride_bytes"]), int(self.shape["start_bytes"])
         memory = self.blocks.memory(self.units[rows], int(self.shape["unit_count"]))
         links = memory[:, (start + np.arange(self.count) * stride) >> 3]
+        if len(self.links):
+            self.links[rows] = links
         base = self.blocks.capture.unit_address(self.units[rows])
         end, bad = self.count, self.count + 1
         inside = links - (base + np.uint64(start))[:, None]  # below the slab it wraps round to a large number

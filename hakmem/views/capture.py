@@ -71,7 +71,11 @@ class Capture:
 
         threads = copy(geometry.threads_offset, heap.thread_top * THREAD_BYTES, dtype_of(layout.HakThread))
         registry = copy(geometry.registry_offset, top * 4, np.uint32)
-        slabs, torn = _settled_slabs(source, address + geometry.slabs_offset, top)
+        still = getattr(source, "torn", None)
+        if still is None:
+            slabs, torn = _settled_slabs(source, address + geometry.slabs_offset, top)
+        else:  # a copy stands still
+            slabs, torn = copy(geometry.slabs_offset, top * SLAB_BYTES, dtype_of(layout.HakSlab)), still(address)
         partial = copy(geometry.partial_offset, words * 8 * layout.CLASS_LIMIT, np.uint64)
         summary = copy(geometry.summary_offset, groups * 8 * layout.CLASS_LIMIT, np.uint64)
         bits = np.unpackbits(copy(geometry.dirty_offset, words * 8, np.uint8), bitorder="little")

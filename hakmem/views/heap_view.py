@@ -48,7 +48,8 @@ class HeapView:
 
     def again(self) -> HeapView:
         """The same heap as it is now; of a saved heap, the same as it was."""
-        return HeapView(self.capture.source, self.capture.address, self.name)
+        renew = getattr(self.capture.source, "renew", None)
+        return HeapView(renew() if renew is not None else self.capture.source, self.capture.address, self.name)
 
     @property
     def heaps(self) -> tuple[HeapView, ...]:
@@ -84,7 +85,8 @@ class HeapView:
         found = []
         if torn := int(self.capture.torn.sum()):
             found.append(f"{format_count(torn, 'record')} changed at every try")
-        if unsettled := self.blocks.unsettled:
+        kept = getattr(self.capture.source, "unsettled", None)
+        if unsettled := self.blocks.unsettled if kept is None else kept(self.capture.address):
             found.append(f"{format_count(unsettled, 'cache')} moved on while followed")
         return found
 
@@ -162,6 +164,14 @@ class HeapView:
     def dump(self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False) -> None:
         """Write the whole slab map; see `hakmem.views.dump.dump`."""
         dump(self, file, format, force=force)
+
+    def save(
+        self, path: str | PathLike[str], *, force: bool = False, contents: bool = False, residency: bool = True
+    ) -> None:
+        """Write this view, and the process's other heaps, to a file for `hakmem.load`; see `hakmem.views.snapshot.save`."""
+        from .snapshot import save
+
+        save(self, path, force=force, contents=contents, residency=residency)
 
     # --- habits -----------------------------------------------------------------------------------------------
 

@@ -125,7 +125,8 @@ class SlabRecord(Record):
         blocks, unit = self._heap.blocks, np.array([self.unit])
         record = self._heap.capture.slabs[unit]
         mine = [problem for problem in blocks.cached.problems if f"class {self.class_index}" in problem.where]
-        for _ in range(REREADS):
+        torn = bool(self.torn) and getattr(self._heap.capture.source, "torn", None) is not None  # of a copy: no second try
+        for _ in range(0 if torn else REREADS):
             problems: list[Problem] = []
             states = blocks.states(unit, problems.append, record)[0]
             now = self._heap.capture.slab_now(self.unit)
@@ -134,6 +135,8 @@ class SlabRecord(Record):
             if now["kind"][0] != KIND_SLAB or now["class_index"][0] != self.class_index:
                 break
             record = now
+        if torn:
+            states = blocks.states(unit, None, record)[0]
         return states, [*mine, Problem("slab", f"unit {self.unit}", "a record that stands still", "one that changes: the map is of no one moment")]
 
     @property

@@ -83,15 +83,11 @@ class PagedWords:
 
 @contextmanager
 def words_of(source: MemorySource, address: int, size_bytes: int) -> Iterator[Words]:
-    """The words of a range, to follow links in: the memory itself where the source is this process, else copied pages.
-
-    The range must be mapped as a whole; that is checked at its end.
-    """
+    """The words of a range, to follow links in: the memory itself where the source is this process, else copied pages."""
     window = getattr(source, "window", None)
     if window is None or not size_bytes:
         yield PagedWords(source, address)
     else:
-        source.read(address + size_bytes - 8, 8)
         with window(address, size_bytes) as words:
             yield words
 
@@ -166,7 +162,11 @@ class OwnProcess:
 
     @contextmanager
     def window(self, address: int, size_bytes: int) -> Iterator[memoryview]:
-        """The memory itself as 64-bit words, for as long as the block lasts; the whole range must be mapped."""
+        """The memory itself as 64-bit words, for as long as the block lasts.
+
+        The whole range must be mapped; that is checked at its end. Raises MemoryUnreadable.
+        """
+        self.read(address + size_bytes - 8, 8)
         view: memoryview = _view_of_memory()(address, size_bytes, _READ_ONLY)
         with view, view.cast("Q") as words:
             yield words

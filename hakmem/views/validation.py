@@ -126,6 +126,9 @@ def _moved(capture: Capture) -> list[str]:
         moved.append(f"{int(capture.torn.sum())} claimed records")
     if capture.heap.run_lock:
         moved.append("the run lock was held")
+    known = getattr(capture.source, "moved", None)
+    if known is not None:
+        return [*moved, *known(capture.address)]
     return moved + capture.differs_from(Capture.take(capture.source, capture.address))
 
 
