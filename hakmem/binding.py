@@ -7,9 +7,8 @@ interpreter's lock held, since they never wait and are shorter than letting go o
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_long, c_ssize_t, c_uint32, c_uint64, c_ulong, c_void_p
 from functools import cache
 from pathlib import Path
@@ -17,9 +16,10 @@ from typing import Any, Final
 
 from . import layout
 from .errors import LayoutMismatch, LibraryNotFound
-
-LIBRARY_NAME: Final = "libhakmem.so"
-REBUILD: Final = "make setup"
+from .library_path import LIBRARY_NAME as LIBRARY_NAME
+from .library_path import REBUILD as REBUILD
+from .library_path import candidates as candidates
+from .library_path import find as find
 
 _FAULT: Final = POINTER(layout.HakFault)
 _OUT64: Final = POINTER(c_uint64)
@@ -126,29 +126,6 @@ def system(name: str) -> Callable[..., Any] | None:
     if function is not None:
         function.restype, function.argtypes = SYSTEM_FUNCTIONS[name]
     return function
-
-
-def candidates() -> Iterator[Path]:
-    """Where the library may be, best first: $HAKMEM_LIBRARY alone if set, the package's folders, build/release."""
-    named = os.environ.get("HAKMEM_LIBRARY")
-    if named:
-        yield Path(named)
-        return
-    import hakmem
-
-    for folder in hakmem.__path__:
-        yield Path(folder) / "native" / LIBRARY_NAME
-    yield Path(__file__).resolve().parent.parent / "build" / "release" / LIBRARY_NAME
-
-
-def find() -> Path:
-    """The first candidate that exists; LibraryNotFound lists where it was looked for."""
-    looked = list(candidates())
-    for path in looked:
-        if path.is_file():
-            return path
-    places = ", ".join(str(path) for path in looked)
-    raise LibraryNotFound(f"no {LIBRARY_NAME} at {places}; build it with: {REBUILD}")
 
 
 _lock = threading.Lock()

@@ -657,6 +657,22 @@ ENVIRONMENT: Final[tuple[Variable, ...]] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class OtherVariable:
+    """An environment variable that sets no field of the policy."""
+
+    name: str
+    meaning: str
+
+
+OTHER_VARIABLES: Final[tuple[OtherVariable, ...]] = (
+    OtherVariable(POLICY_FILE_VARIABLE, "policy image to obey instead of the built-in one"),
+    OtherVariable("HAKMEM_VERBOSE", "1: say on stderr what is asked of `mallopt` and ignored"),
+    OtherVariable("HAKMEM_LIBRARY", "the library that Python and `hakmem run` load, instead of the package's own"),
+)
+VARIABLE_NAMES: Final = tuple(variable.name for variable in ENVIRONMENT) + tuple(variable.name for variable in OTHER_VARIABLES)
+
+
 # --- ctypes ---------------------------------------------------------------------------------------------------
 
 _BY_NAME: Final[dict[str, Struct]] = {struct.name: struct for struct in STRUCTS}

@@ -1,0 +1,107 @@
+"""``hakmem policy``: policies shown, saved and checked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from .. import layout
+from ..errors import PolicyError
+from ..policy import Policy
+from ..policy import environment as variables
+from . import FAILED, OK, USAGE, CommandError
+
+DESCRIPTION = """\
+Policies: the numbers that the allocator obeys. Without an action, show the one that a preloaded program would have: the
+built-in one, or the file that HAKMEM_POLICY names, with the HAKMEM_ variables over it."""
+EXAMPLES = """\
+  hakmem policy                                       the variables and their values
+  hakmem policy show -v lean.toml                     every number of a policy
+  HAKMEM_RETAIN_MB=64 hakmem policy save -o big.image keep what is set as an image
+  hakmem policy save lean.toml -o lean.image          make the image of a TOML file
+  hakmem policy check *.image                         0 if all can be obeyed, else 1"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Actions: show (default), save, check."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    for name, text in (("show", "print a policy"), ("save", "write a policy image"), ("check", "say whether files can be obeyed")):
+        action = actions.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
+        action.error = parser.error  # type: ignore[method-assign]
+        if name == "check":
+            action.add_argument("files", metavar="FILE", nargs="+", help="policy image, or a .toml file")
+            action.add_argument("-q", "--quiet", action="store_true", help="only the exit code")
+            continue
+        action.add_argument("file", metavar="FILE", nargs="?", help="policy image or .toml file; else what the environment says")
+        if name == "show":
+            _add_show(action)
+        else:
+            action.add_argument("-o", "--output", metavar="FILE", required=True, help="the image to write")
+            action.add_argument("-f", "--force", action="store_true", help="overwrite it")
+    _add_show(parser)
+
+
+def _add_show(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="every number, class by class")
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for programs")
+
+
+def _policy(file: str | None) -> tuple[Policy, Mapping[str, str]]:
+    """The policy asked for, and the environment that has a say in it."""
+    if file is None:
+        return Policy.from_environment(), os.environ
+    return Policy.load(file), {}
+
+
+def _unknown(environment: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in environment if name.startswith("HAKMEM_") and name not in layout.VARIABLE_NAMES)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    policy, environment = _policy(getattr(arguments, "file", None))
+    if getattr(arguments, "json", False):
+        values = {variable.name: variables.in_force(policy, variable) for variable in layout.ENVIRONMENT}
+        print(json.dumps({"variables": values, "policy": asdict(policy)}, indent=2))
+        return OK
+    named = environment.get(layout.POLICY_FILE_VARIABLE) if environment else arguments.file
+    print(f"policy: {named or 'built-in'}\n")
+    print(variables.table(policy, environment))
+    if getattr(arguments, "verbose", False):
+        print(f"\n{policy.table()}")
+    for name in _unknown(environment):
+        print(f"hakmem policy: {name} is set, and no variable of this version", file=sys.stderr)
+    return OK
+
+
+def _save(arguments: argparse.Namespace) -> int:
+    policy, _ = _policy(arguments.file)
+    if os.path.isdir(arguments.output):
+        raise CommandError(f"{arguments.output}: a directory; name a file", USAGE)
+    try:
+        policy.save(arguments.output, force=arguments.force)
+    except FileExistsError:
+        raise CommandError(f"{arguments.output} exists already; -f overwrites it", USAGE) from None
+    return OK
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    code = OK
+    for name in arguments.files:
+        try:
+            Policy.load(name)
+            text = "can be obeyed" if Path(name).suffix != ".toml" else "can be saved as an image"
+        except PolicyError as error:
+            code, text = FAILED, str(error)
+        if not arguments.quiet:
+            print(f"{name}: {text}")
+    return code
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Does the action."""
+    return {None: _show, "show": _show, "save": _save, "check": _check}[arguments.action](arguments)

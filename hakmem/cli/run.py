@@ -1,0 +1,131 @@
+"""``hakmem run``: a program on the allocator."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import USAGE, CommandError
+from .library import checked, own_folder, preloadable
+from .programs import NOT_RUNNABLE, Program, examine
+
+DESCRIPTION = """\
+Run a program with libhakmem.so as its malloc. The program replaces this one: pid, signals and exit code are its own.
+CPython gets PYTHONMALLOC=malloc unless that is set: its own allocator would hide the small objects.
+126: found, but it cannot be run, or a preload would have no effect (static, set-user-id, another libc or processor);
+127: not found."""
+EXAMPLES = """\
+  hakmem run ls -l
+  hakmem run -q -- python3 script.py --verbose
+  hakmem run --policy lean.toml -- redis-server
+  hakmem run --set HAKMEM_RETAIN_MB=64 --set HAKMEM_HEADERS=all -- make"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options come before the command; what follows it is its own."""
+    parser.usage = "hakmem run [-h] [-q | -v] [--policy FILE] [--set VARIABLE=VALUE] [--] COMMAND [ARGUMENT ...]"
+    loud = parser.add_mutually_exclusive_group()
+    loud.add_argument("-q", "--quiet", action="store_true", help="say nothing of PYTHONMALLOC")
+    loud.add_argument("-v", "--verbose", action="store_true", help="say what is run with which variables")
+    parser.add_argument("--policy", metavar="FILE", help="policy image or .toml file to obey (HAKMEM_POLICY)")
+    parser.add_argument("--set", metavar="VARIABLE=VALUE", action="append", default=[], help="set a HAKMEM_ variable, checked first; may be repeated")
+    parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and its arguments")
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(f"hakmem run: {text}", file=sys.stderr)
+
+
+def settings(given: list[str]) -> dict[str, str]:
+    """The variables of ``--set``. Raises CommandError for one that does not exist, PolicyError for a value out of bounds."""
+    from difflib import get_close_matches
+
+    from .. import layout
+    from ..policy.environment import numbers
+
+    made: dict[str, str] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise CommandError(f"--set {pair}: expected VARIABLE=VALUE", USAGE)
+        if name not in layout.VARIABLE_NAMES:
+            near = get_close_matches(name, layout.VARIABLE_NAMES, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else "hakmem policy lists them"
+            raise CommandError(f"--set {pair}: there is no variable {name}; {hint}", USAGE)
+        made[name] = value
+    numbers(made)
+    return made
+
+
+def policy_file(path: str) -> str:
+    """An image to name in HAKMEM_POLICY: the file itself, or the image of a TOML file, kept under its checksum."""
+    from ..policy import Policy, files
+    from ..policy.policy import checksum
+
+    policy = Policy.load(path)
+    if files.read(path).startswith(files.MAGIC):
+        return os.path.abspath(path)
+    image = policy.image()
+    place = own_folder() / f"policy-{checksum(image):016x}.image"
+    if not place.exists() or place.read_bytes() != image:
+        policy.save(place, force=True)
+    return str(place)
+
+
+def started_with(name: str) -> bool:
+    """Whether this process was started with a variable; the interpreter sets LC_CTYPE for itself in the C locale."""
+    try:
+        words = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return True
+    return any(word.startswith(name.encode() + b"=") for word in words)
+
+
+def environment(arguments: argparse.Namespace, program: Program, library: Path, base: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The environment of the program, and what to say about it."""
+    made, said = dict(base), []
+    if "LC_CTYPE" in made and not started_with("LC_CTYPE"):
+        del made["LC_CTYPE"]
+    made |= settings(arguments.set)
+    if arguments.policy is not None:
+        made["HAKMEM_POLICY"] = policy_file(arguments.policy)
+    others = [name for name in made.get("LD_PRELOAD", "").replace(" ", ":").split(":") if name and name != str(library)]
+    made["LD_PRELOAD"] = ":".join([str(library), *others])
+    kind = program.python()
+    if kind is not None and "t" in kind:
+        said.append("a free-threaded CPython keeps its own allocator for objects: only the rest is seen")
+    elif kind is not None and not made.get("PYTHONMALLOC"):
+        if program.python_ignores_environment():
+            said.append("CPython with -E or -I ignores PYTHONMALLOC: its own allocator hides the small objects")
+        else:
+            made["PYTHONMALLOC"] = "malloc"
+            said.append("CPython: PYTHONMALLOC=malloc is set, so that its small objects are seen too (set it to anything to choose)")
+    return made, said
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Never returns where the program starts."""
+    words = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not words:
+        raise CommandError("no command; expected hakmem run [options] [--] COMMAND [ARGUMENT ...]", USAGE)
+    library = checked()
+    program = examine(words[0], tuple(words[1:]))
+    made, said = environment(arguments, program, preloadable(library), os.environ)
+    for text in [] if arguments.quiet else said:
+        say(text)
+    if arguments.verbose:
+        changed = [f"{name}={value}" for name, value in made.items() if os.environ.get(name) != value]
+        say(" ".join([*changed, program.path, *words[1:]]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # the interpreter ignores them, and execve hands that on
+    try:
+        os.execve(program.path, words, made)
+    except OSError as error:
+        raise CommandError(f"{program.path}: {error.strerror}", NOT_RUNNABLE) from None
