@@ -151,7 +151,8 @@ pool = [2048, 8192]
         ("headers = 'some'", "headers"), ("headers = true", "headers"), ("[acquire]\norder = 'hot'", "acquire.order"),
         ("[acquire]\norder = ['hot']", "acquire.order"), ("[acquire]\norder = ['warm', 'grow']", "acquire.order"),
         ("[caches.classes.99]\ncap_max_count = 1", "99"), ("[caches.classes.1]\nrefill_slabs = 9", "refill_slabs"),
-        ("[size_classes]\ntiny = [17]", "stride_bytes"), ("[size_classes]\ntiny = 3", "size_classes.tiny"), ("[size_classes]\ntiny = []", "size_classes"),
+        ("[size_classes]\ntiny = [17]", "stride_bytes"),
+        ("[size_classes]\ntiny = 3", "size_classes.tiny"), ("[size_classes]\ntiny = []", "size_classes"),
     ],
 )  # fmt: skip
 def test_toml_that_is_wrong(text: str, names: str) -> None:
