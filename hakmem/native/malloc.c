@@ -170,5 +170,14 @@ void free_aligned_sized(void *block, size_t align, size_t size) {
     (void)align, (void)size;
     free(block);
 }
+
+/* glibc's other names for them, which programs with wrappers of their own call: one heap behind all names. */
+void *__libc_malloc(size_t size) { return malloc(size); }
+void __libc_free(void *block) { free(block); }
+void *__libc_calloc(size_t count, size_t size) { return calloc(count, size); }
+void *__libc_realloc(void *block, size_t size) { return realloc(block, size); }
+void *__libc_memalign(size_t align, size_t size) { return memalign(align, size); }
+void *__libc_valloc(size_t size) { return valloc(size); }
+void *__libc_pvalloc(size_t size) { return pvalloc(size); }
 #pragma GCC visibility pop
 #endif

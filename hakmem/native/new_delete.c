@@ -1,9 +1,10 @@
 /* new_delete.c: C++'s new and delete, by their mangled names, so that the library needs no C++ runtime.
  *
- * The forms that the standard defines by another form call that one by its name, never directly: a program may have
- * replaced it, and gets its own. What the fast path misses goes to malloc and free by name as well, for the same reason.
+ * The forms that the standard defines by another form call that one by its name: a program may have replaced it, and
+ * gets its own. CMakeLists.txt has this file compiled with -fsemantic-interposition, so that no compiler sees through the
+ * names. What the fast path misses goes to malloc and free by name as well: a program with a malloc of its own keeps it.
  * Out of memory: the runtime's own operator takes over. It asks malloc again, then the new handler as long as there is
- * one, then throws; this frame is gone by then. The nothrow forms of new are the runtime's: they call these and catch.
+ * one, then throws through here (hence -fexceptions). The nothrow forms of new are the runtime's: they call these and catch.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,14 +16,6 @@
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #pragma GCC visibility push(default)
-
-/* Whoever's they are in this process; under a second C name, or the compiler would take the ones below. */
-extern void *whose_new(size_t size) __asm__("_Znwm");
-extern void *whose_new_aligned(size_t size, size_t align) __asm__("_ZnwmSt11align_val_t");
-extern void whose_delete(void *block) __asm__("_ZdlPv");
-extern void whose_delete_array(void *block) __asm__("_ZdaPv");
-extern void whose_delete_aligned(void *block, size_t align) __asm__("_ZdlPvSt11align_val_t");
-extern void whose_delete_array_aligned(void *block, size_t align) __asm__("_ZdaPvSt11align_val_t");
 
 typedef void *(*new_function)(size_t size, size_t align);
 
@@ -66,21 +59,21 @@ void _ZdlPvSt11align_val_t(void *block, size_t align) {
 }
 
 /* Arrays. */
-void *_Znam(size_t size) { return whose_new(size); }
-void *_ZnamSt11align_val_t(size_t size, size_t align) { return whose_new_aligned(size, align); }
-void _ZdaPv(void *block) { whose_delete(block); }
-void _ZdaPvSt11align_val_t(void *block, size_t align) { whose_delete_aligned(block, align); }
+void *_Znam(size_t size) { return _Znwm(size); }
+void *_ZnamSt11align_val_t(size_t size, size_t align) { return _ZnwmSt11align_val_t(size, align); }
+void _ZdaPv(void *block) { _ZdlPv(block); }
+void _ZdaPvSt11align_val_t(void *block, size_t align) { _ZdlPvSt11align_val_t(block, align); }
 
 /* Sized: the size is a promise that the registry does not need. */
-void _ZdlPvm(void *block, size_t size) { (void)size, whose_delete(block); }
-void _ZdaPvm(void *block, size_t size) { (void)size, whose_delete_array(block); }
-void _ZdlPvmSt11align_val_t(void *block, size_t size, size_t align) { (void)size, whose_delete_aligned(block, align); }
-void _ZdaPvmSt11align_val_t(void *block, size_t size, size_t align) { (void)size, whose_delete_array_aligned(block, align); }
+void _ZdlPvm(void *block, size_t size) { (void)size, _ZdlPv(block); }
+void _ZdaPvm(void *block, size_t size) { (void)size, _ZdaPv(block); }
+void _ZdlPvmSt11align_val_t(void *block, size_t size, size_t align) { (void)size, _ZdlPvSt11align_val_t(block, align); }
+void _ZdaPvmSt11align_val_t(void *block, size_t size, size_t align) { (void)size, _ZdaPvSt11align_val_t(block, align); }
 
 /* Nothrow: called when a constructor throws inside a nothrow new. */
-void _ZdlPvRKSt9nothrow_t(void *block, const void *tag) { (void)tag, whose_delete(block); }
-void _ZdaPvRKSt9nothrow_t(void *block, const void *tag) { (void)tag, whose_delete_array(block); }
-void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *block, size_t align, const void *tag) { (void)tag, whose_delete_aligned(block, align); }
-void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *block, size_t align, const void *tag) { (void)tag, whose_delete_array_aligned(block, align); }
+void _ZdlPvRKSt9nothrow_t(void *block, const void *tag) { (void)tag, _ZdlPv(block); }
+void _ZdaPvRKSt9nothrow_t(void *block, const void *tag) { (void)tag, _ZdaPv(block); }
+void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *block, size_t align, const void *tag) { (void)tag, _ZdlPvSt11align_val_t(block, align); }
+void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *block, size_t align, const void *tag) { (void)tag, _ZdaPvSt11align_val_t(block, align); }
 #pragma GCC visibility pop
 #endif

@@ -26,11 +26,26 @@ static void expect_filled(const void *block, size_t seed, size_t bytes) {
 CHECK(every_entry_is_the_librarys) {
     static const char *const entries[] = {
         "malloc", "free", "calloc", "realloc", "reallocarray", "aligned_alloc", "posix_memalign", "memalign", "valloc", "pvalloc", "malloc_usable_size",
-        "free_sized", "free_aligned_sized", "malloc_trim", "mallinfo", "mallinfo2", "malloc_info", "malloc_stats", "mallopt", "cfree"};
+        "free_sized", "free_aligned_sized", "malloc_trim", "mallinfo", "mallinfo2", "malloc_info", "malloc_stats", "mallopt", "cfree",
+        "__libc_malloc", "__libc_free", "__libc_calloc", "__libc_realloc", "__libc_memalign", "__libc_valloc", "__libc_pvalloc"};
     for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
         void *entry = dlsym(RTLD_DEFAULT, entries[i]);
         Dl_info info;
         EXPECT(entry && dladdr(entry, &info) && strstr(info.dli_fname, "libhakmem"), "%s is not libhakmem's", entries[i]);
+    }
+}
+
+/* A program's own malloc may be made of them, beside entries that it does not replace. */
+ALIKE(glibcs_other_names_serve_the_same_heap) {
+    void *(*get)(size_t) = (void *(*)(size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "__libc_malloc");
+    void *(*clear)(size_t, size_t) = (void *(*)(size_t, size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "__libc_calloc");
+    void *(*resize)(void *, size_t) = (void *(*)(void *, size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "__libc_realloc");
+    void *(*align)(size_t, size_t) = (void *(*)(size_t, size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "__libc_memalign");
+    void (*give)(void *) = (void (*)(void *))(uintptr_t)dlsym(RTLD_DEFAULT, "__libc_free");
+    for (size_t size = 1; size < 300000; size = size * 2 + 1) {
+        free(get(size)), free(clear(1, size)), free(resize(NULL, size)), free(align(64, size));
+        give(kept(malloc(size))), give(kept(calloc(1, size))), give(kept(aligned_alloc(64, size)));
+        free(resize(kept(malloc(size)), size * 3));
     }
 }
 

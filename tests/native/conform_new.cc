@@ -32,8 +32,8 @@ ALIKE(plain_forms) {
             void *one = kept(::operator new(size)), *many = kept(::operator new[](size));
             EXPECT(one && many && one != many && (size < 16 || ((uintptr_t)one | (uintptr_t)many) % 16 == 0), "%p, %p of %zu", one, many, size);
             memset(one, 1, size), memset(many, 1, size);
-            i % 2 ? ::operator delete(one) : ::operator delete(one, size);
-            i % 2 ? ::operator delete[](many) : ::operator delete[](many, size);
+            if (i % 2) ::operator delete(one), ::operator delete[](many);
+            else ::operator delete(one, size), ::operator delete[](many, size);
         }
     ::operator delete(nullptr), ::operator delete[](nullptr), ::operator delete(nullptr, size_t(8)), ::operator delete[](nullptr, size_t(8));
 }
@@ -44,8 +44,8 @@ ALIKE(aligned_forms) {
             void *one = kept(::operator new(size, align(to))), *many = kept(::operator new[](size, align(to)));
             EXPECT(one && many && ((uintptr_t)one | (uintptr_t)many) % to == 0, "%p, %p of %zu at %zu", one, many, size, to);
             memset(one, 1, size), memset(many, 1, size);
-            to % 3 == 1 ? ::operator delete(one, align(to)) : ::operator delete(one, size, align(to));
-            to % 3 == 1 ? ::operator delete[](many, align(to)) : ::operator delete[](many, size, align(to));
+            if (to % 3 == 1) ::operator delete(one, align(to)), ::operator delete[](many, align(to));
+            else ::operator delete(one, size, align(to)), ::operator delete[](many, size, align(to));
         }
 }
 
