@@ -18,7 +18,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/emit.py $(wildcard hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test mt peers bench programs test-programs test-binaries debug asan tsan ubsan stress fuzz model lint clean
+.PHONY: help setup demo test mt peers bench bench-check programs test-programs test-binaries debug asan tsan ubsan stress fuzz model lint clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -68,6 +68,9 @@ bench: setup  ## compare with glibc and every installed peer
 	@$(VENV_PYTHON) -m bench run
 
 PEERS := libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 libtbbmalloc2 strace valgrind
+
+bench-check: setup  ## fail when malloc and free take over 5 % more instructions than kept (callgrind)
+	@$(VENV_PYTHON) -m bench count --check
 
 # $(call apt_install,packages): installs what is missing; what is not to be had is said and skipped.
 define apt_install

@@ -6,90 +6,13 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
-from bench import ROOT, BenchError, calls, driver, peers, run
-from bench.records import session_load, session_to_json
-
-QUICK_SCALE = 0.1
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say it in one line; status 2."""
-        self.exit(2, f"bench: {message} (see {self.prog} --help)\n")
-
-
-def positive_int(text: str) -> int:
-    """A count of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return value
-
-
-def seed_number(text: str) -> int:
-    """A seed as the driver takes it."""
-    value = int(text)
-    if not 0 <= value < 2**64:
-        raise argparse.ArgumentTypeError(f"{text} is outside 0..2**64-1")
-    return value
-
-
-def positive_float(text: str) -> float:
-    """A scale as the driver takes it: above 0, at most 1000."""
-    value = float(text)
-    if not 0 < value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text} is outside (0, 1000]")
-    return value
-
-
-def parser_new() -> Parser:
-    """The command line."""
-    parser = Parser(prog="python -m bench", description="Benchmarks of malloc against the installed peers.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|rows|show|compare|views")
-
-    go = commands.add_parser("run", help="measure and print the table")
-    go.add_argument("--rows", help="row names, families, gate, all (default); -NAME leaves out; the rows command lists them")
-    go.add_argument(
-        "--alloc", action="append", default=[], metavar="NAME=PATH[,VAR=VALUE]...",
-        help="add an allocator: a library, or a known allocator's name, with variables of its own",
-    )  # fmt: skip
-    go.add_argument("--only", metavar="NAMES", help="run these allocators alone")
-    go.add_argument("--base", help="allocator under the ratios (default: mimalloc, else glibc)")
-    go.add_argument("--reps", type=positive_int, help="repetitions of every row (default: each row's own, else 5; --quick: 2)")
-    go.add_argument("--scale", type=positive_float, help="multiplies the work of each row (default: 1)")
-    go.add_argument("--calls", action="store_true", help="count OS calls too, by strace, in a run of their own")
-    go.add_argument("--quick", action="store_true", help=f"scale {QUICK_SCALE:g}, 2 repetitions: does it run at all?")
-    go.add_argument("--seed", type=seed_number, default=1)
-    go.add_argument("--timeout", type=positive_float, default=60.0, metavar="S", help="seconds a run may take")
-    go.add_argument("--out", type=Path, metavar="FILE.json", help="keep the result, and the table as .md beside it")
-    go.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
-    go.set_defaults(work=command_run)
-
-    rows = commands.add_parser("rows", help="list the rows")
-    rows.set_defaults(work=command_rows)
-
-    show = commands.add_parser("show", help="print a kept result")
-    show.add_argument("file", type=Path)
-    show.add_argument("--base", help="allocator under the ratios")
-    show.set_defaults(work=command_show)
-
-    compare = commands.add_parser("compare", help="two kept results of one machine side by side")
-    compare.add_argument("old", type=Path)
-    compare.add_argument("new", type=Path)
-    compare.add_argument("--base", help="allocator under the ratios")
-    compare.set_defaults(work=command_compare)
-
-    views = commands.add_parser("views", help="measure batches, views, the Python plane and imports")
-    views.add_argument("--reps", type=positive_int, default=30, help="repetitions (default: 30)")
-    views.add_argument("--out", type=Path, metavar="FILE.json", help="keep the result, and the table as .md beside it")
-    views.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
-    views.set_defaults(work=command_views)
-    return parser
+from bench import ROOT, BenchError, calls, driver, peers, policies, real, run
+from bench import count as instructions
+from bench.options import QUICK_SCALE, parser_new
+from bench.records import MORE_PROGRAMS, RowInfo, Session, session_load, session_to_json
 
 
 def note(text: str) -> None:
@@ -99,13 +22,12 @@ def note(text: str) -> None:
 
 def command_run(options: argparse.Namespace) -> None:
     """Measure, print, keep."""
-    from bench import report  # here and below: needs tabulate, and says so in one line
+    from bench import report  # noqa: F401 - here and below: needs tabulate, and says so in one line before anything runs
 
     out: Path | None = options.out
     if out is not None:
         refuse_overwrite(out, options.force)
-    binary = driver.build()
-    every_row = driver.list_rows(binary)
+    every_row = list_rows()
     if options.calls:
         calls.find_strace()
     rows = run.select_rows(options.rows, every_row)
@@ -128,19 +50,53 @@ def command_run(options: argparse.Namespace) -> None:
         seed=options.seed,
         timeout_s=options.timeout,
         base=base,
-        suite_row_count=len(every_row),
+        suite_row_count=sum(row.family != MORE_PROGRAMS for row in every_row),
         command=command_shown(sys.argv[1:]),
         every_row_alike=options.reps is not None or options.quick,
         with_calls=options.calls,
     )
-    session = run.measure(plan, note)
+    keep(run.measure(plan, note), out)
+
+
+def command_evaluate(options: argparse.Namespace) -> None:
+    """Measure hakmem under variants of its policy, print, keep."""
+    evaluation = policies.find_evaluation(options.name)
+    if options.out is not None:
+        refuse_overwrite(options.out, options.force)
+    if evaluation.with_calls:
+        calls.find_strace()
+    allocators = policies.allocators_for(evaluation)
+    every_row = list_rows()
+    plan = run.Plan(
+        rows=run.select_rows(options.rows or evaluation.rows, every_row),
+        allocators=allocators,
+        repetitions=options.reps or 5,
+        scale=options.scale,
+        seed=options.seed,
+        timeout_s=options.timeout,
+        base=allocators[0].name,
+        suite_row_count=sum(row.family != MORE_PROGRAMS for row in every_row),
+        command=command_shown(sys.argv[1:]),
+        every_row_alike=options.reps is not None,
+        with_calls=evaluation.with_calls,
+    )
+    keep(run.measure(plan, note), options.out)
+
+
+def keep(session: Session, out: Path | None) -> None:
+    """Print a session; write its JSON, tables and page where they are to be kept."""
+    from bench import report
+
     text = report.render(session)
     print(text, end="")
     if out is not None:
+        from bench.page import page
+
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(session_to_json(session), encoding="utf-8")
         out.with_suffix(".md").write_text(text, encoding="utf-8")
-        note(f"kept {out} and {out.with_suffix('.md')}")
+        out.with_suffix(".html").write_text(page(session), encoding="utf-8")
+        note(f"kept {out}, {out.with_suffix('.md').name} and {out.with_suffix('.html').name}")
 
 
 def command_shown(words: list[str]) -> str:
@@ -152,14 +108,19 @@ def refuse_overwrite(out: Path, force: bool) -> None:
     """Before anything is measured: may the result be written? Raises BenchError when not."""
     if out.suffix != ".json":
         raise BenchError(f"--out {out}: the name must end in .json")
-    for path in (out, out.with_suffix(".md")):
+    for path in (out, out.with_suffix(".md"), out.with_suffix(".html")):
         if path.exists() and not force:
             raise BenchError(f"{path} exists; -f overwrites it")
 
 
+def list_rows() -> list[RowInfo]:
+    """The driver's rows and the real programs."""
+    return [*driver.list_rows(driver.build()), *real.list_rows()]
+
+
 def command_rows(options: argparse.Namespace) -> None:
     """List what the driver knows."""
-    for row in driver.list_rows(driver.build()):
+    for row in list_rows():
         print(f"{row.name:18} {row.family:18} {'gate' if row.gate else '':5} {row.summary}")
 
 
@@ -170,11 +131,58 @@ def command_show(options: argparse.Namespace) -> None:
     print(report.render(session_load(options.file), options.base), end="")
 
 
+def command_report(options: argparse.Namespace) -> None:
+    """Write the report of a kept result: it is made anew each time, the causes stand in a file of their own."""
+    from bench import digest
+
+    session = session_load(options.file)
+    evaluations = [session_load(path) for path in options.evaluation]
+    for path, text in digest.files(session, evaluations, options.to, options.file).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        note(f"wrote {driver.path_shown(path)}")
+
+
 def command_compare(options: argparse.Namespace) -> None:
     """Print two kept results side by side."""
     from bench.compare import compare
 
     print(compare(session_load(options.old), session_load(options.new), options.base), end="")
+
+
+def command_count(options: argparse.Namespace) -> int:
+    """Count instructions, print, compare with what is kept, keep. 1 when something has become worse."""
+    from bench import report
+
+    kept = instructions.load(options.check) if options.check is not None else None
+    instructions.find_valgrind()
+    binary = driver.build()
+    rows = run.select_rows(options.rows, [row for row in list_rows() if row.name in instructions.COUNTED])
+    known, absent = peers.default_allocators()
+    if options.alloc is not None:
+        allocator = peers.allocator_from(options.alloc, known)
+    elif "hakmem" in absent:
+        raise BenchError(absent["hakmem"])
+    else:
+        allocator = known[0]
+    run.refuse_other_builds(allocator, driver.probe(binary, allocator.path, allocator.variables, 20.0).build_kind)
+    now = instructions.count_all(binary, rows, allocator, run.progress)
+    before = kept.rows if kept is not None else {}
+    body = [
+        [name, f"{count.inside:,.1f}", f"{before[name].inside:,.1f}" if name in before else "-", f"{count.whole:,.1f}"]
+        for name, count in now.rows.items()
+    ]
+    print(report.table(body, ["instructions an op", "in malloc and free", "kept", "with the loop"]))
+    if line := instructions.pair_line(now):
+        print(f"\n{line}")
+    worse = instructions.check(kept, now) if kept is not None else []
+    for line in worse:
+        note(line)
+    if options.keep is not None:
+        options.keep.parent.mkdir(parents=True, exist_ok=True)
+        options.keep.write_text(instructions.to_json(now), encoding="utf-8")
+        note(f"kept {driver.path_shown(options.keep)}")
+    return 1 if worse else 0
 
 
 def command_views(options: argparse.Namespace) -> None:
@@ -195,11 +203,23 @@ def command_views(options: argparse.Namespace) -> None:
         note(f"kept {out} and {out.with_suffix('.md')}")
 
 
+COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "run": command_run,
+    "evaluate": command_evaluate,
+    "rows": command_rows,
+    "show": command_show,
+    "report": command_report,
+    "compare": command_compare,
+    "count": command_count,
+    "views": command_views,
+}
+
+
 def main(words: list[str] | None = None) -> int:
     """Run one command; the exit status."""
     options = parser_new().parse_args(words)
     try:
-        options.work(options)
+        status: int | None = COMMANDS[options.work](options)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -209,7 +229,7 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("bench: interrupted, nothing kept", file=sys.stderr)
         return 130
-    return 0
+    return status or 0
 
 
 if __name__ == "__main__":

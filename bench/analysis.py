@@ -17,10 +17,10 @@ import numpy as np
 from bench import BenchError
 from bench.records import Measure, RowInfo, Session
 
-PROGRAM = "program"
 RESAMPLES = 2000
 BEHIND = 1.05  # a row is behind where the whole interval lies above this
 PEAK_BEHIND = 1.2
+LEAST_RUNS = 3  # of fewer repetitions no interval says anything
 
 FIGURES: dict[str, Callable[[Measure], float]] = {
     "time": lambda measure: measure.ns_per_op,
@@ -109,7 +109,7 @@ def middle(session: Session, row: str, allocator: str, figure: str) -> float | N
 
 def counted_rows(session: Session) -> list[RowInfo]:
     """The rows that the suite's geomeans are over: not those whose time is given, or is mostly the clock's, nor programs."""
-    return [row for row in session.rows if not row.timed and row.family not in (PROGRAM, "latency")]
+    return [row for row in session.rows if not row.timed and row.family != "latency" and not row.is_program]
 
 
 def sound_rows(session: Session, rows: Sequence[RowInfo], allocator: str, base: str) -> list[RowInfo]:
@@ -159,7 +159,7 @@ def against_best(session: Session, row: str, allocator: str, figure: str = "time
 
 def is_behind(spread: Spread, figure: str = "time") -> bool:
     """Whether a ratio to the best peer says behind: the whole interval above the bound; for peaks the median."""
-    return spread.median > PEAK_BEHIND if figure == "peak" else spread.low > BEHIND
+    return spread.median > PEAK_BEHIND if figure == "peak" else spread.count >= LEAST_RUNS and spread.low > BEHIND
 
 
 def rows_behind(session: Session, allocator: str, figure: str = "time") -> list[tuple[RowInfo, str, Spread]]:

@@ -34,7 +34,7 @@ def count_all(plan: Plan, unfit: Mapping[str, Outcome], progress: Callable[[str]
     """Every row of the driver on every allocator that loads. The limit and rows that run for a time are left out."""
     found = []
     for row in plan.rows:
-        if row.timed or row.family == "program":
+        if row.timed or row.is_program:
             continue
         for allocator in plan.allocators:
             if allocator.kind == "limit" or allocator.name in unfit:

@@ -116,6 +116,8 @@ def _run(command: list[str], preload: Path | None, variables: dict[str, str], ti
         return Outcome("crashed", f"{name}: {said}" if said else name, None, None, None)
     if process.returncode != 0:
         return Outcome("failed", said or f"exit status {process.returncode}", None, None, None)
+    if said is not None and said.startswith("hakmem:"):  # a policy or a variable that was not obeyed
+        return Outcome("failed", said, None, None, None)
     return _outcome_from(text, preload, timeline)
 
 

@@ -142,7 +142,7 @@ def describe(allocator: Allocator, build_kind: str | None) -> AllocatorInfo:
         sha256=None if path is None else hashlib.sha256(path.read_bytes()).hexdigest(),
         version=_version(allocator),
         build_kind=build_kind,
-        variables=allocator.variables,
+        variables={name: value.replace(f"{ROOT}/", "") for name, value in allocator.variables.items()},
     )
 
 

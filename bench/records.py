@@ -11,6 +11,7 @@ from typing import Any, Literal
 from bench import BenchError
 
 SCHEMA = "hakmem-bench/2"
+PROGRAM, MORE_PROGRAMS = "program", "more_programs"  # families of real programs: in the suite, and on request
 
 Status = Literal["ok", "crashed", "hung", "failed", "not loaded"]
 Kind = Literal["subject", "peer", "limit"]
@@ -48,10 +49,10 @@ class AllocatorInfo:
 
 @dataclass(frozen=True, slots=True)
 class RowInfo:
-    """One row: of the driver's table, or a real program (family ``program``).
+    """One row: of the driver's table, or a real program.
 
     ``repetitions`` is the row's own number (0: as many as are asked for), ``timed`` says that it runs for a time, so
-    that its work differs; ``limited`` that the limit can be measured on it; ``gate`` rows are the first thirteen.
+    that its work differs; ``ops`` is its work at scale 1; ``limited`` that the limit can be measured on it; ``gate`` rows are the first thirteen.
     """
 
     name: str
@@ -64,6 +65,12 @@ class RowInfo:
     limited: bool = False
     one_size: bool = False
     timed: bool = False
+    ops: int = 0
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a real program rather than a row of the driver."""
+        return self.family in (PROGRAM, MORE_PROGRAMS)
 
 
 @dataclass(frozen=True, slots=True)

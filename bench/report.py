@@ -60,7 +60,7 @@ def summary_table(session: Session, base: str) -> str:
     """Geomeans over the suite's rows, over the first gate's, and over the real programs."""
     counted = analysis.counted_rows(session)
     gate = [row for row in counted if row.gate]
-    programs = [row for row in session.rows if row.family == analysis.PROGRAM]
+    programs = [row for row in session.rows if row.is_program]
 
     def cell(rows: Sequence[RowInfo], name: str, figure: str) -> str:
         return str(analysis.geomean_of(session, rows, name, base, figure) or "-")

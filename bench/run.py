@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from bench import BenchError, calls, driver, machine, peers
+from bench import BenchError, calls, driver, machine, peers, real
 from bench.driver import Outcome
 from bench.peers import Allocator
-from bench.records import SCHEMA, RowInfo, Run, Session
+from bench.records import MORE_PROGRAMS, SCHEMA, RowInfo, Run, Session
 
 RELEASE = "release"
 
@@ -40,6 +40,8 @@ class Plan:
 def select_rows(names: str | None, known: Sequence[RowInfo]) -> list[RowInfo]:
     """Rows by name, by family, ``gate`` or ``all``, in their order; ``all`` when none is named. ``-NAME`` leaves out.
 
+    ``all`` are the suite's; the programs of ``more_programs`` must be named.
+
     Raises BenchError that lists rows and families when a name is unknown, or nothing is left.
     """
     words = [name for name in (names or "all").split(",") if name]
@@ -53,7 +55,8 @@ def select_rows(names: str | None, known: Sequence[RowInfo]) -> list[RowInfo]:
             )
 
     def chosen(row: RowInfo, among: set[str]) -> bool:
-        return bool({row.family, row.name, "gate" if row.gate else "all", "all"} & among)
+        names = {row.family, row.name} | ({"gate"} if row.gate else set()) | ({"all"} if row.family != MORE_PROGRAMS else set())
+        return bool(names & among)
 
     rows = [row for row in known if chosen(row, wanted or {"all"}) and not chosen(row, unwanted)]
     if not rows:
@@ -134,12 +137,17 @@ def measure(plan: Plan, note: Callable[[str], None]) -> Session:
         suite_row_count=plan.suite_row_count,
         allocators=infos,
         rows=plan.rows,
-        calls=calls.count_all(plan, unfit, _progress) if plan.with_calls else [],
+        calls=calls.count_all(plan, unfit, progress) if plan.with_calls else [],
         runs=runs,
     )
 
 
 def _run_all(plan: Plan, unfit: Mapping[str, Outcome]) -> list[Run]:
+    with real.stagehand_for(plan.rows, plan.allocators, plan.scale) as hand:
+        return _run_rows(plan, unfit, hand)
+
+
+def _run_rows(plan: Plan, unfit: Mapping[str, Outcome], hand: real.Stagehand | None) -> list[Run]:
     runs: list[Run] = []
     hung: set[tuple[str, str]] = set()
     most = max(plan.repetitions_of(row) for row in plan.rows)
@@ -150,20 +158,22 @@ def _run_all(plan: Plan, unfit: Mapping[str, Outcome]) -> list[Run]:
             for allocator in rotated(plan.allocators, repetition + index):
                 if (row.name, allocator.name) in hung or (allocator.kind == "limit" and not row.limited):
                     continue
-                _progress(f"repetition {repetition + 1}/{plan.repetitions_of(row)}  {row.name}  {allocator.name}")
-                got = unfit.get(allocator.name) or run_once(plan, row, allocator)
+                progress(f"repetition {repetition + 1}/{plan.repetitions_of(row)}  {row.name}  {allocator.name}")
+                got = unfit.get(allocator.name) or run_once(plan, row, allocator, hand)
                 if got.status == "hung" or allocator.name in unfit:
                     hung.add((row.name, allocator.name))
                 measured = got.measure
                 if measured is not None and repetition:  # one run's pictures are enough
                     measured = replace(measured, series={}, rss_timeline=[])
                 runs.append(Run(row.name, allocator.name, repetition, got.status, got.detail, measured))
-    _progress("")
+    progress("")
     return runs
 
 
-def run_once(plan: Plan, row: RowInfo, allocator: Allocator) -> Outcome:
+def run_once(plan: Plan, row: RowInfo, allocator: Allocator, hand: real.Stagehand | None) -> Outcome:
     """One run of one row on one allocator."""
+    if row.is_program and hand is not None:
+        return hand.run(row, allocator)
     timeout_s = plan.timeout_s * max(1.0, plan.scale)
     binary = driver.build()
     if allocator.kind == "limit":
@@ -192,7 +202,8 @@ def check_sums(runs: list[Run]) -> list[Run]:
     return [checked(run) for run in runs]
 
 
-def _progress(text: str) -> None:
+def progress(text: str) -> None:
+    """Where the runner is, on a terminal; nothing where there is none."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\033[K{text}")
         sys.stderr.flush()

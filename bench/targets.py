@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bench import analysis
-from bench.records import Session
+from bench.records import MORE_PROGRAMS, Session
 
 BASE = "mimalloc"
 TIME = 0.50
+TIME_PROGRAMS = 1.00
 PEAK = 1.00
 SCALE_2T = 1.9
 SCALE_16T = 0.90
@@ -17,7 +18,7 @@ LATENCY = ("malloc_p50_ns", "malloc_p99_99_ns", "free_p50_ns", "free_p99_99_ns")
 
 def is_whole(session: Session) -> bool:
     """Whether the targets can be judged: the whole suite at full scale, over the base they are stated for."""
-    rows = [row for row in session.rows if row.family != analysis.PROGRAM]
+    rows = [row for row in session.rows if row.family != MORE_PROGRAMS]
     names = [info.name for info in session.allocators]
     return BASE in names and len(rows) >= session.suite_row_count and session.scale >= 1
 
@@ -47,6 +48,8 @@ def judge(session: Session, subject: str) -> list[str]:
         said(f"geomean time over {BASE}'s", time.median if time else None, TIME),
         said("geomean peak over the best peer's", peak.median / least if peak and least else None, PEAK),
     ]
+    programs = analysis.geomean_of(session, [row for row in session.rows if row.is_program], subject, BASE, "time")
+    lines.append(said(f"real programs' time over {BASE}'s", programs.median if programs else None, TIME_PROGRAMS))
     for figure, what in (("time", "rows behind the best peer"), ("peak", "rows above 1.2 of the smallest peak")):
         behind = analysis.rows_behind(session, subject, figure)
         rows = ", ".join(f"{row.name} {spread.median:.2f} ({peer})" for row, peer, spread in behind)

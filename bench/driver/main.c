@@ -110,6 +110,7 @@ static void row_list(const bench_row *row)
     printf("\"gate\": %s, \"limited\": %s, \"one_size\": %s, \"timed\": %s, ", row->flags & BENCH_GATE ? "true" : "false",
            row->flags & BENCH_LIMITED ? "true" : "false", row->size_min == row->size_max ? "true" : "false",
            row->flags & BENCH_TIMED ? "true" : "false");
+    printf("\"ops\": %llu, ", (unsigned long long)row->ops);
     printf("\"summary\": \"%s\"}\n", row->summary);
 }
 

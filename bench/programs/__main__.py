@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from bench import BenchError, peers
-from bench.__main__ import Parser, positive_int
+from bench.options import Parser, positive_int
 from bench.programs import measure, report, stage
 from bench.programs.catalogue import select
 from bench.programs.measure import Verdict

@@ -1,0 +1,173 @@
+"""Instructions of malloc and free, counted by callgrind: what a regression of the fast paths is judged by.
+
+Each row runs with N and with 2N operations; the difference over N is what one operation takes, without start-up. ``inside``
+counts within malloc, free, calloc and realloc and whatever they call; ``whole`` the program's own loop too, so that any
+allocator can stand beside. Instructions do not depend on the machine's load; they do on the compiler, so that figures of two
+compilers are not compared.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import ROOT, BenchError, driver, machine
+from bench.peers import Allocator
+from bench.records import RowInfo
+
+SCHEMA = "hakmem-bench-instructions/1"
+KEPT = ROOT / "bench" / "results" / "instructions.json"
+TOLERANCE = 1.05
+# N, by row: enough to make slow paths take their usual part.
+COUNTED: dict[str, int] = {
+    "pair_64": 20_000, "lifo_64": 50_000, "fifo_mixed": 50_000, "random_mixed_4k": 60_000, "random_mixed_100k": 60_000,
+    "growth": 30_000, "mid_large": 30_000, "calloc": 30_000, "realloc": 30_000, "big": 60,
+}  # fmt: skip
+FAMILY = ("malloc", "free", "calloc", "realloc")
+PAIR, PAIR_MOST = "pair_64", 42.0
+TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Instructions of one operation of a row."""
+
+    inside: float
+    whole: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A kept file: the counts of one library by row, and what they hold for."""
+
+    schema: str
+    compiler: str
+    arch: str
+    commit: str | None
+    dirty: bool | None
+    valgrind: str
+    rows: dict[str, Count] = field(default_factory=dict)
+
+
+def find_valgrind() -> str:
+    """The tool. Raises BenchError when there is none."""
+    tool = shutil.which("valgrind")
+    if tool is None:
+        raise BenchError("counting needs valgrind (make peers installs it; Debian, Ubuntu: apt-get install valgrind)")
+    return tool
+
+
+def compiler_of(library: Path) -> str:
+    """The compiler that a library says it was built by, from its .comment section; ``unknown`` without one."""
+    found = re.findall(rb"(?:GCC: \([^)]*\) [\d.]+|clang version [\d.]+)", library.read_bytes())
+    return max((name.decode() for name in found), default="unknown")
+
+
+def count_row(binary: Path, row: RowInfo, allocator: Allocator) -> Count:
+    """Count one row on one allocator. Raises BenchError when callgrind or the row fails."""
+    wanted = COUNTED[row.name]
+    toggles = [f"--toggle-collect={name}" for name in FAMILY]
+
+    def per_op(options: Sequence[str]) -> float:
+        less, ops = _instructions(binary, row, wanted, allocator, options)
+        more, ops_more = _instructions(binary, row, 2 * wanted, allocator, options)
+        return (more - less) / (ops_more - ops)
+
+    return Count(inside=round(per_op(toggles), 2), whole=round(per_op([]), 2))
+
+
+def _instructions(binary: Path, row: RowInfo, ops: int, allocator: Allocator, options: Sequence[str]) -> tuple[int, int]:
+    """Instructions of a whole run, and the operations it did."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "callgrind"
+        command = [find_valgrind(), "--tool=callgrind", f"--callgrind-out-file={out}", *options]
+        command += [str(binary), row.name, "--scale", repr(ops / row.ops)]
+        environment = {"PATH": "/usr/bin:/bin", **allocator.variables}
+        if allocator.path is not None:
+            environment["LD_PRELOAD"] = str(allocator.path)
+        try:
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{allocator.name} on {row.name}: not done under callgrind after {TIMEOUT_S:g} s") from None
+        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+        if done.returncode != 0 or not lines or not out.exists():
+            said = [line for line in done.stderr.splitlines() if line.strip()] or ["nothing said"]
+            raise BenchError(f"{allocator.name} on {row.name}: failed under callgrind: {said[-1][:160]}")
+        document = json.loads(lines[0])
+        if "limit" not in document and not driver.is_loaded(document["malloc_path"], allocator.path):
+            raise BenchError(f"{allocator.name}: malloc came from {driver.path_shown(document['malloc_path'])} under callgrind")
+        return totals_of(out.read_text(encoding="utf-8", errors="replace")), int(document["ops"])
+
+
+def totals_of(text: str) -> int:
+    """The sum of a callgrind file.
+
+    >>> totals_of("version: 1\\nevents: Ir\\nsummary: 1234\\ntotals: 1200\\n")
+    1200
+    """
+    for key in ("totals:", "summary:"):
+        for line in text.splitlines():
+            if line.startswith(key):
+                return int(line.split()[1])
+    raise BenchError("callgrind wrote no totals")
+
+
+def count_all(
+    binary: Path, rows: Sequence[RowInfo], allocator: Allocator, progress: Callable[[str], None]
+) -> Counts:
+    """Count every row of the list on a library, as the record that is kept."""
+    commit, dirty = machine.read_commit()
+    version = subprocess.run([find_valgrind(), "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    compiler = compiler_of(allocator.path) if allocator.path is not None else "unknown"
+    found: dict[str, Count] = {}
+    for row in rows:
+        progress(f"counting  {row.name}  {allocator.name}")
+        found[row.name] = count_row(binary, row, allocator)
+    progress("")
+    return Counts(SCHEMA, compiler, machine.read_machine().arch, commit, dirty, version, found)
+
+
+def check(kept: Counts, now: Counts) -> list[str]:
+    """What has become worse, a line each. Raises BenchError when the two cannot be compared."""
+    for what, then, here in (("compiler", kept.compiler, now.compiler), ("machine", kept.arch, now.arch)):
+        if then != here:
+            raise BenchError(f"other {what}: the kept figures are for {then}, here {here}; keep figures of its own with count --keep FILE")
+    lines = []
+    for name, count in now.rows.items():
+        before = kept.rows.get(name)
+        if before is not None and count.inside > before.inside * TOLERANCE:
+            lines.append(f"{name}: {count.inside:.1f} instructions, kept {before.inside:.1f}: {count.inside / before.inside - 1:+.1%}, more than 5 %")
+    return lines
+
+
+def pair_line(now: Counts) -> str | None:
+    """The fast path against its target; None when it was not counted."""
+    pair = now.rows.get(PAIR)
+    if pair is None:
+        return None
+    return f"{PAIR}: {pair.inside:g} instructions (target ≤ {PAIR_MOST:g}: {'met' if pair.inside <= PAIR_MOST else 'missed'})"
+
+
+def to_json(counts: Counts) -> str:
+    """The text of a kept file."""
+    return json.dumps(asdict(counts), indent=1) + "\n"
+
+
+def load(path: Path) -> Counts:
+    """Read a kept file. Raises BenchError with one line."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if document.get("schema") != SCHEMA:
+            raise BenchError(f"{path}: schema {document.get('schema')!r}, this program reads {SCHEMA!r}")
+        return Counts(**{**document, "rows": {name: Count(**item) for name, item in document["rows"].items()}})
+    except OSError as error:
+        raise BenchError(f"{path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BenchError(f"{path}: not a file of instruction counts: {error}") from None
