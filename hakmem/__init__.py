@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import layout as layout
     from . import primitives as primitives
+    from .crash import crash_report as crash_report
     from .errors import AttachDenied as AttachDenied
     from .errors import AttachError as AttachError
     from .errors import DoubleFree as DoubleFree
@@ -53,6 +54,7 @@ _HOMES = {
     "heap": ("Heap", "live_heaps"),
     "outside.attaching": ("attach",),
     "process": ("process_heap",),
+    "crash": ("crash_report",),
     "policy": (
         "AcquirePolicy", "ArenaGrowth", "CachePolicy", "ClassCache", "HeaderCodec", "Policy", "RetainPolicy",
         "SizeClass", "SizeClassMap", "Stage",
@@ -72,8 +74,8 @@ __all__ = [
     "AcquirePolicy", "ArenaGrowth", "AttachDenied", "AttachError", "CachePolicy", "ClassCache", "DoubleFree",
     "HakmemError", "HeaderCodec", "Heap", "HeapDestroyed", "HeapView", "InvalidFree", "LayoutMismatch",
     "LibraryNotFound", "NoHakmem", "PageRegistry", "Policy", "PolicyError", "ProcessNotFound", "RetainPolicy",
-    "SizeClass", "SizeClassMap", "SnapshotError", "Stage", "ValidationError", "attach", "layout", "live_heaps",
-    "load", "primitives", "process_heap",
+    "SizeClass", "SizeClassMap", "SnapshotError", "Stage", "ValidationError", "attach", "crash_report", "layout",
+    "live_heaps", "load", "primitives", "process_heap",
 ]  # fmt: skip
 
 

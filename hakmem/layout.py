@@ -50,6 +50,8 @@ RETURN_GROUPS: Final = 16
 LOCK_SPIN_TRIES: Final = 12
 LOCK_BACKOFF_SPINS: Final = 64
 THREADS_MIN: Final = 256
+CRASH_STACK_BYTES: Final = 64 << 10
+STACK_NEAR_BYTES: Final = 8 << 20
 THREADS_MAX: Final = 65536
 ACQUIRE_STAGES: Final = 8
 LINE_BYTES: Final = 400
@@ -97,6 +99,8 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_RETURN_GROUPS", RETURN_GROUPS, "chains gathered at once when a cache gives blocks back"),
     Constant("HAK_LOCK_SPIN_TRIES", LOCK_SPIN_TRIES, "tries for a lock before its waiter yields"),
     Constant("HAK_LOCK_BACKOFF_SPINS", LOCK_BACKOFF_SPINS, "longest backoff at a lock that belongs to no policy"),
+    Constant("HAK_CRASH_STACK_BYTES", CRASH_STACK_BYTES, "alternate stack of the crash report, for the thread that asks for it"),
+    Constant("HAK_STACK_NEAR_BYTES", STACK_NEAR_BYTES, "an address this near the stack pointer is told as the stack"),
     Constant("HAK_THREADS_MIN", THREADS_MIN, "thread records of the smallest heap"),
     Constant("HAK_THREADS_MAX", THREADS_MAX, "thread records of the largest heap"),
     Constant("HAK_ACQUIRE_STAGES", ACQUIRE_STAGES, "places of the acquire order"),

@@ -30,7 +30,7 @@ class ProcessEngine(NativeEngine):
         raise HakmemError("the process heap cannot be destroyed")
 
 
-def _malloc_library() -> Path | None:
+def malloc_library() -> Path | None:
     """The file of the library that is this process's malloc, or None."""
     program = ctypes.CDLL(None)
     try:
@@ -58,7 +58,7 @@ def process_heap() -> Heap | None:
     """
     global _process_heap
     if _process_heap is None:
-        path = _malloc_library()
+        path = malloc_library()
         if path is None:
             return None
         loaded = Library(path)

@@ -175,6 +175,10 @@ uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void 
         hak_count(t, fault_count, 1);
         return code;
     }
+    if (block.class_index && t->bins[block.class_index].head == address) { /* as in hak_free_slow */
+        hak_count(t, fault_count, 1);
+        return fail(fault, h, HAK_FAULT_DOUBLE, address, address, block.unit, block.class_index, 1, 0);
+    }
     bool fits = size <= block.bytes && size >= block.bytes / 2;
     if (!block.class_index && size > policy->sizes.size_limit_bytes) {
         (void)mark_in(h, 0, address); /* before the units can be another's: a moved span gives them back */

@@ -1,21 +1,15 @@
-/* fault.c: the fatal report of a misuse that malloc's caller cannot be told of. Stack buffer and write(2) only. */
+/* fault.c: the fatal report of a misuse that malloc's caller cannot be told of: two lines, then abort.
+ *
+ *   hakmem: free: double free: address 0x..., block 0x..., class 18 of 640 bytes, heap 1 (malloc): expected ..., found ...
+ *   hakmem: 0x... is 0 bytes into block 3 at 0x...: free, in the cache of thread record 1; before it ...
+ */
 #include <stdlib.h>
-#include <unistd.h>
 
+#include "describe.h"
 #include "hak_internal.h"
+#include "line.h"
 
-static char *put(char *at, const char *end, const char *text) {
-    while (*text && at < end) *at++ = *text++;
-    return at;
-}
-static char *put_number(char *at, const char *end, uint64_t value, unsigned base) {
-    char digits[24];
-    int n = 0;
-    do digits[n++] = "0123456789abcdef"[value % base];
-    while (value /= base);
-    while (n && at < end) *at++ = digits[--n];
-    return at;
-}
+bool hak_fault_told; /* the abort that follows needs no crash report */
 
 static const char *what(uint32_t code) {
     switch (code) {
@@ -28,32 +22,62 @@ static const char *what(uint32_t code) {
     }
 }
 
+static void foreign(hak_line *line, const hak_heap *h, uint64_t address) {
+    const hak_heap *other = hak_heap_at(address);
+    hak_line_text(line, "expected a block of this heap, found ");
+    if (other && other != h) hak_line_text(line, "an address of "), hak_describe_heap(line, other);
+    else hak_line_text(line, other ? "its metadata or memory that it never handed out" : "memory of no heap");
+}
+
+static void numbers(hak_line *line, const char *expected, uint64_t wanted, const char *found, uint64_t got) {
+    hak_line_text(line, expected);
+    hak_line_number(line, wanted);
+    hak_line_text(line, found);
+    hak_line_number(line, got);
+}
+
+static void expected_and_found(hak_line *line, hak_heap *h, const hak_fault *fault) {
+    switch (fault->code) {
+    case HAK_FAULT_FOREIGN: foreign(line, h, fault->address); break;
+    case HAK_FAULT_INTERIOR:
+        if (fault->block) hak_line_text(line, "expected its start, found byte "), hak_line_number(line, fault->address - fault->block), hak_line_text(line, " of it");
+        else hak_line_text(line, "expected the start of a block, found the edge of a slab");
+        break;
+    case HAK_FAULT_UNCARVED: numbers(line, "expected a block below number ", fault->expected, ", found number ", fault->found); break;
+    case HAK_FAULT_DOUBLE: hak_line_text(line, fault->block ? "expected a block that is out, found it free" : "expected a block that is out, found free memory"); break;
+    default: numbers(line, "expected byte ", fault->expected, ", found byte ", fault->found);
+    }
+}
+
 void hak_fault_fatal(hak_heap *h, const hak_fault *fault, const char *caller) {
-    char line[400], *at = line;
-    const char *end = line + sizeof line - 1;
-    at = put(at, end, "hakmem: ");
-    at = put(at, end, caller);
-    at = put(at, end, ": ");
-    at = put(at, end, what(fault->code));
-    at = put(at, end, ": address 0x");
-    at = put_number(at, end, fault->address, 16);
+    hak_line line = {.used = 0};
+    hak_line_text(&line, "hakmem: ");
+    hak_line_text(&line, caller);
+    hak_line_text(&line, ": ");
+    hak_line_text(&line, what(fault->code));
+    hak_line_text(&line, ": address ");
+    hak_line_address(&line, fault->address);
     if (fault->block) {
-        at = put(at, end, ", block 0x");
-        at = put_number(at, end, fault->block, 16);
+        hak_line_text(&line, ", block ");
+        hak_line_address(&line, fault->block);
     }
-    if (fault->class_index) {
-        at = put(at, end, ", class ");
-        at = put_number(at, end, fault->class_index, 10);
-        at = put(at, end, " of ");
-        at = put_number(at, end, hak_policy_of(h)->sizes.classes[fault->class_index].stride_bytes, 10);
-        at = put(at, end, " bytes");
-    }
-    at = put(at, end, ", expected ");
-    at = put(at, end, fault->code == HAK_FAULT_HEADER ? "header 0x" : "a block that is out, 0x");
-    at = put_number(at, end, fault->expected, 16);
-    at = put(at, end, ", found 0x");
-    at = put_number(at, end, fault->found, 16);
-    *at++ = '\n';
-    if (write(2, line, (size_t)(at - line)) < 0) abort();
+    if (h && fault->class_index) {
+        hak_line_text(&line, ", class ");
+        hak_line_number(&line, fault->class_index);
+        hak_line_text(&line, " of ");
+        hak_line_number(&line, hak_policy_of(h)->sizes.classes[fault->class_index].stride_bytes);
+        hak_line_text(&line, " bytes");
+    } else if (fault->block) hak_line_text(&line, ", a span");
+    hak_line_text(&line, ", ");
+    if (h) hak_describe_heap(&line, h);
+    else hak_line_text(&line, "no heap yet");
+    hak_line_text(&line, ": ");
+    expected_and_found(&line, h, fault);
+    hak_line_write(&line);
+    line.used = 0;
+    hak_line_text(&line, "hakmem: ");
+    hak_describe(&line, fault->address, (uintptr_t)__builtin_frame_address(0));
+    hak_line_write(&line);
+    hak_fault_told = true;
     abort();
 }

@@ -2,6 +2,7 @@
  *
  *   os.c        the only file that maps memory          atomic.h    operations by name and order
  *   lists.h     accessors of a slab's lists and claim   fault.c     what was wrong, and saying so
+ *   describe.c  an address in words                     crash.c     the crash report, on request
  *   runs.c      the run heap: units, arena, purge       partial.c   per-class sets of partly free slabs, mailboxes
  *   slabs.c     a slab's life: made, given to, taken from, retired
  *   acquire.c   where a refill finds a slab             cache.c     thread caches: refill, overflow, idle
@@ -91,6 +92,7 @@ extern HAK_EXPORT hak_root hak_root_;
 
 /* fault.c */
 HAK_HIDDEN void hak_fault_fatal(hak_heap *h, const hak_fault *fault, const char *caller) __attribute__((noreturn));
+extern HAK_HIDDEN bool hak_fault_told;
 
 /* runs.c */
 typedef struct hak_run {

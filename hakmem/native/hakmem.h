@@ -47,6 +47,9 @@ void hak_heap_prewarm(hak_heap *heap);
 uint64_t hak_heap_trim(hak_heap *heap);
 /* The clock's turn: closes an epoch that is over and purges what the policy no longer keeps. */
 void hak_heap_tick(hak_heap *heap);
+/* Switches the crash report on or off: a line at SIGSEGV, SIGBUS and SIGABRT, then what handled the signal before. 0 or an
+ * errno. Also: HAKMEM_CRASH_REPORT=1 in the environment. */
+int hak_crash_report(int on);
 /* The heap behind malloc, or NULL while there is none. */
 hak_heap *hak_process_heap(void);
 /* The hash of the layout the library was built from, its version, and its kind: release, debug, asan, tsan, ubsan. */

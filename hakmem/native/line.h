@@ -34,6 +34,13 @@ static inline void hak_line_number(hak_line *line, uint64_t value) {
     while (n) hak_line_byte(line, digits[--n]);
 }
 
+static inline void hak_line_address(hak_line *line, uint64_t value) {
+    int shift = 60;
+    while (shift && !(value >> shift)) shift -= 4;
+    hak_line_text(line, "0x");
+    for (; shift >= 0; shift -= 4) hak_line_byte(line, "0123456789abcdef"[value >> shift & 15]);
+}
+
 /* Writes the line; what cannot be written is lost. errno stays. */
 static inline void hak_line_write(hak_line *line) {
     int saved = errno;

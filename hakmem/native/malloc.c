@@ -60,17 +60,19 @@ static void *aligned(size_t size, size_t align, bool zero) {
 
 __attribute__((noinline)) static void *malloc_slow(uint64_t size) { return aligned(size, 1, false); }
 
+HAK_COLD static void fatal(void *block, uint32_t code, hak_fault *fault, const char *caller) {
+    fault->code = code;
+    fault->address = (uintptr_t)block;
+    hak_fault_fatal(hak_process_heap(), fault, caller);
+}
+
 __attribute__((noinline)) static void free_slow(void *block) {
     if (!block) return;
     int saved = errno;
     hak_fault fault = {0};
     hak_thread *t = enter();
     uint32_t code = t ? hak_free_slow(t, (uintptr_t)block, &fault) : HAK_FAULT_FOREIGN;
-    if (code) {
-        fault.code = code;
-        fault.address = (uintptr_t)block;
-        hak_fault_fatal(hak_process_heap(), &fault, "free");
-    }
+    if (code) fatal(block, code, &fault, "free");
     hak_thread_leave(t);
     errno = saved;
 }
@@ -97,7 +99,11 @@ static size_t usable(void *block) {
     hak_block found;
     hak_heap *h = hak_process_heap();
     uint32_t code = h ? hak_check_live(h, (uintptr_t)block, &found, &fault) : HAK_FAULT_FOREIGN;
-    if (code) hak_fault_fatal(h, &fault, "malloc_usable_size");
+    if (!code && found.class_index && hak_tls_thread->bins[found.class_index].head == (uintptr_t)block) {
+        code = HAK_FAULT_DOUBLE;
+        fault = (hak_fault){.block = (uintptr_t)block, .class_index = found.class_index};
+    }
+    if (code) fatal(block, code, &fault, "malloc_usable_size");
     return found.bytes;
 }
 
@@ -120,7 +126,7 @@ void *realloc(void *block, size_t size) {
         hak_thread_leave(t);
         return no_memory();
     }
-    if (code) hak_fault_fatal(hak_process_heap(), &fault, "realloc");
+    if (code) fatal(block, code, &fault, "realloc");
     hak_thread_leave(t);
     return out;
 }

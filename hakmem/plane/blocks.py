@@ -194,6 +194,9 @@ def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
         t.record.fault_count += 1
         return 0, block
     unit, c, size_bytes = block
+    if c and t.bins[c].head == address:
+        t.record.fault_count += 1
+        return 0, _fault(m, DOUBLE, address, address, unit, c, 1, 0)
     if not c and size > m.tables.size_limit_bytes:
         _mark_in(m, 0, address)  # before the units can be another's: a moved span gives them back
         span = spans.resize(t, unit, size)
