@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .process import process_heap as process_heap
     from .registry import PageRegistry as PageRegistry
     from .views import HeapView as HeapView
+    from .views.diff import diff as diff
     from .views.snapshot import load as load
 
 _HOMES = {
@@ -65,6 +66,7 @@ _HOMES = {
     ),
     "registry": ("PageRegistry",),
     "views": ("HeapView",),
+    "views.diff": ("diff",),
     "views.snapshot": ("load",),
 }  # fmt: skip
 _MODULES = ("layout", "primitives")
@@ -74,7 +76,7 @@ __all__ = [
     "AcquirePolicy", "ArenaGrowth", "AttachDenied", "AttachError", "CachePolicy", "ClassCache", "DoubleFree",
     "HakmemError", "HeaderCodec", "Heap", "HeapDestroyed", "HeapView", "InvalidFree", "LayoutMismatch",
     "LibraryNotFound", "NoHakmem", "PageRegistry", "Policy", "PolicyError", "ProcessNotFound", "RetainPolicy",
-    "SizeClass", "SizeClassMap", "SnapshotError", "Stage", "ValidationError", "attach", "crash_report", "layout",
+    "SizeClass", "SizeClassMap", "SnapshotError", "Stage", "ValidationError", "attach", "crash_report", "diff", "layout",
     "live_heaps", "load", "primitives", "process_heap",
 ]  # fmt: skip
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from .views.classes import ClassesView
     from .views.dump import Format
+    from .views.pinned import Pinned
     from .views.regions import ArenasView, SpansView, SuperslabsView
     from .views.slabs import Block, SlabRecord, SlabsView
     from .views.threads import ThreadsView
@@ -63,6 +64,14 @@ class Looks(ABC):
         Returns what was checked and whether that is exact. Raises ValidationError naming what, where, expected, found.
         """
         return self.view().validate()
+
+    def pinned(self) -> Pinned:
+        """What is resident but not used, held by what, and what would release it; `explain` says it in a paragraph."""
+        return self.view().pinned()
+
+    def explain(self) -> str:
+        """Where the resident memory is, and what would release it."""
+        return self.view().explain()
 
     def dump(self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False) -> None:
         """Write the map of all slabs as ``"table"``, ``"tsv"`` or ``"json"``; a path that exists only with

@@ -113,6 +113,31 @@ def environment(pid: int) -> dict[str, str]:
     return {name.decode(errors="replace"): value.decode(errors="replace") for name, _, value in pairs}
 
 
+def resident_bytes(pid: int) -> int:
+    """The resident set, added up from the page tables; the counter of /proc/PID/statm may be some pages behind."""
+    try:
+        for line in _text(pid, "smaps_rollup").splitlines():
+            if line.startswith("Rss:"):
+                return int(line.split()[1]) << 10
+    except PermissionError:
+        pass
+    return int(_text(pid, "statm").split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def region_smaps(pid: int, start: int, end: int) -> dict[str, int]:
+    """Bytes of each field of /proc/PID/smaps (``Rss``, ``Pss``, ``Swap``, ...), added up over the mappings inside a range."""
+    sums: dict[str, int] = {}
+    inside = False
+    for line in _text(pid, "smaps").splitlines():
+        name, _, rest = line.partition(":")
+        if "-" in name and " " in name:
+            first, _, last = name.split()[0].partition("-")
+            inside = start <= int(first, 16) and int(last, 16) <= end
+        elif inside and rest.endswith("kB"):
+            sums[name] = sums.get(name, 0) + (int(rest.split()[0]) << 10)
+    return sums
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
     """What a process was at one moment, as far as its heap's reader asks."""
@@ -166,14 +191,13 @@ def facts(pid: int, maps: list[Mapping] | None = None, **more: object) -> Proces
     except OSError:
         program = ""
     command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-    rss = int(_text(pid, "statm").split()[1]) * os.sysconf("SC_PAGESIZE")
     return ProcessFacts(
         pid=pid,
         command=tuple(word.decode(errors="replace") for word in command if word),
         program=program,
         taken=time.time(),
         machine=f"{names.node}, {names.system} {names.release}, {names.machine}",
-        rss_bytes=rss,
+        rss_bytes=int(_text(pid, "statm").split()[1]) * os.sysconf("SC_PAGESIZE"),
         thread_names=thread_names(pid),
         python_malloc=_python_malloc(pid, program, mappings(pid) if maps is None else maps),
         **more,  # type: ignore[arg-type]

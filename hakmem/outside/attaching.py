@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .. import procfs
 from ..arguments import whole
 from ..errors import NoHakmem
 from ..views.freezing import freeze
@@ -62,5 +63,7 @@ def _stopped_copy(pid: int) -> Frozen:
         inside = source.inside_library(threads)
         heaps = [freeze(heap) for heap in view.heaps]
         source.check()
-        about = None if view.process is None else replace(view.process, stopped=True, in_flight=inside)
+        about = None if view.process is None else replace(
+            view.process, stopped=True, in_flight=inside, rss_bytes=procfs.resident_bytes(pid)
+        )
     return Frozen(source.name, heaps, about, renew=lambda: _stopped_copy(pid))

@@ -30,6 +30,7 @@ from .whatis import Region, WhatIs, what_is
 
 if TYPE_CHECKING:
     from ..stats import Stats
+    from .pinned import Pinned
     from .validation import Validation
 
 
@@ -164,6 +165,21 @@ class HeapView:
     def dump(self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False) -> None:
         """Write the whole slab map; see `hakmem.views.dump.dump`."""
         dump(self, file, format, force=force)
+
+    def pinned(self) -> Pinned:
+        """What is resident but not used: in which slabs, held by which blocks and caches, and what would release it.
+
+        Raises HakmemError when which pages are resident is not known.
+        """
+        from .pinned import pinned
+
+        return pinned(self)
+
+    def explain(self) -> str:
+        """The same in a paragraph."""
+        from .explaining import explain
+
+        return explain(self)
 
     def save(
         self, path: str | PathLike[str], *, force: bool = False, contents: bool = False, residency: bool = True

@@ -14,7 +14,7 @@ import re
 import struct
 import zipfile
 import zlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import layout
+from .. import layout, procfs
 from ..errors import SnapshotError
 from ..procfs import ProcessFacts
 from .freezing import freeze
@@ -64,10 +64,13 @@ def save(
     if not force and file.exists():
         raise FileExistsError(f"{file} exists; pass force=True to overwrite it")
     frozen = [freeze(heap, residency=residency, contents=contents) for heap in (view, *(heap for heap in view.heaps if heap is not view))]
+    process, pid = view.process, getattr(view.capture.source, "pid", 0)
+    if process is not None and pid and residency:
+        process = replace(process, rss_bytes=procfs.resident_bytes(pid))
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         with open(part, "xb") as out:
-            write(out, frozen, view.process)
+            write(out, frozen, process)
         os.replace(part, file)
     finally:
         part.unlink(missing_ok=True)

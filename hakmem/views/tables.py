@@ -24,7 +24,8 @@ _STEPS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 class Column:
     """A column of a table: array ``field``, ``heading``, ``kind`` of text, and whether groups add it up.
 
-    ``kind``: ``int``, ``bytes`` (with binary units), ``hex``, ``flag``, ``share`` (a fraction as per cent), ``text``,
+    ``kind``: ``int``, ``plain`` (without commas), ``bytes`` (with binary units), ``signed``, ``signed bytes``,
+    ``hex``, ``flag``, ``share`` (a fraction as per cent), ``text``,
     or ``names`` with the names of the values in ``names``.
     """
 
@@ -66,6 +67,10 @@ def format_value(value: object, column: Column) -> str:
         share = float(value)  # type: ignore[arg-type]
         return "" if share != share else f"{share:.1%}"
     number = int(value)  # type: ignore[call-overload]
+    if column.kind.startswith("signed"):
+        return ("+" if number > 0 else "") + (format_bytes(number) if column.kind == "signed bytes" else f"{number:,}") if number else ""
+    if column.kind == "plain":
+        return str(number)
     if column.kind == "hex":
         return f"{number:#x}"
     if column.kind == "bytes":

@@ -62,7 +62,7 @@ class ThreadRecord(Record):
     noun = "thread"
     columns = (
         Column("index", "thread", total=False), Column("state", "state", "names", names=THREAD_STATES),
-        Column("os_id", "OS id", total=False), Column("name", "name", "text"), Column("cached_count", "cached"),
+        Column("os_id", "OS id", "plain", total=False), Column("name", "name", "text"), Column("cached_count", "cached"),
         Column("cached_bytes", "cached bytes", "bytes"), Column("list_count", "in lists"),
         Column("range_count", "in ranges"), Column("class_count", "classes"), Column("cap_bytes", "caps", "bytes"),
         Column("refill_count", "refills"), Column("overflow_count", "overflows"),

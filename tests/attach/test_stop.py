@@ -25,6 +25,14 @@ def states(pid: int) -> set[str]:
     return {procfs.task_state(pid, task) for task in procfs.tasks(pid)}
 
 
+def settles(pid: int, wanted: set[str]) -> bool:
+    """Whether its threads come to these states; who was let go runs for a moment before it sleeps again."""
+    limit = time.monotonic() + 5
+    while states(pid) != wanted and time.monotonic() < limit:
+        time.sleep(0.005)
+    return states(pid) == wanted
+
+
 def holder(pid: int) -> subprocess.Popen[str]:
     """A process that stops another one, says so, and sleeps on it."""
     code = f"import time\nfrom hakmem.outside.stopping import stopped\nwith stopped({pid}):\n    print('stopped', flush=True)\n    time.sleep(60)"
@@ -71,14 +79,14 @@ def test_stopped_is_stopped_and_goes_on(python: Start) -> None:
     with stopped(program.pid) as places:
         assert len(places) == 6 and states(program.pid) == {"t"}
         assert all(place.instruction and place.stack for place in places.values())
-    assert states(program.pid) == {"S"}
+    assert settles(program.pid, {"S"})
 
 
 def test_stopped_goes_on_when_the_block_raises(python: Start) -> None:
     program = python()
     with pytest.raises(KeyError), stopped(program.pid):
         raise KeyError
-    assert states(program.pid) == {"S"}
+    assert settles(program.pid, {"S"})
 
 
 def test_a_killed_reader_leaves_nothing_stopped(python: Start) -> None:
@@ -88,10 +96,7 @@ def test_a_killed_reader_leaves_nothing_stopped(python: Start) -> None:
     assert states(program.pid) == {"t"}
     reader.kill()
     reader.communicate()
-    limit = time.monotonic() + 5
-    while states(program.pid) != {"S"} and time.monotonic() < limit:
-        time.sleep(0.01)
-    assert states(program.pid) == {"S"}
+    assert settles(program.pid, {"S"})
     assert hakmem.attach(program.pid, stop=True).validate().exact
 
 
@@ -143,7 +148,8 @@ def test_a_job_stopped_by_the_shell_stays_stopped(python: Start) -> None:
 
 def test_mt_threads_that_come_and_go_are_all_stopped(launch: Start) -> None:
     code = (
-        "import sys, threading\nover = False\ndef churn():\n    while not over:\n        inner = [threading.Thread(target=bytearray, args=(5000,)) for _ in range(4)]\n"
+        "import sys, threading\nover = False\ndef churn():\n    while not over:\n"
+        "        inner = [threading.Thread(target=bytearray, args=(5000,)) for _ in range(4)]\n"
         "        [t.start() for t in inner]; [t.join() for t in inner]\nouter = [threading.Thread(target=churn) for _ in range(3)]\n"
         "[t.start() for t in outer]\nprint('ready', flush=True)\nsys.stdin.read()\nover = True\n[t.join() for t in outer]\nprint('sum 0')"
     )
@@ -175,4 +181,4 @@ def test_mt_redis_under_load_is_none_the_wiser(launch: Start, tmp_path: Path) ->
         looks += 1
     assert load.communicate(timeout=120)[0].count("requests per second") == 3
     assert load.returncode == 0 and program.poll() is None and looks
-    assert states(program.pid) <= {"S", "R"}
+    assert not states(program.pid) & {"t", "T"}

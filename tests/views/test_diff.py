@@ -1,0 +1,84 @@
+"""diff(): what grew, by class, slab, span and thread, on both planes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import hakmem
+from hakmem.views.synthetic import BASE, SyntheticHeap
+
+Make = Callable[..., hakmem.Heap]
+
+
+def test_what_was_allocated_is_what_grew(heap: hakmem.Heap) -> None:
+    kept = [heap.alloc(600) for _ in range(50)]
+    before = heap.view()
+    more = [heap.alloc(600) for _ in range(150)] + [heap.alloc(3000) for _ in range(5)]
+    span = heap.alloc(200_000)
+    found = hakmem.diff(before, heap)
+    assert found.same_heap
+    assert found.classes["stride_bytes"].tolist() == [640, 3072] and found.classes["application_count"].tolist() == [150, 5]
+    assert found.spans[["address", "change"]].tolist() == [(span, 1)]
+    assert found.slabs["application_count"].sum() == 155
+    assert (np.diff(found.slabs["application_bytes"]) <= 0).all(), "most growth first"
+    assert len(found.threads) == 1 and found.threads["refill_count"][0] > 0
+    assert "+150" in found.classes.table() and repr(found).startswith("from test heap")
+    for block in [*kept, *more]:
+        heap.free(block)
+    heap.free(span)
+    back = hakmem.diff(before, heap.view())
+    assert back.classes["application_count"].sum() == -50 and back.classes["application_count"][-1] == -50 and len(back.spans) == 0
+
+
+def test_nothing_changed(heap: hakmem.Heap) -> None:
+    heap.alloc(100)
+    found = hakmem.diff(heap, heap)
+    assert [len(table) for table in (found.classes, found.slabs, found.spans, found.threads)] == [0, 0, 0, 0]
+    assert found.classes.table() == "0 classes changed"
+
+
+def test_a_slab_that_became_another_classs_is_gone_and_new(heap: hakmem.Heap) -> None:
+    block = heap.alloc(5000)
+    before = heap.view()
+    heap.free(block)
+    heap.flush()
+    heap.trim()
+    heap.alloc(700)
+    changes = hakmem.diff(before, heap).slabs[["change", "stride_bytes"]].tolist()
+    assert sorted(changes) == [(1, 768), (2, int(before.whatis(block).capacity_bytes))]
+
+
+def test_two_heaps_are_compared_by_class_alone(make: Make) -> None:
+    one, other = make(), make()
+    one.alloc(600)
+    other.alloc_many([600] * 7)
+    other.alloc(100_000)
+    found = hakmem.diff(one, other)
+    assert not found.same_heap and found.classes["application_count"].tolist() == [6]
+    assert len(found.slabs) == len(found.spans) == 0 and repr(found).endswith("two runs: slabs and spans are not compared")
+
+
+def test_whole_tables_of_a_heap_written_by_hand() -> None:
+    before, after = SyntheticHeap(8), SyntheticHeap(8)
+    for heap in (before, after):
+        heap.slab(0, class_index=18, carved=50)
+    before.slab(1, class_index=8, carved=10)
+    after.slab(1, class_index=8, carved=30, free=[0, 1, 2])
+    after.span(4, 2, 20)
+    before.run(4, 2)
+    found = hakmem.diff(before.finish().view(), after.finish().view())
+    assert found.slabs.table(width=200) == "\n".join([
+        "1 slab changed",
+        "           unit    class    stride    app bytes    app    cached    free    size         address",
+        "-------  ------  -------  --------  -----------  -----  --------  ------  ------  --------------",
+        f"changed  {before.first + 1:>6}        8       112    +1.86 KiB    +17                +3          {BASE + (before.first + 1 << 16):#x}",
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "file.npz", object])
+def test_what_is_no_heap(heap: hakmem.Heap, wrong: object) -> None:
+    with pytest.raises(TypeError, match="after: expected a HeapView or a Heap, got"):
+        hakmem.diff(heap, wrong)  # type: ignore[arg-type]
