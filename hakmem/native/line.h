@@ -22,7 +22,7 @@ static inline void hak_line_text(hak_line *line, const char *text) {
 /* Text that somebody else wrote: cut, and kept on one line. */
 static inline void hak_line_quote(hak_line *line, const char *text) {
     size_t i = 0;
-    for (; text[i] && i < HAK_LINE_QUOTE_BYTES; i++) hak_line_byte(line, (unsigned char)text[i] < ' ' ? '?' : text[i]);
+    for (; text[i] && i < HAK_LINE_QUOTE_BYTES; i++) hak_line_byte(line, (unsigned char)text[i] < ' ' || text[i] == '\177' ? '?' : text[i]);
     if (text[i]) hak_line_text(line, "...");
 }
 

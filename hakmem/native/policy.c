@@ -138,6 +138,7 @@ static bool say_size(const char *path, uint64_t found) {
     hak_line_number(&line, sizeof(hak_policy));
     hak_line_text(&line, " bytes, found ");
     hak_line_number(&line, found);
+    hak_line_text(&line, " (hakmem policy save makes one)");
     return end(&line);
 }
 

@@ -252,6 +252,10 @@ def test_structure_is_judged() -> None:
         image = bytearray(IMAGE)
         image[layout.policy_place("sizes.size_map").offset + entry] = class_index
         assert not accepted(sealed(image)), entry
+    headed = bytearray(Policy.default().replace(headers="all").image())
+    assert accepted(bytes(headed))
+    headed[layout.policy_place("sizes.size_map").offset + 2] = 2  # 16 bytes into a block of 16 less its header
+    assert not accepted(sealed(headed))
 
 
 def hostile(chance: random.Random) -> bytes:
