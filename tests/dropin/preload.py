@@ -11,7 +11,7 @@ NATIVE = Path(__file__).resolve().parent.parent / "native"
 
 def library_of(native_program: Callable[..., Path]) -> Path:
     """The library that the test programs of the release build are linked with."""
-    return native_program("stress").parent.parent.parent / "libhakmem.so"
+    return native_program("os_counts").parent.parent.parent / "libhakmem.so"
 
 
 def preloaded(library: Path, **variables: str) -> dict[str, str]:
