@@ -49,6 +49,7 @@ CAP_LIMIT_COUNT: Final = 1 << 20
 RETURN_GROUPS: Final = 16
 LOCK_SPIN_TRIES: Final = 12
 LOCK_BACKOFF_SPINS: Final = 64
+BACKGROUND_STACK_BYTES: Final = 128 << 10
 THREADS_MIN: Final = 256
 CRASH_STACK_BYTES: Final = 64 << 10
 STACK_NEAR_BYTES: Final = 8 << 20
@@ -77,6 +78,8 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_UNIT_BYTES", UNIT_BYTES, "bytes of a unit"),
     Constant("HAK_OS_PAGE_BYTES", OS_PAGE_BYTES, "bytes of an OS page"),
     Constant("HAK_SUPERSLAB_UNITS", SUPERSLAB_UNITS, "units of a superslab (2 MiB)"),
+    Constant("HAK_UNIT_PAGES", UNIT_BYTES // OS_PAGE_BYTES, "OS pages of a unit, bits of its mask of holes"),
+    Constant("HAK_SLAB_BLOCKS_MAX", UNIT_BYTES >> SIZE_GRANULE_SHIFT, "blocks of a slab that has holes looked for"),
     Constant("HAK_SLAB_UNITS_MAX", SLAB_UNITS_MAX, "units of the longest slab: offsets / 8 must fit 16 bits"),
     Constant("HAK_CLASS_LIMIT", CLASS_LIMIT, "registry tags: 0, the classes, and the special tags below"),
     Constant("HAK_CLASS_COUNT_MAX", CLASS_COUNT_MAX, "size classes of a policy; their indices start at 1"),
@@ -109,6 +112,9 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_ROOT_MAGIC", ROOT_MAGIC, "first word of hak_root"),
     Constant("HAK_LINE_BYTES", LINE_BYTES, "longest line the library writes to stderr"),
     Constant("HAK_LINE_QUOTE_BYTES", LINE_QUOTE_BYTES, "longest piece of it that is quoted from outside"),
+    Constant("HAK_BACKGROUND_STACK_BYTES", BACKGROUND_STACK_BYTES, "stack of the background thread, where the system's libraries leave room in it"),
+    Constant("HAK_MS_PER_SECOND", 1000, "ms in a second"),
+    Constant("HAK_NS_PER_MS", 1_000_000, "ns in a ms"),
     Constant("HAK_LAYOUT_VERSION", LAYOUT_VERSION, "layout version, beside the hash, for people"),
     # registry tags
     Constant("HAK_TAG_NONE", 0, "registry: not ours to hand out (metadata, uncommitted, in transit)"),
@@ -123,6 +129,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     # slab flags
     Constant("HAK_SLAB_FRESH", 1, "slab flag: uncarved blocks are known to be zero"),
     Constant("HAK_SLAB_LISTED", 2, "slab flag: in its class's partial set"),
+    Constant("HAK_SLAB_HOLES", 4, "slab flag: some of its pages were purged, the free blocks on them are in no list"),
     # heap flags
     Constant("HAK_HEAP_CHECKED", 1, "heap flag: live marks are kept and every free is checked"),
     Constant("HAK_HEAP_PYTHON", 2, "heap flag: run by the Python plane"),
@@ -146,6 +153,12 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_FORK_WHOLE", 1, "fork word: nothing to repair"),
     Constant("HAK_FORK_BUSY", 2, "fork word: one thread repairs, others wait"),
     Constant("HAK_FORK_LEFT", 3, "fork word: repaired, but for caches of threads that are gone"),
+    # background thread
+    Constant("HAK_BACKGROUND_NONE", 0, "background thread: not started"),
+    Constant("HAK_BACKGROUND_STARTING", 1, "background thread: being started"),
+    Constant("HAK_BACKGROUND_LOOKING", 2, "background thread: looks every tick"),
+    Constant("HAK_BACKGROUND_WAITING", 3, "background thread: nothing to do, waits to be woken"),
+    Constant("HAK_BACKGROUND_REFUSED", 4, "background thread: the OS refused one, not tried again"),
     # header modes
     Constant("HAK_HEADERS_NONE", 0, "no class has headers"),
     Constant("HAK_HEADERS_TINY", 1, "the tiny classes have headers"),
@@ -336,7 +349,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     Struct(
-        "hak_retain_policy", "HakRetainPolicy", 40, "RetainPolicy: the run heap, and what goes back to the OS when.",
+        "hak_retain_policy", "HakRetainPolicy", 104, "RetainPolicy: the run heap, and what goes back to the OS when.",
         (
             Field("floor_bytes", "u64", "bytes", _INIT, "dirty bytes always allowed"),
             Field("epoch_ns", "u64", "ns", _INIT, "length of a high-water epoch"),
@@ -345,10 +358,22 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("lazy_free", "u32", "bool", _INIT, "1: MADV_FREE, 0: MADV_DONTNEED"),
             Field("run_scan_count", "u32", "runs", _INIT, "runs of one bin looked at for a best fit"),
             Field("purge_run_count", "u32", "runs", _INIT, "runs purged at one slow-path event at most"),
+            Field("work_first_ns", "u64", "ns", _INIT, "eager work a new heap may do before it has earned any"),
+            Field("work_burst_ns", "u64", "ns", _INIT, "most eager work saved up, and most debt"),
+            Field("work_per_256", "u32", "1/256", _INIT, "share of elapsed time that eager purges may cost, 0 never"),
+            Field("purge_unit_ns", "u32", "ns", _INIT, "what purging a unit costs"),
+            Field("refault_unit_ns", "u32", "ns", _INIT, "what it costs more when the unit is needed again soon"),
+            Field("eager_live_per_256", "u32", "1/256", _INIT, "dirty bytes that eager purges leave, as a fraction of the live bytes"),
+            Field("eager_unit_count", "u32", "units", _INIT, "units purged eagerly at one slow-path event at most"),
+            Field("background_tick_ms", "u32", "ms", _INIT, "time between two looks of the background thread"),
+            Field("hole_block_ns", "u32", "ns", _INIT, "what looking at a free block costs in the look for holes"),
+            Field("sweep_unit_count", "u32", "units", _INIT, "records looked at in one go in the look for holes, 0 never"),
+            Field("sweep_event_ns", "u64", "ns", _INIT, "work of one go at most, at a slow-path event"),
+            Field("background_bytes", "u64", "bytes", _INIT, "heap from which on programs with threads get a background thread, 0 never"),
         ),
     ),
     Struct(
-        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 32 + 2072 + 24 + 40, "A policy image: the numbers and orders the data plane obeys.",
+        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 32 + 2072 + 24 + 104, "A policy image: the numbers and orders the data plane obeys.",
         (
             Field("magic", "u64", "", _INIT, "HAK_POLICY_MAGIC"),
             Field("layout_hash", "u64", "", _INIT, "hash of the layout it was made for"),
@@ -450,6 +475,9 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("partial_offset", "u64", "bytes", _INIT, "partial sets: u64[unit / 64][class], a bit a unit"),
             Field("summary_offset", "u64", "bytes", _INIT, "their summary: u64[unit / 4096][class], a bit a word"),
             Field("dirty_offset", "u64", "bytes", _INIT, "dirty marks: a bit a unit; meaningful for free units"),
+            Field("recent_offset", "u64", "bytes", _INIT, "units purged lately: two maps of a bit a unit, this epoch's and the last's"),
+            Field("holes_offset", "u64", "bytes", _INIT, "purged pages of slabs: u16 a unit, a bit a page"),
+            Field("seen_offset", "u64", "bytes", _INIT, "claim_seq at the last look for holes, odd once looked into: u32 a unit"),
             Field("threads_offset", "u64", "bytes", _INIT, "thread records: hak_thread"),
             Field("live_offset", "u64", "bytes", _INIT, "live marks: a bit for 8 bytes; 0 when not checked"),
             Field("meta_units", "u32", "units", _INIT, "units of metadata; the first unit of user memory"),
@@ -474,7 +502,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("policy_generation", "u32", "", "policy writer > slow paths, release / acquire", "one more at each change"),
             Field("lock_count", "u64", "count", _LOCK, "times the run lock was taken"),
             Field("lock_wait_count", "u64", "count", _LOCK, "of them, those that waited"),
-            Field("reserved_count", "u64", "", _LOCK, "zero"),
+            Field("refault_units", "u64", "units", _LOCK, "units purged and needed again within two epochs"),
             Field("oldest_dirty", "u32", "unit", _LOCK, "dirty run to purge first"),
             Field("newest_dirty", "u32", "unit", _LOCK, "dirty run to purge last"),
             Field("purge_count", "u64", "runs", _LOCK, "runs purged"),
@@ -490,14 +518,24 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("left_word", "u64", "word", "any by CAS, acq_rel", "thread records left by a fork: index + 1 | tag << 40"),
             Field("lost_block_count", "u64", "blocks", "repairer of a fork's child > any", "cached blocks lost to a fork in the middle of a move"),
             Field("repair_count", "u64", "count", "repairer of a fork's child > any", "forks after which this heap was repaired, in this process's line"),
-            Field("reserved", "u64", "", "", "zero", 1),
+            Field("earned_ns", "u64", "ns", _LOCK_RELAXED, "eager work allowed so far"),
+            Field("spent_ns", "u64", "ns", _LOCK_RELAXED, "eager work done so far, refaults included"),
+            Field("earned_at_ns", "u64", "ns", _LOCK_RELAXED, "clock when it was last earned"),
+            Field("recent_units", "u32", "units", _LOCK_RELAXED, "units marked in each of the two recent maps", 2),
+            Field("recent_now", "u32", "", _LOCK, "which recent map is this epoch's"),
+            Field("reserved_word", "u32", "", "", "zero"),
+            Field("eager_units", "u64", "units", _LOCK, "of the units purged, those purged eagerly"),
+            Field("sweep_unit", "u32", "units", "sweeper by CAS, acq_rel", "where the look for holes goes on; 0: none is due"),
+            Field("sweep_busy", "u32", "bool", "sweeper by CAS, acquire / release", "1 while a thread looks for holes"),
+            Field("hole_pages", "u64", "OS pages", "sweeper or restorer > any, relaxed add", "pages purged inside slabs"),
+            Field("hole_refault_pages", "u64", "OS pages", "sweeper or restorer > any, relaxed add", "of them, those whose blocks were needed again"),
             Field("run_clean_bits", "u64", "bits", _LOCK, "non-empty clean bins", RUN_BIN_WORDS),
             Field("run_dirty_bits", "u64", "bits", _LOCK, "non-empty dirty bins", RUN_BIN_WORDS),
             Field("run_clean", "u32", "unit", _LOCK, "first run of each clean bin", RUN_BIN_COUNT),
             Field("run_dirty", "u32", "unit", _LOCK, "first run of each dirty bin", RUN_BIN_COUNT),
             Field("mailbox", "u64", "word", "any by CAS, acq_rel", "slabs with remote frees: unit | tag << 32", CLASS_LIMIT),
             Field("arena_units", "u32", "units", _LOCK, "units of arena chunk k; the last entry adds up the rest", 64),
-            Field("tail", "u64", "", "", "zero", (6144 - (424 + 2 * 24 + 2 * 768 + 512 + 256)) // 8),
+            Field("tail", "u64", "", "", "zero", (6144 - (512 + 2 * 24 + 2 * 768 + 512 + 256)) // 8),
         ),
     ),
     Struct(
@@ -527,7 +565,9 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("slot_top", "u32", "slots", "root lock", "directory slots ever used"),
             Field("generation", "u32", "", "root lock", "heaps ever made"),
             Field("os", "hak_os_counts", "", _ANY, "OS calls of the whole library"),
-            Field("reserved", "u64", "", "", "zero", 2),
+            Field("background", "u32", "HAK_BACKGROUND", "any by CAS, acq_rel", "state of the background thread; also the word it waits on"),
+            Field("process_id", "u32", "", "maker of the process heap; a fork's child", "the process that the background thread belongs to"),
+            Field("reserved", "u64", "", "", "zero"),
         ),
     ),
 )
@@ -592,6 +632,18 @@ POLICY_BOUNDS: Final[tuple[Bound, ...]] = (
     Bound("retain.lazy_free", 0, 1),
     Bound("retain.run_scan_count", 1, 1 << 16),
     Bound("retain.purge_run_count", 1, 1 << 16),
+    Bound("retain.work_first_ns", 0, 60 * 10**9),
+    Bound("retain.work_burst_ns", 0, 60 * 10**9),
+    Bound("retain.work_per_256", 0, 256),
+    Bound("retain.purge_unit_ns", 1, 10**9),
+    Bound("retain.refault_unit_ns", 0, 10**9),
+    Bound("retain.eager_live_per_256", 0, 1 << 16),
+    Bound("retain.eager_unit_count", 1, 1 << 24),
+    Bound("retain.background_tick_ms", 1, 60_000),
+    Bound("retain.hole_block_ns", 0, 10**6),
+    Bound("retain.sweep_unit_count", 0, 1 << 24),
+    Bound("retain.sweep_event_ns", 1, 10**9),
+    Bound("retain.background_bytes", 0, _BYTES_MAX),
 )
 BOUND: Final[dict[str, Bound]] = {bound.path: bound for bound in POLICY_BOUNDS}
 
@@ -653,7 +705,9 @@ ENVIRONMENT: Final[tuple[Variable, ...]] = (
     Variable("HAKMEM_PREWARM", 0, 0, 1, "caches.prewarm", "1: fill each thread's caches at its first call", "caches.prewarm"),
     Variable("HAKMEM_RETAIN_MB", 4, 0, 1 << 20, "retain.floor_bytes", "free memory always kept, MiB", "retain.floor_bytes", _MIB),
     Variable("HAKMEM_RETAIN_PCT", 25, 0, 400, "retain.high_water_per_256", "free memory kept as a share of the most in use lately, %", "retain.high_water_per_256", 256, 100),
-    Variable("HAKMEM_RETAIN_EPOCH_MS", 1000, 1, 3_600_000, "retain.epoch_ns", "how long lately is: an epoch and the one before, ms each", "retain.epoch_ns", 1_000_000),
+    Variable("HAKMEM_RETAIN_EPOCH_MS", 600, 1, 3_600_000, "retain.epoch_ns", "how long lately is: an epoch and the one before, ms each", "retain.epoch_ns", 1_000_000),
+    Variable("HAKMEM_EAGER_PCT", 5, 0, 100, "retain.work_per_256", "share of its time a program spends on giving memory back early, %", "retain.work_per_256", 256, 100),
+    Variable("HAKMEM_BACKGROUND_MB", 16, 0, 1 << 20, "retain.background_bytes", "heap from which programs with threads get a background thread, MiB; 0: never", "retain.background_bytes", _MIB),
     Variable("HAKMEM_LAZY_FREE", 0, 0, 1, "retain.lazy_free", "1: the OS takes free pages when it needs them (MADV_FREE)", "retain.lazy_free"),
     Variable("HAKMEM_HUGE_PAGES", 0, 0, 1, "arenas.huge_pages", "1: ask for transparent huge pages", "arenas.huge_pages"),
     Variable("HAKMEM_HEADERS", 0, 0, 2, "headers.mode", "classes whose blocks carry a header byte that frees are checked with", apply=_APPLY_HEADERS, choices=("none", "tiny", "all")),

@@ -46,6 +46,9 @@ class Geometry:
     partial_offset: int
     summary_offset: int
     dirty_offset: int
+    recent_offset: int
+    holes_offset: int
+    seen_offset: int
     threads_offset: int
     live_offset: int
     meta_units: int
@@ -65,6 +68,9 @@ class Geometry:
             "partial_offset": -(-units // 64) * 8 * layout.CLASS_LIMIT,
             "summary_offset": -(-units // 4096) * 8 * layout.CLASS_LIMIT,
             "dirty_offset": -(-units // 64) * 8,
+            "recent_offset": -(-units // 64) * 8 * 2,
+            "holes_offset": units * 2,
+            "seen_offset": units * 4,
             "threads_offset": threads * ctypes.sizeof(layout.HakThread),
         }
         offsets: dict[str, int] = {}

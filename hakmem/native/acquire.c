@@ -7,7 +7,7 @@
 #include "lists.h"
 
 static bool has_blocks(hak_heap *h, const hak_slab *slab, uint32_t class_index) {
-    return hak_free_is_nonempty(slab) || slab->carved_count < hak_policy_of(h)->sizes.classes[class_index].block_count;
+    return hak_free_is_nonempty(slab) || slab->flags & HAK_SLAB_HOLES || slab->carved_count < hak_policy_of(h)->sizes.classes[class_index].block_count;
 }
 
 static bool is_slab_of(const hak_slab *slab, uint32_t class_index) {
@@ -223,10 +223,15 @@ void hak_acquire_collect(hak_thread *t) {
     }
 }
 
-/* Gives the units that wait outside the run heap, empty slabs and the open superslab, back to it. */
+/* Gives the empty slabs that wait outside the run heap back to it. */
+void hak_acquire_flush_empty(hak_thread *t) {
+    for (uint32_t unit; (unit = hak_empty_pop(t));) hak_run_free(hak_heap_of(t), unit, 1, true);
+}
+
+/* Gives all units that wait outside the run heap, empty slabs and the open superslab, back to it. */
 void hak_acquire_flush_ready(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
-    for (uint32_t unit; (unit = hak_empty_pop(t));) hak_run_free(h, unit, 1, true);
+    hak_acquire_flush_empty(t);
     uint64_t word = hak_load_relaxed(&h->open_word);
     while (word >> 32) {
         if (!hak_cas_acq_rel(&h->open_word, &word, 0)) continue; /* partner: open_units; as in stage_unit, ABA does no harm */

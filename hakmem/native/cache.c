@@ -181,6 +181,17 @@ static void forget_hot(hak_thread *t, uint32_t c) {
     else hak_claim_release(slab);
 }
 
+/* What the clock brings at a slow-path event, when the thread holds nothing. */
+static void turn(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    hak_tick(h);
+    if (hak_load_relaxed(&h->sweep_unit) && !hak_background_serves(h)) {
+        const hak_retain_policy *retain = &hak_policy_of(h)->retain;
+        hak_sweep(t, retain->sweep_unit_count, retain->sweep_event_ns);
+    }
+    idle_look(t);
+}
+
 /* Brings blocks of class c into the thread's cache: lists of up to refill_slabs slabs, or a carved range. False: out
  * of memory. One claim at a time: a thread that waits for a claim holds none. */
 bool hak_refill(hak_thread *t, uint32_t c) {
@@ -191,11 +202,12 @@ bool hak_refill(hak_thread *t, uint32_t c) {
     hak_count(t, refill_count, 1);
     bin->event_count++;
     bin->free_only_count = 0;
-    hak_tick(h);
-    idle_look(t);
+    turn(t);
+    hak_background_look(h);
     uint32_t got = 0, unit = hak_acquire(t, c);
     for (uint32_t slabs = 1; unit; slabs++) {
         hak_slab *slab = hak_slab_at(h, unit);
+        if (hak_free_is_empty(slab) && slab->flags & HAK_SLAB_HOLES) hak_holes_restore(t, unit);
         bool listed = hak_free_is_nonempty(slab);
         got += listed ? take(t, c, unit) : carve(t, c, unit);
         if (!listed || got >= cache->batch_count || slabs >= cache->refill_slabs || list_length(bin) >= cap_limit(t, c)) {
@@ -232,8 +244,7 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
             if (bin->cap_count > cache->cap_init_count) shrink(t, c);
         }
     }
-    hak_tick(hak_heap_of(t));
-    idle_look(t);
+    turn(t);
 }
 
 /* Gives the carved range back: uncarved again if nothing was carved behind it, else block by block. */

@@ -3,16 +3,18 @@
  *   os.c        the only file that maps memory          atomic.h    operations by name and order
  *   lists.h     accessors of a slab's lists and claim   fault.c     what was wrong, and saying so
  *   describe.c  an address in words                     crash.c     the crash report, on request
- *   runs.c      the run heap: units, arena, purge       partial.c   per-class sets of partly free slabs, mailboxes
+ *   runs.c      the run heap: units, arena              marks.h     bit maps over units
+ *   purge.c     what goes back to the OS, and when      partial.c   per-class sets of partly free slabs, mailboxes
  *   slabs.c     a slab's life: made, given to, taken from, retired
- *   acquire.c   where a refill finds a slab             cache.c     thread caches: refill, overflow, idle
+ *   holes.c     purged pages of slabs in use            acquire.c   where a refill finds a slab
+ *   cache.c     thread caches: refill, overflow, idle
  *   threads.c   thread records: attach, park, release   spans.c     blocks of whole units
  *   fork.c      a fork's child: noticed, repaired       policy.c    images judged and read
  *   environment.c  the process's policy, from its environment
  *   blocks.c    alloc, free, realloc of one block       heap.c      create, destroy, trim, batches: the C API
  *   malloc.c    malloc and its family for a process     new_delete.c  C++'s operators
  *   accounts.c  mallinfo, malloc_trim: what is where    reports.c   malloc_info, malloc_stats, mallopt
- *   primitives.c  what Python gets of C
+ *   primitives.c  what Python gets of C                 background.c  a thread that gives back
  *
  * No room holds a policy number: they come from hak_policy, made by Python.
  * Locks, outer first: hak_root.lock (list of heaps), a heap's shared record, run_lock. Under run_lock nobody claims or
@@ -88,6 +90,9 @@ HAK_HIDDEN uint32_t hak_os_thread_id(void);
 HAK_HIDDEN uint32_t hak_os_process_id(void);
 HAK_HIDDEN bool hak_os_is_first_thread(void);
 HAK_HIDDEN void *hak_os_wiped_page(bool *wiped);
+HAK_HIDDEN void hak_os_sleep_ms(uint32_t ms);
+HAK_HIDDEN void hak_os_wait(uint32_t *word, uint32_t value);
+HAK_HIDDEN void hak_os_wake(uint32_t *word);
 extern HAK_EXPORT hak_root hak_root_;
 
 /* fault.c */
@@ -108,9 +113,32 @@ HAK_HIDDEN void hak_run_free(hak_heap *h, uint32_t unit, uint32_t units, bool di
 HAK_HIDDEN bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32_t want);
 HAK_HIDDEN bool hak_unit_is_dirty(hak_heap *h, uint32_t unit);
 HAK_HIDDEN void hak_unit_mark_dirty(hak_heap *h, uint32_t unit);
-HAK_HIDDEN void hak_tick(hak_heap *h);
-HAK_HIDDEN uint64_t hak_purge_all(hak_heap *h);
 HAK_HIDDEN void hak_runs_rebuild(hak_heap *h);
+
+/* purge.c */
+HAK_HIDDEN void hak_tick(hak_heap *h);
+HAK_HIDDEN void hak_tick_fully(hak_heap *h);
+HAK_HIDDEN bool hak_purge_is_due(hak_heap *h);
+HAK_HIDDEN void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units);
+HAK_HIDDEN uint64_t hak_purge_all(hak_heap *h);
+HAK_HIDDEN uint64_t hak_clock_of(hak_heap *h);
+HAK_HIDDEN uint64_t hak_work_credit(hak_heap *h, uint64_t now);
+HAK_HIDDEN void hak_work_spend(hak_heap *h, uint64_t ns);
+
+/* background.c */
+HAK_HIDDEN void hak_background_start(hak_heap *h);
+HAK_HIDDEN void hak_background_wake(void);
+HAK_HIDDEN void hak_background_forked(void);
+/* Whether the background thread sees to this heap; wakes it when it waits. */
+static inline bool hak_background_serves(hak_heap *h) {
+    uint32_t state = hak_load_relaxed(&hak_root_.background);
+    if (hak_unlikely(state == HAK_BACKGROUND_WAITING)) hak_background_wake();
+    return (h->flags & HAK_HEAP_PROCESS) && (state == HAK_BACKGROUND_LOOKING || state == HAK_BACKGROUND_WAITING);
+}
+/* For callers that hold nothing, on malloc's side only: libc frees under a lock that pthread_create takes. */
+static inline void hak_background_look(hak_heap *h) {
+    if (hak_load_relaxed(&hak_root_.background) == HAK_BACKGROUND_NONE) hak_background_start(h);
+}
 
 /* partial.c */
 HAK_HIDDEN void hak_partial_insert(hak_heap *h, uint32_t unit);
@@ -130,10 +158,17 @@ HAK_HIDDEN void hak_slab_drain(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void hak_slab_return(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last, uint32_t count, uint32_t list_count);
 HAK_HIDDEN uint32_t hak_empty_pop(hak_thread *t);
 
+/* holes.c */
+HAK_HIDDEN void hak_holes_restore(hak_thread *t, uint32_t unit);
+HAK_HIDDEN void hak_holes_forget(hak_heap *h, uint32_t unit, uint32_t units);
+HAK_HIDDEN void hak_sweep(hak_thread *t, uint32_t units, uint64_t most_ns);
+HAK_HIDDEN uint64_t hak_sweep_all(hak_thread *t);
+
 /* acquire.c: a claimed slab of the class that has blocks to take or to carve, or 0 */
 HAK_HIDDEN uint32_t hak_acquire(hak_thread *t, uint32_t class_index);
 HAK_HIDDEN uint32_t hak_acquire_partial(hak_thread *t, uint32_t class_index);
 HAK_HIDDEN void hak_acquire_collect(hak_thread *t);
+HAK_HIDDEN void hak_acquire_flush_empty(hak_thread *t);
 HAK_HIDDEN void hak_acquire_flush_ready(hak_thread *t);
 
 /* cache.c */
@@ -148,6 +183,7 @@ HAK_HIDDEN hak_thread *hak_thread_get(hak_heap *h);
 HAK_HIDDEN hak_thread *hak_thread_enter(hak_heap *h);
 HAK_HIDDEN void hak_thread_leave(hak_thread *t);
 HAK_HIDDEN hak_thread *hak_thread_known(hak_heap *h);
+HAK_HIDDEN void hak_threads_flush_parked(hak_heap *h);
 HAK_HIDDEN void hak_threads_flush_idle(hak_heap *h);
 HAK_HIDDEN void hak_threads_exit_hook(void);
 HAK_HIDDEN void hak_thread_record_init(hak_heap *h, hak_thread *t, uint32_t index);

@@ -36,6 +36,9 @@ static uint64_t lay_out(hak_heap *h, uint64_t units, bool checked) {
     h->partial_offset = at, at += page_up((units + 63) / 64 * 8 * HAK_CLASS_LIMIT);
     h->summary_offset = at, at += page_up((units + 4095) / 4096 * 8 * HAK_CLASS_LIMIT);
     h->dirty_offset = at, at += page_up((units + 63) / 64 * 8);
+    h->recent_offset = at, at += page_up((units + 63) / 64 * 8 * 2);
+    h->holes_offset = at, at += page_up(units * sizeof(uint16_t));
+    h->seen_offset = at, at += page_up(units * sizeof(uint32_t));
     h->threads_offset = at, at += page_up(threads * sizeof(hak_thread));
     h->live_offset = checked ? at : 0, at += checked ? units * HAK_LIVE_BYTES_PER_UNIT : 0;
     h->thread_limit = (uint32_t)threads;
@@ -108,7 +111,9 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
         uint8_t c = policy->sizes.size_map[i];
         fast_map[i] = checked || policy->sizes.classes[c].header ? 0 : c;
     }
-    h->epoch_start_ns = hak_os_clock_ns();
+    h->epoch_start_ns = h->earned_at_ns = hak_os_clock_ns();
+    h->earned_ns = policy->retain.work_first_ns;
+    if (flags & HAK_HEAP_PROCESS) hak_root_.process_id = hak_os_process_id();
     hak_fork_watch();
     join_root(h);
     hak_store_release(&h->magic, HAK_HEAP_MAGIC); /* partner: outside readers, who look at the magic first */
@@ -208,9 +213,10 @@ uint64_t hak_heap_trim(hak_heap *h) {
     hak_thread *t = hak_thread_enter(h);
     hak_cache_flush(t);
     hak_acquire_collect(t);
+    uint64_t pages = hak_sweep_all(t);
     hak_acquire_flush_ready(t);
     hak_thread_leave(t);
-    return hak_purge_all(h);
+    return hak_purge_all(h) + pages * HAK_OS_PAGE_BYTES;
 }
 
 void hak_heap_tick(hak_heap *h) {

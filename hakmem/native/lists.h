@@ -45,6 +45,8 @@ static inline void hak_claim_release(hak_slab *slab) {
     hak_store_release(&slab->claim_seq, seq + 1);
 }
 static inline bool hak_claim_held(const hak_slab *slab) { return hak_load_relaxed(&slab->claim_seq) & 1; }
+/* For who only looks whether it was claimed since, and for the sweep that notes it. */
+static inline uint32_t hak_claim_seq_load(const hak_slab *slab) { return hak_load_relaxed(&slab->claim_seq); }
 /* FORK: the child's repair of a claim whose holder does not exist there. A slab of unknown state counts as full of used
  * blocks, so that frees of its blocks never make it retire. */
 static inline void hak_claim_break(hak_slab *slab) {
@@ -81,7 +83,7 @@ static inline uint64_t hak_free_pop_chain(hak_slab *slab, uint64_t slab_base, ui
 static inline uint32_t hak_free_count(const hak_slab *slab) { return hak_word_count(hak_load_relaxed(&slab->free_list)); }
 static inline bool hak_free_is_empty(const hak_slab *slab) { return hak_free_count(slab) == 0; }
 static inline bool hak_free_is_nonempty(const hak_slab *slab) { return hak_free_count(slab) != 0; }
-/* DEBUG: the first free block's address, or 0; for asserts and dumps. */
+/* DEBUG: the first free block's address, or 0; under the claim for who follows the list, else for asserts and dumps. */
 static inline uint64_t hak_free_debug_pointer(const hak_slab *slab, uint64_t slab_base) {
     return hak_word_first(slab_base, hak_load_relaxed(&slab->free_list));
 }

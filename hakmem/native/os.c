@@ -4,6 +4,8 @@
  * caller's to save. `counts` is the heap's own tally; the library's tally in hak_root counts each call as well.
  */
 #define _GNU_SOURCE
+#include <errno.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -116,6 +118,17 @@ void *hak_os_wiped_page(bool *wiped) {
     *wiped = madvise(page, HAK_OS_PAGE_BYTES, MADV_WIPEONFORK) == 0;
     return page;
 }
+
+uint32_t hak_os_process_id(void) { return (uint32_t)syscall(SYS_getpid); } /* not libc's, which a vfork's child may share */
+
+void hak_os_sleep_ms(uint32_t ms) {
+    struct timespec time = {.tv_sec = ms / HAK_MS_PER_SECOND, .tv_nsec = (long)(ms % HAK_MS_PER_SECOND) * HAK_NS_PER_MS};
+    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &time, &time) == EINTR) {}
+}
+
+/* Waits while *word is `value`; may return early. */
+void hak_os_wait(uint32_t *word, uint32_t value) { (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0); }
+void hak_os_wake(uint32_t *word) { (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
 
 /* The primitives of the OS, for Python: the same calls, under their public names. */
 HAK_EXPORT void *hak_os_reserve(uint64_t bytes, uint64_t align, uint64_t *map_base, uint64_t *map_bytes) {

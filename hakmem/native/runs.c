@@ -1,43 +1,23 @@
-/* runs.c: the run heap: every run of free units, the arena's growth, and what goes back to the OS.
+/* runs.c: the run heap: every run of free units, and the arena's growth.
  *
  * Free runs are binned by length (exact to 32 units, then 8 bins a doubling), apart for runs with dirty units and runs
  * without; a dirty mark per unit lets both coalesce. Best fit, dirty first: a dirty page costs no fault. All of it
- * under run_lock, which is never held over a purge. Invariant: two free runs never touch; registry entries at both ends
+ * under run_lock. Invariant: two free runs never touch; registry entries at both ends
  * of a run name its head; live + free + (units of runs being purged) = committed units.
  *
  * live_units, dirty_units and the high waters are written under the lock by relaxed stores, because hak_tick reads them
  * without it: a stale figure makes it look at the lists, under the lock, once more or once less.
  */
 #include "hak_internal.h"
+#include "marks.h"
 #include "runs.h"
 
-static uint64_t *dirty_word(hak_heap *h, uint32_t unit) { return (uint64_t *)hak_at(h, h->dirty_offset) + (unit >> 6); }
+/* Readable without the lock by who holds the unit. */
+bool hak_unit_is_dirty(hak_heap *h, uint32_t unit) { return hak_mark_get(hak_dirty_map(h), unit); }
 
-/* Readable without the lock by who holds the unit: others change other bits of the word only, by atomics. */
-bool hak_unit_is_dirty(hak_heap *h, uint32_t unit) { return hak_load_relaxed(dirty_word(h, unit)) >> (unit & 63) & 1; }
+void hak_unit_mark_dirty(hak_heap *h, uint32_t unit) { hak_marks_set(hak_dirty_map(h), unit, 1, true); }
 
-static void dirty_set(hak_heap *h, uint32_t unit, uint32_t units, bool dirty) {
-    for (uint32_t u = unit, end = unit + units; u < end;) {
-        uint32_t bit = u & 63, n = 64 - bit < end - u ? 64 - bit : end - u;
-        uint64_t mask = (n == 64 ? ~UINT64_C(0) : (UINT64_C(1) << n) - 1) << bit, *word = dirty_word(h, u);
-        uint64_t now = hak_load_relaxed(word);
-        hak_store_relaxed(word, dirty ? now | mask : now & ~mask);
-        u += n;
-    }
-}
-
-void hak_unit_mark_dirty(hak_heap *h, uint32_t unit) { dirty_set(h, unit, 1, true); }
-
-static uint32_t dirty_count(hak_heap *h, uint32_t unit, uint32_t units) {
-    uint32_t count = 0;
-    for (uint32_t u = unit, end = unit + units; u < end;) {
-        uint32_t bit = u & 63, n = 64 - bit < end - u ? 64 - bit : end - u;
-        uint64_t mask = (n == 64 ? ~UINT64_C(0) : (UINT64_C(1) << n) - 1) << bit;
-        count += (uint32_t)__builtin_popcountll(hak_load_relaxed(dirty_word(h, u)) & mask);
-        u += n;
-    }
-    return count;
-}
+static uint32_t dirty_count(hak_heap *h, uint32_t unit, uint32_t units) { return hak_marks_count(hak_dirty_map(h), unit, units); }
 
 /* CAS: acquires what the last hak_run_unlock released. Waits are rare and short; no OS call but growth is made inside. */
 void hak_run_lock(hak_heap *h) {
@@ -78,7 +58,7 @@ static void run_link(hak_heap *h, uint32_t unit) {
     h->newest_dirty = unit;
 }
 
-static void run_unlink(hak_heap *h, uint32_t unit) {
+void hak_run_unlink(hak_heap *h, uint32_t unit) {
     hak_slab *run = hak_slab_at(h, unit);
     uint32_t bin = hak_run_bin(run->unit_count), next = hak_load_relaxed(&run->next);
     bool dirty = run->detail_count != 0;
@@ -106,18 +86,18 @@ static void run_place(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty
 }
 
 /* Adds free units; coalesces with the free runs on both sides. `dirty` counts the dirty ones among them. */
-static void run_insert(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty) {
+void hak_run_insert(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty) {
     uint32_t left = hak_entry_get(h, unit - 1);
     uint32_t right = unit + units < h->unit_top ? hak_entry_get(h, unit + units) : 0;
     if ((left & 0xff) == HAK_TAG_FREE) {
         hak_slab *run = hak_slab_at(h, left >> 8);
-        run_unlink(h, left >> 8);
+        hak_run_unlink(h, left >> 8);
         hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
         unit = left >> 8, units += run->unit_count, dirty += run->detail_count;
     }
     if ((right & 0xff) == HAK_TAG_FREE) {
         hak_slab *run = hak_slab_at(h, right >> 8);
-        run_unlink(h, right >> 8);
+        hak_run_unlink(h, right >> 8);
         hak_store_relaxed(&run->kind, HAK_KIND_NONE);
         units += run->unit_count, dirty += run->detail_count;
     }
@@ -166,7 +146,7 @@ static void note_live(hak_heap *h, uint64_t units) {
 static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) {
     uint32_t end = run + hak_slab_at(h, run)->unit_count, dirty_all = hak_slab_at(h, run)->detail_count;
     bool all = dirty_all == end - run;
-    run_unlink(h, run);
+    hak_run_unlink(h, run);
     hak_store_relaxed(&hak_slab_at(h, run)->kind, HAK_KIND_NONE);
     hak_entry_fill(h, at, units, HAK_TAG_NONE);
     uint32_t before = !dirty_all ? 0 : all ? at - run : dirty_count(h, run, at - run);
@@ -174,6 +154,7 @@ static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) 
     if (at > run) run_place(h, run, at - run, before);
     if (at + units < end) run_place(h, at + units, end - at - units, dirty_all - before - cut);
     hak_store_relaxed(&h->dirty_units, h->dirty_units - cut);
+    if (h->recent_units[0] | h->recent_units[1]) hak_recent_take(h, at, units);
     note_live(h, units);
     return cut;
 }
@@ -198,7 +179,7 @@ static bool arena_grow(hak_heap *h, uint32_t units) {
     h->arena_count++;
     hak_store_release(&h->unit_top, top + want); /* partner: who reads it without the lock, before he reads records below it */
     hak_entry_fill(h, top, want, hak_entry(HAK_TAG_FREE, top)); /* every unit of a free run says so: hak_runs_rebuild */
-    run_insert(h, top, want, 0);
+    hak_run_insert(h, top, want, 0);
     return true;
 }
 
@@ -251,10 +232,10 @@ hak_run hak_run_alloc_open(hak_heap *h) {
 void hak_run_free(hak_heap *h, uint32_t unit, uint32_t units, bool dirty) {
     hak_run_lock(h);
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_FREE, unit));
-    dirty_set(h, unit, units, dirty);
+    hak_marks_set(hak_dirty_map(h), unit, units, dirty);
     hak_store_relaxed(&h->live_units, h->live_units - units);
     if (dirty) hak_store_relaxed(&h->dirty_units, h->dirty_units + units);
-    run_insert(h, unit, units, dirty ? units : 0);
+    hak_run_insert(h, unit, units, dirty ? units : 0);
     hak_run_unlock(h);
 }
 
@@ -272,99 +253,16 @@ bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32_t want) {
     return done;
 }
 
-static uint64_t dirty_limit(hak_heap *h) {
-    const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t now = hak_load_relaxed(&h->high_water_now), before = hak_load_relaxed(&h->high_water_before);
-    uint64_t high = now > before ? now : before, live = hak_load_relaxed(&h->live_units);
-    uint64_t share = high * retain->high_water_per_256 >> 8, floor = retain->floor_bytes >> HAK_UNIT_SHIFT;
-    return (high > live ? high - live : 0) + (share > floor ? share : floor);
-}
-
-/* Purges up to `excess` dirty units of a run that is out of its bin; returns how many. Not under the lock. */
-static uint32_t purge_run(hak_heap *h, uint32_t unit, uint32_t units, uint64_t excess) {
-    uint32_t purged = 0, end = unit + units;
-    bool lazy = hak_policy_of(h)->retain.lazy_free != 0;
-    for (uint32_t u = unit; u < end && purged < excess;) {
-        if (!hak_unit_is_dirty(h, u)) {
-            u++;
-            continue;
-        }
-        uint32_t from = u;
-        while (u < end && purged + (u - from) < excess && hak_unit_is_dirty(h, u)) u++;
-        if (!hak_os_purge_range(&h->os, hak_unit_address(h, from), (uint64_t)(u - from) << HAK_UNIT_SHIFT, lazy)) break;
-        purged += u - from;
-    }
-    return purged;
-}
-
-/* Gives back oldest runs first until at most `limit` dirty units are left or `runs` were purged; returns units. */
-static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
-    uint64_t done = 0;
-    bool lazy = hak_policy_of(h)->retain.lazy_free != 0;
-    for (uint32_t i = 0; i < runs; i++) {
-        hak_run_lock(h);
-        uint32_t unit = h->oldest_dirty;
-        if (!unit || h->dirty_units <= limit) {
-            hak_run_unlock(h);
-            break;
-        }
-        uint32_t units = hak_slab_at(h, unit)->unit_count, dirty = hak_slab_at(h, unit)->detail_count;
-        uint64_t excess = h->dirty_units - limit;
-        run_unlink(h, unit);
-        hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
-        hak_entry_fill(h, unit, 1, HAK_TAG_NONE);
-        hak_entry_fill(h, unit + units - 1, 1, HAK_TAG_NONE);
-        h->purging_units += units;
-        hak_run_unlock(h);
-        uint32_t purged = purge_run(h, unit, units, excess);
-        hak_run_lock(h);
-        h->purging_units -= units;
-        if (purged) {
-            uint32_t left = purged, end = unit + units;
-            for (uint32_t u = unit; u < end && left; u++) {
-                if (!hak_unit_is_dirty(h, u)) continue;
-                if (!lazy) dirty_set(h, u, 1, false); /* a lazily freed page may keep its contents: dirty still */
-                left--;
-            }
-        }
-        h->purge_count++;
-        h->purge_units += purged;
-        hak_store_relaxed(&h->dirty_units, h->dirty_units - (lazy ? 0 : purged));
-        run_insert(h, unit, units, lazy ? dirty : dirty - purged);
-        hak_run_unlock(h);
-        done += purged;
-        if (!purged || lazy) break;
-    }
-    return done;
-}
-
-/* The clock's turn at a slow-path event: closes an epoch when it is over, and purges what is above the limit. */
-void hak_tick(hak_heap *h) {
-    const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t now = hak_load_relaxed(&h->clock_held) ? hak_load_relaxed(&h->clock_ns) : hak_os_clock_ns();
-    uint64_t start = hak_load_relaxed(&h->epoch_start_ns);
-    if (now - start >= retain->epoch_ns && now > start) {
-        hak_run_lock(h);
-        start = h->epoch_start_ns;
-        if (now > start && now - start >= retain->epoch_ns) {
-            bool both = now - start >= 2 * retain->epoch_ns;
-            hak_store_relaxed(&h->high_water_before, both ? h->live_units : h->high_water_now);
-            hak_store_relaxed(&h->high_water_now, h->live_units);
-            hak_store_relaxed(&h->epoch_start_ns, now);
-        }
-        hak_run_unlock(h);
-    }
-    if (hak_load_relaxed(&h->dirty_units) > dirty_limit(h)) purge_to(h, dirty_limit(h), retain->purge_run_count);
-}
-
-uint64_t hak_purge_all(hak_heap *h) { return purge_to(h, 0, UINT32_MAX) << HAK_UNIT_SHIFT; }
-
 /* In a fork's child, when a thread that is gone held the lock or was purging: everything but the registry's tags is made again. */
 void hak_runs_rebuild(hak_heap *h) {
     for (uint32_t i = 0; i < HAK_RUN_BIN_COUNT; i++) h->run_clean[i] = h->run_dirty[i] = 0;
     for (uint32_t i = 0; i < HAK_RUN_BIN_WORDS; i++) h->run_clean_bits[i] = h->run_dirty_bits[i] = 0;
     h->oldest_dirty = h->newest_dirty = 0;
     h->dirty_units = h->purging_units = 0;
+    for (uint32_t which = 0; which < 2; which++) { /* marks and counts may be of two moments: nothing was purged lately */
+        if (h->recent_units[which]) hak_marks_set(hak_recent_map(h, which), 0, h->unit_top, false);
+        h->recent_units[which] = 0;
+    }
     uint64_t free_units = 0;
     for (uint32_t u = h->meta_units; u < h->unit_top;) {
         uint32_t end = u;

@@ -1,6 +1,8 @@
-/* runs.h: what tests and runs.c share. */
+/* runs.h: what purge.c takes out of the run heap's bins and puts back. Both need the run lock. */
 #ifndef HAK_RUNS_H
 #define HAK_RUNS_H
-#include <stdint.h>
-uint32_t hak_run_bin(uint32_t units) __attribute__((visibility("hidden")));
+#include "hak_internal.h"
+HAK_HIDDEN uint32_t hak_run_bin(uint32_t units);
+HAK_HIDDEN void hak_run_unlink(hak_heap *h, uint32_t unit);
+HAK_HIDDEN void hak_run_insert(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty);
 #endif

@@ -103,6 +103,7 @@ void hak_slab_retire(hak_thread *t, uint32_t unit) {
     uint32_t units = slab->unit_count;
     hak_assert(hak_used_load(slab) == 0 && !hak_remote_is_nonempty(slab));
     hak_partial_remove(h, unit);
+    if (slab->flags & HAK_SLAB_HOLES) hak_holes_forget(h, unit, units);
     hak_lists_reset(slab);
     hak_entry_fill(h, unit, units, HAK_TAG_NONE);
     hak_store_relaxed(&slab->kind, HAK_KIND_NONE);
@@ -131,7 +132,7 @@ HAK_COLD void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count)
 void hak_slab_let_go(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
-    bool room = slab->carved_count < hak_policy_of(h)->sizes.classes[slab->class_index].block_count;
+    bool room = slab->flags & HAK_SLAB_HOLES || slab->carved_count < hak_policy_of(h)->sizes.classes[slab->class_index].block_count;
     hak_slab_settle(t, unit, room ? 0 : 1);
 }
 

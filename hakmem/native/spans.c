@@ -38,6 +38,7 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
         for (uint32_t i = 0; i < units; i++)
             if (hak_unit_is_dirty(h, run.unit + i)) memset(address + ((uint64_t)i << HAK_UNIT_SHIFT), 0, HAK_UNIT_BYTES);
     hak_tick(h);
+    hak_background_look(h);
     return address;
 }
 

@@ -194,15 +194,20 @@ void hak_thread_leave(hak_thread *t) {
     if (hak_unlikely(t->index == 0)) hak_store_release(&t->busy, 0);
 }
 
-/* Flushes the caches that no live thread owns: those of ended threads, parked, and the shared record's. The caller
- * must not be inside the shared record. */
-void hak_threads_flush_idle(hak_heap *h) {
-    hak_thread *shared = enter_shared(h);
-    if (shared->base) hak_cache_flush(shared);
-    hak_thread_leave(shared);
+/* Flushes the caches of ended threads. */
+void hak_threads_flush_parked(hak_heap *h) {
     for (hak_thread *t; (t = list_pop(h, &h->parked_word, true));) {
         hak_cache_flush(t);
         hak_store_release(&t->state, HAK_THREAD_UNUSED);
         list_push(&h->unused_word, t, 256);
     }
+}
+
+/* Flushes the caches that no live thread owns: those of ended threads, and the shared record's. The caller must not be
+ * inside the shared record. */
+void hak_threads_flush_idle(hak_heap *h) {
+    hak_thread *shared = enter_shared(h);
+    if (shared->base) hak_cache_flush(shared);
+    hak_thread_leave(shared);
+    hak_threads_flush_parked(h);
 }

@@ -21,7 +21,7 @@ _OPEN_WORD: Final = layout.HakHeap.open_word.offset
 
 
 def _has_blocks(m: Memory, unit: int, class_index: int) -> bool:
-    if lists.free_count(m, unit):
+    if lists.free_count(m, unit) or m.slabs[unit].flags & slabs.HOLES:
         return True
     return bool(m.slabs[unit].carved_count < m.tables.classes[class_index].block_count)
 

@@ -10,7 +10,7 @@ import ctypes
 from typing import Final
 
 from .. import layout
-from . import lists, slabs
+from . import holes, lists, slabs
 from .acquire import acquire, acquire_partial
 from .caller import Caller
 from .memory import KIND_SLAB
@@ -167,6 +167,15 @@ def _forget_hot(t: Caller, c: int) -> None:
         lists.claim_release(m, unit)
 
 
+def _turn(t: Caller) -> None:
+    """What the clock brings at a slow-path event, when the thread holds nothing."""
+    m = t.m
+    tick(m)
+    if m.heap.sweep_unit:
+        holes.sweep(t, m.tables.retain.sweep_unit_count, m.tables.retain.sweep_event_ns)
+    _idle_look(t)
+
+
 def refill(t: Caller, c: int) -> bool:
     """Bring blocks of class c into the cache: lists of up to refill_slabs slabs, or a carved range.
 
@@ -176,11 +185,12 @@ def refill(t: Caller, c: int) -> bool:
     record.refill_count += 1
     bin_.event_count += 1
     bin_.free_only_count = 0
-    tick(m)
-    _idle_look(t)
+    _turn(t)
     unit, got, taken = acquire(t, c), 0, 0
     while unit:
         taken += 1
+        if not lists.free_count(m, unit) and m.slabs[unit].flags & slabs.HOLES:
+            holes.restore(t, unit)
         listed = lists.free_count(m, unit) != 0
         got += _take(t, c, unit) if listed else _carve(t, c, unit)
         enough = got >= cache.batch_count or taken >= cache.refill_slabs or _length(bin_) >= _cap_limit(t, c)
@@ -216,8 +226,7 @@ def overflow(t: Caller, c: int, block: int) -> None:
             bin_.free_only_count = 0
             if bin_.cap_count > cache.cap_init_count:
                 _shrink(t, c)
-    tick(m)
-    _idle_look(t)
+    _turn(t)
 
 
 def _return_range(t: Caller, c: int) -> None:

@@ -12,7 +12,7 @@ from ..binding import Library, library
 from ..engine import Fault, check_region_bytes, no_region
 from ..policy import Policy
 from ..registry import Geometry
-from . import blocks, cache, purge
+from . import blocks, cache, holes, purge
 from .acquire import collect, flush_ready
 from .memory import Memory
 from .tables import Tables
@@ -72,7 +72,8 @@ def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
     ctypes.memmove(m.base + plan.policy_offset, tables.image, len(tables.image))
     direct = bytes(0 if checked or tables.classes[c].header else c for c in tables.size_map[: layout.SIZE_MAP_ENTRIES])
     ctypes.memmove(m.base + plan.fast_map_offset, direct, len(direct))
-    heap.epoch_start_ns = m.clock_ns()
+    heap.epoch_start_ns = heap.earned_at_ns = m.clock_ns()
+    heap.earned_ns = tables.retain.work_first_ns
     m.store_release64(m.place("magic"), layout.HEAP_MAGIC)
     return m
 
@@ -180,10 +181,11 @@ class PythonEngine:
         try:
             cache.flush(t)
             collect(t)
+            pages = holes.sweep_all(t)
             flush_ready(t)
         finally:
             self.threads.leave(t)
-        return purge.purge_all(self.memory)
+        return purge.purge_all(self.memory) + pages * layout.OS_PAGE_BYTES
 
     def tick(self) -> None:
         purge.tick(self.memory)

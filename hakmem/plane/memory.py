@@ -49,12 +49,12 @@ class _Slabs(dict[int, ctypes.Structure]):
 class Memory:
     """One heap's region: ``heap`` is its ``hak_heap``, ``slabs[unit]`` its records, ``registry`` and ``words`` views.
 
-    ``words[offset >> 3]`` is the 64-bit word at an offset of the region, ``octets[offset]`` a byte.
+    ``words[offset >> 3]`` is the 64-bit word at an offset of the region, ``halves[offset >> 2]`` 32 bits, ``octets[offset]`` a byte.
     """
 
     __slots__ = (
         "_library", "base", "cas32", "cas64", "checked", "clean_bits", "clean_heads", "closed", "dirty_bits",
-        "dirty_heads", "geometry", "heap", "live_address", "meta_units", "octets", "os_counts", "registry", "slabs",
+        "dirty_heads", "geometry", "halves", "heap", "live_address", "meta_units", "octets", "os_counts", "registry", "slabs",
         "slabs_address", "tables", "words",
     )  # fmt: skip
 
@@ -69,6 +69,7 @@ class Memory:
         self.meta_units = geometry.meta_units
         self.octets = memoryview((ctypes.c_uint8 * geometry.reserved_bytes).from_address(base)).cast("B")
         self.words = self.octets.cast("Q")
+        self.halves = self.octets.cast("I")
         start = geometry.registry_offset
         self.registry = self.octets[start : start + 4 * geometry.unit_limit].cast("I")
         self.slabs_address = base + geometry.slabs_offset

@@ -1,21 +1,32 @@
-"""What goes back to the OS, and when: the high-water epochs, the dirty limit, the purge of the oldest runs.
+"""What goes back to the OS, and when: the high-water epochs, the two limits, the budget of eager work, the purge.
 
-A run is taken out of its bin under the lock, purged without it, and put back under it.
+What is above the retain limit is purged at the next slow-path event, what is above the eager limit while the work
+budget lasts. A run is taken out of its bin under the lock, purged without it, and put back under it.
 """
 
 from __future__ import annotations
 
-from .dirty import dirty_set, unit_is_dirty
+from .dirty import dirty_set, marks_set, recent_map, recent_turn, spend, unit_is_dirty
 from .memory import KIND_NONE, MASK32, MASK64, TAG_NONE, UNIT_SHIFT, Memory
 from .runs import insert, lock, unlink, unlock
 
 
-def dirty_limit(m: Memory) -> int:
-    """Dirty units the policy keeps now."""
-    heap, retain = m.heap, m.tables.retain
-    high = max(heap.high_water_now, heap.high_water_before)
+def _high_water(m: Memory) -> int:
+    return int(max(m.heap.high_water_now, m.heap.high_water_before))
+
+
+def retain_limit(m: Memory) -> int:
+    """Dirty units the policy keeps for reuse now."""
+    retain, high, live = m.tables.retain, _high_water(m), m.heap.live_units
     share = high * retain.high_water_per_256 >> 8
-    return int(max(0, high - heap.live_units) + max(share, retain.floor_bytes >> UNIT_SHIFT))
+    return int(max(0, high - live) + max(share, retain.floor_bytes >> UNIT_SHIFT))
+
+
+def eager_limit(m: Memory) -> int:
+    """Dirty units that eager purges leave."""
+    retain = m.tables.retain
+    share = min(m.heap.live_units * retain.eager_live_per_256, _high_water(m) * retain.high_water_per_256) >> 8
+    return int(max(share, retain.floor_bytes >> UNIT_SHIFT))
 
 
 def _purge_run(m: Memory, unit: int, units: int, excess: int) -> int:
@@ -35,12 +46,15 @@ def _purge_run(m: Memory, unit: int, units: int, excess: int) -> int:
 
 
 def _mark_clean(m: Memory, unit: int, units: int, purged: int) -> None:
-    """The first ``purged`` dirty units are clean now."""
+    """The first ``purged`` dirty units are clean now, and marked as purged lately."""
+    heap = m.heap
+    heap.recent_units[heap.recent_now] += purged
     for at in range(unit, unit + units):
         if not purged:
             return
         if unit_is_dirty(m, at):
             dirty_set(m, at, 1, False)
+            marks_set(m, recent_map(m, heap.recent_now), at, 1, True)
             purged -= 1
 
 
@@ -78,21 +92,61 @@ def purge_to(m: Memory, limit: int, runs: int) -> int:
     return done
 
 
+def work_credit(m: Memory, now: int) -> int:
+    """What eager work may cost now, ns. Earns at most once a clock tick."""
+    heap, retain = m.heap, m.tables.retain
+    if now > heap.earned_at_ns:
+        lock(m)
+        if now > heap.earned_at_ns:
+            passed = min(now - heap.earned_at_ns, MASK32 << 8)
+            earned = heap.earned_ns + (passed * retain.work_per_256 >> 8)
+            heap.earned_ns = max(min(earned, heap.spent_ns + retain.work_burst_ns), heap.earned_ns)
+            heap.earned_at_ns = now
+        unlock(m)
+    return int(max(0, heap.earned_ns - heap.spent_ns))
+
+
+def work_spend(m: Memory, ns: int) -> None:
+    """Pay, into debt of one burst at most."""
+    lock(m)
+    spend(m, ns)
+    unlock(m)
+
+
+def _purge_eagerly(m: Memory, now: int) -> None:
+    """Purge down to the eager limit as far as the budget reaches."""
+    heap, retain = m.heap, m.tables.retain
+    units = work_credit(m, now) // retain.purge_unit_ns
+    units = min(units, retain.eager_unit_count, max(0, heap.dirty_units - eager_limit(m)))
+    if not units:
+        return
+    purged = purge_to(m, heap.dirty_units - units, retain.eager_unit_count)
+    lock(m)
+    heap.eager_units += purged
+    spend(m, purged * retain.purge_unit_ns)
+    unlock(m)
+
+
 def tick(m: Memory) -> None:
-    """The clock's turn at a slow-path event: close an epoch when it is over, purge what is above the limit."""
-    heap, epoch_ns = m.heap, m.tables.retain.epoch_ns
+    """The clock's turn at a slow-path event: close an epoch when it is over, and purge."""
+    heap, retain = m.heap, m.tables.retain
     now = m.clock_ns()
-    if now > heap.epoch_start_ns and now - heap.epoch_start_ns >= epoch_ns:
+    if now > heap.epoch_start_ns and now - heap.epoch_start_ns >= retain.epoch_ns:
         lock(m)
         passed = now - heap.epoch_start_ns
-        if passed >= epoch_ns:
-            heap.high_water_before = heap.live_units if passed >= 2 * epoch_ns else heap.high_water_now
+        if passed >= retain.epoch_ns:
+            both = passed >= 2 * retain.epoch_ns
+            heap.high_water_before = heap.live_units if both else heap.high_water_now
             heap.high_water_now = heap.live_units
             heap.epoch_start_ns = now
+            recent_turn(m, 2 if both else 1)
+            if retain.sweep_unit_count and not heap.sweep_unit:
+                heap.sweep_unit = m.meta_units
         unlock(m)
-    limit = dirty_limit(m)
-    if heap.dirty_units > limit:
-        purge_to(m, limit, m.tables.retain.purge_run_count)
+    if heap.dirty_units > retain_limit(m):
+        purge_to(m, retain_limit(m), retain.purge_run_count)
+    elif heap.dirty_units > eager_limit(m) and retain.work_per_256 and not retain.lazy_free:
+        _purge_eagerly(m, now)
 
 
 def purge_all(m: Memory) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from .. import layout
-from .dirty import dirty_count, dirty_set
+from .dirty import dirty_count, dirty_set, recent_take
 from .memory import KIND_NONE, KIND_RUN, MASK64, TAG_FREE, TAG_NONE, UNIT_SHIFT, Memory, pause
 
 EXACT_BINS: Final = layout.RUN_EXACT_BINS
@@ -195,6 +195,8 @@ def _cut(m: Memory, run: int, at: int, units: int) -> int:
     if at + units < end:
         _place(m, at + units, end - at - units, dirty_all - before - cut)
     heap.dirty_units -= cut
+    if heap.recent_units[0] | heap.recent_units[1]:
+        recent_take(m, at, units)
     heap.live_units += units
     heap.high_water_now = max(heap.high_water_now, heap.live_units)
     heap.high_water_ever = max(heap.high_water_ever, heap.live_units)

@@ -16,6 +16,7 @@ from .memory import KIND_NONE, KIND_SLAB, MASK32, TAG_NONE, pause
 from .runs import run_free
 
 FRESH: Final = layout.constant("HAK_SLAB_FRESH")
+HOLES: Final = layout.constant("HAK_SLAB_HOLES")
 _EMPTY_WORD: Final = layout.HakHeap.empty_word.offset
 
 
@@ -114,6 +115,8 @@ def retire(t: Caller, unit: int) -> None:
     slab = m.slabs[unit]
     units = slab.unit_count
     partial.remove(m, unit)
+    if slab.flags & HOLES:
+        m.octets[m.geometry.holes_offset + unit * 2 : m.geometry.holes_offset + (unit + units) * 2] = bytes(units * 2)
     lists.reset(m, unit)
     m.fill(unit, units, TAG_NONE)
     slab.kind = KIND_NONE
@@ -140,7 +143,7 @@ def settle(t: Caller, unit: int, list_count: int) -> None:
 def let_go(t: Caller, unit: int) -> None:
     """Let go of a claimed slab that no hint will remember: anything it can give makes it listed."""
     slab = t.m.slabs[unit]
-    room = slab.carved_count < t.m.tables.classes[slab.class_index].block_count
+    room = slab.flags & HOLES or slab.carved_count < t.m.tables.classes[slab.class_index].block_count
     settle(t, unit, 0 if room else 1)
 
 

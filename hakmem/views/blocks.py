@@ -1,4 +1,5 @@
-"""Where each block is: with the application, free in its slab, in a thread cache, on a remote list, or uncarved.
+"""Where each block is: with the application, free in its slab, in a thread cache, on a remote list, on a purged page,
+or uncarved.
 
 The lists are followed inside copies. A thread's lists may run through any slab of their class, so they are followed
 once for a whole copy. A slab's own lists are followed for many slabs at once by pointer doubling: from "the next of
@@ -23,7 +24,8 @@ from numpy.typing import NDArray
 from .. import layout
 from ..errors import ValidationError
 from .capture import CACHED_LIMIT, REREADS, Capture
-from .records import Records, word_count, word_offset
+from .holes import holed_blocks
+from .records import SLAB_HOLES, Records, word_count, word_offset
 from .source import Words, words_of
 
 UNCARVED: Final = 0
@@ -31,8 +33,9 @@ APPLICATION: Final = 1
 FREE: Final = 2
 CACHED: Final = 3
 REMOTE: Final = 4
-STATE_NAMES: Final = ("uncarved", "application", "free", "cached", "remote")
-STATE_LETTERS: Final = "-#.cr"
+PURGED: Final = 5
+STATE_NAMES: Final = ("uncarved", "application", "free", "cached", "remote", "purged")
+STATE_LETTERS: Final = "-#.cro"
 CHUNK_BLOCKS: Final = 1 << 21
 CHUNK_UNITS: Final = 1 << 10
 """How much of the blocks is looked at at a time: so many, and so many units of memory."""
@@ -289,12 +292,19 @@ class _SlabStates:
         self._place_listed()
         if caches:
             self._place_cached()
+        self._place_purged()
 
     def where(self, row: int) -> str:
         """The name of a slab in messages."""
         return (
             f"slab at unit {int(self.units[row])}, class {self.class_index} of {int(self.shape['stride_bytes'])} bytes"
         )
+
+    def _place_purged(self) -> None:
+        rows = np.flatnonzero(self.records["flags"] & SLAB_HOLES)
+        if len(rows):
+            at, columns = np.nonzero(holed_blocks(self.blocks.capture, self.class_index, self.units[rows]))
+            self._place(rows[at], columns, PURGED)
 
     def _place_cached(self) -> None:
         cached = self.blocks.cached

@@ -52,6 +52,8 @@ class Capture:
     """Their summary, shape (ceil(unit_top / 4096), CLASS_LIMIT)."""
     dirty: NDArray[np.bool_]
     """Dirty marks, shape (unit_top,)."""
+    holes: NDArray[np.uint16]
+    """Purged pages of slabs in use, a bit a page, shape (unit_top,)."""
     torn: NDArray[np.bool_]
     """Records that moved while they were read, shape (unit_top,)."""
 
@@ -79,13 +81,14 @@ class Capture:
         partial = copy(geometry.partial_offset, words * 8 * layout.CLASS_LIMIT, np.uint64)
         summary = copy(geometry.summary_offset, groups * 8 * layout.CLASS_LIMIT, np.uint64)
         bits = np.unpackbits(copy(geometry.dirty_offset, words * 8, np.uint8), bitorder="little")
+        holes = copy(geometry.holes_offset, top * 2, np.uint16)
         policy = layout.HakPolicy.from_buffer_copy(
             source.read(address + geometry.policy_offset, ctypes.sizeof(layout.HakPolicy))
         )
         return cls(
             source, address, heap, geometry, policy, registry, slabs, threads,
             partial.reshape(words, layout.CLASS_LIMIT), summary.reshape(groups, layout.CLASS_LIMIT),
-            bits[:top].view(np.bool_), torn,
+            bits[:top].view(np.bool_), holes, torn,
         )  # fmt: skip
 
     @property
@@ -168,7 +171,7 @@ class Capture:
         moved = []
         if bytes(self.heap) != bytes(other.heap):
             moved.append("heap header")
-        for name in ("registry", "slabs", "threads", "partial", "dirty"):
+        for name in ("registry", "slabs", "threads", "partial", "dirty", "holes"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine.shape != theirs.shape or mine.tobytes() != theirs.tobytes():
                 moved.append(
@@ -177,6 +180,7 @@ class Capture:
                         "threads": "thread records",
                         "partial": "partial sets",
                         "dirty": "dirty marks",
+                        "holes": "purged pages",
                     }.get(name, name)
                 )
         return moved

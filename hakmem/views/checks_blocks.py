@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import layout
-from .blocks import APPLICATION, CACHED, FREE, REMOTE, UNCARVED, Problem
+from .blocks import APPLICATION, CACHED, FREE, PURGED, REMOTE, UNCARVED, Problem
 from .records import KIND_RUN, KIND_SPAN
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def check_blocks(heap: HeapView, counts: Counts, report: Report) -> None:
             counts.free += int((states == FREE).sum())
             counts.cached += int((states == CACHED).sum())
             counts.remote += int((states == REMOTE).sum())
+            counts.purged += int((states == PURGED).sum())
             counts.uncarved += int((states == UNCARVED).sum())
             _check_marks(heap, index, chunk, application, counts, report)
             _check_headers(heap, index, chunk, states, counts, report)

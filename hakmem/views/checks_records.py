@@ -145,6 +145,7 @@ def check_slabs(heap: HeapView, report: Report) -> None:
 
     used, carved = slabs["used_count"].astype(np.int64), slabs["carved_count"].astype(np.int64)
     free, remote = slabs["free_count"].astype(np.int64), slabs["remote_count"].astype(np.int64)
+    purged = slabs["purged_count"].astype(np.int64)
     none = (slabs["class_index"] < 1) | (slabs["class_index"] > capture.class_count)
     require(report, none, "class of a slab", name, f"1 to {capture.class_count}", slabs["class_index"])
     require(
@@ -156,7 +157,7 @@ def check_slabs(heap: HeapView, report: Report) -> None:
         slabs["unit_count"],
     )
     require(report, carved > slabs["block_count"], "carved blocks", name, slabs["block_count"], carved)
-    require(report, used + free != carved, "used + free = carved", name, carved, used + free)
+    require(report, used + free + purged != carved, "used + free + purged = carved", name, carved, used + free + purged)
     inside = remote + slabs["cached_count"].astype(np.int64)
     require(report, (inside > used) & (not capture.gone.any()), "remote and cached blocks", name, used, inside)
     flagged = (slabs["flags"] & layout.constant("HAK_SLAB_LISTED")) != 0
@@ -291,7 +292,7 @@ def check_partial(heap: HeapView, report: Report) -> None:
     waiting = word_count(slabs["remote_list"]) > 0
     unheard = waiting & (slabs["mailed"] == 0)
     require(report, unheard, "slab with remote frees", name, "in a mailbox", "not mailed")
-    room = (slabs["uncarved_count"] > 0) | (
+    room = (slabs["uncarved_count"] > 0) | (slabs["purged_count"] > 0) | (
         slabs["free_count"] >= np.maximum(capture.cache_classes["list_count"][slabs["class_index"]], 1)
     )
     found = slabs["free_count"] + slabs["uncarved_count"]

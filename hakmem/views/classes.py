@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import layout
+from .holes import purged_counts
 from .records import BANDS, KIND_SLAB, Records, word_count
 from .tables import Column, format_count
 from .view import Record, View
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 CLASS_DTYPE: Final = np.dtype([
     ("class_index", "u1"), ("band", "U4"), ("stride_bytes", "u4"), ("capacity_bytes", "u4"), ("slab_units", "u4"),
     ("slab_blocks", "u4"), ("header", "?"), ("slab_count", "u4"), ("block_count", "u8"), ("application_count", "i8"),
-    ("cached_count", "u8"), ("free_count", "u8"), ("remote_count", "u8"), ("uncarved_count", "u8"),
-    ("listed_count", "u4"), ("application_bytes", "u8"), ("cached_bytes", "u8"), ("size_bytes", "u8"),
+    ("cached_count", "u8"), ("free_count", "u8"), ("remote_count", "u8"), ("purged_count", "u8"),
+    ("uncarved_count", "u8"), ("listed_count", "u4"), ("application_bytes", "u8"), ("cached_bytes", "u8"), ("size_bytes", "u8"),
     ("fill", "f8"),
 ])  # fmt: skip
 """Geometry of a class; ``slab_count`` slabs and, of all their blocks together, how many are where;
@@ -55,6 +56,7 @@ def class_array(heap: HeapView) -> Records:
     lists, ranges = capture.cached_counts
     made["cached_count"] = (lists + ranges).sum(axis=0)[1 : count + 1]
     made["free_count"], made["remote_count"] = words("free_list"), words("remote_list")
+    made["purged_count"] = summed(purged_counts(capture, units))
     carved = np.minimum(summed(capture.slabs["carved_count"][units]), made["block_count"].astype(np.int64))
     made["uncarved_count"] = made["block_count"] - carved.astype(np.uint64)
     inside = made["cached_count"].astype(np.int64) + made["remote_count"].astype(np.int64)
@@ -77,7 +79,7 @@ class ClassRecord(Record):
         Column("class_index", "class", total=False), Column("band", "band", "text"),
         Column("stride_bytes", "stride"), Column("slab_count", "slabs"), Column("block_count", "blocks"),
         Column("application_count", "app"), Column("cached_count", "cached"), Column("free_count", "free"),
-        Column("remote_count", "remote"), Column("uncarved_count", "uncarved"), Column("fill", "fill", "share"),
+        Column("remote_count", "remote"), Column("purged_count", "purged"), Column("uncarved_count", "uncarved"), Column("fill", "fill", "share"),
         Column("application_bytes", "app bytes", "bytes"), Column("cached_bytes", "cached bytes", "bytes"),
         Column("size_bytes", "slab bytes", "bytes"), Column("listed_count", "listed"),
         Column("slab_units", "slab units"), Column("slab_blocks", "slab blocks"),

@@ -17,7 +17,7 @@ Format = Literal["table", "tsv", "json"]
 FORMATS: Final = ("table", "tsv", "json")
 FIELDS: Final = (
     "unit", "address", "class_index", "stride_bytes", "unit_count", "block_count", "application_count", "cached_count",
-    "free_count", "remote_count", "uncarved_count", "listed", "fresh", "torn",
+    "free_count", "remote_count", "purged_count", "uncarved_count", "listed", "fresh", "torn",
 )  # fmt: skip
 SPAN_FIELDS: Final = ("unit", "address", "unit_count", "size_bytes", "asked_bytes")
 

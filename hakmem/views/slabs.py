@@ -14,6 +14,7 @@ from .. import layout
 from .blocks import APPLICATION, STATE_LETTERS, STATE_NAMES, Problem
 from .buffers import buffer
 from .capture import REREADS
+from .holes import purged_counts
 from .records import KIND_SLAB, SLAB_FRESH, Records, copy_records, extend_dtype, word_count
 from .tables import ROWS_MAX, Column, format_bytes, format_count, render, terminal_width
 from .view import Record, View
@@ -21,7 +22,7 @@ from .view import Record, View
 if TYPE_CHECKING:
     from .heap_view import HeapView
 
-LEGEND: Final = "# application   . free   c cached   r remote   - uncarved"
+LEGEND: Final = "# application   . free   o purged   c cached   r remote   - uncarved"
 PIECE_SLABS: Final = 4096
 """Slabs filled in at a time: what is computed on the way stays in memory that was used before, and in the cache."""
 LETTERS: Final = np.frombuffer(STATE_LETTERS.encode(), dtype=np.uint8)
@@ -30,7 +31,7 @@ SLAB_DTYPE: Final = extend_dtype(
     layout.HakSlab,
     (
         ("unit", "u4"), ("address", "u8"), ("stride_bytes", "u4"), ("capacity_bytes", "u4"), ("block_count", "u4"),
-        ("application_count", "u4"), ("cached_count", "u4"), ("free_count", "u4"), ("remote_count", "u4"),
+        ("application_count", "u4"), ("cached_count", "u4"), ("free_count", "u4"), ("remote_count", "u4"), ("purged_count", "u4"),
         ("uncarved_count", "u4"), ("application_bytes", "u8"), ("size_bytes", "u8"), ("fill", "f8"),
         ("listed", "?"), ("fresh", "?"), ("torn", "?"),
     ),
@@ -42,7 +43,7 @@ COLUMNS: Final = (
     Column("unit", "unit", total=False), Column("class_index", "class", total=False),
     Column("stride_bytes", "stride", total=False), Column("block_count", "blocks"),
     Column("application_count", "app"), Column("cached_count", "cached"), Column("free_count", "free"),
-    Column("remote_count", "remote"), Column("uncarved_count", "uncarved"),
+    Column("remote_count", "remote"), Column("purged_count", "purged"), Column("uncarved_count", "uncarved"),
     Column("fill", "fill", "share", total=False), Column("size_bytes", "size", "bytes"),
     Column("listed", "listed", "flag"), Column("address", "address", "hex", total=False),
     Column("application_bytes", "app bytes", "bytes"),
@@ -77,6 +78,7 @@ def _fill(heap: HeapView, made: Records, units: NDArray[np.int64]) -> None:
     made["capacity_bytes"], made["block_count"] = capacity, blocks
     made["application_count"], made["cached_count"], made["remote_count"] = application, cached, remote
     made["free_count"] = word_count(made["free_list"])
+    made["purged_count"] = purged_counts(capture, units)
     made["uncarved_count"] = blocks - carved
     made["application_bytes"], made["size_bytes"] = out, size
     made["fill"] = out / np.maximum(size, 1)
@@ -93,7 +95,7 @@ class Block(NamedTuple):
     address: int
     """What the caller gets."""
     state: str
-    """``application``, ``free``, ``cached``, ``remote`` or ``uncarved``."""
+    """``application``, ``free``, ``cached``, ``remote``, ``purged`` or ``uncarved``."""
     header: int | None
     """Its header byte, where the class has them and the block was carved."""
     capacity_bytes: int
@@ -111,7 +113,7 @@ class SlabRecord(Record):
         parts = [
             f"{count:,} {name}" for count, name in (
                 (self.application_count, "application"), (self.free_count, "free"), (self.cached_count, "cached"),
-                (self.remote_count, "remote"), (self.uncarved_count, "uncarved"),
+                (self.remote_count, "remote"), (self.purged_count, "purged"), (self.uncarved_count, "uncarved"),
             ) if count
         ]  # fmt: skip
         return (

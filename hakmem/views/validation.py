@@ -61,6 +61,8 @@ class Validation:
     """Blocks in thread caches."""
     remote: int
     """Blocks in remote lists."""
+    purged: int
+    """Blocks on purged pages."""
     uncarved: int
     """Blocks never handed out since their slab was made."""
     lost: int
@@ -89,6 +91,7 @@ class Counts:
     free: int = 0
     cached: int = 0
     remote: int = 0
+    purged: int = 0
     uncarved: int = 0
     lost: int = 0
     live_marks: int = 0
@@ -180,6 +183,7 @@ def _summary(heap: HeapView, counts: Counts, why: str) -> Validation:
         free=counts.free,
         cached=counts.cached,
         remote=counts.remote,
+        purged=counts.purged,
         uncarved=counts.uncarved,
         lost=counts.lost,
         live_marks=counts.live_marks,

@@ -48,7 +48,7 @@ class WhatIs:
     capacity_bytes: int = 0
     """Bytes the caller may use of the block or span."""
     state: str = ""
-    """State of the block: ``application``, ``free``, ``cached``, ``remote``, ``uncarved``; of a span
+    """State of the block: ``application``, ``free``, ``cached``, ``remote``, ``purged``, ``uncarved``; of a span
     ``application``."""
     unit: int = 0
     """First unit of its slab, span or free run, else the unit of the address."""

@@ -11,8 +11,8 @@
 #include "lists.h"
 #include "stress.h"
 
-enum { NOWHERE, PROGRAM, CACHE, CARVED, FREE_LIST, REMOTE_LIST };
-static const char *const place_names[] = {"nowhere", "the program", "a cache", "a carved range", "a free list", "a remote list"};
+enum { NOWHERE, PROGRAM, CACHE, CARVED, FREE_LIST, REMOTE_LIST, HOLE };
+static const char *const place_names[] = {"nowhere", "the program", "a cache", "a carved range", "a free list", "a remote list", "a hole"};
 
 typedef struct walk {
     hak_heap *heap;
@@ -85,20 +85,38 @@ static bool is_listed(hak_heap *h, uint32_t c, uint32_t unit) {
     return sets[(uint64_t)(unit >> 6) * HAK_CLASS_LIMIT + c] >> (unit & 63) & 1;
 }
 
+/* Marks the blocks that reach onto a purged page; returns how many. */
+static uint32_t mark_holed(walk *k, uint32_t unit, uint32_t c) {
+    const uint16_t *holes = (const uint16_t *)hak_at(k->heap, k->heap->holes_offset) + unit;
+    const hak_class *class = class_at(k->heap, c);
+    uint64_t base = (uintptr_t)hak_unit_address(k->heap, unit);
+    uint32_t count = 0;
+    for (uint64_t b = 0; b < class->block_count; b++) {
+        bool holed = false;
+        for (uint64_t page = b * class->stride_bytes / 4096; page <= ((b + 1) * class->stride_bytes - 1) / 4096; page++) holed |= holes[page / 16] >> (page % 16) & 1;
+        if (!holed) continue;
+        mark(k, base + class->start_bytes + b * class->stride_bytes, HOLE);
+        count++;
+    }
+    return count;
+}
+
 static void walk_slab(walk *k, uint32_t unit) {
     hak_heap *h = k->heap;
     hak_slab *slab = hak_slab_at(h, unit);
     uint32_t c = slab->class_index, listed = hak_free_count(slab), remote = hak_remote_count(slab);
     mark_word(k, unit, hak_load_relaxed(&slab->free_list), FREE_LIST);
     mark_word(k, unit, hak_load_relaxed(&slab->remote_list), REMOTE_LIST);
+    uint32_t holed = mark_holed(k, unit, c);
+    if ((holed != 0) != !!(slab->flags & HAK_SLAB_HOLES)) die("walk: slab %u of class %u: %u blocks on holes, flags %u", unit, c, holed, slab->flags);
     for (uint32_t i = 0; i < slab->unit_count; i++)
         if (hak_entry_get(h, unit + i) != hak_entry(c, unit)) die("walk: unit %u of a slab of class %u has entry %x", unit + i, c, hak_entry_get(h, unit + i));
-    if (hak_used_load(slab) + listed != slab->carved_count)
-        die("walk: slab %u of class %u: used %u + free %u is not carved %u", unit, c, hak_used_load(slab), listed, slab->carved_count);
+    if (hak_used_load(slab) + listed + holed != slab->carved_count)
+        die("walk: slab %u of class %u: used %u + free %u + on holes %u is not carved %u", unit, c, hak_used_load(slab), listed, holed, slab->carved_count);
     if (!hak_used_load(slab)) die("walk: slab %u of class %u is empty but was not retired", unit, c);
     if (k->child ? k->held[unit] > slab->carved_count : k->held[unit] != slab->carved_count) die("walk: slab %u of class %u: %u of %u carved blocks found", unit, c, k->held[unit], slab->carved_count);
     if (remote && !(k->hinted[unit] & 2)) die("walk: slab %u of class %u: %u remote blocks, in no mailbox", unit, c, remote);
-    bool gives = listed >= hak_policy_of(h)->caches.classes[c].list_count || slab->carved_count < class_at(h, c)->block_count;
+    bool gives = holed || listed >= hak_policy_of(h)->caches.classes[c].list_count || slab->carved_count < class_at(h, c)->block_count;
     if (gives && !k->hinted[unit] && !is_listed(h, c, unit))
         die("walk: lost slab %u of class %u: %u free, %u of %u carved, nothing remembers it", unit, c, listed, slab->carved_count, class_at(h, c)->block_count);
 }

@@ -46,6 +46,16 @@ def policies() -> dict[str, Callable[[], Policy]]:
         "eager purge": lambda: base().replace(
             retain=eager, acquire=AcquirePolicy(empty_keep_count=0), arenas=ArenaGrowth(populate_units=0)
         ),
+        "eager work": lambda: base().replace(
+            retain=RetainPolicy(
+                floor_bytes=2 << 16, high_water_per_256=512, work_first_ns=50_000, work_burst_ns=300_000, work_per_256=1,
+                eager_live_per_256=10, eager_unit_count=3,
+            ),
+            acquire=AcquirePolicy(empty_keep_count=1),
+        ),
+        "holes": lambda: base().replace(
+            retain=RetainPolicy(epoch_ns=1_000_000, work_per_256=256, sweep_unit_count=5, sweep_event_ns=20_000), caches=small
+        ),
         "lazy purge": lambda: base().replace(
             retain=RetainPolicy(floor_bytes=1 << 20, high_water_per_256=16, lazy_free=True, remap_min_bytes=1 << 16)
         ),

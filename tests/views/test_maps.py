@@ -88,7 +88,7 @@ def test_remote_frees_show_and_drain_mt(make: Make) -> None:
         hakmem.primitives.store32(claim, sequence + 2)
     heap.validate()
     heap.trim()
-    assert heap.slabs[0].letters()[:8] == "...#####"
+    assert heap.slabs[0].letters()[:8] == "oo.#####"
     heap.validate()
 
 

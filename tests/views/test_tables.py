@@ -133,10 +133,10 @@ def test_more_than_200_rows_are_summed_up() -> None:
     view = heap.finish().view()
     assert view.slabs.table(width=140) == (
         "300 slabs of synthetic\n"
-        "class        rows    blocks    app    cached    free    remote    uncarved      size    app bytes\n"
-        "---------  ------  --------  -----  --------  ------  --------  ----------  --------  -----------\n"
-        "2 (112 B)     180   105,300    900         0       0         0     104,400  11.2 MiB     98.4 KiB\n"
-        "3 (128 B)     120    61,440    840         0       0         0      60,600  7.50 MiB      105 KiB\n"
+        "class        rows    blocks    app    cached    free    remote    purged    uncarved      size    app bytes\n"
+        "---------  ------  --------  -----  --------  ------  --------  --------  ----------  --------  -----------\n"
+        "2 (112 B)     180   105,300    900         0       0         0         0     104,400  11.2 MiB     98.4 KiB\n"
+        "3 (128 B)     120    61,440    840         0       0         0         0      60,600  7.50 MiB      105 KiB\n"
         "summed up by class; .table(limit=...) prints single slabs, .array has all"
     )
     assert view.slabs.table(limit=2).splitlines()[-1] == "... 298 more"
@@ -204,7 +204,7 @@ def test_map_whole() -> None:
         f"slab at unit {heap.first}, 0x700000640000, class 4 of 5,120 B, 12 blocks: "
         "2 application, 1 free, 3 cached, 2 remote, 4 uncarved\n"
         " 0  #c.rr#cc----\n"
-        "# application   . free   c cached   r remote   - uncarved"
+        "# application   . free   o purged   c cached   r remote   - uncarved"
     )
 
 

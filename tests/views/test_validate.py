@@ -110,7 +110,7 @@ def test_free_list_with_a_wrong_count(make: Make) -> None:
     assert slab is not None
     word = int(slab.free_list)
     with poked(field_address(heap, slab.unit, "free_list"), word - (1 << 16)):
-        fails(heap, "used + free = carved", f"unit {slab.unit}")
+        fails(heap, "used + free + purged = carved", f"unit {slab.unit}")
     with (
         poked(field_address(heap, slab.unit, "free_list"), word - (1 << 16)),
         poked(field_address(heap, slab.unit, "used_count"), slab.used_count + 1, 4),
@@ -171,7 +171,7 @@ def test_wrong_counts_of_a_slab(make: Make) -> None:
     slab = heap.find_slab(address=blocks[0])
     assert slab is not None
     for name, value, what in (
-        ("used_count", slab.used_count + 1, "used + free = carved"),
+        ("used_count", slab.used_count + 1, "used + free + purged = carved"),
         ("carved_count", slab.block_count + 1, "carved blocks"),
         ("unit_count", 2, ""),
         ("class_index", 63, ""),

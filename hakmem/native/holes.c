@@ -1,0 +1,196 @@
+/* holes.c: OS pages of nothing but free blocks go back although their slab is in use: one live block in a slab costs a
+ * page, not 64 KiB. Caches of sleeping threads and fragmentation both leave slabs like that.
+ *
+ * A hole is a purged page of a slab, all of whose blocks, those that reach over its edges too, are free. Their links
+ * are gone with the page, so they are in no list: used + free list + on holes = carved. All under the claim; the masks
+ * are written by the claimer only. Who takes the slab when its free list is empty gets a page's blocks back first.
+ * Pages are purged only where all blocks are carved, so carving never meets a hole. Classes with headers have none:
+ * a header lies outside its block.
+ *
+ * A sweep visits every slab once an epoch and looks into those not claimed since its last visit, once. It pays from the
+ * eager budget (purge.c), and so does giving blocks back from a hole. sweep_busy: one sweeper at a time.
+ */
+#include "hak_internal.h"
+#include "lists.h"
+
+#define PAGES_MAX (HAK_SLAB_UNITS_MAX * HAK_UNIT_PAGES)
+
+typedef struct page_set {
+    uint64_t word[PAGES_MAX / 64];
+} page_set;
+
+static uint16_t *holes_of(hak_heap *h, uint32_t unit) { return (uint16_t *)hak_at(h, h->holes_offset) + unit; }
+static bool is_hole(const uint16_t *holes, uint32_t page) { return hak_load_relaxed(&holes[page / HAK_UNIT_PAGES]) >> (page % HAK_UNIT_PAGES) & 1; }
+static void set_hole(uint16_t *holes, uint32_t page, bool on) {
+    uint16_t *mask = &holes[page / HAK_UNIT_PAGES], bit = (uint16_t)(1u << (page % HAK_UNIT_PAGES)), now = hak_load_relaxed(mask);
+    hak_store_relaxed(mask, (uint16_t)(on ? now | bit : now & ~bit));
+}
+
+/* The blocks on a page; false where not all of them are carved, or there is none. */
+static bool blocks_on(const hak_class *class, uint32_t carved, uint32_t page, uint32_t *first, uint32_t *last) {
+    uint64_t at = (uint64_t)page * HAK_OS_PAGE_BYTES;
+    *first = (uint32_t)(at / class->stride_bytes);
+    *last = (uint32_t)((at + HAK_OS_PAGE_BYTES - 1) / class->stride_bytes);
+    if (*last >= class->block_count) *last = class->block_count - 1;
+    return *first < carved && *last < carved;
+}
+
+/* Whether a block reaches onto a hole. */
+static bool is_on_hole(const hak_class *class, const uint16_t *holes, uint32_t block) {
+    uint64_t at = (uint64_t)block * class->stride_bytes;
+    for (uint64_t page = at / HAK_OS_PAGE_BYTES; page <= (at + class->stride_bytes - 1) / HAK_OS_PAGE_BYTES; page++)
+        if (is_hole(holes, (uint32_t)page)) return true;
+    return false;
+}
+
+/* Marks the blocks of the free list and those on holes; returns the length of the list. */
+static uint32_t mark_free(hak_heap *h, uint32_t unit, const hak_class *class, uint64_t *free_bits) {
+    const hak_slab *slab = hak_slab_at(h, unit);
+    const uint16_t *holes = holes_of(h, unit);
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit), block = hak_free_debug_pointer(slab, base);
+    uint32_t count = hak_free_count(slab), first, last;
+    for (uint32_t i = 0; i < count; i++, block = hak_next(block)) {
+        uint64_t index = (block - base) / class->stride_bytes;
+        free_bits[index >> 6] |= UINT64_C(1) << (index & 63);
+    }
+    if (!(slab->flags & HAK_SLAB_HOLES)) return count;
+    for (uint32_t page = 0; page < class->unit_count * HAK_UNIT_PAGES; page++)
+        if (is_hole(holes, page) && blocks_on(class, slab->carved_count, page, &first, &last))
+            for (uint32_t b = first; b <= last; b++) free_bits[b >> 6] |= UINT64_C(1) << (b & 63);
+    return count;
+}
+
+static bool all_free(const uint64_t *free_bits, uint32_t first, uint32_t last) {
+    for (uint32_t b = first; b <= last; b++)
+        if (!(free_bits[b >> 6] >> (b & 63) & 1)) return false;
+    return true;
+}
+
+/* Makes the free list again without the blocks on holes, in its order. */
+static void drop_holed(hak_heap *h, uint32_t unit, const hak_class *class) {
+    hak_slab *slab = hak_slab_at(h, unit);
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit), first = 0, last = 0, word = hak_free_take_all(slab), block = hak_word_first(base, word);
+    uint32_t kept = 0;
+    for (uint32_t i = 0, count = hak_word_count(word); i < count; i++) {
+        uint64_t next = hak_next(block);
+        if (!is_on_hole(class, holes_of(h, unit), (uint32_t)((block - base) / class->stride_bytes))) {
+            if (last) hak_set_next(last, block);
+            else first = block;
+            last = block;
+            kept++;
+        }
+        block = next;
+    }
+    if (kept) hak_free_push_chain(slab, base, first, last, kept);
+}
+
+/* Purges the pages of free blocks of a claimed slab; returns how many. *looked is the length of its free list. */
+static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
+    hak_slab *slab = hak_slab_at(h, unit);
+    const hak_class *class = &hak_policy_of(h)->sizes.classes[slab->class_index];
+    uint64_t free_bits[HAK_SLAB_BLOCKS_MAX / 64] = {0};
+    page_set fresh = {{0}};
+    uint16_t *holes = holes_of(h, unit);
+    uint32_t pages = class->unit_count * HAK_UNIT_PAGES, found = 0, first, last;
+    *looked = mark_free(h, unit, class, free_bits);
+    for (uint32_t page = 0; page < pages; page++) {
+        if (is_hole(holes, page) || !blocks_on(class, slab->carved_count, page, &first, &last) || !all_free(free_bits, first, last)) continue;
+        fresh.word[page >> 6] |= UINT64_C(1) << (page & 63);
+        found++;
+    }
+    if (!found) return 0;
+    for (uint32_t page = 0; page < pages; page++)
+        if (fresh.word[page >> 6] >> (page & 63) & 1) set_hole(holes, page, true);
+    drop_holed(h, unit, class);
+    slab->flags |= HAK_SLAB_HOLES;
+    for (uint32_t page = 0, end; page < pages; page = end + 1) {
+        for (end = page; end < pages && fresh.word[end >> 6] >> (end & 63) & 1;) end++;
+        if (end > page) /* if the OS refuses, the pages stay: a hole all the same */
+            (void)hak_os_purge_range(&h->os, hak_unit_address(h, unit) + (uint64_t)page * HAK_OS_PAGE_BYTES, (uint64_t)(end - page) * HAK_OS_PAGE_BYTES, false);
+    }
+    hak_add_relaxed(&h->hole_pages, found);
+    return found;
+}
+
+/* Gives the blocks of the first hole back to the free list, or of the first few, until there is one. Under the claim. */
+void hak_holes_restore(hak_thread *t, uint32_t unit) {
+    hak_heap *h = hak_heap_of(t);
+    hak_slab *slab = hak_slab_at(h, unit);
+    const hak_class *class = &hak_policy_of(h)->sizes.classes[slab->class_index];
+    uint16_t *holes = holes_of(h, unit);
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit), head = 0, tail = 0;
+    uint32_t pages = class->unit_count * HAK_UNIT_PAGES, page = 0, restored = 0, got = 0, first, last;
+    for (; page < pages && !got; page++) {
+        if (!is_hole(holes, page)) continue;
+        set_hole(holes, page, false);
+        restored++;
+        if (!blocks_on(class, slab->carved_count, page, &first, &last)) continue;
+        for (uint32_t b = first; b <= last; b++) {
+            if (is_on_hole(class, holes, b)) continue;
+            uint64_t block = base + (uint64_t)b * class->stride_bytes;
+            if (tail) hak_set_next(tail, block);
+            else head = block;
+            tail = block;
+            got++;
+        }
+    }
+    if (got) hak_free_push_chain(slab, base, head, tail, got);
+    while (page < pages && !is_hole(holes, page)) page++;
+    if (page == pages) slab->flags &= (uint16_t)~HAK_SLAB_HOLES;
+    hak_add_relaxed(&h->hole_refault_pages, restored);
+    hak_work_spend(h, (uint64_t)restored * hak_policy_of(h)->retain.refault_unit_ns / HAK_UNIT_PAGES);
+}
+
+/* A slab that retires: its units are nobody's pages again. Under the claim. */
+void hak_holes_forget(hak_heap *h, uint32_t unit, uint32_t units) {
+    for (uint32_t i = 0; i < units; i++) hak_store_relaxed(holes_of(h, unit + i), 0);
+}
+
+/* Looks at one record; returns the cost of what was done. `all`: whatever was claimed lately. */
+static uint64_t visit(hak_thread *t, uint32_t unit, bool all) {
+    hak_heap *h = hak_heap_of(t);
+    const hak_policy *policy = hak_policy_of(h);
+    hak_slab *slab = hak_slab_at(h, unit);
+    if (hak_load_relaxed(&slab->kind) != HAK_KIND_SLAB) return 0;
+    uint32_t *seen = (uint32_t *)hak_at(h, h->seen_offset) + unit, seq = hak_claim_seq_load(slab), before = hak_load_relaxed(seen), looked = 0, pages = 0;
+    if (!all && before != seq) {
+        if (before != (seq | 1)) hak_store_relaxed(seen, seq & ~1u); /* not while claimed: it is in use */
+        return 0;
+    }
+    if (!hak_claim_try(slab)) return 0;
+    const hak_class *class = &policy->sizes.classes[slab->class_index];
+    if (hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB && !class->header && class->block_count <= HAK_SLAB_BLOCKS_MAX) {
+        hak_slab_drain(t, unit);
+        if (hak_used_load(slab) == 0) {
+            hak_slab_retire(t, unit);
+            return policy->retain.hole_block_ns;
+        }
+        if ((uint64_t)hak_free_count(slab) * class->stride_bytes >= HAK_OS_PAGE_BYTES) pages = punch(h, unit, &looked);
+        if (pages) hak_partial_insert(h, unit); /* its list may be short now, but it has blocks to give */
+    }
+    hak_store_relaxed(seen, (hak_claim_seq_load(slab) + 1) | 1); /* the sequence once released, and looked into */
+    hak_claim_release(slab);
+    return (uint64_t)looked * policy->retain.hole_block_ns + (uint64_t)pages * policy->retain.purge_unit_ns / HAK_UNIT_PAGES;
+}
+
+/* Goes on with the sweep that is due: at most `units` records and `most_ns` of work. */
+void hak_sweep(hak_thread *t, uint32_t units, uint64_t most_ns) {
+    hak_heap *h = hak_heap_of(t);
+    uint32_t unit = hak_load_relaxed(&h->sweep_unit), none = 0, top = hak_load_acquire(&h->unit_top);
+    if (!unit || !hak_cas_acquire(&h->sweep_busy, &none, 1)) return;
+    uint64_t spent = 0, credit = hak_work_credit(h, hak_clock_of(h));
+    if (most_ns > credit) most_ns = credit;
+    for (unit = hak_load_relaxed(&h->sweep_unit); unit < top && units && spent < most_ns; unit++, units--) spent += visit(t, unit, false);
+    hak_store_relaxed(&h->sweep_unit, unit < top ? unit : 0);
+    hak_store_release(&h->sweep_busy, 0);
+    if (spent) hak_work_spend(h, spent);
+}
+
+/* All holes there are, now: for trim. Returns pages. */
+uint64_t hak_sweep_all(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    uint64_t before = hak_load_relaxed(&h->hole_pages);
+    uint32_t top = hak_load_acquire(&h->unit_top);
+    for (uint32_t unit = h->meta_units; unit < top; unit++) visit(t, unit, true);
+    return hak_load_relaxed(&h->hole_pages) - before;
+}

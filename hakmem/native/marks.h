@@ -1,0 +1,39 @@
+/* marks.h: maps of a bit a unit: the dirty marks, and the units purged lately. Changed under the run lock; readable
+ * without it by who holds the unit, since others change other bits of a word only, and words are stored whole. */
+#ifndef HAK_MARKS_H
+#define HAK_MARKS_H
+#include "hak_internal.h"
+
+static inline uint64_t *hak_dirty_map(hak_heap *h) { return hak_at(h, h->dirty_offset); }
+static inline uint64_t *hak_recent_map(hak_heap *h, uint32_t which) {
+    return (uint64_t *)hak_at(h, h->recent_offset) + (uint64_t)which * ((h->unit_limit + 63) / 64);
+}
+
+static inline bool hak_mark_get(const uint64_t *map, uint32_t unit) {
+    return hak_load_relaxed(&map[unit >> 6]) >> (unit & 63) & 1;
+}
+
+/* The bits of [unit, end) that lie in unit's word; *count is how many. */
+static inline uint64_t hak_mark_mask(uint32_t unit, uint32_t end, uint32_t *count) {
+    uint32_t bit = unit & 63, n = 64 - bit < end - unit ? 64 - bit : end - unit;
+    *count = n;
+    return (n == 64 ? ~UINT64_C(0) : (UINT64_C(1) << n) - 1) << bit;
+}
+
+static inline void hak_marks_set(uint64_t *map, uint32_t unit, uint32_t units, bool on) {
+    for (uint32_t u = unit, end = unit + units, n; u < end; u += n) {
+        uint64_t mask = hak_mark_mask(u, end, &n), *word = &map[u >> 6], now = hak_load_relaxed(word);
+        hak_store_relaxed(word, on ? now | mask : now & ~mask);
+    }
+}
+
+static inline uint32_t hak_marks_count(const uint64_t *map, uint32_t unit, uint32_t units) {
+    uint32_t count = 0;
+    for (uint32_t u = unit, end = unit + units, n; u < end; u += n) {
+        uint64_t mask = hak_mark_mask(u, end, &n);
+        count += (uint32_t)__builtin_popcountll(hak_load_relaxed(&map[u >> 6]) & mask);
+    }
+    return count;
+}
+
+#endif

@@ -1,0 +1,202 @@
+/* purge.c: what goes back to the OS, and when.
+ *
+ * Two limits on dirty units. What is above the retain limit, which remembers the high water of two epochs, is purged at
+ * the next slow-path event, oldest run first. What is above the lower eager limit is purged too while the work budget
+ * lasts: a program may sleep for ever after its last free. A unit that is needed again within two epochs of its purge
+ * is a refault: counted, and charged, so that a program which reuses what it frees stops purging eagerly.
+ * A run is taken out of its bin under run_lock, purged without it, and put back under it; meanwhile purging_units says
+ * that part of what is free is in no bin.
+ */
+#include "hak_internal.h"
+#include "marks.h"
+#include "runs.h"
+
+static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+static uint64_t high_water(hak_heap *h) {
+    return larger(hak_load_relaxed(&h->high_water_now), hak_load_relaxed(&h->high_water_before));
+}
+
+static uint64_t retain_limit(hak_heap *h) {
+    const hak_retain_policy *retain = &hak_policy_of(h)->retain;
+    uint64_t high = high_water(h), live = hak_load_relaxed(&h->live_units);
+    uint64_t share = high * retain->high_water_per_256 >> 8, floor = retain->floor_bytes >> HAK_UNIT_SHIFT;
+    return (high > live ? high - live : 0) + larger(share, floor);
+}
+
+static uint64_t eager_limit(hak_heap *h) {
+    const hak_retain_policy *retain = &hak_policy_of(h)->retain;
+    uint64_t of_live = hak_load_relaxed(&h->live_units) * retain->eager_live_per_256;
+    return larger(smaller(of_live, high_water(h) * retain->high_water_per_256) >> 8, retain->floor_bytes >> HAK_UNIT_SHIFT);
+}
+
+/* A new epoch: the map of the last one is emptied and becomes this one's. Needs the lock. */
+static void recent_turn(hak_heap *h, uint32_t epochs) {
+    for (uint32_t i = 0; i < epochs; i++) {
+        h->recent_now ^= 1;
+        if (h->recent_units[h->recent_now]) hak_marks_set(hak_recent_map(h, h->recent_now), 0, h->unit_top, false);
+        hak_store_relaxed(&h->recent_units[h->recent_now], 0);
+    }
+}
+
+/* Purges up to `excess` dirty units of a run that is out of its bin; returns how many. Not under the lock. */
+static uint32_t purge_run(hak_heap *h, uint32_t unit, uint32_t units, uint64_t excess) {
+    uint32_t purged = 0, end = unit + units;
+    bool lazy = hak_policy_of(h)->retain.lazy_free != 0;
+    for (uint32_t u = unit; u < end && purged < excess;) {
+        if (!hak_unit_is_dirty(h, u)) {
+            u++;
+            continue;
+        }
+        uint32_t from = u;
+        while (u < end && purged + (u - from) < excess && hak_unit_is_dirty(h, u)) u++;
+        if (!hak_os_purge_range(&h->os, hak_unit_address(h, from), (uint64_t)(u - from) << HAK_UNIT_SHIFT, lazy)) break;
+        purged += u - from;
+    }
+    return purged;
+}
+
+/* The first `purged` dirty units of a run are clean now, and marked as purged lately. Needs the lock. */
+static void mark_purged(hak_heap *h, uint32_t unit, uint32_t units, uint32_t purged) {
+    uint64_t *recent = hak_recent_map(h, h->recent_now);
+    hak_store_relaxed(&h->recent_units[h->recent_now], h->recent_units[h->recent_now] + purged);
+    for (uint32_t u = unit, end = unit + units; u < end && purged; u++) {
+        if (!hak_unit_is_dirty(h, u)) continue;
+        hak_marks_set(hak_dirty_map(h), u, 1, false);
+        hak_marks_set(recent, u, 1, true);
+        purged--;
+    }
+}
+
+/* Gives back oldest runs first until at most `limit` dirty units are left or `runs` were purged; returns units. */
+static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
+    uint64_t done = 0;
+    bool lazy = hak_policy_of(h)->retain.lazy_free != 0;
+    for (uint32_t i = 0; i < runs; i++) {
+        hak_run_lock(h);
+        uint32_t unit = h->oldest_dirty;
+        if (!unit || h->dirty_units <= limit) {
+            hak_run_unlock(h);
+            break;
+        }
+        uint32_t units = hak_slab_at(h, unit)->unit_count, dirty = hak_slab_at(h, unit)->detail_count;
+        uint64_t excess = h->dirty_units - limit;
+        hak_run_unlink(h, unit);
+        hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
+        hak_entry_fill(h, unit, 1, HAK_TAG_NONE);
+        hak_entry_fill(h, unit + units - 1, 1, HAK_TAG_NONE);
+        h->purging_units += units;
+        hak_run_unlock(h);
+        uint32_t purged = purge_run(h, unit, units, excess);
+        hak_run_lock(h);
+        h->purging_units -= units;
+        uint32_t cleaned = lazy ? 0 : purged; /* a lazily freed page may keep its contents: dirty still */
+        mark_purged(h, unit, units, cleaned);
+        h->purge_count++;
+        h->purge_units += purged;
+        hak_store_relaxed(&h->dirty_units, h->dirty_units - cleaned);
+        hak_run_insert(h, unit, units, dirty - cleaned);
+        hak_run_unlock(h);
+        done += purged;
+        if (!purged || lazy) break;
+    }
+    return done;
+}
+
+/* What eager work may cost now. Earns at most once a clock tick. */
+uint64_t hak_work_credit(hak_heap *h, uint64_t now) {
+    const hak_retain_policy *retain = &hak_policy_of(h)->retain;
+    if (now > hak_load_relaxed(&h->earned_at_ns)) {
+        hak_run_lock(h);
+        if (now > h->earned_at_ns) {
+            uint64_t passed = smaller(now - h->earned_at_ns, (uint64_t)UINT32_MAX << 8);
+            uint64_t earned = h->earned_ns + (passed * retain->work_per_256 >> 8);
+            hak_store_relaxed(&h->earned_ns, larger(smaller(earned, h->spent_ns + retain->work_burst_ns), h->earned_ns));
+            hak_store_relaxed(&h->earned_at_ns, now);
+        }
+        hak_run_unlock(h);
+    }
+    uint64_t earned = hak_load_relaxed(&h->earned_ns), spent = hak_load_relaxed(&h->spent_ns);
+    return earned > spent ? earned - spent : 0;
+}
+
+/* Pays, into debt of one burst at most. Needs the lock. */
+static void spend(hak_heap *h, uint64_t ns) {
+    uint64_t most = larger(h->spent_ns, h->earned_ns + hak_policy_of(h)->retain.work_burst_ns);
+    hak_store_relaxed(&h->spent_ns, smaller(h->spent_ns + ns, most));
+}
+
+/* Units that are cut out of a free run: those purged lately are refaults. Needs the lock. */
+void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units) {
+    for (uint32_t which = 0; which < 2; which++) {
+        uint64_t *map = hak_recent_map(h, which);
+        uint32_t n = h->recent_units[which] ? hak_marks_count(map, unit, units) : 0;
+        if (!n) continue;
+        hak_marks_set(map, unit, units, false);
+        hak_store_relaxed(&h->recent_units[which], h->recent_units[which] - n);
+        h->refault_units += n;
+        spend(h, (uint64_t)n * hak_policy_of(h)->retain.refault_unit_ns);
+    }
+}
+
+void hak_work_spend(hak_heap *h, uint64_t ns) {
+    hak_run_lock(h);
+    spend(h, ns);
+    hak_run_unlock(h);
+}
+
+/* Purges down to the eager limit as far as the budget reaches. */
+static void purge_eagerly(hak_heap *h, uint64_t now) {
+    const hak_retain_policy *retain = &hak_policy_of(h)->retain;
+    uint64_t units = hak_work_credit(h, now) / retain->purge_unit_ns, limit = eager_limit(h), dirty = hak_load_relaxed(&h->dirty_units);
+    units = smaller(smaller(units, retain->eager_unit_count), dirty > limit ? dirty - limit : 0);
+    if (!units) return;
+    uint64_t purged = purge_to(h, dirty - units, retain->eager_unit_count);
+    hak_run_lock(h);
+    h->eager_units += purged;
+    spend(h, purged * retain->purge_unit_ns);
+    hak_run_unlock(h);
+}
+
+uint64_t hak_clock_of(hak_heap *h) {
+    return hak_load_relaxed(&h->clock_held) ? hak_load_relaxed(&h->clock_ns) : hak_os_clock_ns();
+}
+
+/* Closes an epoch when it is over. */
+static void turn_epoch(hak_heap *h, uint64_t now) {
+    uint64_t length = hak_policy_of(h)->retain.epoch_ns, start = hak_load_relaxed(&h->epoch_start_ns);
+    if (now - start < length || now <= start) return;
+    hak_run_lock(h);
+    start = h->epoch_start_ns;
+    if (now > start && now - start >= length) {
+        bool both = now - start >= 2 * length;
+        hak_store_relaxed(&h->high_water_before, both ? h->live_units : h->high_water_now);
+        hak_store_relaxed(&h->high_water_now, h->live_units);
+        hak_store_relaxed(&h->epoch_start_ns, now);
+        recent_turn(h, both ? 2 : 1);
+        if (hak_policy_of(h)->retain.sweep_unit_count && !hak_load_relaxed(&h->sweep_unit)) hak_store_relaxed(&h->sweep_unit, h->meta_units);
+    }
+    hak_run_unlock(h);
+}
+
+/* The clock's turn at a slow-path event. */
+void hak_tick(hak_heap *h) {
+    const hak_retain_policy *retain = &hak_policy_of(h)->retain;
+    uint64_t now = hak_clock_of(h);
+    turn_epoch(h, now);
+    uint64_t dirty = hak_load_relaxed(&h->dirty_units);
+    if (dirty > retain_limit(h)) purge_to(h, retain_limit(h), retain->purge_run_count);
+    else if (!hak_background_serves(h) && dirty > eager_limit(h) && retain->work_per_256 && !retain->lazy_free) purge_eagerly(h, now);
+}
+
+/* The same at the background thread's tick, with all the time there is. */
+void hak_tick_fully(hak_heap *h) {
+    turn_epoch(h, hak_clock_of(h));
+    if (hak_load_relaxed(&h->dirty_units) > retain_limit(h)) purge_to(h, retain_limit(h), UINT32_MAX);
+}
+
+/* Whether there may be anything to purge when the epochs have passed. */
+bool hak_purge_is_due(hak_heap *h) { return hak_load_relaxed(&h->dirty_units) > eager_limit(h); }
+
+uint64_t hak_purge_all(hak_heap *h) { return purge_to(h, 0, UINT32_MAX) << HAK_UNIT_SHIFT; }

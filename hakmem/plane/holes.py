@@ -1,0 +1,179 @@
+"""OS pages of nothing but free blocks go back although their slab is in use.
+
+A hole is a purged page of a slab whose blocks are all free. Their links are gone with the page, so they are in no list:
+used + free list + on holes = carved. All under the claim. Pages are purged only where all blocks are carved; classes with
+headers have none. A sweep visits every slab once an epoch and looks into those not claimed since its last visit, once,
+paid from the eager budget.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Final
+
+from .. import layout
+from . import lists, partial, slabs
+from .caller import Caller
+from .memory import KIND_SLAB, MASK32, Memory
+from .purge import work_credit, work_spend
+from .tables import ClassRow
+
+PAGE: Final = layout.OS_PAGE_BYTES
+UNIT_PAGES: Final = layout.constant("HAK_UNIT_PAGES")
+BLOCKS_MAX: Final = layout.constant("HAK_SLAB_BLOCKS_MAX")
+HOLES: Final = slabs.HOLES
+
+
+def _mask_place(m: Memory, unit: int, page: int) -> tuple[int, int]:
+    """Where the bit of a page is: index into `Memory.octets` of the byte, and the bit."""
+    return m.geometry.holes_offset + unit * 2 + (page >> 3), 1 << (page & 7)
+
+
+def is_hole(m: Memory, unit: int, page: int) -> bool:
+    """Whether a page of the slab at ``unit`` was purged."""
+    at, bit = _mask_place(m, unit, page)
+    return bool(m.octets[at] & bit)
+
+
+def _set_hole(m: Memory, unit: int, page: int, on: bool) -> None:
+    at, bit = _mask_place(m, unit, page)
+    m.octets[at] = m.octets[at] | bit if on else m.octets[at] & ~bit
+
+
+def _blocks_on(row: ClassRow, carved: int, page: int) -> range | None:
+    """The blocks on a page; None where not all of them are carved, or there is none."""
+    first = page * PAGE // row.stride_bytes
+    last = min((page * PAGE + PAGE - 1) // row.stride_bytes, row.block_count - 1)
+    return range(first, last + 1) if first < carved and last < carved else None
+
+
+def _is_on_hole(m: Memory, row: ClassRow, unit: int, block: int) -> bool:
+    start = block * row.stride_bytes
+    return any(is_hole(m, unit, page) for page in range(start // PAGE, (start + row.stride_bytes - 1) // PAGE + 1))
+
+
+def _listed(m: Memory, unit: int, word: int) -> list[int]:
+    """The addresses of a list's blocks, in its order."""
+    found, block = [], lists.word_first(m.unit_address(unit), word)
+    for _ in range(lists.word_count(word)):
+        found.append(block)
+        block = m.next_of(block)
+    return found
+
+
+def _free_blocks(m: Memory, row: ClassRow, unit: int) -> set[int]:
+    """The blocks of the free list and those on holes."""
+    slab, base = m.slabs[unit], m.unit_address(unit)
+    free = {(block - base) // row.stride_bytes for block in _listed(m, unit, slab.free_list)}
+    if slab.flags & HOLES:
+        for page in range(row.unit_count * UNIT_PAGES):
+            if is_hole(m, unit, page) and (blocks := _blocks_on(row, slab.carved_count, page)) is not None:
+                free.update(blocks)
+    return free
+
+
+def _push(m: Memory, unit: int, blocks: list[int]) -> None:
+    """Put blocks before the free list, in this order."""
+    for block, following in pairwise(blocks):
+        m.link(block, following)
+    if blocks:
+        lists.free_push_chain(m, unit, blocks[0], blocks[-1], len(blocks))
+
+
+def _punch(m: Memory, unit: int) -> tuple[int, int]:
+    """Purge the pages of free blocks of a claimed slab: pages, and the length of its free list before."""
+    slab, base = m.slabs[unit], m.unit_address(unit)
+    row, looked, fresh = m.tables.classes[slab.class_index], lists.free_count(m, unit), []
+    free = _free_blocks(m, row, unit)
+    for page in range(row.unit_count * UNIT_PAGES):
+        blocks = None if is_hole(m, unit, page) else _blocks_on(row, slab.carved_count, page)
+        if blocks is not None and free.issuperset(blocks):
+            fresh.append(page)
+    if not fresh:
+        return 0, looked
+    for page in fresh:
+        _set_hole(m, unit, page, True)
+    old = _listed(m, unit, lists.free_take_all(m, unit))
+    _push(m, unit, [block for block in old if not _is_on_hole(m, row, unit, (block - base) // row.stride_bytes)])
+    slab.flags |= HOLES
+    start = fresh[0]
+    for page, following in zip(fresh, [*fresh[1:], 0], strict=True):
+        if following != page + 1:
+            m.purge(base + start * PAGE, (page + 1 - start) * PAGE, False)
+            start = following
+    m.heap.hole_pages += len(fresh)
+    return len(fresh), looked
+
+
+def restore(t: Caller, unit: int) -> None:
+    """Give the blocks of the first hole back to the free list, or of the first few, until there is one."""
+    m = t.m
+    slab, base = m.slabs[unit], m.unit_address(unit)
+    row, restored = m.tables.classes[slab.class_index], 0
+    found: list[int] = []
+    pages, page = row.unit_count * UNIT_PAGES, 0
+    while page < pages and not found:
+        if is_hole(m, unit, page):
+            _set_hole(m, unit, page, False)
+            restored += 1
+            blocks = _blocks_on(row, slab.carved_count, page) or ()
+            found = [base + block * row.stride_bytes for block in blocks if not _is_on_hole(m, row, unit, block)]
+        page += 1
+    _push(m, unit, found)
+    if not any(is_hole(m, unit, later) for later in range(page, pages)):
+        slab.flags &= ~HOLES & 0xFFFF
+    m.heap.hole_refault_pages += restored
+    work_spend(m, restored * m.tables.retain.refault_unit_ns // UNIT_PAGES)
+
+
+def _visit(t: Caller, unit: int, everything: bool) -> int:
+    """Look at one record; the cost of what was done. ``everything``: whatever was claimed lately."""
+    m, retain = t.m, t.m.tables.retain
+    slab = m.slabs[unit]
+    if slab.kind != KIND_SLAB:
+        return 0
+    place, seq = (m.geometry.seen_offset >> 2) + unit, slab.claim_seq
+    before = m.halves[place]
+    if not everything and before != seq:
+        if before != seq | 1:
+            m.halves[place] = seq & ~1
+        return 0
+    if not lists.claim_try(m, unit):
+        return 0
+    row, pages, looked = m.tables.classes[slab.class_index], 0, 0
+    if slab.kind == KIND_SLAB and not row.header and row.block_count <= BLOCKS_MAX:
+        slabs.drain(t, unit)
+        if slab.used_count == 0:
+            slabs.retire(t, unit)
+            return int(retain.hole_block_ns)
+        if lists.free_count(m, unit) * row.stride_bytes >= PAGE:
+            pages, looked = _punch(m, unit)
+        if pages:
+            partial.insert(m, unit)
+    m.halves[place] = (slab.claim_seq + 1 | 1) & MASK32
+    lists.claim_release(m, unit)
+    return int(looked * retain.hole_block_ns + pages * retain.purge_unit_ns // UNIT_PAGES)
+
+
+def sweep(t: Caller, units: int, most_ns: int) -> None:
+    """Go on with the sweep that is due: at most ``units`` records and ``most_ns`` of work."""
+    m = t.m
+    heap, unit, top = m.heap, m.heap.sweep_unit, m.heap.unit_top
+    if not unit or not m.cas32(m.place("sweep_busy"), 0, 1):
+        return
+    spent, most_ns = 0, min(most_ns, work_credit(m, m.clock_ns()))
+    while unit < top and units and spent < most_ns:
+        spent += _visit(t, unit, False)
+        unit, units = unit + 1, units - 1
+    heap.sweep_unit = unit if unit < top else 0
+    m.store_release32(m.place("sweep_busy"), 0)
+    if spent:
+        work_spend(m, spent)
+
+
+def sweep_all(t: Caller) -> int:
+    """All holes there are, now: for trim. Pages."""
+    before = t.m.heap.hole_pages
+    for unit in range(t.m.meta_units, t.m.heap.unit_top):
+        _visit(t, unit, True)
+    return int(t.m.heap.hole_pages - before)

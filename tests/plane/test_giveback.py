@@ -1,0 +1,119 @@
+"""What goes back to the OS is the same on both planes, and is what the policy says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from twins import Twins
+
+from hakmem import layout
+
+PAGE = layout.OS_PAGE_BYTES
+BLOCKS = 5 * 1024
+"""Blocks of 64 bytes: five slabs."""
+EPOCH_NS = 700_000_000
+
+
+@pytest.fixture
+def twins() -> Iterator[Twins]:
+    made = Twins("default", 64 << 20, False)
+    yield made
+    made.check("the test")
+    made.close()
+
+
+def fill(twins: Twins) -> list[int]:
+    offsets = twins.alloc_many([64] * BLOCKS)
+    for offset in offsets:
+        twins.write(offset)
+    return offsets
+
+
+def pass_epochs(twins: Twins, count: int) -> None:
+    """Epochs with a slow-path event in each, of another class."""
+    for _ in range(count):
+        twins.advance(EPOCH_NS)
+        for _ in range(4):
+            twins.free_many(twins.alloc_many([3000] * 80))
+
+
+def figures(twins: Twins, *names: str) -> list[int]:
+    return twins.both("figures", lambda engine: [int(getattr(engine.heap, name)) for name in names])
+
+
+def test_pages_of_free_blocks_go_back_from_slabs_in_use(twins: Twins) -> None:
+    offsets = fill(twins)
+    kept = offsets[::1000]
+    twins.free_many([offset for offset in offsets if offset not in set(kept)])
+    twins.flush()
+    assert figures(twins, "hole_pages") == [0]
+    pass_epochs(twins, 5)
+    [pages] = figures(twins, "hole_pages")
+    slabs = len({offset >> layout.UNIT_SHIFT for offset in kept})
+    assert pages == slabs * 16 - len({offset // PAGE for offset in kept})
+
+
+def test_blocks_of_purged_pages_are_handed_out_again_whole(twins: Twins) -> None:
+    offsets = fill(twins)
+    kept = set(offsets[::1000])
+    twins.free_many([offset for offset in offsets if offset not in kept])
+    twins.flush()
+    pass_epochs(twins, 5)
+    again = twins.alloc_many([64] * (BLOCKS - len(kept)))
+    assert set(again) | kept == set(offsets)
+    pages, restored = figures(twins, "hole_pages", "hole_refault_pages")
+    assert restored == pages > 0
+    for offset in again:
+        twins.write(offset)
+    twins.free_many([*again, *kept])
+    twins.trim()
+    assert figures(twins, "live_units", "dirty_units") == [0, 0]
+
+
+def test_a_slab_in_use_is_left_alone(twins: Twins) -> None:
+    offsets = fill(twins)
+    for _ in range(6):
+        twins.advance(EPOCH_NS)
+        twins.free_many(offsets[1:])
+        twins.flush()
+        twins.alloc_many([64] * (BLOCKS - 1))
+    assert figures(twins, "hole_refault_pages") == [0]
+
+
+def test_trim_gives_back_the_holes_at_once_and_says_how_much(twins: Twins) -> None:
+    offsets = fill(twins)
+    twins.free_many([offset for offset in offsets if offset % layout.UNIT_BYTES])
+    given = twins.both("trim", lambda engine: engine.trim())
+    [pages] = figures(twins, "hole_pages")
+    assert given >= pages * PAGE > 60 * PAGE
+    assert twins.both("trim again", lambda engine: engine.trim()) == 0
+
+
+def test_what_a_phase_leaves_goes_back_within_the_budget(twins: Twins) -> None:
+    retain = twins.policy.retain
+    spans = [twins.alloc(1 << 20) for _ in range(40)]
+    twins.free_many(spans)
+    dirty, live, eager, spent = figures(twins, "dirty_units", "live_units", "eager_units", "spent_ns")
+    assert dirty == max(retain.floor_bytes, live * retain.eager_live_per_256 // 256) >> layout.UNIT_SHIFT
+    assert spent == eager * retain.purge_unit_ns > 0
+
+
+def test_what_is_needed_again_soon_is_counted_and_paid_for(twins: Twins) -> None:
+    retain = twins.policy.retain
+    for _ in range(200):
+        spans = [twins.alloc(1 << 20) for _ in range(40)]
+        twins.free_many(spans)
+    refaults, eager, spent, earned = figures(twins, "refault_units", "eager_units", "spent_ns", "earned_ns")
+    assert 0 < refaults <= eager < 200 * 40 * 16 // 4, "a program that reuses soon stops purging"
+    assert spent == eager * retain.purge_unit_ns + refaults * retain.refault_unit_ns > earned
+
+
+def test_what_is_needed_again_late_is_no_refault(twins: Twins) -> None:
+    twins.free_many([twins.alloc(1 << 20) for _ in range(40)])
+    assert figures(twins, "eager_units")[0] > 0
+    twins.advance(3 * EPOCH_NS)
+    twins.both("tick", lambda engine: engine.tick())
+    for _ in range(40):
+        twins.alloc(1 << 20)
+    assert figures(twins, "refault_units") == [0]
