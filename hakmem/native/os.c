@@ -119,8 +119,6 @@ void *hak_os_wiped_page(bool *wiped) {
     return page;
 }
 
-uint32_t hak_os_process_id(void) { return (uint32_t)syscall(SYS_getpid); } /* not libc's, which a vfork's child may share */
-
 void hak_os_sleep_ms(uint32_t ms) {
     struct timespec time = {.tv_sec = ms / HAK_MS_PER_SECOND, .tv_nsec = (long)(ms % HAK_MS_PER_SECOND) * HAK_NS_PER_MS};
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &time, &time) == EINTR) {}

@@ -129,6 +129,8 @@ def _moved(capture: Capture) -> list[str]:
         moved.append(f"{int(capture.torn.sum())} claimed records")
     if capture.heap.run_lock:
         moved.append("the run lock was held")
+    if capture.heap.purging_units:
+        moved.append(f"{format_count(capture.heap.purging_units, 'unit')} on their way to the OS")
     known = getattr(capture.source, "moved", None)
     if known is not None:
         return [*moved, *known(capture.address)]
