@@ -30,7 +30,7 @@ def command_run(options: argparse.Namespace) -> None:
     every_row = list_rows()
     if options.calls:
         calls.find_strace()
-    rows = run.select_rows(options.rows, every_row)
+    rows = run.select_rows(options.rows, every_row, options.without)
     known, absent = peers.default_allocators()
     allocators, lines = run.select_allocators(known, absent, options.alloc, options.only)
     names = [allocator.name for allocator in allocators]

@@ -50,7 +50,8 @@ def parser_new() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="run|evaluate|rows|show|report|compare|count|views")
 
     go = commands.add_parser("run", help="measure and print the table")
-    go.add_argument("--rows", help="row names, families, gate, all (default); -NAME leaves out; the rows command lists them")
+    go.add_argument("--rows", help="row names, families, gate, all (default); the rows command lists them")
+    go.add_argument("--without", metavar="ROWS", help="leave these rows or families out")
     go.add_argument(
         "--alloc", action="append", default=[], metavar="NAME=PATH[,VAR=VALUE]...",
         help="add an allocator: a library, or a known allocator's name, with variables of its own",

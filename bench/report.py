@@ -48,11 +48,20 @@ def time_table(session: Session, base: str, figure: str = "time") -> str:
 
 def memory_table(session: Session) -> str:
     """Peak resident MiB per row, without the driver's tables."""
+    return _median_table(session, "peak", 1 / 1024, "{:.1f}")
+
+
+def faults_table(session: Session) -> str:
+    """Page faults per row, within the work."""
+    return _median_table(session, "faults", 1.0, "{:,.0f}")
+
+
+def _median_table(session: Session, figure: str, factor: float, form: str) -> str:
     names = names_of(session)
     body = []
     for row in session.rows:
-        peaks = ((middle(session, row.name, name, "peak"), failure(session, row.name, name)) for name in names)
-        body.append([row.name, *(bad or number(None if kib is None else kib / 1024, "{:.1f}") for kib, bad in peaks)])
+        cells = ((middle(session, row.name, name, figure), failure(session, row.name, name)) for name in names)
+        body.append([row.name, *(bad or number(None if value is None else value * factor, form) for value, bad in cells)])
     return table(body, ["row", *names])
 
 
@@ -190,6 +199,7 @@ def sections(session: Session, base: str) -> list[Section]:
         ("Wall time", paired, time_table(session, base)),
         ("CPU time", f"{paired} All threads.", time_table(session, base, "cpu")),
         ("Peak resident memory, MiB", "Median, without the driver's own tables.", memory_table(session)),
+        ("Page faults", "Median, within the work; of programs, of every process.", faults_table(session)),
     ]
     for subject in analysis.subject_names(session):
         if analysis.peer_names(session):

@@ -37,18 +37,17 @@ class Plan:
         return self.repetitions if self.every_row_alike or not row.repetitions else row.repetitions
 
 
-def select_rows(names: str | None, known: Sequence[RowInfo]) -> list[RowInfo]:
-    """Rows by name, by family, ``gate`` or ``all``, in their order; ``all`` when none is named. ``-NAME`` leaves out.
+def select_rows(names: str | None, known: Sequence[RowInfo], without: str | None = None) -> list[RowInfo]:
+    """Rows by name, by family, ``gate`` or ``all``, in their order, less those of ``without``; ``all`` when none is named.
 
     ``all`` are the suite's; the programs of ``more_programs`` must be named.
 
     Raises BenchError that lists rows and families when a name is unknown, or nothing is left.
     """
-    words = [name for name in (names or "all").split(",") if name]
-    wanted, unwanted = {name for name in words if name[0] != "-"}, {name[1:] for name in words if name[0] == "-"}
+    wanted, unwanted = ({name for name in (text or "").split(",") if name} for text in (names or "all", without))
     families = list(dict.fromkeys(row.family for row in known))
     existing = {"all", "gate", *families, *(row.name for row in known)}
-    for name in (name.removeprefix("-") for name in words):
+    for name in sorted(wanted | unwanted):
         if name not in existing:
             raise BenchError(
                 f"no row named {name}; families: gate all {' '.join(families)}; rows: {' '.join(row.name for row in known)}"
@@ -58,9 +57,9 @@ def select_rows(names: str | None, known: Sequence[RowInfo]) -> list[RowInfo]:
         names = {row.family, row.name} | ({"gate"} if row.gate else set()) | ({"all"} if row.family != MORE_PROGRAMS else set())
         return bool(names & among)
 
-    rows = [row for row in known if chosen(row, wanted or {"all"}) and not chosen(row, unwanted)]
+    rows = [row for row in known if chosen(row, wanted) and not chosen(row, unwanted)]
     if not rows:
-        raise BenchError(f"--rows {names}: no row is left")
+        raise BenchError(f"--rows {names or 'all'} --without {without}: no row is left")
     return rows
 
 

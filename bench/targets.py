@@ -63,6 +63,10 @@ def judge(session: Session, subject: str) -> list[str]:
     lines.append(said("pair_64 over the limit's time", pair.median if pair else None, LIMIT_PAIR))
     days = [analysis.middle(session, "week", subject, f"rss_over_live_day{day}") for day in (3, 7)]
     lines.append(said("the week's memory, day 7 over day 3", days[1] / days[0] if days[0] and days[1] else None, FLAT))
+    for row in session.rows:
+        if row.family == "larson_checked":
+            runs = session.find_runs(row.name, subject)
+            lines.append(f"{row.name}: {sum(run.status == 'ok' for run in runs)} of {len(runs)} runs clean")
     unsound = len(session.rows) - len(analysis.sound_rows(session, session.rows, subject, subject))
     if unsound:
         lines.append(f"{unsound} rows failed")

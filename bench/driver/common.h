@@ -80,7 +80,7 @@ struct bench_row {
     const char *family;
     const char *summary;
     void (*work)(const bench_row *row, bench_run *run);
-    uint64_t ops;           /* at scale 1, seconds if BENCH_TIMED; an op is one block's malloc and free unless the row says otherwise */
+    uint64_t ops;           /* at scale 1, milliseconds if BENCH_TIMED; an op is one block's malloc and free unless the row says otherwise */
     uint32_t slots;
     uint32_t size_min;
     uint32_t size_max;

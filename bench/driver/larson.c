@@ -123,7 +123,7 @@ static void larson(const bench_row *row, bench_run *run, enum profile profile)
     }
     bench_work_begin(run);
     for (uint32_t i = 0; i < row->threads; i++) {
-        arrays[i].end_ns = run->before.wall_ns + (uint64_t)((double)row->ops * run->scale * 1e9);
+        arrays[i].end_ns = run->before.wall_ns + (uint64_t)((double)row->ops * run->scale * 1e6);
         larson_thread_start(&arrays[i]);
     }
     for (uint32_t i = 0; i < row->threads; i++)

@@ -1,9 +1,13 @@
-/* A service's week in a minute or less: 168 hours, each a fixed number of requests, few at night and many by day. A
- * request allocates some blocks that die within it, sometimes one that lives for hours, seldom one that lives for days. The
- * sizes drift from day to day, so that holes left by one day's blocks do not fit the next day's.
+/* A service's week in half a minute: 168 hours of a given length, with a fixed number of requests, few at night and many by day;
+ * when they are done the service sleeps until the hour is over. A request allocates some blocks that die within it, sometimes
+ * one that lives for hours, seldom one that lives for days. The sizes change from day to day, so that holes left by one day's
+ * blocks do not fit the next day's.
  *
  * Resident memory is read at the end of each hour, beside the bytes that are live then. One op is one block. */
 #include "common.h"
+
+#include <errno.h>
+#include <time.h>
 
 #define HOURS 168u
 #define REQUESTS_AT_NOON 200000u
@@ -35,10 +39,10 @@ static uint32_t requests_of(uint32_t hour)
 static uint32_t size_draw(week *w, uint32_t day)
 {
     uint64_t bits = bench_random_next(&w->random);
-    uint32_t kind = (uint32_t)(bits >> 56);
-    uint32_t size = kind < 220   ? bench_random_spread(bits << 8 >> 8, 16, 1024)
-                    : kind < 254 ? bench_random_spread(bits << 8 >> 8, 1024, 32 * 1024)
-                                 : bench_random_spread(bits << 8 >> 8, 32 * 1024, 500 * 1024);
+    uint32_t kind = (uint32_t)(bench_random_next(&w->random) >> 56);
+    uint32_t size = kind < 220   ? bench_random_spread(bits, 16, 1024)
+                    : kind < 254 ? bench_random_spread(bits, 1024, 32 * 1024)
+                                 : bench_random_spread(bits, 32 * 1024, 500 * 1024);
     return size + size * (day * 5 % 7) / 16;
 }
 
@@ -91,13 +95,21 @@ static void request(week *w, uint32_t hour)
     for (uint32_t i = 0; i < SHORT_BLOCKS; i++)
         blocks[i] = block_new(sizes[i] = size_draw(w, hour / 24));
     uint64_t bits = bench_random_next(&w->random);
-    if (bits % 4 == 0) /* a session: up to 8 hours */
+    if (bits % 16 == 0) /* a session: up to 8 hours */
         resident_new(w, hour, 1 + (uint32_t)(bits >> 32) % 8);
-    if (bits % 64 == 1) /* something kept: up to 3 days */
+    if (bits % 256 == 1) /* something kept: up to 3 days */
         resident_new(w, hour, 1 + (uint32_t)(bits >> 32) % LIFETIME_HOURS_MAX);
     for (uint32_t i = 0; i < SHORT_BLOCKS; i++)
         block_end(w, blocks[(i * 5) % SHORT_BLOCKS], sizes[(i * 5) % SHORT_BLOCKS]);
     w->ops += SHORT_BLOCKS;
+}
+
+/* Who is late does not sleep. */
+static void hour_end(uint64_t until_ns)
+{
+    struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+        ;
 }
 
 /* Resident over live memory, over the hours of a day. */
@@ -114,7 +126,7 @@ static double over_live(const bench_series *rss, const bench_series *live, uint3
 void bench_work_week(const bench_row *row, bench_run *run)
 {
     static week w;
-    (void)row;
+    const double hour_ns = (double)row->ops * 1e6 / HOURS * run->scale;
     w.random = run->seed;
     w.limit = (uint32_t)bench_scaled(500000, run->scale) + 1000;
     w.residents = bench_table_new(run, w.limit * sizeof *w.residents);
@@ -127,6 +139,7 @@ void bench_work_week(const bench_row *row, bench_run *run)
         uint64_t requests = bench_scaled(requests_of(hour), run->scale);
         for (uint64_t i = 0; i < requests; i++)
             request(&w, hour);
+        hour_end(run->before.wall_ns + (uint64_t)((double)(hour + 1) * hour_ns));
         bench_series_add(rss, (double)bench_rss_kib() - (double)(run->table_bytes >> 10));
         bench_series_add(live, (double)(w.live_bytes >> 10));
     }

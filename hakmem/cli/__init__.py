@@ -37,6 +37,7 @@ COMMANDS: Final = (
     Command("run", "run a program on the allocator"),
     Command("lib", "print the library's path, for LD_PRELOAD"),
     Command("policy", "show, save and check policies"),
+    Command("bench", "measure beside glibc and every installed peer"),
 )
 
 

@@ -43,7 +43,8 @@ def test_a_checksum_unlike_the_others_is_a_failure(session: records.Session) -> 
     ("words", "said"),
     [
         (["run", "--rows", "nonesuch"], "no row named nonesuch; families: gate all random_mixed "),
-        (["run", "--rows", "order,-order"], "--rows order,-order: no row is left"),
+        (["run", "--rows", "order", "--without", "order"], "--rows order --without order: no row is left"),
+        (["run", "--without", "nonesuch"], "no row named nonesuch; families: "),
         (["run", "--only", "nonesuch"], "no allocator named nonesuch; allocators: "),
         (["run", "--only", "glibc", "--base", "nonesuch"], "no allocator named nonesuch; allocators: glibc"),
         (["run", "--alloc", "mine"], "--alloc mine: expected NAME=PATH.so"),
@@ -162,11 +163,11 @@ def test_rows_have_repetitions_of_their_own_unless_all_are_told() -> None:
 def test_rows_by_family_and_left_out() -> None:
     known = [records.RowInfo("pair", "order", 1, "", gate=True), records.RowInfo("fifo", "order", 1, ""), records.RowInfo("week", "week", 1, "")]
 
-    def names(text: str | None) -> list[str]:
-        return [row.name for row in run.select_rows(text, known)]
+    def names(text: str | None, without: str | None = None) -> list[str]:
+        return [row.name for row in run.select_rows(text, known, without)]
 
     assert names(None) == names("all") == ["pair", "fifo", "week"]
-    assert (names("gate"), names("order,-fifo"), names("-week")) == (["pair"], ["pair"], ["pair", "fifo"])
+    assert (names("gate"), names("order", "fifo"), names(None, "week")) == (["pair"], ["pair"], ["pair", "fifo"])
 
 
 def test_os_calls_are_counted(binary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
