@@ -18,7 +18,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/emit.py $(wildcard hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test mt peers bench bench-check programs test-programs test-binaries debug asan tsan ubsan stress fuzz model lint clean
+.PHONY: help setup demo test mt peers bench bench-check programs test-programs test-binaries debug asan tsan ubsan stress fuzz model lint clean storm mt-preload
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -150,6 +150,18 @@ fuzz: setup  ## run a program under 5,000 hostile policy images (about ten minut
 stress:  ## run the C stress driver for 60 s with 16 threads
 	$(call build_preset,release)
 	$(call run_stress,release,--threads 16 --seconds 60)
+
+storm:  ## 2,000 processes made in every way amid threads, stdio and signals; 10,000 threads' ends
+	$(call build_preset,release)
+	build/release/tests/native/storm --forks 2000
+	build/release/tests/native/storm --forks 500 --signals
+	build/release/tests/native/storm --forks 0 --tls 10000
+	build/release/tests/native/stress --seconds 30 --scenario forks
+
+# The library that the package installed is malloc of the Python that runs the tests, and of what they start.
+mt-preload: setup  ## run the multi-threaded suite with the library as Python's malloc
+	@library=$$($(VENV_PYTHON) -c 'from hakmem.library_path import find; print(find())') && \
+	LD_PRELOAD=$$library PYTHONMALLOC=malloc $(VENV_PYTHON) -m pytest -k mt
 
 # ---- care -----------------------------------------------------------------------------------------
 

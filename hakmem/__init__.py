@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .errors import HeapDestroyed as HeapDestroyed
     from .errors import InvalidFree as InvalidFree
     from .errors import LayoutMismatch as LayoutMismatch
+    from .errors import LibraryConflict as LibraryConflict
     from .errors import LibraryNotFound as LibraryNotFound
     from .errors import NoHakmem as NoHakmem
     from .errors import PolicyError as PolicyError
@@ -62,7 +63,7 @@ _HOMES = {
     ),
     "errors": (
         "AttachDenied", "AttachError", "DoubleFree", "HakmemError", "HeapDestroyed", "InvalidFree", "LayoutMismatch",
-        "LibraryNotFound", "NoHakmem", "PolicyError", "ProcessNotFound", "SnapshotError", "ValidationError",
+        "LibraryConflict", "LibraryNotFound", "NoHakmem", "PolicyError", "ProcessNotFound", "SnapshotError", "ValidationError",
     ),
     "registry": ("PageRegistry",),
     "views": ("HeapView",),
@@ -75,8 +76,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "AcquirePolicy", "ArenaGrowth", "AttachDenied", "AttachError", "CachePolicy", "ClassCache", "DoubleFree",
     "HakmemError", "HeaderCodec", "Heap", "HeapDestroyed", "HeapView", "InvalidFree", "LayoutMismatch",
-    "LibraryNotFound", "NoHakmem", "PageRegistry", "Policy", "PolicyError", "ProcessNotFound", "RetainPolicy",
-    "SizeClass", "SizeClassMap", "SnapshotError", "Stage", "ValidationError", "attach", "crash_report", "diff", "layout",
+    "LibraryConflict", "LibraryNotFound", "NoHakmem", "PageRegistry", "Policy", "PolicyError", "ProcessNotFound",
+    "RetainPolicy", "SizeClass", "SizeClassMap", "SnapshotError", "Stage", "ValidationError", "attach", "crash_report", "diff", "layout",
     "live_heaps", "load", "primitives", "process_heap",
 ]  # fmt: skip
 

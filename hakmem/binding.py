@@ -7,6 +7,7 @@ interpreter's lock held, since they never wait and are shorter than letting go o
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_long, c_ssize_t, c_uint32, c_uint64, c_ulong, c_void_p
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import layout
-from .errors import LayoutMismatch, LibraryNotFound
+from .errors import LayoutMismatch, LibraryConflict, LibraryNotFound
 from .library_path import LIBRARY_NAME as LIBRARY_NAME
 from .library_path import REBUILD as REBUILD
 from .library_path import candidates as candidates
@@ -77,14 +78,42 @@ SYSTEM_FUNCTIONS: Final[dict[str, Signature]] = {
 PRIMITIVES: Final = frozenset(SHORT_PRIMITIVES) | frozenset(OS_PRIMITIVES)
 
 
+def malloc_library() -> Path | None:
+    """The file of the library that is this process's malloc, or None."""
+    program = ctypes.CDLL(None)
+    try:
+        place = ctypes.cast(program.hak_process_heap, ctypes.c_void_p).value or 0
+    except AttributeError:
+        return None
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
+        first, _, rest = line.partition("-")
+        if int(first, 16) <= place < int(rest.split(" ", 1)[0], 16):
+            name = line[line.find("/") :] if "/" in line else ""
+            return Path(name) if name else None
+    return None
+
+
+def refuse_a_copy(path: Path) -> None:
+    """Raise LibraryConflict where another file of the library is this process's malloc: the two would share some of
+    their variables and not others."""
+    first = malloc_library()
+    if first is None or first == path or (first.exists() and path.exists() and first.samefile(path)):
+        return
+    raise LibraryConflict(
+        f"{path} would be a second copy of the library: this process's malloc is {first}; "
+        f"use that one: set HAKMEM_LIBRARY={first}, or leave it unset"
+    )
+
+
 class Library:
     """A loaded libhakmem.so: every C function is an attribute of its own name, typed; ``path`` says which file.
 
-    Raises LayoutMismatch when the file was built from another layout.
+    Raises LayoutMismatch when the file was built from another layout, LibraryConflict when a copy of it is malloc here.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        refuse_a_copy(path)
         try:
             held, free = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
         except OSError as error:
@@ -134,10 +163,12 @@ _library: Library | None = None
 
 
 def library() -> Library:
-    """The library of this process, loaded at the first call. Raises LibraryNotFound or LayoutMismatch."""
+    """The library of this process, loaded at the first call: $HAKMEM_LIBRARY, else the one that is its malloc, else the
+    package's own. Raises LibraryNotFound, LayoutMismatch or LibraryConflict."""
     global _library
     if _library is None:
         with _lock:
             if _library is None:
-                _library = Library(find())
+                named = os.environ.get("HAKMEM_LIBRARY")
+                _library = Library(find() if named else malloc_library() or find())
     return _library

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from .binding import Library, library
+from .binding import library
 from .errors import HakmemError
-from .process import malloc_library
 
 
 def crash_report(enabled: bool = True) -> None:
@@ -17,8 +16,6 @@ def crash_report(enabled: bool = True) -> None:
     thread gets an alternate stack if it has none, so that its stack overflows are reported too. Raises HakmemError where
     the OS refuses.
     """
-    path = malloc_library()
-    loaded = Library(path) if path is not None else library()
-    failed = loaded.hak_crash_report(1 if enabled else 0)
+    failed = library().hak_crash_report(1 if enabled else 0)
     if failed:
         raise HakmemError(f"the crash report cannot be {'en' if enabled else 'dis'}abled: {os.strerror(failed)}")

@@ -21,6 +21,10 @@ class LayoutMismatch(HakmemError):
     """The library was built from another layout.py."""
 
 
+class LibraryConflict(HakmemError):
+    """Another file of the library is this process's malloc already."""
+
+
 class LibraryNotFound(HakmemError):
     """The native library is not built."""
 

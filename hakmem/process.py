@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-from pathlib import Path
-
 from . import layout
-from .binding import Library
+from .binding import Library, malloc_library
 from .errors import HakmemError
 from .heap import Heap
 from .native_engine import NativeEngine
@@ -28,21 +25,6 @@ class ProcessEngine(NativeEngine):
     def destroy(self) -> None:
         """Refused: the process needs it."""
         raise HakmemError("the process heap cannot be destroyed")
-
-
-def malloc_library() -> Path | None:
-    """The file of the library that is this process's malloc, or None."""
-    program = ctypes.CDLL(None)
-    try:
-        place = ctypes.cast(program.hak_process_heap, ctypes.c_void_p).value or 0
-    except AttributeError:
-        return None
-    for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
-        first, _, rest = line.partition("-")
-        if int(first, 16) <= place < int(rest.split(" ", 1)[0], 16):
-            name = line[line.find("/") :] if "/" in line else ""
-            return Path(name) if name else None
-    return None
 
 
 _process_heap: Heap | None = None

@@ -23,6 +23,7 @@ typedef struct hak_directory {
 
 static const uint8_t no_classes[HAK_SIZE_MAP_ENTRIES];
 hak_thread hak_early_thread = {.fast_map = (uintptr_t)no_classes}; /* misses in every fast path; nobody writes it */
+static hak_thread late_thread = {.fast_map = (uintptr_t)no_classes};   /* the same, of a thread whose end has begun */
 __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec"))) = &hak_early_thread;
 static __thread hak_directory *directory __attribute__((tls_model("initial-exec")));
 static pthread_key_t exit_key;
@@ -107,8 +108,8 @@ static void thread_exit(void *unused) {
     (void)unused;
     hak_fork_look();
     hak_thread *mine = hak_tls_thread;
-    hak_tls_thread = &hak_early_thread;
-    if (mine != &hak_early_thread) detach(hak_heap_of(mine), mine);
+    hak_tls_thread = &late_thread;
+    if (mine->unit_limit) detach(hak_heap_of(mine), mine);
     hak_directory *d = directory;
     directory = NULL;
     if (!d) return;
@@ -150,17 +151,19 @@ static bool directory_grow(uint32_t slot) {
 
 /* The calling thread's record of a heap, if it has one. */
 hak_thread *hak_thread_known(hak_heap *h) {
-    if (h->flags & HAK_HEAP_PROCESS) return hak_tls_thread != &hak_early_thread ? hak_tls_thread : NULL;
+    if (h->flags & HAK_HEAP_PROCESS) return hak_tls_thread->unit_limit ? hak_tls_thread : NULL;
     hak_directory *d = directory;
     if (!d || h->slot >= d->count || d->place[h->slot].heap != h || d->place[h->slot].generation != h->generation) return NULL;
     return d->place[h->slot].thread;
 }
 
-/* The calling thread's record of a heap, attached at the first call; NULL when there is none left. */
+/* The calling thread's record of a heap, attached at the first call; NULL when there is none left, or when the thread's
+ * end has begun: destructors that run after ours share record 0. */
 hak_thread *hak_thread_get(hak_heap *h) {
     hak_thread *t = hak_thread_known(h);
     if (hak_likely(t != NULL)) return t;
     hak_fork_look();
+    if (hak_tls_thread == &late_thread) return NULL; /* libc may ask for no further end: nobody would give a record back */
     bool process = h->flags & HAK_HEAP_PROCESS;
     if (!process && (!directory || h->slot >= directory->count) && !directory_grow(h->slot)) return NULL;
     t = attach(h);
