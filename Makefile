@@ -151,12 +151,13 @@ stress:  ## run the C stress driver for 60 s with 16 threads
 	$(call build_preset,release)
 	$(call run_stress,release,--threads 16 --seconds 60)
 
-storm:  ## 2,000 processes made in every way amid threads, stdio and signals; 10,000 threads' ends
+storm: setup  ## 2,000 processes made in every way amid threads, stdio and signals; 10,000 threads' ends
 	$(call build_preset,release)
 	build/release/tests/native/storm --forks 2000
 	build/release/tests/native/storm --forks 500 --signals
 	build/release/tests/native/storm --forks 0 --tls 10000
 	build/release/tests/native/stress --seconds 30 --scenario forks
+	HAKMEM_TEST_OVERCOMMIT=1 $(VENV_PYTHON) -m pytest -q tests/dropin/test_limits.py
 
 # The library that the package installed is malloc of the Python that runs the tests, and of what they start.
 mt-preload: setup  ## run the multi-threaded suite with the library as Python's malloc
