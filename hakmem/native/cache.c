@@ -53,7 +53,7 @@ static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
     uint32_t list_count = cache_of(t, c)->list_count;
     uint64_t block = bin->head;
-    uint32_t was_busy = t->busy;
+    uint32_t was_busy = hak_load_relaxed(&t->busy);
     hak_store_relaxed(&t->busy, c + 1); /* for a fork's child: the list is neither here nor there */
     hak_keep_order();
     chain *g = NULL; /* the chain of the block before, whose last is that block: linked to this one already */

@@ -47,6 +47,14 @@ POLICIES = {
         retain=RetainPolicy(floor_bytes=0, high_water_per_256=0, epoch_ns=1_000_000),
         caches=small_caps,
     ),
+    # Looks for holes all the time, and pays whatever it costs.
+    "holes": default.replace(
+        retain=RetainPolicy(
+            epoch_ns=1_000_000, work_first_ns=60 * 10**9, work_burst_ns=60 * 10**9, work_per_256=256, refault_unit_ns=0,
+            sweep_event_ns=10**8,
+        ),
+        caches=small_caps,
+    ),
     "lazy": default.replace(
         retain=RetainPolicy(floor_bytes=0, high_water_per_256=0, epoch_ns=1_000_000, lazy_free=True)
     ),

@@ -50,6 +50,7 @@ static const scenario scenarios[] = {
     {"headers0", "headers_caps0", work_mixed, {96, 5000, 6, 64, 16, 48, 32, 64, 19}, 0, 0, 0, 0, 4, "headers without caches"},
     {"checked", "default", work_mixed, {64, 4000, 20, 64, 8, 160, 16, 32, 22}, HAK_HEAP_CHECKED, 0, 0, 0, 4, "a checked heap: no false alarm"},
     {"trim", "lean", work_trim, {96, 5000, 10, 64, 8, 16, 16, 64, 20}, 0, 0, 0, 0, 4, "trim, flush, tick and prewarm beside the others"},
+    {"holes", "holes", work_mixed, {96, 5000, 1, 64, 8, 32, 32, 64, 18}, 0, 0, 0, 0, 4, "pages purged in slabs that others use meanwhile"},
     {"lazy", "lazy", work_trim, {96, 5000, 10, 64, 8, 16, 64, 64, 20}, 0, 0, 0, 0, 4, "the same with MADV_FREE"},
     {"churn", "default", work_churn, {16, 0, 2, 32, 0, 8, 8, 64, 18}, 0, 0, 0, 0, 2, "10,000 short threads, late frees by others"},
     {"shared", "default", work_mixed, {8, 200, 0, 16, 0, 8, 8, 64, 17}, 0, 12, 300, 1, 2, "more threads than records: the shared one"},
