@@ -6,8 +6,8 @@ writes it, who reads it, with which memory order, in which unit; the C header re
 
 The address space of one heap, from low to high (one reservation)::
 
-    hak_heap | policy | fast map | registry | slab records | partial sets | dirty marks | thread records | live marks | units ...
-    '----------------------------- metadata, whole units ------------------------------------'
+    hak_heap | policy | fast map | registry | slab records | partial sets | dirty marks | purged lately | holes | last looks |
+    thread records | live marks | units ...            (all before the units is metadata, whole units of it)
 
 Unit numbers count from the start of the reservation, so unit 0 is always metadata and 0 can mean "none".
 Standard library only: this file also runs on its own at build time.

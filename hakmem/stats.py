@@ -67,7 +67,17 @@ class Stats:
     purge_count: int
     """Free runs purged."""
     purged_bytes: int
-    """Bytes given back to the OS."""
+    """Bytes given back to the OS in free runs."""
+    eager_bytes: int
+    """Of them, those given back eagerly, within the work budget."""
+    refault_bytes: int
+    """Of them, those needed again within two epochs."""
+    hole_bytes: int
+    """Purged pages inside slabs in use, now."""
+    hole_purged_bytes: int
+    """All that were ever purged so."""
+    hole_refault_bytes: int
+    """Of them, those needed again."""
     os: Any
     """`OsCalls`."""
     counters: Any
@@ -147,6 +157,11 @@ def stats_of(capture: Capture, name: str) -> Stats:
         lock_wait_count=heap.lock_wait_count,
         purge_count=heap.purge_count,
         purged_bytes=heap.purge_units << layout.UNIT_SHIFT,
+        eager_bytes=heap.eager_units << layout.UNIT_SHIFT,
+        refault_bytes=heap.refault_units << layout.UNIT_SHIFT,
+        hole_bytes=heap.hole_now_pages * layout.OS_PAGE_BYTES,
+        hole_purged_bytes=heap.hole_pages * layout.OS_PAGE_BYTES,
+        hole_refault_bytes=heap.hole_refault_pages * layout.OS_PAGE_BYTES,
         os=OsCalls(**{field: getattr(heap.os, field) for field in _OS_FIELDS}),
         counters=Counters(**{field: int(threads[field].sum()) for field in _COUNTER_FIELDS}),
     )
