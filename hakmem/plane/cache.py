@@ -224,7 +224,7 @@ def refill(t: Caller, c: int) -> bool:
 
 def overflow(t: Caller, c: int, block: int) -> None:
     """A free that found the list full: a batch goes back to the slabs, then the block comes in."""
-    m, bin_, tables, cache = t.m, t.bins[c], t.m.tables, t.m.tables.caches[c]
+    m, bin_, cache = t.m, t.bins[c], t.m.tables.caches[c]
     t.record.overflow_count += 1
     bin_.event_count += 1
     if bin_.cap_count == 0:
