@@ -16,7 +16,7 @@ from preload import library_of, preloaded
 PHASE_MIB = 96
 SECONDS = 8
 FLOOR_KIB = 8 << 10
-THREAD_KIB = 1 << 10
+THREAD_KIB = 3 << 9
 """What a sleeping thread that used 20 classes may keep in its caches, the pages around its blocks included."""
 Programs = Callable[..., Path]
 
