@@ -93,8 +93,9 @@ PROGRAMS := gcc g++ git sqlite3 perl nodejs ffmpeg imagemagick redis-server redi
 programs:  ## install the real programs that the library is tried on (apt-get; Debian starts the servers among them)
 	$(call apt_install,$(PROGRAMS) $(shell /usr/bin/python3 -c 'import sys; print("libpython3.%d-testsuite" % sys.version_info[1])' 2>/dev/null))
 
-test-programs: setup  ## run the real programs with and without the library: same output, time, memory
+test-programs: setup  ## run the real programs with and without the library: same output, time, memory, OS calls
 	@$(VENV_PYTHON) -m bench.programs
+	@$(VENV_PYTHON) -m bench.programs --calls
 
 # ---- C alone: the presets -------------------------------------------------------------------------
 # A system's cmake if it knows our presets, else one from PyPI in .venv. Ninja only if it is there, and

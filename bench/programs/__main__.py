@@ -9,9 +9,11 @@ from pathlib import Path
 
 from bench import BenchError, peers
 from bench.options import Parser, positive_int
+from bench.peers import Allocator
 from bench.programs import measure, report, stage
 from bench.programs.catalogue import select
 from bench.programs.measure import Verdict
+from bench.programs.program import Program
 
 
 def parser_new() -> Parser:
@@ -27,6 +29,7 @@ def parser_new() -> Parser:
     parser.add_argument("--only", metavar="NAMES", help="these allocators alone")
     parser.add_argument("--repeat", type=positive_int, default=1, help="runs of each; the least times count (default: 1)")
     parser.add_argument("--quick", action="store_true", help="small inputs: does it run, and do the same?")
+    parser.add_argument("--calls", action="store_true", help="compare the library's counts of its OS calls with strace instead, on small inputs")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE.json", help="keep the result")
     parser.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
     return parser
@@ -53,17 +56,29 @@ def run(options: argparse.Namespace) -> int:
             raise BenchError(f"no allocator named {name}; allocators: {' '.join(chosen)}")
     allocators = [one for one in chosen.values() if not options.only or one.name in options.only.split(",")]
     stage.adopt_orphans()
-    print(report.heading(), flush=True)
-
+    if options.calls:
+        return count_calls(programs, allocators[0])
     def done(verdict: Verdict) -> None:
         print(report.row(verdict, len(allocators) > 1), flush=True)
 
     with measure.kit_for(allocators) as kit:
+        for allocator in allocators:
+            measure.refuse_other_layout(kit, allocator)
+        print(report.heading(), flush=True)
         verdicts = measure.measure(kit, programs, allocators, options.repeat, options.quick, done)
     if options.out is not None:
         shown = " ".join(["python -m bench.programs", *sys.argv[1:]])
         options.out.write_text(report.to_json(report.document(verdicts, allocators, options.quick, shown)), encoding="utf-8")
     return 1 if any(verdict.differences for verdict in verdicts) else 0
+
+
+def count_calls(programs: list[Program], allocator: Allocator) -> int:
+    """The table of OS calls; the status. Raises BenchError."""
+    with measure.kit_for([allocator]) as kit:
+        measure.refuse_other_layout(kit, allocator)
+        print(report.calls_heading(), flush=True)
+        agree = measure.count_calls(kit, programs, allocator, True, lambda name, tally: print(report.calls_row(name, tally), flush=True))
+    return 0 if agree else 1
 
 
 def main(words: list[str] | None = None) -> int:

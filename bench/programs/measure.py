@@ -6,6 +6,7 @@ import contextlib
 import fnmatch
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +15,13 @@ from pathlib import Path
 
 from bench import BenchError, peers
 from bench.peers import Allocator
-from bench.programs import observe, stage
+from bench.programs import calls, observe, stage
 from bench.programs.program import Program
 from bench.programs.stage import Outcome, Stage, StepFailed
 from hakmem import layout
 
+TRACER_ENDS_S = 30.0
+HELPERS_END_S = 3.0
 PLAIN = Allocator("without", "peer", None)
 
 
@@ -90,8 +93,8 @@ def environment_for(kit: Kit, program: Program, allocator: Allocator, scratch: P
     }  # fmt: skip
 
 
-def run_once(kit: Kit, program: Program, allocator: Allocator, quick: bool, prefix: tuple[str, ...] = ()) -> Trial:
-    """Runs a program once in a fresh directory. Whatever goes wrong stands in the outcome."""
+def run_once(kit: Kit, program: Program, allocator: Allocator, quick: bool, traced: bool = False) -> Trial:
+    """Runs a program once in a fresh directory, ``traced`` by strace into its scratch. Whatever goes wrong stands in the outcome."""
     place = kit.directory / program.name
     work, scratch = (stage.fresh_directory(place / name) for name in ("work", "scratch"))
     records = place / "processes"
@@ -101,14 +104,16 @@ def run_once(kit: Kit, program: Program, allocator: Allocator, quick: bool, pref
     cpu_before = stage.children_cpu_s()
     at = Stage(
         place / "input", work, scratch, environment_for(kit, program, allocator, scratch, records),
-        time.monotonic() + program.timeout_s, quick, prefix,
+        time.monotonic() + program.timeout_s, quick, calls.command(scratch) if traced else (),
     )  # fmt: skip
     try:
         program.work(at)
     except (StepFailed, LookupError, OSError) as error:
         at.outcome.failure = str(error)
     finally:
-        left = stage.end_children(known)
+        if traced:
+            calls.wait_for_tracers(scratch, time.monotonic() + TRACER_ENDS_S)
+        left = stage.end_children(known, HELPERS_END_S)
     if left and at.outcome.failure is None:
         at.outcome.failure = f"left running: {', '.join(sorted(set(left)))}"
     at.outcome.cpu_s = stage.children_cpu_s() - cpu_before
@@ -163,16 +168,29 @@ def not_loaded(program: Program, library: Path | None, processes: Sequence[obser
     return lines[:3]
 
 
-def other_layout(processes: Sequence[observe.Process]) -> list[str]:
-    """A library of hakmem must be of this layout, and its process heap must have been used."""
+def not_used(program: Program, processes: Sequence[observe.Process]) -> list[str]:
+    """Where the library is hakmem's, the program itself must have made a process heap."""
     for process in processes:
-        if process.root_after is not None:
-            root = layout.HakRoot.from_buffer_copy(process.root_after)
-            if root.layout_hash != layout.LAYOUT_HASH:
-                return [f"the library is of another layout ({root.layout_hash:016x}, here {layout.LAYOUT_HASH:016x}): build it again"]
-            if not root.process_heap:
+        if process.root_after is not None and any(seen(wanted, {process.name}) for wanted in program.observed):
+            if not layout.HakRoot.from_buffer_copy(process.root_after).process_heap:
                 return [f"{process.name} (pid {process.pid}) made no process heap"]
     return []
+
+
+def refuse_other_layout(kit: Kit, allocator: Allocator) -> None:
+    """A library of hakmem must be of this layout, since its counters are read. Raises BenchError."""
+    if allocator.name not in kit.libraries:
+        return
+    records = kit.directory / "probe"
+    observe.make_file(records)
+    preload = f"{kit.observer}:{kit.libraries[allocator.name]}"
+    subprocess.run(["/bin/sh", "-c", ":"], env={"LD_PRELOAD": preload, observe.FILE_VARIABLE: str(records)}, capture_output=True, check=False)
+    for process in observe.read(records):
+        if process.root_after is not None:
+            found = layout.HakRoot.from_buffer_copy(process.root_after).layout_hash
+            if found != layout.LAYOUT_HASH:
+                raise BenchError(f"{allocator.path}: built for layout {found:016x}, and this is {layout.LAYOUT_HASH:016x}: build it again")
+    records.unlink()
 
 
 def measure(
@@ -206,8 +224,28 @@ def judge(verdict: Verdict, program: Program, library: Path | None) -> None:
     if plain.outcome.failure is None:
         found += not_loaded(program, None, plain.processes)
         if trial.outcome.failure is None:
-            found += not_loaded(program, library, trial.processes) + other_layout(trial.processes)
+            found += not_loaded(program, library, trial.processes) + not_used(program, trial.processes)
     verdict.differences += [line for line in found if line not in verdict.differences]
+
+
+def count_calls(kit: Kit, programs: Sequence[Program], allocator: Allocator, quick: bool, done: Callable[[str, calls.Tally | str], None]) -> bool:
+    """Every program once under strace; ``done`` hears each tally, or why there is none. Whether all agree."""
+    agree = True
+    for program in programs:
+        if (missing := program.missing()) is not None:
+            done(program.name, missing)
+            continue
+        prepare(kit, program, quick)
+        trial = run_once(kit, program, allocator, quick, traced=True)
+        if trial.outcome.failure is not None:
+            done(program.name, trial.outcome.failure)
+            agree = False
+        else:
+            tally = calls.compare(trial.processes, kit.directory / program.name / "scratch", kit.libraries[allocator.name])
+            agree = agree and not tally.differences and tally.processes > 0
+            done(program.name, tally)
+        shutil.rmtree(kit.directory / program.name)
+    return agree
 
 
 def prepare(kit: Kit, program: Program, quick: bool) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 from bench import machine, peers
 from bench.driver import find_compiler
 from bench.peers import Allocator
+from bench.programs.calls import CALLS, Tally
 from bench.programs.measure import Trial, Verdict
 
 SCHEMA = "hakmem-programs/1"
 COLUMNS = ("program", "same", "processes", "time s", "without", "ratio", "cpu s", "without", "ratio", "peak MiB", "without", "ratio")
-WIDTHS = (12, 13, 9, 7, 8, 6, 7, 8, 6, 9, 8, 6)
+WIDTHS = (20, 13, 9, 7, 8, 6, 7, 8, 6, 9, 8, 6)
 
 
 def heading() -> str:
@@ -48,6 +49,24 @@ def row(verdict: Verdict, show_allocator: bool) -> str:
 
 def _more(lines: Sequence[str]) -> list[str]:
     return [f"    and {len(lines) - 12} more"] if len(lines) > 12 else []
+
+
+CALL_COLUMNS = ("program", "agree", "processes", "untold", *CALLS)
+
+
+def calls_heading() -> str:
+    """The first line of the table of OS calls."""
+    first, *rest = CALL_COLUMNS
+    return "  ".join([f"{first:20}", *(f"{name:>9}" for name in rest)])
+
+
+def calls_row(program: str, tally: Tally | str) -> str:
+    """A program's OS calls by the library, with the processes that differ below; or why there are none."""
+    if isinstance(tally, str):
+        return f"{program:20}  {tally}"
+    cells = ["NO" if tally.differences else "yes", str(tally.processes), str(tally.untold), *(str(tally.traced[name]) for name in CALLS)]
+    first = "  ".join([f"{program:20}", *(f"{cell:>9}" for cell in cells)])
+    return "\n".join([first, *(f"    {line}" for line in tally.differences[:12]), *_more(tally.differences)])
 
 
 def document(verdicts: Sequence[Verdict], allocators: Sequence[Allocator], quick: bool, command: str) -> dict[str, Any]:

@@ -65,9 +65,15 @@ def children() -> list[int]:
     return found
 
 
-def end_children(known: frozenset[int]) -> list[str]:
-    """Kills and reaps every child that is not in ``known``; the names of those that were still running."""
+def end_children(known: frozenset[int], grace_s: float = 0.0) -> list[str]:
+    """Kills and reaps every child that is not in ``known`` and does not end by itself in ``grace_s``; the names of those killed."""
     names: list[str] = []
+    deadline = time.monotonic() + grace_s
+    while time.monotonic() < deadline and (fresh := [pid for pid in children() if pid not in known]):
+        for pid in fresh:
+            with contextlib.suppress(OSError):
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.01)
     while fresh := [pid for pid in children() if pid not in known]:
         for pid in fresh:
             with contextlib.suppress(OSError):
@@ -103,7 +109,7 @@ def is_root() -> bool:
 @dataclass(slots=True)
 class Stage:
     """One run of one program. ``input``: what prepare made, to be read only; ``work``: the fresh current directory, whose files
-    are compared; ``scratch``: another whose files are not; ``quick``: take small amounts.
+    are compared; ``scratch``: another whose files are not; ``quick``: take small amounts; ``tracer``: strace and its options.
     """
 
     input: Path
@@ -112,7 +118,7 @@ class Stage:
     environment: dict[str, str]
     deadline: float
     quick: bool = False
-    command_prefix: tuple[str, ...] = ()
+    tracer: tuple[str, ...] = ()
     outcome: Outcome = field(default_factory=Outcome)
     _log_count: int = 0
 
@@ -202,12 +208,16 @@ class Stage:
         self, command: Sequence[str | Path], label: str, source: int, user: str | None, variables: dict[str, str] | None
     ) -> tuple[subprocess.Popen[bytes], Path, Path]:
         out, err = self._log("stdout"), self._log("stderr")
+        environment = {**self.environment, **(variables or {})}
+        words = [*map(str, command)]
+        if self.tracer:  # which is not to run on the allocator itself
+            words = [*self.tracer, "-E", f"LD_PRELOAD={environment.pop('LD_PRELOAD')}", *words]
         other = user if user is not None and is_root() else None
         groups = None if other is None else os.getgrouplist(other, pwd.getpwnam(other).pw_gid)
         with open(out, "wb") as out_file, open(err, "wb") as err_file:
             try:
                 process = subprocess.Popen(
-                    [*self.command_prefix, *map(str, command)], cwd=self.work, env={**self.environment, **(variables or {})},
+                    words, cwd=self.work, env=environment,
                     stdin=source, stdout=out_file, stderr=err_file, start_new_session=True,
                     user=other, group=None if other is None else pwd.getpwnam(other).pw_gid, extra_groups=groups,
                 )  # fmt: skip

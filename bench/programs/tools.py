@@ -50,8 +50,8 @@ def cpp_source(classes: int, headers: tuple[str, ...]) -> str:
 
 
 def gcc_prepare(directory: Path, quick: bool) -> None:
-    (directory / "large.c").write_text(c_source(60 if quick else 3000), encoding="utf-8")
-    (directory / "many.cc").write_text(cpp_source(1, FEW_HEADERS) if quick else cpp_source(60, HEADERS), encoding="utf-8")
+    (directory / "large.c").write_text(c_source(60 if quick else 1200), encoding="utf-8")
+    (directory / "many.cc").write_text(cpp_source(1, FEW_HEADERS) if quick else cpp_source(25, HEADERS), encoding="utf-8")
 
 
 def gcc_work(stage: Stage) -> None:
@@ -91,7 +91,7 @@ def history(commits: int, files: int) -> bytes:
 
 
 def git_prepare(directory: Path, quick: bool) -> None:
-    (directory / "history").write_bytes(history(40 if quick else 4000, 30 if quick else 600))
+    (directory / "history").write_bytes(history(40 if quick else 2500, 30 if quick else 600))
 
 
 def git_work(stage: Stage) -> None:
@@ -170,10 +170,10 @@ def imagemagick_work(stage: Stage) -> None:
 
 PROGRAMS = (
     Program(
-        "gcc", "cc1 -O2 on a C file of 60,000 lines, cc1plus on most of the C++ library, ld", ("gcc", "g++"), ("gcc", "g++"),
+        "gcc", "cc1 -O2 on a C file of 22,000 lines, cc1plus on most of the C++ library, ld", ("gcc", "g++"), ("gcc", "g++"),
         ("cc1", "cc1plus", "*ld*"), gcc_work, gcc_prepare,
     ),
-    Program("git", "import 4,000 commits, repack, fsck, clone, log, blame, grep, archive", ("git",), ("git",), ("git",), git_work, git_prepare),
+    Program("git", "import 2,500 commits, repack, fsck, clone, log, blame, grep, archive", ("git",), ("git",), ("git",), git_work, git_prepare),
     Program("sqlite3", "a million rows: insert, index, join, group, json, update, vacuum", ("sqlite3",), ("sqlite3",), ("sqlite3",), sqlite_work),
     Program("ffmpeg", "a generated film encoded, decoded, filtered, as pictures", ("ffmpeg",), ("ffmpeg",), ("ffmpeg",), ffmpeg_work),
     Program(

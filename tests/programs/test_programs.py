@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,15 +16,10 @@ import pytest
 from bench.programs import catalogue, measure, observe, stage
 from bench.programs.program import Program
 from bench.programs.stage import Outcome
+from hakmem import layout
 
 ROOT = Path(__file__).resolve().parents[2]
-Programs = Callable[..., Path]
 
-
-@pytest.fixture(scope="session")
-def library(native_program: Programs) -> Path:
-    """The release library."""
-    return native_program("os_counts").parent.parent.parent / "libhakmem.so"
 
 
 def harness(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -117,14 +111,14 @@ from bench.programs import stage
 directory = Path(sys.argv[1])
 stage.adopt_orphans()
 at = stage.Stage(directory, directory, directory, {"PATH": "/usr/bin:/bin"}, time.monotonic() + 20)
-at.run("sh", "-c", "sleep 600 & echo $! > orphan")
-print(*stage.end_children(frozenset()))
+at.run("sh", "-c", "(sleep 0.1; exit 7) & sleep 600 & echo $! > orphan")
+print(len(stage.end_children(frozenset(), grace_s=1)))
 """
 
 
 def test_what_a_program_leaves_running_is_ended(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LEAVES_A_CHILD, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "sleep\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "orphan").read_text()), 0)
 
@@ -155,5 +149,13 @@ def test_the_observer_tells_what_served_malloc_also_of_children_and_of_exit(tmp_
     assert (child.origin, parent.origin) == ("fork", "exec")
     for process in (child, parent):
         assert process.malloc_object == str(library) and process.peak_kib > 5000
-        assert measure.other_layout([process]) == []
         assert process.root_after is not None
+        root = layout.HakRoot.from_buffer_copy(process.root_after)
+        assert root.layout_hash == layout.LAYOUT_HASH and root.process_heap
+
+
+def test_a_library_of_another_layout_is_refused_in_one_line(tmp_path: Path) -> None:
+    other = broken_library(tmp_path, "other", "unsigned long hak_root_[16] = {1, 2, 3};")
+    done = harness("--quick", "--library", other, "perl")
+    expected = f"bench.programs: {other}: built for layout 0000000000000002, and this is {layout.LAYOUT_HASH:016x}: build it again\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
