@@ -1,7 +1,7 @@
 """bench/REPORT.md: written anew from a kept result; what is known of causes is taken from bench/CAUSES.md.
 
-CAUSES.md has a heading ``## NAME`` for each text: ``wins``; a row's name, for the cause that it is behind; ``evaluation NAME``
-for what an evaluation showed. The report says where a row that is behind has no cause yet.
+CAUSES.md has a heading ``## NAME`` for each text: ``wins``; a row's name, or ``ROW time`` and ``ROW memory``, for the cause that it is
+behind; ``evaluation NAME`` for what an evaluation showed. The report says where a row that is behind has no cause yet.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def _behind(session: Session, subject: str, causes: dict[str, str]) -> list[str]
         body = [[row.name, peer, str(spread)] for row, peer, spread in rows]
         parts.append(table(body, ["row", "best peer", f"{subject} / best"]))
         for row, _, _ in rows:
-            parts.append(f"**{row.name}** ({row.summary}): {causes.get(row.name, 'cause not found yet.')}")
+            cause = causes.get(row.name) or causes.get(f"{row.name} {what}")
+            parts.append(f"**{row.name}** ({row.summary}): {cause or 'cause not found yet.'}")
     return parts
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench import BenchError, analysis
 from bench.analysis import failure, middle, ratio
 from bench.records import AllocatorInfo, RowInfo, Session
-from bench.targets import verdicts
+from bench.targets import SCALED, verdicts
 
 try:
     from tabulate import tabulate
@@ -124,7 +124,7 @@ def limit_table(session: Session) -> str:
 def scaling_table(session: Session) -> str:
     """Throughput with more threads over throughput with fewer."""
     body = []
-    for family in dict.fromkeys(row.family for row in session.rows):
+    for family in SCALED:
         for few, many in ((1, 2), (2, 16)):
             found = [analysis.scaling(session, family, few, many, name) for name in names_of(session)]
             if any(value is not None for value in found):

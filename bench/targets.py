@@ -13,6 +13,7 @@ SCALE_2T = 1.9
 SCALE_16T = 0.90
 LIMIT_PAIR = 3.0
 FLAT = 1.05
+SCALED = ("scale", "larson")  # families whose rows share one amount of work out
 LATENCY = ("malloc_p50_ns", "malloc_p99_99_ns", "free_p50_ns", "free_p99_99_ns")
 
 
@@ -54,7 +55,7 @@ def judge(session: Session, subject: str) -> list[str]:
         behind = analysis.rows_behind(session, subject, figure)
         rows = ", ".join(f"{row.name} {spread.median:.2f} ({peer})" for row, peer, spread in behind)
         lines.append(f"{what}: {len(behind)}{': ' if rows else ''}{rows}")
-    for family in ("larson", "scale"):
+    for family in SCALED:
         lines.append(said(f"{family}, 1 to 2 threads", analysis.scaling(session, family, 1, 2, subject), SCALE_2T, True))
         lines.append(said(f"{family}, 2 to 16 threads", analysis.scaling(session, family, 2, 16, subject), SCALE_16T, True))
     lines += late_figures(session, subject)
