@@ -18,7 +18,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/emit.py $(wildcard hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test mt peers bench bench-check programs test-programs test-binaries debug asan tsan ubsan stress fuzz model lint clean storm mt-preload
+.PHONY: help setup demo test mt peers bench bench-check programs test-programs test-binaries debug asan tsan ubsan stress fuzz model lint clean storm attach-storm mt-preload
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -147,6 +147,10 @@ model: setup  ## drive both planes with the same operations for about ten minute
 
 fuzz: setup  ## run a program under 5,000 hostile policy images (about ten minutes)
 	@HAKMEM_FUZZ_ROUNDS=5000 $(VENV_PYTHON) -m pytest -s tests/dropin/test_policy_images.py -k hostile
+
+attach-storm: setup  ## kill readers of a process and processes under their readers, a thousand times (about two minutes)
+	@mkdir -p build; c++ -O2 -pthread -o build/workload tests/attach/workload.cpp
+	@$(VENV_PYTHON) tests/attach/storm.py build/workload --rounds 1000
 
 stress:  ## run the C stress driver for 60 s with 16 threads
 	$(call build_preset,release)

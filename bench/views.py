@@ -145,6 +145,7 @@ def imports(repetitions: int) -> list[Figure]:
     for name, source in (
         ("import hakmem", "import hakmem"),
         ("import hakmem and make a heap", "import hakmem; hakmem.Heap()"),
+        ("import hakmem and everything attach needs", "import hakmem.outside.attaching"),
     ):
         whole = timed(name, "ms", 1e3, count, run(source), None)
         figures.append(
@@ -161,7 +162,9 @@ def measure(repetitions: int) -> dict[str, object]:
     if kind != "release":
         raise BenchError(f"{library().path} is a {kind} build; figures are taken of release builds only")
     load = list(os.getloadavg())
-    rows = [*batches(repetitions), *many_slabs(repetitions), *python_plane(repetitions), *imports(repetitions)]
+    from bench.outside import look_from_outside
+
+    rows = [*batches(repetitions), *many_slabs(repetitions), *look_from_outside(repetitions), *python_plane(repetitions), *imports(repetitions)]
     commit, dirty = read_commit()
     return {
         "schema": SCHEMA,

@@ -139,7 +139,7 @@ class _Stopper:
 
     def release(self) -> None:
         """Let every thread go on, with the signal it was about to get."""
-        for task in self.seized:
+        for task in sorted(self.seized):
             if task not in self.held:
                 try:
                     self.wait(task)  # only a stopped thread can be let go

@@ -27,7 +27,10 @@ _WORD_PRESENT, _WORD_EXCLUSIVE = np.uint64(1 << 63), np.uint64(1 << 56)
 
 
 def resident_pages(source: MemorySource, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
-    """Which pages of a range are resident, bool, shape (size_bytes / 4096,); None where the kernel does not say."""
+    """Which pages of a range are resident, bool, shape (size_bytes / 4096,); None where the kernel does not say.
+
+    Raises ProcessNotFound when the process ended.
+    """
     kept = getattr(source, "resident", None)
     if kept is not None:
         found: NDArray[np.bool_] | None = kept(address, size_bytes)
@@ -37,10 +40,15 @@ def resident_pages(source: MemorySource, address: int, size_bytes: int) -> NDArr
         return None
     try:
         with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
-            scanned = _scan(file.fileno(), address, size_bytes)
-            return _words(file.fileno(), address, size_bytes) if scanned is None else scanned
+            pages = _scan(file.fileno(), address, size_bytes)
+            if pages is None:
+                pages = _words(file.fileno(), address, size_bytes)
     except OSError:
-        return None
+        pages = None
+    check = getattr(source, "check", None)
+    if check is not None:
+        check()  # the tables of a process that ended are empty
+    return pages
 
 
 def _scan(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None:

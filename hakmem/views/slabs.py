@@ -234,6 +234,15 @@ class SlabRecord(Record):
         return f"{self.title()}\n{render(headings, cells, left=left, width=width)}{note}"
 
 
+def slab_at(heap: HeapView, unit: int) -> SlabRecord | None:
+    """The slab that begins at a unit, without gathering the others; None if there is none."""
+    if heap.capture.slabs["kind"][unit] != KIND_SLAB:
+        return None
+    made = np.zeros(1, dtype=SLAB_DTYPE)
+    _fill(heap, made, np.array([unit], dtype=np.int64))
+    return SlabRecord(heap, made[0])
+
+
 class SlabsView(View[SlabRecord]):
     """The slabs of a heap, ascending by unit; the array's dtype is `SLAB_DTYPE`."""
 

@@ -12,6 +12,7 @@ from ..registry import TAG_FREE, TAG_NONE, TAG_SPAN
 from .blocks import APPLICATION, STATE_NAMES
 from .records import KIND_LOST, KIND_RUN, KIND_SPAN
 from .regions import unit_kinds
+from .slabs import slab_at
 from .tables import format_bytes
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _slab_block(heap: HeapView, address: int, head: int, tag: int) -> WhatIs:
     stride, start = int(shape["stride_bytes"]), int(shape["start_bytes"])
     base = capture.address + (head << layout.UNIT_SHIFT)
     inside = address - base - start
-    record = heap.find_slab(unit=head)
+    record = slab_at(heap, head)
     if (
         inside < 0
         or inside // max(stride, 1) >= int(shape["block_count"])
