@@ -60,10 +60,27 @@ def task_state(pid: int, task: int) -> str:
     return text[text.rfind(")") + 2 : text.rfind(")") + 3]
 
 
-def started_ticks(pid: int) -> int:
-    """When the process started, in clock ticks since boot: with the pid, its identity."""
-    text = _text(pid, "stat")
-    return int(text[text.rfind(")") + 2 :].split()[19])
+class Place(NamedTuple):
+    """Where a thread stands that does not run; 0 and -1 where that cannot be told."""
+
+    instruction: int
+    """Address of the next instruction."""
+    stack: int
+    """The stack pointer."""
+    call: int
+    """Number of the system call it is in, -1: none."""
+
+
+NOWHERE: Final = Place(0, 0, -1)
+
+
+def sleeping_place(pid: int, task: int) -> Place | None:
+    """Where a thread sleeps; None if it runs."""
+    try:
+        words = _text(pid, f"task/{task}/syscall").split()
+    except OSError:
+        return NOWHERE if task_state(pid, task) != "R" else None
+    return None if words[:1] == ["running"] else Place(int(words[-1], 16), int(words[-2], 16), int(words[0]))
 
 
 def tasks(pid: int) -> list[int]:

@@ -16,11 +16,12 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Final
 
 from .. import layout, procfs
 from ..binding import system
 from ..errors import AttachError
+from ..procfs import NOWHERE, Place
 from .denial import denied, gone
 
 PATIENCE_SECONDS: Final = 2.0
@@ -28,19 +29,11 @@ PATIENCE_SECONDS: Final = 2.0
 
 _DETACH, _GETREGSET, _SEIZE, _INTERRUPT = 17, 0x4204, 0x4206, 0x4207
 _WALL: Final = 0x40000000
+_WORD_MASK: Final = (1 << 64) - 1
 _EVENT_STOP: Final = 128
 _REGISTERS, _REGISTERS_BYTES = 1, 512
-_WORDS: Final = {"x86_64": (16, 19), "aarch64": (32, 31)}
-"""Which words of the general registers are the address of the next instruction and the stack pointer."""
-
-
-class Place(NamedTuple):
-    """Where a stopped thread stands; 0 where that cannot be told."""
-
-    instruction: int
-    """Address of the next instruction."""
-    stack: int
-    """The stack pointer."""
+_WORDS: Final = {"x86_64": (16, 19, 15), "aarch64": (32, 31)}
+"""Which words of the general registers are the address of the next instruction, the stack pointer, and the system call."""
 
 
 def _ptrace(request: int, task: int, address: int = 0, data: int = 0) -> int:
@@ -56,8 +49,9 @@ def _place(task: int) -> Place:
     raw = ctypes.create_string_buffer(_REGISTERS_BYTES)
     vector = layout.IoVector(ctypes.addressof(raw), _REGISTERS_BYTES)
     if words is None or _ptrace(_GETREGSET, task, _REGISTERS, ctypes.addressof(vector)):
-        return Place(0, 0)
-    return Place(*(int(struct.unpack_from("<Q", raw, word * 8)[0]) for word in words))
+        return NOWHERE
+    found = [int(struct.unpack_from("<q", raw, word * 8)[0]) for word in words]
+    return Place(found[0] & _WORD_MASK, found[1] & _WORD_MASK, found[2] if len(found) > 2 else -1)
 
 
 class _Stopper:

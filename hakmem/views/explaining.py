@@ -60,7 +60,7 @@ def explain(view: HeapView, found: Pinned | None = None) -> str:
     sentences += _live(found) + _caches(found)
     for cause, text in (
         ("kept free", f"is free and kept for the next need: the policy keeps up to {format_bytes(found.limit_bytes)} now; trim gives it back."),
-        ("decaying", "is free above what the policy keeps: it goes back as the program goes on allocating, or at once by trim."),
+        ("decaying", "is free above what the policy keeps: it goes back with time, or at once by trim."),
         ("remote frees", "is in slabs whose blocks other threads freed and nobody has collected yet: trim does."),
         ("empty slabs", "is in slabs with no block out: trim gives it back."),
         ("ready units", "is in units kept ready for the next slabs: trim gives them back."),

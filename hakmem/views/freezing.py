@@ -42,6 +42,7 @@ def freeze(view: HeapView, *, residency: bool = True, contents: bool = False) ->
         "partial": capture.partial.reshape(-1),
         "summary": capture.summary.reshape(-1),
         "dirty": _padded_bits(capture.dirty, 8),
+        "holes": capture.holes,
         "live": _live_marks(capture),
         "cached": cached.address[~cached.in_range],
         "cached_links": _masked(cached.following[~cached.in_range], capture),

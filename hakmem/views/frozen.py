@@ -27,7 +27,7 @@ BAD_LINK: Final = 8
 """Stands for a link that is no block of its slab: what is there instead was written by the program, and is its secret."""
 PARTS: Final[dict[str, str]] = {
     "heap": "u1", "policy": "u1", "registry": "u4", "slabs": "u8", "threads": "u8", "partial": "u8", "summary": "u8",
-    "dirty": "u1", "live": "u1", "torn": "u1", "free_units": "u4", "free_bits": "u1", "remote_units": "u4",
+    "dirty": "u1", "holes": "u2", "live": "u1", "torn": "u1", "free_units": "u4", "free_bits": "u1", "remote_units": "u4",
     "remote_bits": "u1", "odd_units": "u4", "odd_words": "u8", "cached": "u8", "cached_links": "u8", "headers": "u1", "resident": "u1",
     "memory_units": "u4", "memory": "u1",
 }  # fmt: skip
@@ -121,7 +121,7 @@ class FrozenHeap:
         places = {
             "heap": 0, "policy": plan.policy_offset, "registry": plan.registry_offset, "slabs": plan.slabs_offset,
             "threads": plan.threads_offset, "partial": plan.partial_offset, "summary": plan.summary_offset,
-            "dirty": plan.dirty_offset, "live": plan.live_offset + plan.meta_units * layout.LIVE_BYTES_PER_UNIT,
+            "dirty": plan.dirty_offset, "holes": plan.holes_offset, "live": plan.live_offset + plan.meta_units * layout.LIVE_BYTES_PER_UNIT,
         }  # fmt: skip
         return [(offset, self.parts[name].view(np.uint8)) for name, offset in places.items() if len(self.parts[name])]
 

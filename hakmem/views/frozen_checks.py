@@ -53,6 +53,7 @@ def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: R
     length("partial", words * layout.CLASS_LIMIT)
     length("summary", -(-top // 4096) * layout.CLASS_LIMIT)
     length("dirty", words * 8)
+    length("holes", top)
     length("torn", -(-top // 8))
     length("live", (top - plan.meta_units) * layout.LIVE_BYTES_PER_UNIT if checked else 0)
     if counts["resident"]:

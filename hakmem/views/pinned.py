@@ -3,7 +3,7 @@
 Every resident byte of the process gets exactly one cause, so that the causes add up to its resident set. In a slab the
 program uses its live blocks (as far as their pages are resident at all); the rest of its resident pages is held by
 whoever keeps the slab from going back: live blocks beside it, else thread caches, else blocks freed by other threads and not
-yet collected. Free runs are kept by the retain policy up to its limit; what is above goes back at the next slow paths.
+yet collected. Free runs are kept by the retain policy up to its limit; what is above goes back with time, as the work budget allows.
 Source of the bytes: the kernel's page tables (`hakmem.views.residency`), never the heap's own belief.
 """
 
@@ -37,7 +37,7 @@ CAUSES: Final[tuple[tuple[str, str], ...]] = (
     ("remote frees", "trim; or the next refill of that class, which collects them"),
     ("empty slabs", "trim"),
     ("kept free", "trim; a smaller retain policy keeps less"),
-    ("decaying", "it goes back at the next slow paths; trim does it at once"),
+    ("decaying", "time: it goes back while the program works or its other threads sleep; trim does it at once"),
     ("ready units", "trim"),
     ("span ends", "the program alone: it must free or shrink these spans"),
     ("lost to fork", "nothing: a thread that a fork left behind had them"),
@@ -190,12 +190,16 @@ def region_residency(view: HeapView) -> NDArray[np.int64]:
 
 
 def retain_limit_bytes(view: HeapView) -> int:
-    """Free memory that the policy keeps: what the high water is above the live units, and a share of it."""
+    """Free memory that the policy keeps for good: the limit of eager purges, or where there are none the one by high
+    water."""
     heap, retain = view.capture.heap, view.capture.policy.retain
-    high = max(heap.high_water_now, heap.high_water_before)
-    share, floor = high * retain.high_water_per_256 >> 8, retain.floor_bytes >> layout.UNIT_SHIFT
-    units = int(max(high - heap.live_units, 0) + max(share, floor))
-    return units << layout.UNIT_SHIFT
+    high, floor = max(heap.high_water_now, heap.high_water_before), retain.floor_bytes >> layout.UNIT_SHIFT
+    share = high * retain.high_water_per_256
+    if retain.work_per_256:
+        units = max(min(heap.live_units * retain.eager_live_per_256, share) >> 8, floor)
+    else:
+        units = max(high - heap.live_units, 0) + max(share >> 8, floor)
+    return int(units) << layout.UNIT_SHIFT
 
 
 def _most_cached(view: HeapView) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -50,7 +50,7 @@ def test_mt_a_stopped_look_is_of_one_moment(launch: Start, workload: Path) -> No
     view = hakmem.attach(program.pid, stop=True)
     assert states(program.pid) <= {"R", "S", "D"}, "they go on before anybody looks"
     facts = view.process
-    assert facts is not None and facts.stopped and len(facts.thread_names) == 17
+    assert facts is not None and facts.stopped and len(facts.thread_names) in (17, 18), "the program's, and the library's own"
     assert view.unclean() == [] and view.capture.torn.sum() == 0
     found = view.validate()
     assert found.why_not == "" or "inside a call" in found.why_not
