@@ -328,13 +328,15 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     Struct(
-        "hak_cache_policy", "HakCachePolicy", 24 + 32 * CLASS_LIMIT, "CachePolicy: the thread caches.",
+        "hak_cache_policy", "HakCachePolicy", 32 + 32 * CLASS_LIMIT, "CachePolicy: the thread caches.",
         (
             Field("thread_bytes", "u64", "bytes", _INIT, "bound of one thread's caps together"),
             Field("idle_events", "u32", "events", _INIT, "slow-path events of a thread between looks for idle caches"),
             Field("free_only_count", "u32", "overflows", _INIT, "overflows in a row, no refill between, that halve a cap"),
             Field("parked_count", "u32", "threads", _INIT, "ended threads whose caches wait for a new thread"),
             Field("prewarm", "u32", "bool", _INIT, "1: prewarm each thread's caches at its first call"),
+            Field("free_only_bytes", "u32", "bytes", _INIT, "bytes freed in two overflows or more, no refill between, that halve a cap as well"),
+            Field("free_only_per_256", "u32", "1/256", _INIT, "how far freeing only shrinks a cap, as a fraction of a batch; one block at least"),
             Field("classes", "hak_cache_class", "", _INIT, "by class; entry 0 is zero", CLASS_LIMIT),
         ),
     ),
@@ -373,7 +375,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     Struct(
-        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 32 + 2072 + 24 + 104, "A policy image: the numbers and orders the data plane obeys.",
+        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 32 + 2080 + 24 + 104, "A policy image: the numbers and orders the data plane obeys.",
         (
             Field("magic", "u64", "", _INIT, "HAK_POLICY_MAGIC"),
             Field("layout_hash", "u64", "", _INIT, "hash of the layout it was made for"),
@@ -528,6 +530,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("sweep_unit", "u32", "units", "sweeper by CAS, acq_rel", "where the look for holes goes on; 0: none is due"),
             Field("sweep_busy", "u32", "bool", "sweeper by CAS, acquire / release", "1 while a thread looks for holes"),
             Field("hole_pages", "u64", "OS pages", "sweeper or restorer > any, relaxed add", "pages purged inside slabs"),
+            Field("hole_now_pages", "u64", "OS pages", "sweeper, restorer or claimer > any, relaxed add", "of them, those that are holes still"),
             Field("hole_refault_pages", "u64", "OS pages", "sweeper or restorer > any, relaxed add", "of them, those whose blocks were needed again"),
             Field("run_clean_bits", "u64", "bits", _LOCK, "non-empty clean bins", RUN_BIN_WORDS),
             Field("run_dirty_bits", "u64", "bits", _LOCK, "non-empty dirty bins", RUN_BIN_WORDS),
@@ -535,7 +538,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("run_dirty", "u32", "unit", _LOCK, "first run of each dirty bin", RUN_BIN_COUNT),
             Field("mailbox", "u64", "word", "any by CAS, acq_rel", "slabs with remote frees: unit | tag << 32", CLASS_LIMIT),
             Field("arena_units", "u32", "units", _LOCK, "units of arena chunk k; the last entry adds up the rest", 64),
-            Field("tail", "u64", "", "", "zero", (6144 - (512 + 2 * 24 + 2 * 768 + 512 + 256)) // 8),
+            Field("tail", "u64", "", "", "zero", (6144 - (520 + 2 * 24 + 2 * 768 + 512 + 256)) // 8),
         ),
     ),
     Struct(
@@ -612,6 +615,8 @@ POLICY_BOUNDS: Final[tuple[Bound, ...]] = (
     Bound("caches.thread_bytes", 0, 1 << 40),
     Bound("caches.idle_events", 1, 1 << 30),
     Bound("caches.free_only_count", 1, 1 << 20),
+    Bound("caches.free_only_bytes", 0, (1 << 32) - 1),
+    Bound("caches.free_only_per_256", 0, 1 << 16),
     Bound("caches.parked_count", 0, 64),
     Bound("caches.prewarm", 0, 1),
     Bound("caches.classes.batch_count", 1, 1024),

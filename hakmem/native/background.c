@@ -61,21 +61,21 @@ static void *work(void *heap) {
     for (;;) {
         hak_thread *t = hak_thread_enter(h);
         bring_home(t, &before);
-        hak_tick_fully(h);
+        hak_tick_fully(h, quiet_ns >= 2 * retain->epoch_ns);
         hak_sweep(t, UINT32_MAX, UINT64_MAX);
         uint64_t now = activity(h, t);
         hak_thread_leave(t);
         bool due = hak_purge_is_due(h) || hak_load_relaxed(&h->sweep_unit);
-        quiet_ns = due || now != events ? 0 : quiet_ns + (uint64_t)retain->background_tick_ms * HAK_NS_PER_MS;
+        quiet_ns = now != events ? 0 : quiet_ns + (uint64_t)retain->background_tick_ms * HAK_NS_PER_MS;
         events = now;
-        if (quiet_ns < 3 * retain->epoch_ns) { /* two epochs until a slab counts as untouched, and one to begin with */
+        if (due || quiet_ns < 3 * retain->epoch_ns) { /* two epochs until a slab counts as untouched, and one to begin with */
             hak_os_sleep_ms(retain->background_tick_ms);
             continue;
         }
-        quiet_ns = 0;
         if (!move(HAK_BACKGROUND_LOOKING, HAK_BACKGROUND_WAITING)) continue;
         if (activity(h, t) != events) (void)move(HAK_BACKGROUND_WAITING, HAK_BACKGROUND_LOOKING);
         while (hak_load_acquire(&hak_root_.background) == HAK_BACKGROUND_WAITING) hak_os_wait(&hak_root_.background, HAK_BACKGROUND_WAITING);
+        quiet_ns = 0;
     }
     return NULL;
 }

@@ -86,14 +86,25 @@ static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
 
 static uint32_t list_length(const hak_bin *bin) { return (uint32_t)((int32_t)bin->cap_count - bin->room_count); }
 
-/* Halves a cap, not below its first value, and lets go of what is above it. */
-static void shrink(hak_thread *t, uint32_t c) {
+/* Halves a cap, not below `floor`, and lets go of what is above it. */
+static void shrink(hak_thread *t, uint32_t c, uint32_t floor) {
     hak_bin *bin = &t->bins[c];
-    uint32_t floor = cache_of(t, c)->cap_init_count, half = bin->cap_count / 2;
-    uint32_t cap = half > floor ? half : floor < bin->cap_count ? floor : bin->cap_count;
+    uint32_t half = bin->cap_count / 2, cap = half > floor ? half : floor < bin->cap_count ? floor : bin->cap_count;
     set_cap(t, c, cap);
     if (bin->room_count < 0) flush_list(t, c, (uint32_t)-bin->room_count);
     hak_count(t, cache_shrink_count, 1);
+}
+
+/* After an overflow: a thread that only frees shrinks its cache. */
+static void free_only(hak_thread *t, uint32_t c) {
+    const hak_cache_policy *caches = &hak_policy_of(hak_heap_of(t))->caches;
+    hak_bin *bin = &t->bins[c];
+    uint64_t batch = cache_of(t, c)->batch_count, floor = batch * caches->free_only_per_256 >> 8;
+    uint32_t count = ++bin->free_only_count;
+    if (count < caches->free_only_count && (count < 2 || count * batch * bin->stride_bytes < caches->free_only_bytes)) return;
+    bin->free_only_count = 0;
+    if (!floor) floor = 1;
+    if (bin->cap_count > floor) shrink(t, c, (uint32_t)floor);
 }
 
 /* Every idle_events slow-path events: a class that had none of them gives half its blocks back and shrinks. */
@@ -106,7 +117,7 @@ static void idle_look(hak_thread *t) {
         uint32_t have = list_length(bin);
         if (bin->event_count == 0 && have) {
             flush_list(t, c, have - have / 2);
-            shrink(t, c);
+            shrink(t, c, cache_of(t, c)->cap_init_count);
         }
         bin->event_count = 0;
     }
@@ -239,10 +250,7 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
         hak_set_next(block, bin->head);
         bin->head = block;
         bin->room_count--;
-        if (++bin->free_only_count >= hak_policy_of(hak_heap_of(t))->caches.free_only_count) {
-            bin->free_only_count = 0;
-            if (bin->cap_count > cache->cap_init_count) shrink(t, c);
-        }
+        free_only(t, c);
     }
     turn(t);
 }

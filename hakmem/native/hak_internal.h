@@ -72,6 +72,12 @@ static inline void hak_set_next(uint64_t block, uint64_t next) {
     hak_store_relaxed((uint64_t *)(uintptr_t)block, next);
 }
 
+/* Units in use but for the purged pages in them. A stale figure is a little off for a moment. */
+static inline uint64_t hak_live_units(hak_heap *h) {
+    uint64_t live = hak_load_relaxed(&h->live_units), holes = hak_load_relaxed(&h->hole_now_pages) / HAK_UNIT_PAGES;
+    return live > holes ? live - holes : 0;
+}
+
 #define hak_count(t, name, n) hak_store_relaxed(&(t)->name, (t)->name + (n))
 
 /* os.c */
@@ -117,7 +123,7 @@ HAK_HIDDEN void hak_runs_rebuild(hak_heap *h);
 
 /* purge.c */
 HAK_HIDDEN void hak_tick(hak_heap *h);
-HAK_HIDDEN void hak_tick_fully(hak_heap *h);
+HAK_HIDDEN void hak_tick_fully(hak_heap *h, bool idle);
 HAK_HIDDEN bool hak_purge_is_due(hak_heap *h);
 HAK_HIDDEN void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units);
 HAK_HIDDEN uint64_t hak_purge_all(hak_heap *h);

@@ -109,6 +109,7 @@ static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
             (void)hak_os_purge_range(&h->os, hak_unit_address(h, unit) + (uint64_t)page * HAK_OS_PAGE_BYTES, (uint64_t)(end - page) * HAK_OS_PAGE_BYTES, false);
     }
     hak_add_relaxed(&h->hole_pages, found);
+    hak_add_relaxed(&h->hole_now_pages, found);
     return found;
 }
 
@@ -138,12 +139,18 @@ void hak_holes_restore(hak_thread *t, uint32_t unit) {
     while (page < pages && !is_hole(holes, page)) page++;
     if (page == pages) slab->flags &= (uint16_t)~HAK_SLAB_HOLES;
     hak_add_relaxed(&h->hole_refault_pages, restored);
+    hak_add_relaxed(&h->hole_now_pages, -(uint64_t)restored);
     hak_work_spend(h, (uint64_t)restored * hak_policy_of(h)->retain.refault_unit_ns / HAK_UNIT_PAGES);
 }
 
 /* A slab that retires: its units are nobody's pages again. Under the claim. */
 void hak_holes_forget(hak_heap *h, uint32_t unit, uint32_t units) {
-    for (uint32_t i = 0; i < units; i++) hak_store_relaxed(holes_of(h, unit + i), 0);
+    uint64_t pages = 0;
+    for (uint32_t i = 0; i < units; i++) {
+        pages += (uint64_t)__builtin_popcount(hak_load_relaxed(holes_of(h, unit + i)));
+        hak_store_relaxed(holes_of(h, unit + i), 0);
+    }
+    hak_add_relaxed(&h->hole_now_pages, -pages);
 }
 
 /* Looks at one record; returns the cost of what was done. `all`: whatever was claimed lately. */

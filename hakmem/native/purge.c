@@ -20,14 +20,14 @@ static uint64_t high_water(hak_heap *h) {
 
 static uint64_t retain_limit(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t high = high_water(h), live = hak_load_relaxed(&h->live_units);
+    uint64_t high = high_water(h), live = hak_live_units(h);
     uint64_t share = high * retain->high_water_per_256 >> 8, floor = retain->floor_bytes >> HAK_UNIT_SHIFT;
     return (high > live ? high - live : 0) + larger(share, floor);
 }
 
 static uint64_t eager_limit(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t of_live = hak_load_relaxed(&h->live_units) * retain->eager_live_per_256;
+    uint64_t of_live = hak_live_units(h) * retain->eager_live_per_256;
     return larger(smaller(of_live, high_water(h) * retain->high_water_per_256) >> 8, retain->floor_bytes >> HAK_UNIT_SHIFT);
 }
 
@@ -171,8 +171,8 @@ static void turn_epoch(hak_heap *h, uint64_t now) {
     start = h->epoch_start_ns;
     if (now > start && now - start >= length) {
         bool both = now - start >= 2 * length;
-        hak_store_relaxed(&h->high_water_before, both ? h->live_units : h->high_water_now);
-        hak_store_relaxed(&h->high_water_now, h->live_units);
+        hak_store_relaxed(&h->high_water_before, both ? hak_live_units(h) : h->high_water_now);
+        hak_store_relaxed(&h->high_water_now, hak_live_units(h));
         hak_store_relaxed(&h->epoch_start_ns, now);
         recent_turn(h, both ? 2 : 1);
         if (hak_policy_of(h)->retain.sweep_unit_count && !hak_load_relaxed(&h->sweep_unit)) hak_store_relaxed(&h->sweep_unit, h->meta_units);
@@ -190,13 +190,16 @@ void hak_tick(hak_heap *h) {
     else if (!hak_background_serves(h) && dirty > eager_limit(h) && retain->work_per_256 && !retain->lazy_free) purge_eagerly(h, now);
 }
 
-/* The same at the background thread's tick, with all the time there is. */
-void hak_tick_fully(hak_heap *h) {
+static uint64_t idle_limit(hak_heap *h) { return hak_policy_of(h)->retain.floor_bytes >> HAK_UNIT_SHIFT; }
+
+/* The same at the background thread's tick, with all the time there is. `idle`: nobody has needed anything for long. */
+void hak_tick_fully(hak_heap *h, bool idle) {
     turn_epoch(h, hak_clock_of(h));
-    if (hak_load_relaxed(&h->dirty_units) > retain_limit(h)) purge_to(h, retain_limit(h), UINT32_MAX);
+    uint64_t limit = idle ? idle_limit(h) : retain_limit(h);
+    if (hak_load_relaxed(&h->dirty_units) > limit) purge_to(h, limit, UINT32_MAX);
 }
 
-/* Whether there may be anything to purge when the epochs have passed. */
-bool hak_purge_is_due(hak_heap *h) { return hak_load_relaxed(&h->dirty_units) > eager_limit(h); }
+/* Whether there is anything to purge once the program is idle. */
+bool hak_purge_is_due(hak_heap *h) { return hak_load_relaxed(&h->dirty_units) > idle_limit(h); }
 
 uint64_t hak_purge_all(hak_heap *h) { return purge_to(h, 0, UINT32_MAX) << HAK_UNIT_SHIFT; }

@@ -136,8 +136,8 @@ static uint32_t run_find(hak_heap *h, uint32_t units) {
 }
 
 static void note_live(hak_heap *h, uint64_t units) {
-    uint64_t live = h->live_units + units;
-    hak_store_relaxed(&h->live_units, live);
+    hak_store_relaxed(&h->live_units, h->live_units + units);
+    uint64_t live = hak_live_units(h);
     if (live > h->high_water_now) hak_store_relaxed(&h->high_water_now, live);
     if (live > h->high_water_ever) h->high_water_ever = live;
 }

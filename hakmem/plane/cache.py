@@ -78,14 +78,27 @@ def _flush_list(t: Caller, c: int, count: int) -> None:
             slabs.give_back(t, group[2], group[0], group[1], group[3], list_count)
 
 
-def _shrink(t: Caller, c: int) -> None:
-    """Halve a cap, not below its first value, and let go of what is above it."""
-    bin_, floor = t.bins[c], t.m.tables.caches[c].cap_init_count
+def _shrink(t: Caller, c: int, floor: int) -> None:
+    """Halve a cap, not below ``floor``, and let go of what is above it."""
+    bin_ = t.bins[c]
     half = bin_.cap_count // 2
     _set_cap(t, c, half if half > floor else min(floor, bin_.cap_count))
     if bin_.room_count < 0:
         _flush_list(t, c, -bin_.room_count)
     t.record.cache_shrink_count += 1
+
+
+def _free_only(t: Caller, c: int) -> None:
+    """After an overflow: a thread that only frees shrinks its cache."""
+    bin_, caches, batch = t.bins[c], t.m.tables.policy.caches, t.m.tables.caches[c].batch_count
+    bin_.free_only_count += 1
+    count = bin_.free_only_count
+    if count < caches.free_only_count and (count < 2 or count * batch * bin_.stride_bytes < caches.free_only_bytes):
+        return
+    bin_.free_only_count = 0
+    floor = max(1, batch * caches.free_only_per_256 >> 8)
+    if bin_.cap_count > floor:
+        _shrink(t, c, floor)
 
 
 def _idle_look(t: Caller) -> None:
@@ -100,7 +113,7 @@ def _idle_look(t: Caller) -> None:
         have = _length(bin_)
         if bin_.event_count == 0 and have:
             _flush_list(t, c, have - have // 2)
-            _shrink(t, c)
+            _shrink(t, c, tables.caches[c].cap_init_count)
         bin_.event_count = 0
 
 
@@ -221,11 +234,7 @@ def overflow(t: Caller, c: int, block: int) -> None:
         m.link(block, bin_.head)
         bin_.head = block
         bin_.room_count -= 1
-        bin_.free_only_count += 1
-        if bin_.free_only_count >= tables.policy.caches.free_only_count:
-            bin_.free_only_count = 0
-            if bin_.cap_count > cache.cap_init_count:
-                _shrink(t, c)
+        _free_only(t, c)
     _turn(t)
 
 

@@ -102,6 +102,7 @@ def _punch(m: Memory, unit: int) -> tuple[int, int]:
             m.purge(base + start * PAGE, (page + 1 - start) * PAGE, False)
             start = following
     m.heap.hole_pages += len(fresh)
+    m.heap.hole_now_pages += len(fresh)
     return len(fresh), looked
 
 
@@ -123,6 +124,7 @@ def restore(t: Caller, unit: int) -> None:
     if not any(is_hole(m, unit, later) for later in range(page, pages)):
         slab.flags &= ~HOLES & 0xFFFF
     m.heap.hole_refault_pages += restored
+    m.heap.hole_now_pages -= restored
     work_spend(m, restored * m.tables.retain.refault_unit_ns // UNIT_PAGES)
 
 

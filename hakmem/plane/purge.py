@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .dirty import dirty_set, marks_set, recent_map, recent_turn, spend, unit_is_dirty
 from .memory import KIND_NONE, MASK32, MASK64, TAG_NONE, UNIT_SHIFT, Memory
-from .runs import insert, lock, unlink, unlock
+from .runs import insert, live_units, lock, unlink, unlock
 
 
 def _high_water(m: Memory) -> int:
@@ -17,7 +17,7 @@ def _high_water(m: Memory) -> int:
 
 def retain_limit(m: Memory) -> int:
     """Dirty units the policy keeps for reuse now."""
-    retain, high, live = m.tables.retain, _high_water(m), m.heap.live_units
+    retain, high, live = m.tables.retain, _high_water(m), live_units(m)
     share = high * retain.high_water_per_256 >> 8
     return int(max(0, high - live) + max(share, retain.floor_bytes >> UNIT_SHIFT))
 
@@ -25,7 +25,7 @@ def retain_limit(m: Memory) -> int:
 def eager_limit(m: Memory) -> int:
     """Dirty units that eager purges leave."""
     retain = m.tables.retain
-    share = min(m.heap.live_units * retain.eager_live_per_256, _high_water(m) * retain.high_water_per_256) >> 8
+    share = min(live_units(m) * retain.eager_live_per_256, _high_water(m) * retain.high_water_per_256) >> 8
     return int(max(share, retain.floor_bytes >> UNIT_SHIFT))
 
 
@@ -136,8 +136,8 @@ def tick(m: Memory) -> None:
         passed = now - heap.epoch_start_ns
         if passed >= retain.epoch_ns:
             both = passed >= 2 * retain.epoch_ns
-            heap.high_water_before = heap.live_units if both else heap.high_water_now
-            heap.high_water_now = heap.live_units
+            heap.high_water_before = live_units(m) if both else heap.high_water_now
+            heap.high_water_now = live_units(m)
             heap.epoch_start_ns = now
             recent_turn(m, 2 if both else 1)
             if retain.sweep_unit_count and not heap.sweep_unit:

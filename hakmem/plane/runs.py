@@ -178,6 +178,11 @@ def _find(m: Memory, units: int) -> int:
 # --- taking and giving units ----------------------------------------------------------------------------------
 
 
+def live_units(m: Memory) -> int:
+    """Units in use but for the purged pages in them."""
+    return int(max(0, m.heap.live_units - m.heap.hole_now_pages // layout.constant("HAK_UNIT_PAGES")))
+
+
 def _cut(m: Memory, run: int, at: int, units: int) -> int:
     """Cut [at, at + units) out of the free run at ``run``, put the rest back; the dirty units of the cut."""
     heap, record, cut = m.heap, m.slabs[run], 0
@@ -198,8 +203,9 @@ def _cut(m: Memory, run: int, at: int, units: int) -> int:
     if heap.recent_units[0] | heap.recent_units[1]:
         recent_take(m, at, units)
     heap.live_units += units
-    heap.high_water_now = max(heap.high_water_now, heap.live_units)
-    heap.high_water_ever = max(heap.high_water_ever, heap.live_units)
+    live = live_units(m)
+    heap.high_water_now = max(heap.high_water_now, live)
+    heap.high_water_ever = max(heap.high_water_ever, live)
     return cut
 
 

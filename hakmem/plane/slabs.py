@@ -116,7 +116,9 @@ def retire(t: Caller, unit: int) -> None:
     units = slab.unit_count
     partial.remove(m, unit)
     if slab.flags & HOLES:
-        m.octets[m.geometry.holes_offset + unit * 2 : m.geometry.holes_offset + (unit + units) * 2] = bytes(units * 2)
+        first, last = m.geometry.holes_offset + unit * 2, m.geometry.holes_offset + (unit + units) * 2
+        m.heap.hole_now_pages -= int.from_bytes(m.octets[first:last], "little").bit_count()
+        m.octets[first:last] = bytes(units * 2)
     lists.reset(m, unit)
     m.fill(unit, units, TAG_NONE)
     slab.kind = KIND_NONE

@@ -41,7 +41,9 @@ class CachePolicy:
 
     ``batch_count``: blocks moved at once (at least ``batch_min_count``, at most ``batch_bytes``). ``cap_bytes_tiny`` and
     ``cap_bytes_pool``: byte bound of one class in one thread; 0 means no cache. ``thread_bytes``: bound of a thread's
-    caps together. ``carve_bytes``: a refill carves that much at least one batch. ``list_divisor``: a slab joins the
+    caps together. ``carve_bytes``: a refill carves that much at least one batch.
+    A thread that only frees needs no cache, and may sleep on it for ever: ``free_only_count`` overflows of a class in a row, or two
+    and ``free_only_bytes``, halve its cap, down to ``free_only_per_256`` / 256 of a batch. ``list_divisor``: a slab joins the
     partial set once 1/divisor of its blocks are free. ``classes`` overrides single classes, by index.
     """
 
@@ -59,6 +61,8 @@ class CachePolicy:
     thread_bytes: int = 8192 * KIB
     idle_events: int = 1024
     free_only_count: int = 16
+    free_only_bytes: int = 64 * KIB
+    free_only_per_256: int = 64
     parked_count: int = 4
     prewarm: bool = False
     prewarm_tiny_count: int = 16
@@ -79,6 +83,8 @@ class CachePolicy:
         whole("caches.thread_bytes", self.thread_bytes, 0, 1 << 40)
         whole("caches.idle_events", self.idle_events, 1, 1 << 30)
         whole("caches.free_only_count", self.free_only_count, 1, 1 << 20)
+        whole("caches.free_only_bytes", self.free_only_bytes, 0, (1 << 32) - 1)
+        whole("caches.free_only_per_256", self.free_only_per_256, 0, 1 << 16)
         whole("caches.parked_count", self.parked_count, 0, 64)
         whole("caches.prewarm_tiny_count", self.prewarm_tiny_count, 0, 256)
         flag("caches.prewarm", self.prewarm)
@@ -121,7 +127,10 @@ class CachePolicy:
 
     def to_struct(self, sizes: SizeClassMap) -> ctypes.Structure:
         """The ``hak_cache_policy`` for these classes."""
-        made = layout.HakCachePolicy(self.thread_bytes, self.idle_events, self.free_only_count, self.parked_count, int(self.prewarm))
+        made = layout.HakCachePolicy(
+            self.thread_bytes, self.idle_events, self.free_only_count, self.parked_count, int(self.prewarm),
+            self.free_only_bytes, self.free_only_per_256,
+        )  # fmt: skip
         for index in range(1, len(sizes.classes) + 1):
             row = self.class_cache(sizes, index)
             made.classes[index] = layout.HakCacheClass(
@@ -135,6 +144,7 @@ class CachePolicy:
         base = cls(
             thread_bytes=struct.thread_bytes, idle_events=struct.idle_events, free_only_count=struct.free_only_count,
             parked_count=struct.parked_count, prewarm=bool(struct.prewarm),
+            free_only_bytes=struct.free_only_bytes, free_only_per_256=struct.free_only_per_256,
         )  # fmt: skip
         overrides: list[tuple[int, ClassCache]] = []
         for index in range(1, len(sizes.classes) + 1):
