@@ -66,6 +66,7 @@ HEAP_FUNCTIONS: Final[dict[str, Signature]] = {
     "hak_process_heap": (c_void_p, ()),
     "hak_fork_settle": (None, ()),
     "hak_crash_report": (c_int, (c_int,)),
+    "hak_events": (c_void_p, ()),
     "hak_root_address": (c_void_p, ()),
     "hak_layout_hash": (c_uint64, ()),
     "hak_build_kind": (c_char_p, ()),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+    from .events import Events
     from .stats import Stats
 
 Plane = Literal["native", "python"]
@@ -364,6 +365,14 @@ class Heap(Looks):
         from .stats import stats_of
 
         return stats_of(self.view().capture, self.name)
+
+    def events(self) -> Events:
+        """What the slow paths of this heap did lately: array and table. Needs a debug build of the library, and the native
+        plane; HakmemError says how to get one."""
+        from .binding import library
+        from .events import events_of
+
+        return events_of(library(), self.view().capture.heap.generation, self.name)
 
     def whatis(self, address: int) -> WhatIs:
         """The block at ``address``: class, state, slab, offset inside; or why there is none. Prints as a sentence."""

@@ -52,6 +52,7 @@ LOCK_BACKOFF_SPINS: Final = 64
 BACKGROUND_STACK_BYTES: Final = 128 << 10
 THREADS_MIN: Final = 256
 CRASH_STACK_BYTES: Final = 64 << 10
+EVENT_COUNT: Final = 8192
 STACK_NEAR_BYTES: Final = 8 << 20
 THREADS_MAX: Final = 65536
 ACQUIRE_STAGES: Final = 8
@@ -159,6 +160,20 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_BACKGROUND_LOOKING", 2, "background thread: looks every tick"),
     Constant("HAK_BACKGROUND_WAITING", 3, "background thread: nothing to do, waits to be woken"),
     Constant("HAK_BACKGROUND_REFUSED", 4, "background thread: the OS refused one, not tried again"),
+    # events of debug builds
+    Constant("HAK_EVENT_COUNT", EVENT_COUNT, "events that the ring of a debug build keeps"),
+    Constant("HAK_EVENT_REFILL", 1, "event: blocks came from slabs; count: blocks"),
+    Constant("HAK_EVENT_OVERFLOW", 2, "event: a full cache gave a batch back; count: blocks"),
+    Constant("HAK_EVENT_SLAB_MADE", 3, "event: a slab was made; count: units"),
+    Constant("HAK_EVENT_SLAB_RETIRED", 4, "event: a slab became empty; count: units"),
+    Constant("HAK_EVENT_ACQUIRE", 5, "event: a stage found a slab; count: the stage"),
+    Constant("HAK_EVENT_CLAIM_FAILED", 6, "event: a claim was not got; count: tries"),
+    Constant("HAK_EVENT_REMOTE", 7, "event: a chain went on a remote list; count: blocks"),
+    Constant("HAK_EVENT_DRAIN", 8, "event: a remote list was drained; count: blocks"),
+    Constant("HAK_EVENT_SPAN_ALLOC", 9, "event: a span was handed out; count: units"),
+    Constant("HAK_EVENT_SPAN_FREE", 10, "event: a span was freed; count: units"),
+    Constant("HAK_EVENT_PURGE", 11, "event: a free run was purged; count: units"),
+    Constant("HAK_EVENT_FORK_REPAIR", 12, "event: a fork's child was repaired; count: slabs lost so far"),
     # header modes
     Constant("HAK_HEADERS_NONE", 0, "no class has headers"),
     Constant("HAK_HEADERS_TINY", 1, "the tiny classes have headers"),
@@ -557,6 +572,20 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     Struct(
+        "hak_event", "HakEvent", 48, "What a slow path did; debug builds only.",
+        (
+            Field("ticket", "u64", "count", "writer > reader, release / acquire", "number of the event, from 1; 0 while it is written"),
+            Field("clock_ns", "u64", "ns", "writer > reader", "the OS's coarse clock"),
+            Field("count", "u64", "", "writer > reader", "blocks, units or tries, by kind"),
+            Field("heap", "u32", "generation", "writer > reader", "the heap it happened in"),
+            Field("thread", "u32", "", "writer > reader", "thread record; 0 where none took part"),
+            Field("os_id", "u32", "", "writer > reader", "the OS's thread id"),
+            Field("kind", "u32", "HAK_EVENT", "writer > reader", "what happened"),
+            Field("class_index", "u32", "class", "writer > reader", "size class, 0 for a span or a run"),
+            Field("unit", "u32", "unit", "writer > reader", "unit of the slab, span or run; 0 where there is none"),
+        ),
+    ),
+    Struct(
         "hak_root", "HakRoot", 128, "Where an outside reader starts; exported as the symbol hak_root.",
         (
             Field("magic", "u64", "", _INIT, "HAK_ROOT_MAGIC"),
@@ -774,6 +803,7 @@ HakThread: Final = _CTYPES["hak_thread"]
 HakOsCounts: Final = _CTYPES["hak_os_counts"]
 HakHeap: Final = _CTYPES["hak_heap"]
 HakFault: Final = _CTYPES["hak_fault"]
+HakEvent: Final = _CTYPES["hak_event"]
 HakRoot: Final = _CTYPES["hak_root"]
 
 

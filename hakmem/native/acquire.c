@@ -197,7 +197,9 @@ uint32_t hak_acquire(hak_thread *t, uint32_t class_index) {
         case HAK_STAGE_LAST: unit = stage_last(t, class_index); hak_count(t, stage_last_count, unit != 0); break;
         case HAK_STAGE_GROW: unit = stage_grow(t, class_index); hak_count(t, stage_grow_count, unit != 0); break;
         }
-        if (unit) return unit;
+        if (!unit) continue;
+        hak_event(t, HAK_EVENT_ACQUIRE, class_index, unit, order[i]);
+        return unit;
     }
     return 0;
 }

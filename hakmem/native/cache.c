@@ -53,7 +53,7 @@ static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
     uint32_t list_count = cache_of(t, c)->list_count;
     uint64_t block = bin->head;
-    uint32_t was_busy = hak_load_relaxed(&t->busy);
+    uint32_t was_busy = hak_load_relaxed(&t->busy); /* others try for record 0's */
     hak_store_relaxed(&t->busy, c + 1); /* for a fork's child: the list is neither here nor there */
     hak_keep_order();
     chain *g = NULL; /* the chain of the block before, whose last is that block: linked to this one already */
@@ -230,6 +230,7 @@ bool hak_refill(hak_thread *t, uint32_t c) {
         hak_slab_let_go(t, unit);
         unit = hak_acquire_partial(t, c);
     }
+    hak_event(t, HAK_EVENT_REFILL, c, bin->hot, got);
     hak_count(t, refill_block_count, got);
     return got != 0;
 }
@@ -241,6 +242,7 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
     const hak_cache_class *cache = cache_of(t, c);
     uint32_t have = list_length(bin), n = cache->batch_count < have ? cache->batch_count : have;
     hak_count(t, overflow_count, 1);
+    hak_event(t, HAK_EVENT_OVERFLOW, c, (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT), n);
     bin->event_count++;
     if (bin->cap_count == 0) {
         uint32_t unit = (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT);

@@ -206,6 +206,7 @@ static void repair(hak_heap *h) {
     settle_thread(h, shared);
     settle_units(h);
     settle_mail(h, shared); /* counted by the shared record: nobody else is in */
+    hak_event_of(h, 0, HAK_EVENT_FORK_REPAIR, 0, 0, h->lost_count);
     h->repair_count++;
 }
 

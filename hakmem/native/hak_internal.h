@@ -15,6 +15,7 @@
  *   malloc.c    malloc and its family for a process     new_delete.c  C++'s operators
  *   accounts.c  mallinfo, malloc_trim: what is where    reports.c   malloc_info, malloc_stats, mallopt
  *   primitives.c  what Python gets of C                 background.c  a thread that gives back
+ *   events.c    the event ring of debug builds
  *
  * No room holds a policy number: they come from hak_policy, made by Python.
  * Locks, outer first: hak_root.lock (list of heaps), a heap's shared record, run_lock. Under run_lock nobody claims or
@@ -210,6 +211,15 @@ HAK_HIDDEN void hak_once_unlock(uint32_t *lock);
 static inline void hak_fork_look(void) {
     if (hak_unlikely(hak_load_acquire(hak_load_relaxed(&hak_fork_word)) != HAK_FORK_WHOLE)) hak_fork_slow();
 }
+
+/* events.c: hak_event(t, HAK_EVENT_..., class, unit, count) notes what a slow path did; nothing in a release build */
+#ifdef HAK_DEBUG
+HAK_HIDDEN void hak_event_note(hak_heap *h, uint32_t thread, uint32_t kind, uint32_t class_index, uint32_t unit, uint64_t count);
+#define hak_event_of(h, thread, kind, class_index, unit, count) hak_event_note((h), (thread), (kind), (class_index), (unit), (count))
+#else
+#define hak_event_of(h, thread, kind, class_index, unit, count) ((void)0)
+#endif
+#define hak_event(t, kind, class_index, unit, count) hak_event_of(hak_heap_of(t), (t)->index, (kind), (class_index), (unit), (count))
 
 /* spans.c */
 HAK_HIDDEN void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero);

@@ -93,6 +93,7 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
         h->purging_units -= units;
         uint32_t cleaned = lazy ? 0 : purged; /* a lazily freed page may keep its contents: dirty still */
         mark_purged(h, unit, units, cleaned);
+        hak_event_of(h, 0, HAK_EVENT_PURGE, 0, unit, purged);
         h->purge_count++;
         h->purge_units += purged;
         hak_store_relaxed(&h->dirty_units, h->dirty_units - cleaned);

@@ -23,6 +23,7 @@ bool hak_slab_claim(hak_thread *t, hak_slab *slab) {
         hak_count(t, cas_retry_count, 1);
         hak_backoff(n, policy->backoff_spins);
     }
+    hak_event(t, HAK_EVENT_CLAIM_FAILED, slab->class_index, (uint32_t)(slab - hak_slab_at(hak_heap_of(t), 0)), policy->retry_count);
     hak_count(t, claim_fail_count, 1);
     return false;
 }
@@ -48,6 +49,7 @@ void hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fres
     hak_store_relaxed(&slab->detail_count, 0);
     hak_entry_fill(h, unit, units, hak_entry(class_index, unit));
     hak_store_relaxed(&slab->kind, HAK_KIND_SLAB);
+    hak_event(t, HAK_EVENT_SLAB_MADE, class_index, unit, units);
     hak_count(t, slab_new_count, 1);
 }
 
@@ -67,6 +69,7 @@ HAK_COLD void hak_slab_drain(hak_thread *t, uint32_t unit) {
     for (uint32_t i = 1; i < count; i++) last = hak_next(last);
     hak_free_push_chain(slab, base, first, last, count);
     hak_used_sub(slab, count);
+    hak_event(t, HAK_EVENT_DRAIN, slab->class_index, unit, count);
     hak_count(t, drain_count, 1);
     hak_count(t, drain_block_count, count);
 }
@@ -108,6 +111,7 @@ void hak_slab_retire(hak_thread *t, uint32_t unit) {
     hak_entry_fill(h, unit, units, HAK_TAG_NONE);
     hak_store_relaxed(&slab->kind, HAK_KIND_NONE);
     hak_claim_release(slab);
+    hak_event(t, HAK_EVENT_SLAB_RETIRED, slab->class_index, unit, units);
     hak_count(t, slab_retire_count, 1);
     if (units != 1 || !empty_push(t, unit)) hak_run_free(h, unit, units, true);
 }
@@ -145,6 +149,7 @@ HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first,
     hak_count(t, cas_try_count, 2);
     hak_count(t, cas_retry_count, 1);
     hak_count(t, claim_fail_count, 1);
+    hak_event(t, HAK_EVENT_REMOTE, slab->class_index, unit, count);
     hak_count(t, remote_chain_count, 1);
     hak_count(t, remote_block_count, count);
     for (uint32_t n = 0; !hak_remote_push_chain(slab, base, first, last, count); n++) {

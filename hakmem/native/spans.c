@@ -32,6 +32,7 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
         if (!run.unit) return NULL;
     }
     span_note(h, run.unit, (uint32_t)units, size);
+    hak_event(t, HAK_EVENT_SPAN_ALLOC, 0, run.unit, units);
     hak_count(t, span_alloc_count, 1);
     char *address = hak_unit_address(h, run.unit);
     if (zero && run.dirty)
@@ -47,6 +48,7 @@ void hak_span_free(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *span = hak_slab_at(h, unit);
     hak_store_relaxed(&span->kind, HAK_KIND_NONE);
+    hak_event(t, HAK_EVENT_SPAN_FREE, 0, unit, span->unit_count);
     hak_count(t, span_free_count, 1);
     hak_run_free(h, unit, span->unit_count, true);
     hak_tick(h);
