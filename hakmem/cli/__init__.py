@@ -35,6 +35,14 @@ class Command(NamedTuple):
 
 COMMANDS: Final = (
     Command("run", "run a program on the allocator"),
+    Command("ps", "list the processes that run on the allocator"),
+    Command("maps", "draw a heap: classes, large blocks, slabs letter by letter"),
+    Command("why", "say why memory does not go back"),
+    Command("whatis", "say what stands at an address"),
+    Command("validate", "check that a heap is whole"),
+    Command("dump", "save a process's heaps in a file"),
+    Command("diff", "say what grew between two files or processes"),
+    Command("shell", "open a Python prompt with a heap in hand"),
     Command("lib", "print the library's path, for LD_PRELOAD"),
     Command("policy", "show, save and check policies"),
     Command("bench", "measure beside glibc and every installed peer"),

@@ -30,9 +30,14 @@ class Program(NamedTuple):
     """What ``binary`` would be given behind its name."""
 
     def python(self) -> str | None:
-        """For CPython its kind: ``""``, ``"t"`` for a free-threaded build, and so on; None for any other program."""
-        found = _PYTHON.fullmatch(os.path.basename(self.binary))
-        return found["kind"] if found else None
+        """For CPython its kind: ``""``, ``"t"`` for a free-threaded build, and so on; None for any other program.
+
+        A script that has CPython's name is one too: version managers put such in front of it.
+        """
+        for path in (self.binary, self.path):
+            if found := _PYTHON.fullmatch(os.path.basename(path)):
+                return found["kind"]
+        return None
 
     def python_ignores_environment(self) -> bool:
         """Whether CPython was told to ignore PYTHON variables (``-E``, ``-I``)."""

@@ -240,7 +240,7 @@ class HeapView:
     def print_maps(self, limit: int = 20) -> None:
         """Print the letter maps of the first slabs."""
         for slab in self.slabs[:limit]:
-            print(slab.map())
+            slab.print_map()
 
     # --- in short ---------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
@@ -14,6 +15,7 @@ from .. import layout
 from .blocks import APPLICATION, STATE_LETTERS, STATE_NAMES, Problem
 from .buffers import buffer
 from .capture import REREADS
+from .colour import painted, painted_legend, wanted
 from .holes import purged_counts
 from .records import KIND_SLAB, SLAB_FRESH, Records, copy_records, extend_dtype, word_count
 from .tables import ROWS_MAX, Column, format_bytes, format_count, render, terminal_width
@@ -155,20 +157,22 @@ class SlabRecord(Record):
         """One letter a block, without legend or line breaks."""
         return LETTERS[self.states].tobytes().decode()
 
-    def map(self, width: int | None = None) -> str:
-        """The letter map: one letter a block, with a legend, wrapped to ``width`` or the terminal."""
+    def map(self, width: int | None = None, *, colour: bool = False) -> str:
+        """The letter map: one letter a block, with a legend, wrapped to ``width`` or the terminal; ``colour``: with a
+        terminal's colours."""
         letters = self.letters()
         margin = len(str(max(self.block_count - 1, 0)))
         room = max(terminal_width(width) - margin - 2, 8)
         row = room if room < 16 else room // 16 * 16
-        lines = [f"{first:>{margin}}  {letters[first : first + row]}" for first in range(0, len(letters), row)]
+        paint = painted if colour else str
+        lines = [f"{first:>{margin}}  {paint(letters[first : first + row])}" for first in range(0, len(letters), row)]
         notes = [f"broken: {problem.error()}" for problem in self.problems if problem.what != "slab"]
         notes += [f"changing: {problem.found}" for problem in self.problems if problem.what == "slab"]
-        return "\n".join([self.title(), *lines, LEGEND, *notes])
+        return "\n".join([self.title(), *lines, painted_legend() if colour else LEGEND, *notes])
 
     def print_map(self, width: int | None = None) -> None:
-        """Print the letter map."""
-        print(self.map(width))
+        """Print the letter map, on a terminal in colours."""
+        print(self.map(width, colour=wanted(sys.stdout)))
 
     def headers(self) -> NDArray[np.uint8] | None:
         """The byte before each block, or None where the class has no headers."""

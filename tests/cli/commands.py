@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+Target = subprocess.Popen[str]
 
 
 def clean(**variables: str) -> dict[str, str]:
@@ -56,3 +57,13 @@ def elf_copy(place: Path, *, machine: int | None = None, bits: int | None = None
     place.write_bytes(data)
     place.chmod(0o755)
     return place
+
+
+def said(program: Target, word: str = "ready") -> str:
+    """Its lines up to ``word``, which must come."""
+    assert program.stdout is not None
+    lines = []
+    while (line := program.stdout.readline()) != f"{word}\n":
+        assert line, f"it ended: {lines}"
+        lines.append(line)
+    return "".join(lines)

@@ -1,0 +1,116 @@
+"""``hakmem maps``: where the blocks of a heap are."""
+
+from __future__ import annotations
+
+import argparse
+from typing import IO, TYPE_CHECKING
+
+from . import OK, USAGE, CommandError
+from .heaps import add_output, add_target, add_volume, heading, open_target, output, shown, unclean_note, whole
+
+if TYPE_CHECKING:
+    from ..views.heap_view import HeapView
+    from ..views.slabs import SlabsView
+
+DESCRIPTION = """\
+The map of a heap: its size classes, its large blocks (spans), and slabs drawn with one letter a block. Class and slab
+numbers are those of the first table and of the maps. The formats tsv and json have a row for every slab."""
+EXAMPLES = """\
+  hakmem maps 4711                        classes, spans, and the first slabs
+  hakmem maps 4711 --class 5              the slabs of class 5, the emptiest first
+  hakmem maps 4711 --slab 98              one slab, block by block
+  hakmem maps heap.npz --format tsv -o slabs.tsv"""
+SHOWN = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The target, what of it, and how."""
+    add_target(parser)
+    parser.add_argument("--class", dest="class_index", metavar="N", type=whole, help="only the slabs of this class")
+    parser.add_argument("--slab", metavar="N", type=whole, help="only the slab at this unit")
+    parser.add_argument("--format", choices=("table", "tsv", "json"), default="table", help="table, the default, is for people")
+    parser.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
+    parser.add_argument("--limit", metavar="N", type=whole, default=None, help=f"slabs drawn at most: {SHOWN} unless a file is written; 0: all")
+    add_output(parser, json=False)
+    add_volume(parser, "no letter maps", "draw all slabs")
+
+
+def chosen(view: HeapView, arguments: argparse.Namespace) -> SlabsView:
+    """The slabs asked for, those of a class the emptiest first. Raises CommandError where there are none such."""
+    import numpy as np
+
+    slabs = view.slabs
+    if arguments.class_index is not None:
+        count = view.capture.class_count
+        if not 0 < arguments.class_index <= count:
+            raise CommandError(f"--class {arguments.class_index}: there are classes 1 to {count}", USAGE)
+        slabs = slabs[slabs["class_index"] == arguments.class_index]
+        slabs = slabs[np.argsort(slabs["fill"], kind="stable")]
+    if arguments.slab is not None:
+        found = view.find_slab(unit=arguments.slab)
+        if found is None:
+            near = slabs["unit"][np.argsort(np.abs(slabs["unit"].astype(np.int64) - arguments.slab))[:3]]
+            hint = f"; the nearest are at {', '.join(map(str, sorted(near.tolist())))}" if len(near) else ""
+            raise CommandError(f"--slab {arguments.slab}: no slab begins at this unit{hint}", USAGE)
+        slabs = slabs[slabs["unit"] == found.unit]
+    return slabs
+
+
+def _table(view: HeapView, slabs: SlabsView, arguments: argparse.Namespace, file: IO[str]) -> None:
+    from ..views.colour import painted_legend, wanted
+    from ..views.slabs import LEGEND
+
+    file.write(heading(view) + "\n")
+    if note := unclean_note(view):
+        file.write(note + "\n")
+    colour = wanted(file)
+    legend = painted_legend() if colour else LEGEND
+    if arguments.slab is not None:
+        file.write(f"\n{slabs[0].map(colour=colour)}\n")
+        table = slabs[0].table().partition("\n")[2]
+        file.write(f"\n{table}\n")
+        return
+    if arguments.class_index is None:
+        classes = view.classes
+        file.write(f"\n{shown(classes[classes['slab_count'] > 0])}\n")
+        if len(view.spans):
+            file.write(f"\n{shown(view.spans)}\n")
+    else:
+        file.write(f"\n{shown(slabs)}\n")
+    limit = arguments.limit
+    if limit is None:
+        limit = 0 if arguments.verbose or arguments.output is not None else SHOWN
+    if arguments.quiet or not len(slabs):
+        return
+    for slab in slabs[: limit or None]:
+        lines = slab.map(colour=colour).splitlines()
+        file.write("\n" + "\n".join(squeezed([line for line in lines if line != legend])) + "\n")
+    file.write(f"\n{legend}\n")
+    if limit and len(slabs) > limit:
+        file.write(f"... {len(slabs) - limit:,} more slabs: -v draws all, --class N and --slab N choose\n")
+
+
+def squeezed(lines: list[str]) -> list[str]:
+    """The lines of a map without those that only repeat the letters above: a star stands for them, as hexdump has it."""
+    made: list[str] = []
+    for place, line in enumerate(lines):
+        same = 1 < place < len(lines) - 1 and line.split()[1:] == lines[place - 1].split()[1:]
+        if not same:
+            made.append(line)
+        elif made[-1] != "*":
+            made.append("*")
+    return made
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Writes the map."""
+    view = open_target(arguments.target, stop=arguments.stop, number=arguments.heap)
+    slabs = chosen(view, arguments)
+    with output(arguments) as file:
+        if arguments.format == "table":
+            _table(view, slabs, arguments, file)
+        else:
+            from ..views.dump import dump
+
+            dump(view, file, arguments.format, slabs=slabs)
+    return OK

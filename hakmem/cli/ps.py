@@ -1,0 +1,111 @@
+"""``hakmem ps``: the processes that run on hakmem."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import HakmemError
+from . import FAILED, OK
+from .heaps import add_volume, write_json
+
+DESCRIPTION = """\
+The processes that run on hakmem and may be read: what each has resident, and of it in the heap behind malloc. "kept" is
+free memory that may be resident still. Exit code 1 if there is none."""
+EXAMPLES = """\
+  hakmem ps
+  hakmem ps --json
+  hakmem why $(hakmem ps -q | head -1)"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None but the volume."""
+    add_volume(parser, "only the process ids", "also the processes that could not be looked at, and why")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _candidates() -> Iterator[tuple[int, str]]:
+    """Processes that have a file of our name mapped, or whose program is linked with the library; else why not."""
+    from .. import procfs
+    from ..outside.image import find_images
+    from ..outside.live import LiveProcess
+
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
+        if pid == os.getpid():
+            continue
+        try:
+            maps = procfs.mappings(pid)
+            program = os.readlink(f"/proc/{pid}/exe")
+        except PermissionError:
+            yield pid, "may not be read"
+            continue
+        except OSError:
+            continue
+        if any("hakmem" in os.path.basename(entry.path) for entry in maps if entry.offset == 0):
+            yield pid, ""
+            continue
+        try:
+            if find_images(LiveProcess(pid), [entry for entry in maps if entry.path == program]):
+                yield pid, ""
+        except (HakmemError, OSError):
+            continue
+
+
+def _look(pid: int) -> dict[str, Any]:
+    import hakmem
+
+    view = hakmem.attach(pid)
+    facts, heap = view.process, view.capture.heap
+    units = view.capture.unit_top - view.capture.meta_units
+    return {
+        "pid": pid, "command": list(facts.command) if facts else [], "title": " ".join(facts.command) if facts else "",
+        "rss_bytes": facts.rss_bytes if facts else 0, "live_bytes": heap.live_units << 16, "kept_bytes": heap.dirty_units << 16,
+        "committed_bytes": units << 16, "threads": int(heap.thread_live), "heaps": len(view.heaps),
+    }  # fmt: skip
+
+
+def _table(found: list[dict[str, Any]]) -> str:
+    from ..views.tables import format_bytes, render, terminal_width
+
+    headings = ("pid", "resident", "in use", "kept", "committed", "threads", "heaps", "command")
+    room = max(terminal_width() - 72, 24)
+    cells = [
+        [str(row["pid"]) for row in found],
+        *([format_bytes(row[name]) for row in found] for name in ("rss_bytes", "live_bytes", "kept_bytes", "committed_bytes")),
+        [str(row["threads"]) for row in found], [str(row["heaps"]) for row in found],
+        [_short(" ".join(str(row["title"]).split()), room) for row in found],
+    ]  # fmt: skip
+    return render(headings, cells, left=(False,) * 7 + (True,), width=10_000)
+
+
+def _short(text: str, room: int) -> str:
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= room else text[: room - 3] + "..."
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Lists them."""
+    found, others = [], []
+    for pid, reason in _candidates():
+        try:
+            if reason:
+                others.append(f"process {pid} {reason}")
+            else:
+                found.append(_look(pid))
+        except (HakmemError, OSError) as error:
+            others.append(str(error))
+    if arguments.json:
+        write_json(found, sys.stdout)
+    elif arguments.quiet:
+        print("".join(f"{row['pid']}\n" for row in found), end="")
+    elif found:
+        print(_table(found))
+    for text in others if arguments.verbose else []:
+        print(f"hakmem ps: {text}", file=sys.stderr)
+    if not found and not arguments.quiet and not arguments.json:
+        hidden = f" ({len(others)} could not be looked at: -v says why)" if others and not arguments.verbose else ""
+        print(f"hakmem ps: no process runs on hakmem{hidden}; start one with: hakmem run -- COMMAND", file=sys.stderr)
+    return OK if found else FAILED

@@ -1,0 +1,51 @@
+"""``hakmem validate``: whether a heap's records are whole."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+
+from ..errors import ValidationError
+from . import FAILED, OK
+from .heaps import add_target, add_volume, open_target, write_json
+
+DESCRIPTION = """\
+Check that a heap is whole: each block in exactly one place, lists that end, records and registry that agree. All heaps of
+the process are checked. While the program runs on, what moves meanwhile cannot be judged: --stop looks at one moment.
+Exit code 1 if something is broken; what, where, expected and found is said in one line."""
+EXAMPLES = """\
+  hakmem validate --stop 4711
+  hakmem validate -q heap.npz && echo whole"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The target."""
+    add_target(parser)
+    add_volume(parser, "only the exit code, and what is broken", "also what was checked, with counts")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Checks every heap, or the one of ``--heap``."""
+    view = open_target(arguments.target, stop=arguments.stop, number=arguments.heap)
+    code, answers = OK, []
+    for heap in (view,) if arguments.heap else view.heaps:
+        try:
+            found = heap.validate()
+            answers.append(asdict(found) | {"broken": None})
+        except ValidationError as error:
+            code = FAILED
+            answers.append({"heap": heap.name, "broken": {name: str(getattr(error, name)) for name in ("what", "where", "expected", "found")}})
+            if not arguments.json:
+                print(f"hakmem validate: {heap.name}: {' '.join(str(error).split())}", file=sys.stderr)
+            continue
+        if arguments.quiet or arguments.json:
+            continue
+        short = f"{repr(found).splitlines()[0]} ({found.slabs:,} slabs, {found.blocks:,} blocks, {found.spans:,} spans)"
+        print(repr(found) if arguments.verbose else short)
+        if not found.exact and not arguments.stop:
+            print("hakmem validate: --stop looks at one exact moment", file=sys.stderr)
+    if arguments.json:
+        write_json(answers, sys.stdout)
+    return code
