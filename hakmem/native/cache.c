@@ -95,13 +95,13 @@ static void shrink(hak_thread *t, uint32_t c, uint32_t floor) {
     hak_count(t, cache_shrink_count, 1);
 }
 
-/* After an overflow: a thread that only frees shrinks its cache. */
-static void free_only(hak_thread *t, uint32_t c) {
+/* After an overflow of n blocks: a thread that only frees shrinks its caches. */
+static void free_only(hak_thread *t, uint32_t c, uint32_t n) {
     const hak_cache_policy *caches = &hak_policy_of(hak_heap_of(t))->caches;
     hak_bin *bin = &t->bins[c];
-    uint64_t batch = cache_of(t, c)->batch_count, floor = batch * caches->free_only_per_256 >> 8;
-    uint32_t count = ++bin->free_only_count;
-    if (count < caches->free_only_count && (count < 2 || count * batch * bin->stride_bytes < caches->free_only_bytes)) return;
+    uint64_t floor = (uint64_t)cache_of(t, c)->batch_count * caches->free_only_per_256 >> 8;
+    t->free_only_bytes += n * bin->stride_bytes;
+    if (++bin->free_only_count < caches->free_only_count && t->free_only_bytes < caches->free_only_bytes) return;
     bin->free_only_count = 0;
     if (!floor) floor = 1;
     if (bin->cap_count > floor) shrink(t, c, (uint32_t)floor);
@@ -213,6 +213,7 @@ bool hak_refill(hak_thread *t, uint32_t c) {
     hak_count(t, refill_count, 1);
     bin->event_count++;
     bin->free_only_count = 0;
+    t->free_only_bytes = 0;
     turn(t);
     hak_background_look(h);
     uint32_t got = 0, unit = hak_acquire(t, c);
@@ -252,7 +253,7 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
         hak_set_next(block, bin->head);
         bin->head = block;
         bin->room_count--;
-        free_only(t, c);
+        free_only(t, c, n);
     }
     turn(t);
 }

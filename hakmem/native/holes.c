@@ -164,8 +164,14 @@ static uint64_t visit(hak_thread *t, uint32_t unit, bool all) {
         if (before != (seq | 1)) hak_store_relaxed(seen, seq & ~1u); /* not while claimed: it is in use */
         return 0;
     }
+    const hak_class *class = &policy->sizes.classes[hak_load_relaxed(&slab->class_index)];
+    uint64_t out = (uint64_t)hak_free_count(slab) + hak_remote_count(slab);
+    if (out * class->stride_bytes < HAK_OS_PAGE_BYTES) { /* nothing to find, and no reason to disturb it */
+        hak_store_relaxed(seen, seq | 1);
+        return 0;
+    }
     if (!hak_claim_try(slab)) return 0;
-    const hak_class *class = &policy->sizes.classes[slab->class_index];
+    class = &policy->sizes.classes[slab->class_index];
     if (hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB && !class->header && class->block_count <= HAK_SLAB_BLOCKS_MAX) {
         hak_slab_drain(t, unit);
         if (hak_used_load(slab) == 0) {

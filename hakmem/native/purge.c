@@ -31,10 +31,15 @@ static uint64_t eager_limit(hak_heap *h) {
     return larger(smaller(of_live, high_water(h) * retain->high_water_per_256) >> 8, retain->floor_bytes >> HAK_UNIT_SHIFT);
 }
 
-/* A new epoch: the map of the last one is emptied and becomes this one's. Needs the lock. */
+/* A new epoch: the map of the one before last is emptied and becomes this one's; what of it was purged eagerly and not
+ * needed since has cost no refault. Needs the lock. */
 static void recent_turn(hak_heap *h, uint32_t epochs) {
     for (uint32_t i = 0; i < epochs; i++) {
         h->recent_now ^= 1;
+        uint64_t unneeded = smaller(h->recent_units[h->recent_now], h->recent_eager[h->recent_now]);
+        uint64_t refund = smaller(unneeded * hak_policy_of(h)->retain.refault_unit_ns, h->spent_ns);
+        hak_store_relaxed(&h->spent_ns, h->spent_ns - refund);
+        h->recent_eager[h->recent_now] = 0;
         if (h->recent_units[h->recent_now]) hak_marks_set(hak_recent_map(h, h->recent_now), 0, h->unit_top, false);
         hak_store_relaxed(&h->recent_units[h->recent_now], 0);
     }
@@ -147,17 +152,24 @@ void hak_work_spend(hak_heap *h, uint64_t ns) {
     hak_run_unlock(h);
 }
 
-/* Purges down to the eager limit as far as the budget reaches. */
+/* Purges down to the eager limit as far as the budget reaches; paid as if all of it were needed again. */
 static void purge_eagerly(hak_heap *h, uint64_t now) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t units = hak_work_credit(h, now) / retain->purge_unit_ns, limit = eager_limit(h), dirty = hak_load_relaxed(&h->dirty_units);
+    uint64_t cost = (uint64_t)retain->purge_unit_ns + retain->refault_unit_ns, units = hak_work_credit(h, now) / cost;
+    uint64_t limit = eager_limit(h), dirty = hak_load_relaxed(&h->dirty_units);
     units = smaller(smaller(units, retain->eager_unit_count), dirty > limit ? dirty - limit : 0);
     if (!units) return;
     uint64_t purged = purge_to(h, dirty - units, retain->eager_unit_count);
     hak_run_lock(h);
     h->eager_units += purged;
-    spend(h, purged * retain->purge_unit_ns);
+    h->recent_eager[h->recent_now] += (uint32_t)purged;
+    spend(h, purged * cost);
     hak_run_unlock(h);
+}
+
+static bool has_dropped(hak_heap *h) {
+    const hak_retain_policy *retain = &hak_policy_of(h)->retain;
+    return retain->work_per_256 && !retain->lazy_free && hak_live_units(h) << 8 <= high_water(h) * retain->eager_drop_per_256;
 }
 
 uint64_t hak_clock_of(hak_heap *h) {
@@ -188,7 +200,7 @@ void hak_tick(hak_heap *h) {
     turn_epoch(h, now);
     uint64_t dirty = hak_load_relaxed(&h->dirty_units);
     if (dirty > retain_limit(h)) purge_to(h, retain_limit(h), retain->purge_run_count);
-    else if (!hak_background_serves(h) && dirty > eager_limit(h) && retain->work_per_256 && !retain->lazy_free) purge_eagerly(h, now);
+    else if (!hak_background_serves(h) && dirty > eager_limit(h) && has_dropped(h)) purge_eagerly(h, now);
 }
 
 static uint64_t idle_limit(hak_heap *h) { return hak_policy_of(h)->retain.floor_bytes >> HAK_UNIT_SHIFT; }

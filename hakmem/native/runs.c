@@ -261,7 +261,7 @@ void hak_runs_rebuild(hak_heap *h) {
     h->dirty_units = h->purging_units = 0;
     for (uint32_t which = 0; which < 2; which++) { /* marks and counts may be of two moments: nothing was purged lately */
         if (h->recent_units[which]) hak_marks_set(hak_recent_map(h, which), 0, h->unit_top, false);
-        h->recent_units[which] = 0;
+        h->recent_units[which] = h->recent_eager[which] = 0;
     }
     uint64_t free_units = 0;
     for (uint32_t u = h->meta_units; u < h->unit_top;) {

@@ -88,15 +88,15 @@ def _shrink(t: Caller, c: int, floor: int) -> None:
     t.record.cache_shrink_count += 1
 
 
-def _free_only(t: Caller, c: int) -> None:
-    """After an overflow: a thread that only frees shrinks its cache."""
-    bin_, caches, batch = t.bins[c], t.m.tables.policy.caches, t.m.tables.caches[c].batch_count
+def _free_only(t: Caller, c: int, count: int) -> None:
+    """After an overflow of ``count`` blocks: a thread that only frees shrinks its caches."""
+    bin_, caches = t.bins[c], t.m.tables.policy.caches
+    t.record.free_only_bytes += count * bin_.stride_bytes
     bin_.free_only_count += 1
-    count = bin_.free_only_count
-    if count < caches.free_only_count and (count < 2 or count * batch * bin_.stride_bytes < caches.free_only_bytes):
+    if bin_.free_only_count < caches.free_only_count and t.record.free_only_bytes < caches.free_only_bytes:
         return
     bin_.free_only_count = 0
-    floor = max(1, batch * caches.free_only_per_256 >> 8)
+    floor = max(1, t.m.tables.caches[c].batch_count * caches.free_only_per_256 >> 8)
     if bin_.cap_count > floor:
         _shrink(t, c, floor)
 
@@ -198,6 +198,7 @@ def refill(t: Caller, c: int) -> bool:
     record.refill_count += 1
     bin_.event_count += 1
     bin_.free_only_count = 0
+    record.free_only_bytes = 0
     _turn(t)
     unit, got, taken = acquire(t, c), 0, 0
     while unit:
@@ -230,11 +231,12 @@ def overflow(t: Caller, c: int, block: int) -> None:
     if bin_.cap_count == 0:
         slabs.give_back(t, m.registry[m.unit_of(block)] >> 8, block, block, 1, cache.list_count)
     else:
-        _flush_list(t, c, min(cache.batch_count, _length(bin_)))
+        count = min(cache.batch_count, _length(bin_))
+        _flush_list(t, c, count)
         m.link(block, bin_.head)
         bin_.head = block
         bin_.room_count -= 1
-        _free_only(t, c)
+        _free_only(t, c, count)
     _turn(t)
 
 

@@ -75,10 +75,16 @@ def recent_take(m: Memory, unit: int, units: int) -> None:
 
 
 def recent_turn(m: Memory, epochs: int) -> None:
-    """New epochs: the map of the one before last is emptied and becomes this one's. Needs the lock."""
+    """New epochs: the map of the one before last is emptied and becomes this one's.
+
+    What of it was purged eagerly and not needed since has cost no refault. Needs the lock.
+    """
     heap = m.heap
     for _ in range(epochs):
         heap.recent_now ^= 1
+        unneeded = min(heap.recent_units[heap.recent_now], heap.recent_eager[heap.recent_now])
+        heap.spent_ns -= min(unneeded * m.tables.retain.refault_unit_ns, heap.spent_ns)
+        heap.recent_eager[heap.recent_now] = 0
         if heap.recent_units[heap.recent_now]:
             marks_set(m, recent_map(m, heap.recent_now), 0, heap.unit_top, False)
         heap.recent_units[heap.recent_now] = 0

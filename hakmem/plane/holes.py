@@ -140,6 +140,9 @@ def _visit(t: Caller, unit: int, everything: bool) -> int:
         if before != seq | 1:
             m.halves[place] = seq & ~1
         return 0
+    if (lists.free_count(m, unit) + lists.remote_count(m, unit)) * m.tables.classes[slab.class_index].stride_bytes < PAGE:
+        m.halves[place] = seq | 1  # nothing to find, and no reason to disturb it
+        return 0
     if not lists.claim_try(m, unit):
         return 0
     row, pages, looked = m.tables.classes[slab.class_index], 0, 0

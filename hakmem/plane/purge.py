@@ -114,17 +114,25 @@ def work_spend(m: Memory, ns: int) -> None:
 
 
 def _purge_eagerly(m: Memory, now: int) -> None:
-    """Purge down to the eager limit as far as the budget reaches."""
+    """Purge down to the eager limit as far as the budget reaches; paid as if all of it were needed again."""
     heap, retain = m.heap, m.tables.retain
-    units = work_credit(m, now) // retain.purge_unit_ns
+    cost = retain.purge_unit_ns + retain.refault_unit_ns
+    units = work_credit(m, now) // cost
     units = min(units, retain.eager_unit_count, max(0, heap.dirty_units - eager_limit(m)))
     if not units:
         return
     purged = purge_to(m, heap.dirty_units - units, retain.eager_unit_count)
     lock(m)
     heap.eager_units += purged
-    spend(m, purged * retain.purge_unit_ns)
+    heap.recent_eager[heap.recent_now] += purged
+    spend(m, purged * cost)
     unlock(m)
+
+
+def _has_dropped(m: Memory) -> bool:
+    retain = m.tables.retain
+    deep = live_units(m) << 8 <= _high_water(m) * retain.eager_drop_per_256
+    return bool(retain.work_per_256 and not retain.lazy_free and deep)
 
 
 def tick(m: Memory) -> None:
@@ -145,7 +153,7 @@ def tick(m: Memory) -> None:
         unlock(m)
     if heap.dirty_units > retain_limit(m):
         purge_to(m, retain_limit(m), retain.purge_run_count)
-    elif heap.dirty_units > eager_limit(m) and retain.work_per_256 and not retain.lazy_free:
+    elif heap.dirty_units > eager_limit(m) and _has_dropped(m):
         _purge_eagerly(m, now)
 
 

@@ -42,8 +42,9 @@ class CachePolicy:
     ``batch_count``: blocks moved at once (at least ``batch_min_count``, at most ``batch_bytes``). ``cap_bytes_tiny`` and
     ``cap_bytes_pool``: byte bound of one class in one thread; 0 means no cache. ``thread_bytes``: bound of a thread's
     caps together. ``carve_bytes``: a refill carves that much at least one batch.
-    A thread that only frees needs no cache, and may sleep on it for ever: ``free_only_count`` overflows of a class in a row, or two
-    and ``free_only_bytes``, halve its cap, down to ``free_only_per_256`` / 256 of a batch. ``list_divisor``: a slab joins the
+    A thread that only frees needs no cache, and may sleep on it for ever: ``free_only_count`` overflows of a class in a row halve its
+    cap, and so does each overflow once ``free_only_bytes`` overflowed without a refill of any class, down to
+    ``free_only_per_256`` / 256 of a batch. ``list_divisor``: a slab joins the
     partial set once 1/divisor of its blocks are free. ``classes`` overrides single classes, by index.
     """
 
@@ -61,8 +62,8 @@ class CachePolicy:
     thread_bytes: int = 8192 * KIB
     idle_events: int = 1024
     free_only_count: int = 16
-    free_only_bytes: int = 64 * KIB
-    free_only_per_256: int = 64
+    free_only_bytes: int = 4096 * KIB
+    free_only_per_256: int = 256
     parked_count: int = 4
     prewarm: bool = False
     prewarm_tiny_count: int = 16

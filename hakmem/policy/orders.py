@@ -80,12 +80,13 @@ class RetainPolicy:
     The high water is the most live bytes over two epochs. ``remap_min_bytes``: spans from there on move by remapping.
     Source: on random replacement of 5-25 MiB, a quarter of the high water was within 10 % of never purging.
 
-    A program may sleep for ever after its last free, so more is purged *eagerly* while that stays cheap: down to
-    max(floor, min(live * ``eager_live_per_256``, high water * ``high_water_per_256``) / 256), ``eager_unit_count`` units a
-    slow-path event, paid from a budget of ``work_per_256`` / 256 of the elapsed time (up to ``work_burst_ns`` saved up,
-    ``work_first_ns`` at the start). A unit costs ``purge_unit_ns``, and ``refault_unit_ns`` more when it is needed again within
-    two epochs, so a program that reuses what it frees soon stops paying. Programs with threads get a background
-    thread instead, from ``background_bytes`` of heap on, which looks every ``background_tick_ms``.
+    A program may sleep for ever after its last free, so after a deep drop (live <= ``eager_drop_per_256`` / 256 of the high water)
+    more is purged *eagerly*, down to max(floor, min(live * ``eager_live_per_256``, high water * ``high_water_per_256``) / 256),
+    ``eager_unit_count`` units a slow-path event, paid from a budget of ``work_per_256`` / 256 of the elapsed time (up to
+    ``work_burst_ns`` saved up, ``work_first_ns`` at the start). A unit costs ``purge_unit_ns`` + ``refault_unit_ns``; the second is
+    given back when the unit was not needed within two epochs, and charged once more when it was, so a program that
+    reuses what it frees soon stops paying. Programs with threads get a background thread instead, from
+    ``background_bytes`` of heap on, which looks every ``background_tick_ms``.
 
     Once an epoch the slabs are swept for *holes*: in one that nobody has touched for an epoch, pages of nothing but free
     blocks are purged, from the same budget, ``hole_block_ns`` for each free block looked at; ``sweep_unit_count`` records
@@ -100,13 +101,14 @@ class RetainPolicy:
     remap_min_bytes: int = MIB
     run_scan_count: int = 16
     purge_run_count: int = 4
-    work_first_ns: int = 20_000_000
-    work_burst_ns: int = 100_000_000
+    work_first_ns: int = 5_000_000
+    work_burst_ns: int = 250_000_000
     work_per_256: int = 12
     purge_unit_ns: int = 6_400
     refault_unit_ns: int = 26_000
     eager_live_per_256: int = 128
-    eager_unit_count: int = 128
+    eager_drop_per_256: int = 32
+    eager_unit_count: int = 1024
     hole_block_ns: int = 10
     sweep_unit_count: int = 16384
     sweep_event_ns: int = 500_000
@@ -127,6 +129,7 @@ class RetainPolicy:
         whole("retain.purge_unit_ns", self.purge_unit_ns, 1, 10**9)
         whole("retain.refault_unit_ns", self.refault_unit_ns, 0, 10**9)
         whole("retain.eager_live_per_256", self.eager_live_per_256, 0, 1 << 16)
+        whole("retain.eager_drop_per_256", self.eager_drop_per_256, 0, 1 << 16)
         whole("retain.eager_unit_count", self.eager_unit_count, 1, 1 << 24)
         whole("retain.hole_block_ns", self.hole_block_ns, 0, 10**6)
         whole("retain.sweep_unit_count", self.sweep_unit_count, 0, 1 << 24)

@@ -15,8 +15,10 @@ from preload import library_of, preloaded
 
 PHASE_MIB = 96
 SECONDS = 8
+AGE_SECONDS = 2
+"""A single-threaded program gives back at its frees, what 5 % of its age pays for: some 100 MiB a second."""
 FLOOR_KIB = 8 << 10
-THREAD_KIB = 3 << 9
+THREAD_KIB = 2 << 10
 """What a sleeping thread that used 20 classes may keep in its caches, the pages around its blocks included."""
 Programs = Callable[..., Path]
 
@@ -31,7 +33,8 @@ def watched(program: Path, environment: dict[str, str], *words: str) -> tuple[in
 
 def goes_back(native_program: Programs, threads: int, classes: int, after: str, keep: int = 0) -> None:
     program = native_program("giveback")
-    words = (str(threads), str(classes), str(PHASE_MIB), after, str(SECONDS), str(keep))
+    age = 0 if threads else AGE_SECONDS
+    words = (str(threads), str(classes), str(PHASE_MIB), after, str(SECONDS), str(keep), str(age))
     peak, seen = watched(program, preloaded(library_of(native_program)), *words)
     kept = max(1, threads) * THREAD_KIB if classes > 1 else 0
     assert min(seen) <= max(FLOOR_KIB, peak // 10) + kept, f"peak {peak} KiB, then {seen}"

@@ -1,10 +1,11 @@
 /* giveback.c: does freed memory go back to the OS? Allocates a phase, frees it in random order, and watches RSS.
  *
- *   giveback THREADS CLASSES MIB AFTER [SECONDS] [KEEP]
+ *   giveback THREADS CLASSES MIB AFTER [SECONDS] [KEEP] [AGE]
  *
  * Each of THREADS threads (0: the main thread alone, no other ever) allocates MIB / THREADS MiB of CLASSES sizes (spread
  * over 16 .. 32,768 bytes; 1 class: 64 bytes), touches every byte, frees all in random order but every KEEP-th block
  * (0: all), and then does AFTER: `sleep`, or `little`: a few malloc and free calls a millisecond, sizes of all classes.
+ * AGE: seconds of other work before the phase, since what a program may spend on giving back grows with its age.
  * Prints RSS in KiB: empty, peak, and after the last free at 0, .25, .5, 1, 1.5, 2 ... SECONDS s (default 2), then ns of
  * the freeing a block.
  */
@@ -100,7 +101,7 @@ static void *worker(void *seed) {
 
 int main(int argc, char **argv) {
     if (argc < 5) {
-        fprintf(stderr, "usage: giveback THREADS CLASSES MIB sleep|little [SECONDS] [KEEP]\n");
+        fprintf(stderr, "usage: giveback THREADS CLASSES MIB sleep|little [SECONDS] [KEEP] [AGE]\n");
         return 2;
     }
     thread_count = (unsigned)atoi(argv[1]), class_count = (unsigned)atoi(argv[2]);
@@ -108,6 +109,8 @@ int main(int argc, char **argv) {
     little = !strcmp(argv[4], "little");
     double seconds = argc > 5 ? atof(argv[5]) : 2;
     keep = argc > 6 ? (unsigned)atoi(argv[6]) : 0;
+    double born = now(), age = argc > 7 ? atof(argv[7]) : 0;
+    for (void *volatile pair; now() - born < age;) pair = malloc(100), free(pair);
     bytes_each = (mib << 20) / (thread_count ? thread_count : 1);
     long empty = rss_kib(), peak;
     static pthread_t thread[1024];

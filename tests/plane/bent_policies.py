@@ -49,7 +49,7 @@ def policies() -> dict[str, Callable[[], Policy]]:
         "eager work": lambda: base().replace(
             retain=RetainPolicy(
                 floor_bytes=2 << 16, high_water_per_256=512, work_first_ns=50_000, work_burst_ns=300_000, work_per_256=1,
-                eager_live_per_256=10, eager_unit_count=3,
+                eager_live_per_256=10, eager_unit_count=3, eager_drop_per_256=200,
             ),
             acquire=AcquirePolicy(empty_keep_count=1),
         ),
