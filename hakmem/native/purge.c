@@ -176,6 +176,25 @@ uint64_t hak_clock_of(hak_heap *h) {
     return hak_load_relaxed(&h->clock_held) ? hak_load_relaxed(&h->clock_ns) : hak_os_clock_ns();
 }
 
+static uint64_t idle_limit(hak_heap *h) { return hak_policy_of(h)->retain.floor_bytes >> HAK_UNIT_SHIFT; }
+
+/* An epoch's sweep, unless the last ones were for nothing: most of what they purged was needed again. Needs the lock. */
+static void sweep_turn(hak_heap *h) {
+    if (hak_live_units(h) <= idle_limit(h)) return;
+    if (h->sweep_skip) {
+        hak_store_relaxed(&h->sweep_skip, h->sweep_skip - 1);
+        return;
+    }
+    uint64_t pages = hak_load_relaxed(&h->hole_pages), again = hak_load_relaxed(&h->hole_refault_pages);
+    uint64_t purged = pages - h->sweep_pages, needed = again - h->sweep_refault_pages;
+    if (needed * 2 > purged) h->sweep_wait = (uint32_t)smaller((uint64_t)h->sweep_wait * 2 + 1, hak_policy_of(h)->retain.sweep_wait_count);
+    else if (purged) h->sweep_wait /= 2;
+    hak_store_relaxed(&h->sweep_skip, h->sweep_wait);
+    h->sweep_pages = pages;
+    h->sweep_refault_pages = again;
+    hak_store_relaxed(&h->sweep_unit, h->meta_units);
+}
+
 /* Closes an epoch when it is over. */
 static void turn_epoch(hak_heap *h, uint64_t now) {
     uint64_t length = hak_policy_of(h)->retain.epoch_ns, start = hak_load_relaxed(&h->epoch_start_ns);
@@ -188,7 +207,7 @@ static void turn_epoch(hak_heap *h, uint64_t now) {
         hak_store_relaxed(&h->high_water_now, hak_live_units(h));
         hak_store_relaxed(&h->epoch_start_ns, now);
         recent_turn(h, both ? 2 : 1);
-        if (hak_policy_of(h)->retain.sweep_unit_count && !hak_load_relaxed(&h->sweep_unit)) hak_store_relaxed(&h->sweep_unit, h->meta_units);
+        if (hak_policy_of(h)->retain.sweep_unit_count && !hak_load_relaxed(&h->sweep_unit)) sweep_turn(h);
     }
     hak_run_unlock(h);
 }
@@ -203,10 +222,13 @@ void hak_tick(hak_heap *h) {
     else if (!hak_background_serves(h) && dirty > eager_limit(h) && has_dropped(h)) purge_eagerly(h, now);
 }
 
-static uint64_t idle_limit(hak_heap *h) { return hak_policy_of(h)->retain.floor_bytes >> HAK_UNIT_SHIFT; }
-
 /* The same at the background thread's tick, with all the time there is. `idle`: nobody has needed anything for long. */
 void hak_tick_fully(hak_heap *h, bool idle) {
+    if (idle && hak_load_relaxed(&h->sweep_skip)) { /* now it costs nobody anything */
+        hak_run_lock(h);
+        hak_store_relaxed(&h->sweep_skip, 0);
+        hak_run_unlock(h);
+    }
     turn_epoch(h, hak_clock_of(h));
     uint64_t limit = idle ? idle_limit(h) : retain_limit(h);
     if (hak_load_relaxed(&h->dirty_units) > limit) purge_to(h, limit, UINT32_MAX);

@@ -135,6 +135,25 @@ def _has_dropped(m: Memory) -> bool:
     return bool(retain.work_per_256 and not retain.lazy_free and deep)
 
 
+def _sweep_turn(m: Memory) -> None:
+    """An epoch's sweep, unless the last ones were for nothing: most of what they purged was needed again."""
+    heap, retain = m.heap, m.tables.retain
+    if live_units(m) <= retain.floor_bytes >> UNIT_SHIFT:
+        return
+    if heap.sweep_skip:
+        heap.sweep_skip -= 1
+        return
+    pages, again = heap.hole_pages, heap.hole_refault_pages
+    purged, needed = pages - heap.sweep_pages, again - heap.sweep_refault_pages
+    if needed * 2 > purged:
+        heap.sweep_wait = min(heap.sweep_wait * 2 + 1, retain.sweep_wait_count)
+    elif purged:
+        heap.sweep_wait //= 2
+    heap.sweep_skip = heap.sweep_wait
+    heap.sweep_pages, heap.sweep_refault_pages = pages, again
+    heap.sweep_unit = m.meta_units
+
+
 def tick(m: Memory) -> None:
     """The clock's turn at a slow-path event: close an epoch when it is over, and purge."""
     heap, retain = m.heap, m.tables.retain
@@ -149,7 +168,7 @@ def tick(m: Memory) -> None:
             heap.epoch_start_ns = now
             recent_turn(m, 2 if both else 1)
             if retain.sweep_unit_count and not heap.sweep_unit:
-                heap.sweep_unit = m.meta_units
+                _sweep_turn(m)
         unlock(m)
     if heap.dirty_units > retain_limit(m):
         purge_to(m, retain_limit(m), retain.purge_run_count)

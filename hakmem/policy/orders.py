@@ -90,7 +90,8 @@ class RetainPolicy:
 
     Once an epoch the slabs are swept for *holes*: in one that nobody has touched for an epoch, pages of nothing but free
     blocks are purged, from the same budget, ``hole_block_ns`` for each free block looked at; ``sweep_unit_count`` records
-    and ``sweep_event_ns`` of work in one go.
+    and ``sweep_event_ns`` of work in one go. While most of what it purged is needed again the pauses double, up to
+    ``sweep_wait_count`` epochs; a heap that is within ``floor_bytes`` is not swept.
     Source: per OS page .39 us to purge and 1.6 us to fault, times 16 pages of a unit.
     """
 
@@ -112,6 +113,7 @@ class RetainPolicy:
     hole_block_ns: int = 10
     sweep_unit_count: int = 16384
     sweep_event_ns: int = 500_000
+    sweep_wait_count: int = 64
     background_tick_ms: int = 250
     background_bytes: int = 16 * MIB
 
@@ -134,6 +136,7 @@ class RetainPolicy:
         whole("retain.hole_block_ns", self.hole_block_ns, 0, 10**6)
         whole("retain.sweep_unit_count", self.sweep_unit_count, 0, 1 << 24)
         whole("retain.sweep_event_ns", self.sweep_event_ns, 1, 10**9)
+        whole("retain.sweep_wait_count", self.sweep_wait_count, 0, 1 << 20)
         whole("retain.background_tick_ms", self.background_tick_ms, 1, 60_000)
         whole("retain.background_bytes", self.background_bytes, 0, 1 << 46)
 

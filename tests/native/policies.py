@@ -51,7 +51,7 @@ POLICIES = {
     "holes": default.replace(
         retain=RetainPolicy(
             epoch_ns=1_000_000, work_first_ns=60 * 10**9, work_burst_ns=60 * 10**9, work_per_256=256, refault_unit_ns=0,
-            sweep_event_ns=10**8,
+            sweep_event_ns=10**8, sweep_wait_count=0, floor_bytes=0,
         ),
         caches=small_caps,
     ),

@@ -16,11 +16,15 @@ EPOCH_NS = 700_000_000
 
 
 @pytest.fixture
-def twins() -> Iterator[Twins]:
-    made = Twins("default", 64 << 20, False)
+def twins(request: pytest.FixtureRequest) -> Iterator[Twins]:
+    made = Twins(getattr(request, "param", "default"), 64 << 20, False)
     yield made
     made.check("the test")
     made.close()
+
+
+swept = pytest.mark.parametrize("twins", ["sweeping"], indirect=True)
+"""A heap as small as these is not swept otherwise."""
 
 
 def fill(twins: Twins) -> list[int]:
@@ -42,6 +46,7 @@ def figures(twins: Twins, *names: str) -> list[int]:
     return twins.both("figures", lambda engine: [int(getattr(engine.heap, name)) for name in names])
 
 
+@swept
 def test_pages_of_free_blocks_go_back_from_slabs_in_use(twins: Twins) -> None:
     offsets = fill(twins)
     kept = offsets[::1000]
@@ -54,6 +59,7 @@ def test_pages_of_free_blocks_go_back_from_slabs_in_use(twins: Twins) -> None:
     assert pages == slabs * 16 - len({offset // PAGE for offset in kept})
 
 
+@swept
 def test_blocks_of_purged_pages_are_handed_out_again_whole(twins: Twins) -> None:
     offsets = fill(twins)
     kept = set(offsets[::1000])
@@ -71,6 +77,7 @@ def test_blocks_of_purged_pages_are_handed_out_again_whole(twins: Twins) -> None
     assert figures(twins, "live_units", "dirty_units") == [0, 0]
 
 
+@swept
 def test_a_slab_in_use_is_left_alone(twins: Twins) -> None:
     offsets = fill(twins)
     for _ in range(6):
@@ -79,6 +86,20 @@ def test_a_slab_in_use_is_left_alone(twins: Twins) -> None:
         twins.flush()
         twins.alloc_many([64] * (BLOCKS - 1))
     assert figures(twins, "hole_refault_pages") == [0]
+
+
+@swept
+def test_pages_that_are_needed_again_are_left_for_longer_and_longer(twins: Twins) -> None:
+    offsets = fill(twins)
+    restored = []
+    for _ in range(40):
+        twins.free_many(offsets[1:])
+        twins.flush()
+        pass_epochs(twins, 2)
+        offsets = [offsets[0], *twins.alloc_many([64] * (BLOCKS - 1))]
+        restored += figures(twins, "hole_refault_pages")
+    first, second = restored[19], restored[39] - restored[19]
+    assert second * 2 < first, "the second half is swept much less"
 
 
 def test_trim_gives_back_the_holes_at_once_and_says_how_much(twins: Twins) -> None:
