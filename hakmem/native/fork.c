@@ -12,6 +12,7 @@
  *  - The forking thread was inside nothing: its records are whole, it holds no claim and no lock.
  *  - A slab whose claim is held is in an unknown state: it is lost (HAK_KIND_LOST), takes blocks back, gives none. At
  *    most one a thread. Everything that changes by one CAS (list words, open word, mailboxes) is whole.
+ *  - A slab that a thread had let go of and not yet remembered is in no set, no mailbox, no hint: it is listed.
  *  - A unit in no record, no free run and not waiting for a slab was on its way: it becomes free. A span being cut or
  *    lengthened is the prefix that the registry says.
  *  - The cache of a thread that is gone: a pop or a push was cut between its stores, so the list is whole from its head
@@ -129,6 +130,19 @@ static void settle_mail(hak_heap *h, hak_thread *t) {
         if (hak_slab_at(h, u)->kind == HAK_KIND_SLAB && hak_remote_is_nonempty(hak_slab_at(h, u))) hak_mail(t, u);
 }
 
+/* A slab that only its taker was about to remember, by a hint or a mail, is listed: to be in a set as well does no harm. */
+static void settle_reach(hak_heap *h, hak_thread *t) {
+    const hak_policy *policy = hak_policy_of(h);
+    for (uint32_t u = h->meta_units; u < h->unit_top; u++) {
+        hak_slab *slab = hak_slab_at(h, u);
+        if (slab->kind != HAK_KIND_SLAB || slab->flags & HAK_SLAB_LISTED) continue;
+        bool room = slab->carved_count < policy->sizes.classes[slab->class_index].block_count;
+        if (!room && hak_free_count(slab) < policy->caches.classes[slab->class_index].list_count) continue;
+        hak_slab_claim_wait(t, slab);
+        hak_slab_let_go(t, u);
+    }
+}
+
 /* ---- caches ----------------------------------------------------------------------------------------------------- */
 
 static bool is_block(hak_heap *h, uint32_t c, uint64_t address) {
@@ -206,6 +220,7 @@ static void repair(hak_heap *h) {
     settle_thread(h, shared);
     settle_units(h);
     settle_mail(h, shared); /* counted by the shared record: nobody else is in */
+    settle_reach(h, shared);
     hak_event_of(h, 0, HAK_EVENT_FORK_REPAIR, 0, 0, h->lost_count);
     h->repair_count++;
 }

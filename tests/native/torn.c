@@ -157,6 +157,18 @@ static expected mailed(hak_heap *h, hak_thread *t) {
     some_slab(h, &unit)->mailed = 1;
     return (expected){0, 0};
 }
+/* refill, after it released the claim and before the hint stands; stage_hot, after it dropped the hint. */
+static expected unremembered(hak_heap *h, hak_thread *t) {
+    for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++) {
+        uint32_t unit = t->bins[c].hot;
+        if (!unit || hak_slab_at(h, unit)->flags & HAK_SLAB_LISTED || hak_slab_at(h, unit)->carved_count == class_at(h, c)->block_count) continue;
+        t->bins[c].hot = 0;
+        t->bins[c].head = 0, t->bins[c].room_count = (int32_t)t->bins[c].cap_count; /* what it took is the program's: */
+        t->bins[c].bump = t->bins[c].bump_end;                                      /* no flush will list the slab */
+        return (expected){0, 0};
+    }
+    die("no slab that only a hint remembers");
+}
 /* attach: popped from the list of unused records, not live yet; and one being made. */
 static expected attaching(hak_heap *h, hak_thread *t) {
     (void)t;
@@ -185,7 +197,7 @@ static const struct {
 } cases[] = {
     {"nothing", nothing}, {"moving", moving}, {"popped", popped}, {"pushing", pushing}, {"broken", broken}, {"ranged", ranged},
     {"claimed", claimed}, {"retiring", retiring}, {"locked", locked}, {"unbinned", unbinned}, {"in_transit", in_transit},
-    {"opened", opened}, {"purging", purging}, {"mailed", mailed}, {"attaching", attaching}, {"leaving", leaving},
+    {"opened", opened}, {"purging", purging}, {"mailed", mailed}, {"unremembered", unremembered}, {"attaching", attaching}, {"leaving", leaving},
     {"shared", shared}, {"root", root},
 };
 
