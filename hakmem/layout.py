@@ -460,7 +460,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("busy", "u32", "class + 1", _OWNER, "record 0: 1 while locked; any: class + 1 while its list is moved to slabs"),
             Field("sample_left", "u64", "bytes", _OWNER, "reserved for sampling by bytes"),
             Field("free_only_bytes", "u64", "bytes", _OWNER, "bytes overflowed since the last refill of any class"),
-            Field("reserved", "u64", "", _OWNER, "zero", 6),
+            Field("drain_served", "u64", "ticket", "owner thread > outside, release", "the drain_request that this thread obeyed last"),
+            Field("reserved", "u64", "", _OWNER, "zero", 5),
             *COUNTERS,
             *((Field("counter_pad", "u64", "", _OWNER, "zero", (-len(COUNTERS)) % 8),) if len(COUNTERS) % 8 else ()),
             Field("bins", "hak_bin", "", _OWNER, "the caches, by class; entry 0 is always empty", CLASS_LIMIT),
@@ -561,7 +562,13 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("run_dirty", "u32", "unit", _LOCK, "first run of each dirty bin", RUN_BIN_COUNT),
             Field("mailbox", "u64", "word", "any by CAS, acq_rel", "slabs with remote frees: unit | tag << 32", CLASS_LIMIT),
             Field("arena_units", "u32", "units", _LOCK, "units of arena chunk k; the last entry adds up the rest", 64),
-            Field("tail", "u64", "", "", "zero", (6144 - (552 + 2 * 24 + 2 * 768 + 512 + 256)) // 8),
+            Field("drain_request", "u64", "ticket", "outside, plain > slow paths, relaxed", "another number: each thread gives its caches back at its next slow path"),
+            Field("trim_request", "u64", "ticket", "outside, plain > slow paths, relaxed", "another number: whoever comes to a slow path first trims the heap"),
+            Field("trim_served", "u64", "ticket", "holder of trim_busy > outside, release", "the trim_request that was obeyed last"),
+            Field("trim_bytes", "u64", "bytes", "holder of trim_busy > outside, relaxed", "what that trim gave back; stands before trim_served"),
+            Field("trim_busy", "u32", "bool", "any by CAS, acquire / release", "1 while a thread trims by request"),
+            Field("reserved_trim", "u32", "", "", "zero"),
+            Field("tail", "u64", "", "", "zero", (6144 - (592 + 2 * 24 + 2 * 768 + 512 + 256)) // 8),
         ),
     ),
     Struct(
@@ -769,6 +776,7 @@ class OtherVariable:
 
 OTHER_VARIABLES: Final[tuple[OtherVariable, ...]] = (
     OtherVariable(POLICY_FILE_VARIABLE, "policy image to obey instead of the built-in one"),
+    OtherVariable("HAKMEM_READABLE", "1: other processes of this user may read the heap where Yama keeps it to ancestors; `hakmem run` sets it"),
     OtherVariable("HAKMEM_VERBOSE", "1: say on stderr what is asked of `mallopt` and ignored"),
     OtherVariable("HAKMEM_LIBRARY", "the library that Python and `hakmem run` load, instead of the package's own"),
 )

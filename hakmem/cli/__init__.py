@@ -6,7 +6,8 @@ command's module has ``DESCRIPTION``, ``EXAMPLES``, ``add_arguments(parser)`` an
 Conventions: results on stdout; what is wrong is one line on stderr, ``hakmem COMMAND: ...``, and no traceback; ``-q`` says
 less, ``-v`` more; ``--json`` is for programs; ``-o`` names a file, which is overwritten only with ``-f``.
 
-Exit codes: 0 done, 1 it could not be done, 2 wrong arguments or input, 130 interrupted, 141 the reader of stdout is gone;
+Exit codes: 0 done, 1 it could not be done, 2 wrong arguments or input, 3 asked for but not done yet, 130 interrupted, 141 the
+reader of stdout is gone;
 ``hakmem run`` ends with its program's own, or 126 where that cannot be run and 127 where it is not found.
 """
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-OK, FAILED, USAGE, INTERRUPTED, PIPE = 0, 1, 2, 130, 141
+OK, FAILED, USAGE, PENDING, INTERRUPTED, PIPE = 0, 1, 2, 3, 130, 141
 
 
 class Command(NamedTuple):
@@ -42,6 +43,8 @@ COMMANDS: Final = (
     Command("validate", "check that a heap is whole"),
     Command("dump", "save a process's heaps in a file"),
     Command("diff", "say what grew between two files or processes"),
+    Command("trim", "ask a process to give back what nobody uses"),
+    Command("drain", "ask a process's threads to give their caches back"),
     Command("shell", "open a Python prompt with a heap in hand"),
     Command("lib", "print the library's path, for LD_PRELOAD"),
     Command("policy", "show, save and check policies"),

@@ -15,7 +15,8 @@ from .programs import NOT_RUNNABLE, Program, examine
 
 DESCRIPTION = """\
 Run a program with libhakmem.so as its malloc. The program replaces this one: pid, signals and exit code are its own.
-CPython gets PYTHONMALLOC=malloc unless that is set: its own allocator would hide the small objects.
+CPython gets PYTHONMALLOC=malloc unless that is set: its own allocator would hide the small objects. Where the kernel (Yama)
+lets ancestors alone read a process, the program and its children opt in to being read by this user's other processes.
 126: found, but it cannot be run, or a preload would have no effect (static, set-user-id, another libc or processor);
 127: not found."""
 EXAMPLES = """\
@@ -25,12 +26,16 @@ EXAMPLES = """\
   hakmem run --set HAKMEM_RETAIN_MB=64 --set HAKMEM_HEADERS=all -- make"""
 
 
+READABLE = "HAKMEM_READABLE"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options come before the command; what follows it is its own."""
-    parser.usage = "hakmem run [-h] [-q | -v] [--policy FILE] [--set VARIABLE=VALUE] [--] COMMAND [ARGUMENT ...]"
+    parser.usage = "hakmem run [-h] [-q | -v] [--private] [--policy FILE] [--set VARIABLE=VALUE] [--] COMMAND [ARGUMENT ...]"
     loud = parser.add_mutually_exclusive_group()
-    loud.add_argument("-q", "--quiet", action="store_true", help="say nothing of PYTHONMALLOC")
+    loud.add_argument("-q", "--quiet", action="store_true", help="say nothing of PYTHONMALLOC and of being readable")
     loud.add_argument("-v", "--verbose", action="store_true", help="say what is run with which variables")
+    parser.add_argument("--private", action="store_true", help="where Yama keeps a process's memory to its ancestors, leave it so")
     parser.add_argument("--policy", metavar="FILE", help="policy image or .toml file to obey (HAKMEM_POLICY)")
     parser.add_argument("--set", metavar="VARIABLE=VALUE", action="append", default=[], help="set a HAKMEM_ variable, checked first; may be repeated")
     parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and its arguments")
@@ -105,7 +110,19 @@ def environment(arguments: argparse.Namespace, program: Program, library: Path, 
         else:
             made["PYTHONMALLOC"] = "malloc"
             said.append("CPython: PYTHONMALLOC=malloc is set, so that its small objects are seen too (set it to anything to choose)")
+    if not arguments.private and made.get(READABLE) is None:
+        made[READABLE] = "1"
+        if yama_scope() == 1:
+            said.append(f"{READABLE}=1 is set, so that this user's other processes may read its memory, as hakmem why does; --private leaves it out")
     return made, said
+
+
+def yama_scope() -> int:
+    """What Yama allows: 0 where it is not there."""
+    try:
+        return int(Path("/proc/sys/kernel/yama/ptrace_scope").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
 
 
 def main(arguments: argparse.Namespace) -> int:

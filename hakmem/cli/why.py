@@ -49,7 +49,6 @@ def _causes(found: Pinned) -> str:
 
 
 def _blame(found: Pinned) -> str:
-    from ..views.pinned import NO_THREAD
     from ..views.tables import Column, render_array
 
     first = (Column("class_index", "class"), Column("stride_bytes", "stride"), Column("pinned_bytes", "pinned", "bytes"), Column("slabs", "slabs"))
@@ -59,18 +58,44 @@ def _blame(found: Pinned) -> str:
         text = render_array(shown, (*first, Column("blocks", "held by live blocks")))
         more = len(found.by_class) - len(shown)
         parts.append("held by live blocks\n" + text + (f"\n... {more} more classes" if more else ""))
-    mine = found.by_thread[found.by_thread["thread"] != NO_THREAD]
-    if len(mine):
-        shown = mine[:SHOWN]
-        names = {int(thread.index): f"{thread.index} {thread.name}".strip() for thread in found.view.threads}
-        most = max(names, default=0) + 1
-        columns = (
-            Column("thread", "thread", "names", names=tuple(names.get(index, str(index)) for index in range(most))),
-            *first, Column("blocks", "cached blocks"),
-        )  # fmt: skip
-        more = len(mine) - len(shown)
-        parts.append("held by thread caches alone\n" + render_array(shown, columns) + (f"\n... {more} more rows" if more else ""))
+    if len(found.by_thread):
+        parts.append("held by thread caches alone\n" + _by_thread(found))
     return "\n\n".join(parts)
+
+
+def _by_thread(found: Pinned) -> str:
+    """The threads whose caches hold slabs, each with the class that holds most."""
+    import numpy as np
+
+    from ..views.pinned import NO_THREAD
+    from ..views.tables import format_bytes, render
+
+    names = {int(thread.index): f"{thread.index} {thread.name}".strip() for thread in found.view.threads}
+    values, at = np.unique(found.by_thread["thread"], return_inverse=True)
+    sums = {name: np.bincount(at, weights=found.by_thread[name]).astype(np.int64) for name in ("pinned_bytes", "slabs", "blocks")}
+    first = [found.by_thread[at == place][0] for place in range(len(values))]
+    order = np.argsort(-sums["pinned_bytes"], kind="stable").tolist()
+    made = [
+        (
+            "none" if values[place] == NO_THREAD else names.get(int(values[place]), str(values[place])),
+            format_bytes(int(sums["pinned_bytes"][place])),
+            f"{sums['slabs'][place]:,}", f"{sums['blocks'][place]:,}",
+            f"{first[place]['class_index']} ({first[place]['stride_bytes']:,} B): {format_bytes(int(first[place]['pinned_bytes']))}",
+        )
+        for place in order
+    ]  # fmt: skip
+    cells = [list(column) for column in zip(*made[:SHOWN], strict=True)]
+    text = render(("thread", "pinned", "slabs", "cached blocks", "most in class"), cells, left=(True, False, False, False, True))
+    return text + (f"\n... {len(made) - SHOWN} more threads" if len(made) > SHOWN else "")
+
+
+def _hints(found: Pinned) -> str:
+    """What to do next about a process that runs."""
+    pid = getattr(found.view.capture.source, "pid", 0)
+    caches, free = found.bytes_of("thread caches"), sum(found.bytes_of(name) for name in ("kept free", "decaying", "ready units", "empty slabs"))
+    if not pid or max(caches, free) << 6 < found.rss_bytes:
+        return ""
+    return f"hakmem {'drain' if caches > free else 'trim'} {pid}   asks it to give that back"
 
 
 def _write(found: Pinned, arguments: argparse.Namespace, file: IO[str]) -> None:
@@ -84,6 +109,8 @@ def _write(found: Pinned, arguments: argparse.Namespace, file: IO[str]) -> None:
     file.write(f"\n{_causes(found)}\n")
     if blame := _blame(found):
         file.write(f"\n{blame}\n")
+    if hints := _hints(found):
+        file.write(f"\n{hints}\n")
     if arguments.verbose:
         file.write(f"\n{found.slabs.table(limit=200)}\n")
 

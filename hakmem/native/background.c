@@ -61,6 +61,7 @@ static void *work(void *heap) {
     for (;;) {
         hak_thread *t = hak_thread_enter(h);
         bring_home(t, &before);
+        hak_request_look(t);
         hak_tick_fully(h, quiet_ns >= 2 * retain->epoch_ns);
         hak_sweep(t, UINT32_MAX, UINT64_MAX);
         uint64_t now = activity(h, t);

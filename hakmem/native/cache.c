@@ -201,6 +201,7 @@ static void turn(hak_thread *t) {
         hak_sweep(t, retain->sweep_unit_count, retain->sweep_event_ns);
     }
     idle_look(t);
+    hak_request_look(t);
 }
 
 /* Brings blocks of class c into the thread's cache: lists of up to refill_slabs slabs, or a carved range. False: out

@@ -213,6 +213,7 @@ static hak_heap *next_heap(hak_heap *h) { return (hak_heap *)(uintptr_t)h->next_
 static void repair(hak_heap *h) {
     hak_thread *shared = hak_thread_at(h, 0), *mine = hak_thread_known(h);
     hak_store_relaxed(&h->sweep_busy, 0);
+    hak_store_relaxed(&h->trim_busy, 0);
     bool alone = h->thread_live <= (mine != NULL) && !h->run_lock && !h->purging_units && !shared->busy;
     set_aside(h);
     if (alone) return;
@@ -256,6 +257,7 @@ void hak_fork_slow(void) {
     if (found == HAK_FORK_WIPED) {
         hak_store_relaxed(&hak_root_.lock, 0);
         hak_background_forked();
+        hak_os_let_others_read(); /* what Yama was told holds for the process that told it */
         sorted = false;
         for (hak_heap *h = first_heap(); h; h = next_heap(h)) repair(h);
     }

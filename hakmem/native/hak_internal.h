@@ -15,6 +15,7 @@
  *   malloc.c    malloc and its family for a process     new_delete.c  C++'s operators
  *   accounts.c  mallinfo, malloc_trim: what is where    reports.c   malloc_info, malloc_stats, mallopt
  *   primitives.c  what Python gets of C                 background.c  a thread that gives back
+ *   requests.c  trim and drain, asked for from outside
  *   events.c    the event ring of debug builds
  *
  * No room holds a policy number: they come from hak_policy, made by Python.
@@ -98,6 +99,7 @@ HAK_HIDDEN uint32_t hak_os_process_id(void);
 HAK_HIDDEN bool hak_os_is_first_thread(void);
 HAK_HIDDEN void *hak_os_wiped_page(bool *wiped);
 HAK_HIDDEN void hak_os_sleep_ms(uint32_t ms);
+HAK_HIDDEN void hak_os_let_others_read(void);
 HAK_HIDDEN void hak_os_wait(uint32_t *word, uint32_t value);
 HAK_HIDDEN void hak_os_wake(uint32_t *word);
 extern HAK_EXPORT hak_root hak_root_;
@@ -184,6 +186,16 @@ HAK_HIDDEN void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block
 HAK_HIDDEN void hak_cache_flush(hak_thread *t);
 HAK_HIDDEN void hak_cache_init(hak_thread *t);
 HAK_HIDDEN void hak_cache_prewarm(hak_thread *t);
+
+/* requests.c */
+HAK_HIDDEN uint64_t hak_trim(hak_thread *t);
+HAK_HIDDEN HAK_COLD void hak_request_serve(hak_thread *t);
+/* At the end of a slow path, holding nothing: has anybody outside asked for something? */
+static inline void hak_request_look(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    if (hak_unlikely((hak_load_relaxed(&h->drain_request) != t->drain_served) | (hak_load_relaxed(&h->trim_request) != hak_load_relaxed(&h->trim_served))))
+        hak_request_serve(t);
+}
 
 /* threads.c */
 HAK_HIDDEN hak_thread *hak_thread_get(hak_heap *h);

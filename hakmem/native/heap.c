@@ -209,14 +209,10 @@ void hak_heap_prewarm(hak_heap *h) {
 uint64_t hak_heap_trim(hak_heap *h) {
     hak_fork_look();
     (void)hak_thread_get(h); /* counted as live while claims are taken: a fork looks at that */
-    hak_threads_flush_idle(h);
     hak_thread *t = hak_thread_enter(h);
-    hak_cache_flush(t);
-    hak_acquire_collect(t);
-    uint64_t pages = hak_sweep_all(t);
-    hak_acquire_flush_ready(t);
+    uint64_t bytes = hak_trim(t);
     hak_thread_leave(t);
-    return hak_purge_all(h) + pages * HAK_OS_PAGE_BYTES;
+    return bytes;
 }
 
 void hak_heap_tick(hak_heap *h) {

@@ -39,6 +39,7 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
         for (uint32_t i = 0; i < units; i++)
             if (hak_unit_is_dirty(h, run.unit + i)) memset(address + ((uint64_t)i << HAK_UNIT_SHIFT), 0, HAK_UNIT_BYTES);
     hak_tick(h);
+    hak_request_look(t);
     hak_background_look(h);
     return address;
 }
@@ -52,6 +53,7 @@ void hak_span_free(hak_thread *t, uint32_t unit) {
     hak_count(t, span_free_count, 1);
     hak_run_free(h, unit, span->unit_count, true);
     hak_tick(h);
+    hak_request_look(t);
 }
 
 /* Moves a large span by remapping its pages; the old units read as zero after and go back clean. */
@@ -69,6 +71,7 @@ static void *span_remap(hak_thread *t, uint32_t unit, uint32_t have, uint32_t wa
     hak_run_free(h, unit, have, false);
     hak_count(t, span_remap_count, 1);
     hak_tick(h);
+    hak_request_look(t);
     return to;
 }
 

@@ -54,6 +54,7 @@ def test_stdin_and_the_environment_are_its_own() -> None:
     found = subprocess.run([sys.executable, "-m", "hakmem", "run", "env", "-0"], env=before, capture_output=True, cwd=ROOT).stdout
     after = dict(pair.split("=", 1) for pair in found.decode().split("\0") if pair)
     assert after.pop("LD_PRELOAD") == LIBRARY
+    assert after.pop("HAKMEM_READABLE") == "1"
     assert after == before
 
 
@@ -299,3 +300,49 @@ def test_a_bad_policy_is_refused_before_anything_runs(tmp_path: Path) -> None:
     for text, words in wrong.items():
         bad.write_text(text)
         refused(hakmem("run", "--policy", bad, "echo", "ran"), 2, words)
+
+
+# --- being read ---------------------------------------------------------------------------------------------------
+
+PRCTL = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+int prctl(int option, ...) { /* stands before libc's */
+    va_list more;
+    va_start(more, option);
+    if (option == 0x59616d61) dprintf(2, "%d %lx\\n", getpid() == getppid(), va_arg(more, unsigned long));
+    va_end(more);
+    return 0;
+}
+"""
+
+
+def test_it_opts_in_to_being_read(tmp_path: Path) -> None:
+    """The library asks Yama, at its start and in a fork's child; not without the variable, nor with --private."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    (tmp_path / "prctl.c").write_text(PRCTL)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "prctl.so", tmp_path / "prctl.c"], check=True)
+    code = "import os, sys; pid = os.fork(); x = [bytes(5000) for _ in range(500)]; pid or os._exit(0); os.waitpid(pid, 0)"
+    for options, times in (([], 2), (["--private"], 0)):
+        done = hakmem("run", "-q", *options, sys.executable, "-c", code, LD_PRELOAD=str(tmp_path / "prctl.so"))
+        asked = [line for line in done.stderr.splitlines() if line == "0 ffffffffffffffff"]
+        assert (done.returncode, len(asked)) == (0, times), done.stderr
+    assert hakmem("run", "-q", "sh", "-c", "echo $HAKMEM_READABLE", HAKMEM_READABLE="0").stdout == "0\n", "what the user set stays"
+
+
+def test_being_readable_is_said_where_it_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+    import argparse
+
+    from hakmem.cli import run
+
+    arguments = argparse.Namespace(set=[], policy=None, private=False)
+    program = programs.examine("true")
+    for scope, lines in ((0, 0), (1, 1), (2, 0)):
+        monkeypatch.setattr(run, "yama_scope", lambda scope=scope: scope)
+        made, said = run.environment(arguments, program, Path(LIBRARY), {})
+        assert made["HAKMEM_READABLE"] == "1" and len(said) == lines and all("--private" in line for line in said)
