@@ -69,7 +69,7 @@ class Kit:
 @contextlib.contextmanager
 def kit_for(allocators: Sequence[Allocator]) -> Iterator[Kit]:
     """A session's directory, removed at the end. Raises BenchError."""
-    with tempfile.TemporaryDirectory(prefix="hakmem-programs-") as name:
+    with tempfile.TemporaryDirectory(prefix="hakmem-") as name:
         directory = Path(name)
         directory.chmod(0o755)
         libraries: dict[str, Path] = {}
@@ -85,9 +85,12 @@ def kit_for(allocators: Sequence[Allocator]) -> Iterator[Kit]:
 def environment_for(kit: Kit, program: Program, allocator: Allocator, scratch: Path, records: Path) -> dict[str, str]:
     """All that a program sees of the environment; LD_PRELOAD stands in it with and without an allocator."""
     library = kit.libraries.get(allocator.name)
+    # A short name: sockets are bound below it, whose names are limited to 108 bytes.
+    temporary = stage.fresh_directory(kit.directory / "t")
+    temporary.chmod(0o1777)
     return {
         "PATH": os.environ.get("PATH", os.defpath), "HOME": str(scratch), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC",
-        "TMPDIR": str(scratch), **dict(program.variables), **allocator.variables,
+        "TMPDIR": str(temporary), **dict(program.variables), **allocator.variables,
         "LD_PRELOAD": f"{kit.observer}:{library}" if library else str(kit.observer),
         observe.FILE_VARIABLE: str(records),
     }  # fmt: skip
