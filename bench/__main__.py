@@ -1,4 +1,4 @@
-"""``python -m bench``: run, rows, show, compare, views. Bad input is one line and status 2."""
+"""``python -m bench``: run, rows, show, compare, giveback, views. Bad input is one line and status 2."""
 
 from __future__ import annotations
 
@@ -185,6 +185,27 @@ def command_count(options: argparse.Namespace) -> int:
     return 1 if worse else 0
 
 
+def command_giveback(options: argparse.Namespace) -> None:
+    """Measure what stays resident after a phase, print, keep."""
+    from bench import giveback
+
+    out: Path | None = options.out
+    if out is not None:
+        refuse_overwrite(out, options.force)
+    known, absent = peers.default_allocators()
+    for line in absent.values():
+        note(line)
+    document = giveback.measure([one for one in known if one.kind != "limit"], run.progress)
+    document["command"] = command_shown(sys.argv[1:])
+    text = giveback.render(document)
+    print(text, end="")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(giveback.to_json(document), encoding="utf-8")
+        out.with_suffix(".md").write_text(text, encoding="utf-8")
+        note(f"kept {out} and {out.with_suffix('.md').name}")
+
+
 def command_views(options: argparse.Namespace) -> None:
     """Measure what Python pays, print, keep."""
     from bench import views
@@ -211,6 +232,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "report": command_report,
     "compare": command_compare,
     "count": command_count,
+    "giveback": command_giveback,
     "views": command_views,
 }
 

@@ -47,7 +47,7 @@ def positive_float(text: str) -> float:
 def parser_new() -> Parser:
     """The command line; ``work`` of what it parses is the subcommand's name."""
     parser = Parser(prog="python -m bench", description="Benchmarks of malloc against the installed peers.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|evaluate|rows|show|report|compare|count|views")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|evaluate|rows|show|report|compare|count|giveback|views")
 
     go = commands.add_parser("run", help="measure and print the table")
     go.add_argument("--rows", help="row names, families, gate, all (default); the rows command lists them")
@@ -106,6 +106,10 @@ def parser_new() -> Parser:
     count.add_argument("--keep", type=Path, nargs="?", const=instructions.KEPT, metavar="FILE", help="keep the counts")
     count.set_defaults(work="count")
 
+    giveback = commands.add_parser("giveback", help="measure how much of a freed phase stays resident")
+    giveback.add_argument("--out", type=Path, metavar="FILE.json", help="keep the result, and the table as .md beside it")
+    giveback.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
+    giveback.set_defaults(work="giveback")
     views = commands.add_parser("views", help="measure batches, views, the Python plane and imports")
     views.add_argument("--reps", type=positive_int, default=30, help="repetitions (default: 30)")
     views.add_argument("--out", type=Path, metavar="FILE.json", help="keep the result, and the table as .md beside it")

@@ -1,0 +1,132 @@
+"""``python -m bench giveback``: how much of a freed phase is resident, and for how long.
+
+``tests/native/giveback.c`` allocates a phase, frees it in random order and then sleeps or goes on a little; this runs it
+on every allocator and keeps the RSS after the last free. A mark stands where the promise holds: at 2 s at most a tenth
+of the peak, or 8 MiB.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import ROOT, BenchError
+from bench.driver import find_compiler, path_shown
+from bench.machine import read_commit, read_machine, read_versions
+from bench.peers import Allocator
+
+SCHEMA = "hakmem-bench-giveback/1"
+SOURCE = ROOT / "tests" / "native" / "giveback.c"
+FLOOR_KIB = 8 << 10
+LOOKS = (0.0, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A way to free a phase; ``keep``: one block in so many is not freed, 0 none; ``age_s``: what the program did before."""
+
+    name: str
+    threads: int
+    classes: int
+    after: str
+    mib: int = 320
+    keep: int = 0
+    age_s: int = 0
+
+
+CASES = (
+    *(
+        Case(f"{threads or 'no'} threads, {classes} class{'es'[: classes * 2 - 2]}, then {after}", threads, classes, after, age_s=0 if threads else 5)
+        for threads in (0, 1, 16)
+        for classes in (1, 20)
+        for after in ("sleep", "little")
+    ),
+    Case("no threads, 1 class, young, then sleep", 0, 1, "sleep"),
+    Case("16 threads, 1 class, 1 block in 1,000 kept, then sleep", 16, 1, "sleep", keep=1000),
+)
+
+
+def build() -> Path:
+    """The program, on whatever malloc it is run with."""
+    made = ROOT / "build" / "bench" / "giveback"
+    if made.exists() and made.stat().st_mtime >= SOURCE.stat().st_mtime:
+        return made
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=made.parent) as scratch:
+        fresh = Path(scratch) / "giveback"
+        command = [find_compiler(), "-O2", "-pthread", "-o", str(fresh), str(SOURCE)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            why = done.stderr.splitlines()[0] if done.stderr else "no reason given"
+            raise BenchError(f"cannot build {path_shown(SOURCE)}: {why}")
+        fresh.replace(made)
+    return made
+
+
+def watch(program: Path, allocator: Allocator, case: Case) -> dict[str, Any]:
+    """Peak and RSS in KiB at `LOOKS`, seconds after the last free."""
+    words = [program, str(case.threads), str(case.classes), str(case.mib), case.after, "2", str(case.keep), str(case.age_s)]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HAKMEM_")}
+    environment = {**kept, **allocator.variables, **({"LD_PRELOAD": str(allocator.path)} if allocator.path else {})}
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        return {"failed": "hung for 120 s"}
+    found = re.search(r"peak (\d+) \|(.*)\|", done.stdout)
+    if done.returncode or not found:
+        return {"failed": f"exit {done.returncode}"}
+    seen = {float(at): int(kib) for at, kib in re.findall(r"([\d.]+)s (\d+)", found[2])}
+    return {"peak_kib": int(found[1]), "rss_kib": [seen[at] for at in LOOKS]}
+
+
+def measure(allocators: list[Allocator], say: Any) -> dict[str, Any]:
+    """All cases on all allocators."""
+    program = build()
+    rows = []
+    for case in CASES:
+        for allocator in allocators:
+            say(f"{case.name}: {allocator.name}")
+            rows.append({"case": asdict(case), "allocator": allocator.name, **watch(program, allocator, case)})
+    commit, changed = read_commit()
+    return {
+        "schema": SCHEMA, "time": datetime.now(UTC).isoformat(timespec="seconds"), "machine": asdict(read_machine()),
+        "versions": read_versions(find_compiler()), "commit": commit, "changed": changed, "rows": rows,
+    }  # fmt: skip
+
+
+def _cell(row: dict[str, Any]) -> str:
+    if "failed" in row:
+        return str(row["failed"])
+    last, peak = row["rss_kib"][-1], row["peak_kib"]
+    return f"{last / 1024:,.1f}{' *' if last <= max(FLOOR_KIB, peak // 10) else ''}"
+
+
+def render(document: dict[str, Any]) -> str:
+    """One row a case, one column an allocator: MiB resident 2 s after the last free."""
+    from bench.report import table
+
+    names = list(dict.fromkeys(row["allocator"] for row in document["rows"]))
+    by_case: dict[str, dict[str, Any]] = {}
+    for row in document["rows"]:
+        by_case.setdefault(row["case"]["name"], {})[row["allocator"]] = row
+    body = []
+    for name, rows in by_case.items():
+        peak = max(row.get("peak_kib", 0) for row in rows.values())
+        body.append([name, f"{peak / 1024:,.0f}", *(_cell(rows[allocator]) for allocator in names)])
+    text = table(body, ["MiB resident 2 s after the last free", "peak", *names])
+    machine = document["machine"]
+    made = f"commit {(document['commit'] or 'unknown')[:12]}, {document['time']}"
+    where = f"{machine['cpu']}, {machine['cpu_count']} CPUs, {machine['kernel']}; {made}"
+    return f"{text}\n\n* at most a tenth of the peak, or 8 MiB\n{where}\n"
+
+
+def to_json(document: dict[str, Any]) -> str:
+    """What is kept."""
+    return json.dumps(document, indent=1) + "\n"
