@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
 from .arguments import whole
 from .views.heap_view import HeapView
+from .views.shown import Shown
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .views.validation import Validation
 
 
-class Looks(ABC):
+class Looks(Shown):
     """The views of whatever can make a `HeapView`."""
 
     @abstractmethod
@@ -93,3 +94,6 @@ class Looks(ABC):
     def find_block(self, address: int) -> Block | None:
         """The block that holds ``address``, whatever its state; None if none does."""
         return self.view().find_block(whole("address", address))
+
+    def _html(self) -> str:
+        return self.view()._html()

@@ -41,6 +41,7 @@ COMMANDS: Final = (
     Command("why", "say why memory does not go back"),
     Command("whatis", "say what stands at an address"),
     Command("validate", "check that a heap is whole"),
+    Command("top", "watch a heap live, by class and by thread"),
     Command("dump", "save a process's heaps in a file"),
     Command("diff", "say what grew between two files or processes"),
     Command("trim", "ask a process to give back what nobody uses"),

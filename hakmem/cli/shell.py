@@ -32,11 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def greeting(live: bool, mine: bool) -> str:
     """The two-line help."""
-    first = "heap.classes .slabs[0].print_map() .threads .spans .whatis(0x...) .pinned() .explain() .validate()   Tab completes"
+    first = "heap.classes .slabs[0] .threads .whatis(0x...) .pinned() .explain(), Tab for more"
     if mine:
-        second = "heap = a new heap: block = heap.alloc(100); heap.whatis(block); heap.free(block)   Ctrl-D leaves"
+        second = "block = heap.alloc(100); heap.whatis(block); heap.free(block)   Ctrl-D leaves"
     elif live:
-        second = "old, heap = heap, heap.again() looks again; hakmem.diff(old, heap) says what grew   Ctrl-D leaves"
+        second = "old, heap = heap, heap.again() looks again; hakmem.diff(old, heap)   Ctrl-D leaves"
     else:
         second = "hakmem.diff(heap, hakmem.load(FILE)) compares with another file   Ctrl-D leaves"
     return f"{first}\n{second}"
@@ -87,6 +87,8 @@ def main(arguments: argparse.Namespace) -> int:
             config = Config()
             config.TerminalInteractiveShell.banner1 = banner + "\n" if banner else ""
             config.TerminalInteractiveShell.confirm_exit = False
+            config.Completer.use_jedi = False  # it does not look through properties, and views are nothing else
+            config.IPCompleter.evaluation = config.Completer.evaluation = "unsafe"
             start_ipython(argv=[], user_ns=names, config=config)
             return OK
     _plain(names, banner)

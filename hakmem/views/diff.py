@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from .heap_view import HeapView
 from .records import Records
-from .tables import ROWS_MAX, Column, format_bytes, format_count, render_array
+from .shown import Shown, paragraph
+from .shown import table as html_table
+from .tables import ROWS_MAX, Column, cells_of, format_bytes, format_count, render_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +56,7 @@ class Viewable(Protocol):
 
 
 @dataclass(frozen=True, repr=False)
-class Growth:
+class Growth(Shown):
     """One table of a `Diff`: ``array``, most growth first, and as text."""
 
     noun: str
@@ -78,13 +80,19 @@ class Growth:
     def __repr__(self) -> str:
         return self.table()
 
+    def _html(self, limit: int = ROWS_MAX) -> str:
+        left = [column.kind in ("text", "names", "flag") for column in self.columns]
+        more = (f"... {len(self) - limit:,} more",) if len(self) > limit else ()
+        head = f"{format_count(len(self), self.noun)} changed"
+        return html_table(head, [column.heading for column in self.columns], cells_of(self.array[:limit], self.columns), left, more)
+
 
 def _signed(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
     return tuple(Column(field, heading, kind) for field, heading, kind in rows)
 
 
 @dataclass(frozen=True, repr=False)
-class Diff:
+class Diff(Shown):
     """What `diff` found."""
 
     before: HeapView
@@ -185,6 +193,10 @@ class Diff:
         else:
             parts.append("two runs: slabs and spans are not compared")
         return "\n\n".join(parts)
+
+    def _html(self) -> str:
+        tables = (self.classes, self.threads, self.spans, self.slabs) if self.same_heap else (self.classes, self.threads)
+        return paragraph(self.title()) + "".join(growth._html(SHOWN) for growth in tables)
 
 
 def _keys(rows: Records, names: Sequence[str]) -> NDArray[Any]:

@@ -22,6 +22,7 @@ from .classes import ClassesView, class_array
 from .dump import Format, dump
 from .records import Records
 from .regions import ArenasView, SpanRecord, SpansView, SuperslabsView, arena_array, span_array, superslab_array
+from .shown import Shown, paragraph
 from .slabs import Block, SlabRecord, SlabsView, slab_array
 from .source import MemorySource, MemoryUnreadable
 from .tables import format_bytes, format_count
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from .validation import Validation
 
 
-class HeapView:
+class HeapView(Shown):
     """A heap as it was when this was made.
 
     ``source`` gives the bytes, ``address`` is where the heap's region begins. Raises ValidationError when no whole heap
@@ -263,3 +264,7 @@ class HeapView:
         used = self.classes[self.classes["slab_count"] > 0]
         notes = "".join(f"\nnot read cleanly: {note}" for note in self.unclean())
         return f"{self.title()}\n{used.table()}{notes}"
+
+    def _html(self) -> str:
+        used = self.classes[self.classes["slab_count"] > 0]
+        return paragraph(self.title()) + used._html() + "".join(paragraph(f"not read cleanly: {note}") for note in self.unclean())

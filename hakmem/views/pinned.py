@@ -21,7 +21,9 @@ from ..errors import HakmemError
 from .records import KIND_LOST, KIND_RUN, Records
 from .regions import unit_kinds
 from .residency import resident_pages
-from .tables import Column, format_bytes, render_array
+from .shown import Shown
+from .shown import table as html_table
+from .tables import Column, cells_of, format_bytes, render_array
 from .view import Record, View
 
 if TYPE_CHECKING:
@@ -67,6 +69,13 @@ BLAME_DTYPE: Final = np.dtype([
 """Slabs of one class (and, of caches, one thread) held by so many blocks."""
 
 
+CAUSE_COLUMNS: Final = (
+    Column("cause", "resident memory", "names", names=NAMES), Column("size_bytes", "bytes", "bytes"),
+    Column("share", "of all", "share"), Column("slabs", "slabs"), Column("blocks", "held by blocks"),
+    Column("cause", "what would release it", "names", names=tuple(remedy for _, remedy in CAUSES)),
+)  # fmt: skip
+
+
 class PinnedSlab(Record):
     """One slab that holds memory nobody uses."""
 
@@ -100,7 +109,7 @@ class PinnedSlabs(View[PinnedSlab]):
 
 
 @dataclass(frozen=True, repr=False)
-class Pinned:
+class Pinned(Shown):
     """The answer to ``pinned()``: bytes by cause, by class, by thread, by slab. Printed, the causes as a table."""
 
     view: HeapView
@@ -143,13 +152,8 @@ class Pinned:
 
     def table(self, width: int | None = None) -> str:
         """The causes that have bytes."""
-        columns = (
-            Column("cause", "resident memory", "names", names=NAMES), Column("size_bytes", "bytes", "bytes"),
-            Column("share", "of all", "share"), Column("slabs", "slabs"), Column("blocks", "held by blocks"),
-            Column("cause", "what would release it", "names", names=tuple(remedy for _, remedy in CAUSES)),
-        )  # fmt: skip
         shown = self.causes[self.causes["size_bytes"] > 0]
-        return f"{self.title()}\n{render_array(shown, columns, width=width)}"
+        return f"{self.title()}\n{render_array(shown, CAUSE_COLUMNS, width=width)}"
 
     def title(self) -> str:
         """In one line."""
@@ -158,6 +162,11 @@ class Pinned:
 
     def __repr__(self) -> str:
         return self.table()
+
+    def _html(self) -> str:
+        cells = cells_of(self.causes[self.causes["size_bytes"] > 0], CAUSE_COLUMNS)
+        left = [column.kind == "names" for column in CAUSE_COLUMNS]
+        return html_table(self.title(), [column.heading for column in CAUSE_COLUMNS], cells, left)
 
 
 def _blame(mine: Records, keys: NDArray[np.int64], blocks: str) -> Records:

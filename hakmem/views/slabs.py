@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import layout
+from . import shown
 from .blocks import APPLICATION, STATE_LETTERS, STATE_NAMES, Problem
 from .buffers import buffer
 from .capture import REREADS
-from .colour import painted, painted_legend, wanted
+from .colour import html_letters, painted, painted_legend, wanted
 from .holes import purged_counts
 from .records import KIND_SLAB, SLAB_FRESH, Records, copy_records, extend_dtype, word_count
 from .tables import ROWS_MAX, Column, format_bytes, format_count, render, terminal_width
@@ -173,6 +174,17 @@ class SlabRecord(Record):
     def print_map(self, width: int | None = None) -> None:
         """Print the letter map, on a terminal in colours."""
         print(self.map(width, colour=wanted(sys.stdout)))
+
+    def _pretty(self) -> str:
+        return self.map(colour=wanted(sys.stdout))
+
+    def _html(self) -> str:
+        letters = self.letters()
+        row = 64 if len(letters) > 64 else max(len(letters), 1)
+        lines = [html_letters(letters[first : first + row]) for first in range(0, len(letters), row)]
+        key = "   ".join(html_letters(part[0]) + part[1:] for part in LEGEND.split("   "))
+        notes = "".join(shown.paragraph(str(problem.error())) for problem in self.problems)
+        return f"{shown.paragraph(self.title())}<pre>{chr(10).join(lines)}\n\n{key}</pre>{notes}"
 
     def headers(self) -> NDArray[np.uint8] | None:
         """The byte before each block, or None where the class has no headers."""

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overloa
 import numpy as np
 from numpy.typing import NDArray
 
+from . import shown
 from .records import Records
-from .tables import ROWS_MAX, Column, format_count, format_value, group, render, render_array
+from .shown import Shown
+from .tables import ROWS_MAX, Column, cells_of, format_count, format_value, group, render, render_array
 
 if TYPE_CHECKING:
     from .heap_view import HeapView
 
 
-class Record:
+class Record(Shown):
     """One row of a view: its fields are attributes; printed, all of them."""
 
     noun: ClassVar[str] = "record"
@@ -56,11 +58,18 @@ class Record:
         ]
         return f"{self.title()}\n{render(('field', 'value'), cells, left=(True, True))}"
 
+    def _html(self) -> str:
+        cells = [
+            [column.heading for column in self.columns],
+            [format_value(getattr(self, column.field), column) for column in self.columns],
+        ]
+        return shown.table(self.title(), ("field", "value"), cells, (True, False))
+
 
 RecordT = TypeVar("RecordT", bound=Record)
 
 
-class View(Generic[RecordT]):
+class View(Shown, Generic[RecordT]):
     """Records of one kind of one heap.
 
     ``array`` is the structured numpy array. ``view[3]`` is a record, ``view["unit"]`` a column of the array,
@@ -156,3 +165,12 @@ class View(Generic[RecordT]):
 
     def __repr__(self) -> str:
         return self.table()
+
+    def _html(self) -> str:
+        if len(self) > ROWS_MAX:
+            keys, labels = self._group_keys()
+            headings, cells = group(self.array, keys, self.columns, labels, self.group_heading)
+            note = f"summed up by {self.group_heading}; .table(limit=...) prints single {self.noun}s, .array has all"
+            return shown.table(self._title(), headings, cells, [True] + [False] * (len(cells) - 1), (note,))
+        left = [column.kind in ("text", "names", "flag") for column in self.columns]
+        return shown.table(self._title(), [column.heading for column in self.columns], cells_of(self.array, self.columns), left)
