@@ -31,19 +31,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_volume(parser, "only the line in short", f"200 rows a table instead of {SHOWN}")
 
 
+def _title(found: Diff) -> str:
+    """From what to what, how much later, and how much more is in use and resident."""
+    from ..views.tables import format_bytes
+
+    def signed(count: int) -> str:
+        return f"{'+' if count > 0 else ''}{format_bytes(count)}"
+
+    one, other = found.before.process, found.after.process
+    live = found.after.capture.heap.live_units - found.before.capture.heap.live_units
+    grown = f"{signed(live << 16)} in use"
+    if one is None or other is None:
+        return f"{found.before.name} to {found.after.name}: {grown}"
+    if one.rss_bytes and other.rss_bytes:
+        grown += f", {signed(other.rss_bytes - one.rss_bytes)} resident"
+    names = one.title() if found.same_heap else f"{one.title()} to {other.title()}"
+    return f"{names[:1].upper()}{names[1:]}, {_later(other.taken - one.taken)}: {grown}"
+
+
+def _later(seconds: float) -> str:
+    size, unit = next(((size, unit) for size, unit in ((86400, "days"), (3600, "h"), (60, "min")) if abs(seconds) >= 2 * size), (1, "s"))
+    return f"{abs(seconds) / size:.3g} {unit} {'later' if seconds >= 0 else 'earlier'}"
+
+
 def _text(found: Diff, arguments: argparse.Namespace) -> str:
     if arguments.quiet:
-        return found.title()
-    if not arguments.verbose:
-        return repr(found)
-    parts = [found.title(), *(getattr(found, name).table() for name in (TABLES if found.same_heap else TABLES[:2]))]
+        return _title(found)
+    tables = [getattr(found, name) for name in (TABLES if found.same_heap else TABLES[:2])]
+    parts = [_title(found), *(table.table() if arguments.verbose else table.table(SHOWN) for table in tables)]
+    if not found.same_heap:
+        parts.append("two runs: slabs and spans are not compared")
     return "\n\n".join(parts)
 
 
 def _json(found: Diff) -> dict[str, object]:
     from ..views.diff import CHANGES
 
-    made: dict[str, object] = {"same_heap": found.same_heap, "title": found.title()}
+    made: dict[str, object] = {"same_heap": found.same_heap, "title": _title(found)}
     for name in TABLES:
         growth = getattr(found, name)
         listed = rows(growth.array, list(dict.fromkeys([*fields(growth.columns), *(growth.array.dtype.names or ())])))

@@ -94,6 +94,8 @@ class Choice:
     """What the person at the keys has chosen."""
 
     interval: float = 1.0
+    chosen: bool = False
+    """Whether somebody chose the interval."""
     paused: bool = False
     show: int = 0
     focus: int = 0
@@ -120,9 +122,9 @@ class Choice:
             if self.focus not in SHOWS[self.show]:
                 self.focus = SHOWS[self.show][0]
         elif key == "+":
-            self.interval = max(self.interval / 2, 0.125)
+            self.interval, self.chosen = max(self.interval / 2, 0.125), True
         elif key == "-":
-            self.interval = min(self.interval * 2, 64.0)
+            self.interval, self.chosen = min(self.interval * 2, 64.0), True
         elif key in ("?", "h"):
             self.help = not self.help
         else:

@@ -75,7 +75,8 @@ def add_volume(parser: argparse.ArgumentParser, quiet: str, verbose: str) -> Non
 
 
 def whole(text: str) -> int:
-    """argparse type: a whole number, 0 or more."""
+    """argparse type: a whole number, 0 or more; as tables write it, 15,124, too."""
+    text = text.replace(",", "")
     if not (text.isascii() and text.isdecimal()) or len(text) > 18:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 0 or more")
     return int(text)

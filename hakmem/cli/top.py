@@ -32,12 +32,15 @@ EXAMPLES = """\
   hakmem top -n 1 4711 > frame.txt
   hakmem top --json -n 60 4711 > minute.jsonl"""
 LEAST_SECONDS = 0.05
+SHARE_MOST = 0.01
+"""Of a core, what looking may cost unless somebody asks for more."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The process, how often, how many times."""
     parser.add_argument("target", metavar="PID", help="process id")
-    parser.add_argument("-d", "--delay", metavar="SECONDS", type=seconds, default=1.0, help="time between two looks: 1")
+    often = "time between looks: 1, more where one costs over 1 %% of it"
+    parser.add_argument("-d", "--delay", metavar="SECONDS", type=seconds, default=None, help=often)
     parser.add_argument("-n", "--count", metavar="N", type=whole, default=0, help="end after so many frames; 0, the default: never")
     parser.add_argument("--heap", metavar="N", type=whole, default=0, help="which heap of the process: 0, the default, is the one behind malloc")
     parser.add_argument("--json", action="store_true", help="a line of JSON a frame, for programs")
@@ -53,16 +56,25 @@ class Watch:
         self.now: Sample = take(view)
         self.before: Sample | None = None
         self.history: deque[int] = deque([self.now.rss_bytes], maxlen=HISTORY)
+        self.cost_seconds = 0.0
+        """Processor time of the last look."""
 
     def look(self) -> None:
         """The next sample."""
         from .frames import take
 
+        began = time.process_time()
         self.view = self.view.again()
         source = self.view.capture.source
         self.before, self.now = self.now, take(self.view)
         source.check()  # type: ignore[attr-defined]
         self.history.append(self.now.rss_bytes)
+        self.cost_seconds = time.process_time() - began
+
+    def pace(self, choice: Choice) -> None:
+        """Unless somebody chose how often, a heap of hundreds of thousands of slabs is looked at more rarely."""
+        if not choice.chosen:
+            choice.interval = max(1.0, round(self.cost_seconds / SHARE_MOST, 1))
 
 
 class Screen:
@@ -174,6 +186,7 @@ def live(watch: Watch, choice: Choice, count: int) -> int:
             if time.monotonic() >= due:
                 if shown and not choice.paused:
                     watch.look()
+                    watch.pace(choice)
                 due, shown = time.monotonic() + choice.interval, shown + 1
             width, height = screen.size()
             screen.draw(frame(watch.now, watch.before, watch.history, choice, width - 1, height), plain=choice.plain)  # K takes a last column away
@@ -197,6 +210,7 @@ def printed(watch: Watch, choice: Choice, count: int, *, rows: bool) -> int:
         if shown:
             time.sleep(choice.interval)
             watch.look()
+            watch.pace(choice)
         if rows:
             text = json.dumps(as_json(watch.now, watch.before)) + "\n"
         else:
@@ -214,11 +228,12 @@ def main(arguments: argparse.Namespace) -> int:
     from .frames import Choice
 
     pid = pid_of(arguments.target)
-    if arguments.delay < LEAST_SECONDS:
+    if arguments.delay is not None and arguments.delay < LEAST_SECONDS:
         raise CommandError(f"--delay {arguments.delay:g}: expected {LEAST_SECONDS:g} s or more", USAGE)
     watch = Watch(open_target(str(pid), number=arguments.heap))
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
-    choice = Choice(interval=arguments.delay, plain=encoding != "utf8" or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb")
+    plain = encoding != "utf8" or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    choice = Choice(interval=arguments.delay or 1.0, chosen=arguments.delay is not None, plain=plain)
     terminal = sys.stdout.isatty() and sys.stdin.isatty() and not arguments.json
     try:
         if terminal:

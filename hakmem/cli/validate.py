@@ -28,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Checks every heap, or the one of ``--heap``."""
+    from ..views.tables import format_count
+
     view = open_target(arguments.target, stop=arguments.stop, number=arguments.heap)
     code, answers = OK, []
     for heap in (view,) if arguments.heap else view.heaps:
@@ -42,7 +44,8 @@ def main(arguments: argparse.Namespace) -> int:
             continue
         if arguments.quiet or arguments.json:
             continue
-        short = f"{repr(found).splitlines()[0]} ({found.slabs:,} slabs, {found.blocks:,} blocks, {found.spans:,} spans)"
+        counts = ", ".join(format_count(count, noun) for count, noun in ((found.slabs, "slab"), (found.blocks, "block"), (found.spans, "span")))
+        short = f"{repr(found).splitlines()[0]} ({counts})"
         print(repr(found) if arguments.verbose else short)
         if not found.exact and not arguments.stop:
             print("hakmem validate: --stop looks at one exact moment", file=sys.stderr)

@@ -92,6 +92,20 @@ def test_a_frame_fits(samples: tuple[Sample, Sample], size: tuple[int, int]) -> 
         assert KEYS.startswith(lines[-1].rstrip("…"))
 
 
+def test_a_dear_look_comes_more_rarely() -> None:
+    from hakmem.cli.top import Watch
+
+    watch, choice = object.__new__(Watch), Choice()
+    for cost, interval in ((0.004, 1.0), (0.03, 3.0), (0.001, 1.0)):
+        watch.cost_seconds = cost
+        watch.pace(choice)
+        assert choice.interval == interval
+    choice.press("+")
+    watch.cost_seconds = 0.03
+    watch.pace(choice)
+    assert choice.interval == 0.5, "what was chosen stays"
+
+
 def test_sparkline() -> None:
     assert sparkline([]) == "" and sparkline([5, 5]) == "▁▁" and sparkline([0, 7]) == "▁█" and sparkline([0, 1], "_#") == "_#"
 
