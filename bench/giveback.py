@@ -72,7 +72,7 @@ def build() -> Path:
 
 def watch(program: Path, allocator: Allocator, case: Case) -> dict[str, Any]:
     """Peak and RSS in KiB at `LOOKS`, seconds after the last free."""
-    words = [program, str(case.threads), str(case.classes), str(case.mib), case.after, "2", str(case.keep), str(case.age_s)]
+    words = [str(program), str(case.threads), str(case.classes), str(case.mib), case.after, "2", str(case.keep), str(case.age_s)]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HAKMEM_")}
     environment = {**kept, **allocator.variables, **({"LD_PRELOAD": str(allocator.path)} if allocator.path else {})}
     try:

@@ -195,12 +195,16 @@ static void sweep_turn(hak_heap *h) {
     hak_store_relaxed(&h->sweep_unit, h->meta_units);
 }
 
-/* Closes an epoch when it is over. */
-static void turn_epoch(hak_heap *h, uint64_t now) {
-    uint64_t length = hak_policy_of(h)->retain.epoch_ns, start = hak_load_relaxed(&h->epoch_start_ns);
-    if (now - start < length || now <= start) return;
+static bool epoch_is_over(hak_heap *h, uint64_t now) {
+    uint64_t start = hak_load_relaxed(&h->epoch_start_ns);
+    return now > start && now - start >= hak_policy_of(h)->retain.epoch_ns;
+}
+
+/* Closes an epoch that is over, if no other thread was faster. */
+HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
+    uint64_t length = hak_policy_of(h)->retain.epoch_ns;
     hak_run_lock(h);
-    start = h->epoch_start_ns;
+    uint64_t start = h->epoch_start_ns;
     if (now > start && now - start >= length) {
         bool both = now - start >= 2 * length;
         hak_store_relaxed(&h->high_water_before, both ? hak_live_units(h) : h->high_water_now);
@@ -216,7 +220,7 @@ static void turn_epoch(hak_heap *h, uint64_t now) {
 void hak_tick(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t now = hak_clock_of(h);
-    turn_epoch(h, now);
+    if (hak_unlikely(epoch_is_over(h, now))) turn_epoch(h, now);
     uint64_t dirty = hak_load_relaxed(&h->dirty_units);
     if (dirty > retain_limit(h)) purge_to(h, retain_limit(h), retain->purge_run_count);
     else if (!hak_background_serves(h) && dirty > eager_limit(h) && has_dropped(h)) purge_eagerly(h, now);
@@ -229,7 +233,7 @@ void hak_tick_fully(hak_heap *h, bool idle) {
         hak_store_relaxed(&h->sweep_skip, 0);
         hak_run_unlock(h);
     }
-    turn_epoch(h, hak_clock_of(h));
+    if (epoch_is_over(h, hak_clock_of(h))) turn_epoch(h, hak_clock_of(h));
     uint64_t limit = idle ? idle_limit(h) : retain_limit(h);
     if (hak_load_relaxed(&h->dirty_units) > limit) purge_to(h, limit, UINT32_MAX);
 }

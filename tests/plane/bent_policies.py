@@ -54,7 +54,10 @@ def policies() -> dict[str, Callable[[], Policy]]:
             acquire=AcquirePolicy(empty_keep_count=1),
         ),
         "holes": lambda: base().replace(
-            retain=RetainPolicy(epoch_ns=1_000_000, work_per_256=256, sweep_unit_count=5, sweep_event_ns=20_000, floor_bytes=0, sweep_wait_count=3), caches=small
+            retain=RetainPolicy(
+                epoch_ns=1_000_000, work_per_256=256, sweep_unit_count=5, sweep_event_ns=20_000, floor_bytes=0, sweep_wait_count=3
+            ),
+            caches=small,
         ),
         "sweeping": lambda: base().replace(retain=RetainPolicy(floor_bytes=0)),
         "lazy purge": lambda: base().replace(
