@@ -66,11 +66,17 @@ def test_a_reader_that_goes_and_an_interrupt() -> None:
     assert (done.stdout, done.stderr) == ("p", "") and done.returncode in (0, cli.PIPE)
     os.mkfifo(fifo := Path(os.environ.get("TMPDIR", "/tmp")) / f"hakmem-fifo-{os.getpid()}")
     try:
-        source = f"import hakmem.cli, hakmem.cli.lib as lib, sys; lib.checked = lambda: open({str(fifo)!r}); sys.exit(hakmem.cli.main(['lib']))"
+        source = (  # an interrupt is ignored from birth where the tests run in the background of a shell
+            "import hakmem.cli, hakmem.cli.lib as lib, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            f"lib.checked = lambda: open({str(fifo)!r}); sys.exit(hakmem.cli.main(['lib']))"
+        )
         with subprocess.Popen([sys.executable, "-c", source], env=clean(), stderr=subprocess.PIPE, cwd=ROOT) as child:
             time.sleep(1.0)
             child.send_signal(signal.SIGINT)
-            said = child.communicate(timeout=20)[1]
+            try:
+                said = child.communicate(timeout=20)[1]
+            finally:
+                child.kill()
         assert (child.returncode, said) == (cli.INTERRUPTED, b"")
     finally:
         fifo.unlink()
