@@ -659,7 +659,7 @@ POLICY_BOUNDS: Final[tuple[Bound, ...]] = (
     Bound("caches.thread_bytes", 0, 1 << 40),
     Bound("caches.idle_events", 1, 1 << 30),
     Bound("caches.free_only_count", 1, 1 << 20),
-    Bound("caches.free_only_bytes", 0, (1 << 32) - 1),
+    Bound("caches.free_only_bytes", 0, 1 << 30),
     Bound("caches.free_only_per_256", 0, 1 << 16),
     Bound("caches.parked_count", 0, 64),
     Bound("caches.prewarm", 0, 1),

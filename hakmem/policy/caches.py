@@ -84,7 +84,7 @@ class CachePolicy:
         whole("caches.thread_bytes", self.thread_bytes, 0, 1 << 40)
         whole("caches.idle_events", self.idle_events, 1, 1 << 30)
         whole("caches.free_only_count", self.free_only_count, 1, 1 << 20)
-        whole("caches.free_only_bytes", self.free_only_bytes, 0, (1 << 32) - 1)
+        whole("caches.free_only_bytes", self.free_only_bytes, 0, 1 << 30)
         whole("caches.free_only_per_256", self.free_only_per_256, 0, 1 << 16)
         whole("caches.parked_count", self.parked_count, 0, 64)
         whole("caches.prewarm_tiny_count", self.prewarm_tiny_count, 0, 256)
