@@ -216,7 +216,7 @@ bool hak_refill(hak_thread *t, uint32_t c) {
     bin->free_only_count = 0;
     t->free_only_bytes = 0;
     turn(t);
-    hak_background_look(h);
+    if (t->index) hak_background_look(h); /* not inside the shared record: pthread_create allocates */
     uint32_t got = 0, unit = hak_acquire(t, c);
     for (uint32_t slabs = 1; unit; slabs++) {
         hak_slab *slab = hak_slab_at(h, unit);

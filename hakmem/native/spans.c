@@ -40,7 +40,7 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
             if (hak_unit_is_dirty(h, run.unit + i)) memset(address + ((uint64_t)i << HAK_UNIT_SHIFT), 0, HAK_UNIT_BYTES);
     hak_tick(h);
     hak_request_look(t);
-    hak_background_look(h);
+    if (t->index) hak_background_look(h); /* not inside the shared record: pthread_create allocates */
     return address;
 }
 
