@@ -7,6 +7,7 @@ and turns faults into exceptions. Addresses and sizes are integers of 0 to 2**64
 from __future__ import annotations
 
 import ctypes
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -72,10 +73,10 @@ class Engine(Protocol):
         """The clock's turn: close an epoch that is over, purge what the policy no longer keeps."""
 
     def hold_clock(self, ns: int) -> None:
-        """From now on the clock reads ``ns``."""
+        """From now on the clock reads ``ns``; an epoch begins when it was running before."""
 
     def release_clock(self) -> None:
-        """The clock runs again."""
+        """The clock runs again, in a new epoch."""
 
     def destroy(self) -> None:
         """Give the region back; a second call does nothing."""
@@ -90,6 +91,20 @@ def check_region_bytes(region_bytes: int | None) -> int:
     if not 1 <= region_bytes <= REGION_LIMIT_BYTES:
         raise ValueError(f"region_bytes = {region_bytes}: expected 1 to {REGION_LIMIT_BYTES} bytes")
     return region_bytes
+
+
+def hold_clock(heap: layout.HakHeap, ns: int) -> None:
+    """`Engine.hold_clock`: the same on both planes, plain stores in the heap's struct."""
+    if not heap.clock_held:
+        heap.epoch_start_ns = heap.earned_at_ns = ns
+    heap.clock_ns = ns
+    heap.clock_held = 1
+
+
+def release_clock(heap: layout.HakHeap) -> None:
+    """`Engine.release_clock`: the clock that both planes read is the monotonic one."""
+    heap.epoch_start_ns = heap.earned_at_ns = time.monotonic_ns()
+    heap.clock_held = 0
 
 
 @lru_cache(maxsize=64)

@@ -354,6 +354,29 @@ class Heap(Looks):
         finally:
             self._inside.pop()
 
+    def hold_clock(self, now_ns: int) -> None:
+        """From now on the heap's clock reads ``now_ns`` (ns, 0 to 2^63 - 1) and moves by further calls only.
+
+        Epochs, decay and work budgets go by this clock: heaps held at the same times and used alike decide alike.
+        For experiments with one thread; the first call begins a new epoch. Raises ValueError or TypeError.
+        """
+        now = whole("now_ns", now_ns)
+        if not 0 <= now < 1 << 63:
+            raise ValueError(f"now_ns = {now}: expected 0 to 2^63 - 1 ns")
+        engine = self._enter()
+        try:
+            engine.hold_clock(now)
+        finally:
+            self._inside.pop()
+
+    def release_clock(self) -> None:
+        """The heap's clock runs again, in a new epoch."""
+        engine = self._enter()
+        try:
+            engine.release_clock()
+        finally:
+            self._inside.pop()
+
     # --- views ------------------------------------------------------------------------------------------------
 
     def view(self) -> HeapView:

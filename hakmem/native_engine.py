@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import layout
 from .binding import library
-from .engine import Fault, check_region_bytes, image_refused, no_region, policy_image
+from .engine import Fault, check_region_bytes, hold_clock, image_refused, no_region, policy_image, release_clock
 from .policy import Policy
 
 if TYPE_CHECKING:
@@ -90,12 +90,10 @@ class NativeEngine:
         self._library.hak_heap_tick(self.address)
 
     def hold_clock(self, ns: int) -> None:
-        heap = self.heap
-        heap.clock_ns = ns
-        heap.clock_held = 1
+        hold_clock(self.heap, ns)
 
     def release_clock(self) -> None:
-        self.heap.clock_held = 0
+        release_clock(self.heap)
 
     def destroy(self) -> None:
         address, self.address = self.address, 0

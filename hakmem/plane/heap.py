@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from .. import layout
 from ..binding import Library, library
-from ..engine import Fault, check_region_bytes, no_region
+from ..engine import Fault, check_region_bytes, hold_clock, no_region, release_clock
 from ..policy import Policy
 from ..registry import Geometry
 from . import blocks, cache, holes, purge
@@ -191,11 +191,10 @@ class PythonEngine:
         purge.tick(self.memory)
 
     def hold_clock(self, ns: int) -> None:
-        self.heap.clock_ns = ns
-        self.heap.clock_held = 1
+        hold_clock(self.heap, ns)
 
     def release_clock(self) -> None:
-        self.heap.clock_held = 0
+        release_clock(self.heap)
 
     def destroy(self) -> None:
         address, self.address = self.address, 0

@@ -45,7 +45,6 @@ class Twins:
         self.fill_seed = 1
         for engine in (self.native, self.python):
             engine.hold_clock(self.now_ns)
-            engine.heap.epoch_start_ns = engine.heap.earned_at_ns = self.now_ns
 
     @property
     def engines(self) -> tuple[Engine, Engine]:
