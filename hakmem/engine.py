@@ -93,7 +93,7 @@ def check_region_bytes(region_bytes: int | None) -> int:
     return region_bytes
 
 
-def hold_clock(heap: layout.HakHeap, ns: int) -> None:
+def hold_clock(heap: ctypes.Structure, ns: int) -> None:
     """`Engine.hold_clock`: the same on both planes, plain stores in the heap's struct."""
     if not heap.clock_held:
         heap.epoch_start_ns = heap.earned_at_ns = ns
@@ -101,7 +101,7 @@ def hold_clock(heap: layout.HakHeap, ns: int) -> None:
     heap.clock_held = 1
 
 
-def release_clock(heap: layout.HakHeap) -> None:
+def release_clock(heap: ctypes.Structure) -> None:
     """`Engine.release_clock`: the clock that both planes read is the monotonic one."""
     heap.epoch_start_ns = heap.earned_at_ns = time.monotonic_ns()
     heap.clock_held = 0
