@@ -93,7 +93,8 @@ def many_slabs(repetitions: int) -> list[Figure]:
 
     import hakmem
 
-    with hakmem.Heap(checked=False, name="large") as heap:
+    policy = hakmem.Policy.default().replace(arenas=hakmem.ArenaGrowth(populate_units=0))  # nothing is made resident ahead
+    with hakmem.Heap(policy, checked=False, name="large") as heap:
         blocks = heap.alloc_many(np.full(SLABS * 8, 8192, dtype=np.uint64))
         heap.free_many(blocks[::97])
         if len(heap.slabs) < SLABS:

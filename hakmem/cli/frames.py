@@ -14,7 +14,7 @@ from .. import layout
 from ..views.tables import format_bytes
 
 if TYPE_CHECKING:
-    from ..views.heap_view import HeapView
+    from ..views.glance import Glance
     from ..views.records import Records
 
 HISTORY: Final = 60
@@ -76,16 +76,15 @@ class Sample:
     unclean: tuple[str, ...] = ()
 
 
-def take(view: HeapView) -> Sample:
-    """A look's figures; the look itself can go."""
-    heap, facts = view.capture.heap, view.process
-    classes, threads = view.classes.array, view.threads.array
+def take(glance: Glance) -> Sample:
+    """A look's figures."""
+    heap, facts, outline = glance.outline.heap, glance.process, glance.outline
     calls = sum(getattr(heap.os, name) for name in ("reserve_count", "commit_count", "purge_count", "advise_count", "remap_count", "release_count"))
     return Sample(
-        taken=time.monotonic(), clock=time.strftime("%H:%M:%S"), title=view.name if facts is None else facts.title(),
+        taken=time.monotonic(), clock=time.strftime("%H:%M:%S"), title=glance.name if facts is None else facts.title(),
         rss_bytes=0 if facts is None else facts.rss_bytes, live_bytes=heap.live_units << layout.UNIT_SHIFT,
-        kept_bytes=heap.dirty_units << layout.UNIT_SHIFT, committed_bytes=(view.capture.unit_top - view.capture.meta_units) << layout.UNIT_SHIFT,
-        purged_bytes=int(heap.os.purged_bytes), os_calls=int(calls), classes=classes, threads=threads, unclean=tuple(view.unclean()),
+        kept_bytes=heap.dirty_units << layout.UNIT_SHIFT, committed_bytes=(outline.unit_top - outline.meta_units) << layout.UNIT_SHIFT,
+        purged_bytes=int(heap.os.purged_bytes), os_calls=int(calls), classes=glance.classes, threads=glance.threads, unclean=glance.unclean(),
     )  # fmt: skip
 
 

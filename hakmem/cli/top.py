@@ -50,10 +50,11 @@ class Watch:
     """The samples of one process."""
 
     def __init__(self, view: HeapView) -> None:
+        from ..views.glance import Glance
         from .frames import HISTORY, take
 
-        self.view = view
-        self.now: Sample = take(view)
+        self.glance = Glance(view.capture.source, view.capture.address, view.name)
+        self.now: Sample = take(self.glance)
         self.before: Sample | None = None
         self.history: deque[int] = deque([self.now.rss_bytes], maxlen=HISTORY)
         self.cost_seconds = 0.0
@@ -64,15 +65,14 @@ class Watch:
         from .frames import take
 
         began = time.process_time()
-        self.view = self.view.again()
-        source = self.view.capture.source
-        self.before, self.now = self.now, take(self.view)
-        source.check()  # type: ignore[attr-defined]
+        self.glance.look()
+        self.before, self.now = self.now, take(self.glance)
+        self.glance.source.check()  # type: ignore[attr-defined]
         self.history.append(self.now.rss_bytes)
         self.cost_seconds = time.process_time() - began
 
     def pace(self, choice: Choice) -> None:
-        """Unless somebody chose how often, a heap of hundreds of thousands of slabs is looked at more rarely."""
+        """Unless somebody chose how often, a heap of which hundreds of thousands of slabs change at once is looked at more rarely."""
         if not choice.chosen:
             choice.interval = max(1.0, round(self.cost_seconds / SHARE_MOST, 1))
 

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from .. import layout
 from ..errors import ValidationError
-from .capture import CACHED_LIMIT, REREADS, Capture
+from .capture import REREADS, Capture
 from .holes import holed_blocks
+from .outline import CACHED_LIMIT
 from .records import SLAB_HOLES, Records, word_count, word_offset
 from .source import Words, words_of
 

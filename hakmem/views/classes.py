@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import layout
+from .class_totals import FIELDS, class_sums
 from .holes import purged_counts
-from .records import BANDS, KIND_SLAB, Records, word_count
+from .outline import Outline
+from .records import BANDS, KIND_SLAB, Records
 from .tables import Column, format_count
 from .view import Record, View
 
@@ -33,38 +35,36 @@ CLASS_DTYPE: Final = np.dtype([
 def class_array(heap: HeapView) -> Records:
     """All classes in use by the policy: `CLASS_DTYPE`."""
     capture = heap.capture
-    count = capture.class_count
+    units = np.flatnonzero(capture.slabs["kind"] == KIND_SLAB)
+    purged = np.zeros(capture.unit_top, dtype=np.uint32)
+    purged[units] = purged_counts(capture, units)
+    made = class_rows(capture, class_sums(capture.slabs, purged))
+    of = (capture.slabs["class_index"][units] & (layout.CLASS_LIMIT - 1)).astype(np.int64)
+    bits = capture.partial[units >> 6, of] >> (units & 63).astype(np.uint64) & np.uint64(1)
+    made["listed_count"] = np.bincount(of, bits, layout.CLASS_LIMIT)[1 : capture.class_count + 1]
+    return made
+
+
+def class_rows(outline: Outline, sums: NDArray[np.int64]) -> Records:
+    """The classes in use by the policy from their `class_sums`: `CLASS_DTYPE`, ``listed_count`` 0."""
+    count = outline.class_count
     made = np.zeros(count, dtype=CLASS_DTYPE)
-    shape = capture.classes[1 : count + 1]
+    shape = outline.classes[1 : count + 1]
+    found = dict(zip(FIELDS, np.maximum(sums[1 : count + 1].T, 0), strict=True))
     made["class_index"] = np.arange(1, count + 1)
     made["band"] = [BANDS.get(band, "?") for band in shape["band"].tolist()]
     for name in ("stride_bytes", "capacity_bytes", "header"):
         made[name] = shape[name]
     made["slab_units"], made["slab_blocks"] = shape["unit_count"], shape["block_count"]
-    units = np.flatnonzero(capture.slabs["kind"] == KIND_SLAB)
-    of = (capture.slabs["class_index"][units] & (layout.CLASS_LIMIT - 1)).astype(np.int64)
-
-    def summed(weights: NDArray[Any] | None) -> NDArray[np.int64]:
-        sums = np.bincount(of, weights=weights, minlength=layout.CLASS_LIMIT)[1 : count + 1]
-        return sums.astype(np.int64)
-
-    def words(name: str) -> NDArray[np.int64]:
-        return summed(word_count(capture.slabs[name][units]))
-
-    made["slab_count"] = summed(None)
+    made["slab_count"] = found["slabs"]
     made["block_count"] = made["slab_count"] * shape["block_count"].astype(np.uint64)
-    lists, ranges = capture.cached_counts
+    lists, ranges = outline.cached_counts
     made["cached_count"] = (lists + ranges).sum(axis=0)[1 : count + 1]
-    made["free_count"], made["remote_count"] = words("free_list"), words("remote_list")
-    made["purged_count"] = summed(purged_counts(capture, units))
-    carved = np.minimum(summed(capture.slabs["carved_count"][units]), made["block_count"].astype(np.int64))
-    made["uncarved_count"] = made["block_count"] - carved.astype(np.uint64)
-    inside = made["cached_count"].astype(np.int64) + made["remote_count"].astype(np.int64)
-    made["application_count"] = np.maximum(summed(capture.slabs["used_count"][units]) - inside, 0)
+    made["free_count"], made["remote_count"], made["purged_count"] = found["free"], found["remote"], found["purged"]
+    made["uncarved_count"] = made["block_count"] - np.minimum(found["carved"].astype(np.uint64), made["block_count"])
+    made["application_count"] = np.maximum(found["used"] - made["cached_count"].astype(np.int64) - found["remote"], 0)
     made["application_bytes"] = made["application_count"] * shape["capacity_bytes"]
-    made["size_bytes"] = summed(capture.slabs["unit_count"][units]) << layout.UNIT_SHIFT
-    bits = capture.partial[units >> 6, of] >> (units & 63).astype(np.uint64) & np.uint64(1)
-    made["listed_count"] = summed(bits)
+    made["size_bytes"] = found["units"] << layout.UNIT_SHIFT
     made["cached_bytes"] = made["cached_count"] * made["stride_bytes"]
     with np.errstate(invalid="ignore", divide="ignore"):
         made["fill"] = made["application_bytes"] / made["size_bytes"]

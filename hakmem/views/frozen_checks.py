@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from .. import layout
 from ..errors import ValidationError
-from .capture import CACHED_LIMIT, SLAB_BYTES, THREAD_BYTES, check_heap
+from .capture import SLAB_BYTES
 from .frozen import FrozenHeap, byte_counts
+from .outline import CACHED_LIMIT, THREAD_BYTES, check_heap
 from .records import KIND_LOST, KIND_SLAB, dtype_of
 
 Require = Callable[[bool, str, object, object], None]

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from .. import layout
 from .capture import Capture
+from .outline import Outline
 from .records import SLAB_HOLES
 
-CHUNK_BLOCKS: Final = 1 << 21
+CHUNK_SLABS: Final = 1 << 13
+PAGES_PER_UNIT: Final = layout.UNIT_BYTES // layout.OS_PAGE_BYTES
 
 
 def holed_blocks(capture: Capture, class_index: int, units: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -32,15 +34,32 @@ def purged_counts(capture: Capture, units: NDArray[np.int64]) -> NDArray[np.uint
     made = np.zeros(len(units), dtype=np.uint32)
     records = capture.slabs
     flagged = np.flatnonzero(records["flags"][units] & SLAB_HOLES)
-    if not len(flagged):
-        return made
-    classes = records["class_index"][units[flagged]]
+    if len(flagged):
+        made[flagged] = purged_blocks(capture, records["class_index"][units[flagged]], units[flagged], capture.holes)
+    return made
+
+
+def purged_blocks(outline: Outline, classes: NDArray[np.uint8], units: NDArray[np.int64], holes: NDArray[np.uint16]) -> NDArray[np.uint32]:
+    """Blocks on holes of slabs of ``classes``, whose hole words begin at ``units`` of ``holes``; 0 for a class that is none.
+
+    The holes under one block are neighbours, since a page is purged when all on it is free: so a block is counted once by
+    the pages under it less the pairs of neighbours.
+    """
+    made = np.zeros(len(units), dtype=np.uint32)
     for index in np.unique(classes).tolist():
-        if not 1 <= index <= capture.class_count:
+        if not 1 <= index <= outline.class_count:
             continue
-        mine = flagged[classes == index]
-        size = max(1, CHUNK_BLOCKS // max(1, int(capture.classes["block_count"][index])))
-        for first in range(0, len(mine), size):
-            chunk = mine[first : first + size]
-            made[chunk] = holed_blocks(capture, index, units[chunk]).sum(axis=1)
+        mine = np.flatnonzero(classes == index)
+        shape = outline.classes[index]
+        blocks, stride, count = int(shape["block_count"]), int(shape["stride_bytes"]), int(shape["unit_count"])
+        start = np.arange(blocks) * stride + int(shape["start_bytes"])
+        first, last = start // layout.OS_PAGE_BYTES, (start + stride - 1) // layout.OS_PAGE_BYTES
+        pages = np.arange(count * PAGES_PER_UNIT)[:, None]
+        under = ((first <= pages) & (pages <= last)).sum(axis=1).astype(np.float32)
+        across = ((first <= pages) & (pages < last)).sum(axis=1).astype(np.float32)
+        for at in range(0, len(mine), CHUNK_SLABS):
+            chunk = mine[at : at + CHUNK_SLABS]
+            words = holes[np.minimum(units[chunk][:, None] + np.arange(count), len(holes) - 1)]
+            gone = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little").astype(np.float32)
+            made[chunk] = gone @ under - (gone[:, :-1] * gone[:, 1:]) @ across[:-1]
     return made

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import layout
+from ..procfs import ProcessFacts
+from .outline import Outline
 from .records import THREAD_STATES, Records, dtype_of, extend_dtype, extend_records
 from .tables import Column, format_bytes, format_count, render_array
 from .view import Record, View
@@ -41,7 +43,11 @@ bytes."""
 
 def thread_array(heap: HeapView) -> Records:
     """All thread records ever used, without the shared record 0 while nobody used it: `THREAD_DTYPE`."""
-    capture = heap.capture
+    return thread_rows(heap.capture, heap.process)
+
+
+def thread_rows(capture: Outline, facts: ProcessFacts | None) -> Records:
+    """The same of an outline and what is known of the process."""
     made = extend_records(capture.threads, slice(None), THREAD_DTYPE)
     lists, ranges = capture.cached_counts
     both = lists + ranges
@@ -49,7 +55,6 @@ def thread_array(heap: HeapView) -> Records:
     made["cached_count"] = made["list_count"] + made["range_count"]
     made["cached_bytes"] = (both * capture.classes["stride_bytes"].astype(np.int64)).sum(axis=1)
     made["class_count"] = (both > 0).sum(axis=1)
-    facts = heap.process
     if facts is not None:
         made["name"] = [facts.thread_names.get(task, "") for task in made["os_id"].tolist()]
         made["in_flight"] = np.isin(made["os_id"], facts.in_flight)

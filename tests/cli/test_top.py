@@ -21,6 +21,7 @@ from commands import ROOT, Target, clean, hakmem, refused, said
 import hakmem as package
 from hakmem.binding import find
 from hakmem.cli.frames import CLASS_COLUMNS, KEYS, Choice, Sample, frame, sparkline, table_rows, take
+from hakmem.views.glance import Glance
 
 BUSY = """
 import threading, time
@@ -37,14 +38,19 @@ threading.Thread(target=work, daemon=True).start()
 # --- frames -------------------------------------------------------------------------------------------------------
 
 
+def glance(heap: package.Heap) -> Glance:
+    view = heap.view()
+    return Glance(view.capture.source, view.capture.address)
+
+
 @pytest.fixture
 def samples() -> tuple[Sample, Sample]:
     """A heap before and two seconds later, with 1,000 blocks of 640 B more."""
     with package.Heap(region_bytes=1 << 26) as heap:
         heap.alloc_many([640] * 500 + [40_000] * 30)
-        before = take(heap.view())
+        before = take(glance(heap))
         heap.alloc_many([640] * 1000)
-        return replace(before, taken=10.0), replace(take(heap.view()), taken=12.0)
+        return replace(before, taken=10.0), replace(take(glance(heap)), taken=12.0)
 
 
 def test_rates_are_a_second(samples: tuple[Sample, Sample]) -> None:
