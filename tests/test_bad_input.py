@@ -248,6 +248,21 @@ def test_unchecked_heap_sees_the_block_freed_last(make: Make) -> None:
     heap.free_many([blocks[0], blocks[3]])
 
 
+def test_unchecked_heap_knows_which_blocks_it_has_not_handed_out(make: Make) -> None:
+    heap = make(checked=False)
+    block = heap.alloc(100)
+    coming, never = block + 112, block + 500 * 112  # the first stands in the range that is carved for this thread
+    for address in (coming, never):
+        before = heap.stats()
+        for misuse in (heap.free, lambda at: heap.realloc(at, 300), lambda at: heap.free_many([at])):
+            with pytest.raises(InvalidFree, match="never"):
+                misuse(address)
+        assert heap.stats().fault_count == before.fault_count + 3
+    heap.free(block)
+    heap.flush()
+    heap.validate()
+
+
 @pytest.mark.parametrize("headers", ["tiny", "all"])
 def test_headers_catch_double_frees_of_an_unchecked_heap(make: Make, headers: str) -> None:
     heap = make(checked=False, policy=hakmem.Policy.default().replace(headers=headers))

@@ -69,6 +69,17 @@ uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block, hak_fau
     return HAK_OK;
 }
 
+/* What a thread's own cache says of a block that is carved: not out, if it was freed last, or never was, if it stands in
+ * the carved range. */
+uint32_t hak_check_own(const hak_thread *t, hak_heap *h, uint64_t address, const hak_block *block, hak_fault *fault) {
+    const hak_bin *bin = &t->bins[block->class_index];
+    if (!block->class_index) return HAK_OK;
+    if (bin->head == address) return fail(fault, h, HAK_FAULT_DOUBLE, address, address, block->unit, block->class_index, 1, 0);
+    if (address - bin->bump >= bin->bump_end - bin->bump) return HAK_OK;
+    uint32_t out = block->index - (uint32_t)((address - bin->bump) / bin->stride_bytes);
+    return fail(fault, h, HAK_FAULT_UNCARVED, address, address, block->unit, block->class_index, out, block->index);
+}
+
 static void mark_out(hak_heap *h, uint32_t c, uint64_t address) {
     const hak_policy *policy = hak_policy_of(h);
     if (policy->sizes.classes[c].header) hak_store_relaxed((uint8_t *)(uintptr_t)(address - 1), policy->headers.live[c]);
@@ -140,8 +151,7 @@ uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
     hak_heap *h = hak_heap_of(t);
     hak_block block;
     uint32_t code = hak_check_live(h, address, &block, fault);
-    if (!code && block.class_index && t->bins[block.class_index].head == address)
-        code = fail(fault, h, HAK_FAULT_DOUBLE, address, address, block.unit, block.class_index, 1, 0);
+    if (!code) code = hak_check_own(t, h, address, &block, fault);
     if (!code && !mark_in(h, block.class_index, address))
         code = fail(fault, h, HAK_FAULT_DOUBLE, address, address, block.unit, block.class_index, 1, 0);
     if (code) {
@@ -171,13 +181,10 @@ uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void 
     hak_block block;
     uint32_t code = hak_check_live(h, address, &block, fault);
     *out = NULL;
+    if (!code) code = hak_check_own(t, h, address, &block, fault);
     if (code) {
         hak_count(t, fault_count, 1);
         return code;
-    }
-    if (block.class_index && t->bins[block.class_index].head == address) { /* as in hak_free_slow */
-        hak_count(t, fault_count, 1);
-        return fail(fault, h, HAK_FAULT_DOUBLE, address, address, block.unit, block.class_index, 1, 0);
     }
     bool fits = size <= block.bytes && size >= block.bytes / 2;
     if (!block.class_index && size > policy->sizes.size_limit_bytes) {

@@ -40,23 +40,18 @@ void hak_cache_init(hak_thread *t) {
     }
 }
 
-typedef struct chain {
-    uint64_t first, last;
-    uint32_t unit, count;
-} chain;
-
 /* Takes the first `n` blocks off the list of class c and gives them to their slabs, blocks of one slab together. */
 static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[c];
-    chain group[HAK_RETURN_GROUPS];
+    hak_chain group[HAK_RETURN_GROUPS];
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
     uint32_t list_count = cache_of(t, c)->list_count;
-    uint64_t block = bin->head;
+    uint64_t block = bin->head, stride = bin->reciprocal ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
     uint32_t was_busy = hak_load_relaxed(&t->busy); /* others try for record 0's */
     hak_store_relaxed(&t->busy, c + 1); /* for a fork's child: the list is neither here nor there */
     hak_keep_order();
-    chain *g = NULL; /* the chain of the block before, whose last is that block: linked to this one already */
+    hak_chain *g = NULL; /* the chain of the block before, whose last is that block: linked to this one already */
     for (uint32_t i = 0; i < n; i++) {
         uint64_t next = hak_next(block);
         if (!g || (block ^ g->last) >> HAK_UNIT_SHIFT) {
@@ -64,13 +59,17 @@ static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
             g = &group[unit % HAK_RETURN_GROUPS];
             if (g->count && g->unit == unit) {
                 hak_set_next(g->last, block);
+                if (block > g->highest) g->highest = block;
             } else {
-                if (g->count) hak_slab_return(t, g->unit, g->first, g->last, g->count, list_count);
+                if (g->count) hak_slab_return(t, g, stride, list_count);
                 __builtin_prefetch(hak_slab_at(h, unit), 1); /* half of a scattered return's time was this miss */
                 g->first = block;
+                g->highest = block;
                 g->unit = unit;
                 g->count = 0;
             }
+        } else if (block > g->highest) {
+            g->highest = block;
         }
         g->last = block;
         g->count++;
@@ -79,7 +78,7 @@ static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
     bin->head = block;
     bin->room_count += (int32_t)n;
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++)
-        if (group[g].count) hak_slab_return(t, group[g].unit, group[g].first, group[g].last, group[g].count, list_count);
+        if (group[g].count) hak_slab_return(t, &group[g], stride, list_count);
     hak_keep_order();
     hak_store_relaxed(&t->busy, was_busy);
 }
@@ -248,7 +247,8 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
     bin->event_count++;
     if (bin->cap_count == 0) {
         uint32_t unit = (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT);
-        hak_slab_return(t, hak_entry_get(hak_heap_of(t), unit) >> 8, block, block, 1, cache->list_count);
+        hak_chain one = {block, block, block, hak_entry_get(hak_heap_of(t), unit) >> 8, 1};
+        hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, cache->list_count);
     } else {
         flush_list(t, c, n);
         hak_set_next(block, bin->head);
@@ -284,8 +284,8 @@ void hak_cache_flush(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
         hak_bin *bin = &t->bins[c];
+        if (bin->bump != bin->bump_end) return_range(t, c); /* first, so that a listed block of the range is above what is carved */
         if (list_length(bin)) flush_list(t, c, list_length(bin));
-        if (bin->bump != bin->bump_end) return_range(t, c);
         forget_hot(t, c);
     }
 }

@@ -26,7 +26,8 @@ static inline void *hak_fast_alloc(hak_thread *t, uint64_t size) {
 }
 
 /* False: nothing was changed, take the slow path. In a `batch`, whose caller has no errno to keep, a full cache overflows
- * from here, and the slab's record is asked whether the block was ever carved: 9 % of a pair, which malloc's free saves. */
+ * from here, and the slab's record is asked whether the block was ever carved: 9 % of a pair, which malloc's free saves:
+ * there it is asked when the block leaves the cache (cache.c). */
 static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
     uint64_t base = t->base, offset = address - base, unit = offset >> HAK_UNIT_SHIFT;
     if (hak_unlikely(unit >= t->unit_limit)) return false;
@@ -39,6 +40,7 @@ static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
     if (batch) {
         hak_slab *slab = hak_slab_at((hak_heap *)(uintptr_t)base, entry >> 8);
         if (hak_unlikely(from_head >= hak_load_relaxed(&slab->carved_count) * bin->stride_bytes)) return false;
+        if (hak_unlikely(address - bin->bump < bin->bump_end - bin->bump)) return false;
     }
     if (hak_unlikely(--bin->room_count < 0)) {
         __asm__ volatile("" ::: "memory"); /* lets the compiler count in place: subtract, branch on sign */

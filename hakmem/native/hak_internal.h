@@ -157,6 +157,11 @@ HAK_HIDDEN void hak_mail(hak_thread *t, uint32_t unit);
 HAK_HIDDEN uint32_t hak_mail_take_all(hak_thread *t, uint32_t class_index);
 
 /* slabs.c */
+typedef struct hak_chain { /* linked blocks of one slab */
+    uint64_t first, last, highest;
+    uint32_t unit, count;
+} hak_chain;
+#define HAK_CHECKED_AT_FREE (UINT64_C(1) << 32) /* a stride of blocks whose free asked whether they are carved */
 HAK_HIDDEN bool hak_slab_claim(hak_thread *t, hak_slab *slab);
 HAK_HIDDEN void hak_slab_claim_wait(hak_thread *t, hak_slab *slab);
 HAK_HIDDEN void hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fresh);
@@ -164,7 +169,7 @@ HAK_HIDDEN void hak_slab_retire(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count);
 HAK_HIDDEN void hak_slab_let_go(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void hak_slab_drain(hak_thread *t, uint32_t unit);
-HAK_HIDDEN void hak_slab_return(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last, uint32_t count, uint32_t list_count);
+HAK_HIDDEN void hak_slab_return(hak_thread *t, const hak_chain *chain, uint64_t stride, uint32_t list_count);
 HAK_HIDDEN uint32_t hak_empty_pop(hak_thread *t);
 
 /* holes.c */
@@ -248,6 +253,7 @@ typedef struct hak_block {
 HAK_HIDDEN uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault);
 HAK_HIDDEN void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero);
 HAK_HIDDEN uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault);
+HAK_HIDDEN uint32_t hak_check_own(const hak_thread *t, hak_heap *h, uint64_t address, const hak_block *block, hak_fault *fault);
 HAK_HIDDEN uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault);
 HAK_HIDDEN uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void **out, hak_fault *fault);
 

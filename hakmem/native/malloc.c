@@ -99,10 +99,7 @@ static size_t usable(void *block) {
     hak_block found;
     hak_heap *h = hak_process_heap();
     uint32_t code = h ? hak_check_live(h, (uintptr_t)block, &found, &fault) : HAK_FAULT_FOREIGN;
-    if (!code && found.class_index && hak_tls_thread->bins[found.class_index].head == (uintptr_t)block) {
-        code = HAK_FAULT_DOUBLE;
-        fault = (hak_fault){.block = (uintptr_t)block, .class_index = found.class_index};
-    }
+    if (!code) code = hak_check_own(hak_tls_thread, h, (uintptr_t)block, &found, &fault);
     if (code) fatal(block, code, &fault, "malloc_usable_size");
     return found.bytes;
 }

@@ -167,15 +167,30 @@ HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first,
     hak_mail(t, unit);
 }
 
-/* Gives a chain of blocks of one slab back to it; any thread may. `list_count` is the class's. */
-void hak_slab_return(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last, uint32_t count, uint32_t list_count) {
+/* malloc's free does not ask whether a block was ever carved; it is seen here, where the record is at hand. What is out
+ * stands below the carved count, whoever looks: the count falls over blocks of a range only. */
+HAK_COLD static void uncarved(hak_thread *t, const hak_chain *chain, uint32_t carved) {
     hak_heap *h = hak_heap_of(t);
+    uint32_t c = hak_slab_at(h, chain->unit)->class_index;
+    uint64_t inside = chain->highest - (uintptr_t)hak_unit_address(h, chain->unit);
+    hak_fault fault = {.code = HAK_FAULT_UNCARVED, .unit = chain->unit, .address = chain->highest, .block = chain->highest, .class_index = c, .expected = carved,
+                       .found = (uint32_t)(inside / hak_policy_of(h)->sizes.classes[c].stride_bytes), .heap = (uintptr_t)h};
+    hak_fault_fatal(h, &fault, "an earlier free");
+}
+
+/* Gives a chain of blocks of one slab back to it; any thread may. `list_count` is the class's, and `stride`, or
+ * HAK_CHECKED_AT_FREE. */
+void hak_slab_return(hak_thread *t, const hak_chain *chain, uint64_t stride, uint32_t list_count) {
+    hak_heap *h = hak_heap_of(t);
+    uint32_t unit = chain->unit, count = chain->count;
     hak_slab *slab = hak_slab_at(h, unit);
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit), carved = hak_load_relaxed(&slab->carved_count);
+    if (hak_unlikely(chain->highest - base >= carved * stride)) uncarved(t, chain, (uint32_t)carved);
     if (hak_unlikely(!hak_claim_try(slab))) {
-        return_remote(t, unit, first, last, count, list_count);
+        return_remote(t, unit, chain->first, chain->last, count, list_count);
         return;
     }
-    hak_free_push_chain(slab, (uintptr_t)hak_unit_address(h, unit), first, last, count);
+    hak_free_push_chain(slab, base, chain->first, chain->last, count);
     hak_used_sub(slab, count);
     hak_count(t, return_chain_count, 1);
     hak_count(t, return_block_count, count);

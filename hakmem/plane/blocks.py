@@ -92,6 +92,22 @@ def check_live(m: Memory, address: int) -> Block | Fault:
     return block
 
 
+def _check_own(t: Caller, address: int, block: Block) -> Fault | None:
+    """What the thread's own cache says of a carved block: not out, if it was freed last, or never was, if it stands in
+    the carved range."""
+    m, (unit, c, _) = t.m, block
+    bin_ = t.bins[c]
+    if not c:
+        return None
+    if bin_.head == address:
+        return _fault(m, DOUBLE, address, address, unit, c, 1, 0)
+    if not bin_.bump <= address < bin_.bump_end:
+        return None
+    row = m.tables.classes[c]
+    start, stride = m.unit_address(unit) + row.start_bytes, row.stride_bytes
+    return _fault(m, UNCARVED, address, address, unit, c, (bin_.bump - start) // stride, (address - start) // stride)
+
+
 def _mark_out(m: Memory, c: int, address: int) -> None:
     if m.tables.classes[c].header:
         m.octets[address - m.base - 1] = m.tables.live_bytes[c]
@@ -169,9 +185,12 @@ def free(t: Caller, address: int) -> Fault | None:
         return block
     unit, c, _ = block
     bin_ = t.bins[c]
-    if (c and bin_.head == address) or not _mark_in(m, c, address):
+    fault = _check_own(t, address, block)
+    if fault is None and not _mark_in(m, c, address):
+        fault = _fault(m, DOUBLE, address, address, unit, c, 1, 0)
+    if fault is not None:
         t.record.fault_count += 1
-        return _fault(m, DOUBLE, address, address, unit, c, 1, 0)
+        return fault
     if not c:
         spans.free(t, unit)
     elif bin_.room_count <= 0:
@@ -194,9 +213,9 @@ def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
         t.record.fault_count += 1
         return 0, block
     unit, c, size_bytes = block
-    if c and t.bins[c].head == address:
+    if fault := _check_own(t, address, block):
         t.record.fault_count += 1
-        return 0, _fault(m, DOUBLE, address, address, unit, c, 1, 0)
+        return 0, fault
     if not c and size > m.tables.size_limit_bytes:
         _mark_in(m, 0, address)  # before the units can be another's: a moved span gives them back
         span = spans.resize(t, unit, size)

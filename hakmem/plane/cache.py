@@ -53,10 +53,20 @@ def init(t: Caller) -> None:
 # --- giving back ----------------------------------------------------------------------------------------------
 
 
+def _give_back(t: Caller, c: int, group: list[int], list_count: int) -> None:
+    """Give a chain to its slab. Its blocks stand below the carved count: `blocks.free` has seen to that, but for blocks
+    of another thread's carved range."""
+    first, last, unit, count, highest = group
+    row = t.m.tables.classes[c]
+    limit = t.m.unit_address(unit) + row.start_bytes + t.m.slabs[unit].carved_count * row.stride_bytes
+    assert highest < limit, f"block {highest:#x} of unit {unit} was freed and never handed out: carved up to {limit:#x}"
+    slabs.give_back(t, unit, first, last, count, list_count)
+
+
 def _flush_list(t: Caller, c: int, count: int) -> None:
     """Take the first blocks off the list of class c and give them to their slabs, blocks of one slab together."""
     m, bin_, list_count = t.m, t.bins[c], t.m.tables.caches[c].list_count
-    groups: list[list[int] | None] = [None] * GROUPS  # first, last, unit, count
+    groups: list[list[int] | None] = [None] * GROUPS  # first, last, unit, count, highest
     block = bin_.head
     for _ in range(count):
         following = m.next_of(block)
@@ -66,16 +76,17 @@ def _flush_list(t: Caller, c: int, count: int) -> None:
             m.link(group[1], block)
             group[1] = block
             group[3] += 1
+            group[4] = max(group[4], block)
         else:
             if group:
-                slabs.give_back(t, group[2], group[0], group[1], group[3], list_count)
-            groups[unit % GROUPS] = [block, block, unit, 1]
+                _give_back(t, c, group, list_count)
+            groups[unit % GROUPS] = [block, block, unit, 1, block]
         block = following
     bin_.head = block
     bin_.room_count += count
     for group in groups:
         if group:
-            slabs.give_back(t, group[2], group[0], group[1], group[3], list_count)
+            _give_back(t, c, group, list_count)
 
 
 def _shrink(t: Caller, c: int, floor: int) -> None:
@@ -262,10 +273,10 @@ def flush(t: Caller) -> None:
     m = t.m
     for c in range(1, m.tables.class_count + 1):
         bin_ = t.bins[c]
+        if bin_.bump != bin_.bump_end:
+            _return_range(t, c)  # first, so that a listed block of the range is above what is carved
         if have := _length(bin_):
             _flush_list(t, c, have)
-        if bin_.bump != bin_.bump_end:
-            _return_range(t, c)
         _forget_hot(t, c)
 
 

@@ -32,6 +32,7 @@ MISUSES = {
     "span_interior": (INTERIOR, SPAN, "found byte 4096 of it", "4096 bytes into the span at 0x[0-9a-f]+ of 327680 bytes"),
     "span_odd": (INTERIOR, SPAN, "found byte 1 of it", "1 bytes into the span"),
     "uncarved": (UNCARVED, BLOCK.format(5120), r"expected a block below number \d+, found number 11", "block 11 at 0x[0-9a-f]+: never handed out"),
+    "next": (UNCARVED, BLOCK.format(5120), "expected a block below number 1, found number 1", "not handed out yet, in the range of thread record 1"),
     "last_freed": (DOUBLE, BLOCK.format(112), "expected a block that is out, found it free", r"free, in the cache of thread record \d+"),
     "freed_span": (DOUBLE, "", "expected a block that is out, found free memory", "is in a free run"),
 }  # fmt: skip
@@ -43,8 +44,8 @@ def run(native_program: Programs, *words: str, **variables: str) -> subprocess.C
     return subprocess.run([str(program), *words], capture_output=True, text=True, timeout=60, env=environment)
 
 
-# free's fast path does not ask the slab's record, so a block never handed out is seen by the other calls only.
-PAIRS = [(call, source) for call in CALLS for source in MISUSES if (call, source) != ("free", "uncarved")]
+# free's fast path does not ask the slab's record: a block never handed out is seen when it leaves the cache.
+PAIRS = [(call, source) for call in CALLS for source in MISUSES if call != "free" or source not in ("uncarved", "next")]
 
 
 @pytest.mark.parametrize(("call", "source"), PAIRS)
@@ -58,6 +59,25 @@ def test_misuse_is_reported_and_aborts(native_program: Programs, call: str, sour
     assert lines[1].startswith(f"hakmem: {address} is ") and re.search(where, lines[1]), lines[1]
     if source not in ("heap", "stack", "static", "mmap", "null_page"):
         assert re.search(f"; {HEAP}$", lines[1]), lines[1]
+
+
+@pytest.mark.parametrize(("how", "number"), [("full", 35), ("trim", 11), ("next", 2)])
+def test_block_never_handed_out_is_reported_when_it_leaves_the_cache(native_program: Programs, how: str, number: int) -> None:
+    reports_when_it_leaves(native_program, how, number)
+
+
+def test_block_never_handed_out_is_reported_when_its_thread_ends_mt(native_program: Programs) -> None:
+    reports_when_it_leaves(native_program, "thread", 11)
+
+
+def reports_when_it_leaves(native_program: Programs, how: str, number: int) -> None:
+    done = run(native_program, "leave", how)
+    address = done.stdout.strip()
+    assert done.returncode == -signal.SIGABRT, done
+    assert len(lines := done.stderr.splitlines()) == 2, lines
+    said = rf"{UNCARVED}: address {address}{BLOCK.format(5120)}, {HEAP}: expected a block below number \d+, found number {number}"
+    assert re.fullmatch(f"hakmem: an earlier free: {said}", lines[0]), lines[0]
+    assert re.search(f"block {number} at {address}: (never handed out|not handed out yet)", lines[1]), lines[1]
 
 
 SEGV_AT, BUS_AT = r"SIGSEGV in thread \d+ at ADDRESS is ", r"SIGBUS in thread \d+ at ADDRESS is "

@@ -5,6 +5,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +40,10 @@ static void *other_heap(void) {
     hak_fault fault;
     return hak_heap_alloc(hak_heap_create(NULL, 1 << 20, 0, &fault), 100);
 }
-static void *uncarved(void) { return (char *)((uintptr_t)malloc(5000) & ~UINT64_C(0xffff)) + 5120 * 11; }
+/* Far behind the range that is carved for the cache. */
+static void *uncarved(void) { return (char *)malloc(5000) + 5120 * 11; }
+/* The next block that malloc would hand out of the slab. */
+static void *next(void) { return (char *)malloc(5000) + 5120; }
 static void *last_freed(void) {
     void *block = tiny();
     free(block);
@@ -60,7 +64,7 @@ static const struct {
     {"stack", foreign_stack, 0}, {"static", NULL, 0},       {"mmap", foreign_map, 0},      {"null_page", NULL, 16},
     {"heap", other_heap, 0},     {"interior", tiny, 8},     {"interior_odd", tiny, 1},     {"span_interior", span, 4096},
     {"span_odd", span, 1},       {"uncarved", uncarved, 0}, {"last_freed", last_freed, 0}, {"freed_span", freed_span, 0},
-    {"metadata", NULL, 0},
+    {"next", next, 0},           {"metadata", NULL, 0},
 };
 
 static void *address_of(const char *name) {
@@ -132,11 +136,38 @@ static void crash(const char *how) {
     }
 }
 
+static void *freeing(void *address) {
+    free(tiny()); /* a record, and so a fast path */
+    free(address);
+    return NULL;
+}
+
+/* A free that passes, and then the cache gives the block to its slab: when it is full, on demand, or with its thread. */
+static void leave(const char *how) {
+    enum { MOST = 2000 };
+    static void *blocks[MOST];
+    bool full = !strcmp(how, "full");
+    pthread_t thread;
+    for (size_t i = 0; i < MOST && full; i++) blocks[i] = malloc(5000);
+    char *address = uncarved();
+    if (!strcmp(how, "next")) address = next();
+    say(address);
+    if (!strcmp(how, "thread")) {
+        pthread_create(&thread, NULL, freeing, address);
+        pthread_join(thread, NULL);
+    } else {
+        free(address);
+    }
+    for (size_t i = 0; i < MOST && full; i++) free(blocks[i]);
+    if (!full) malloc_trim(0);
+}
+
 int main(int count, char **words) {
     if (count != 3) return 2;
     void *volatile keep = tiny(); /* the block before and behind are somebody's */
     (void)keep;
     if (!strcmp(words[1], "crash")) crash(words[2]);
+    else if (!strcmp(words[1], "leave")) leave(words[2]);
     else {
         void *address = address_of(words[2]);
         say(address);

@@ -97,6 +97,11 @@ class TwinMachine(RuleBasedStateMachine):
         self.twins.interior_free(self.pick(data)[0], inside)
 
     @precondition(lambda self: self.twins.live)
+    @rule(data=st.data())
+    def early_free(self, data: st.DataObject) -> None:
+        self.twins.early_free(self.pick(data)[0])
+
+    @precondition(lambda self: self.twins.live)
     @rule(data=st.data(), byte=st.integers(0, 255))
     def overwritten_header(self, data: st.DataObject, byte: int) -> None:
         self.twins.overwritten_free(self.pick(data)[0], byte)
@@ -196,8 +201,9 @@ def random_step(twins: Twins, rng: random.Random, double_frees: bool = True) -> 
         twins.advance(rng.choice([0, 1_000_000, 2_000_000, 700_000_000, 1_000_000_000, 2_000_000_000, 3_000_000_000]))
         return "advance"
     if dice < 0.97 and double_frees:
+        twins.early_free(rng.choice(list(live)))
         twins.double_free(rng.choice(list(live)))
-        return "double free"
+        return "double and early free"
     rng.choice((twins.flush, twins.trim, twins.prewarm))()
     return "flush, trim or prewarm"
 

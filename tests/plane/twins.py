@@ -180,6 +180,15 @@ class Twins:
         assert self.free(offset + inside) is not None
         assert self.usable(offset + inside) == 0
 
+    def early_free(self, offset: int) -> None:
+        """Free the block that the range carved for this thread would give next, of the class of a live block."""
+        engine, tag = self.engines[0], self.entry(offset) & 0xFF
+        if tag > layout.CLASS_COUNT_MAX:
+            return
+        record = layout.HakThread.from_address(engine.address + engine.heap.threads_offset + ctypes.sizeof(layout.HakThread))
+        if record.bins[tag].bump != record.bins[tag].bump_end:
+            assert self.free(record.bins[tag].bump - engine.address) is not None
+
     def overwritten_free(self, offset: int, byte: int) -> None:
         """Free a block whose header was overwritten; restore it."""
         tag = self.entry(offset) & 0xFF
