@@ -15,14 +15,18 @@ import struct
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .. import layout, procfs
 from ..errors import LayoutMismatch, NoHakmem
 from ..procfs import Place, ProcessFacts
-from ..views.source import MemoryUnreadable, copy_from, reason_of
+from ..views.source import MemoryUnreadable, copy_from, gather_from, reason_of
 from .denial import denied, gone
 from .image import Image, file_build_id, find_images
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 HEAPS_LIMIT: Final = 65536
 WAITS: Final = {"x86_64": (35, 202, 230), "aarch64": (98, 101, 115)}
@@ -90,6 +94,10 @@ class LiveProcess:
             return self._read_file(address, size_bytes)
         self.check()
         raise MemoryUnreadable(address + done, size_bytes - done, f"{reason_of(code)} in process {self.pid}")
+
+    def gather(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
+        """The words at ``addresses``; None if they must be read some other way, which says why."""
+        return None if self._direct else gather_from(self._task, addresses)
 
     def _read_file(self, address: int, size_bytes: int) -> bytes:
         """By /proc/PID/mem, where the system call is forbidden."""

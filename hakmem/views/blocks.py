@@ -40,6 +40,9 @@ STATE_LETTERS: Final = "-#.cro"
 CHUNK_BLOCKS: Final = 1 << 21
 CHUNK_UNITS: Final = 1 << 10
 """How much of the blocks is looked at at a time: so many, and so many units of memory."""
+GATHER_STRIDE_BYTES: Final = 2048
+"""From this stride on the links of blocks are read one by one: of 10 GiB in large blocks, 10 MiB. A call of a thousand words costs
+as much as copying half a MiB."""
 
 Units = NDArray[np.int64]
 
@@ -114,15 +117,12 @@ class Blocks:
                 following.append(np.array(found[1:], dtype=np.uint64))
                 origin.append((thread, index, False, len(found) - 1))
         for thread, index in np.argwhere(bins["bump"] != bins["bump_end"]).tolist():
-            first, end, stride = (
-                int(bins["bump"][thread, index]),
-                int(bins["bump_end"][thread, index]),
-                int(strides[index]),
-            )
+            stride = int(strides[index])
+            first, end = self._range(thread, index, stride)
             count = (end - first) // stride if stride else 0
             if not 0 < count <= CACHED_LIMIT or count * stride != end - first:
                 where = f"thread {thread}, class {index}"
-                if not gone[thread]:
+                if not gone[thread] and first != end:
                     problems.append(
                         Problem("carved range", where, f"a multiple of {stride} bytes", f"{first:#x} to {end:#x}")
                     )
@@ -154,14 +154,14 @@ class Blocks:
         before = self.capture.threads["bins"][thread, index].tobytes()
         for _ in range(REREADS):
             mine = self.capture.bin_now(thread, index)
-            if mine.tobytes() == before:
-                return found  # nothing moved since: it is as it was found
-            before = mine.tobytes()
-            self.fresh_bins[thread, index] = mine
             told.clear()
             with words_of(self.capture.source, self.capture.address, self._end - self.capture.address) as words:
                 length = int(mine["cap_count"][0]) - int(mine["room_count"][0])
-                found = self._follow(words, int(mine["head"][0]), length, where, told)
+                again = self._follow(words, int(mine["head"][0]), length, where, told)
+            if mine.tobytes() == before and again == found and told:
+                return found  # nothing moved since: it is as it was found
+            before, found = mine.tobytes(), again
+            self.fresh_bins[thread, index] = mine
             if not told:
                 return found
         told.clear()
@@ -170,6 +170,22 @@ class Blocks:
         mine["head"], mine["room_count"] = found[0], int(mine["cap_count"][0]) - (len(found) - 1)
         self.fresh_bins[thread, index] = mine
         return [*found[:-1], 0]
+
+    def _range(self, thread: int, index: int, stride: int) -> tuple[int, int]:
+        """A thread's carved range: two words, read again where they were copied while the thread wrote them."""
+        mine = self.fresh_bins.get((thread, index), self.capture.threads["bins"][thread, index].reshape(1))
+        first, end = int(mine["bump"][0]), int(mine["bump_end"][0])
+        for _ in range(REREADS):
+            if 0 <= end - first <= CACHED_LIMIT * stride and (stride == 0 or (end - first) % stride == 0):
+                break
+            now = self.capture.bin_now(thread, index)
+            before, (first, end) = (first, end), (int(now["bump"][0]), int(now["bump_end"][0]))
+            if before == (first, end):
+                break  # it stands still, and is broken
+            mine = mine.copy()
+            mine["bump"], mine["bump_end"] = first, end
+            self.fresh_bins[thread, index] = mine
+        return first, end
 
     def _follow(self, words: Words, head: int, length: int, where: str, problems: list[Problem]) -> list[int]:
         """The addresses of one cache list, and behind them the last one's link: 0 where the list is sound."""
@@ -270,6 +286,16 @@ class Blocks:
         """The words of slabs of ``unit_count`` units: uint64, shape (slabs, words)."""
         return self.rows(0, layout.UNIT_BYTES, units, unit_count).view(np.uint64)
 
+    def first_words(self, units: Units, shape: np.void) -> NDArray[np.uint64]:
+        """The first word of every block of slabs of one class: its link, where it is on a list. uint64, shape (slabs, blocks)."""
+        places = int(shape["start_bytes"]) + np.arange(int(shape["block_count"]), dtype=np.int64) * int(shape["stride_bytes"])
+        gather = getattr(self.capture.source, "gather", None)
+        if gather is not None and int(shape["stride_bytes"]) >= GATHER_STRIDE_BYTES:
+            found: NDArray[np.uint64] | None = gather(self.capture.unit_address(units)[:, None] + places.astype(np.uint64))
+            if found is not None:
+                return found
+        return self.memory(units, int(shape["unit_count"]))[:, places >> 3]
+
 
 class _SlabStates:
     """The states of the blocks of some slabs of one class."""
@@ -326,6 +352,7 @@ class _SlabStates:
         at = rows * self.count + columns
         wrong = np.flatnonzero(flat[at] != APPLICATION)
         taken = flat[at[wrong]]
+        there = np.count_nonzero(flat == state)
         flat[at] = state
         for place, before in zip(wrong[:1].tolist(), taken[:1].tolist(), strict=True):
             block = f"{self.where(int(rows[place]))}, block {int(columns[place])}"
@@ -337,7 +364,7 @@ class _SlabStates:
                     f"{STATE_NAMES[before]} as well",
                 )
             )
-        if not len(wrong) and len(np.unique(at)) != len(at):
+        if not len(wrong) and np.count_nonzero(flat == state) != there + len(at):
             order = np.sort(at)
             double = int(order[np.flatnonzero(order[1:] == order[:-1])[0]])
             block = f"{self.where(double // self.count)}, block {double % self.count}"
@@ -358,8 +385,7 @@ class _SlabStates:
         if not len(rows):
             return
         stride, start = int(self.shape["stride_bytes"]), int(self.shape["start_bytes"])
-        memory = self.blocks.memory(self.units[rows], int(self.shape["unit_count"]))
-        links = memory[:, (start + np.arange(self.count) * stride) >> 3]
+        links = self.blocks.first_words(self.units[rows], self.shape)
         if len(self.links):
             self.links[rows] = links
         base = self.blocks.capture.unit_address(self.units[rows])

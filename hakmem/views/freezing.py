@@ -16,7 +16,7 @@ from .. import layout
 from .blocks import FREE, REMOTE, Problem
 from .capture import REREADS, SLAB_BYTES, Capture
 from .frozen import BAD_LINK, FrozenHeap, byte_counts, empty_part, starts_of
-from .records import KIND_SLAB, KIND_SPAN, Records, dtype_of, word_count
+from .records import KIND_LOST, KIND_SLAB, KIND_SPAN, Records, dtype_of, word_count
 from .residency import resident_pages
 from .source import MemoryUnreadable
 
@@ -102,6 +102,7 @@ class _Lists:
         self.slabs = self.capture.slabs.view(np.uint64).reshape(-1, SLAB_BYTES // 8).copy()
         self.records: Records = self.slabs.reshape(-1).view(dtype_of(layout.HakSlab))
         self.torn = self.capture.torn.copy()
+        self._leave_out()
         listed = (word_count(self.records["free_list"]) > 0) | (word_count(self.records["remote_list"]) > 0)
         self.units = np.flatnonzero(listed & (self.records["kind"] == KIND_SLAB) & (self.records["class_index"] <= self.capture.class_count))
         blocks = self.capture.classes["block_count"][self.records["class_index"][self.units]]
@@ -113,6 +114,18 @@ class _Lists:
             for chunk in view.blocks.for_each_chunk(index, mine):
                 self._settle(index, chunk)
         self.parts: Arrays = self._parts()
+
+    def _leave_out(self) -> None:
+        """Records that were half written when they were read, or that reach into units committed since: torn, and of no kind."""
+        records, top = self.records, len(self.records)
+        kinds, lengths = records["kind"], records["unit_count"].astype(np.int64)
+        beyond = (kinds != 0) & (np.arange(top) + lengths > top)
+        owned = np.isin(kinds, (KIND_SLAB, KIND_LOST))
+        known = (records["class_index"] >= 1) & (records["class_index"] <= self.capture.class_count)
+        fits = known & (lengths == self.capture.classes["unit_count"][records["class_index"] & (layout.CLASS_LIMIT - 1)])
+        half = self.torn & ((kinds > KIND_LOST) | ((kinds != 0) & (lengths < 1)) | (owned & ~fits))
+        self.torn |= beyond
+        records["kind"][beyond | half] = 0
 
     def _settle(self, index: int, units: NDArray[np.int64]) -> None:
         """Read the lists of slabs of a class until records and lists belong together."""

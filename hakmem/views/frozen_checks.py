@@ -27,6 +27,9 @@ Load = Callable[..., None]
 RANGES_LIMIT: Final = 1 << 22
 """Blocks in carved ranges of all threads together: ranges are written as two addresses, however many blocks they have."""
 
+BROKEN_LIMIT: Final = 1 << 16
+"""How many more blocks thread caches may count than are listed: of a list with a broken link only its beginning is."""
+
 
 def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: Require) -> None:
     """The lengths of all parts follow from the heap's own header and records, which are loaded here, the rest is not."""
@@ -119,7 +122,8 @@ def check_contents(heap: FrozenHeap, require: Require) -> None:
     bins: Any = threads["bins"]
     lengths = bins["cap_count"].astype(np.int64) - bins["room_count"]
     require(bool(((lengths >= 0) & (lengths <= CACHED_LIMIT)).all()), "cached blocks of a thread", f"0 to {CACHED_LIMIT}", "something else")
-    require(int(lengths.sum()) <= len(heap.parts["cached"]), "cached blocks", f"at most {len(heap.parts['cached'])}, as listed", int(lengths.sum()))
+    most = len(heap.parts["cached"]) + BROKEN_LIMIT
+    require(int(lengths.sum()) <= most, "cached blocks", f"at most {most}, as listed", int(lengths.sum()))
     ranges = (bins["bump_end"] - bins["bump"]).astype(np.int64) // np.maximum(heap.classes["stride_bytes"].astype(np.int64), 8)
     sound = bool(((ranges >= 0) & (ranges <= CACHED_LIMIT)).all())
     require(sound and int(ranges.sum()) <= RANGES_LIMIT, "carved ranges", f"at most {RANGES_LIMIT} blocks", int(ranges.sum()))

@@ -53,7 +53,7 @@ def resident_pages(source: MemorySource, address: int, size_bytes: int) -> NDArr
 
 def _scan(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
     """By PAGEMAP_SCAN; None where the kernel has no such call."""
-    made = np.zeros(size_bytes // PAGE, dtype=np.bool_)
+    steps = np.zeros(size_bytes // PAGE + 1, dtype=np.int8)  # 1 where pages begin to be resident, -1 where they end
     regions = np.zeros((_VECTOR_LIMIT, 3), dtype=np.uint64)
     at, end = address, address + size_bytes
     while at < end:
@@ -64,12 +64,13 @@ def _scan(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
             count = fcntl.ioctl(file, _SCAN, argument)  # type: ignore[call-overload]
         except OSError:
             return None
-        for first, last in ((regions[:count, :2] - np.uint64(address)) // np.uint64(PAGE)).tolist():
-            made[first:last] = True
+        edges = ((regions[:count, :2] - np.uint64(address)) // np.uint64(PAGE)).astype(np.int64)
+        steps[edges[:, 0]] += 1
+        steps[edges[:, 1]] -= 1
         if argument[4] <= at:
             break
         at = int(argument[4])
-    return made
+    return np.cumsum(steps, dtype=np.int8)[:-1].view(np.bool_)
 
 
 def _words(file: int, address: int, size_bytes: int) -> NDArray[np.bool_]:

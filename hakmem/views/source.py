@@ -14,12 +14,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .. import layout, procfs
 from ..binding import system
 from ..errors import HakmemError
 from ..procfs import ProcessFacts
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class MemoryUnreadable(HakmemError, OSError):
@@ -36,7 +40,8 @@ class MemorySource(Protocol):
 
     A source may offer more, which views use where it is there: ``window`` (see `OwnProcess`), ``heaps()``, addresses and
     names of the process's heaps; ``facts()``, its `ProcessFacts`; ``inside()``, how many threads are in a call now;
-    ``pid``, where /proc can be asked; ``torn(address)``, marks made when the heap was copied.
+    ``pid``, where /proc can be asked; ``torn(address)``, marks made when the heap was copied; ``gather(addresses)``, the
+    words there, or None where they must be read in larger pieces.
     """
 
     name: str
@@ -53,6 +58,8 @@ class Words(Protocol):
         """Word number ``index``."""
 
 
+VECTORS_MAX: Final = 1024
+"""Ranges of one process_vm_readv: the kernel's UIO_MAXIOV."""
 PIECE_SHIFT: Final = 15
 """log2 of the bytes read at a time where links are followed: half a unit. A system call costs as much as copying it."""
 
@@ -115,6 +122,25 @@ def copy_from(pid: int, address: int, size_bytes: int) -> tuple[memoryview, int,
     return copy.data, done, 0
 
 
+def gather_from(pid: int, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
+    """The 64-bit words of a process's memory at ``addresses``, same shape; None if one of them cannot be read."""
+    import numpy
+
+    function = system("process_vm_readv")
+    if function is None:
+        return None
+    flat = addresses.reshape(-1)
+    words, vectors = numpy.empty(len(flat), dtype=numpy.uint64), numpy.full((len(flat), 2), 8, dtype=numpy.uint64)
+    vectors[:, 0] = flat
+    for first in range(0, len(flat), VECTORS_MAX):
+        count = min(VECTORS_MAX, len(flat) - first)
+        here = layout.IoVector(words.ctypes.data + first * 8, count * 8)
+        there = layout.IoVector.from_address(vectors.ctypes.data + first * ctypes.sizeof(layout.IoVector))
+        if function(pid, ctypes.byref(here), 1, ctypes.byref(there), count, 0) != count * 8:
+            return None
+    return words.reshape(addresses.shape)
+
+
 def reason_of(code: int) -> str:
     """Why a copy stopped short, from its errno."""
     return {0: "the end of a mapping", errno.EFAULT: "not mapped, or not readable"}.get(code) or os.strerror(code)
@@ -159,6 +185,10 @@ class OwnProcess:
             OwnProcess._refused = True
             return ctypes.string_at(address, size_bytes)
         raise MemoryUnreadable(address + done, size_bytes - done, reason_of(code))
+
+    def gather(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
+        """The words at ``addresses``; None if one cannot be read, or the kernel does not offer the call."""
+        return None if OwnProcess._refused else gather_from(os.getpid(), addresses)
 
     @contextmanager
     def window(self, address: int, size_bytes: int) -> Iterator[memoryview]:

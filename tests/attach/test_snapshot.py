@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,12 @@ import pytest
 
 import hakmem
 from hakmem import binding, layout
+from hakmem.views import snapshot
+from hakmem.views.blocks import Blocks
+from hakmem.views.freezing import freeze
 from hakmem.views.frozen import PARTS
 from hakmem.views.heap_view import HeapView
+from hakmem.views.synthetic import SyntheticHeap
 
 Start = Callable[..., subprocess.Popen[str]]
 VIEWS = ("classes", "slabs", "superslabs", "spans", "threads", "arenas")
@@ -128,6 +133,61 @@ def test_mt_a_file_of_a_busy_process_loads(launch: Start, workload: Path, tmp_pa
     assert not loaded.validate().exact
     assert all(len(slab.letters()) == slab.block_count for slab in loaded.slabs)
     assert len(loaded.heaps) == 1 and loaded.threads["cached_count"].sum() > 0
+
+
+def test_records_read_half_written_are_left_out(tmp_path: Path) -> None:
+    heap = SyntheticHeap(16)
+    for unit in range(3):
+        heap.slab(unit, class_index=8, carved=5, free=[1, 3])
+    view = heap.finish().view()
+    first = view.capture.meta_units
+    records = view.capture.slabs.copy()
+    records["unit_count"][first] = 40  # committed after the header was read
+    records["class_index"][first + 1] = 0  # another thread had it in hand
+    torn = view.capture.torn.copy()
+    torn[first + 1] = True
+    view.capture = replace(view.capture, slabs=records, torn=torn)
+    view.blocks = Blocks(view.capture)
+    with open(tmp_path / "torn.npz", "wb") as file:
+        snapshot.write(file, [freeze(view, residency=False)], None)
+    loaded = hakmem.load(tmp_path / "torn.npz")
+    assert [slab.unit for slab in loaded.slabs] == [first + 2]
+    assert loaded.unclean() == ["2 records changed at every try"]
+
+
+def test_a_broken_cache_is_kept_as_it_is(tmp_path: Path) -> None:
+    """A file shows the damage of a heap as the heap itself does."""
+    with hakmem.Heap(region_bytes=1 << 24, checked=False) as heap:
+        blocks = heap.alloc_many([640] * 30)
+        heap.free_many(blocks[:20])
+        ctypes.c_uint64.from_address(int(blocks[10])).value = 0x1234560
+        with pytest.raises(hakmem.ValidationError, match="cached block"):
+            heap.validate()
+        heap.view().save(tmp_path / "broken.npz")
+    loaded = hakmem.load(tmp_path / "broken.npz")
+    with pytest.raises(hakmem.ValidationError, match="cached block"):
+        loaded.validate()
+    assert "0x1234560" not in str(loaded.blocks.cached.problems), "what stands there is the program's"
+
+
+def test_a_cache_in_use_is_followed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that looks as before may have moved all the same: a block taken and given back."""
+    with hakmem.Heap(region_bytes=1 << 24, checked=False) as heap:
+        heap.free_many(heap.alloc_many([640] * 30))
+        view, calls = heap.view(), []
+        follow = Blocks._follow
+
+        def moved(self: Blocks, words: Any, head: int, length: int, where: str, problems: list[Any]) -> list[int]:
+            calls.append(where)
+            found = follow(self, words, head, length, where, problems)
+            if calls.count(where) == 1 and length > 3:
+                problems.append("a link that was read too late")
+                return found[:3]
+            return found
+
+        monkeypatch.setattr(Blocks, "_follow", moved)
+        cached = view.blocks.cached
+        assert len(cached.address) == view.threads["cached_count"].sum() and cached.problems == ()
 
 
 def test_a_file_is_not_overwritten_by_chance(tmp_path: Path) -> None:
