@@ -18,7 +18,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/emit.py $(wildcard hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test mt peers bench bench-check programs test-programs test-binaries debug asan tsan ubsan stress fuzz model lint clean storm attach-storm mt-preload
+.PHONY: help setup demo test mt peers bench bench-check programs test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model lint clean storm attach-storm mt-preload
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -130,7 +130,7 @@ test-binaries:  ## build the C test programs, which the tests run (build/KIND, K
 debug:  ## build the debug preset (build/debug)
 	$(call build_preset,debug)
 
-asan:  ## build and run the C stress driver under AddressSanitizer
+asan:  ## build and run the C stress driver under AddressSanitizer and UBSan
 	$(call build_preset,asan)
 	$(call run_stress,asan,--short)
 
@@ -141,6 +141,21 @@ tsan:  ## build and run the C stress driver under ThreadSanitizer
 ubsan:  ## build and run the C stress driver under UndefinedBehaviorSanitizer
 	$(call build_preset,ubsan)
 	$(call run_stress,ubsan,--short)
+
+# Python's own malloc, found first, is the sanitizer's; what Python never frees is not asked for.
+SUITE ?= tests/plane tests/test_heap.py tests/views tests/test_bad_input.py
+
+asan-suite: setup  ## run the heap's tests from Python with the library built for AddressSanitizer
+	$(call build_preset,asan)
+	@cc=$$(sed -n 's/^CMAKE_C_COMPILER:[A-Z]*=//p' build/asan/CMakeCache.txt); \
+	runtime=$$($$cc -print-file-name=libasan.so); \
+	test -e "$$runtime" || { echo "$@: $$cc has no libasan.so to load into Python (clang's cannot be: use CC=gcc and a new build/asan)" >&2; exit 1; }; \
+	fixed=; if setarch -R true 2>/dev/null; then fixed="setarch -R"; fi; \
+	HAKMEM_LIBRARY=$$PWD/build/asan/libhakmem.so LD_PRELOAD=$$runtime ASAN_OPTIONS=detect_leaks=0 \
+	    $$fixed $(VENV_PYTHON) -m pytest $(SUITE)
+
+valgrind: setup  ## run the C programs under memcheck, on the library's malloc (about five minutes)
+	@HAKMEM_VALGRIND=all $(VENV_PYTHON) -m pytest -rs tests/dropin/test_valgrind.py
 
 model: setup  ## drive both planes with the same operations for about ten minutes
 	@HYPOTHESIS_PROFILE=long $(VENV_PYTHON) -m pytest tests/plane/test_identity.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from hakmem.policy.policy import checksum
 IMAGE = Policy.default().image()
 SIZE = len(IMAGE)
 CHECKSUM = layout.policy_place("checksum").offset
+NOBODY = 65534
 ROUNDS = int(os.environ.get("HAKMEM_FUZZ_ROUNDS", "25"))
 
 # Sizes of every band, aligned blocks, realloc and calloc, each block's bytes checked before it goes.
@@ -174,6 +176,57 @@ def test_a_file_that_may_not_be_read(program: Path, tmp_path: Path) -> None:
     assert code == 0 and len(said) == 1 and "permission denied" in said[0]
 
 
+PRINTS_POLICY = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+void *hak_process_heap(void);
+int main(int count, char **words) {
+    free(malloc(10));
+    char *heap = hak_process_heap();
+    unsigned long offset;
+    memcpy(&offset, heap + atoi(words[1]), sizeof offset);
+    return count != 3 || fwrite(heap + offset, 1, (size_t)atoi(words[2]), stdout) == 0;
+}
+"""
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that other users may look into, on a file system that obeys set-user-id; with the library in it."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be somebody else")
+    place = Path(f"/run/hakmem-test-public-{os.getpid()}")
+    place.mkdir()
+    try:
+        place.chmod(0o755)
+        copy = place / "libhakmem.so"
+        copy.write_bytes(policy_runs.find().read_bytes())
+        copy.chmod(0o755)
+        yield place
+    finally:
+        shutil.rmtree(place)
+
+
+def test_a_file_that_another_user_may_not_read(public: Path) -> None:
+    """Root reads everything; so somebody else runs the program."""
+    path, made = public / "secret", public / "program"
+    path.write_bytes(Policy.default().replace(headers="all").image())
+    path.chmod(0o600)
+    policy_runs.compile_c(PRINTS_POLICY, f"-O0 -fno-builtin -Wl,-rpath,{public}", made, public / "libhakmem.so")
+    words = [str(made), str(layout.HakHeap.policy_offset.offset), str(len(IMAGE))]
+    options = {"env": os.environ | {"HAKMEM_POLICY": str(path)}, "capture_output": True, "timeout": 60}
+    done = subprocess.run(words, user=NOBODY, group=NOBODY, extra_groups=[], **options)  # type: ignore[call-overload]
+    said = done.stderr.decode().splitlines()
+    assert (done.returncode, len(said)) == (0, 1), done
+    assert said[0].startswith(f"hakmem: HAKMEM_POLICY={path}") and "permission denied" in said[0], said
+    assert said[0].endswith("; the built-in policy is used")
+    assert done.stdout == Policy.default().image()
+    path.chmod(0o644)
+    done = subprocess.run(words, user=NOBODY, group=NOBODY, extra_groups=[], **options)  # type: ignore[call-overload]
+    assert (done.returncode, done.stderr, done.stdout) == (0, b"", path.read_bytes()), "the file's own policy, once it may be read"
+
+
 def test_empty_is_not_set(program: Path) -> None:
     assert obeys(program, Path()) != (0, [])  # "." is a directory
     done = policy_runs.run([str(program)], {"HAKMEM_POLICY": ""})
@@ -300,28 +353,18 @@ def test_hostile_images(program: Path, tmp_path: Path) -> None:
 # --- more rights than the caller ----------------------------------------------------------------------------------
 
 
-def test_a_process_with_more_rights_ignores_it_silently(tmp_path: Path) -> None:
+def test_a_process_with_more_rights_ignores_it_silently(public: Path) -> None:
     """A set-user-id program linked with the library: its caller's environment says nothing to it."""
-    if os.geteuid() != 0:
-        pytest.skip("only root makes a set-user-id program for another to run")
-    place = Path(f"/run/hakmem-test-secure-{os.getpid()}")  # where no mount ignores the bit and others may look
-    place.mkdir()
-    try:
-        place.chmod(0o755)
-        made, copy = place / "linked", place / "libhakmem.so"
-        copy.write_bytes(policy_runs.find().read_bytes())
-        copy.chmod(0o755)
-        source = "#include <stdlib.h>\n#include <unistd.h>\nint main(void) { free(malloc(10)); return geteuid() == 0 ? 0 : 9; }"
-        policy_runs.compile_c(source, f"-O0 -fno-builtin -Wl,-rpath,{place}", made, copy)
-        made.chmod(0o4755)
-        variables = os.environ | {"HAKMEM_RETAIN_MB": "nonsense", "HAKMEM_POLICY": "/missing"}
-        plain = subprocess.run([made], env=variables, capture_output=True)
-        secure = subprocess.run([made], env=variables, capture_output=True, user=65534, group=65534)
-        assert len(plain.stderr.splitlines()) == 2, "without more rights it speaks: else the test shows nothing"
-        if secure.returncode == 9:
-            pytest.skip("the file system ignores set-user-id")
-        assert (secure.returncode, secure.stderr) == (0, b"")
-    finally:
-        for path in place.iterdir():
-            path.unlink()
-        place.rmdir()
+    made = public / "linked"
+    body = "free(malloc(10)); mallopt(M_ARENA_MAX, 1); return geteuid() == 0 ? 0 : 9;"
+    source = "#include <malloc.h>\n#include <stdlib.h>\n#include <unistd.h>\nint main(void) { " + body + " }"
+    policy_runs.compile_c(source, f"-O0 -fno-builtin -Wl,-rpath,{public}", made, public / "libhakmem.so")
+    made.chmod(0o4755)
+    variables = os.environ | {"HAKMEM_RETAIN_MB": "nonsense", "HAKMEM_POLICY": "/missing", "HAKMEM_VERBOSE": "1"}
+    plain = subprocess.run([made], env=variables, capture_output=True)
+    secure = subprocess.run([made], env=variables, capture_output=True, user=NOBODY, group=NOBODY)
+    said = [line.split()[1] for line in plain.stderr.decode().splitlines()]
+    assert said == ["HAKMEM_POLICY=/missing:", "HAKMEM_RETAIN_MB=nonsense:", "mallopt:"], "without more rights it speaks: else the test shows nothing"
+    if secure.returncode == 9:
+        pytest.skip("the file system ignores set-user-id")
+    assert (secure.returncode, secure.stderr) == (0, b"")
