@@ -48,6 +48,7 @@ OS_PRIMITIVES: Final[dict[str, Signature]] = {
     "hak_os_release": (c_int, (c_void_p, c_uint64)),
     "hak_os_advise": (None, (c_void_p, c_void_p, c_uint64)),
     "hak_os_populate": (None, (c_void_p, c_void_p, c_uint64)),
+    "hak_os_residents": (c_uint32, (c_void_p, c_void_p, c_uint32)),
 }
 HEAP_FUNCTIONS: Final[dict[str, Signature]] = {
     "hak_heap_create": (c_void_p, (c_void_p, c_uint64, c_uint32, _FAULT)),

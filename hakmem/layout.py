@@ -48,6 +48,7 @@ REGION_LIMIT_PER_256: Final = 192
 CAP_LIMIT_COUNT: Final = 1 << 20
 RETURN_GROUPS: Final = 16
 LOCK_SPIN_TRIES: Final = 12
+RESIDENT_SAMPLE_PAGES: Final = 64
 LOCK_BACKOFF_SPINS: Final = 64
 BACKGROUND_STACK_BYTES: Final = 128 << 10
 THREADS_MIN: Final = 256
@@ -102,6 +103,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_CAP_LIMIT_COUNT", CAP_LIMIT_COUNT, "largest cap a policy image may carry"),
     Constant("HAK_RETURN_GROUPS", RETURN_GROUPS, "chains gathered at once when a cache gives blocks back"),
     Constant("HAK_LOCK_SPIN_TRIES", LOCK_SPIN_TRIES, "tries for a lock before its waiter yields"),
+    Constant("HAK_RESIDENT_SAMPLE_PAGES", RESIDENT_SAMPLE_PAGES, "OS pages looked at to tell how much of a range is resident"),
     Constant("HAK_LOCK_BACKOFF_SPINS", LOCK_BACKOFF_SPINS, "longest backoff at a lock that belongs to no policy"),
     Constant("HAK_CRASH_STACK_BYTES", CRASH_STACK_BYTES, "alternate stack of the crash report, for the thread that asks for it"),
     Constant("HAK_STACK_NEAR_BYTES", STACK_NEAR_BYTES, "an address this near the stack pointer is told as the stack"),
@@ -366,7 +368,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     Struct(
-        "hak_retain_policy", "HakRetainPolicy", 112, "RetainPolicy: the run heap, and what goes back to the OS when.",
+        "hak_retain_policy", "HakRetainPolicy", 128, "RetainPolicy: the run heap, and what goes back to the OS when.",
         (
             Field("floor_bytes", "u64", "bytes", _INIT, "dirty bytes always allowed"),
             Field("epoch_ns", "u64", "ns", _INIT, "length of a high-water epoch"),
@@ -389,10 +391,13 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("sweep_unit_count", "u32", "units", _INIT, "records looked at in one go in the look for holes, 0 never"),
             Field("sweep_event_ns", "u64", "ns", _INIT, "work of one go at most, at a slow-path event"),
             Field("background_bytes", "u64", "bytes", _INIT, "heap from which on programs with threads get a background thread, 0 never"),
+            Field("clear_ask_bytes", "u64", "bytes", _INIT, "dirty memory from this size on is not cleared before the OS said how much of its middle is resident, 0 never"),
+            Field("clear_absent_per_256", "u32", "1/256", _INIT, "given back instead of cleared when at least this share is not resident"),
+            Field("clear_wait_count", "u32", "spans", _INIT, "longest pause between such questions while the answer is no"),
         ),
     ),
     Struct(
-        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 32 + 2080 + 24 + 112, "A policy image: the numbers and orders the data plane obeys.",
+        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 32 + 2080 + 24 + 128, "A policy image: the numbers and orders the data plane obeys.",
         (
             Field("magic", "u64", "", _INIT, "HAK_POLICY_MAGIC"),
             Field("layout_hash", "u64", "", _INIT, "hash of the layout it was made for"),
@@ -477,7 +482,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("remap_count", "u64", "calls", "any, relaxed add", "mremap"),
             Field("release_count", "u64", "calls", "any, relaxed add", "munmap"),
             Field("purged_bytes", "u64", "bytes", "any, relaxed add", "bytes given back by purges"),
-            Field("query_count", "u64", "calls", "any, relaxed add", "mincore, for mallinfo and malloc_trim"),
+            Field("query_count", "u64", "calls", "any, relaxed add", "mincore: for mallinfo, malloc_trim, and before much memory is cleared"),
         ),
     ),
     Struct(
@@ -553,6 +558,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("hole_now_pages", "u64", "OS pages", "sweeper, restorer or claimer > any, relaxed add", "of them, those that are holes still"),
             Field("sweep_wait", "u32", "epochs", _LOCK, "pause after each sweep: doubles while most purged pages are needed again, halves else"),
             Field("sweep_skip", "u32", "epochs", _LOCK_RELAXED, "epochs left of this pause"),
+            Field("clear_wait", "u32", "spans", "any, relaxed; a lost update moves the next question", "pause after each question: doubles while the answer is no"),
+            Field("clear_skip", "u32", "spans", "any, relaxed; a lost update moves the next question", "spans left of this pause"),
             Field("sweep_pages", "u64", "OS pages", _LOCK, "hole_pages at the last sweep's start"),
             Field("sweep_refault_pages", "u64", "OS pages", _LOCK, "hole_refault_pages at the last sweep's start"),
             Field("hole_refault_pages", "u64", "OS pages", "sweeper or restorer > any, relaxed add", "of them, those whose blocks were needed again"),
@@ -568,7 +575,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("trim_bytes", "u64", "bytes", "holder of trim_busy > outside, relaxed", "what that trim gave back; stands before trim_served"),
             Field("trim_busy", "u32", "bool", "any by CAS, acquire / release", "1 while a thread trims by request"),
             Field("reserved_trim", "u32", "", "", "zero"),
-            Field("tail", "u64", "", "", "zero", (6144 - (592 + 2 * 24 + 2 * 768 + 512 + 256)) // 8),
+            Field("tail", "u64", "", "", "zero", (6144 - (600 + 2 * 24 + 2 * 768 + 512 + 256)) // 8),
         ),
     ),
     Struct(
@@ -695,6 +702,9 @@ POLICY_BOUNDS: Final[tuple[Bound, ...]] = (
     Bound("retain.sweep_unit_count", 0, 1 << 24),
     Bound("retain.sweep_event_ns", 1, 10**9),
     Bound("retain.background_bytes", 0, _BYTES_MAX),
+    Bound("retain.clear_ask_bytes", 0, _BYTES_MAX),
+    Bound("retain.clear_absent_per_256", 0, 256),
+    Bound("retain.clear_wait_count", 0, 1 << 20),
 )
 BOUND: Final[dict[str, Bound]] = {bound.path: bound for bound in POLICY_BOUNDS}
 
@@ -755,7 +765,7 @@ ENVIRONMENT: Final[tuple[Variable, ...]] = (
     Variable("HAKMEM_CACHE_PARKED", 4, 0, 64, "caches.parked_count", "ended threads whose caches wait for a new thread", "caches.parked_count"),
     Variable("HAKMEM_PREWARM", 0, 0, 1, "caches.prewarm", "1: fill each thread's caches at its first call", "caches.prewarm"),
     Variable("HAKMEM_RETAIN_MB", 4, 0, 1 << 20, "retain.floor_bytes", "free memory always kept, MiB", "retain.floor_bytes", _MIB),
-    Variable("HAKMEM_RETAIN_PCT", 25, 0, 400, "retain.high_water_per_256", "free memory kept as a share of the most in use lately, %", "retain.high_water_per_256", 256, 100),
+    Variable("HAKMEM_RETAIN_PCT", 50, 0, 400, "retain.high_water_per_256", "free memory kept as a share of the most in use lately, %", "retain.high_water_per_256", 256, 100),
     Variable("HAKMEM_RETAIN_EPOCH_MS", 600, 1, 3_600_000, "retain.epoch_ns", "how long lately is: an epoch and the one before, ms each", "retain.epoch_ns", 1_000_000),
     Variable("HAKMEM_EAGER_PCT", 5, 0, 100, "retain.work_per_256", "share of its time a program spends on giving memory back early, %", "retain.work_per_256", 256, 100),
     Variable("HAKMEM_BACKGROUND_MB", 16, 0, 1 << 20, "retain.background_bytes", "heap from which programs with threads get a background thread, MiB; 0: never", "retain.background_bytes", _MIB),

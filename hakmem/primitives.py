@@ -138,6 +138,15 @@ def purge(address: int, size_bytes: int, *, lazy: bool = False) -> None:
         raise _refused("purge", start, size)
 
 
+def residents(address: int, size_bytes: int) -> int:
+    """How many OS pages of the range, of at most 64, are resident; all of them where the OS does not tell."""
+    start, size = _pages(address, size_bytes)
+    count, most = size // OS_PAGE_BYTES, layout.RESIDENT_SAMPLE_PAGES
+    if count > most:
+        raise ValueError(f"size_bytes = {size}: expected at most {most} OS pages, {most * OS_PAGE_BYTES} bytes")
+    return int(library().hak_os_residents(None, start, count))
+
+
 def remap(source: int, target: int, size_bytes: int) -> None:
     """Move the OS pages of ``source`` to ``target``, which are other addresses; ``source`` reads as zero after."""
     start, size = _pages(source, size_bytes)

@@ -91,6 +91,7 @@ HAK_HIDDEN void hak_os_populate_range(hak_os_counts *counts, void *address, uint
 HAK_HIDDEN bool hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes);
 HAK_HIDDEN bool hak_os_release_range(void *address, uint64_t bytes);
 HAK_HIDDEN void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes, uint8_t *pages);
+HAK_HIDDEN uint32_t hak_os_resident_count(hak_os_counts *counts, void *address, uint32_t page_count);
 HAK_HIDDEN uint64_t hak_os_region_wish(uint64_t wish_bytes);
 HAK_HIDDEN uint64_t hak_os_clock_ns(void);
 HAK_HIDDEN void hak_os_yield(void);

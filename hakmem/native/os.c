@@ -90,6 +90,15 @@ void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes, uint8
     for (uint64_t i = 0; i < bytes / HAK_OS_PAGE_BYTES; i++) pages[i] = known ? pages[i] & 1 : 1;
 }
 
+/* How many of up to HAK_RESIDENT_SAMPLE_PAGES OS pages are resident. */
+uint32_t hak_os_resident_count(hak_os_counts *counts, void *address, uint32_t page_count) {
+    uint8_t pages[HAK_RESIDENT_SAMPLE_PAGES];
+    uint32_t found = 0;
+    hak_os_resident(counts, address, (uint64_t)page_count * HAK_OS_PAGE_BYTES, pages);
+    for (uint32_t i = 0; i < page_count; i++) found += pages[i];
+    return found;
+}
+
 /* What to reserve when `wish` was not asked for explicitly: of a limited address space only a share. */
 uint64_t hak_os_region_wish(uint64_t wish_bytes) {
     struct rlimit limit;
@@ -149,6 +158,9 @@ HAK_EXPORT int hak_os_purge(hak_os_counts *counts, void *address, uint64_t bytes
 }
 HAK_EXPORT int hak_os_remap(hak_os_counts *counts, void *from, void *to, uint64_t bytes) {
     return hak_os_remap_range(counts, from, to, bytes);
+}
+HAK_EXPORT uint32_t hak_os_residents(hak_os_counts *counts, void *address, uint32_t page_count) {
+    return hak_os_resident_count(counts, address, page_count);
 }
 HAK_EXPORT int hak_os_release(void *address, uint64_t bytes) { return hak_os_release_range(address, bytes); }
 HAK_EXPORT void hak_os_populate(hak_os_counts *counts, void *address, uint64_t bytes) { hak_os_populate_range(counts, address, bytes); }

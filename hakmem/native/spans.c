@@ -18,6 +18,35 @@ static void span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size)
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_SPAN, unit));
 }
 
+/* Gives memory that must read as zero back to the OS, when little of it is resident: clearing would make it all resident.
+ * Threads may overwrite each other's pauses. */
+static bool clear_by_purge(hak_heap *h, void *address, uint64_t bytes) {
+    const hak_retain_policy *retain = &hak_policy_of(h)->retain;
+    if (!retain->clear_ask_bytes || bytes < retain->clear_ask_bytes) return false;
+    uint32_t skip = hak_load_relaxed(&h->clear_skip), wait = hak_load_relaxed(&h->clear_wait);
+    if (skip) {
+        hak_store_relaxed(&h->clear_skip, skip - 1);
+        return false;
+    }
+    uint64_t pages = bytes / HAK_OS_PAGE_BYTES;
+    uint32_t asked = pages < HAK_RESIDENT_SAMPLE_PAGES ? (uint32_t)pages : HAK_RESIDENT_SAMPLE_PAGES; /* of its middle */
+    char *middle = (char *)address + (pages - asked) / 2 * HAK_OS_PAGE_BYTES;
+    bool sparse = (asked - hak_os_resident_count(&h->os, middle, asked)) << 8 >= asked * retain->clear_absent_per_256;
+    wait = sparse ? 0 : wait * 2 + 1 < retain->clear_wait_count ? wait * 2 + 1 : retain->clear_wait_count;
+    hak_store_relaxed(&h->clear_wait, wait);
+    hak_store_relaxed(&h->clear_skip, wait);
+    return sparse && hak_os_purge_range(&h->os, address, bytes, false);
+}
+
+static void span_clear(hak_heap *h, uint32_t unit, uint32_t units) {
+    for (uint32_t u = unit, end = unit + units; u < end; u++) {
+        uint32_t from = u;
+        while (u < end && hak_unit_is_dirty(h, u)) u++;
+        uint64_t bytes = (uint64_t)(u - from) << HAK_UNIT_SHIFT;
+        if (bytes && !clear_by_purge(h, hak_unit_address(h, from), bytes)) memset(hak_unit_address(h, from), 0, bytes);
+    }
+}
+
 void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     hak_fork_look();
     hak_heap *h = hak_heap_of(t);
@@ -35,9 +64,7 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     hak_event(t, HAK_EVENT_SPAN_ALLOC, 0, run.unit, units);
     hak_count(t, span_alloc_count, 1);
     char *address = hak_unit_address(h, run.unit);
-    if (zero && run.dirty)
-        for (uint32_t i = 0; i < units; i++)
-            if (hak_unit_is_dirty(h, run.unit + i)) memset(address + ((uint64_t)i << HAK_UNIT_SHIFT), 0, HAK_UNIT_BYTES);
+    if (zero && run.dirty) span_clear(h, run.unit, (uint32_t)units);
     hak_tick(h);
     hak_request_look(t);
     if (t->index) hak_background_look(h); /* not inside the shared record: pthread_create allocates */

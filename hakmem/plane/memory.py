@@ -165,6 +165,10 @@ class Memory:
         """Make OS pages present for writing, if the OS can."""
         self._library.hak_os_populate(self.os_counts, address, size_bytes)
 
+    def residents(self, address: int, page_count: int) -> int:
+        """How many of so many OS pages are resident."""
+        return int(self._library.hak_os_residents(self.os_counts, address, page_count))
+
     def purge(self, address: int, size_bytes: int, lazy: bool) -> bool:
         """Purge OS pages; False when the OS refuses."""
         return bool(self._library.hak_os_purge(self.os_counts, address, size_bytes, lazy))

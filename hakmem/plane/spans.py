@@ -29,6 +29,35 @@ def _note(m: Memory, unit: int, units: int, size: int) -> None:
     m.fill(unit, units, TAG_SPAN | unit << 8)
 
 
+def _clear_by_purge(m: Memory, address: int, size: int) -> bool:
+    """Give memory that must read as zero back to the OS, when little of it is resident: clearing would make it all resident."""
+    heap, retain = m.heap, m.tables.retain
+    if not retain.clear_ask_bytes or size < retain.clear_ask_bytes:
+        return False
+    if heap.clear_skip:
+        heap.clear_skip -= 1
+        return False
+    pages = size // layout.OS_PAGE_BYTES
+    asked = min(pages, layout.RESIDENT_SAMPLE_PAGES)
+    middle = address + (pages - asked) // 2 * layout.OS_PAGE_BYTES
+    sparse = (asked - m.residents(middle, asked)) << 8 >= asked * retain.clear_absent_per_256
+    heap.clear_wait = heap.clear_skip = 0 if sparse else min(heap.clear_wait * 2 + 1, retain.clear_wait_count)
+    return sparse and m.purge(address, size, False)
+
+
+def _clear(m: Memory, unit: int, units: int) -> None:
+    """Make the dirty units of a span read as zero."""
+    end = unit + units
+    while unit < end:
+        start = unit
+        while unit < end and unit_is_dirty(m, unit):
+            unit += 1
+        size = (unit - start) << UNIT_SHIFT
+        if size and not _clear_by_purge(m, m.unit_address(start), size):
+            ctypes.memset(m.unit_address(start), 0, size)
+        unit += 1
+
+
 def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
     """A span of ``size`` bytes, or 0."""
     m, record = t.m, t.record
@@ -46,9 +75,7 @@ def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
     _note(m, run.unit, units, size)
     record.span_alloc_count += 1
     if zero and run.dirty:
-        for unit in range(run.unit, run.unit + units):
-            if unit_is_dirty(m, unit):
-                ctypes.memset(m.unit_address(unit), 0, UNIT_BYTES)
+        _clear(m, run.unit, units)
     tick(m)
     return m.unit_address(run.unit)
 
