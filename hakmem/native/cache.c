@@ -40,7 +40,8 @@ void hak_cache_init(hak_thread *t) {
     }
 }
 
-/* Takes the first `n` blocks off the list of class c and gives them to their slabs, blocks of one slab together. */
+/* Takes the first `n` blocks off the list of class c and gives them to their slabs, blocks of one slab together. The head
+ * is past a block before its link changes: who is cut off by a fork leaves the rest of his list whole. */
 static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[c];
@@ -49,36 +50,35 @@ static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
     uint32_t list_count = cache_of(t, c)->list_count;
     uint64_t block = bin->head, stride = bin->reciprocal ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
     uint32_t was_busy = hak_load_relaxed(&t->busy); /* others try for record 0's */
-    hak_store_relaxed(&t->busy, c + 1); /* for a fork's child: the list is neither here nor there */
+    hak_store_relaxed(&t->busy, c + 1); /* for a fork's child: what the count has more than the list is on its way */
     hak_keep_order();
     hak_chain *g = NULL; /* the chain of the block before, whose last is that block: linked to this one already */
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t left = n; left; left--) {
         uint64_t next = hak_next(block);
         if (!g || (block ^ g->last) >> HAK_UNIT_SHIFT) {
             uint32_t unit = hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
+            bin->head = block;
+            hak_keep_order();
             g = &group[unit % HAK_RETURN_GROUPS];
-            if (g->count && g->unit == unit) {
-                hak_set_next(g->last, block);
-                if (block > g->highest) g->highest = block;
-            } else {
+            if (!g->count || g->unit != unit) {
                 if (g->count) hak_slab_return(t, g, stride, list_count);
                 __builtin_prefetch(hak_slab_at(h, unit), 1); /* half of a scattered return's time was this miss */
-                g->first = block;
-                g->highest = block;
-                g->unit = unit;
-                g->count = 0;
+                *g = (hak_chain){block, block, block, unit, 1};
+                block = next;
+                continue;
             }
-        } else if (block > g->highest) {
-            g->highest = block;
+            hak_set_next(g->last, block);
         }
+        if (block > g->highest) g->highest = block;
         g->last = block;
         g->count++;
         block = next;
     }
     bin->head = block;
-    bin->room_count += (int32_t)n;
+    hak_keep_order();
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++)
         if (group[g].count) hak_slab_return(t, &group[g], stride, list_count);
+    bin->room_count += (int32_t)n;
     hak_keep_order();
     hak_store_relaxed(&t->busy, was_busy);
 }

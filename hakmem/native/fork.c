@@ -16,8 +16,9 @@
  *  - A unit in no record, no free run and not waiting for a slab was on its way: it becomes free. A span being cut or
  *    lengthened is the prefix that the registry says.
  *  - The cache of a thread that is gone: a pop or a push was cut between its stores, so the list is whole from its head
- *    (a block's link stands before the head names it; order kept in fast.h) and its count is one off at most. The list
- *    that was being moved to slabs (`busy` says which) may be half there already: dropped, its blocks counted as lost.
+ *    (a block's link stands before the head names it; order kept in fast.h) and its count is one off at most. Of a list
+ *    that was being moved to slabs (`busy` says which) the head is past what is on its way (cache.c): that batch is
+ *    counted as lost, whatever of it has arrived; the rest of the list is there.
  *    Carved ranges change under their slab's claim only. Every link is checked before it is believed.
  *
  * Caches of threads that are gone are flushed one at each slow path of the child, so that a child of many threads that
@@ -158,7 +159,6 @@ static void settle_bin(hak_heap *h, hak_thread *t, uint32_t c) {
     int64_t said = (int64_t)bin->cap_count - bin->room_count, found = 0;
     uint64_t at = bin->head, before = 0, range = bin->bump_end - bin->bump;
     bool moving = t->busy == c + 1;
-    if (moving) bin->head = at = 0;
     for (; at && found < HAK_CAP_LIMIT_COUNT && is_block(h, c, at); at = hak_next(at)) before = at, found++;
     if (at && before) hak_set_next(before, 0);
     else if (at) bin->head = 0;

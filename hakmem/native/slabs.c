@@ -169,9 +169,9 @@ HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first,
 
 /* malloc's free does not ask whether a block was ever carved; it is seen here, where the record is at hand. What is out
  * stands below the carved count, whoever looks: the count falls over blocks of a range only. */
-HAK_COLD static void uncarved(hak_thread *t, const hak_chain *chain, uint32_t carved) {
+HAK_COLD __attribute__((noreturn)) static void uncarved(hak_thread *t, const hak_chain *chain) {
     hak_heap *h = hak_heap_of(t);
-    uint32_t c = hak_slab_at(h, chain->unit)->class_index;
+    uint32_t c = hak_slab_at(h, chain->unit)->class_index, carved = hak_load_relaxed(&hak_slab_at(h, chain->unit)->carved_count);
     uint64_t inside = chain->highest - (uintptr_t)hak_unit_address(h, chain->unit);
     hak_fault fault = {.code = HAK_FAULT_UNCARVED, .unit = chain->unit, .address = chain->highest, .block = chain->highest, .class_index = c, .expected = carved,
                        .found = (uint32_t)(inside / hak_policy_of(h)->sizes.classes[c].stride_bytes), .heap = (uintptr_t)h};
@@ -184,8 +184,8 @@ void hak_slab_return(hak_thread *t, const hak_chain *chain, uint64_t stride, uin
     hak_heap *h = hak_heap_of(t);
     uint32_t unit = chain->unit, count = chain->count;
     hak_slab *slab = hak_slab_at(h, unit);
-    uint64_t base = (uintptr_t)hak_unit_address(h, unit), carved = hak_load_relaxed(&slab->carved_count);
-    if (hak_unlikely(chain->highest - base >= carved * stride)) uncarved(t, chain, (uint32_t)carved);
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit);
+    if (hak_unlikely(chain->highest - base >= hak_load_relaxed(&slab->carved_count) * stride)) uncarved(t, chain);
     if (hak_unlikely(!hak_claim_try(slab))) {
         return_remote(t, unit, chain->first, chain->last, count, list_count);
         return;

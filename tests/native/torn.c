@@ -58,17 +58,20 @@ typedef struct expected {
 } expected;
 
 static expected nothing(hak_heap *h, hak_thread *t) { return (void)h, (void)t, (expected){0, 0}; }
-/* flush_list, some blocks already with their slab: the head still names the first of them. */
+/* flush_list, in the middle of a batch: the head is past it, one block is with its slab, another's link is changed. */
 static expected moving(hak_heap *h, hak_thread *t) {
-    uint32_t c = longest_list(t), have = (uint32_t)((int32_t)t->bins[c].cap_count - t->bins[c].room_count);
-    uint64_t block = t->bins[c].head;
+    uint32_t c = longest_list(t), have = (uint32_t)((int32_t)t->bins[c].cap_count - t->bins[c].room_count), batch = have / 2;
+    uint64_t block = t->bins[c].head, second = hak_next(block);
     uint32_t unit = hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
+    if (batch < 2) die("a list of %u", have);
     hak_store_relaxed(&t->busy, c + 1);
+    for (uint32_t i = 0; i < batch; i++) t->bins[c].head = hak_next(t->bins[c].head);
     if (!hak_claim_try(hak_slab_at(h, unit))) die("claim");
     hak_free_push_chain(hak_slab_at(h, unit), (uintptr_t)hak_unit_address(h, unit), block, block, 1);
     hak_used_sub(hak_slab_at(h, unit), 1);
     hak_claim_release(hak_slab_at(h, unit));
-    return (expected){0, have};
+    hak_set_next(second, 0);
+    return (expected){0, batch};
 }
 /* malloc, between its two stores: the block is out, the count says it is not. */
 static expected popped(hak_heap *h, hak_thread *t) {
