@@ -40,7 +40,7 @@ def _title(found: Diff) -> str:
 
     one, other = found.before.process, found.after.process
     live = found.after.capture.heap.live_units - found.before.capture.heap.live_units
-    grown = f"{signed(live << 16)} in use"
+    grown = f"{signed(live << 16)} in slabs and spans"
     if one is None or other is None:
         return f"{found.before.name} to {found.after.name}: {grown}"
     if one.rss_bytes and other.rss_bytes:

@@ -232,7 +232,7 @@ def frame(now: Sample, before: Sample | None, history: deque[int], choice: Choic
     lines = [
         f"{title}{clock:>{max(width - len(title), 0)}}",
         f"resident {format_bytes(now.rss_bytes)}  {spark}{between}",
-        f"in use {format_bytes(now.live_bytes)}   free and kept {format_bytes(now.kept_bytes)}   in caches {format_bytes(cached)}   "
+        f"slabs and spans {format_bytes(now.live_bytes)}   free and kept {format_bytes(now.kept_bytes)}   in caches {format_bytes(cached)}   "
         f"committed {format_bytes(now.committed_bytes)}",
     ]
     if before is not None and seconds > 0:

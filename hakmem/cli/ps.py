@@ -70,8 +70,8 @@ def _look(pid: int) -> dict[str, Any]:
 def _table(found: list[dict[str, Any]]) -> str:
     from ..views.tables import format_bytes, render, terminal_width
 
-    headings = ("pid", "resident", "in use", "kept", "committed", "threads", "heaps", "command")
-    room = max(terminal_width() - 72, 24)
+    headings = ("pid", "resident", "slabs+spans", "kept", "committed", "threads", "heaps", "command")
+    room = max(terminal_width() - 77, 24)
     cells = [
         [str(row["pid"]) for row in found],
         *([format_bytes(row[name]) for row in found] for name in ("rss_bytes", "live_bytes", "kept_bytes", "committed_bytes")),

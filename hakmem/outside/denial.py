@@ -11,7 +11,7 @@ from ..errors import AttachDenied, AttachError, ProcessNotFound
 _SCOPES = {
     1: "1: a process may be read by its ancestors only, unless it opts in, as programs started by `hakmem run` do",
     2: "2: only a process with CAP_SYS_PTRACE may read others",
-    3: "3: no process may read another until the next boot",
+    3: "3: no process may read another until the next boot, which is to set a lower one",
 }
 
 
@@ -34,7 +34,8 @@ def denied(pid: int, verb: str = "read") -> AttachDenied:
         reasons.append(f"it belongs to user {owner} and this process to user {me}: run this as user {owner}, or with CAP_SYS_PTRACE (as root)")
     scope = _scope()
     if scope in _SCOPES and not reasons:
-        reasons.append(f"ptrace scope (/proc/sys/kernel/yama/ptrace_scope) is {_SCOPES[scope]}; run this with CAP_SYS_PTRACE (as root)")
+        remedy = "; run this with CAP_SYS_PTRACE (as root)" if scope < 3 else ""
+        reasons.append(f"ptrace scope (/proc/sys/kernel/yama/ptrace_scope) is {_SCOPES[scope]}{remedy}")
     if not reasons:
         what = "it may have gained privileges or made itself unreadable (prctl PR_SET_DUMPABLE), or a sandbox forbids it"
         reasons.append(f"{what}: run this with CAP_SYS_PTRACE (as root)")

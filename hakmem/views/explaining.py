@@ -26,7 +26,11 @@ def _live(found: Pinned) -> list[str]:
         f"most of it, {format_bytes(int(first['pinned_bytes']))}, in class {first['class_index']} ({first['stride_bytes']:,} B): "
         f"{format_count(int(first['slabs']), 'slab')} held by {format_count(int(first['blocks']), 'live block')}"
     )
-    return [f"{text}; {most}. Only the program can release it, by freeing those blocks; until then the same class uses it again."]
+    remedy = (
+        "OS pages of it without a live block go back by the sweep of each epoch, or at once by trim; the rest only the program can release, "
+        "by freeing those blocks. Until then the same class uses it again."
+    )
+    return [f"{text}; {most}. {remedy}"]
 
 
 def _caches(found: Pinned) -> list[str]:

@@ -16,8 +16,9 @@ import pytest
 
 import hakmem
 from hakmem import binding, layout
-from hakmem.outside import image
+from hakmem.outside import denial, image
 from hakmem.outside.live import LiveProcess
+from hakmem.views.glance import Glance
 
 Start = Callable[..., subprocess.Popen[str]]
 NOBODY = 65534
@@ -215,6 +216,23 @@ def test_another_users_process(python: Start) -> None:
     assert "run this as user 0, or with CAP_SYS_PTRACE" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("scope", "said"),
+    [
+        (0, "it may have gained privileges or made itself unreadable (prctl PR_SET_DUMPABLE), or a sandbox forbids it: run this with"),
+        (1, "ptrace_scope) is 1: a process may be read by its ancestors only, unless it opts in, as programs started by `hakmem run` do; run"),
+        (2, "ptrace_scope) is 2: only a process with CAP_SYS_PTRACE may read others; run this with CAP_SYS_PTRACE (as root)"),
+        (3, "ptrace_scope) is 3: no process may read another until the next boot, which is to set a lower one"),
+    ],
+)
+def test_what_is_needed_is_said(scope: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel says here is no matter: a process of one's own that may not be read, under each scope of Yama."""
+    monkeypatch.setattr(denial, "_scope", lambda: scope)
+    text = str(denial.denied(os.getpid()))
+    assert text.startswith(f"process {os.getpid()} may not be read: ") and said in text
+    assert ("CAP_SYS_PTRACE (as root)" in text) == (scope < 3)
+
+
 def test_another_layout_names_both_builds(python: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     program = python()
     monkeypatch.setattr(layout, "LAYOUT_HASH", 0x1234)
@@ -271,6 +289,32 @@ def test_mt_attach_under_mutation(launch: Start, workload: Path) -> None:
     assert found.exact or found.why_not.startswith("moved during the walk: ")
     out, _ = program.communicate()
     assert (out, program.returncode) == ("sum 0\n", 0)
+
+
+def test_mt_python_of_16_threads(python: Start) -> None:
+    """A CPython whose 16 threads build and drop lists: looked at live and stopped, it prints what it would have printed."""
+    code = """
+import threading
+def work(number):
+    for turn in range(300):
+        rows = [[str(place) * 9, {'n': place}] for place in range(400)]
+        sums[number] += sum(row[1]['n'] for row in rows)
+sums = [0] * 16
+threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+print('ready', flush=True)
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(sum(sums))
+"""
+    program = python(code)
+    for stop in (False, True) * 4:
+        view = hakmem.attach(program.pid, stop=stop)
+        assert int(view.classes["application_count"].sum()) > 10_000
+        if stop:
+            view.validate()
+        look = Glance(LiveProcess(program.pid), view.capture.address)
+        assert int(look.classes["slab_count"].sum()) > 0
+    assert program.communicate()[0].split() == [str(16 * 300 * 399 * 200), "ready"]
 
 
 def test_mt_validate_of_a_busy_process_never_raises(launch: Start, workload: Path) -> None:

@@ -55,7 +55,8 @@ def test_one_live_block_in_each_slab(python: Start) -> None:
     assert used + found.pinned_bytes == pytest.approx(smaps_bytes(view, program.pid), rel=0.05)
     text = view.explain()
     assert f"class {worst['class_index']} (2,048 B): {int(worst['slabs']):,} slabs held by {int(worst['blocks']):,} live blocks" in text
-    assert "Only the program can release it" in text and "PYTHONMALLOC" not in text
+    assert "only the program can release, by freeing those blocks" in text and "PYTHONMALLOC" not in text
+    assert "OS pages of it without a live block go back by the sweep of each epoch, or at once by trim" in text
 
 
 def test_thread_caches_are_blamed_by_thread(python: Start) -> None:
