@@ -34,7 +34,7 @@ NO_THREAD: Final = 0xFFFFFFFF
 
 CAUSES: Final[tuple[tuple[str, str], ...]] = (
     ("in use", "nothing: the program has it"),
-    ("live blocks", "the program: it must free these blocks; sweeps and trim, of OS pages without any"),
+    ("live blocks", "the program: it must free these blocks; sweeps and trim: pages without any"),
     ("thread caches", "draining the threads' caches"),
     ("remote frees", "trim; or the next refill of that class, which collects them"),
     ("empty slabs", "trim"),
