@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,12 +90,32 @@ class Blocks:
         """Cache lists that changed at every try to follow them."""
         self.fresh_bins: dict[tuple[int, int], Records] = {}
         """Caches, by thread and class, that moved since the capture: as they were when their lists were followed."""
+        self._by_class: dict[int, CachedBlocks] = {}
 
     # --- thread caches ----------------------------------------------------------------------------------------
 
     @cached_property
     def cached(self) -> CachedBlocks:
         """The blocks of all thread caches, of records of ended threads too."""
+        rest = self._gather([index for index in range(layout.CLASS_LIMIT) if index not in self._by_class])
+        parts = [rest, *self._by_class.values()]
+        if len(parts) == 1:
+            return rest
+        arrays: dict[str, Any] = {
+            field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(CachedBlocks) if field.name != "problems"
+        }
+        return CachedBlocks(**arrays, problems=tuple(problem for part in parts for problem in part.problems))
+
+    def cached_of(self, class_index: int) -> CachedBlocks:
+        """Of `cached` at least the blocks of one class; only its lists are followed if none were yet."""
+        if "cached" in self.__dict__:
+            return self.cached
+        if class_index not in self._by_class:
+            self._by_class[class_index] = self._gather([class_index])
+        return self._by_class[class_index]
+
+    def _gather(self, classes: list[int]) -> CachedBlocks:
+        """The blocks of some classes in all thread caches."""
         problems: list[Problem] = []
         addresses: list[NDArray[np.uint64]] = []
         following: list[NDArray[np.uint64]] = []
@@ -105,8 +125,13 @@ class Blocks:
         gone = self.capture.gone
         lengths = bins["cap_count"].astype(np.int64) - bins["room_count"]
         heads = bins["head"]
+
+        def pairs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+            for thread, place in np.argwhere(flags[:, classes]).tolist():
+                yield thread, classes[place]
+
         with words_of(self.capture.source, self.capture.address, self._end - self.capture.address) as words:
-            for thread, index in np.argwhere((heads != 0) | (lengths != 0)).tolist():
+            for thread, index in pairs((heads != 0) | (lengths != 0)):
                 told: list[Problem] = []
                 where = f"cache list of thread {thread}, class {index}"
                 found = self._follow(words, int(heads[thread, index]), int(lengths[thread, index]), where, told)
@@ -116,7 +141,7 @@ class Blocks:
                 addresses.append(np.array(found[:-1], dtype=np.uint64))
                 following.append(np.array(found[1:], dtype=np.uint64))
                 origin.append((thread, index, False, len(found) - 1))
-        for thread, index in np.argwhere(bins["bump"] != bins["bump_end"]).tolist():
+        for thread, index in pairs(bins["bump"] != bins["bump_end"]):
             stride = int(strides[index])
             first, end = self._range(thread, index, stride)
             count = (end - first) // stride if stride else 0
@@ -216,6 +241,10 @@ class Blocks:
     def cached_per_slab(self) -> NDArray[np.int64]:
         """Cached blocks of the slab headed by each unit, shape (unit_top,)."""
         return np.bincount(self.cached.head[self.cached.head != 0], minlength=self.capture.unit_top)
+
+    def cached_in(self, unit: int) -> int:
+        """Cached blocks of one slab."""
+        return int((self.cached_of(int(self.capture.slabs["class_index"][unit])).head == unit).sum())
 
     # --- slabs ------------------------------------------------------------------------------------------------
 
@@ -334,13 +363,13 @@ class _SlabStates:
             self._place(rows[at], columns, PURGED)
 
     def _place_cached(self) -> None:
-        cached = self.blocks.cached
-        if not len(cached.head):
+        cached = self.blocks.cached_of(self.class_index)
+        if not len(cached.head) or not len(self.units):
             return
-        row_of = np.full(self.blocks.capture.unit_top, -1, dtype=np.int64)
-        row_of[self.units] = np.arange(len(self.units))
-        mine = np.flatnonzero((row_of[cached.head] >= 0) & (cached.class_index == self.class_index))
-        rows, columns = row_of[cached.head[mine]], cached.block[mine]
+        order = np.argsort(self.units)
+        row_of = order[np.searchsorted(self.units, cached.head, sorter=order).clip(max=len(order) - 1)]
+        mine = np.flatnonzero((self.units[row_of] == cached.head) & (cached.class_index == self.class_index))
+        rows, columns = row_of[mine], cached.block[mine]
         sure = ~cached.gone[mine]
         self._place(rows[sure], columns[sure], CACHED)
         lost = ~sure & (self.states[rows, columns] == APPLICATION)

@@ -59,18 +59,19 @@ def slab_array(heap: HeapView) -> Records:
     units = np.flatnonzero(capture.slabs["kind"] == KIND_SLAB)
     made = buffer(len(units) * SLAB_DTYPE.itemsize).view(SLAB_DTYPE)
     for first in range(0, len(units), PIECE_SLABS):
-        _fill(heap, made[first : first + PIECE_SLABS], units[first : first + PIECE_SLABS])
+        mine = units[first : first + PIECE_SLABS]
+        _fill(heap, made[first : first + PIECE_SLABS], mine, heap.blocks.cached_per_slab[mine])
     return made
 
 
-def _fill(heap: HeapView, made: Records, units: NDArray[np.int64]) -> None:
-    """The records of ``units`` and what is derived, written to ``made``."""
+def _fill(heap: HeapView, made: Records, units: NDArray[np.int64], cached: NDArray[np.int64]) -> None:
+    """The records of ``units`` and what is derived, ``cached`` blocks of each given, written to ``made``."""
     capture = heap.capture
     copy_records(capture.slabs, units, made)
     classes = (made["class_index"] & (layout.CLASS_LIMIT - 1)).astype(np.intp)
     capacity, blocks = (capture.classes[name].astype(np.uint64)[classes] for name in ("capacity_bytes", "block_count"))
     size = made["unit_count"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
-    remote, cached = word_count(made["remote_list"]), heap.blocks.cached_per_slab[units]
+    remote = word_count(made["remote_list"])
     application = np.maximum(made["used_count"].astype(np.int64) - cached - remote, 0)
     out = application.astype(np.uint64) * capacity
     carved = np.minimum(made["carved_count"], blocks)
@@ -129,7 +130,7 @@ class SlabRecord(Record):
         """States and problems; read again while the slab's record changes under the reading."""
         blocks, unit = self._heap.blocks, np.array([self.unit])
         record = self._heap.capture.slabs[unit]
-        mine = [problem for problem in blocks.cached.problems if f"class {self.class_index}" in problem.where]
+        mine = [problem for problem in blocks.cached_of(self.class_index).problems if f"class {self.class_index}" in problem.where]
         torn = bool(self.torn) and getattr(self._heap.capture.source, "torn", None) is not None  # of a copy: no second try
         for _ in range(0 if torn else REREADS):
             problems: list[Problem] = []
@@ -255,7 +256,7 @@ def slab_at(heap: HeapView, unit: int) -> SlabRecord | None:
     if heap.capture.slabs["kind"][unit] != KIND_SLAB:
         return None
     made = np.zeros(1, dtype=SLAB_DTYPE)
-    _fill(heap, made, np.array([unit], dtype=np.int64))
+    _fill(heap, made, np.array([unit], dtype=np.int64), np.array([heap.blocks.cached_in(unit)], dtype=np.int64))
     return SlabRecord(heap, made[0])
 
 

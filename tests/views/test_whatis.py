@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 import hakmem
@@ -81,3 +82,18 @@ def test_find_gives_none_where_nothing_is(heap: hakmem.Heap) -> None:
     assert heap.find_slab(unit=-5) is None
     with pytest.raises(TypeError, match="either unit= or address="):
         heap.find_slab()
+
+
+def test_caches_followed_class_by_class_are_those_followed_at_once() -> None:
+    with hakmem.Heap(region_bytes=1 << 26) as heap:
+        for size in (40, 600, 9000):
+            heap.free_many(heap.alloc_many([size] * 100))
+        block = int(heap.alloc_many([600] * 5)[0])
+        one, other = heap.view(), heap.view()
+        assert one.whatis(block).state == "application" and one.whatis(block + 640).kind == "block"
+        for view in (one, other):
+            assert len(view.blocks.cached.address) == view.threads["cached_count"].sum() > 100
+        order = [np.argsort(view.blocks.cached.address) for view in (one, other)]
+        for name in ("address", "thread", "class_index", "in_range", "head", "block", "following"):
+            mine, theirs = (getattr(view.blocks.cached, name)[at] for view, at in zip((one, other), order, strict=True))
+            assert np.array_equal(mine, theirs), name
