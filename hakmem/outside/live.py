@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HEAPS_LIMIT: Final = 65536
-WAITS: Final = {"x86_64": (35, 202, 230), "aarch64": (98, 101, 115)}
-"""The system calls nanosleep, futex and clock_nanosleep."""
+OWN_CALLS: Final = {
+    "x86_64": (9, 10, 11, 14, 24, 25, 27, 28, 39, 56, 186, 435),
+    "aarch64": (135, 124, 172, 178, 215, 216, 220, 222, 226, 232, 233, 435),
+}
+"""The system calls that the library makes in the middle of a malloc or free: mmap, mprotect, munmap, mremap, mincore, madvise, sched_yield,
+getpid, gettid, and rt_sigprocmask, clone and clone3 where it starts its thread."""
 STACK_WORDS: Final = 48
 """How far up a stopped thread's stack the library's own return addresses are looked for: past a call of libc."""
 
@@ -179,14 +183,15 @@ class LiveProcess:
         """Of stopped threads those that may stand in the middle of a malloc or free, by the ids the process sees.
 
         They are in the library's code, or in what it calls: then an address of its code is near the top of the stack.
-        Who sleeps on a timer or a futex is not: the library waits there with nothing in hand, its background thread.
+        Who is in a system call that the library does not make there is not, whatever earlier calls left on the stack. Nor
+        is who sleeps on a timer or a futex: the library waits there with nothing in hand, its background thread.
         """
-        waits = WAITS.get(platform.machine(), ())
+        calls = OWN_CALLS.get(platform.machine())
         paths = {image.path for image in self.images}
         code = [(entry.start, entry.end) for entry in self.maps if "x" in entry.permissions and entry.path in paths]
         own, found = procfs.own_ids(self.pid), []
         for task, place in places.items():
-            if place.call in waits:
+            if calls and place.call >= 0 and place.call not in calls:
                 continue
             words = [place.instruction]
             try:

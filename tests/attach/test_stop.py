@@ -15,6 +15,7 @@ import pytest
 
 import hakmem
 from hakmem import procfs
+from hakmem.outside.live import LiveProcess
 from hakmem.outside.stopping import stopped
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -72,6 +73,20 @@ def test_mt_validate_holds_at_every_stop(launch: Start, workload: Path) -> None:
         exact += found.exact
     assert exact, "in ten looks at four threads one finds all outside malloc"
     ends_well(program)
+
+
+def test_who_sleeps_in_a_system_call_of_the_program_is_not_in_flight(python: Start) -> None:
+    """Not even with a return address of the library on its stack, which a malloc before left there."""
+    program = python()
+    source = LiveProcess(program.pid)
+    source.find_library()
+    with stopped(program.pid) as places:
+        assert source.inside_library(places) == ()
+        place = places[program.pid]
+        assert place.call == 0, "it reads its standard input"
+        inside = next(entry for entry in source.maps if "x" in entry.permissions and entry.path == source.images[0].path).start
+        for call, flight in ((0, ()), (230, ()), (219, ()), (28, (program.pid,)), (-1, (program.pid,))):
+            assert source.inside_library({program.pid: place._replace(instruction=inside, call=call)}) == flight, call
 
 
 def test_stopped_is_stopped_and_goes_on(python: Start) -> None:
