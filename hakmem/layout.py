@@ -207,7 +207,7 @@ _SCALARS: Final[dict[str, tuple[type, str, int]]] = {
     "u8": (ctypes.c_uint8, "uint8_t", 1),
     "u16": (ctypes.c_uint16, "uint16_t", 2),
     "u32": (ctypes.c_uint32, "uint32_t", 4),
-    "i32": (ctypes.c_int32, "int32_t", 4),
+    "i64": (ctypes.c_int64, "int64_t", 8),
     "u64": (ctypes.c_uint64, "uint64_t", 8),
 }
 
@@ -216,7 +216,7 @@ _SCALARS: Final[dict[str, tuple[type, str, int]]] = {
 class Field:
     """One struct member.
 
-    ``type`` is a scalar of ``u8 u16 u32 i32 u64`` or the name of a struct; ``count`` > 1 makes an array.
+    ``type`` is a scalar of ``u8 u16 u32 i64 u64`` or the name of a struct; ``count`` > 1 makes an array.
     ``access`` reads *writer > readers, order*; ``unit`` is the unit of the number.
     """
 
@@ -433,23 +433,21 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     Struct(
-        "hak_bin", "HakBin", 64, "One class of a thread cache: one cache line, touched by its thread only.",
+        "hak_bin", "HakBin", 48, "What the slow paths need of a class of a thread cache; the fast path has arrays of its own.",
         (
-            Field("head", "u64", "address", _OWNER, "first cached block; each holds the address of the next"),
-            Field("reciprocal", "u64", "1/2^64", _OWNER, "copy of the class's; 0 sends every free to the slow path"),
-            Field("room_count", "i32", "blocks", _OWNER, "cap less cached blocks; may pass below 0 for a moment"),
             Field("cap_count", "u32", "blocks", _OWNER, "blocks the list may hold"),
+            Field("hot", "u32", "unit", _OWNER, "slab taken from last, 0 none; only a hint"),
             Field("bump", "u64", "address", _OWNER, "next block of the carved range"),
             Field("bump_end", "u64", "address", _OWNER, "end of the carved range"),
-            Field("hot", "u32", "unit", _OWNER, "slab taken from last, 0 none; only a hint"),
             Field("fresh", "u32", "bool", _OWNER, "1: the carved range is known to be zero"),
             Field("event_count", "u32", "events", _OWNER, "refills and overflows since the last idle look"),
             Field("free_only_count", "u32", "overflows", _OWNER, "overflows since the last refill"),
+            Field("reserved_word", "u32", "", "", "zero"),
             Field("stride_bytes", "u64", "bytes", _INIT, "copy of the class's: what a carved block takes of the range"),
         ),
     ),
     Struct(
-        "hak_thread", "HakThread", 128 + 8 * len(COUNTERS) + (-8 * len(COUNTERS)) % 64 + 64 * CLASS_LIMIT,
+        "hak_thread", "HakThread", 128 + 8 * len(COUNTERS) + (-8 * len(COUNTERS)) % 64 + (48 + 3 * 8) * CLASS_LIMIT,
         "A thread of a heap: what the fast path needs, its counters, its caches.",
         (
             Field("base", "u64", "address", _INIT, "start of the reservation"),
@@ -469,7 +467,10 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("reserved", "u64", "", _OWNER, "zero", 5),
             *COUNTERS,
             *((Field("counter_pad", "u64", "", _OWNER, "zero", (-len(COUNTERS)) % 8),) if len(COUNTERS) % 8 else ()),
-            Field("bins", "hak_bin", "", _OWNER, "the caches, by class; entry 0 is always empty", CLASS_LIMIT),
+            Field("heads", "u64", "address", _OWNER, "first cached block by class; each holds the address of the next; entry 0 is always empty", CLASS_LIMIT),
+            Field("reciprocals", "u64", "1/2^64", _OWNER, "copies of the classes'; 0 sends every free to the slow path", CLASS_LIMIT),
+            Field("room_counts", "i64", "blocks", _OWNER, "caps less cached blocks; may pass below 0 for a moment", CLASS_LIMIT),
+            Field("bins", "hak_bin", "", _OWNER, "the rest of the caches, by class", CLASS_LIMIT),
         ),
     ),
     Struct(

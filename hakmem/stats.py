@@ -127,7 +127,7 @@ def stats_of(capture: Capture, name: str) -> Stats:
     heap, threads = capture.heap, capture.threads
     bins = threads["bins"]
     strides = capture.classes["stride_bytes"].astype(np.int64)
-    lists = bins["cap_count"].astype(np.int64) - bins["room_count"]
+    lists = bins["cap_count"].astype(np.int64) - threads["room_counts"]
     in_ranges = (bins["bump_end"] - bins["bump"]).astype(np.int64)
     blocks = lists + in_ranges // np.maximum(strides, 1)
     units = capture.unit_top - capture.meta_units

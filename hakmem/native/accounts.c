@@ -62,7 +62,7 @@ static void add_caches(hak_heap *h, hak_accounts *sum) {
         for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
             const hak_bin *bin = &t->bins[c];
             uint64_t stride = hak_policy_of(h)->sizes.classes[c].stride_bytes;
-            int64_t listed = (int64_t)hak_load_relaxed(&bin->cap_count) - hak_load_relaxed(&bin->room_count);
+            int64_t listed = (int64_t)hak_load_relaxed(&bin->cap_count) - hak_load_relaxed(&t->room_counts[c]);
             uint64_t bump = hak_load_relaxed(&bin->bump), end = hak_load_relaxed(&bin->bump_end);
             uint64_t count = (listed > 0 ? (uint64_t)listed : 0) + (end > bump ? (end - bump) / stride : 0);
             sum->cached_count += count;

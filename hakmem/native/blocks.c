@@ -74,7 +74,7 @@ uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block, hak_fau
 uint32_t hak_check_own(const hak_thread *t, hak_heap *h, uint64_t address, const hak_block *block, hak_fault *fault) {
     const hak_bin *bin = &t->bins[block->class_index];
     if (!block->class_index) return HAK_OK;
-    if (bin->head == address) return fail(fault, h, HAK_FAULT_DOUBLE, address, address, block->unit, block->class_index, 1, 0);
+    if (t->heads[block->class_index] == address) return fail(fault, h, HAK_FAULT_DOUBLE, address, address, block->unit, block->class_index, 1, 0);
     if (address - bin->bump >= bin->bump_end - bin->bump) return HAK_OK;
     uint32_t out = block->index - (uint32_t)((address - bin->bump) / bin->stride_bytes);
     return fail(fault, h, HAK_FAULT_UNCARVED, address, address, block->unit, block->class_index, out, block->index);
@@ -102,18 +102,18 @@ static bool mark_in(hak_heap *h, uint32_t c, uint64_t address) {
 /* A block of class c: list, carved range, refill. *zeroed: its bytes are known to be 0. */
 static uint64_t take_block(hak_thread *t, uint32_t c, bool *zeroed) {
     hak_bin *bin = &t->bins[c];
-    if (!bin->head) {
+    if (!t->heads[c]) {
         if (bin->bump == bin->bump_end && !hak_refill(t, c)) return 0;
-        if (!bin->head) {
+        if (!t->heads[c]) {
             uint64_t block = bin->bump;
             bin->bump += hak_policy_of(hak_heap_of(t))->sizes.classes[c].stride_bytes;
             *zeroed = bin->fresh != 0;
             return block;
         }
     }
-    uint64_t block = bin->head;
-    bin->head = hak_next(block);
-    bin->room_count++;
+    uint64_t block = t->heads[c];
+    t->heads[c] = hak_next(block);
+    t->room_counts[c]++;
     *zeroed = false;
     return block;
 }
@@ -162,14 +162,13 @@ uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
         hak_span_free(t, block.unit);
         return HAK_OK;
     }
-    hak_bin *bin = &t->bins[block.class_index];
-    if (bin->room_count <= 0) {
+    if (t->room_counts[block.class_index] <= 0) {
         hak_overflow(t, block.class_index, address);
         return HAK_OK;
     }
-    hak_set_next(address, bin->head);
-    bin->head = address;
-    bin->room_count--;
+    hak_set_next(address, t->heads[block.class_index]);
+    t->heads[block.class_index] = address;
+    t->room_counts[block.class_index]--;
     return HAK_OK;
 }
 

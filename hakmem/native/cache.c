@@ -1,7 +1,7 @@
 /* cache.c: a thread's caches: refilled from slabs, overflowing to slabs, bounded by the policy.
  *
  * Only the owner thread comes here with `t`. Blocks in a bin's list and in its carved range [bump, bump_end) count as
- * used in their slab. Invariant: room_count = cap_count - blocks of the list; cap_bytes = sum of the caps in bytes.
+ * used in their slab. Invariant: room_counts[c] = cap_count - blocks of the list; cap_bytes = sum of the caps in bytes.
  */
 #include "hak_internal.h"
 #include "lists.h"
@@ -15,7 +15,7 @@ static void set_cap(hak_thread *t, uint32_t c, uint32_t cap) {
     hak_bin *bin = &t->bins[c];
     int64_t more = (int64_t)cap - bin->cap_count;
     t->cap_bytes += (uint64_t)(more * class_of(t, c)->stride_bytes);
-    bin->room_count += (int32_t)more;
+    t->room_counts[c] += more;
     hak_store_relaxed(&bin->cap_count, cap);
 }
 
@@ -34,7 +34,7 @@ void hak_cache_init(hak_thread *t) {
     for (uint32_t c = 1; c <= policy->sizes.class_count; c++) {
         bool plain = !guarded && !policy->sizes.classes[c].header;
         uint32_t most = cap_limit(t, c), init = policy->caches.classes[c].cap_init_count;
-        t->bins[c].reciprocal = plain ? policy->sizes.classes[c].reciprocal : 0;
+        t->reciprocals[c] = plain ? policy->sizes.classes[c].reciprocal : 0;
         t->bins[c].stride_bytes = policy->sizes.classes[c].stride_bytes;
         set_cap(t, c, init < most ? init : most);
     }
@@ -48,7 +48,7 @@ static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
     hak_chain group[HAK_RETURN_GROUPS];
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
     uint32_t list_count = cache_of(t, c)->list_count;
-    uint64_t block = bin->head, stride = bin->reciprocal ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
+    uint64_t block = t->heads[c], stride = t->reciprocals[c] ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
     uint32_t was_busy = hak_load_relaxed(&t->busy); /* others try for record 0's */
     hak_store_relaxed(&t->busy, c + 1); /* for a fork's child: what the count has more than the list is on its way */
     hak_keep_order();
@@ -57,7 +57,7 @@ static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
         uint64_t next = hak_next(block);
         if (!g || (block ^ g->last) >> HAK_UNIT_SHIFT) {
             uint32_t unit = hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
-            bin->head = block;
+            t->heads[c] = block;
             hak_keep_order();
             g = &group[unit % HAK_RETURN_GROUPS];
             if (!g->count || g->unit != unit) {
@@ -74,23 +74,23 @@ static void flush_list(hak_thread *t, uint32_t c, uint32_t n) {
         g->count++;
         block = next;
     }
-    bin->head = block;
+    t->heads[c] = block;
     hak_keep_order();
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++)
         if (group[g].count) hak_slab_return(t, &group[g], stride, list_count);
-    bin->room_count += (int32_t)n;
+    t->room_counts[c] += n;
     hak_keep_order();
     hak_store_relaxed(&t->busy, was_busy);
 }
 
-static uint32_t list_length(const hak_bin *bin) { return (uint32_t)((int32_t)bin->cap_count - bin->room_count); }
+static uint32_t list_length(const hak_thread *t, uint32_t c) { return (uint32_t)(t->bins[c].cap_count - t->room_counts[c]); }
 
 /* Halves a cap, not below `floor`, and lets go of what is above it. */
 static void shrink(hak_thread *t, uint32_t c, uint32_t floor) {
     hak_bin *bin = &t->bins[c];
     uint32_t half = bin->cap_count / 2, cap = half > floor ? half : floor < bin->cap_count ? floor : bin->cap_count;
     set_cap(t, c, cap);
-    if (bin->room_count < 0) flush_list(t, c, (uint32_t)-bin->room_count);
+    if (t->room_counts[c] < 0) flush_list(t, c, (uint32_t)-t->room_counts[c]);
     hak_count(t, cache_shrink_count, 1);
 }
 
@@ -113,7 +113,7 @@ static void idle_look(hak_thread *t) {
     t->event_count = 0;
     for (uint32_t c = 1; c <= policy->sizes.class_count; c++) {
         hak_bin *bin = &t->bins[c];
-        uint32_t have = list_length(bin);
+        uint32_t have = list_length(t, c);
         if (bin->event_count == 0 && have) {
             flush_list(t, c, have - have / 2);
             shrink(t, c, cache_of(t, c)->cap_init_count);
@@ -153,22 +153,22 @@ static uint32_t take(hak_thread *t, uint32_t c, uint32_t unit) {
     hak_slab *slab = hak_slab_at(h, unit);
     hak_bin *bin = &t->bins[c];
     uint64_t base = (uintptr_t)hak_unit_address(h, unit), first, last;
-    uint32_t have = list_length(bin), limit = cap_limit(t, c), n = hak_free_count(slab);
+    uint32_t have = list_length(t, c), limit = cap_limit(t, c), n = hak_free_count(slab);
     uint32_t most = limit > have ? limit - have : 1;
     if (n <= most) {
         first = hak_word_first(base, hak_free_take_all(slab));
-        if (bin->head) {
+        if (t->heads[c]) {
             for (last = first; hak_next(last);) last = hak_next(last);
-            hak_set_next(last, bin->head);
+            hak_set_next(last, t->heads[c]);
         }
     } else {
         n = most < cache_of(t, c)->batch_count ? most : cache_of(t, c)->batch_count;
         first = hak_free_pop_chain(slab, base, n, &last);
-        hak_set_next(last, bin->head);
+        hak_set_next(last, t->heads[c]);
     }
     hak_keep_order(); /* as in hak_fast_free */
-    bin->head = first;
-    bin->room_count -= (int32_t)n;
+    t->heads[c] = first;
+    t->room_counts[c] -= n;
     hak_used_add(slab, n);
     uint32_t wish = bin->cap_count + 1 > have + n ? bin->cap_count + 1 : have + n, cap = wish < limit ? wish : limit;
     if (cap > bin->cap_count) {
@@ -222,7 +222,7 @@ bool hak_refill(hak_thread *t, uint32_t c) {
         if (hak_free_is_empty(slab) && slab->flags & HAK_SLAB_HOLES) hak_holes_restore(t, unit);
         bool listed = hak_free_is_nonempty(slab);
         got += listed ? take(t, c, unit) : carve(t, c, unit);
-        if (!listed || got >= cache->batch_count || slabs >= cache->refill_slabs || list_length(bin) >= cap_limit(t, c)) {
+        if (!listed || got >= cache->batch_count || slabs >= cache->refill_slabs || list_length(t, c) >= cap_limit(t, c)) {
             hak_claim_release(slab);
             if (bin->hot != unit) forget_hot(t, c); /* only where the acquire order has no hot stage */
             bin->hot = unit;
@@ -241,7 +241,7 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
     hak_fork_look();
     hak_bin *bin = &t->bins[c];
     const hak_cache_class *cache = cache_of(t, c);
-    uint32_t have = list_length(bin), n = cache->batch_count < have ? cache->batch_count : have;
+    uint32_t have = list_length(t, c), n = cache->batch_count < have ? cache->batch_count : have;
     hak_count(t, overflow_count, 1);
     hak_event(t, HAK_EVENT_OVERFLOW, c, (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT), n);
     bin->event_count++;
@@ -251,9 +251,9 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
         hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, cache->list_count);
     } else {
         flush_list(t, c, n);
-        hak_set_next(block, bin->head);
-        bin->head = block;
-        bin->room_count--;
+        hak_set_next(block, t->heads[c]);
+        t->heads[c] = block;
+        t->room_counts[c]--;
         free_only(t, c, n);
     }
     turn(t);
@@ -285,7 +285,7 @@ void hak_cache_flush(hak_thread *t) {
     for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
         hak_bin *bin = &t->bins[c];
         if (bin->bump != bin->bump_end) return_range(t, c); /* first, so that a listed block of the range is above what is carved */
-        if (list_length(bin)) flush_list(t, c, list_length(bin));
+        if (list_length(t, c)) flush_list(t, c, list_length(t, c));
         forget_hot(t, c);
     }
 }
@@ -298,17 +298,17 @@ void hak_cache_prewarm(hak_thread *t) {
         hak_bin *bin = &t->bins[c];
         if (want > limit) want = limit;
         if (want > bin->cap_count) set_cap(t, c, want);
-        while (list_length(bin) < want) {
+        while (list_length(t, c) < want) {
             if (bin->bump == bin->bump_end) {
-                uint32_t before = list_length(bin);
+                uint32_t before = list_length(t, c);
                 if (!hak_refill(t, c)) return;
-                if (list_length(bin) != before) continue;
+                if (list_length(t, c) != before) continue;
             }
             uint64_t block = bin->bump;
             bin->bump += class_of(t, c)->stride_bytes;
-            hak_set_next(block, bin->head);
-            bin->head = block;
-            bin->room_count--;
+            hak_set_next(block, t->heads[c]);
+            t->heads[c] = block;
+            t->room_counts[c]--;
         }
     }
 }

@@ -45,7 +45,7 @@ static void describe_state(hak_line *line, hak_heap *h, uint32_t unit, uint32_t 
         const hak_thread *t = hak_thread_at(h, i);
         const hak_bin *bin = &t->bins[c];
         bool range = block >= bin->bump && block < bin->bump_end;
-        if (!t->base || (!range && !is_in_list(h, c, bin->head, HAK_CAP_LIMIT_COUNT, block))) continue;
+        if (!t->base || (!range && !is_in_list(h, c, t->heads[c], HAK_CAP_LIMIT_COUNT, block))) continue;
         hak_line_text(line, range ? "not handed out yet, in the range of thread record " : "free, in the cache of thread record ");
         hak_line_number(line, i);
         return;

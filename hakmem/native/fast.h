@@ -12,13 +12,13 @@
 static inline void *hak_fast_alloc(hak_thread *t, uint64_t size) {
     if (hak_unlikely(size > HAK_SIZE_MAP_LIMIT_BYTES)) return NULL;
     uint64_t c = ((const uint8_t *)(uintptr_t)t->fast_map)[(size + 7) >> HAK_SIZE_GRANULE_SHIFT];
-    hak_bin *bin = &t->bins[c];
-    uint64_t block = bin->head;
+    uint64_t block = t->heads[c];
     if (hak_likely(block)) {
-        bin->head = hak_next(block);
-        bin->room_count++;
+        t->heads[c] = hak_next(block);
+        t->room_counts[c]++;
         return (void *)(uintptr_t)block;
     }
+    hak_bin *bin = &t->bins[c];
     block = bin->bump; /* 0 in class 0, and so is its end */
     if (hak_unlikely(block == bin->bump_end)) return NULL;
     bin->bump = block + bin->stride_bytes;
@@ -32,25 +32,26 @@ static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
     uint64_t base = t->base, offset = address - base, unit = offset >> HAK_UNIT_SHIFT;
     if (hak_unlikely(unit >= t->unit_limit)) return false;
     uint32_t entry = hak_load_relaxed((uint32_t *)(uintptr_t)(base + HAK_REGISTRY_OFFSET) + unit);
-    hak_bin *bin = &t->bins[entry & 0xff];
+    uint64_t c = entry & 0xff, reciprocal = t->reciprocals[c];
     uint32_t head_units = entry & ~0xffu;
-    uint64_t from_head = offset - ((uint64_t)head_units << (HAK_UNIT_SHIFT - 8)), head = bin->head;
-    if (hak_unlikely(from_head * bin->reciprocal >= bin->reciprocal)) return false;
+    uint64_t from_head = offset - ((uint64_t)head_units << (HAK_UNIT_SHIFT - 8)), head = t->heads[c];
+    if (hak_unlikely(from_head * reciprocal >= reciprocal)) return false;
     if (hak_unlikely(head == address)) return false;
     if (batch) {
         hak_slab *slab = hak_slab_at((hak_heap *)(uintptr_t)base, entry >> 8);
+        const hak_bin *bin = &t->bins[c];
         if (hak_unlikely(from_head >= hak_load_relaxed(&slab->carved_count) * bin->stride_bytes)) return false;
         if (hak_unlikely(address - bin->bump < bin->bump_end - bin->bump)) return false;
     }
-    if (hak_unlikely(--bin->room_count < 0)) {
+    if (hak_unlikely(--t->room_counts[c] < 0)) {
         __asm__ volatile("" ::: "memory"); /* lets the compiler count in place: subtract, branch on sign */
-        bin->room_count++;
-        if (batch) hak_overflow(t, entry & 0xff, address);
+        t->room_counts[c]++;
+        if (batch) hak_overflow(t, (uint32_t)c, address);
         return batch;
     }
     hak_set_next(address, head);
     hak_keep_order(); /* a fork's child may find the list cut off here: the link stands before the head names the block */
-    bin->head = address;
+    t->heads[c] = address;
     return true;
 }
 

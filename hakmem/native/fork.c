@@ -156,13 +156,13 @@ static bool is_block(hak_heap *h, uint32_t c, uint64_t address) {
 static void settle_bin(hak_heap *h, hak_thread *t, uint32_t c) {
     const hak_class *class = &hak_policy_of(h)->sizes.classes[c];
     hak_bin *bin = &t->bins[c];
-    int64_t said = (int64_t)bin->cap_count - bin->room_count, found = 0;
-    uint64_t at = bin->head, before = 0, range = bin->bump_end - bin->bump;
+    int64_t said = (int64_t)bin->cap_count - t->room_counts[c], found = 0;
+    uint64_t at = t->heads[c], before = 0, range = bin->bump_end - bin->bump;
     bool moving = t->busy == c + 1;
     for (; at && found < HAK_CAP_LIMIT_COUNT && is_block(h, c, at); at = hak_next(at)) before = at, found++;
     if (at && before) hak_set_next(before, 0);
-    else if (at) bin->head = 0;
-    bin->room_count = (int32_t)((int64_t)bin->cap_count - found);
+    else if (at) t->heads[c] = 0;
+    t->room_counts[c] = (int64_t)bin->cap_count - found;
     if ((at || moving) && said > found) h->lost_block_count += (uint64_t)(said - found);
     if (!range) return;
     bool whole = bin->bump < bin->bump_end && range <= (uint64_t)class->block_count * class->stride_bytes && range % class->stride_bytes == 0 &&
@@ -236,6 +236,8 @@ static bool give_one_back(void) {
         found = true;
         settle_thread(h, t);
         if (t->heap) hak_cache_flush(t); /* else it was being made */
+        memset(t->heads, 0, sizeof t->heads);
+        memset(t->room_counts, 0, sizeof t->room_counts);
         memset(t->bins, 0, sizeof t->bins);
         t->cap_bytes = 0;
         hak_thread_record_init(h, t, t->index);

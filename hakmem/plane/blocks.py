@@ -99,7 +99,7 @@ def _check_own(t: Caller, address: int, block: Block) -> Fault | None:
     bin_ = t.bins[c]
     if not c:
         return None
-    if bin_.head == address:
+    if t.heads[c] == address:
         return _fault(m, DOUBLE, address, address, unit, c, 1, 0)
     if not bin_.bump <= address < bin_.bump_end:
         return None
@@ -130,17 +130,17 @@ def _mark_in(m: Memory, c: int, address: int) -> bool:
 def _take_block(t: Caller, c: int) -> tuple[int, bool]:
     """A block of class c from list, carved range or refill, or 0; and whether its bytes are known to be 0."""
     m, bin_ = t.m, t.bins[c]
-    block: int = bin_.head
+    block: int = t.heads[c]
     if not block:
         if bin_.bump == bin_.bump_end and not refill(t, c):
             return 0, False
-        block = bin_.head
+        block = t.heads[c]
         if not block:
             block = bin_.bump
             bin_.bump = block + m.tables.classes[c].stride_bytes
             return block, bin_.fresh != 0
-    bin_.head = m.next_of(block)
-    bin_.room_count += 1
+    t.heads[c] = m.next_of(block)
+    t.room_counts[c] += 1
     return block, False
 
 
@@ -184,7 +184,6 @@ def free(t: Caller, address: int) -> Fault | None:
         t.record.fault_count += 1
         return block
     unit, c, _ = block
-    bin_ = t.bins[c]
     fault = _check_own(t, address, block)
     if fault is None and not _mark_in(m, c, address):
         fault = _fault(m, DOUBLE, address, address, unit, c, 1, 0)
@@ -193,12 +192,12 @@ def free(t: Caller, address: int) -> Fault | None:
         return fault
     if not c:
         spans.free(t, unit)
-    elif bin_.room_count <= 0:
+    elif t.room_counts[c] <= 0:
         overflow(t, c, address)
     else:
-        m.link(address, bin_.head)
-        bin_.head = address
-        bin_.room_count -= 1
+        m.link(address, t.heads[c])
+        t.heads[c] = address
+        t.room_counts[c] -= 1
     return None
 
 

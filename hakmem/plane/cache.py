@@ -1,12 +1,11 @@
 """A thread's caches: refilled from slabs, overflowing to slabs, bounded by the policy.
 
 Only the owner thread comes here with ``t``. Blocks in a bin's list and in its carved range [bump, bump_end) count as
-used in their slab. Invariant: room_count = cap_count - blocks of the list; cap_bytes = sum of the caps in bytes.
+used in their slab. Invariant: room_counts[c] = cap_count - blocks of the list; cap_bytes = sum of the caps in bytes.
 """
 
 from __future__ import annotations
 
-import ctypes
 from typing import Final
 
 from .. import layout
@@ -23,7 +22,7 @@ def _set_cap(t: Caller, c: int, cap: int) -> None:
     bin_ = t.bins[c]
     more = cap - bin_.cap_count
     t.record.cap_bytes += more * t.m.tables.classes[c].stride_bytes
-    bin_.room_count += more
+    t.room_counts[c] += more
     bin_.cap_count = cap
 
 
@@ -34,9 +33,9 @@ def _cap_limit(t: Caller, c: int) -> int:
     return int(min(t.bins[c].cap_count + spare, tables.caches[c].cap_max_count))
 
 
-def _length(bin_: ctypes.Structure) -> int:
+def _length(t: Caller, c: int) -> int:
     """Blocks of a bin's list."""
-    return int(bin_.cap_count - bin_.room_count)
+    return int(t.bins[c].cap_count - t.room_counts[c])
 
 
 def init(t: Caller) -> None:
@@ -45,7 +44,7 @@ def init(t: Caller) -> None:
     for c in range(1, tables.class_count + 1):
         row, bin_ = tables.classes[c], t.bins[c]
         most = _cap_limit(t, c)
-        bin_.reciprocal = 0 if t.m.checked or row.header else row.reciprocal
+        t.record.reciprocals[c] = 0 if t.m.checked or row.header else row.reciprocal
         bin_.stride_bytes = row.stride_bytes
         _set_cap(t, c, min(tables.caches[c].cap_init_count, most))
 
@@ -65,9 +64,9 @@ def _give_back(t: Caller, c: int, group: list[int], list_count: int) -> None:
 
 def _flush_list(t: Caller, c: int, count: int) -> None:
     """Take the first blocks off the list of class c and give them to their slabs, blocks of one slab together."""
-    m, bin_, list_count = t.m, t.bins[c], t.m.tables.caches[c].list_count
+    m, list_count = t.m, t.m.tables.caches[c].list_count
     groups: list[list[int] | None] = [None] * GROUPS  # first, last, unit, count, highest
-    block = bin_.head
+    block = t.heads[c]
     for _ in range(count):
         following = m.next_of(block)
         unit = m.registry[m.unit_of(block)] >> 8
@@ -82,8 +81,8 @@ def _flush_list(t: Caller, c: int, count: int) -> None:
                 _give_back(t, c, group, list_count)
             groups[unit % GROUPS] = [block, block, unit, 1, block]
         block = following
-    bin_.head = block
-    bin_.room_count += count
+    t.heads[c] = block
+    t.room_counts[c] += count
     for group in groups:
         if group:
             _give_back(t, c, group, list_count)
@@ -94,8 +93,8 @@ def _shrink(t: Caller, c: int, floor: int) -> None:
     bin_ = t.bins[c]
     half = bin_.cap_count // 2
     _set_cap(t, c, half if half > floor else min(floor, bin_.cap_count))
-    if bin_.room_count < 0:
-        _flush_list(t, c, -bin_.room_count)
+    if t.room_counts[c] < 0:
+        _flush_list(t, c, -t.room_counts[c])
     t.record.cache_shrink_count += 1
 
 
@@ -121,7 +120,7 @@ def _idle_look(t: Caller) -> None:
     record.event_count = 0
     for c in range(1, tables.class_count + 1):
         bin_ = t.bins[c]
-        have = _length(bin_)
+        have = _length(t, c)
         if bin_.event_count == 0 and have:
             _flush_list(t, c, have - have // 2)
             _shrink(t, c, tables.caches[c].cap_init_count)
@@ -152,21 +151,21 @@ def _carve(t: Caller, c: int, unit: int) -> int:
 def _take(t: Caller, c: int, unit: int) -> int:
     """Under the claim: take the slab's free list, whole if the cap can be raised to it, else as many as fit."""
     m, bin_, record = t.m, t.bins[c], t.record
-    have, limit, count = _length(bin_), _cap_limit(t, c), lists.free_count(m, unit)
+    have, limit, count = _length(t, c), _cap_limit(t, c), lists.free_count(m, unit)
     most = limit - have if limit > have else 1
     if count <= most:
         first = lists.word_first(m.unit_address(unit), lists.free_take_all(m, unit))
-        if bin_.head:
+        if t.heads[c]:
             last = first
             while following := m.next_of(last):
                 last = following
-            m.link(last, bin_.head)
+            m.link(last, t.heads[c])
     else:
         count = min(most, m.tables.caches[c].batch_count)
         first, last = lists.free_pop_chain(m, unit, count)
-        m.link(last, bin_.head)
-    bin_.head = first
-    bin_.room_count -= count
+        m.link(last, t.heads[c])
+    t.heads[c] = first
+    t.room_counts[c] -= count
     lists.used_add(m, unit, count)
     cap = min(max(bin_.cap_count + 1, have + count), limit)
     if cap > bin_.cap_count:
@@ -218,7 +217,7 @@ def refill(t: Caller, c: int) -> bool:
             holes.restore(t, unit)
         listed = lists.free_count(m, unit) != 0
         got += _take(t, c, unit) if listed else _carve(t, c, unit)
-        enough = got >= cache.batch_count or taken >= cache.refill_slabs or _length(bin_) >= _cap_limit(t, c)
+        enough = got >= cache.batch_count or taken >= cache.refill_slabs or _length(t, c) >= _cap_limit(t, c)
         if not listed or enough:
             lists.claim_release(m, unit)
             if bin_.hot != unit:
@@ -242,11 +241,11 @@ def overflow(t: Caller, c: int, block: int) -> None:
     if bin_.cap_count == 0:
         slabs.give_back(t, m.registry[m.unit_of(block)] >> 8, block, block, 1, cache.list_count)
     else:
-        count = min(cache.batch_count, _length(bin_))
+        count = min(cache.batch_count, _length(t, c))
         _flush_list(t, c, count)
-        m.link(block, bin_.head)
-        bin_.head = block
-        bin_.room_count -= 1
+        m.link(block, t.heads[c])
+        t.heads[c] = block
+        t.room_counts[c] -= 1
         _free_only(t, c, count)
     _turn(t)
 
@@ -275,7 +274,7 @@ def flush(t: Caller) -> None:
         bin_ = t.bins[c]
         if bin_.bump != bin_.bump_end:
             _return_range(t, c)  # first, so that a listed block of the range is above what is carved
-        if have := _length(bin_):
+        if have := _length(t, c):
             _flush_list(t, c, have)
         _forget_hot(t, c)
 
@@ -287,14 +286,14 @@ def prewarm(t: Caller) -> None:
         want, bin_ = min(m.tables.caches[c].prewarm_count, _cap_limit(t, c)), t.bins[c]
         if want > bin_.cap_count:
             _set_cap(t, c, want)
-        while (have := _length(bin_)) < want:
+        while (have := _length(t, c)) < want:
             if bin_.bump == bin_.bump_end:
                 if not refill(t, c):
                     return
-                if _length(bin_) != have:
+                if _length(t, c) != have:
                     continue
             block = bin_.bump
             bin_.bump = block + m.tables.classes[c].stride_bytes
-            m.link(block, bin_.head)
-            bin_.head = block
-            bin_.room_count -= 1
+            m.link(block, t.heads[c])
+            t.heads[c] = block
+            t.room_counts[c] -= 1

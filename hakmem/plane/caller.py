@@ -16,13 +16,13 @@ _BIN_BYTES: Final = ctypes.sizeof(layout.HakBin)
 
 
 class Caller:
-    """``record`` is the ``hak_thread`` number ``index``, ``bins[class]`` its caches, ``m`` its heap.
+    """``record`` is the ``hak_thread`` number ``index``, ``heads[class]``, ``room_counts[class]`` and ``bins[class]`` its caches, ``m`` its heap.
 
     The object of a thread's own record lives in the thread's local storage and dies with the thread: ``at_end`` is
     called then, but not in the child of a fork, where the thread did not end but never was.
     """
 
-    __slots__ = ("at_end", "bins", "index", "m", "process_id", "record")
+    __slots__ = ("at_end", "bins", "heads", "index", "m", "process_id", "record", "room_counts")
 
     def __init__(self, m: Memory, index: int, at_end: Callable[[Caller], None] | None) -> None:
         address = m.base + m.geometry.threads_offset + index * THREAD_BYTES
@@ -31,6 +31,7 @@ class Caller:
         self.record = layout.HakThread.from_address(address)
         bins = range(m.tables.class_count + 1)
         self.bins = [layout.HakBin.from_address(address + _BINS + number * _BIN_BYTES) for number in bins]
+        self.heads, self.room_counts = self.record.heads, self.record.room_counts
         self.at_end = at_end
         self.process_id = os.getpid()
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from .. import layout
 from ..errors import ValidationError
-from .capture import REREADS, Capture
+from .capture import REREADS, Capture, ThreadCache
 from .holes import holed_blocks
 from .outline import CACHED_LIMIT
 from .records import SLAB_HOLES, Records, word_count, word_offset
@@ -88,7 +88,7 @@ class Blocks:
         self.capture = capture
         self.unsettled = 0
         """Cache lists that changed at every try to follow them."""
-        self.fresh_bins: dict[tuple[int, int], Records] = {}
+        self.fresh_caches: dict[tuple[int, int], ThreadCache] = {}
         """Caches, by thread and class, that moved since the capture: as they were when their lists were followed."""
         self._by_class: dict[int, CachedBlocks] = {}
 
@@ -123,8 +123,8 @@ class Blocks:
         bins = self.capture.threads["bins"]
         strides = self.capture.classes["stride_bytes"].astype(np.int64)
         gone = self.capture.gone
-        lengths = bins["cap_count"].astype(np.int64) - bins["room_count"]
-        heads = bins["head"]
+        lengths = bins["cap_count"].astype(np.int64) - self.capture.threads["room_counts"]
+        heads = self.capture.threads["heads"]
 
         def pairs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
             for thread, place in np.argwhere(flags[:, classes]).tolist():
@@ -176,40 +176,37 @@ class Blocks:
 
         ``told`` keeps what is broken then; a list that never stood still is counted in ``unsettled`` instead.
         """
-        before = self.capture.threads["bins"][thread, index].tobytes()
+        before = self.capture.cache_then(thread, index)
         for _ in range(REREADS):
-            mine = self.capture.bin_now(thread, index)
+            mine = self.capture.cache_now(thread, index)
             told.clear()
             with words_of(self.capture.source, self.capture.address, self._end - self.capture.address) as words:
-                length = int(mine["cap_count"][0]) - int(mine["room_count"][0])
-                again = self._follow(words, int(mine["head"][0]), length, where, told)
-            if mine.tobytes() == before and again == found and told:
+                again = self._follow(words, mine.head, mine.cap_count - mine.room_count, where, told)
+            if mine == before and again == found and told:
                 return found  # nothing moved since: it is as it was found
-            before, found = mine.tobytes(), again
-            self.fresh_bins[thread, index] = mine
+            before, found = mine, again
+            self.fresh_caches[thread, index] = mine
             if not told:
                 return found
         told.clear()
         self.unsettled += 1
-        mine = mine.copy()  # as far as it could be followed
-        mine["head"], mine["room_count"] = found[0], int(mine["cap_count"][0]) - (len(found) - 1)
-        self.fresh_bins[thread, index] = mine
+        followed = mine._replace(head=found[0], room_count=mine.cap_count - (len(found) - 1))  # as far as it could be
+        self.fresh_caches[thread, index] = followed
         return [*found[:-1], 0]
 
     def _range(self, thread: int, index: int, stride: int) -> tuple[int, int]:
         """A thread's carved range: two words, read again where they were copied while the thread wrote them."""
-        mine = self.fresh_bins.get((thread, index), self.capture.threads["bins"][thread, index].reshape(1))
-        first, end = int(mine["bump"][0]), int(mine["bump_end"][0])
+        mine = self.fresh_caches.get((thread, index)) or self.capture.cache_then(thread, index)
+        first, end = mine.bump, mine.bump_end
         for _ in range(REREADS):
             if 0 <= end - first <= CACHED_LIMIT * stride and (stride == 0 or (end - first) % stride == 0):
                 break
-            now = self.capture.bin_now(thread, index)
-            before, (first, end) = (first, end), (int(now["bump"][0]), int(now["bump_end"][0]))
+            now = self.capture.cache_now(thread, index)
+            before, (first, end) = (first, end), (now.bump, now.bump_end)
             if before == (first, end):
                 break  # it stands still, and is broken
-            mine = mine.copy()
-            mine["bump"], mine["bump_end"] = first, end
-            self.fresh_bins[thread, index] = mine
+            mine = mine._replace(bump=first, bump_end=end)
+            self.fresh_caches[thread, index] = mine
         return first, end
 
     def _follow(self, words: Words, head: int, length: int, where: str, problems: list[Problem]) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,16 @@ from .source import MemorySource
 REREADS: Final = 8
 PIECE_RECORDS: Final = 8192
 SLAB_BYTES: Final = ctypes.sizeof(layout.HakSlab)
+
+
+class ThreadCache(NamedTuple):
+    """One class of a thread's cache: the words that say what is in it, named as in ``hak_thread`` and ``hak_bin``."""
+
+    head: int
+    room_count: int
+    cap_count: int
+    bump: int
+    bump_end: int
 
 
 @dataclass(frozen=True)
@@ -77,11 +87,25 @@ class Capture(Outline):
         place = self.address + self.geometry.slabs_offset + unit * SLAB_BYTES
         return np.frombuffer(self.source.read(place, SLAB_BYTES), dtype=dtype_of(layout.HakSlab))
 
-    def bin_now(self, thread: int, class_index: int) -> Records:
-        """A thread's cache of one class as it is now, shape (1,)."""
-        place = self.address + self.geometry.threads_offset + thread * ctypes.sizeof(layout.HakThread) + layout.HakThread.bins.offset
-        size = ctypes.sizeof(layout.HakBin)
-        return np.frombuffer(self.source.read(place + class_index * size, size), dtype=dtype_of(layout.HakBin))
+    def cache_now(self, thread: int, class_index: int) -> ThreadCache:
+        """A thread's cache of one class as it is now."""
+        place = self.address + self.geometry.threads_offset + thread * ctypes.sizeof(layout.HakThread)
+
+        def read(array: Any, size: int) -> bytes:
+            return bytes(self.source.read(place + array.offset + class_index * size, size))
+
+        record = layout.HakThread
+        head = int.from_bytes(read(record.heads, 8), "little")
+        room = int.from_bytes(read(record.room_counts, 8), "little", signed=True)
+        rest = layout.HakBin.from_buffer_copy(read(record.bins, ctypes.sizeof(layout.HakBin)))
+        return ThreadCache(head, room, rest.cap_count, rest.bump, rest.bump_end)
+
+    def cache_then(self, thread: int, class_index: int) -> ThreadCache:
+        """The same as it was copied."""
+        record = self.threads[thread]
+        rest = record["bins"][class_index]
+        numbers = (record["heads"][class_index], record["room_counts"][class_index], *(rest[name] for name in ("cap_count", "bump", "bump_end")))
+        return ThreadCache(*(int(number) for number in numbers))
 
     def unit_address(self, units: NDArray[np.integer] | int) -> NDArray[np.uint64]:
         """Addresses of units, uint64."""

@@ -216,15 +216,16 @@ def check_threads(heap: HeapView, report: Report) -> None:
         caps,
         threads["cap_bytes"],
     )
-    lengths = bins["cap_count"].astype(np.int64) - bins["room_count"]
-    unruly = ((lengths < 0) | ((lengths == 0) != (bins["head"] == 0))) & ~capture.gone[:, None]
+    lengths = bins["cap_count"].astype(np.int64) - threads["room_counts"]
+    unruly = ((lengths < 0) | ((lengths == 0) != (threads["heads"] == 0))) & ~capture.gone[:, None]
     for thread, index in np.argwhere(unruly)[:1].tolist():
-        found = f"{int(lengths[thread, index])} blocks, head {int(bins['head'][thread, index]):#x}"
+        found = f"{int(lengths[thread, index])} blocks, head {int(threads['heads'][thread, index]):#x}"
         report(
             Problem("cache list", f"thread {thread}, class {index}", "a head if and only if there are blocks", found)
         )
-    empty = bins[:, [0, *range(count + 1, layout.CLASS_LIMIT)]]
-    spare = (empty["head"] != 0) | (empty["bump"] != 0) | (empty["cap_count"] != 0)
+    spare_classes = [0, *range(count + 1, layout.CLASS_LIMIT)]
+    empty = bins[:, spare_classes]
+    spare = (threads["heads"][:, spare_classes] != 0) | (empty["bump"] != 0) | (empty["cap_count"] != 0)
     for thread, place in np.argwhere(spare)[:1].tolist():
         report(Problem("cache of no class", f"thread {thread}", "empty", f"bin {place}"))
     live = int((threads["state"] == THREAD_LIVE).sum())

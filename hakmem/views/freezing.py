@@ -6,7 +6,6 @@ with them, a bounded number of times, so that a record and its lists always belo
 
 from __future__ import annotations
 
-import ctypes
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,12 +77,12 @@ def _masked(links: NDArray[np.uint64], capture: Capture) -> NDArray[np.uint64]:
 
 def _patched_threads(view: HeapView) -> NDArray[np.uint64]:
     """The thread records, with the caches as they were when their lists were followed."""
-    threads = view.capture.threads.view(np.uint64).reshape(len(view.capture.threads), -1).copy()
-    place, words = layout.HakThread.bins.offset // 8, ctypes.sizeof(layout.HakBin) // 8
-    for (thread, index), mine in view.blocks.fresh_bins.items():
-        at = place + index * words
-        threads[thread, at : at + words] = mine.view(np.uint64)
-    return threads.reshape(-1)
+    threads = view.capture.threads.copy()
+    for (thread, index), mine in view.blocks.fresh_caches.items():
+        threads["heads"][thread, index], threads["room_counts"][thread, index] = mine.head, mine.room_count
+        for name in ("cap_count", "bump", "bump_end"):
+            threads["bins"][name][thread, index] = getattr(mine, name)
+    return np.asarray(threads.view(np.uint64).reshape(-1))
 
 
 def _live_marks(capture: Capture) -> NDArray[np.uint8]:

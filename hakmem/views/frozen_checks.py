@@ -120,7 +120,7 @@ def check_contents(heap: FrozenHeap, require: Require) -> None:
     _none(heap.parts["registry"] >> 8 >= top, "registry: head of unit", f"below {top}", require)
     threads = heap.parts["threads"].view(dtype_of(layout.HakThread))
     bins: Any = threads["bins"]
-    lengths = bins["cap_count"].astype(np.int64) - bins["room_count"]
+    lengths = bins["cap_count"].astype(np.int64) - threads["room_counts"]
     require(bool(((lengths >= 0) & (lengths <= CACHED_LIMIT)).all()), "cached blocks of a thread", f"0 to {CACHED_LIMIT}", "something else")
     most = len(heap.parts["cached"]) + BROKEN_LIMIT
     require(int(lengths.sum()) <= most, "cached blocks", f"at most {most}, as listed", int(lengths.sum()))

@@ -96,7 +96,7 @@ class Outline:
         """Blocks of the thread caches by what their records say, without following a list: in lists and in carved
         ranges, shape (thread_top, CLASS_LIMIT) each; 0 where a record makes no sense."""
         bins, strides = self.threads["bins"], self.classes["stride_bytes"].astype(np.int64)
-        lists = bins["cap_count"].astype(np.int64) - bins["room_count"]
+        lists = bins["cap_count"].astype(np.int64) - self.threads["room_counts"]
         ranges = (bins["bump_end"] - bins["bump"]).astype(np.int64) // np.maximum(strides, 1)
         return tuple(np.where((counts >= 0) & (counts <= CACHED_LIMIT) & (strides > 0), counts, 0) for counts in (lists, ranges))  # type: ignore[return-value]
 

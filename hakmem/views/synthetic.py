@@ -156,8 +156,9 @@ class SyntheticHeap:
     ) -> None:
         """Put blocks into a thread's cache: a list, and a carved range from one address to another."""
         place = self.threads[thread]["bins"][class_index]
-        place["head"] = self._chain(list(addresses))
-        place["cap_count"], place["room_count"] = cap, cap - len(addresses)
+        self.threads[thread]["heads"][class_index] = self._chain(list(addresses))
+        self.threads[thread]["room_counts"][class_index] = cap - len(addresses)
+        place["cap_count"] = cap
         place["bump"], place["bump_end"] = carved_range
         place["stride_bytes"] = self.classes[class_index]["stride_bytes"]
         self.threads[thread]["cap_bytes"] += np.uint64(cap * int(self.classes[class_index]["stride_bytes"]))

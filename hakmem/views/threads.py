@@ -35,9 +35,9 @@ that one block of it may be counted nowhere or twice."""
 
 BIN_DTYPE: Final = extend_dtype(
     layout.HakBin,
-    (("class_index", "u1"), ("list_count", "u4"), ("range_count", "u4"), ("cached_bytes", "u8"), ("cap_bytes", "u8")),
+    (("class_index", "u1"), ("room_count", "i8"), ("list_count", "u4"), ("range_count", "u4"), ("cached_bytes", "u8"), ("cap_bytes", "u8")),
 )
-"""``hak_bin`` of one class and what is derived: blocks in the list and in the carved range, their bytes, the cap's
+"""``hak_bin`` of one class, its room and what is derived: blocks in the list and in the carved range, their bytes, the cap's
 bytes."""
 
 
@@ -99,6 +99,7 @@ class ThreadRecord(Record):
         made = extend_records(bins, slice(None), BIN_DTYPE)
         mine = cached.thread == self.index
         made["class_index"] = np.arange(1, count + 1)
+        made["room_count"] = capture.threads["room_counts"][self.index, 1 : count + 1]
         made["list_count"] = np.bincount(cached.class_index[mine & ~cached.in_range], minlength=layout.CLASS_LIMIT)[
             1 : count + 1
         ]

@@ -324,7 +324,7 @@ def test_hostile_numbers(good: bytes, tmp_path: Path) -> None:
     unit = int(np.flatnonzero(records[layout.HakSlab.kind.offset :: 64] == 1)[0])
     place = layout.HakPolicy.sizes.offset + layout.HakSizeClassMap.classes.offset
     one_class = place + 3 * 32
-    bins = threads.bins.offset + ctypes.sizeof(threads) + 5 * 64
+    bins = threads.bins.offset + ctypes.sizeof(threads) + 5 * ctypes.sizeof(layout.HakBin)
     cases: list[tuple[str, Callable[[Any], None]]] = [
         ("heap", put(heap.unit_top.offset, 1 << 23)),
         ("heap", put(heap.unit_limit.offset, 1 << 23)),

@@ -59,8 +59,8 @@ static void walk_caches(walk *k) {
         if (!t->base) continue;
         for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
             hak_bin *bin = &t->bins[c];
-            uint32_t count = 0, want = (uint32_t)((int32_t)bin->cap_count - bin->room_count);
-            for (uint64_t at = bin->head; at; at = hak_next(at), count++) mark(k, at, CACHE);
+            uint32_t count = 0, want = (uint32_t)(bin->cap_count - t->room_counts[c]);
+            for (uint64_t at = t->heads[c]; at; at = hak_next(at), count++) mark(k, at, CACHE);
             if (count != want) die("walk: thread %u class %u caches %u blocks, its counts say %u", i, c, count, want);
             for (uint64_t at = bin->bump; at < bin->bump_end; at += class_at(h, c)->stride_bytes) mark(k, at, CARVED);
             if (bin->hot) k->hinted[bin->hot] = 1;
@@ -212,8 +212,9 @@ static void heap_walk_empty(stage *s) {
     if (h->dirty_units && !hak_policy_of(h)->retain.lazy_free) die("end: %llu dirty units after a trim", (unsigned long long)h->dirty_units);
     for (uint32_t i = 0; i < h->thread_top; i++)
         for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++) {
-            hak_bin *bin = &hak_thread_at(h, i)->bins[c];
-            if (bin->head || bin->bump != bin->bump_end || bin->hot) die("end: thread record %u still caches blocks of class %u", i, c);
+            const hak_thread *t = hak_thread_at(h, i);
+            const hak_bin *bin = &t->bins[c];
+            if (t->heads[c] || bin->bump != bin->bump_end || bin->hot) die("end: thread record %u still caches blocks of class %u", i, c);
         }
 }
 

@@ -37,7 +37,7 @@ static hak_thread *record_of(hak_heap *h, bool others) {
 static uint32_t longest_list(hak_thread *t) {
     uint32_t best = 0, most = 0;
     for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++) {
-        uint32_t have = (uint32_t)((int32_t)t->bins[c].cap_count - t->bins[c].room_count);
+        uint32_t have = (uint32_t)(t->bins[c].cap_count - t->room_counts[c]);
         if (have > most) most = have, best = c;
     }
     if (!best) die("the other thread caches nothing");
@@ -60,12 +60,12 @@ typedef struct expected {
 static expected nothing(hak_heap *h, hak_thread *t) { return (void)h, (void)t, (expected){0, 0}; }
 /* flush_list, in the middle of a batch: the head is past it, one block is with its slab, another's link is changed. */
 static expected moving(hak_heap *h, hak_thread *t) {
-    uint32_t c = longest_list(t), have = (uint32_t)((int32_t)t->bins[c].cap_count - t->bins[c].room_count), batch = have / 2;
-    uint64_t block = t->bins[c].head, second = hak_next(block);
+    uint32_t c = longest_list(t), have = (uint32_t)(t->bins[c].cap_count - t->room_counts[c]), batch = have / 2;
+    uint64_t block = t->heads[c], second = hak_next(block);
     uint32_t unit = hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
     if (batch < 2) die("a list of %u", have);
     hak_store_relaxed(&t->busy, c + 1);
-    for (uint32_t i = 0; i < batch; i++) t->bins[c].head = hak_next(t->bins[c].head);
+    for (uint32_t i = 0; i < batch; i++) t->heads[c] = hak_next(t->heads[c]);
     if (!hak_claim_try(hak_slab_at(h, unit))) die("claim");
     hak_free_push_chain(hak_slab_at(h, unit), (uintptr_t)hak_unit_address(h, unit), block, block, 1);
     hak_used_sub(hak_slab_at(h, unit), 1);
@@ -77,20 +77,20 @@ static expected moving(hak_heap *h, hak_thread *t) {
 static expected popped(hak_heap *h, hak_thread *t) {
     (void)h;
     uint32_t c = longest_list(t);
-    t->bins[c].head = hak_next(t->bins[c].head);
+    t->heads[c] = hak_next(t->heads[c]);
     return (expected){0, 0};
 }
 /* free, before its last store: room is taken, the block is not linked. */
 static expected pushing(hak_heap *h, hak_thread *t) {
     (void)h;
-    t->bins[longest_list(t)].room_count--;
+    t->room_counts[longest_list(t)]--;
     return (expected){0, 0};
 }
 /* A list whose link was overwritten, as no order of stores leaves it: cut there. */
 static expected broken(hak_heap *h, hak_thread *t) {
     (void)h;
-    uint32_t c = longest_list(t), have = (uint32_t)((int32_t)t->bins[c].cap_count - t->bins[c].room_count);
-    hak_set_next(t->bins[c].head, t->bins[c].head + 4);
+    uint32_t c = longest_list(t), have = (uint32_t)(t->bins[c].cap_count - t->room_counts[c]);
+    hak_set_next(t->heads[c], t->heads[c] + 4);
     return (expected){0, have - 1};
 }
 /* carve, between begin and end of the range. */
@@ -166,7 +166,7 @@ static expected unremembered(hak_heap *h, hak_thread *t) {
         uint32_t unit = t->bins[c].hot;
         if (!unit || hak_slab_at(h, unit)->flags & HAK_SLAB_LISTED || hak_slab_at(h, unit)->carved_count == class_at(h, c)->block_count) continue;
         t->bins[c].hot = 0;
-        t->bins[c].head = 0, t->bins[c].room_count = (int32_t)t->bins[c].cap_count; /* what it took is the program's: */
+        t->heads[c] = 0, t->room_counts[c] = t->bins[c].cap_count; /* what it took is the program's: */
         t->bins[c].bump = t->bins[c].bump_end;                                      /* no flush will list the slab */
         return (expected){0, 0};
     }

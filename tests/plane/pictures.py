@@ -46,8 +46,8 @@ def picture(engine: Engine) -> dict[str, np.ndarray]:
     threads = _copy(base + heap.threads_offset, layout.HakThread, heap.thread_top)
     for values in (threads["base"], threads["heap"], threads["fast_map"]):
         _offsets(values, base)
-    for name in ("head", "bump", "bump_end"):
-        _offsets(threads["bins"][name], base)
+    for values in (threads["heads"], threads["bins"]["bump"], threads["bins"]["bump_end"]):
+        _offsets(values, base)
     made = {
         "heap": own,
         "thread": threads,

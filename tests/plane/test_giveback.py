@@ -160,6 +160,6 @@ def test_a_thread_that_only_frees_keeps_one_batch(twins: Twins) -> None:
     twins.free_many(offsets[::2])
     twins.free_many(offsets[1::2])
     batch = twins.policy.caches.class_cache(twins.policy.size_classes, 5).batch_count
-    assert twins.thread_bin(5).cap_count == batch
+    assert twins.first_thread().bins[5].cap_count == batch
     twins.alloc_many(sizes[:1000])
-    assert twins.thread_bin(5).cap_count > batch
+    assert twins.first_thread().bins[5].cap_count > batch

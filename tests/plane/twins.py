@@ -171,7 +171,7 @@ class Twins:
         assert self.free(offset) is None
         entry = self.entry(offset)
         slab = entry & 0xFF <= layout.CLASS_COUNT_MAX
-        listed = slab and self.thread_bin(entry & 0xFF).head == self.native.address + offset
+        listed = slab and self.first_thread().heads[entry & 0xFF] == self.native.address + offset
         guarded = self.checked or self.policy.headers.mode == "all"
         if guarded or listed or not slab or not entry:
             assert self.free(offset) is not None
@@ -185,7 +185,7 @@ class Twins:
         engine, tag = self.engines[0], self.entry(offset) & 0xFF
         if tag > layout.CLASS_COUNT_MAX:
             return
-        record = layout.HakThread.from_address(engine.address + engine.heap.threads_offset + ctypes.sizeof(layout.HakThread))
+        record = self.first_thread()
         if record.bins[tag].bump != record.bins[tag].bump_end:
             assert self.free(record.bins[tag].bump - engine.address) is not None
 
@@ -212,10 +212,10 @@ class Twins:
         place = self.native.address + heap.registry_offset + 4 * (offset >> layout.UNIT_SHIFT)
         return ctypes.c_uint32.from_address(place).value
 
-    def thread_bin(self, class_index: int) -> ctypes.Structure:
-        """The native plane's cache of the first thread."""
+    def first_thread(self) -> ctypes.Structure:
+        """The native plane's record of the first thread."""
         place = self.native.address + self.native.heap.threads_offset + ctypes.sizeof(layout.HakThread)
-        return layout.HakThread.from_address(place).bins[class_index]
+        return layout.HakThread.from_address(place)
 
     def slabs_of(self, unit: int) -> list[ctypes.Structure]:
         """A unit's record on both planes."""

@@ -40,10 +40,10 @@ def heap_field(heap: hakmem.Heap, name: str) -> int:
     return heap.address + getattr(layout.HakHeap, name).offset
 
 
-def bin_address(heap: hakmem.Heap, thread: int, class_index: int, name: str) -> int:
+def cache_address(heap: hakmem.Heap, thread: int, class_index: int, name: str) -> int:
+    """Where the word of a class stands in one of the arrays of a thread record."""
     record = heap.view().capture.geometry.threads_offset + thread * ctypes.sizeof(layout.HakThread)
-    place = layout.HakThread.bins.offset + class_index * ctypes.sizeof(layout.HakBin)
-    return heap.address + record + place + getattr(layout.HakBin, name).offset
+    return heap.address + record + getattr(layout.HakThread, name).offset + 8 * class_index
 
 
 def used_heap(make: Make, **arguments: object) -> tuple[hakmem.Heap, list[int]]:
@@ -132,12 +132,12 @@ def test_block_in_two_places(make: Make) -> None:
     slab = heap.find_slab(address=blocks[0])
     assert slab is not None
     free = next(block.address for block in slab.blocks() if block.state == "free")
-    head = bin_address(heap, 1, slab.class_index, "head")
-    room = bin_address(heap, 1, slab.class_index, "room_count")
+    head = cache_address(heap, 1, slab.class_index, "heads")
+    room = cache_address(heap, 1, slab.class_index, "room_counts")
     with (
         poked(head, free),
         poked(free, 0),
-        poked(room, int(heap.threads[0].bins[slab.class_index]["cap_count"]) - 1, 4),
+        poked(room, int(heap.threads[0].bins[slab.class_index]["cap_count"]) - 1),
     ):
         with pytest.raises(ValidationError):
             heap.validate()
@@ -267,9 +267,9 @@ def test_threads_that_disagree(make: Make) -> None:
         fails(heap, "state of a thread record", "thread 1")
     with poked(record + layout.HakThread.heap.offset, 7):
         fails(heap, "heap of a thread record", "thread 1")
-    with poked(bin_address(heap, 1, class_index, "head"), 0):
+    with poked(cache_address(heap, 1, class_index, "heads"), 0):
         fails(heap, "cache list", f"class {class_index}")
-    with poked(bin_address(heap, 1, class_index, "bump"), 8):
+    with poked(cache_address(heap, 1, 0, "bins") + class_index * ctypes.sizeof(layout.HakBin) + layout.HakBin.bump.offset, 8):
         fails(heap, "")
     with poked(heap_field(heap, "thread_live"), 2, 4):
         fails(heap, "heap.thread_live")
