@@ -78,6 +78,7 @@ def test_mt_validate_holds_at_every_stop(launch: Start, workload: Path) -> None:
 def test_who_sleeps_in_a_system_call_of_the_program_is_not_in_flight(python: Start) -> None:
     """Not even with a return address of the library on its stack, which a malloc before left there."""
     program = python()
+    assert settles(program.pid, {"S"})  # in read, past the write that said it is ready
     source = LiveProcess(program.pid)
     source.find_library()
     with stopped(program.pid) as places:
