@@ -4,8 +4,8 @@ Gathering (source, capture, blocks) knows nothing of rendering (tables); the vie
 from is a `MemorySource`: this process, and in time another process or a saved file.
 """
 
-from .blocks import STATE_LETTERS, STATE_NAMES
 from .heap_view import HeapView
+from .slab_states import STATE_LETTERS, STATE_NAMES
 from .slabs import Block
 from .source import MemorySource, MemoryUnreadable, OwnProcess
 from .whatis import Region, WhatIs

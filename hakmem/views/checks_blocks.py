@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import layout
-from .blocks import APPLICATION, CACHED, FREE, PURGED, REMOTE, UNCARVED, Problem
 from .records import KIND_RUN, KIND_SPAN
+from .slab_states import APPLICATION, CACHED, FREE, PURGED, REMOTE, UNCARVED, Problem
 
 if TYPE_CHECKING:
     from .heap_view import HeapView

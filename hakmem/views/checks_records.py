@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from .. import layout
 from ..registry import TAG_FREE, TAG_NONE, TAG_SPAN
-from .blocks import Problem
 from .capture import Capture
 from .records import KIND_LOST, KIND_RUN, KIND_SLAB, KIND_SPAN, THREAD_LIVE, THREAD_STATES, index_word, word_count
+from .slab_states import Problem
 
 if TYPE_CHECKING:
     from .heap_view import HeapView

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import layout
-from .blocks import Problem
 from .capture import Capture
 from .checks_records import require
 from .records import KIND_RUN
+from .slab_states import Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

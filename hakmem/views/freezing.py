@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import layout
-from .blocks import FREE, REMOTE, Problem
 from .capture import REREADS, SLAB_BYTES, Capture
 from .frozen import BAD_LINK, FrozenHeap, byte_counts, empty_part, starts_of
 from .records import KIND_LOST, KIND_SLAB, KIND_SPAN, Records, dtype_of, word_count
 from .residency import resident_pages
+from .slab_states import FREE, REMOTE, Problem
 from .source import MemoryUnreadable
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from typing import Final
 
 import numpy as np
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from .. import layout
 from .source import MemorySource
 
+ENDING_SECONDS: Final = 0.2
+"""How long the threads of a killed process may take to end one after another."""
 PAGE: Final = layout.OS_PAGE_BYTES
 _SCAN: Final = 3 << 30 | 96 << 16 | ord("f") << 8 | 16  # _IOWR('f', 16, struct pm_scan_arg)
 _PRESENT, _ZERO_PAGE = 1 << 3, 1 << 5
@@ -38,16 +41,21 @@ def resident_pages(source: MemorySource, address: int, size_bytes: int) -> NDArr
     pid = getattr(source, "pid", 0)
     if not pid:
         return None
+    pages, ending = None, False
     try:
         with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
             pages = _scan(file.fileno(), address, size_bytes)
             if pages is None:
                 pages = _words(file.fileno(), address, size_bytes)
-    except OSError:
-        pages = None
+    except OSError as error:
+        ending = not isinstance(error, PermissionError)
     check = getattr(source, "check", None)
     if check is not None:
         check()  # the tables of a process that ended are empty
+        limit = time.monotonic() + ENDING_SECONDS
+        while ending and time.monotonic() < limit:  # its first thread has gone, another one is about to
+            time.sleep(0.002)
+            check()
     return pages
 
 
@@ -73,15 +81,15 @@ def _scan(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
     return np.cumsum(steps, dtype=np.int8)[:-1].view(np.bool_)
 
 
-def _words(file: int, address: int, size_bytes: int) -> NDArray[np.bool_]:
-    """By the words of pagemap."""
+def _words(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+    """By the words of pagemap; None if it ends too early: the process did."""
     made = np.zeros(size_bytes // PAGE, dtype=np.bool_)
     done = 0
     while done < len(made):
         raw = os.pread(file, min(len(made) - done, 1 << 17) * 8, (address // PAGE + done) * 8)
         words = np.frombuffer(raw[: len(raw) // 8 * 8], dtype=np.uint64)
         if not len(words):
-            break
+            return None
         made[done : done + len(words)] = (words & _WORD_PRESENT != 0) & (words & _WORD_EXCLUSIVE != 0)
         done += len(words)
     return made

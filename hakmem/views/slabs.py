@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from .. import layout
 from . import shown
-from .blocks import APPLICATION, STATE_LETTERS, STATE_NAMES, Problem
 from .buffers import buffer
 from .capture import REREADS
 from .colour import html_letters, painted, painted_legend, wanted
 from .holes import purged_counts
 from .records import KIND_SLAB, SLAB_FRESH, Records, copy_records, extend_dtype, word_count
+from .slab_states import APPLICATION, STATE_LETTERS, STATE_NAMES, Problem
 from .tables import ROWS_MAX, Column, format_bytes, format_count, render, terminal_width
 from .view import Record, View
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ValidationError
-from .blocks import Problem
 from .capture import Capture
 from .checks_blocks import check_blocks
 from .checks_records import check_partial, check_registry, check_slabs, check_threads
 from .checks_runs import check_arena, check_runs
+from .slab_states import Problem
 from .source import MemoryUnreadable
 from .tables import format_bytes, format_count, render
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from .. import layout
 from ..registry import TAG_FREE, TAG_NONE, TAG_SPAN
-from .blocks import APPLICATION, STATE_NAMES
 from .records import KIND_LOST, KIND_RUN, KIND_SPAN
 from .regions import unit_kinds
+from .slab_states import APPLICATION, STATE_NAMES
 from .slabs import slab_at
 from .tables import format_bytes
 

@@ -11,6 +11,7 @@ import pytest
 
 import hakmem
 from hakmem import procfs
+from hakmem.views import residency
 from hakmem.views.heap_view import HeapView
 from hakmem.views.pinned import CAUSES
 from hakmem.views.synthetic import BASE, SyntheticHeap
@@ -171,3 +172,20 @@ def test_each_cause_of_a_heap_written_by_hand() -> None:
     assert found.by_thread[["class_index", "slabs", "blocks", "thread"]].tolist() == [(18, 1, 2, 2)]
     wanted_title = f"slab at unit {heap.first + 1}, class 18: 64 KiB held by thread caches"
     assert [slab.title() for slab in found.slabs[found.slabs["cause"] == 2]] == [wanted_title]
+
+
+def test_a_process_that_is_ending_is_said_to_have_ended() -> None:
+    """Its page tables go before the last of its threads does: not known yet is not unknown."""
+    checks = []
+
+    class Ending:
+        name, pid = "process 4711", (1 << 22) + 1  # above every pid
+
+        def check(self) -> None:
+            checks.append(1)
+            if len(checks) > 3:
+                raise hakmem.ProcessNotFound("there is no process 4711")
+
+    with pytest.raises(hakmem.ProcessNotFound):
+        residency.resident_pages(Ending(), 1 << 30, 1 << 16)  # type: ignore[arg-type]
+    assert len(checks) == 4
