@@ -20,7 +20,8 @@ def attach(pid: int, *, stop: bool = False) -> HeapView:
     The process runs on: records that move while they are read are read again a few times, and marked ``torn`` if they
     never stand still. With ``stop`` every thread is stopped for as long as the reading takes, so that all records
     belong to one moment; they always go on afterwards, also when the reader is killed. A thread may stand in the
-    middle of a malloc or free even then; ``threads`` says which.
+    middle of a malloc or free even then; ``threads`` says which. The reading takes some 5 µs a slab with free blocks in it,
+    0.2 ms where these are small: their lists lie in the slabs themselves.
 
     Raises ProcessNotFound, AttachDenied with what would allow it, NoHakmem with how to start the program, LayoutMismatch
     for another build, AttachError for a process that is traced already and must be stopped; TypeError or ValueError for
