@@ -321,7 +321,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     Struct(
-        "hak_arena_growth", "HakArenaGrowth", 32, "ArenaGrowth: how much is committed at a time.",
+        "hak_arena_growth", "HakArenaGrowth", 40, "ArenaGrowth: how much is committed at a time.",
         (
             Field("init_bytes", "u64", "bytes", _INIT, "first arena chunk"),
             Field("max_bytes", "u64", "bytes", _INIT, "largest arena chunk"),
@@ -329,6 +329,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("huge_pages", "u32", "bool", _INIT, "1: advise transparent huge pages for each chunk"),
             Field("populate_units", "u32", "units", _INIT, "fresh units of the open superslab populated at a time, 0 or 1 never"),
             Field("populate_live_units", "u32", "units", _INIT, "live units from which on that is done"),
+            Field("populate_slab_count", "u32", "slabs", _INIT, "fresh slabs of a class that a thread has taken before it is done for it"),
+            Field("reserved", "u32", "", _INIT, "zero"),
         ),
     ),
     Struct(
@@ -397,7 +399,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     Struct(
-        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 32 + 2080 + 24 + 128, "A policy image: the numbers and orders the data plane obeys.",
+        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 40 + 2080 + 24 + 128, "A policy image: the numbers and orders the data plane obeys.",
         (
             Field("magic", "u64", "", _INIT, "HAK_POLICY_MAGIC"),
             Field("layout_hash", "u64", "", _INIT, "hash of the layout it was made for"),
@@ -442,7 +444,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("fresh", "u32", "bool", _OWNER, "1: the carved range is known to be zero"),
             Field("event_count", "u32", "events", _OWNER, "refills and overflows since the last idle look"),
             Field("free_only_count", "u32", "overflows", _OWNER, "overflows since the last refill"),
-            Field("reserved_word", "u32", "", "", "zero"),
+            Field("fresh_count", "u32", "slabs", _OWNER, "slabs made from units of the open superslab"),
             Field("stride_bytes", "u64", "bytes", _INIT, "copy of the class's: what a carved block takes of the range"),
         ),
     ),
@@ -664,6 +666,7 @@ POLICY_BOUNDS: Final[tuple[Bound, ...]] = (
     Bound("arenas.huge_pages", 0, 1),
     Bound("arenas.populate_units", 0, SUPERSLAB_UNITS),
     Bound("arenas.populate_live_units", 0, 1 << 24, _MIB >> UNIT_SHIFT),
+    Bound("arenas.populate_slab_count", 0, 1 << 24),
     Bound("caches.thread_bytes", 0, 1 << 40),
     Bound("caches.idle_events", 1, 1 << 30),
     Bound("caches.free_only_count", 1, 1 << 20),

@@ -102,10 +102,12 @@ static uint32_t stage_empty(hak_thread *t, uint32_t class_index) {
     return unit;
 }
 
-/* A heap that has grown goes on growing: asks the OS for the pages of a group of fresh units before the first of them
- * is carved, if the rest of the group is unused still and so will come next. */
-static void populate_ahead(hak_heap *h, uint32_t unit, uint64_t open_word) {
+/* A heap that has grown, by a class of which this thread took several slabs, goes on growing: asks the OS for the pages of a
+ * group of fresh units before the first of them is carved, if the rest of the group is unused still and so will come next. */
+static void populate_ahead(hak_thread *t, uint32_t class_index, uint32_t unit, uint64_t open_word) {
+    hak_heap *h = hak_heap_of(t);
     const hak_arena_growth *growth = &hak_policy_of(h)->arenas;
+    if (t->bins[class_index].fresh_count++ < growth->populate_slab_count) return;
     uint32_t units = growth->populate_units, bit = unit - (uint32_t)open_word;
     if (units < 2 || unit % units || hak_load_relaxed(&h->live_units) < growth->populate_live_units) return;
     uint32_t group = (units == 32 ? ~0u : (1u << units) - 1);
@@ -124,7 +126,7 @@ static uint32_t stage_unit(hak_thread *t, uint32_t class_index) {
         hak_count(t, cas_try_count, 1);
         if (hak_cas_acq_rel(&h->open_word, &word, word & ~(UINT64_C(1) << (32 + bit)))) {
             uint32_t unit = (uint32_t)word + bit;
-            populate_ahead(h, unit, word);
+            populate_ahead(t, class_index, unit, word);
             hak_slab_make(t, class_index, unit, true);
             return unit;
         }

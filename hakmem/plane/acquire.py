@@ -116,12 +116,18 @@ def _stage_empty(t: Caller, class_index: int) -> int:
     return unit
 
 
-def _populate_ahead(m: Memory, unit: int, word: int) -> None:
+def _populate_ahead(t: Caller, class_index: int, unit: int, word: int) -> None:
     """Ask the OS for the pages of a group of fresh units before the first of them is carved.
 
-    Only in a heap that has grown, and if the rest of the group is unused still and so will come next.
+    Only in a heap that has grown, by a class of which this thread took several slabs, and if the rest of the group is unused
+    still and so will come next.
     """
+    m, bin_ = t.m, t.bins[class_index]
     growth, bit = m.tables.arenas, unit - (word & MASK32)
+    before = bin_.fresh_count
+    bin_.fresh_count = before + 1
+    if before < growth.populate_slab_count:
+        return
     units = growth.populate_units
     if units < 2 or unit % units or m.heap.live_units < growth.populate_live_mb * UNITS_PER_MIB:
         return
@@ -144,7 +150,7 @@ def _stage_unit(t: Caller, class_index: int) -> int:
         record.cas_try_count += 1
         if m.cas64(m.base + _OPEN_WORD, word, word & ~(1 << (32 + bit))):
             unit: int = (word & MASK32) + bit
-            _populate_ahead(m, unit, word)
+            _populate_ahead(t, class_index, unit, word)
             slabs.make(t, class_index, unit, True)
             return unit
         record.cas_retry_count += 1

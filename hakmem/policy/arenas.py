@@ -20,8 +20,9 @@ UNITS_PER_MIB = MIB // layout.UNIT_BYTES
 class ArenaGrowth:
     """Chunk k is min(max, init * 2**min(k, levels)) MiB.
 
-    Once ``populate_live_mb`` MiB are live, the OS is asked for the pages of ``populate_units`` fresh units at a time
-    before they are carved: 1.7 us an OS page against 2.6 us by faults. 0 switches that off.
+    Once ``populate_live_mb`` MiB are live, a thread that has taken ``populate_slab_count`` fresh slabs of a class asks the OS for
+    the pages of ``populate_units`` fresh units at a time before they are carved: 1.7 us an OS page against 2.6 us by faults.
+    0 units switch that off. Many threads with few blocks of each class would else have pages that nobody writes.
 
     >>> [ArenaGrowth().chunk_bytes(k) >> 20 for k in range(5)]
     [1, 2, 4, 8, 8]
@@ -33,6 +34,7 @@ class ArenaGrowth:
     huge_pages: bool = False
     populate_units: int = 4
     populate_live_mb: int = 8
+    populate_slab_count: int = 2
 
     def __post_init__(self) -> None:
         whole("arenas.init_mb", self.init_mb, 1, 64)
@@ -40,6 +42,7 @@ class ArenaGrowth:
         whole("arenas.levels", self.levels, 0, 10)
         flag("arenas.huge_pages", self.huge_pages)
         whole("arenas.populate_live_mb", self.populate_live_mb, 0, 1 << 20)
+        whole("arenas.populate_slab_count", self.populate_slab_count, 0, 1 << 24)
         if self.populate_units not in (0, 1, 2, 4, 8, 16, 32):
             raise PolicyError("arenas.populate_units", self.populate_units, "0, 1, 2, 4, 8, 16 or 32", "choose one of them")
         if self.max_mb < self.init_mb:
@@ -52,7 +55,8 @@ class ArenaGrowth:
     def to_struct(self) -> ctypes.Structure:
         """The ``hak_arena_growth``."""
         return layout.HakArenaGrowth(
-            self.init_mb * MIB, self.max_mb * MIB, self.levels, int(self.huge_pages), self.populate_units, self.populate_live_mb * UNITS_PER_MIB
+            self.init_mb * MIB, self.max_mb * MIB, self.levels, int(self.huge_pages), self.populate_units, self.populate_live_mb * UNITS_PER_MIB,
+            self.populate_slab_count,
         )
 
     @classmethod
@@ -60,7 +64,7 @@ class ArenaGrowth:
         """The growth of a ``hak_arena_growth``."""
         return cls(
             struct.init_bytes // MIB, struct.max_bytes // MIB, struct.levels, bool(struct.huge_pages), struct.populate_units,
-            struct.populate_live_units // UNITS_PER_MIB,
+            struct.populate_live_units // UNITS_PER_MIB, struct.populate_slab_count,
         )  # fmt: skip
 
     def table(self, count: int = 8) -> str:

@@ -38,7 +38,7 @@ def policies() -> dict[str, Callable[[], Policy]]:
         ),
         "late hints": lambda: base().replace(
             acquire=AcquirePolicy(order=(Stage.UNIT, Stage.EMPTY, Stage.LAST, Stage.GROW), retry_count=1),
-            arenas=ArenaGrowth(init_mb=2, max_mb=2, levels=0, populate_units=8, populate_live_mb=0),
+            arenas=ArenaGrowth(init_mb=2, max_mb=2, levels=0, populate_units=8, populate_live_mb=0, populate_slab_count=0),
         ),
         "adopt first": lambda: base().replace(
             acquire=AcquirePolicy(order=(Stage.ADOPT, Stage.HOT, Stage.PARTIAL, Stage.GROW)), caches=small
