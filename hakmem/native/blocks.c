@@ -162,7 +162,7 @@ uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
         hak_span_free(t, block.unit);
         return HAK_OK;
     }
-    if (t->room_counts[block.class_index] <= 0) {
+    if (t->room_counts[block.class_index] <= 0 || hak_is_line_of_others(t, block.class_index)) {
         hak_overflow(t, block.class_index, address);
         return HAK_OK;
     }

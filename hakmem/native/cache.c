@@ -236,6 +236,12 @@ bool hak_refill(hak_thread *t, uint32_t c) {
     return got != 0;
 }
 
+/* Whether a thread that asked for nothing yet frees a block that shares its cache line: the block is another's, and its
+ * neighbours may be. Kept, malloc would give it to this thread again and again (Berger et al., Hoard, 2000: passive false sharing). */
+bool hak_is_line_of_others(const hak_thread *t, uint32_t c) {
+    return !(t->refill_count | t->overflow_count) && t->bins[c].stride_bytes < HAK_CACHE_LINE_BYTES;
+}
+
 /* A free that found the list full: a batch goes back to the slabs, then the block comes in. */
 void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
     hak_fork_look();
@@ -245,7 +251,7 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
     hak_count(t, overflow_count, 1);
     hak_event(t, HAK_EVENT_OVERFLOW, c, (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT), n);
     bin->event_count++;
-    if (bin->cap_count == 0) {
+    if (!have) { /* no cache, or past it */
         uint32_t unit = (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT);
         hak_chain one = {block, block, block, hak_entry_get(hak_heap_of(t), unit) >> 8, 1};
         hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, cache->list_count);

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from .. import layout
 from ..engine import Fault
 from . import spans
-from .cache import overflow, refill
+from .cache import is_line_of_others, overflow, refill
 from .caller import Caller
 from .memory import MASK64, TAG_FREE, TAG_NONE, TAG_SPAN, UNIT_SHIFT, Memory
 
@@ -192,7 +192,7 @@ def free(t: Caller, address: int) -> Fault | None:
         return fault
     if not c:
         spans.free(t, unit)
-    elif t.room_counts[c] <= 0:
+    elif t.room_counts[c] <= 0 or is_line_of_others(t, c):
         overflow(t, c, address)
     else:
         m.link(address, t.heads[c])

@@ -233,12 +233,21 @@ def refill(t: Caller, c: int) -> bool:
 # --- overflow, flush, prewarm ---------------------------------------------------------------------------------
 
 
+def is_line_of_others(t: Caller, c: int) -> bool:
+    """Whether a thread that asked for nothing yet frees a block that shares its cache line: the block is another's, and its
+    neighbours may be. Kept, malloc would give it to this thread again and again.
+
+    Source: Berger et al., Hoard, 2000: passive false sharing.
+    """
+    return not (t.record.refill_count | t.record.overflow_count) and t.bins[c].stride_bytes < layout.CACHE_LINE_BYTES
+
+
 def overflow(t: Caller, c: int, block: int) -> None:
     """A free that found the list full: a batch goes back to the slabs, then the block comes in."""
     m, bin_, cache = t.m, t.bins[c], t.m.tables.caches[c]
     t.record.overflow_count += 1
     bin_.event_count += 1
-    if bin_.cap_count == 0:
+    if not _length(t, c):  # no cache, or past it
         slabs.give_back(t, m.registry[m.unit_of(block)] >> 8, block, block, 1, cache.list_count)
     else:
         count = min(cache.batch_count, _length(t, c))
