@@ -234,7 +234,8 @@ void hak_tick_fully(hak_heap *h, bool idle) {
         hak_run_unlock(h);
     }
     if (epoch_is_over(h, hak_clock_of(h))) turn_epoch(h, hak_clock_of(h));
-    uint64_t limit = idle ? idle_limit(h) : retain_limit(h);
+    uint64_t high = high_water(h), live = hak_live_units(h);
+    uint64_t limit = idle ? idle_limit(h) : (high > live ? high - live : 0) + eager_limit(h); /* below the retain limit: this work delays nobody */
     if (hak_load_relaxed(&h->dirty_units) > limit) purge_to(h, limit, UINT32_MAX);
 }
 

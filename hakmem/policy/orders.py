@@ -113,7 +113,7 @@ class RetainPolicy:
     work_per_256: int = 12
     purge_unit_ns: int = 6_400
     refault_unit_ns: int = 26_000
-    eager_live_per_256: int = 128
+    eager_live_per_256: int = 64
     eager_drop_per_256: int = 32
     eager_unit_count: int = 1024
     hole_block_ns: int = 10
