@@ -32,10 +32,12 @@ static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
     uint64_t base = t->base, offset = address - base, unit = offset >> HAK_UNIT_SHIFT;
     if (hak_unlikely(unit >= t->unit_limit)) return false;
     uint32_t entry = hak_load_relaxed((uint32_t *)(uintptr_t)(base + HAK_REGISTRY_OFFSET) + unit);
-    uint64_t c = entry & 0xff, reciprocal = t->reciprocals[c];
+    uint64_t c = entry & 0xff;
     uint32_t head_units = entry & ~0xffu;
-    uint64_t from_head = offset - ((uint64_t)head_units << (HAK_UNIT_SHIFT - 8)), head = t->heads[c];
-    if (hak_unlikely(from_head * reciprocal >= reciprocal)) return false;
+    uint64_t from_head = offset - ((uint64_t)head_units << (HAK_UNIT_SHIFT - 8)), turned = from_head * t->reciprocals[c];
+    __asm__ volatile("" ::: "memory"); /* lets the compiler multiply and compare with memory: no load of its own */
+    if (hak_unlikely(turned >= t->reciprocals[c])) return false;
+    uint64_t head = t->heads[c];
     if (hak_unlikely(head == address)) return false;
     if (batch) {
         hak_slab *slab = hak_slab_at((hak_heap *)(uintptr_t)base, entry >> 8);
