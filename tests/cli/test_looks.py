@@ -190,13 +190,13 @@ def test_a_process_without_hakmem_and_a_zombie(inside: Run) -> None:
         refused(inside("why", other.pid), 1, "zombie")
 
 
-def test_options_that_make_no_sense(pinned: Target, saved: Path, inside: Run) -> None:
+def test_options_that_make_no_sense(pinned: Target, saved: Path, inside: Run, tmp_path: Path) -> None:
     refused(inside("maps", saved, "--class", "99"), 2, "there are classes 1 to")
     refused(inside("maps", saved, "--slab", "1"), 2, "no slab begins at this unit", "the nearest")
     refused(inside("maps", saved, "--slab", "-1"), 2, "whole number")
     refused(inside("maps", saved, "--heap", "7"), 2, "numbered from 0: process heap")
     refused(inside("maps", saved, "--stop"), 2, "this is a file")
-    refused(inside("dump", saved, "-o", "/tmp/x"), 2, "expected a process id")
+    refused(inside("dump", saved, "-o", tmp_path / "x"), 2, "expected a process id")
     refused(inside("dump", pinned.pid), 2, "-o")
     refused(inside("whatis", "-q", "--json", saved, "0x10"), 2, "not allowed with")
 
