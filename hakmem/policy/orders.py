@@ -98,7 +98,7 @@ class RetainPolicy:
     A span that must read as zero and is dirty is cleared, unless at least ``clear_absent_per_256`` / 256 of its middle is not resident:
     then it is purged, and only what the program touches is made again. Asked from ``clear_ask_bytes`` on (0: never); while the
     answer is no the pauses double, up to ``clear_wait_count`` spans.
-    Source: 4 MiB of which three pages are touched cost 350 us cleared, 8 us purged; asking costs 1 us.
+    Source: blocks of 256 KiB-4 MiB of which three pages are touched: 288 us each cleared, 19 purged (the row calloc_big).
     """
 
     floor_bytes: int = 4 * MIB
