@@ -343,7 +343,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("list_count", "u32", "blocks", _INIT, "free blocks from which a slab joins the partial set"),
             Field("prewarm_count", "u32", "blocks", _INIT, "blocks a prewarm puts into a cache"),
             Field("refill_slabs", "u32", "slabs", _INIT, "slabs a refill may take from, 1..4"),
-            Field("reserved", "u32", "", _INIT, "zero"),
+            Field("raise_per_256", "u32", "1/256", _INIT, "part of itself, a batch at least, that a cap gains in a refill after an overflow; 0: one block"),
         ),
     ),
     Struct(
@@ -681,6 +681,7 @@ POLICY_BOUNDS: Final[tuple[Bound, ...]] = (
     Bound("caches.classes.list_count", 1, 0xFFFF),
     Bound("caches.classes.prewarm_count", 0, 256),
     Bound("caches.classes.refill_slabs", 1, 4),
+    Bound("caches.classes.raise_per_256", 0, 1 << 12),
     Bound("acquire.retry_count", 1, 1 << 16),
     Bound("acquire.backoff_spins", 1, 1 << 16),
     Bound("acquire.empty_keep_count", 0, 255),

@@ -147,8 +147,9 @@ static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit) {
     return n;
 }
 
-/* Under the claim: takes the slab's free list, whole if the cap can be raised to it, else as many as fit. */
-static uint32_t take(hak_thread *t, uint32_t c, uint32_t unit) {
+/* Under the claim: takes the slab's free list, whole if the cap can be raised to it, else as many as fit. The cap gains
+ * `raise` at least. */
+static uint32_t take(hak_thread *t, uint32_t c, uint32_t unit, uint32_t raise) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
     hak_bin *bin = &t->bins[c];
@@ -170,7 +171,7 @@ static uint32_t take(hak_thread *t, uint32_t c, uint32_t unit) {
     t->heads[c] = first;
     t->room_counts[c] -= n;
     hak_used_add(slab, n);
-    uint32_t wish = bin->cap_count + 1 > have + n ? bin->cap_count + 1 : have + n, cap = wish < limit ? wish : limit;
+    uint32_t wish = bin->cap_count + raise > have + n ? bin->cap_count + raise : have + n, cap = wish < limit ? wish : limit;
     if (cap > bin->cap_count) {
         set_cap(t, c, cap);
         hak_count(t, cap_raise_count, 1);
@@ -186,8 +187,8 @@ static void forget_hot(hak_thread *t, uint32_t c) {
     hak_slab *slab = hak_slab_at(hak_heap_of(t), unit);
     t->bins[c].hot = 0;
     if (hak_load_relaxed(&slab->kind) != HAK_KIND_SLAB) return;
-    hak_slab_claim_wait(t, slab);
-    if (hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB) hak_slab_let_go(t, unit);
+    if (!hak_slab_claim(t, slab)) hak_mail(t, unit);
+    else if (hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB) hak_slab_let_go(t, unit);
     else hak_claim_release(slab);
 }
 
@@ -203,6 +204,15 @@ static void turn(hak_thread *t) {
     hak_request_look(t);
 }
 
+/* What a refill adds to the cap. A list that overflowed since the last refill swings between both its ends: it gains a part of
+ * itself, so that the cap is wide enough after a few swings, not after hundreds. */
+static uint32_t raise_of(hak_thread *t, uint32_t c) {
+    const hak_cache_class *cache = cache_of(t, c);
+    uint32_t part = (uint32_t)((uint64_t)t->bins[c].cap_count * cache->raise_per_256 >> 8);
+    if (!t->bins[c].free_only_count || !cache->raise_per_256) return 1;
+    return part > cache->batch_count ? part : cache->batch_count;
+}
+
 /* Brings blocks of class c into the thread's cache: lists of up to refill_slabs slabs, or a carved range. False: out
  * of memory. One claim at a time: a thread that waits for a claim holds none. */
 bool hak_refill(hak_thread *t, uint32_t c) {
@@ -212,6 +222,7 @@ bool hak_refill(hak_thread *t, uint32_t c) {
     hak_fork_look();
     hak_count(t, refill_count, 1);
     bin->event_count++;
+    uint32_t raise = raise_of(t, c);
     bin->free_only_count = 0;
     t->free_only_bytes = 0;
     turn(t);
@@ -221,10 +232,10 @@ bool hak_refill(hak_thread *t, uint32_t c) {
         hak_slab *slab = hak_slab_at(h, unit);
         if (hak_free_is_empty(slab) && slab->flags & HAK_SLAB_HOLES) hak_holes_restore(t, unit);
         bool listed = hak_free_is_nonempty(slab);
-        got += listed ? take(t, c, unit) : carve(t, c, unit);
+        got += listed ? take(t, c, unit, raise) : carve(t, c, unit);
         if (!listed || got >= cache->batch_count || slabs >= cache->refill_slabs || list_length(t, c) >= cap_limit(t, c)) {
             hak_claim_release(slab);
-            if (bin->hot != unit) forget_hot(t, c); /* only where the acquire order has no hot stage */
+            if (bin->hot != unit) forget_hot(t, c);
             bin->hot = unit;
             break;
         }

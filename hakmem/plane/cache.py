@@ -13,6 +13,7 @@ from . import holes, lists, slabs
 from .acquire import acquire, acquire_partial
 from .caller import Caller
 from .memory import KIND_SLAB
+from .partial import mail
 from .purge import tick
 
 GROUPS: Final = layout.RETURN_GROUPS
@@ -148,8 +149,10 @@ def _carve(t: Caller, c: int, unit: int) -> int:
     return count
 
 
-def _take(t: Caller, c: int, unit: int) -> int:
-    """Under the claim: take the slab's free list, whole if the cap can be raised to it, else as many as fit."""
+def _take(t: Caller, c: int, unit: int, gain: int) -> int:
+    """Under the claim: take the slab's free list, whole if the cap can be raised to it, else as many as fit. The cap gains
+    ``gain`` at least.
+    """
     m, bin_, record = t.m, t.bins[c], t.record
     have, limit, count = _length(t, c), _cap_limit(t, c), lists.free_count(m, unit)
     most = limit - have if limit > have else 1
@@ -167,7 +170,7 @@ def _take(t: Caller, c: int, unit: int) -> int:
     t.heads[c] = first
     t.room_counts[c] -= count
     lists.used_add(m, unit, count)
-    cap = min(max(bin_.cap_count + 1, have + count), limit)
+    cap = min(max(bin_.cap_count + gain, have + count), limit)
     if cap > bin_.cap_count:
         _set_cap(t, c, cap)
         record.cap_raise_count += 1
@@ -183,8 +186,9 @@ def _forget_hot(t: Caller, c: int) -> None:
     t.bins[c].hot = 0
     if m.slabs[unit].kind != KIND_SLAB:
         return
-    slabs.claim_wait(t, unit)
-    if m.slabs[unit].kind == KIND_SLAB:
+    if not slabs.claim(t, unit):
+        mail(t, unit)
+    elif m.slabs[unit].kind == KIND_SLAB:
         slabs.let_go(t, unit)
     else:
         lists.claim_release(m, unit)
@@ -199,6 +203,16 @@ def _turn(t: Caller) -> None:
     _idle_look(t)
 
 
+def _raise_of(t: Caller, c: int) -> int:
+    """What a refill adds to the cap. A list that overflowed since the last refill swings between both its ends: it gains a part
+    of itself, so that the cap is wide enough after a few swings, not after hundreds.
+    """
+    bin_, cache = t.bins[c], t.m.tables.caches[c]
+    if not bin_.free_only_count or not cache.raise_per_256:
+        return 1
+    return max(int(bin_.cap_count) * cache.raise_per_256 >> 8, cache.batch_count)
+
+
 def refill(t: Caller, c: int) -> bool:
     """Bring blocks of class c into the cache: lists of up to refill_slabs slabs, or a carved range.
 
@@ -207,6 +221,7 @@ def refill(t: Caller, c: int) -> bool:
     m, record, bin_, cache = t.m, t.record, t.bins[c], t.m.tables.caches[c]
     record.refill_count += 1
     bin_.event_count += 1
+    gain = _raise_of(t, c)
     bin_.free_only_count = 0
     record.free_only_bytes = 0
     _turn(t)
@@ -216,12 +231,12 @@ def refill(t: Caller, c: int) -> bool:
         if not lists.free_count(m, unit) and m.slabs[unit].flags & slabs.HOLES:
             holes.restore(t, unit)
         listed = lists.free_count(m, unit) != 0
-        got += _take(t, c, unit) if listed else _carve(t, c, unit)
+        got += _take(t, c, unit, gain) if listed else _carve(t, c, unit)
         enough = got >= cache.batch_count or taken >= cache.refill_slabs or _length(t, c) >= _cap_limit(t, c)
         if not listed or enough:
             lists.claim_release(m, unit)
             if bin_.hot != unit:
-                _forget_hot(t, c)  # only where the acquire order has no hot stage
+                _forget_hot(t, c)
             bin_.hot = unit
             break
         slabs.let_go(t, unit)

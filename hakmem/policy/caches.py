@@ -24,7 +24,7 @@ PREWARM_POOL = {8192: 16, 16384: 16, 24576: 12, 32768: 8, 40960: 8, 49152: 4, 53
 
 @dataclass(frozen=True, slots=True)
 class ClassCache:
-    """The cache numbers of one class, all in blocks but ``refill_slabs``."""
+    """The cache numbers of one class, all in blocks but ``refill_slabs`` and ``raise_per_256``."""
 
     batch_count: int
     cap_init_count: int
@@ -33,6 +33,7 @@ class ClassCache:
     list_count: int
     prewarm_count: int
     refill_slabs: int
+    raise_per_256: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,9 @@ class CachePolicy:
     A thread that only frees needs no cache, and may sleep on it for ever: ``free_only_count`` overflows of a class in a row halve its
     cap, and so does each overflow once ``free_only_bytes`` overflowed without a refill of any class, down to
     ``free_only_per_256`` / 256 of a batch. ``list_divisor``: a slab joins the
-    partial set once 1/divisor of its blocks are free. ``classes`` overrides single classes, by index.
+    partial set once 1/divisor of its blocks are free. A refill raises a cap by one block; after an overflow by ``raise_per_256`` / 256
+    of itself, a batch at least (0: one block, too): free's 99.99th percentile is .4 of what it was by blocks. ``classes`` overrides
+    single classes, by index.
     """
 
     batch_count: int = 32
@@ -59,6 +62,7 @@ class CachePolicy:
     list_divisor: int = 16
     tiny_refill_slabs: int = 1
     pool_refill_slabs: int = 2
+    raise_per_256: int = 128
     thread_bytes: int = 8192 * KIB
     idle_events: int = 1024
     free_only_count: int = 16
@@ -81,6 +85,7 @@ class CachePolicy:
         whole("caches.list_divisor", self.list_divisor, 1, 8192)
         whole("caches.tiny_refill_slabs", self.tiny_refill_slabs, 1, 4)
         whole("caches.pool_refill_slabs", self.pool_refill_slabs, 1, 4)
+        whole("caches.raise_per_256", self.raise_per_256, 0, 1 << 12)
         whole("caches.thread_bytes", self.thread_bytes, 0, 1 << 40)
         whole("caches.idle_events", self.idle_events, 1, 1 << 30)
         whole("caches.free_only_count", self.free_only_count, 1, 1 << 20)
@@ -124,6 +129,7 @@ class CachePolicy:
             list_count=max(1, min(batch, item.block_count() // self.list_divisor)),
             prewarm_count=self.prewarm_tiny_count if tiny else PREWARM_POOL.get(stride, 0),
             refill_slabs=self.tiny_refill_slabs if tiny else self.pool_refill_slabs,
+            raise_per_256=self.raise_per_256,
         )
 
     def to_struct(self, sizes: SizeClassMap) -> ctypes.Structure:
@@ -135,7 +141,8 @@ class CachePolicy:
         for index in range(1, len(sizes.classes) + 1):
             row = self.class_cache(sizes, index)
             made.classes[index] = layout.HakCacheClass(
-                row.batch_count, row.cap_init_count, row.cap_max_count, row.carve_count, row.list_count, row.prewarm_count, row.refill_slabs
+                row.batch_count, row.cap_init_count, row.cap_max_count, row.carve_count, row.list_count, row.prewarm_count, row.refill_slabs,
+                row.raise_per_256,
             )
         return made
 
@@ -151,7 +158,8 @@ class CachePolicy:
         for index in range(1, len(sizes.classes) + 1):
             row = struct.classes[index]
             found = ClassCache(
-                row.batch_count, row.cap_init_count, row.cap_max_count, row.carve_count, row.list_count, row.prewarm_count, row.refill_slabs
+                row.batch_count, row.cap_init_count, row.cap_max_count, row.carve_count, row.list_count, row.prewarm_count, row.refill_slabs,
+                row.raise_per_256,
             )
             if found != base.class_cache(sizes, index):
                 overrides.append((index, found))
@@ -166,5 +174,7 @@ class CachePolicy:
             rows.append((
                 index, item.stride_bytes, row.batch_count, row.cap_init_count, row.cap_max_count,
                 row.cap_max_count * item.stride_bytes // KIB, row.carve_count, row.list_count, row.prewarm_count, row.refill_slabs,
+                row.raise_per_256,
             ))  # fmt: skip
-        return render(rows, ("class", "stride", "batch", "cap init", "cap max", "cap max KiB", "carve", "list at", "prewarm", "slabs a refill"))
+        heads = ("class", "stride", "batch", "cap init", "cap max", "cap max KiB", "carve", "list at", "prewarm", "slabs a refill", "raise/256")
+        return render(rows, heads)

@@ -28,7 +28,7 @@ class Stage(IntEnum):
     GROW = layout.constant("HAK_STAGE_GROW")
 
 
-DEFAULT_ORDER = (Stage.HOT, Stage.PARTIAL, Stage.ADOPT, Stage.EMPTY, Stage.UNIT, Stage.LAST, Stage.GROW)
+DEFAULT_ORDER = (Stage.PARTIAL, Stage.HOT, Stage.ADOPT, Stage.EMPTY, Stage.UNIT, Stage.LAST, Stage.GROW)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 
 from hakmem.policy import (
     AcquirePolicy,
@@ -41,7 +42,7 @@ def policies() -> dict[str, Callable[[], Policy]]:
             arenas=ArenaGrowth(init_mb=2, max_mb=2, levels=0, populate_units=8, populate_live_mb=0, populate_slab_count=0),
         ),
         "adopt first": lambda: base().replace(
-            acquire=AcquirePolicy(order=(Stage.ADOPT, Stage.HOT, Stage.PARTIAL, Stage.GROW)), caches=small
+            acquire=AcquirePolicy(order=(Stage.ADOPT, Stage.HOT, Stage.PARTIAL, Stage.GROW)), caches=replace(small, raise_per_256=0)
         ),
         "eager purge": lambda: base().replace(
             retain=eager, acquire=AcquirePolicy(empty_keep_count=0), arenas=ArenaGrowth(populate_units=0)

@@ -39,7 +39,7 @@ def pass_epochs(twins: Twins, count: int) -> None:
     for _ in range(count):
         twins.advance(EPOCH_NS)
         for _ in range(4):
-            twins.free_many(twins.alloc_many([3000] * 80))
+            twins.free_many(twins.alloc_many([3000] * 600))  # more than the cache may hold
 
 
 def figures(twins: Twins, *names: str) -> list[int]:

@@ -13,7 +13,6 @@ from pictures import Engine, differences
 from hakmem import layout
 from hakmem.native_engine import NativeEngine
 from hakmem.plane import PythonEngine
-from hakmem.policy import Stage
 
 CLOCK_START_NS = 10**12
 FILL_LIMIT_BYTES = 1 << 20
@@ -226,8 +225,8 @@ class Twins:
     def free_under_claim(self, offsets: list[int], alloc_bytes: int | None = None) -> None:
         """Free blocks while somebody else holds the claim of the first one's slab: they go to its remote list.
 
-        With ``alloc_bytes`` a block is allocated too, where that does not wait for the claim: the order begins with
-        the hot stage, and the caller sees to it that there is memory.
+        With ``alloc_bytes`` a block is allocated too, which does not wait for the claim while there is memory; the caller
+        sees to that.
         """
         entry = self.entry(offsets[0])
         slabs = self.slabs_of(entry >> 8)
@@ -238,7 +237,7 @@ class Twins:
         try:
             for offset in offsets:
                 assert self.free(offset) is None
-            if alloc_bytes is not None and self.policy.acquire.order[0] is Stage.HOT:
+            if alloc_bytes is not None:
                 self.alloc(alloc_bytes)
         finally:
             for slab in slabs:
