@@ -177,7 +177,7 @@ def limit_name(session: Session) -> str | None:
 
 def scaling(session: Session, family: str, threads: int, more: int, allocator: str) -> float | None:
     """How many times the throughput of ``threads`` threads the one of ``more`` threads is, in a family of rows."""
-    rows = {row.threads: row.name for row in session.rows if row.family == family and not row.timed and "100k" not in row.name}
+    rows = {row.threads: row.name for row in session.rows if row.family == family and row.name.endswith(f"_{row.threads}t")}
     if threads not in rows or more not in rows:
         return None
     few, many = (middle(session, rows[count], allocator, "time") for count in (threads, more))

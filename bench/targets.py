@@ -14,6 +14,7 @@ SCALE_16T = 0.90
 LIMIT_PAIR = 3.0
 FLAT = 1.05
 SCALED = ("scale", "larson")  # families whose rows share one amount of work out
+SAME_BLOCKS = ("larson_2t_16k", "larson_16t")  # on 2 and on 16 threads
 LATENCY = ("malloc_p50_ns", "malloc_p99_99_ns", "free_p50_ns", "free_p99_99_ns")
 
 
@@ -58,6 +59,8 @@ def judge(session: Session, subject: str) -> list[str]:
     for family in SCALED:
         lines.append(said(f"{family}, 1 to 2 threads", analysis.scaling(session, family, 1, 2, subject), SCALE_2T, True))
         lines.append(said(f"{family}, 2 to 16 threads", analysis.scaling(session, family, 2, 16, subject), SCALE_16T, True))
+    few, many = (analysis.middle(session, row, subject, "time") for row in SAME_BLOCKS)
+    lines.append(said("larson, 2 to 16 threads with the same blocks in all", few / many if few and many else None, SCALE_16T, True))
     lines += late_figures(session, subject)
     limit = analysis.limit_name(session)
     pair = analysis.ratio(session, "pair_64", subject, limit) if limit else None

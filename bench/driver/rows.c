@@ -80,6 +80,8 @@ const bench_row bench_rows[] = {
         .summary = "8 arrays of 1,000 slots, each thread works 10,000 steps and starts its successor"),
     ROW("larson_16t", "larson", larson, 10000000, 1000, 16, 1024, 16,
         .summary = "16 arrays of 1,000 slots, each thread works 10,000 steps and starts its successor"),
+    ROW("larson_2t_16k", "larson", larson, 10000000, 8000, 16, 1024, 2,
+        .summary = "the blocks of larson_16t on 2 threads: 2 arrays of 8,000 slots"),
     ROW("larson_8t_100k", "larson", larson, 8000000, 100000, 8, 128, 8,
         .summary = "8 arrays of 100,000 slots, 8-128 B, each thread works 10,000 steps and starts its successor"),
     ROW("larson_clean_4t", "larson_checked", larson_repro, 500, 1000, 16, 1024, 4, .flags = BENCH_TIMED, .repetitions = 20,
