@@ -21,7 +21,7 @@ from bench.records import MORE_PROGRAMS, PROGRAM, Measure, RowInfo
 
 # Those that take a few seconds and are no servers, and which of them with small inputs; the others are run when they are named.
 SUITE = {"c++": False, "perl": False, "imagemagick": False, "ffmpeg": False, "gcc": True}
-REPETITIONS = 3
+REPETITIONS = 6
 FULL_SCALE = 1.0
 
 

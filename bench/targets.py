@@ -57,8 +57,10 @@ def judge(session: Session, subject: str) -> list[str]:
         rows = ", ".join(f"{row.name} {spread.median:.2f} ({peer})" for row, peer, spread in behind)
         lines.append(f"{what}: {len(behind)}{': ' if rows else ''}{rows}")
     for family in SCALED:
-        lines.append(said(f"{family}, 1 to 2 threads", analysis.scaling(session, family, 1, 2, subject), SCALE_2T, True))
-        lines.append(said(f"{family}, 2 to 16 threads", analysis.scaling(session, family, 2, 16, subject), SCALE_16T, True))
+        for few, many, target in ((1, 2, SCALE_2T), (2, 16, SCALE_16T)):
+            line = said(f"{family}, {few} to {many} threads", analysis.scaling(session, family, few, many, subject), target, True)
+            peers = [value for name in analysis.peer_names(session) if (value := analysis.scaling(session, family, few, many, name))]
+            lines.append(line + (f"; the best peer {max(peers):.2f}" if peers else ""))
     few, many = (analysis.middle(session, row, subject, "time") for row in SAME_BLOCKS)
     lines.append(said("larson, 2 to 16 threads with the same blocks in all", few / many if few and many else None, SCALE_16T, True))
     lines += late_figures(session, subject)
