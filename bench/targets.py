@@ -61,8 +61,8 @@ def judge(session: Session, subject: str) -> list[str]:
             line = said(f"{family}, {few} to {many} threads", analysis.scaling(session, family, few, many, subject), target, True)
             peers = [value for name in analysis.peer_names(session) if (value := analysis.scaling(session, family, few, many, name))]
             lines.append(line + (f"; the best peer {max(peers):.2f}" if peers else ""))
-    few, many = (analysis.middle(session, row, subject, "time") for row in SAME_BLOCKS)
-    lines.append(said("larson, 2 to 16 threads with the same blocks in all", few / many if few and many else None, SCALE_16T, True))
+    two, sixteen = (analysis.middle(session, row, subject, "time") for row in SAME_BLOCKS)
+    lines.append(said("larson, 2 to 16 threads with the same blocks in all", two / sixteen if two and sixteen else None, SCALE_16T, True))
     lines += late_figures(session, subject)
     limit = analysis.limit_name(session)
     pair = analysis.ratio(session, "pair_64", subject, limit) if limit else None
