@@ -47,8 +47,8 @@ class CachePolicy:
     cap, and so does each overflow once ``free_only_bytes`` overflowed without a refill of any class, down to
     ``free_only_per_256`` / 256 of a batch. ``list_divisor``: a slab joins the
     partial set once 1/divisor of its blocks are free. A refill raises a cap by one block; after an overflow by ``raise_per_256`` / 256
-    of itself, a batch at least (0: one block, too): free's 99.99th percentile is .4 of what it was by blocks. ``classes`` overrides
-    single classes, by index.
+    of itself, a batch at least (0: one block, too): free's 99.99th percentile is half of what it was by single blocks; more raises
+    the peak of threads that hand blocks over. ``classes`` overrides single classes, by index.
     """
 
     batch_count: int = 32
@@ -62,7 +62,7 @@ class CachePolicy:
     list_divisor: int = 16
     tiny_refill_slabs: int = 1
     pool_refill_slabs: int = 2
-    raise_per_256: int = 128
+    raise_per_256: int = 32
     thread_bytes: int = 8192 * KIB
     idle_events: int = 1024
     free_only_count: int = 16
