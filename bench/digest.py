@@ -1,7 +1,8 @@
 """bench/REPORT.md: written anew from a kept result; what is known of causes is taken from bench/CAUSES.md.
 
 CAUSES.md has a heading ``## NAME`` for each text: ``wins``; a row's name, or ``ROW time`` and ``ROW memory``, for the cause that it is
-behind; ``evaluation NAME`` for what an evaluation showed. The report says where a row that is behind has no cause yet.
+behind; ``target NAME`` for what a target's figure comes from; ``evaluation NAME`` for what an evaluation showed. The report says
+where a row that is behind has no cause yet.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def report(session: Session, evaluations: Sequence[Session], causes: dict[str, s
     parts += ["## What wins, and why", causes.get("wins", "Not written yet.")]
     for subject in analysis.subject_names(session):
         parts += _behind(session, subject, causes)
+    parts += _targets(causes)
     for heading, (how, text) in by_heading.items():
         parts += _section(heading, how, text)
     parts += _instructions()
@@ -93,6 +95,11 @@ def _behind(session: Session, subject: str, causes: dict[str, str]) -> list[str]
             cause = causes.get(row.name) or causes.get(f"{row.name} {what}")
             parts.append(f"**{row.name}** ({row.summary}): {cause or 'cause not found yet.'}")
     return parts
+
+
+def _targets(causes: dict[str, str]) -> list[str]:
+    texts = [f"**{heading.removeprefix('target ')}**: {text}" for heading, text in causes.items() if heading.startswith("target ")]
+    return ["## What other targets' figures come from", *texts] if texts else []
 
 
 def _instructions() -> list[str]:

@@ -65,13 +65,14 @@ def test_the_page_stands_alone_and_says_what_failed(session: Session) -> None:
 
 def test_the_report_takes_causes_from_their_file(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     causes = tmp_path / "CAUSES.md"
-    causes.write_text("# Causes\n\n## wins\n\nIt is small.\n\n## phase\n\nHoles.\n", encoding="utf-8")
+    causes.write_text("# Causes\n\n## wins\n\nIt is small.\n\n## phase\n\nHoles.\n\n## target tails\n\nBatches.\n", encoding="utf-8")
     monkeypatch.setattr(digest, "CAUSES", causes)
     made = digest.files(measured(session), [], tmp_path / "REPORT.md", Path("kept.json"))
     text = made[tmp_path / "REPORT.md"]
     assert "It is small." in text
     assert "**phase** (phases): Holes." in text
     assert "**aside** (in no geomean): cause not found yet." in text
+    assert "## What other targets' figures come from\n\n**tails**: Batches." in text
     assert "![week](pictures/week.svg)" in text and tmp_path / "pictures" / "week.svg" in made
     causes.write_text("## wins\n\n## wins\n", encoding="utf-8")
     with pytest.raises(BenchError, match="'wins' stands twice"):
