@@ -77,7 +77,7 @@ class Stats:
     hole_purged_bytes: int
     """All that were ever purged so."""
     hole_refault_bytes: int
-    """Of them, those needed again."""
+    """Of them, those needed again within two epochs."""
     os: Any
     """`OsCalls`."""
     counters: Any

@@ -62,8 +62,9 @@ static void *work(void *heap) {
         hak_thread *t = hak_thread_enter(h);
         bring_home(t, &before);
         hak_request_look(t);
-        hak_tick_fully(h, quiet_ns >= 2 * retain->epoch_ns);
-        hak_sweep(t, UINT32_MAX, UINT64_MAX);
+        bool quiet = quiet_ns >= 2 * retain->epoch_ns;
+        hak_tick_fully(h, quiet);
+        hak_sweep(t, UINT32_MAX, UINT64_MAX, !quiet);
         uint64_t now = activity(h, t);
         hak_thread_leave(t);
         bool due = hak_purge_is_due(h) || hak_load_relaxed(&h->sweep_unit);

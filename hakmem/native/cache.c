@@ -198,7 +198,7 @@ static void turn(hak_thread *t) {
     hak_tick(h);
     if (hak_load_relaxed(&h->sweep_unit) && !hak_background_serves(h)) {
         const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-        hak_sweep(t, retain->sweep_unit_count, retain->sweep_event_ns);
+        hak_sweep(t, retain->sweep_unit_count, retain->sweep_event_ns, true);
     }
     idle_look(t);
     hak_request_look(t);

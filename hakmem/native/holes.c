@@ -8,7 +8,9 @@
  * a header lies outside its block.
  *
  * A sweep visits every slab once an epoch and looks into those not claimed since its last visit, once. It pays from the
- * eager budget (purge.c), and so does giving blocks back from a hole. sweep_busy: one sweeper at a time.
+ * eager budget (purge.c), and so does giving blocks back from a hole. A slab whose pages are needed again within two
+ * epochs is paused, it alone: one pause for the whole heap lets slabs in steady use hide those that nobody needs for days.
+ * sweep_busy: one sweeper at a time.
  */
 #include "hak_internal.h"
 #include "lists.h"
@@ -18,6 +20,27 @@
 typedef struct page_set {
     uint64_t word[PAGES_MAX / 64];
 } page_set;
+
+/* A slab's detail_count, written under the claim: epoch of its last purge | log2 of its pause << 24 | HAK_LOOK_REFAULT once a
+ * page of that purge was needed within two epochs, for which the pause doubled; without, it halves at the next purge. */
+static uint32_t look_age(hak_heap *h, uint32_t look) { return (hak_load_relaxed(&h->epoch_count) - look) & HAK_LOOK_EPOCH_MASK; }
+static uint32_t look_pause(uint32_t look) { return (UINT32_C(1) << ((look & ~HAK_LOOK_REFAULT) >> HAK_LOOK_PAUSE_SHIFT)) - 1; }
+
+static void look_purged(hak_heap *h, hak_slab *slab) {
+    uint32_t look = slab->detail_count, pauses = look & ~(uint32_t)(HAK_LOOK_REFAULT | HAK_LOOK_EPOCH_MASK);
+    if (pauses && !(look & HAK_LOOK_REFAULT)) pauses -= 1u << HAK_LOOK_PAUSE_SHIFT;
+    hak_store_relaxed(&slab->detail_count, (hak_load_relaxed(&h->epoch_count) & HAK_LOOK_EPOCH_MASK) | pauses);
+}
+
+/* Pages of it are needed again; returns whether that is soon. */
+static bool look_refault(hak_heap *h, hak_slab *slab) {
+    uint32_t look = slab->detail_count;
+    if (look_age(h, look) >= 2) return false;
+    if (look & HAK_LOOK_REFAULT) return true;
+    bool longer = look_pause(look) < hak_policy_of(h)->retain.sweep_wait_count;
+    hak_store_relaxed(&slab->detail_count, (look | HAK_LOOK_REFAULT) + (longer ? 1u << HAK_LOOK_PAUSE_SHIFT : 0));
+    return true;
+}
 
 static uint16_t *holes_of(hak_heap *h, uint32_t unit) { return (uint16_t *)hak_at(h, h->holes_offset) + unit; }
 static bool is_hole(const uint16_t *holes, uint32_t page) { return hak_load_relaxed(&holes[page / HAK_UNIT_PAGES]) >> (page % HAK_UNIT_PAGES) & 1; }
@@ -103,6 +126,7 @@ static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
         if (fresh.word[page >> 6] >> (page & 63) & 1) set_hole(holes, page, true);
     drop_holed(h, unit, class);
     slab->flags |= HAK_SLAB_HOLES;
+    look_purged(h, slab);
     for (uint32_t page = 0, end; page < pages; page = end + 1) {
         for (end = page; end < pages && fresh.word[end >> 6] >> (end & 63) & 1;) end++;
         if (end > page) /* if the OS refuses, the pages stay: a hole all the same */
@@ -138,7 +162,7 @@ void hak_holes_restore(hak_thread *t, uint32_t unit) {
     if (got) hak_free_push_chain(slab, base, head, tail, got);
     while (page < pages && !is_hole(holes, page)) page++;
     if (page == pages) slab->flags &= (uint16_t)~HAK_SLAB_HOLES;
-    hak_add_relaxed(&h->hole_refault_pages, restored);
+    if (look_refault(h, slab)) hak_add_relaxed(&h->hole_refault_pages, restored);
     hak_add_relaxed(&h->hole_now_pages, -(uint64_t)restored);
     hak_work_spend(h, (uint64_t)restored * hak_policy_of(h)->retain.refault_unit_ns / HAK_UNIT_PAGES);
 }
@@ -153,8 +177,8 @@ void hak_holes_forget(hak_heap *h, uint32_t unit, uint32_t units) {
     hak_add_relaxed(&h->hole_now_pages, -pages);
 }
 
-/* Looks at one record; returns the cost of what was done. `all`: whatever was claimed lately. */
-static uint64_t visit(hak_thread *t, uint32_t unit, bool all) {
+/* Looks at one record; returns the cost of what was done. `all`: whatever was claimed lately; `pauses`: that last are kept. */
+static uint64_t visit(hak_thread *t, uint32_t unit, bool all, bool pauses) {
     hak_heap *h = hak_heap_of(t);
     const hak_policy *policy = hak_policy_of(h);
     hak_slab *slab = hak_slab_at(h, unit);
@@ -164,6 +188,8 @@ static uint64_t visit(hak_thread *t, uint32_t unit, bool all) {
         if (before != (seq | 1)) hak_store_relaxed(seen, seq & ~1u); /* not while claimed: it is in use */
         return 0;
     }
+    uint32_t look = hak_load_relaxed(&slab->detail_count);
+    if (pauses && look_age(h, look) < look_pause(look)) return 0;
     const hak_class *class = &policy->sizes.classes[hak_load_relaxed(&slab->class_index)];
     uint64_t out = (uint64_t)hak_free_count(slab) + hak_remote_count(slab);
     if (out * class->stride_bytes < HAK_OS_PAGE_BYTES) { /* nothing to find, and no reason to disturb it */
@@ -186,14 +212,14 @@ static uint64_t visit(hak_thread *t, uint32_t unit, bool all) {
     return (uint64_t)looked * policy->retain.hole_block_ns + (uint64_t)pages * policy->retain.purge_unit_ns / HAK_UNIT_PAGES;
 }
 
-/* Goes on with the sweep that is due: at most `units` records and `most_ns` of work. */
-void hak_sweep(hak_thread *t, uint32_t units, uint64_t most_ns) {
+/* Goes on with the sweep that is due: at most `units` records and `most_ns` of work. Without `pauses`: nobody is delayed. */
+void hak_sweep(hak_thread *t, uint32_t units, uint64_t most_ns, bool pauses) {
     hak_heap *h = hak_heap_of(t);
     uint32_t unit = hak_load_relaxed(&h->sweep_unit), none = 0, top = hak_load_acquire(&h->unit_top);
     if (!unit || !hak_cas_acquire(&h->sweep_busy, &none, 1)) return;
     uint64_t spent = 0, credit = hak_work_credit(h, hak_clock_of(h));
     if (most_ns > credit) most_ns = credit;
-    for (unit = hak_load_relaxed(&h->sweep_unit); unit < top && units && spent < most_ns; unit++, units--) spent += visit(t, unit, false);
+    for (unit = hak_load_relaxed(&h->sweep_unit); unit < top && units && spent < most_ns; unit++, units--) spent += visit(t, unit, false, pauses);
     hak_store_relaxed(&h->sweep_unit, unit < top ? unit : 0);
     hak_store_release(&h->sweep_busy, 0);
     if (spent) hak_work_spend(h, spent);
@@ -204,6 +230,6 @@ uint64_t hak_sweep_all(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     uint64_t before = hak_load_relaxed(&h->hole_pages);
     uint32_t top = hak_load_acquire(&h->unit_top);
-    for (uint32_t unit = h->meta_units; unit < top; unit++) visit(t, unit, true);
+    for (uint32_t unit = h->meta_units; unit < top; unit++) visit(t, unit, true, false);
     return hak_load_relaxed(&h->hole_pages) - before;
 }

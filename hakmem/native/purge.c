@@ -2,7 +2,8 @@
  *
  * Two limits on dirty units. What is above the retain limit, which remembers the high water of two epochs, is purged at
  * the next slow-path event, oldest run first. What is above the lower eager limit is purged too while the work budget
- * lasts: a program may sleep for ever after its last free. A unit that is needed again within two epochs of its purge
+ * lasts: after a deep drop, because a program may sleep for ever after its last free; else up to the low water, which is
+ * the least that was dirty in two epochs: so much nobody needed. A unit that is needed again within two epochs of its purge
  * is a refault: counted, and charged, so that a program which reuses what it frees stops purging eagerly.
  * A run is taken out of its bin under run_lock, purged without it, and put back under it; meanwhile purging_units says
  * that part of what is free is in no bin.
@@ -35,6 +36,7 @@ static uint64_t eager_limit(hak_heap *h) {
  * needed since has cost no refault. Needs the lock. */
 static void recent_turn(hak_heap *h, uint32_t epochs) {
     for (uint32_t i = 0; i < epochs; i++) {
+        hak_store_relaxed(&h->epoch_count, h->epoch_count + 1);
         h->recent_now ^= 1;
         uint64_t unneeded = smaller(h->recent_units[h->recent_now], h->recent_eager[h->recent_now]);
         uint64_t refund = smaller(unneeded * hak_policy_of(h)->retain.refault_unit_ns, h->spent_ns);
@@ -102,6 +104,8 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
         h->purge_count++;
         h->purge_units += purged;
         hak_store_relaxed(&h->dirty_units, h->dirty_units - cleaned);
+        hak_store_relaxed(&h->low_water_now, h->low_water_now - smaller(h->low_water_now, cleaned));
+        hak_store_relaxed(&h->low_water_before, h->low_water_before - smaller(h->low_water_before, cleaned));
         hak_run_insert(h, unit, units, dirty - cleaned);
         hak_run_unlock(h);
         done += purged;
@@ -152,12 +156,12 @@ void hak_work_spend(hak_heap *h, uint64_t ns) {
     hak_run_unlock(h);
 }
 
-/* Purges down to the eager limit as far as the budget reaches; paid as if all of it were needed again. */
-static void purge_eagerly(hak_heap *h, uint64_t now) {
+/* Purges down to the eager limit as far as the budget reaches, `most` units; paid as if all of it were needed again. */
+static void purge_eagerly(hak_heap *h, uint64_t now, uint64_t most) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t cost = (uint64_t)retain->purge_unit_ns + retain->refault_unit_ns, units = hak_work_credit(h, now) / cost;
     uint64_t limit = eager_limit(h), dirty = hak_load_relaxed(&h->dirty_units);
-    units = smaller(smaller(units, retain->eager_unit_count), dirty > limit ? dirty - limit : 0);
+    units = smaller(smaller(units, most), dirty > limit ? dirty - limit : 0);
     if (!units) return;
     uint64_t purged = purge_to(h, dirty - units, retain->eager_unit_count);
     hak_run_lock(h);
@@ -167,9 +171,13 @@ static void purge_eagerly(hak_heap *h, uint64_t now) {
     hak_run_unlock(h);
 }
 
-static bool has_dropped(hak_heap *h) {
+/* How much may go early: after a deep drop anything, else what nobody needed for two epochs, little by little. */
+static uint64_t eager_most(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    return retain->work_per_256 && !retain->lazy_free && hak_live_units(h) << 8 <= high_water(h) * retain->eager_drop_per_256;
+    if (!retain->work_per_256 || retain->lazy_free) return 0;
+    if (hak_live_units(h) << 8 <= high_water(h) * retain->eager_drop_per_256) return retain->eager_unit_count;
+    uint64_t unneeded = smaller(hak_load_relaxed(&h->low_water_now), hak_load_relaxed(&h->low_water_before));
+    return smaller(unneeded, larger(retain->sweep_event_ns / retain->purge_unit_ns, 1));
 }
 
 uint64_t hak_clock_of(hak_heap *h) {
@@ -177,23 +185,6 @@ uint64_t hak_clock_of(hak_heap *h) {
 }
 
 static uint64_t idle_limit(hak_heap *h) { return hak_policy_of(h)->retain.floor_bytes >> HAK_UNIT_SHIFT; }
-
-/* An epoch's sweep, unless the last ones were for nothing: most of what they purged was needed again. Needs the lock. */
-static void sweep_turn(hak_heap *h) {
-    if (hak_live_units(h) <= idle_limit(h)) return;
-    if (h->sweep_skip) {
-        hak_store_relaxed(&h->sweep_skip, h->sweep_skip - 1);
-        return;
-    }
-    uint64_t pages = hak_load_relaxed(&h->hole_pages), again = hak_load_relaxed(&h->hole_refault_pages);
-    uint64_t purged = pages - h->sweep_pages, needed = again - h->sweep_refault_pages;
-    if (needed * 2 > purged) h->sweep_wait = (uint32_t)smaller((uint64_t)h->sweep_wait * 2 + 1, hak_policy_of(h)->retain.sweep_wait_count);
-    else if (purged) h->sweep_wait /= 2;
-    hak_store_relaxed(&h->sweep_skip, h->sweep_wait);
-    h->sweep_pages = pages;
-    h->sweep_refault_pages = again;
-    hak_store_relaxed(&h->sweep_unit, h->meta_units);
-}
 
 static bool epoch_is_over(hak_heap *h, uint64_t now) {
     uint64_t start = hak_load_relaxed(&h->epoch_start_ns);
@@ -209,9 +200,12 @@ HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
         bool both = now - start >= 2 * length;
         hak_store_relaxed(&h->high_water_before, both ? hak_live_units(h) : h->high_water_now);
         hak_store_relaxed(&h->high_water_now, hak_live_units(h));
+        hak_store_relaxed(&h->low_water_before, h->low_water_now);
+        hak_store_relaxed(&h->low_water_now, h->dirty_units);
         hak_store_relaxed(&h->epoch_start_ns, now);
         recent_turn(h, both ? 2 : 1);
-        if (hak_policy_of(h)->retain.sweep_unit_count && !hak_load_relaxed(&h->sweep_unit)) sweep_turn(h);
+        bool sweeps = hak_policy_of(h)->retain.sweep_unit_count && hak_live_units(h) > idle_limit(h);
+        if (sweeps && !hak_load_relaxed(&h->sweep_unit)) hak_store_relaxed(&h->sweep_unit, h->meta_units);
     }
     hak_run_unlock(h);
 }
@@ -223,16 +217,11 @@ void hak_tick(hak_heap *h) {
     if (hak_unlikely(epoch_is_over(h, now))) turn_epoch(h, now);
     uint64_t dirty = hak_load_relaxed(&h->dirty_units);
     if (dirty > retain_limit(h)) purge_to(h, retain_limit(h), retain->purge_run_count);
-    else if (!hak_background_serves(h) && dirty > eager_limit(h) && has_dropped(h)) purge_eagerly(h, now);
+    else if (!hak_background_serves(h) && dirty > eager_limit(h)) purge_eagerly(h, now, eager_most(h));
 }
 
 /* The same at the background thread's tick, with all the time there is. `idle`: nobody has needed anything for long. */
 void hak_tick_fully(hak_heap *h, bool idle) {
-    if (idle && hak_load_relaxed(&h->sweep_skip)) { /* now it costs nobody anything */
-        hak_run_lock(h);
-        hak_store_relaxed(&h->sweep_skip, 0);
-        hak_run_unlock(h);
-    }
     if (epoch_is_over(h, hak_clock_of(h))) turn_epoch(h, hak_clock_of(h));
     uint64_t high = high_water(h), live = hak_live_units(h);
     uint64_t limit = idle ? idle_limit(h) : (high > live ? high - live : 0) + eager_limit(h); /* below the retain limit: this work delays nobody */

@@ -154,6 +154,7 @@ static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) 
     if (at > run) run_place(h, run, at - run, before);
     if (at + units < end) run_place(h, at + units, end - at - units, dirty_all - before - cut);
     hak_store_relaxed(&h->dirty_units, h->dirty_units - cut);
+    if (h->dirty_units < h->low_water_now) hak_store_relaxed(&h->low_water_now, h->dirty_units);
     if (h->recent_units[0] | h->recent_units[1]) hak_recent_take(h, at, units);
     note_live(h, units);
     return cut;
@@ -258,7 +259,7 @@ void hak_runs_rebuild(hak_heap *h) {
     for (uint32_t i = 0; i < HAK_RUN_BIN_COUNT; i++) h->run_clean[i] = h->run_dirty[i] = 0;
     for (uint32_t i = 0; i < HAK_RUN_BIN_WORDS; i++) h->run_clean_bits[i] = h->run_dirty_bits[i] = 0;
     h->oldest_dirty = h->newest_dirty = 0;
-    h->dirty_units = h->purging_units = 0;
+    h->dirty_units = h->purging_units = h->low_water_now = h->low_water_before = 0;
     for (uint32_t which = 0; which < 2; which++) { /* marks and counts may be of two moments: nothing was purged lately */
         if (h->recent_units[which]) hak_marks_set(hak_recent_map(h, which), 0, h->unit_top, false);
         h->recent_units[which] = h->recent_eager[which] = 0;

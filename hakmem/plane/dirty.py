@@ -3,7 +3,7 @@ the units purged lately, one map for this epoch and one for the last."""
 
 from __future__ import annotations
 
-from .memory import Memory
+from .memory import MASK32, Memory
 
 
 def dirty_map(m: Memory) -> int:
@@ -81,6 +81,7 @@ def recent_turn(m: Memory, epochs: int) -> None:
     """
     heap = m.heap
     for _ in range(epochs):
+        heap.epoch_count = heap.epoch_count + 1 & MASK32
         heap.recent_now ^= 1
         unneeded = min(heap.recent_units[heap.recent_now], heap.recent_eager[heap.recent_now])
         heap.spent_ns -= min(unneeded * m.tables.retain.refault_unit_ns, heap.spent_ns)

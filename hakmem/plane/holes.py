@@ -3,7 +3,7 @@
 A hole is a purged page of a slab whose blocks are all free. Their links are gone with the page, so they are in no list:
 used + free list + on holes = carved. All under the claim. Pages are purged only where all blocks are carved; classes with
 headers have none. A sweep visits every slab once an epoch and looks into those not claimed since its last visit, once,
-paid from the eager budget.
+paid from the eager budget; a slab whose pages are needed again soon is left alone for longer and longer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,40 @@ PAGE: Final = layout.OS_PAGE_BYTES
 UNIT_PAGES: Final = layout.constant("HAK_UNIT_PAGES")
 BLOCKS_MAX: Final = layout.constant("HAK_SLAB_BLOCKS_MAX")
 HOLES: Final = slabs.HOLES
+
+
+# A slab's detail_count: epoch of its last purge | log2 of its pause << 24 | REFAULT once a page of that purge was needed
+# within two epochs, for which the pause doubled; without, it halves at the next purge.
+EPOCH_MASK: Final = layout.constant("HAK_LOOK_EPOCH_MASK")
+PAUSE_SHIFT: Final = layout.constant("HAK_LOOK_PAUSE_SHIFT")
+REFAULT: Final = layout.constant("HAK_LOOK_REFAULT")
+
+
+def _look_age(m: Memory, look: int) -> int:
+    return int(m.heap.epoch_count - look & EPOCH_MASK)
+
+
+def _look_pause(look: int) -> int:
+    return (1 << ((look & ~REFAULT) >> PAUSE_SHIFT)) - 1
+
+
+def _look_purged(m: Memory, unit: int) -> None:
+    look = m.slabs[unit].detail_count
+    pauses = look & ~REFAULT & ~EPOCH_MASK
+    if pauses and not look & REFAULT:
+        pauses -= 1 << PAUSE_SHIFT
+    m.slabs[unit].detail_count = m.heap.epoch_count & EPOCH_MASK | pauses
+
+
+def _look_refault(m: Memory, unit: int) -> bool:
+    """Note that pages are needed again; whether that is soon."""
+    look = m.slabs[unit].detail_count
+    if _look_age(m, look) >= 2:
+        return False
+    if not look & REFAULT:
+        longer = _look_pause(look) < m.tables.retain.sweep_wait_count
+        m.slabs[unit].detail_count = (look | REFAULT) + (longer << PAUSE_SHIFT)
+    return True
 
 
 def _mask_place(m: Memory, unit: int, page: int) -> tuple[int, int]:
@@ -96,6 +130,7 @@ def _punch(m: Memory, unit: int) -> tuple[int, int]:
     old = _listed(m, unit, lists.free_take_all(m, unit))
     _push(m, unit, [block for block in old if not _is_on_hole(m, row, unit, (block - base) // row.stride_bytes)])
     slab.flags |= HOLES
+    _look_purged(m, unit)
     start = fresh[0]
     for page, following in zip(fresh, [*fresh[1:], 0], strict=True):
         if following != page + 1:
@@ -123,7 +158,8 @@ def restore(t: Caller, unit: int) -> None:
     _push(m, unit, found)
     if not any(is_hole(m, unit, later) for later in range(page, pages)):
         slab.flags &= ~HOLES & 0xFFFF
-    m.heap.hole_refault_pages += restored
+    if _look_refault(m, unit):
+        m.heap.hole_refault_pages += restored
     m.heap.hole_now_pages -= restored
     work_spend(m, restored * m.tables.retain.refault_unit_ns // UNIT_PAGES)
 
@@ -135,10 +171,12 @@ def _visit(t: Caller, unit: int, everything: bool) -> int:
     if slab.kind != KIND_SLAB:
         return 0
     place, seq = (m.geometry.seen_offset >> 2) + unit, slab.claim_seq
-    before = m.halves[place]
+    before, look = m.halves[place], slab.detail_count
     if not everything and before != seq:
         if before != seq | 1:
             m.halves[place] = seq & ~1
+        return 0
+    if not everything and _look_age(m, look) < _look_pause(look):
         return 0
     if (lists.free_count(m, unit) + lists.remote_count(m, unit)) * m.tables.classes[slab.class_index].stride_bytes < PAGE:
         m.halves[place] = seq | 1  # nothing to find, and no reason to disturb it

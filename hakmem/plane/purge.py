@@ -1,7 +1,8 @@
 """What goes back to the OS, and when: the high-water epochs, the two limits, the budget of eager work, the purge.
 
-What is above the retain limit is purged at the next slow-path event, what is above the eager limit while the work
-budget lasts. A run is taken out of its bin under the lock, purged without it, and put back under it.
+What is above the retain limit is purged at the next slow-path event, what is above the eager limit while the work budget
+lasts: all of it after a deep drop, else what nobody needed for two epochs. A run is taken out of its bin under the lock,
+purged without it, and put back under it.
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ def purge_to(m: Memory, limit: int, runs: int) -> int:
         heap.purge_count += 1
         heap.purge_units += purged
         heap.dirty_units -= purged - kept
+        heap.low_water_now -= min(heap.low_water_now, purged - kept)
+        heap.low_water_before -= min(heap.low_water_before, purged - kept)
         insert(m, unit, units, dirty - (purged - kept))
         unlock(m)
         done += purged
@@ -113,12 +116,12 @@ def work_spend(m: Memory, ns: int) -> None:
     unlock(m)
 
 
-def _purge_eagerly(m: Memory, now: int) -> None:
-    """Purge down to the eager limit as far as the budget reaches; paid as if all of it were needed again."""
+def _purge_eagerly(m: Memory, now: int, most: int) -> None:
+    """Purge down to the eager limit as far as the budget reaches, ``most`` units; paid as if all of it were needed again."""
     heap, retain = m.heap, m.tables.retain
     cost = retain.purge_unit_ns + retain.refault_unit_ns
     units = work_credit(m, now) // cost
-    units = min(units, retain.eager_unit_count, max(0, heap.dirty_units - eager_limit(m)))
+    units = min(units, most, max(0, heap.dirty_units - eager_limit(m)))
     if not units:
         return
     purged = purge_to(m, heap.dirty_units - units, retain.eager_unit_count)
@@ -129,29 +132,14 @@ def _purge_eagerly(m: Memory, now: int) -> None:
     unlock(m)
 
 
-def _has_dropped(m: Memory) -> bool:
-    retain = m.tables.retain
-    deep = live_units(m) << 8 <= _high_water(m) * retain.eager_drop_per_256
-    return bool(retain.work_per_256 and not retain.lazy_free and deep)
-
-
-def _sweep_turn(m: Memory) -> None:
-    """An epoch's sweep, unless the last ones were for nothing: most of what they purged was needed again."""
+def _eager_most(m: Memory) -> int:
+    """How much may go early: after a deep drop anything, else what nobody needed for two epochs, little by little."""
     heap, retain = m.heap, m.tables.retain
-    if live_units(m) <= retain.floor_bytes >> UNIT_SHIFT:
-        return
-    if heap.sweep_skip:
-        heap.sweep_skip -= 1
-        return
-    pages, again = heap.hole_pages, heap.hole_refault_pages
-    purged, needed = pages - heap.sweep_pages, again - heap.sweep_refault_pages
-    if needed * 2 > purged:
-        heap.sweep_wait = min(heap.sweep_wait * 2 + 1, retain.sweep_wait_count)
-    elif purged:
-        heap.sweep_wait //= 2
-    heap.sweep_skip = heap.sweep_wait
-    heap.sweep_pages, heap.sweep_refault_pages = pages, again
-    heap.sweep_unit = m.meta_units
+    if not retain.work_per_256 or retain.lazy_free:
+        return 0
+    if live_units(m) << 8 <= _high_water(m) * retain.eager_drop_per_256:
+        return int(retain.eager_unit_count)
+    return int(min(heap.low_water_now, heap.low_water_before, max(retain.sweep_event_ns // retain.purge_unit_ns, 1)))
 
 
 def tick(m: Memory) -> None:
@@ -165,15 +153,16 @@ def tick(m: Memory) -> None:
             both = passed >= 2 * retain.epoch_ns
             heap.high_water_before = live_units(m) if both else heap.high_water_now
             heap.high_water_now = live_units(m)
+            heap.low_water_before, heap.low_water_now = heap.low_water_now, heap.dirty_units
             heap.epoch_start_ns = now
             recent_turn(m, 2 if both else 1)
-            if retain.sweep_unit_count and not heap.sweep_unit:
-                _sweep_turn(m)
+            if retain.sweep_unit_count and live_units(m) > retain.floor_bytes >> UNIT_SHIFT and not heap.sweep_unit:
+                heap.sweep_unit = m.meta_units
         unlock(m)
     if heap.dirty_units > retain_limit(m):
         purge_to(m, retain_limit(m), retain.purge_run_count)
-    elif heap.dirty_units > eager_limit(m) and _has_dropped(m):
-        _purge_eagerly(m, now)
+    elif heap.dirty_units > eager_limit(m):
+        _purge_eagerly(m, now, _eager_most(m))
 
 
 def purge_all(m: Memory) -> int:

@@ -200,6 +200,7 @@ def _cut(m: Memory, run: int, at: int, units: int) -> int:
     if at + units < end:
         _place(m, at + units, end - at - units, dirty_all - before - cut)
     heap.dirty_units -= cut
+    heap.low_water_now = min(heap.low_water_now, heap.dirty_units)
     if heap.recent_units[0] | heap.recent_units[1]:
         recent_take(m, at, units)
     heap.live_units += units

@@ -68,8 +68,8 @@ def test_blocks_of_purged_pages_are_handed_out_again_whole(twins: Twins) -> None
     pass_epochs(twins, 5)
     again = twins.alloc_many([64] * (BLOCKS - len(kept)))
     assert set(again) | kept == set(offsets)
-    pages, restored = figures(twins, "hole_pages", "hole_refault_pages")
-    assert restored == pages > 0
+    pages, left = figures(twins, "hole_pages", "hole_now_pages")
+    assert pages > 0 == left
     for offset in again:
         twins.write(offset)
     twins.free_many([*again, *kept])
@@ -100,6 +100,34 @@ def test_pages_that_are_needed_again_are_left_for_longer_and_longer(twins: Twins
         restored += figures(twins, "hole_refault_pages")
     first, second = restored[19], restored[39] - restored[19]
     assert second * 2 < first, "the second half is swept much less"
+
+
+@swept
+def test_a_slab_that_is_needed_again_and_again_does_not_keep_others_from_being_swept(twins: Twins) -> None:
+    offsets = fill(twins)
+    for _ in range(8):
+        twins.free_many(offsets[1:])
+        twins.flush()
+        pass_epochs(twins, 3)
+        offsets = [offsets[0], *twins.alloc_many([64] * (BLOCKS - 1))]
+    [before] = figures(twins, "hole_pages")
+    others = twins.alloc_many([128] * 2048)
+    kept = set(others[::500])
+    twins.free_many([offset for offset in others if offset not in kept])
+    twins.flush()
+    pass_epochs(twins, 2)
+    slabs = len({offset >> layout.UNIT_SHIFT for offset in kept})
+    assert figures(twins, "hole_pages")[0] - before >= slabs * 16 - len(kept)
+
+
+def test_what_is_needed_again_late_prolongs_no_pause(twins: Twins) -> None:
+    offsets = fill(twins)
+    twins.free_many(offsets[1:])
+    twins.trim()
+    twins.advance(3 * EPOCH_NS)
+    twins.alloc_many([64] * (BLOCKS - 1))
+    pages, left, soon = figures(twins, "hole_pages", "hole_now_pages", "hole_refault_pages")
+    assert pages > 0 == left == soon
 
 
 def test_trim_gives_back_the_holes_at_once_and_says_how_much(twins: Twins) -> None:
@@ -152,6 +180,35 @@ def test_a_program_that_keeps_much_is_not_purged_eagerly(twins: Twins) -> None:
     twins.advance(EPOCH_NS)
     twins.free_many(spans[10:])
     assert figures(twins, "eager_units") == [0]
+
+
+def three_tenths_free(twins: Twins) -> list[int]:
+    """Dirty memory that the retain limit allows and the eager limit does not."""
+    spans = [twins.alloc(1 << 20) for _ in range(40)]
+    twins.free_many(spans[28:])
+    return spans
+
+
+def test_what_nobody_needed_for_two_epochs_goes_back_little_by_little(twins: Twins) -> None:
+    retain = twins.policy.retain
+    three_tenths_free(twins)
+    twins.advance(EPOCH_NS)
+    assert figures(twins, "purge_units") == [0]
+    twins.advance(EPOCH_NS)
+    at_once = retain.sweep_event_ns // retain.purge_unit_ns
+    assert figures(twins, "purge_units", "eager_units") == [at_once, at_once]
+    for _ in range(3):
+        twins.both("tick", lambda engine: engine.tick())
+    dirty, live = figures(twins, "dirty_units", "live_units")
+    assert dirty == live * retain.eager_live_per_256 >> 8
+
+
+def test_what_is_used_once_an_epoch_is_kept(twins: Twins) -> None:
+    three_tenths_free(twins)
+    for _ in range(6):
+        twins.advance(EPOCH_NS)
+        twins.free_many([twins.alloc(1 << 20) for _ in range(12)])
+    assert figures(twins, "purge_units") == [0]
 
 
 def test_a_thread_that_only_frees_keeps_one_batch(twins: Twins) -> None:
