@@ -63,7 +63,11 @@ def explain(view: HeapView, found: Pinned | None = None) -> str:
     ]
     sentences += _live(found) + _caches(found)
     for cause, text in (
-        ("kept free", f"is free and kept for the next need: the policy keeps up to {format_bytes(found.limit_bytes)} now; trim gives it back."),
+        (
+            "kept free",
+            f"is free and kept for the next need: the policy keeps up to {format_bytes(found.limit_bytes)} now; what stays unneeded for two "
+            "epochs goes back as the program goes on, and trim gives it back at once.",
+        ),
         ("decaying", "is free above what the policy keeps: it goes back with time, or at once by trim."),
         ("remote frees", "is in slabs whose blocks other threads freed and nobody has collected yet: trim does."),
         ("empty slabs", "is in slabs with no block out: trim gives it back."),
