@@ -31,6 +31,8 @@ COUNTED: dict[str, int] = {
     "growth": 30_000, "mid_large": 30_000, "calloc": 30_000, "realloc": 30_000, "big": 60,
 }  # fmt: skip
 FAMILY = ("malloc", "free", "calloc", "realloc")
+# hakmem gives back by time what nobody needed, and callgrind takes fifty times as long: one epoch for all of a row.
+STILL = {"HAKMEM_RETAIN_EPOCH_MS": "3600000"}
 PAIR, PAIR_MOST = "pair_64", 42.0
 TIMEOUT_S = 300.0
 
@@ -89,7 +91,7 @@ def _instructions(binary: Path, row: RowInfo, ops: int, allocator: Allocator, op
         out = Path(scratch) / "callgrind"
         command = [find_valgrind(), "--tool=callgrind", f"--callgrind-out-file={out}", *options]
         command += [str(binary), row.name, "--scale", repr(ops / row.ops)]
-        environment = {"PATH": "/usr/bin:/bin", **allocator.variables}
+        environment = {"PATH": "/usr/bin:/bin", **STILL, **allocator.variables}
         if allocator.path is not None:
             environment["LD_PRELOAD"] = str(allocator.path)
         try:
