@@ -38,6 +38,7 @@ void hak_cache_init(hak_thread *t) {
         t->bins[c].stride_bytes = policy->sizes.classes[c].stride_bytes;
         set_cap(t, c, init < most ? init : most);
     }
+    t->first_cap_bytes = t->cap_bytes;
 }
 
 /* Takes the first `n` blocks off the list of class c and gives them to their slabs, blocks of one slab together. The head
@@ -204,13 +205,38 @@ static void turn(hak_thread *t) {
     hak_request_look(t);
 }
 
-/* What a refill adds to the cap. A list that overflowed since the last refill swings between both its ends: it gains a part of
- * itself, so that the cap is wide enough after a few swings, not after hundreds. */
-static uint32_t raise_of(hak_thread *t, uint32_t c) {
+/* What the cap of a list that swings between both its ends gains: a part of itself, so that it is wide enough after a few
+ * swings, not after hundreds, as far as this thread's share of what all caps may gain reaches. */
+static uint32_t swing_raise(hak_thread *t, uint32_t c) {
+    hak_heap *h = hak_heap_of(t);
     const hak_cache_class *cache = cache_of(t, c);
-    uint32_t part = (uint32_t)((uint64_t)t->bins[c].cap_count * cache->raise_per_256 >> 8);
-    if (!t->bins[c].free_only_count || !cache->raise_per_256) return 1;
-    return part > cache->batch_count ? part : cache->batch_count;
+    uint32_t part = (uint32_t)((uint64_t)t->bins[c].cap_count * cache->raise_per_256 >> 8), threads = hak_load_relaxed(&h->thread_live);
+    uint64_t all = (hak_live_units(h) << HAK_UNIT_SHIFT) * hak_policy_of(h)->caches.raise_live_per_256 >> 8;
+    uint64_t bound = t->first_cap_bytes + all / (threads ? threads : 1);
+    uint64_t spare = bound > t->cap_bytes ? (bound - t->cap_bytes) / t->bins[c].stride_bytes : 0;
+    if (!cache->raise_per_256) return 0;
+    if (part < cache->batch_count) part = cache->batch_count;
+    return part < spare ? part : (uint32_t)spare;
+}
+
+/* What a refill adds to the cap. */
+static uint32_t refill_raise(hak_thread *t, uint32_t c) {
+    uint32_t raise = t->bins[c].free_only_count ? swing_raise(t, c) : 0;
+    return raise ? raise : 1;
+}
+
+/* An overflow after a refill: the list gets the room it lacks. False: it has had what it may have. */
+static bool overflow_raises(hak_thread *t, uint32_t c) {
+    hak_bin *bin = &t->bins[c];
+    if (!bin->refilled) return false;
+    bin->refilled = 0;
+    uint64_t cap = (uint64_t)bin->cap_count + swing_raise(t, c), limit = cap_limit(t, c);
+    if (cap > limit) cap = limit;
+    if (cap <= bin->cap_count) return false;
+    set_cap(t, c, (uint32_t)cap);
+    bin->free_only_count++;
+    hak_count(t, cap_raise_count, 1);
+    return true;
 }
 
 /* Brings blocks of class c into the thread's cache: lists of up to refill_slabs slabs, or a carved range. False: out
@@ -222,8 +248,9 @@ bool hak_refill(hak_thread *t, uint32_t c) {
     hak_fork_look();
     hak_count(t, refill_count, 1);
     bin->event_count++;
-    uint32_t raise = raise_of(t, c);
+    uint32_t raise = refill_raise(t, c);
     bin->free_only_count = 0;
+    bin->refilled = 1;
     t->free_only_bytes = 0;
     turn(t);
     if (t->index) hak_background_look(h); /* not inside the shared record: pthread_create allocates */
@@ -253,24 +280,34 @@ bool hak_is_line_of_others(const hak_thread *t, uint32_t c) {
     return !(t->refill_count | t->overflow_count) && t->bins[c].stride_bytes < HAK_CACHE_LINE_BYTES;
 }
 
-/* A free that found the list full: a batch goes back to the slabs, then the block comes in. */
+static void push(hak_thread *t, uint32_t c, uint64_t block) {
+    hak_set_next(block, t->heads[c]);
+    t->heads[c] = block;
+    t->room_counts[c]--;
+}
+
+/* A free that found the list full: the cap is raised, or a batch goes back to the slabs; then the block comes in. */
 void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
     hak_fork_look();
     hak_bin *bin = &t->bins[c];
     const hak_cache_class *cache = cache_of(t, c);
     uint32_t have = list_length(t, c), n = cache->batch_count < have ? cache->batch_count : have;
+    bool raised = have && overflow_raises(t, c);
+    if (raised) n = 0;
     hak_count(t, overflow_count, 1);
     hak_event(t, HAK_EVENT_OVERFLOW, c, (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT), n);
     bin->event_count++;
+    if (raised) {
+        push(t, c, block);
+        return; /* the clock can wait: most that is late is late because of what comes here */
+    }
     if (!have) { /* no cache, or past it */
         uint32_t unit = (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT);
         hak_chain one = {block, block, block, hak_entry_get(hak_heap_of(t), unit) >> 8, 1};
         hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, cache->list_count);
     } else {
         flush_list(t, c, n);
-        hak_set_next(block, t->heads[c]);
-        t->heads[c] = block;
-        t->room_counts[c]--;
+        push(t, c, block);
         free_only(t, c, n);
     }
     turn(t);
@@ -296,11 +333,12 @@ static void return_range(hak_thread *t, uint32_t c) {
     hak_slab_let_go(t, unit);
 }
 
-/* Gives back all the thread holds: lists, carved ranges, hints. Caps stay. */
-void hak_cache_flush(hak_thread *t) {
+/* Gives back all the thread holds of blocks larger than `above` bytes: lists, carved ranges, hints. Caps stay. */
+void hak_cache_flush(hak_thread *t, uint64_t above) {
     hak_heap *h = hak_heap_of(t);
     for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
         hak_bin *bin = &t->bins[c];
+        if (bin->stride_bytes <= above) continue;
         if (bin->bump != bin->bump_end) return_range(t, c); /* first, so that a listed block of the range is above what is carved */
         if (list_length(t, c)) flush_list(t, c, list_length(t, c));
         forget_hot(t, c);

@@ -235,7 +235,7 @@ static bool give_one_back(void) {
         if (!t) continue;
         found = true;
         settle_thread(h, t);
-        if (t->heap) hak_cache_flush(t); /* else it was being made */
+        if (t->heap) hak_cache_flush(t, 0); /* else it was being made */
         memset(t->heads, 0, sizeof t->heads);
         memset(t->room_counts, 0, sizeof t->room_counts);
         memset(t->bins, 0, sizeof t->bins);

@@ -190,7 +190,7 @@ HAK_HIDDEN void hak_acquire_flush_ready(hak_thread *t);
 HAK_HIDDEN bool hak_refill(hak_thread *t, uint32_t class_index);
 HAK_HIDDEN bool hak_is_line_of_others(const hak_thread *t, uint32_t class_index);
 HAK_HIDDEN void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block);
-HAK_HIDDEN void hak_cache_flush(hak_thread *t);
+HAK_HIDDEN void hak_cache_flush(hak_thread *t, uint64_t above);
 HAK_HIDDEN void hak_cache_init(hak_thread *t);
 HAK_HIDDEN void hak_cache_prewarm(hak_thread *t);
 

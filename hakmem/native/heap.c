@@ -196,7 +196,7 @@ uint64_t hak_heap_free_many(hak_heap *h, const uint64_t *blocks, uint64_t count,
 void hak_heap_flush(hak_heap *h) {
     hak_fork_look();
     hak_thread *t = hak_thread_enter(h);
-    hak_cache_flush(t);
+    hak_cache_flush(t, 0);
     hak_thread_leave(t);
 }
 

@@ -20,7 +20,7 @@ static void flush_ownerless(hak_thread *t) {
 uint64_t hak_trim(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     flush_ownerless(t);
-    hak_cache_flush(t);
+    hak_cache_flush(t, 0);
     hak_acquire_collect(t);
     uint64_t pages = hak_sweep_all(t);
     hak_acquire_flush_ready(t);
@@ -28,7 +28,7 @@ uint64_t hak_trim(hak_thread *t) {
 }
 
 static void serve_drain(hak_thread *t, uint64_t ticket) {
-    hak_cache_flush(t);
+    hak_cache_flush(t, 0);
     flush_ownerless(t);
     hak_store_release(&t->drain_served, ticket); /* partner: the outside reader; the caches are empty when it sees this */
 }

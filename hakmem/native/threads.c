@@ -92,12 +92,14 @@ static hak_thread *attach(hak_heap *h) {
     return t;
 }
 
-/* A thread ends: its caches are parked whole for the next one, or flushed. Under the root lock, or for the process
+/* A thread ends: its caches of small blocks are parked for the next one, the rest flushed. Under the root lock, or for the process
  * heap, which is never destroyed. Counted as live to the end: a fork meanwhile leaves claims to repair. */
 static void detach(hak_heap *h, hak_thread *t) {
+    const hak_cache_policy *caches = &hak_policy_of(h)->caches;
+    hak_cache_flush(t, caches->parked_count ? caches->park_bytes : 0);
     hak_store_release(&t->state, HAK_THREAD_PARKED);
-    if (!list_push(&h->parked_word, t, hak_policy_of(h)->caches.parked_count)) {
-        hak_cache_flush(t);
+    if (!list_push(&h->parked_word, t, caches->parked_count)) {
+        hak_cache_flush(t, 0);
         hak_store_release(&t->state, HAK_THREAD_UNUSED);
         list_push(&h->unused_word, t, 256);
     }
@@ -200,7 +202,7 @@ void hak_thread_leave(hak_thread *t) {
 /* Flushes the caches of ended threads. */
 void hak_threads_flush_parked(hak_heap *h) {
     for (hak_thread *t; (t = list_pop(h, &h->parked_word, true));) {
-        hak_cache_flush(t);
+        hak_cache_flush(t, 0);
         hak_store_release(&t->state, HAK_THREAD_UNUSED);
         list_push(&h->unused_word, t, 256);
     }
@@ -210,7 +212,7 @@ void hak_threads_flush_parked(hak_heap *h) {
  * inside the shared record. */
 void hak_threads_flush_idle(hak_heap *h) {
     hak_thread *shared = enter_shared(h);
-    if (shared->base) hak_cache_flush(shared);
+    if (shared->base) hak_cache_flush(shared, 0);
     hak_thread_leave(shared);
     hak_threads_flush_parked(h);
 }

@@ -12,9 +12,10 @@ from .. import layout
 from . import holes, lists, slabs
 from .acquire import acquire, acquire_partial
 from .caller import Caller
-from .memory import KIND_SLAB
+from .memory import KIND_SLAB, UNIT_SHIFT
 from .partial import mail
 from .purge import tick
+from .runs import live_units
 
 GROUPS: Final = layout.RETURN_GROUPS
 
@@ -48,6 +49,7 @@ def init(t: Caller) -> None:
         t.record.reciprocals[c] = 0 if t.m.checked or row.header else row.reciprocal
         bin_.stride_bytes = row.stride_bytes
         _set_cap(t, c, min(tables.caches[c].cap_init_count, most))
+    t.record.first_cap_bytes = t.record.cap_bytes
 
 
 # --- giving back ----------------------------------------------------------------------------------------------
@@ -203,14 +205,37 @@ def _turn(t: Caller) -> None:
     _idle_look(t)
 
 
-def _raise_of(t: Caller, c: int) -> int:
-    """What a refill adds to the cap. A list that overflowed since the last refill swings between both its ends: it gains a part
-    of itself, so that the cap is wide enough after a few swings, not after hundreds.
+def _swing_raise(t: Caller, c: int) -> int:
+    """What the cap of a list that swings between both its ends gains: a part of itself, so that it is wide enough after a few
+    swings, not after hundreds, as far as this thread's share of what all caps may gain reaches.
     """
-    bin_, cache = t.bins[c], t.m.tables.caches[c]
-    if not bin_.free_only_count or not cache.raise_per_256:
-        return 1
-    return max(int(bin_.cap_count) * cache.raise_per_256 >> 8, cache.batch_count)
+    m, bin_, cache = t.m, t.bins[c], t.m.tables.caches[c]
+    if not cache.raise_per_256:
+        return 0
+    all_bytes = (live_units(m) << UNIT_SHIFT) * m.tables.policy.caches.raise_live_per_256 >> 8
+    bound = t.record.first_cap_bytes + all_bytes // max(1, m.heap.thread_live)
+    spare = max(0, bound - t.record.cap_bytes) // bin_.stride_bytes
+    return int(min(max(bin_.cap_count * cache.raise_per_256 >> 8, cache.batch_count), spare))
+
+
+def _refill_raise(t: Caller, c: int) -> int:
+    """What a refill adds to the cap."""
+    return (_swing_raise(t, c) if t.bins[c].free_only_count else 0) or 1
+
+
+def _overflow_raises(t: Caller, c: int) -> bool:
+    """An overflow after a refill: the list gets the room it lacks. False: it has had what it may have."""
+    bin_ = t.bins[c]
+    if not bin_.refilled:
+        return False
+    bin_.refilled = 0
+    cap = min(bin_.cap_count + _swing_raise(t, c), _cap_limit(t, c))
+    if cap <= bin_.cap_count:
+        return False
+    _set_cap(t, c, cap)
+    bin_.free_only_count += 1
+    t.record.cap_raise_count += 1
+    return True
 
 
 def refill(t: Caller, c: int) -> bool:
@@ -221,8 +246,9 @@ def refill(t: Caller, c: int) -> bool:
     m, record, bin_, cache = t.m, t.record, t.bins[c], t.m.tables.caches[c]
     record.refill_count += 1
     bin_.event_count += 1
-    gain = _raise_of(t, c)
+    gain = _refill_raise(t, c)
     bin_.free_only_count = 0
+    bin_.refilled = 1
     record.free_only_bytes = 0
     _turn(t)
     unit, got, taken = acquire(t, c), 0, 0
@@ -257,19 +283,26 @@ def is_line_of_others(t: Caller, c: int) -> bool:
     return not (t.record.refill_count | t.record.overflow_count) and t.bins[c].stride_bytes < layout.CACHE_LINE_BYTES
 
 
+def _push(t: Caller, c: int, block: int) -> None:
+    t.m.link(block, t.heads[c])
+    t.heads[c] = block
+    t.room_counts[c] -= 1
+
+
 def overflow(t: Caller, c: int, block: int) -> None:
-    """A free that found the list full: a batch goes back to the slabs, then the block comes in."""
+    """A free that found the list full: the cap is raised, or a batch goes back to the slabs; then the block comes in."""
     m, bin_, cache = t.m, t.bins[c], t.m.tables.caches[c]
     t.record.overflow_count += 1
     bin_.event_count += 1
+    if _length(t, c) and _overflow_raises(t, c):
+        _push(t, c, block)
+        return  # the clock can wait: most that is late is late because of what comes here
     if not _length(t, c):  # no cache, or past it
         slabs.give_back(t, m.registry[m.unit_of(block)] >> 8, block, block, 1, cache.list_count)
     else:
         count = min(cache.batch_count, _length(t, c))
         _flush_list(t, c, count)
-        m.link(block, t.heads[c])
-        t.heads[c] = block
-        t.room_counts[c] -= 1
+        _push(t, c, block)
         _free_only(t, c, count)
     _turn(t)
 
@@ -291,11 +324,13 @@ def _return_range(t: Caller, c: int) -> None:
     slabs.let_go(t, unit)
 
 
-def flush(t: Caller) -> None:
-    """Give back all the thread holds: lists, carved ranges, hints. Caps stay."""
+def flush(t: Caller, above: int = 0) -> None:
+    """Give back all the thread holds of blocks larger than ``above`` bytes: lists, carved ranges, hints. Caps stay."""
     m = t.m
     for c in range(1, m.tables.class_count + 1):
         bin_ = t.bins[c]
+        if bin_.stride_bytes <= above:
+            continue
         if bin_.bump != bin_.bump_end:
             _return_range(t, c)  # first, so that a listed block of the range is above what is carved
         if have := _length(t, c):

@@ -100,13 +100,15 @@ class Threads:
         return t
 
     def _detach(self, t: Caller) -> None:
-        """A thread ends: its caches are parked whole for the next one, or flushed."""
+        """A thread ends: its caches of small blocks are parked for the next one, the rest flushed."""
         with self._ending:
             m = self.m
             if m.closed:
                 return
+            caches = m.tables.policy.caches
+            cache.flush(t, caches.park_bytes if caches.parked_count else 0)
             m.store_release32(t.address + _STATE, PARKED)
-            if not self._push(self._parked, t, m.tables.policy.caches.parked_count):
+            if not self._push(self._parked, t, caches.parked_count):
                 self._retire(t)
             m.add32(m.place("thread_live"), -1)
 

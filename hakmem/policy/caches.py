@@ -46,9 +46,12 @@ class CachePolicy:
     A thread that only frees needs no cache, and may sleep on it for ever: ``free_only_count`` overflows of a class in a row halve its
     cap, and so does each overflow once ``free_only_bytes`` overflowed without a refill of any class, down to
     ``free_only_per_256`` / 256 of a batch. ``list_divisor``: a slab joins the
-    partial set once 1/divisor of its blocks are free. A refill raises a cap by one block; after an overflow by ``raise_per_256`` / 256
-    of itself, a batch at least (0: one block, too): free's 99.99th percentile is half of what it was by single blocks; more raises
-    the peak of threads that hand blocks over. ``classes`` overrides single classes, by index.
+    partial set once 1/divisor of its blocks are free. A refill raises a cap by one block. A list that swings between both its ends
+    gains ``raise_per_256`` / 256 of itself, a batch at least, at a refill after an overflow, and at an overflow after a refill in
+    the place of giving blocks back (0: neither); all threads together at most ``raise_live_per_256`` / 256 of the live bytes: less
+    raises free's 99.99th percentile, more the peak of threads that hand blocks over. ``park_bytes``: of an ended thread's cache
+    blocks up to that size wait for the next thread, since few larger ones would keep many slabs. ``classes`` overrides single
+    classes, by index.
     """
 
     batch_count: int = 32
@@ -57,18 +60,20 @@ class CachePolicy:
     cap_entries_min: int = 16
     cap_entries_max: int = 2048
     cap_bytes_tiny: int = 256 * KIB
-    cap_bytes_pool: int = 1024 * KIB
+    cap_bytes_pool: int = 2048 * KIB
     carve_bytes: int = 16 * KIB
     list_divisor: int = 16
     tiny_refill_slabs: int = 1
     pool_refill_slabs: int = 2
     raise_per_256: int = 32
-    thread_bytes: int = 8192 * KIB
+    raise_live_per_256: int = 64
+    thread_bytes: int = 16384 * KIB
     idle_events: int = 1024
     free_only_count: int = 16
     free_only_bytes: int = 4096 * KIB
     free_only_per_256: int = 256
     parked_count: int = 4
+    park_bytes: int = 8 * KIB
     prewarm: bool = False
     prewarm_tiny_count: int = 16
     classes: tuple[tuple[int, ClassCache], ...] = ()
@@ -86,12 +91,14 @@ class CachePolicy:
         whole("caches.tiny_refill_slabs", self.tiny_refill_slabs, 1, 4)
         whole("caches.pool_refill_slabs", self.pool_refill_slabs, 1, 4)
         whole("caches.raise_per_256", self.raise_per_256, 0, 1 << 12)
+        whole("caches.raise_live_per_256", self.raise_live_per_256, 0, 1 << 16)
         whole("caches.thread_bytes", self.thread_bytes, 0, 1 << 40)
         whole("caches.idle_events", self.idle_events, 1, 1 << 30)
         whole("caches.free_only_count", self.free_only_count, 1, 1 << 20)
         whole("caches.free_only_bytes", self.free_only_bytes, 0, 1 << 30)
         whole("caches.free_only_per_256", self.free_only_per_256, 0, 1 << 16)
         whole("caches.parked_count", self.parked_count, 0, 64)
+        whole("caches.park_bytes", self.park_bytes, 0, 1 << 30)
         whole("caches.prewarm_tiny_count", self.prewarm_tiny_count, 0, 256)
         flag("caches.prewarm", self.prewarm)
         for index, row in self.classes:
@@ -136,7 +143,7 @@ class CachePolicy:
         """The ``hak_cache_policy`` for these classes."""
         made = layout.HakCachePolicy(
             self.thread_bytes, self.idle_events, self.free_only_count, self.parked_count, int(self.prewarm),
-            self.free_only_bytes, self.free_only_per_256,
+            self.free_only_bytes, self.free_only_per_256, self.park_bytes, self.raise_live_per_256,
         )  # fmt: skip
         for index in range(1, len(sizes.classes) + 1):
             row = self.class_cache(sizes, index)
@@ -153,6 +160,7 @@ class CachePolicy:
             thread_bytes=struct.thread_bytes, idle_events=struct.idle_events, free_only_count=struct.free_only_count,
             parked_count=struct.parked_count, prewarm=bool(struct.prewarm),
             free_only_bytes=struct.free_only_bytes, free_only_per_256=struct.free_only_per_256,
+            park_bytes=struct.park_bytes, raise_live_per_256=struct.raise_live_per_256,
         )  # fmt: skip
         overrides: list[tuple[int, ClassCache]] = []
         for index in range(1, len(sizes.classes) + 1):

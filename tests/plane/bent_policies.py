@@ -33,6 +33,8 @@ def policies() -> dict[str, Callable[[], Policy]]:
         "headers tiny": lambda: base().replace(headers="tiny"),
         "headers all": lambda: base().replace(headers=HeaderCodec("all", live_base=0x40, freed_base=0x80)),
         "small caps": lambda: base().replace(caches=small),
+        "narrow": lambda: base().replace(caches=CachePolicy(raise_live_per_256=1, park_bytes=0)),
+        "wide": lambda: base().replace(caches=CachePolicy(raise_per_256=1024, raise_live_per_256=1 << 16, park_bytes=1 << 20)),
         "few classes": lambda: base().replace(size_classes=few, caches=small, headers="all"),
         "grow only": lambda: base().replace(
             acquire=AcquirePolicy(order=(Stage.GROW,), empty_keep_count=0, adoption=False), caches=small

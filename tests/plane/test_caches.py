@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -39,3 +42,61 @@ def test_free_blocks_of_other_slabs_come_before_the_uncarved_ones_of_the_last(tw
     again = twins.alloc_many([1024] * 96)
     assert last not in {offset >> layout.UNIT_SHIFT for offset in again}
     assert twins.slabs_of(last)[0].carved_count == 32
+
+
+def test_an_overflow_after_a_refill_raises_the_cap_and_gives_nothing_back(twins: Twins) -> None:
+    offsets = twins.alloc_many([1024] * 2000)
+    scattered = random.Random(2)
+    scattered.shuffle(offsets)
+    record = twins.first_thread()
+    tag = twins.entry(offsets[0]) & 0xFF
+    cap = record.bins[tag].cap_count
+    twins.free_many(offsets[: cap + 1])
+    assert (record.overflow_count, record.return_block_count) == (1, 0)
+    assert record.bins[tag].cap_count == cap + 32
+    twins.free_many(offsets[cap + 1 : cap + 34])  # no refill between: a thread that only frees needs no cache
+    assert (record.overflow_count, record.return_block_count) == (2, 32)
+    assert record.bins[tag].cap_count == cap + 32
+
+
+@pytest.mark.parametrize(("name", "share"), [("default", 64), ("narrow", 1)])
+def test_swings_raise_the_caps_by_a_share_of_what_is_live(name: str, share: int) -> None:
+    twins = Twins(name, 64 << 20, False)
+    offsets = twins.alloc_many([1024] * 12_000 + [512] * 8000 + [256] * 8000)
+    scattered = random.Random(3)
+    record, live = twins.first_thread(), twins.native.heap.live_units << layout.UNIT_SHIFT
+    for _ in range(30):
+        scattered.shuffle(offsets)
+        gone = [twins.live[offset] for offset in offsets[:300]]
+        twins.free_many(offsets[:300])
+        offsets[:300] = twins.alloc_many(gone)
+    assert record.cap_bytes - record.first_cap_bytes <= (live * share >> 8) + record.cap_raise_count * 1024  # a block a refill
+    assert record.cap_raise_count
+    twins.check("the swings")
+    twins.close()
+
+
+def test_mt_a_thread_that_ends_leaves_small_blocks_to_the_next_and_no_large_ones(twins: Twins) -> None:
+    twins.alloc_many([64])  # the first thread has its record
+    visitors: list[int] = []
+
+    def visit() -> None:
+        twins.free_many(twins.alloc_many([64, 8192, 10_000, 32_768]))
+        visitors.append(threading.get_native_id())
+
+    worker = threading.Thread(target=visit)
+    worker.start()
+    worker.join()
+    while any(engine.heap.thread_live > 1 for engine in twins.engines):
+        time.sleep(0.001)
+    twins.check("a thread's end")
+    view = twins.native.heap
+    at = twins.native.address + view.threads_offset + 2 * ctypes.sizeof(layout.HakThread)
+    record = layout.HakThread.from_address(at)
+    assert record.state == layout.constant("HAK_THREAD_PARKED")
+    held = {
+        record.bins[tag].stride_bytes
+        for tag in range(1, layout.CLASS_LIMIT)
+        if record.heads[tag] or record.bins[tag].bump != record.bins[tag].bump_end or record.bins[tag].hot
+    }
+    assert held == {64, 8192}
