@@ -376,7 +376,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     Struct(
-        "hak_retain_policy", "HakRetainPolicy", 128, "RetainPolicy: the run heap, and what goes back to the OS when.",
+        "hak_retain_policy", "HakRetainPolicy", 136, "RetainPolicy: the run heap, and what goes back to the OS when.",
         (
             Field("floor_bytes", "u64", "bytes", _INIT, "dirty bytes always allowed"),
             Field("epoch_ns", "u64", "ns", _INIT, "length of a high-water epoch"),
@@ -402,10 +402,12 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("clear_ask_bytes", "u64", "bytes", _INIT, "dirty memory from this size on is not cleared before the OS said how much of its middle is resident, 0 never"),
             Field("clear_absent_per_256", "u32", "1/256", _INIT, "given back instead of cleared when at least this share is not resident"),
             Field("clear_wait_count", "u32", "spans", _INIT, "longest pause between such questions while the answer is no"),
+            Field("growth_request_per_256", "u32", "1/256", _INIT, "requests from this fraction of the high water on give dirty units back before more is resident than lately, 0 never"),
+            Field("growth_keep_per_256", "u32", "1/256", _INIT, "dirty bytes that they leave, as a fraction of the high water"),
         ),
     ),
     Struct(
-        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 40 + 2088 + 24 + 128, "A policy image: the numbers and orders the data plane obeys.",
+        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 40 + 2088 + 24 + 136, "A policy image: the numbers and orders the data plane obeys.",
         (
             Field("magic", "u64", "", _INIT, "HAK_POLICY_MAGIC"),
             Field("layout_hash", "u64", "", _INIT, "hash of the layout it was made for"),
@@ -571,6 +573,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("clear_skip", "u32", "spans", "any, relaxed; a lost update moves the next question", "spans left of this pause"),
             Field("low_water_now", "u64", "units", _LOCK_RELAXED, "least dirty units in this epoch, less what was purged since"),
             Field("low_water_before", "u64", "units", _LOCK_RELAXED, "least dirty units in the epoch before, less what was purged since"),
+            Field("resident_now", "u64", "units", "any, relaxed; a lost update purges once more or once less", "most live and dirty units in this epoch, at a tick"),
+            Field("resident_before", "u64", "units", "any, relaxed; a lost update purges once more or once less", "most live and dirty units in the epoch before, at a tick"),
             Field("hole_refault_pages", "u64", "OS pages", "sweeper or restorer > any, relaxed add", "of them, those whose blocks were needed again within two epochs"),
             Field("run_clean_bits", "u64", "bits", _LOCK, "non-empty clean bins", RUN_BIN_WORDS),
             Field("run_dirty_bits", "u64", "bits", _LOCK, "non-empty dirty bins", RUN_BIN_WORDS),
@@ -584,7 +588,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("trim_bytes", "u64", "bytes", "holder of trim_busy > outside, relaxed", "what that trim gave back; stands before trim_served"),
             Field("trim_busy", "u32", "bool", "any by CAS, acquire / release", "1 while a thread trims by request"),
             Field("reserved_trim", "u32", "", "", "zero"),
-            Field("tail", "u64", "", "", "zero", (6144 - (592 + 2 * 24 + 2 * 768 + 512 + 256)) // 8),
+            Field("tail", "u64", "", "", "zero", (6144 - (608 + 2 * 24 + 2 * 768 + 512 + 256)) // 8),
         ),
     ),
     Struct(
@@ -718,6 +722,8 @@ POLICY_BOUNDS: Final[tuple[Bound, ...]] = (
     Bound("retain.clear_ask_bytes", 0, _BYTES_MAX),
     Bound("retain.clear_absent_per_256", 0, 256),
     Bound("retain.clear_wait_count", 0, 1 << 20),
+    Bound("retain.growth_request_per_256", 0, 1 << 16),
+    Bound("retain.growth_keep_per_256", 0, 1 << 16),
 )
 BOUND: Final[dict[str, Bound]] = {bound.path: bound for bound in POLICY_BOUNDS}
 

@@ -196,7 +196,7 @@ static void forget_hot(hak_thread *t, uint32_t c) {
 /* What the clock brings at a slow-path event, when the thread holds nothing. */
 static void turn(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
-    hak_tick(h);
+    hak_tick(h, 0);
     if (hak_load_relaxed(&h->sweep_unit) && !hak_background_serves(h)) {
         const hak_retain_policy *retain = &hak_policy_of(h)->retain;
         hak_sweep(t, retain->sweep_unit_count, retain->sweep_event_ns, true);

@@ -126,7 +126,7 @@ HAK_HIDDEN void hak_unit_mark_dirty(hak_heap *h, uint32_t unit);
 HAK_HIDDEN void hak_runs_rebuild(hak_heap *h);
 
 /* purge.c */
-HAK_HIDDEN void hak_tick(hak_heap *h);
+HAK_HIDDEN void hak_tick(hak_heap *h, uint64_t asked);
 HAK_HIDDEN void hak_tick_fully(hak_heap *h, bool idle);
 HAK_HIDDEN bool hak_purge_is_due(hak_heap *h);
 HAK_HIDDEN void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units);

@@ -217,7 +217,7 @@ uint64_t hak_heap_trim(hak_heap *h) {
 
 void hak_heap_tick(hak_heap *h) {
     hak_fork_look();
-    hak_tick(h);
+    hak_tick(h, 0);
 }
 
 #pragma GCC visibility pop

@@ -3,7 +3,8 @@
  * Two limits on dirty units. What is above the retain limit, which remembers the high water of two epochs, is purged at
  * the next slow-path event, oldest run first. What is above the lower eager limit is purged too while the work budget
  * lasts: after a deep drop, because a program may sleep for ever after its last free; else up to the low water, which is
- * the least that was dirty in two epochs: so much nobody needed. A unit that is needed again within two epochs of its purge
+ * the least that was dirty in two epochs: so much nobody needed. A large request that no dirty run fitted has as much purged
+ * first as would be resident beyond the most of two epochs. A unit that is needed again within two epochs of its purge
  * is a refault: counted, and charged, so that a program which reuses what it frees stops purging eagerly.
  * A run is taken out of its bin under run_lock, purged without it, and put back under it; meanwhile purging_units says
  * that part of what is free is in no bin.
@@ -156,11 +157,11 @@ void hak_work_spend(hak_heap *h, uint64_t ns) {
     hak_run_unlock(h);
 }
 
-/* Purges down to the eager limit as far as the budget reaches, `most` units; paid as if all of it were needed again. */
-static void purge_eagerly(hak_heap *h, uint64_t now, uint64_t most) {
+/* Purges down to `limit` as far as the budget reaches, `most` units; paid as if all of it were needed again. */
+static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t cost = (uint64_t)retain->purge_unit_ns + retain->refault_unit_ns, units = hak_work_credit(h, now) / cost;
-    uint64_t limit = eager_limit(h), dirty = hak_load_relaxed(&h->dirty_units);
+    uint64_t dirty = hak_load_relaxed(&h->dirty_units);
     units = smaller(smaller(units, most), dirty > limit ? dirty - limit : 0);
     if (!units) return;
     uint64_t purged = purge_to(h, dirty - units, retain->eager_unit_count);
@@ -200,6 +201,8 @@ HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
         bool both = now - start >= 2 * length;
         hak_store_relaxed(&h->high_water_before, both ? hak_live_units(h) : h->high_water_now);
         hak_store_relaxed(&h->high_water_now, hak_live_units(h));
+        hak_store_relaxed(&h->resident_before, both ? 0 : hak_load_relaxed(&h->resident_now));
+        hak_store_relaxed(&h->resident_now, hak_live_units(h) + h->dirty_units);
         hak_store_relaxed(&h->low_water_before, h->low_water_now);
         hak_store_relaxed(&h->low_water_now, h->dirty_units);
         hak_store_relaxed(&h->epoch_start_ns, now);
@@ -210,14 +213,28 @@ HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
     hak_run_unlock(h);
 }
 
-/* The clock's turn at a slow-path event. */
-void hak_tick(hak_heap *h) {
+/* After a request of `asked` units, before any of them is touched: when more would be resident than lately, other units give way. */
+static void give_way(hak_heap *h, uint64_t now, uint64_t asked) {
+    const hak_retain_policy *retain = &hak_policy_of(h)->retain;
+    uint64_t resident = hak_live_units(h) + hak_load_relaxed(&h->dirty_units), high = high_water(h);
+    uint64_t most = larger(hak_load_relaxed(&h->resident_now), hak_load_relaxed(&h->resident_before));
+    bool large = retain->growth_request_per_256 && asked << 8 >= high * retain->growth_request_per_256;
+    if (asked && large && resident > larger(most, idle_limit(h)) && retain->work_per_256 && !retain->lazy_free) {
+        purge_paid(h, now, high * retain->growth_keep_per_256 >> 8, resident - most);
+        resident = hak_live_units(h) + hak_load_relaxed(&h->dirty_units);
+    }
+    if (resident > hak_load_relaxed(&h->resident_now)) hak_store_relaxed(&h->resident_now, resident);
+}
+
+/* The clock's turn at a slow-path event; `asked`: units that it handed out from the run heap, 0 if none. */
+void hak_tick(hak_heap *h, uint64_t asked) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t now = hak_clock_of(h);
     if (hak_unlikely(epoch_is_over(h, now))) turn_epoch(h, now);
+    give_way(h, now, asked);
     uint64_t dirty = hak_load_relaxed(&h->dirty_units);
     if (dirty > retain_limit(h)) purge_to(h, retain_limit(h), retain->purge_run_count);
-    else if (!hak_background_serves(h) && dirty > eager_limit(h)) purge_eagerly(h, now, eager_most(h));
+    else if (!hak_background_serves(h) && dirty > eager_limit(h)) purge_paid(h, now, eager_limit(h), eager_most(h));
 }
 
 /* The same at the background thread's tick, with all the time there is. `idle`: nobody has needed anything for long. */

@@ -65,7 +65,7 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     hak_count(t, span_alloc_count, 1);
     char *address = hak_unit_address(h, run.unit);
     if (zero && run.dirty) span_clear(h, run.unit, (uint32_t)units);
-    hak_tick(h);
+    hak_tick(h, units);
     hak_request_look(t);
     if (t->index) hak_background_look(h); /* not inside the shared record: pthread_create allocates */
     return address;
@@ -79,7 +79,7 @@ void hak_span_free(hak_thread *t, uint32_t unit) {
     hak_event(t, HAK_EVENT_SPAN_FREE, 0, unit, span->unit_count);
     hak_count(t, span_free_count, 1);
     hak_run_free(h, unit, span->unit_count, true);
-    hak_tick(h);
+    hak_tick(h, 0);
     hak_request_look(t);
 }
 
@@ -97,7 +97,7 @@ static void *span_remap(hak_thread *t, uint32_t unit, uint32_t have, uint32_t wa
     hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
     hak_run_free(h, unit, have, false);
     hak_count(t, span_remap_count, 1);
-    hak_tick(h);
+    hak_tick(h, want);
     hak_request_look(t);
     return to;
 }
@@ -114,7 +114,7 @@ void *hak_span_resize(hak_thread *t, uint32_t unit, uint64_t size) {
     if (want <= have || hak_run_extend(h, unit, have, (uint32_t)want)) {
         span_note(h, unit, (uint32_t)want, size);
         hak_count(t, span_resize_count, 1);
-        if (want != have) hak_tick(h);
+        if (want != have) hak_tick(h, want > have ? want : 0);
         return hak_unit_address(h, unit);
     }
     if ((uint64_t)have << HAK_UNIT_SHIFT < hak_policy_of(h)->retain.remap_min_bytes) return NULL;

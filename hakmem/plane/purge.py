@@ -1,7 +1,8 @@
 """What goes back to the OS, and when: the high-water epochs, the two limits, the budget of eager work, the purge.
 
 What is above the retain limit is purged at the next slow-path event, what is above the eager limit while the work budget
-lasts: all of it after a deep drop, else what nobody needed for two epochs. A run is taken out of its bin under the lock,
+lasts: all of it after a deep drop, else what nobody needed for two epochs. A large request that no dirty run fitted has as much
+purged first as would be resident beyond the most of two epochs. A run is taken out of its bin under the lock,
 purged without it, and put back under it.
 """
 
@@ -116,12 +117,12 @@ def work_spend(m: Memory, ns: int) -> None:
     unlock(m)
 
 
-def _purge_eagerly(m: Memory, now: int, most: int) -> None:
-    """Purge down to the eager limit as far as the budget reaches, ``most`` units; paid as if all of it were needed again."""
+def _purge_paid(m: Memory, now: int, limit: int, most: int) -> None:
+    """Purge down to ``limit`` as far as the budget reaches, ``most`` units; paid as if all of it were needed again."""
     heap, retain = m.heap, m.tables.retain
     cost = retain.purge_unit_ns + retain.refault_unit_ns
     units = work_credit(m, now) // cost
-    units = min(units, most, max(0, heap.dirty_units - eager_limit(m)))
+    units = min(units, most, max(0, heap.dirty_units - limit))
     if not units:
         return
     purged = purge_to(m, heap.dirty_units - units, retain.eager_unit_count)
@@ -142,8 +143,23 @@ def _eager_most(m: Memory) -> int:
     return int(min(heap.low_water_now, heap.low_water_before, max(retain.sweep_event_ns // retain.purge_unit_ns, 1)))
 
 
-def tick(m: Memory) -> None:
-    """The clock's turn at a slow-path event: close an epoch when it is over, and purge."""
+def _give_way(m: Memory, now: int, asked: int) -> None:
+    """After a request of ``asked`` units, before any is touched: when more would be resident than lately, others give way."""
+    heap, retain = m.heap, m.tables.retain
+    resident, high = live_units(m) + heap.dirty_units, _high_water(m)
+    most = max(heap.resident_now, heap.resident_before)
+    large = retain.growth_request_per_256 and asked << 8 >= high * retain.growth_request_per_256
+    if asked and large and resident > max(most, retain.floor_bytes >> UNIT_SHIFT) and retain.work_per_256 and not retain.lazy_free:
+        _purge_paid(m, now, high * retain.growth_keep_per_256 >> 8, resident - most)
+        resident = live_units(m) + heap.dirty_units
+    heap.resident_now = max(heap.resident_now, resident)
+
+
+def tick(m: Memory, asked: int = 0) -> None:
+    """The clock's turn at a slow-path event: close an epoch when it is over, and purge.
+
+    ``asked``: units that it handed out from the run heap, 0 if none.
+    """
     heap, retain = m.heap, m.tables.retain
     now = m.clock_ns()
     if now > heap.epoch_start_ns and now - heap.epoch_start_ns >= retain.epoch_ns:
@@ -153,16 +169,19 @@ def tick(m: Memory) -> None:
             both = passed >= 2 * retain.epoch_ns
             heap.high_water_before = live_units(m) if both else heap.high_water_now
             heap.high_water_now = live_units(m)
+            heap.resident_before = 0 if both else heap.resident_now
+            heap.resident_now = live_units(m) + heap.dirty_units
             heap.low_water_before, heap.low_water_now = heap.low_water_now, heap.dirty_units
             heap.epoch_start_ns = now
             recent_turn(m, 2 if both else 1)
             if retain.sweep_unit_count and live_units(m) > retain.floor_bytes >> UNIT_SHIFT and not heap.sweep_unit:
                 heap.sweep_unit = m.meta_units
         unlock(m)
+    _give_way(m, now, asked)
     if heap.dirty_units > retain_limit(m):
         purge_to(m, retain_limit(m), retain.purge_run_count)
     elif heap.dirty_units > eager_limit(m):
-        _purge_eagerly(m, now, _eager_most(m))
+        _purge_paid(m, now, eager_limit(m), _eager_most(m))
 
 
 def purge_all(m: Memory) -> int:

@@ -76,7 +76,7 @@ def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
     record.span_alloc_count += 1
     if zero and run.dirty:
         _clear(m, run.unit, units)
-    tick(m)
+    tick(m, units)
     return m.unit_address(run.unit)
 
 
@@ -103,7 +103,7 @@ def _remap(t: Caller, unit: int, have: int, want: int, size: int) -> int:
     m.slabs[unit].kind = KIND_NONE
     run_free(m, unit, have, False)
     t.record.span_remap_count += 1
-    tick(m)
+    tick(m, want)
     return m.unit_address(run.unit)
 
 
@@ -119,7 +119,7 @@ def resize(t: Caller, unit: int, size: int) -> int:
         _note(m, unit, want, size)
         t.record.span_resize_count += 1
         if want != have:
-            tick(m)
+            tick(m, want if want > have else 0)
         return m.unit_address(unit)
     if have << UNIT_SHIFT < m.tables.retain.remap_min_bytes:
         return 0

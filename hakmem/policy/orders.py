@@ -99,6 +99,11 @@ class RetainPolicy:
     longer and longer, up to ``sweep_wait_count`` epochs; a heap that is within ``floor_bytes`` is not swept.
     Source: per OS page .39 us to purge and 1.6 us to fault, times 16 pages of a unit.
 
+    A request of at least ``growth_request_per_256`` / 256 of the high water that would make more resident than was in two epochs gives
+    as much back first, from the same budget, down to ``growth_keep_per_256`` / 256 of the high water: a buffer that doubles fits into
+    none of those it leaves behind. Nothing of a heap within ``floor_bytes``; 0: never.
+    Source: a string that doubles (the program c++): 17.0 instead of 18.9 MiB, in the same time.
+
     A span that must read as zero and is dirty is cleared, unless at least ``clear_absent_per_256`` / 256 of its middle is not resident:
     then it is purged, and only what the program touches is made again. Asked from ``clear_ask_bytes`` on (0: never); while the
     answer is no the pauses double, up to ``clear_wait_count`` spans.
@@ -129,6 +134,8 @@ class RetainPolicy:
     clear_ask_bytes: int = 256 << 10
     clear_absent_per_256: int = 128
     clear_wait_count: int = 64
+    growth_request_per_256: int = 64
+    growth_keep_per_256: int = 8
 
     def __post_init__(self) -> None:
         whole("retain.floor_bytes", self.floor_bytes, 0, 1 << 46)
@@ -155,6 +162,8 @@ class RetainPolicy:
         whole("retain.clear_ask_bytes", self.clear_ask_bytes, 0, 1 << 46)
         whole("retain.clear_absent_per_256", self.clear_absent_per_256, 0, 256)
         whole("retain.clear_wait_count", self.clear_wait_count, 0, 1 << 20)
+        whole("retain.growth_request_per_256", self.growth_request_per_256, 0, 1 << 16)
+        whole("retain.growth_keep_per_256", self.growth_keep_per_256, 0, 1 << 16)
 
     def to_struct(self) -> ctypes.Structure:
         """The ``hak_retain_policy``."""

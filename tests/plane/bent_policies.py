@@ -63,6 +63,10 @@ def policies() -> dict[str, Callable[[], Policy]]:
             caches=small,
         ),
         "sweeping": lambda: base().replace(retain=RetainPolicy(floor_bytes=0)),
+        "no way given": lambda: base().replace(retain=RetainPolicy(growth_request_per_256=0)),
+        "much way given": lambda: base().replace(
+            retain=RetainPolicy(growth_request_per_256=1, growth_keep_per_256=0, floor_bytes=1 << 16, work_first_ns=60 * 10**9)
+        ),
         "lazy purge": lambda: base().replace(
             retain=RetainPolicy(floor_bytes=1 << 20, high_water_per_256=16, lazy_free=True, remap_min_bytes=1 << 16)
         ),

@@ -164,6 +164,7 @@ def test_what_is_needed_again_soon_is_counted_and_paid_for_twice(twins: Twins) -
     assert spent == eager * retain.purge_unit_ns + (eager + refaults) * retain.refault_unit_ns > earned
 
 
+@pytest.mark.parametrize("twins", ["no way given"], indirect=True)
 def test_what_is_needed_again_late_is_no_refault(twins: Twins) -> None:
     phase(twins)
     for _ in range(2):  # the first closes the epochs and purges what they held back, the second lets that be long ago
@@ -208,6 +209,39 @@ def test_what_is_used_once_an_epoch_is_kept(twins: Twins) -> None:
     for _ in range(6):
         twins.advance(EPOCH_NS)
         twins.free_many([twins.alloc(1 << 20) for _ in range(12)])
+    assert figures(twins, "purge_units") == [0]
+
+
+def doubles(twins: Twins) -> list[int]:
+    """Live and dirty units at each doubling of a buffer of 512 KiB, which is moved each time."""
+    most, old = [], twins.alloc(1 << 19)
+    for power in range(20, 25):
+        new = twins.alloc(1 << power)
+        most.append(sum(figures(twins, "live_units", "dirty_units")))
+        twins.free(old)
+        old = new
+    return most
+
+
+def test_a_buffer_that_doubles_has_what_it_leaves_behind_given_back(twins: Twins) -> None:
+    retain = twins.policy.retain
+    for power, units in enumerate(doubles(twins), start=20):
+        high = 3 << power >> 1 >> layout.UNIT_SHIFT  # the old buffer and the new one
+        assert units <= max(high + (high * retain.growth_keep_per_256 >> 8), retain.floor_bytes >> layout.UNIT_SHIFT) + 1
+    assert figures(twins, "refault_units") == [0]
+
+
+@pytest.mark.parametrize("twins", ["no way given"], indirect=True)
+def test_without_that_rule_a_buffer_that_doubles_leaves_all_behind(twins: Twins) -> None:
+    assert doubles(twins)[-1] >= (16 + 8 + 4 + 2) << 4
+    assert figures(twins, "purge_units") == [0]
+
+
+def test_a_request_that_is_small_beside_the_heap_gives_nothing_back(twins: Twins) -> None:
+    spans = [twins.alloc(1 << 20) for _ in range(40)]
+    twins.free_many(spans[20:31:2])
+    for _ in range(3):
+        twins.alloc(3 << 20)
     assert figures(twins, "purge_units") == [0]
 
 
