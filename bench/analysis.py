@@ -97,14 +97,16 @@ def failure(session: Session, row: str, allocator: str) -> str | None:
     return f"{bad[0]} {len(bad)}/{len(runs)}" if bad else None
 
 
-def middle(session: Session, row: str, allocator: str, figure: str) -> float | None:
-    """The median over the repetitions of a figure (``FIGURES``, or one that the row gives); None when there is none."""
+def middle(
+    session: Session, row: str, allocator: str, figure: str, take: Callable[[list[float]], float] = median
+) -> float | None:
+    """The median, or what ``take`` takes, of a figure's repetitions (``FIGURES``, or one that the row gives); None when there is none."""
     measures = [measure for _, measure in session.for_each_measure(row, allocator)]
     if figure in FIGURES:
         values = [FIGURES[figure](measure) for measure in measures]
     else:
         values = [measure.figures[figure] for measure in measures if figure in measure.figures]
-    return median(values) if values else None
+    return take(values) if values else None
 
 
 def counted_rows(session: Session) -> list[RowInfo]:
@@ -175,12 +177,14 @@ def limit_name(session: Session) -> str | None:
     return next((info.name for info in session.allocators if info.kind == "limit"), None)
 
 
-def scaling(session: Session, family: str, threads: int, more: int, allocator: str) -> float | None:
+def scaling(
+    session: Session, family: str, threads: int, more: int, allocator: str, take: Callable[[list[float]], float] = median
+) -> float | None:
     """How many times the throughput of ``threads`` threads the one of ``more`` threads is, in a family of rows."""
     rows = {row.threads: row.name for row in session.rows if row.family == family and row.name.endswith(f"_{row.threads}t")}
     if threads not in rows or more not in rows:
         return None
-    few, many = (middle(session, rows[count], allocator, "time") for count in (threads, more))
+    few, many = (middle(session, rows[count], allocator, "time", take) for count in (threads, more))
     return few / many if few and many else None
 
 

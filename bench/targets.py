@@ -61,6 +61,8 @@ def judge(session: Session, subject: str) -> list[str]:
         for few, many, target in ((1, 2, SCALE_2T), (2, 16, SCALE_16T)):
             line = said(f"{family}, {few} to {many} threads", analysis.scaling(session, family, few, many, subject), target, True)
             peers = [value for name in analysis.peer_names(session) if (value := analysis.scaling(session, family, few, many, name))]
+            fastest = analysis.scaling(session, family, few, many, subject, min)
+            line += f"; by the fastest repetitions {fastest:.2f}" if fastest else ""
             lines.append(line + (f"; the best peer {max(peers):.2f}" if peers else ""))
     two, sixteen = (analysis.middle(session, row, subject, "time") for row in SAME_BLOCKS)
     lines.append(said("larson, 2 to 16 threads with the same blocks in all", two / sixteen if two and sixteen else None, SCALE_16T, True))

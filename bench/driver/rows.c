@@ -63,11 +63,11 @@ const bench_row bench_rows[] = {
     ROW("calloc_big", "calloc", calloc, 800, 16, 256 * KIB, 4 * MIB, 1,
         .summary = "random replacement with calloc, 16 slots, 256 KiB-4 MiB, three bytes of each read"),
 
-    ROW("mixed_1t", "scale", replace_mt, 64000000, 1000, 16, 1024, 1, .version = 2,
+    ROW("mixed_1t", "scale", replace_mt, 64000000, 1000, 16, 1024, 1, .version = 2, .repetitions = 9,
         .summary = "1 thread, random replacement in 1,000 slots, 16-1,024 B"),
-    ROW("mixed_2t", "scale", replace_mt, 64000000, 1000, 16, 1024, 2, .version = 2,
+    ROW("mixed_2t", "scale", replace_mt, 64000000, 1000, 16, 1024, 2, .version = 2, .repetitions = 9,
         .summary = "2 threads, each random replacement in 1,000 slots, 16-1,024 B; the work of mixed_1t shared out"),
-    ROW("mixed_16t", "scale", replace_mt, 64000000, 1000, 16, 1024, 16, .version = 2,
+    ROW("mixed_16t", "scale", replace_mt, 64000000, 1000, 16, 1024, 16, .version = 2, .repetitions = 9,
         .summary = "16 threads, each random replacement in 1,000 slots, 16-1,024 B; the work of mixed_1t shared out"),
 
     ROW("larson_1t", "larson", larson, 10000000, 1000, 16, 1024, 1,
