@@ -215,11 +215,13 @@ HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
 
 /* After a request of `asked` units, before any of them is touched: when more would be resident than lately, other units give way. */
 static void give_way(hak_heap *h, uint64_t now, uint64_t asked) {
+    uint64_t resident = hak_live_units(h) + hak_load_relaxed(&h->dirty_units), most = hak_load_relaxed(&h->resident_now);
+    if (hak_likely(resident <= most)) return;
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t resident = hak_live_units(h) + hak_load_relaxed(&h->dirty_units), high = high_water(h);
-    uint64_t most = larger(hak_load_relaxed(&h->resident_now), hak_load_relaxed(&h->resident_before));
-    bool large = retain->growth_request_per_256 && asked << 8 >= high * retain->growth_request_per_256;
-    if (asked && large && resident > larger(most, idle_limit(h)) && retain->work_per_256 && !retain->lazy_free) {
+    uint64_t high = high_water(h);
+    bool large = asked && retain->growth_request_per_256 && asked << 8 >= high * retain->growth_request_per_256;
+    most = larger(most, hak_load_relaxed(&h->resident_before));
+    if (large && resident > larger(most, idle_limit(h)) && retain->work_per_256 && !retain->lazy_free) {
         purge_paid(h, now, high * retain->growth_keep_per_256 >> 8, resident - most);
         resident = hak_live_units(h) + hak_load_relaxed(&h->dirty_units);
     }
