@@ -299,7 +299,7 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
     bin->event_count++;
     if (raised) {
         push(t, c, block);
-        return; /* the clock can wait: most that is late is late because of what comes here */
+        return; /* the refill before it had its turn */
     }
     if (!have) { /* no cache, or past it */
         uint32_t unit = (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT);

@@ -213,7 +213,7 @@ HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
     hak_run_unlock(h);
 }
 
-/* After a request of `asked` units, before any of them is touched: when more would be resident than lately, other units give way. */
+/* After a request of `asked` units, before the program touches any: when more would be resident than lately, other units give way. */
 static void give_way(hak_heap *h, uint64_t now, uint64_t asked) {
     uint64_t resident = hak_live_units(h) + hak_load_relaxed(&h->dirty_units), most = hak_load_relaxed(&h->resident_now);
     if (hak_likely(resident <= most)) return;

@@ -96,7 +96,7 @@ static hak_thread *attach(hak_heap *h) {
  * heap, which is never destroyed. Counted as live to the end: a fork meanwhile leaves claims to repair. */
 static void detach(hak_heap *h, hak_thread *t) {
     const hak_cache_policy *caches = &hak_policy_of(h)->caches;
-    hak_cache_flush(t, caches->parked_count ? caches->park_bytes : 0);
+    hak_cache_flush(t, caches->park_bytes);
     hak_store_release(&t->state, HAK_THREAD_PARKED);
     if (!list_push(&h->parked_word, t, caches->parked_count)) {
         hak_cache_flush(t, 0);

@@ -296,7 +296,7 @@ def overflow(t: Caller, c: int, block: int) -> None:
     bin_.event_count += 1
     if _length(t, c) and _overflow_raises(t, c):
         _push(t, c, block)
-        return  # the clock can wait: most that is late is late because of what comes here
+        return  # the refill before it had its turn
     if not _length(t, c):  # no cache, or past it
         slabs.give_back(t, m.registry[m.unit_of(block)] >> 8, block, block, 1, cache.list_count)
     else:

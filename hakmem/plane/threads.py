@@ -106,7 +106,7 @@ class Threads:
             if m.closed:
                 return
             caches = m.tables.policy.caches
-            cache.flush(t, caches.park_bytes if caches.parked_count else 0)
+            cache.flush(t, caches.park_bytes)
             m.store_release32(t.address + _STATE, PARKED)
             if not self._push(self._parked, t, caches.parked_count):
                 self._retire(t)
