@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .. import procfs
 from ..arguments import whole
 from ..errors import NoHakmem
 from ..views.freezing import freeze
@@ -65,6 +64,6 @@ def _stopped_copy(pid: int) -> Frozen:
         heaps = [freeze(heap) for heap in view.heaps]
         source.check()
         about = None if view.process is None else replace(
-            view.process, stopped=True, in_flight=inside, rss_bytes=procfs.resident_bytes(pid)
+            view.process, stopped=True, in_flight=inside, rss_bytes=source.resident_bytes()
         )
     return Frozen(source.name, heaps, about, renew=lambda: _stopped_copy(pid))

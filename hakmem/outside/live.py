@@ -202,6 +202,13 @@ class LiveProcess:
                 found.append(own.get(task, task))
         return tuple(sorted(found))
 
+    def resident_bytes(self) -> int:
+        """The resident set, added up from the page tables. Raises ProcessNotFound when the process ended."""
+        try:
+            return procfs.resident_bytes(self.pid)
+        except (FileNotFoundError, ProcessLookupError):
+            raise gone(self.pid) from None
+
     def facts(self) -> ProcessFacts:
         """The process as it is now. Raises ProcessNotFound when it ended."""
         image = self.images[0] if self.images else Image("", 0, "")

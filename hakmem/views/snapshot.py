@@ -14,6 +14,7 @@ import re
 import struct
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import asdict, replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -66,7 +67,8 @@ def save(
     frozen = [freeze(heap, residency=residency, contents=contents) for heap in (view, *(heap for heap in view.heaps if heap is not view))]
     process, pid = view.process, getattr(view.capture.source, "pid", 0)
     if process is not None and pid and residency:
-        process = replace(process, rss_bytes=procfs.resident_bytes(pid))
+        with suppress(OSError):  # the process has ended: what was known of it stays
+            process = replace(process, rss_bytes=procfs.resident_bytes(pid))
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         with open(part, "xb") as out:
