@@ -73,14 +73,18 @@ def spread_of(ratios: Sequence[float]) -> Spread:
     return Spread(median(ratios), round(float(low), 9), round(float(high), 9), len(ratios))
 
 
+def figure_of(measure: Measure, figure: str) -> float | None:
+    """A figure of one run: of ``FIGURES``, or one that the row gives; None when it gives none of the name."""
+    return FIGURES[figure](measure) if figure in FIGURES else measure.figures.get(figure)
+
+
 def ratios_of(session: Session, row: str, allocator: str, base: str, figure: str) -> list[float]:
     """One allocator's figure over the base's in each repetition that both finished."""
-    value = FIGURES[figure]
-    below = {repetition: value(measure) for repetition, measure in session.for_each_measure(row, base)}
+    below = {repetition: figure_of(measure, figure) for repetition, measure in session.for_each_measure(row, base)}
     return [
-        value(measure) / below[repetition]
+        mine / other
         for repetition, measure in session.for_each_measure(row, allocator)
-        if repetition in below
+        if (mine := figure_of(measure, figure)) and (other := below.get(repetition))
     ]
 
 
@@ -100,13 +104,10 @@ def failure(session: Session, row: str, allocator: str) -> str | None:
 def middle(
     session: Session, row: str, allocator: str, figure: str, take: Callable[[list[float]], float] = median
 ) -> float | None:
-    """The median, or what ``take`` takes, of a figure's repetitions (``FIGURES``, or one that the row gives); None when there is none."""
-    measures = [measure for _, measure in session.for_each_measure(row, allocator)]
-    if figure in FIGURES:
-        values = [FIGURES[figure](measure) for measure in measures]
-    else:
-        values = [measure.figures[figure] for measure in measures if figure in measure.figures]
-    return take(values) if values else None
+    """The median, or what ``take`` takes, of a figure's repetitions; None when there is none."""
+    values = [figure_of(measure, figure) for _, measure in session.for_each_measure(row, allocator)]
+    known = [value for value in values if value is not None]
+    return take(known) if known else None
 
 
 def counted_rows(session: Session) -> list[RowInfo]:

@@ -57,17 +57,19 @@ def judge(session: Session, subject: str) -> list[str]:
         behind = analysis.rows_behind(session, subject, figure)
         rows = ", ".join(f"{row.name} {spread.median:.2f} ({peer})" for row, peer, spread in behind)
         lines.append(f"{what}: {len(behind)}{': ' if rows else ''}{rows}")
+    limit = analysis.limit_name(session)
     for family in SCALED:
         for few, many, target in ((1, 2, SCALE_2T), (2, 16, SCALE_16T)):
             line = said(f"{family}, {few} to {many} threads", analysis.scaling(session, family, few, many, subject), target, True)
             peers = [value for name in analysis.peer_names(session) if (value := analysis.scaling(session, family, few, many, name))]
             fastest = analysis.scaling(session, family, few, many, subject, min)
             line += f"; by the fastest repetitions {fastest:.2f}" if fastest else ""
-            lines.append(line + (f"; the best peer {max(peers):.2f}" if peers else ""))
+            line += f"; the best peer {max(peers):.2f}" if peers else ""
+            bound = analysis.scaling(session, family, few, many, limit) if limit else None
+            lines.append(line + (f"; the limit, all of it the machine's, {bound:.2f}" if bound else ""))
     two, sixteen = (analysis.middle(session, row, subject, "time") for row in SAME_BLOCKS)
     lines.append(said("larson, 2 to 16 threads with the same blocks in all", two / sixteen if two and sixteen else None, SCALE_16T, True))
     lines += late_figures(session, subject)
-    limit = analysis.limit_name(session)
     pair = analysis.ratio(session, "pair_64", subject, limit) if limit else None
     lines.append(said("pair_64 over the limit's time", pair.median if pair else None, LIMIT_PAIR))
     days = [analysis.middle(session, "week", subject, f"rss_over_live_day{day}") for day in (3, 7)]
@@ -83,7 +85,7 @@ def judge(session: Session, subject: str) -> list[str]:
 
 
 def late_figures(session: Session, subject: str) -> list[str]:
-    """The latencies that are above the best peer's."""
+    """The latencies that are above the best peer's, with the interval of the ratio."""
     late = []
     count = 0
     for row in session.rows:
@@ -91,10 +93,12 @@ def late_figures(session: Session, subject: str) -> list[str]:
             continue
         for figure in LATENCY:
             mine = analysis.middle(session, row.name, subject, figure)
-            best = min((v for name in analysis.peer_names(session) if (v := analysis.middle(session, row.name, name, figure))), default=None)
-            if mine is None or best is None:
+            peer = analysis.best_peer(session, row.name, figure)
+            best = analysis.middle(session, row.name, peer, figure) if peer else None
+            if mine is None or best is None or peer is None:
                 continue
             count += 1
             if mine > best * SAME_TICK:
-                late.append(f"{row.name} {figure} {mine:.0f} against {best:.0f}")
+                ratio = analysis.ratio(session, row.name, subject, peer, figure)
+                late.append(f"{row.name} {figure} {mine:.0f} against {peer}'s {best:.0f}, {ratio}")
     return [f"latencies above the best peer's: {len(late)} of {count}{': ' if late else ''}{', '.join(late)}"] if count else []
