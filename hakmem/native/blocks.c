@@ -99,11 +99,17 @@ static bool mark_in(hak_heap *h, uint32_t c, uint64_t address) {
     return true;
 }
 
-/* A block of class c: list, carved range, refill. *zeroed: its bytes are known to be 0. */
-static uint64_t take_block(hak_thread *t, uint32_t c, bool *zeroed) {
+/* A block for class *class_index, which becomes the block's: list, carved range, a class that lends, refill. *zeroed: its
+ * bytes are known to be 0. */
+static uint64_t take_block(hak_thread *t, uint32_t *class_index, bool may_be_larger, bool *zeroed) {
+    uint32_t c = *class_index;
     hak_bin *bin = &t->bins[c];
     if (!t->heads[c]) {
-        if (bin->bump == bin->bump_end && !hak_refill(t, c)) return 0;
+        if (bin->bump == bin->bump_end) {
+            uint32_t lender = may_be_larger ? hak_lend(t, c) : 0;
+            if (lender) *class_index = c = lender;
+            else if (!hak_refill(t, c)) return 0;
+        }
         if (!t->heads[c]) {
             uint64_t block = bin->bump;
             bin->bump += hak_policy_of(hak_heap_of(t))->sizes.classes[c].stride_bytes;
@@ -122,6 +128,7 @@ static uint64_t take_block(hak_thread *t, uint32_t c, bool *zeroed) {
 static uint32_t class_for(const hak_policy *policy, uint64_t size, uint64_t align) {
     if (size > policy->sizes.size_limit_bytes) return 0;
     uint32_t c = policy->sizes.size_map[((size ? size : 1) + 7) >> HAK_SIZE_GRANULE_SHIFT];
+    if (align == 1) return c;
     for (; c && c <= policy->sizes.class_count; c++) {
         const hak_class *class = &policy->sizes.classes[c];
         if ((class->stride_bytes | class->start_bytes) % align == 0) return c;
@@ -140,7 +147,7 @@ void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
         return span;
     }
     bool zeroed;
-    uint64_t block = take_block(t, c, &zeroed);
+    uint64_t block = take_block(t, &c, align == 1, &zeroed);
     if (!block) return NULL;
     if (zero && !zeroed) memset((void *)(uintptr_t)block, 0, policy->sizes.classes[c].capacity_bytes);
     mark_out(h, c, block);

@@ -120,6 +120,7 @@ static void idle_look(hak_thread *t) {
             shrink(t, c, cache_of(t, c)->cap_init_count);
         }
         bin->event_count = 0;
+        bin->lend_carve_count -= bin->lend_carve_count != 0;
     }
 }
 
@@ -145,6 +146,8 @@ static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit) {
     hak_store_relaxed(&slab->carved_count, slab->carved_count + n);
     hak_used_add(slab, n);
     hak_count(t, refill_carve_count, 1);
+    bin->lend_carve_count += bin->lent && bin->lend_carve_count < UINT8_MAX;
+    bin->lent = 0;
     return n;
 }
 
@@ -272,6 +275,24 @@ bool hak_refill(hak_thread *t, uint32_t c) {
     hak_event(t, HAK_EVENT_REFILL, c, bin->hot, got);
     hak_count(t, refill_block_count, got);
     return got != 0;
+}
+
+static bool may_lend(hak_thread *t, uint32_t k) {
+    const hak_cache_policy *caches = &hak_policy_of(hak_heap_of(t))->caches;
+    return list_length(t, k) > caches->classes[k].lend_keep_count && t->bins[k].lend_carve_count < caches->lend_carve_count && t->reciprocals[k];
+}
+
+/* The class that lends a block to class c, which has nothing cached: the next whose list can spare one; 0: none, or free blocks of
+ * class c wait where a refill finds them. The look takes no claim: what it misses costs a loan. */
+uint32_t hak_lend(hak_thread *t, uint32_t c) {
+    hak_heap *h = hak_heap_of(t);
+    uint32_t k = c + 1, end = k + cache_of(t, c)->lend_count;
+    while (k < end && !may_lend(t, k)) k++;
+    if (k == end || (uint32_t)hak_load_relaxed(&h->mailbox[c]) || hak_partial_find(h, c, 1)) return 0;
+    hak_count(t, lend_count, 1);
+    t->bins[c].event_count++;
+    t->bins[k].lent = 1;
+    return k;
 }
 
 /* Whether a thread that asked for nothing yet frees a block that shares its cache line: the block is another's, and its

@@ -188,6 +188,8 @@ HAK_HIDDEN void hak_acquire_flush_ready(hak_thread *t);
 
 /* cache.c */
 HAK_HIDDEN bool hak_refill(hak_thread *t, uint32_t class_index);
+HAK_HIDDEN uint32_t hak_lend(hak_thread *t, uint32_t class_index);
+HAK_HIDDEN uint8_t *hak_fast_map(hak_heap *h); /* heap.c */
 HAK_HIDDEN bool hak_is_line_of_others(const hak_thread *t, uint32_t class_index);
 HAK_HIDDEN void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block);
 HAK_HIDDEN void hak_cache_flush(hak_thread *t, uint64_t above);

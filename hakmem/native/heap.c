@@ -86,6 +86,26 @@ static void join_root(hak_heap *h) {
     hak_root_unlock();
 }
 
+/* The policy's own map serves where every class may take the fast path: three pages less to write and to keep. */
+uint8_t *hak_fast_map(hak_heap *h) {
+    const hak_policy *policy = hak_policy_of(h);
+    bool checked = h->flags & HAK_HEAP_CHECKED;
+    for (uint32_t c = 1; c <= policy->sizes.class_count; c++)
+        if (checked || policy->sizes.classes[c].header) return hak_at(h, h->fast_map_offset);
+    return hak_policy_of(h)->sizes.size_map;
+}
+
+static void fill_fast_map(hak_heap *h) {
+    const hak_policy *policy = hak_policy_of(h);
+    bool checked = h->flags & HAK_HEAP_CHECKED;
+    if (hak_fast_map(h) == policy->sizes.size_map) return;
+    uint8_t *fast_map = hak_at(h, h->fast_map_offset);
+    for (uint32_t i = 0; i < HAK_SIZE_MAP_ENTRIES; i++) {
+        uint8_t c = policy->sizes.size_map[i];
+        fast_map[i] = checked || policy->sizes.classes[c].header ? 0 : c;
+    }
+}
+
 hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint32_t flags, hak_fault *fault) {
     memset(fault, 0, sizeof *fault);
     fault->address = region_bytes;
@@ -106,11 +126,7 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
     h->unit_top = h->meta_units;
     h->thread_top = 1; /* record 0 is the shared one */
     *hak_policy_of(h) = *policy;
-    uint8_t *fast_map = hak_at(h, h->fast_map_offset);
-    for (uint32_t i = 0; i < HAK_SIZE_MAP_ENTRIES; i++) {
-        uint8_t c = policy->sizes.size_map[i];
-        fast_map[i] = checked || policy->sizes.classes[c].header ? 0 : c;
-    }
+    fill_fast_map(h);
     h->epoch_start_ns = h->earned_at_ns = hak_os_clock_ns();
     h->earned_ns = policy->retain.work_first_ns;
     if (flags & HAK_HEAP_PROCESS) hak_root_.process_id = hak_os_process_id();

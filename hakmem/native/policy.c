@@ -88,8 +88,10 @@ bool hak_policy_judge(const hak_policy *p, hak_refusal *why) {
     if (p->checksum != hak_policy_checksum(p)) return refuse(why, "a damaged image: its checksum does not fit", 0);
     if (!judge_bounds(p, why)) return false;
     if (memcmp(&p->sizes.classes[0], &none, sizeof none) != 0) return refuse(why, "class 0 is not empty", 0);
-    for (uint32_t c = 1; c <= p->sizes.class_count; c++)
+    for (uint32_t c = 1; c <= p->sizes.class_count; c++) {
         if (!judge_class(p, c, why)) return false;
+        if (c + p->caches.classes[c].lend_count > p->sizes.class_count) return refuse(why, "more classes may lend than there are behind it", c);
+    }
     if (p->arenas.populate_units & (p->arenas.populate_units - 1)) return refuse(why, "arenas.populate_units is no power of two", 0);
     if (p->arenas.init_bytes > p->arenas.max_bytes) return refuse(why, "arenas.init_bytes is above arenas.max_bytes", 0);
     return judge_map(p, why) && judge_order(p, why);

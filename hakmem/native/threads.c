@@ -21,7 +21,7 @@ typedef struct hak_directory {
     hak_place place[];
 } hak_directory;
 
-static const uint8_t no_classes[HAK_SIZE_MAP_ENTRIES];
+static uint8_t no_classes[HAK_SIZE_MAP_ENTRIES]; /* not const: in .bss, never written, it takes no memory */
 hak_thread hak_early_thread = {.fast_map = (uintptr_t)no_classes}; /* misses in every fast path; nobody writes it */
 static hak_thread late_thread = {.fast_map = (uintptr_t)no_classes};   /* the same, of a thread whose end has begun */
 __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec"))) = &hak_early_thread;
@@ -69,7 +69,7 @@ hak_thread *hak_thread_list_pop(hak_heap *h, uint64_t *list) { return list_pop(h
 void hak_thread_record_init(hak_heap *h, hak_thread *t, uint32_t index) {
     t->base = t->heap = (uintptr_t)h;
     t->unit_limit = h->unit_limit;
-    t->fast_map = (uintptr_t)hak_at(h, h->fast_map_offset);
+    t->fast_map = (uintptr_t)hak_fast_map(h);
     t->index = index;
     hak_cache_init(t);
 }

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from .. import layout
 from ..engine import Fault
 from . import spans
-from .cache import is_line_of_others, overflow, refill
+from .cache import is_line_of_others, lend, overflow, refill
 from .caller import Caller
 from .memory import MASK64, TAG_FREE, TAG_NONE, TAG_SPAN, UNIT_SHIFT, Memory
 
@@ -127,21 +127,25 @@ def _mark_in(m: Memory, c: int, address: int) -> bool:
     return True
 
 
-def _take_block(t: Caller, c: int) -> tuple[int, bool]:
-    """A block of class c from list, carved range or refill, or 0; and whether its bytes are known to be 0."""
+def _take_block(t: Caller, c: int, may_be_larger: bool) -> tuple[int, int, bool]:
+    """A block for class c from list, carved range, a class that lends or refill, or 0; its class; and whether its bytes are known
+    to be 0.
+    """
     m, bin_ = t.m, t.bins[c]
-    block: int = t.heads[c]
-    if not block:
-        if bin_.bump == bin_.bump_end and not refill(t, c):
-            return 0, False
-        block = t.heads[c]
-        if not block:
-            block = bin_.bump
+    if not t.heads[c]:
+        if bin_.bump == bin_.bump_end:
+            lender = lend(t, c) if may_be_larger else 0
+            if not lender and not refill(t, c):
+                return 0, c, False
+            c = lender or c
+        if not t.heads[c]:
+            block: int = bin_.bump
             bin_.bump = block + m.tables.classes[c].stride_bytes
-            return block, bin_.fresh != 0
+            return block, c, bin_.fresh != 0
+    block = t.heads[c]
     t.heads[c] = m.next_of(block)
     t.room_counts[c] += 1
-    return block, False
+    return block, c, False
 
 
 def _class_for(m: Memory, size: int, align: int) -> int:
@@ -167,7 +171,7 @@ def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
         if span:
             _mark_out(m, 0, span)
         return span
-    block, zeroed = _take_block(t, c)
+    block, c, zeroed = _take_block(t, c, align == 1)
     if not block:
         return 0
     if zero and not zeroed:

@@ -12,8 +12,8 @@ from .. import layout
 from . import holes, lists, slabs
 from .acquire import acquire, acquire_partial
 from .caller import Caller
-from .memory import KIND_SLAB, UNIT_SHIFT
-from .partial import mail
+from .memory import KIND_SLAB, MASK32, UNIT_SHIFT
+from .partial import find, mail
 from .purge import tick
 from .runs import live_units
 
@@ -128,6 +128,7 @@ def _idle_look(t: Caller) -> None:
             _flush_list(t, c, have - have // 2)
             _shrink(t, c, tables.caches[c].cap_init_count)
         bin_.event_count = 0
+        bin_.lend_carve_count -= bin_.lend_carve_count != 0
 
 
 # --- refill ---------------------------------------------------------------------------------------------------
@@ -148,6 +149,8 @@ def _carve(t: Caller, c: int, unit: int) -> int:
     slab.carved_count += count
     lists.used_add(m, unit, count)
     t.record.refill_carve_count += 1
+    bin_.lend_carve_count += bool(bin_.lent and bin_.lend_carve_count < 255)
+    bin_.lent = 0
     return count
 
 
@@ -269,6 +272,27 @@ def refill(t: Caller, c: int) -> bool:
         unit = acquire_partial(t, c)
     record.refill_block_count += got
     return got != 0
+
+
+def _may_lend(t: Caller, k: int) -> bool:
+    tables, bin_ = t.m.tables, t.bins[k]
+    few_carves = bin_.lend_carve_count < tables.policy.caches.lend_carve_count
+    return bool(_length(t, k) > tables.caches[k].lend_keep_count and few_carves and t.record.reciprocals[k])
+
+
+def lend(t: Caller, c: int) -> int:
+    """The class that lends a block to class c, which has nothing cached: the next whose list can spare one; 0: none, or free blocks
+    of class c wait where a refill finds them.
+    """
+    m = t.m
+    lenders = range(c + 1, c + 1 + m.tables.caches[c].lend_count)
+    found = next((k for k in lenders if _may_lend(t, k)), 0)
+    if not found or m.heap.mailbox[c] & MASK32 or find(m, c, 1):
+        return 0
+    t.record.lend_count += 1
+    t.bins[c].event_count += 1
+    t.bins[found].lent = 1
+    return found
 
 
 # --- overflow, flush, prewarm ---------------------------------------------------------------------------------

@@ -70,8 +70,9 @@ def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
     heap.unit_top = plan.meta_units
     heap.thread_top = 1  # record 0 is the shared one
     ctypes.memmove(m.base + plan.policy_offset, tables.image, len(tables.image))
-    direct = bytes(0 if checked or tables.classes[c].header else c for c in tables.size_map[: layout.SIZE_MAP_ENTRIES])
-    ctypes.memmove(m.base + plan.fast_map_offset, direct, len(direct))
+    if m.fast_map() == m.base + plan.fast_map_offset:
+        direct = bytes(0 if checked or tables.classes[c].header else c for c in tables.size_map[: layout.SIZE_MAP_ENTRIES])
+        ctypes.memmove(m.fast_map(), direct, len(direct))
     heap.epoch_start_ns = heap.earned_at_ns = m.clock_ns()
     heap.earned_ns = tables.retain.work_first_ns
     m.store_release64(m.place("magic"), layout.HEAP_MAGIC)

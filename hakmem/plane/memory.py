@@ -85,6 +85,12 @@ class Memory:
         """Address of a field of the ``hak_heap``."""
         return self.base + int(getattr(layout.HakHeap, name).offset)
 
+    def fast_map(self) -> int:
+        """Address of the fast path's size map: the policy's own where every class may take that path."""
+        if self.checked or any(row.header for row in self.tables.classes):
+            return self.base + self.geometry.fast_map_offset
+        return self.base + self.geometry.policy_offset + layout.policy_place("sizes.size_map").offset
+
     def unit_address(self, unit: int) -> int:
         """First address of a unit."""
         return self.base + (unit << UNIT_SHIFT)

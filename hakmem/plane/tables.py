@@ -42,7 +42,7 @@ class Tables:
             for index in range(self.class_count + 1)
         ]
         indices = range(1, self.class_count + 1)
-        nothing = ClassCache(0, 0, 0, 0, 0, 0, 0, 0)
+        nothing = ClassCache(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         self.caches = [nothing, *(policy.caches.class_cache(policy.size_classes, index) for index in indices)]
         self.thread_bytes = policy.caches.thread_bytes
         self.headers = policy.headers

@@ -70,7 +70,7 @@ class Threads:
         m, record = self.m, t.record
         record.base = record.heap = m.base
         record.unit_limit = m.geometry.unit_limit
-        record.fast_map = m.base + m.geometry.fast_map_offset
+        record.fast_map = m.fast_map()
         record.index = t.index
         cache.init(t)
 

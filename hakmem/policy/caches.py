@@ -24,7 +24,7 @@ PREWARM_POOL = {8192: 16, 16384: 16, 24576: 12, 32768: 8, 40960: 8, 49152: 4, 53
 
 @dataclass(frozen=True, slots=True)
 class ClassCache:
-    """The cache numbers of one class, all in blocks but ``refill_slabs`` and ``raise_per_256``."""
+    """The cache numbers of one class, all in blocks but ``refill_slabs``, ``raise_per_256`` and ``lend_count``, in classes."""
 
     batch_count: int
     cap_init_count: int
@@ -34,24 +34,33 @@ class ClassCache:
     prewarm_count: int
     refill_slabs: int
     raise_per_256: int
+    lend_count: int
+    lend_keep_count: int
 
 
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
-    """Thread caches.
+    """Thread caches; ``classes`` overrides single classes, by index.
 
-    ``batch_count``: blocks moved at once (at least ``batch_min_count``, at most ``batch_bytes``). ``cap_bytes_tiny`` and
-    ``cap_bytes_pool``: byte bound of one class in one thread; 0 means no cache. ``thread_bytes``: bound of a thread's
-    caps together. ``carve_bytes``: a refill carves that much at least one batch.
-    A thread that only frees needs no cache, and may sleep on it for ever: ``free_only_count`` overflows of a class in a row halve its
-    cap, and so does each overflow once ``free_only_bytes`` overflowed without a refill of any class, down to
-    ``free_only_per_256`` / 256 of a batch. ``list_divisor``: a slab joins the
-    partial set once 1/divisor of its blocks are free. A refill raises a cap by one block. A list that swings between both its ends
-    gains ``raise_per_256`` / 256 of itself, a batch at least, at a refill after an overflow, and at an overflow after a refill in
-    the place of giving blocks back (0: neither); all threads together at most ``raise_live_per_256`` / 256 of the live bytes: less
-    raises free's 99.99th percentile, more the peak of threads that hand blocks over. ``park_bytes``: of an ended thread's cache
-    blocks up to that size wait for the next thread, since few larger ones would keep many slabs. ``classes`` overrides single
-    classes, by index.
+    Batches: ``batch_count`` blocks move at once, ``batch_bytes`` at most, ``batch_min_count`` blocks at least. A refill takes free
+    blocks of up to ``tiny_refill_slabs`` or ``pool_refill_slabs`` slabs, or carves ``carve_bytes``. A slab joins the partial set
+    once 1/``list_divisor`` of its blocks are free.
+
+    Caps: in blocks ``cap_entries_min`` to ``cap_entries_max``, in bytes ``cap_bytes_tiny`` or ``cap_bytes_pool`` of one class (0: no
+    cache), ``thread_bytes`` of a thread. A refill raises a cap by one block. A list that swings between both its ends gains
+    ``raise_per_256`` / 256 of its cap, a batch at least, at a refill after an overflow, and at an overflow after a refill in the place
+    of giving blocks back (0: neither), while all threads' caps together gained less than ``raise_live_per_256`` / 256 of what is live.
+    256 instead of 64 takes free's 99.99th percentile with two threads to .64, the peak of threads that hand blocks over to 1.03.
+
+    Loans: a class that has nothing free gets a block of one of the next classes from the thread's own cache before it carves: of
+    ``lend_bytes`` (0: never) and ``lend_per_256`` / 256 of its own stride at most, while the lender has more than ``lend_keep_count``.
+    A lender that had to carve ``lend_carve_count`` times after loans lends no more: blocks for good would all come from classes of
+    blocks for a moment, twice as large. A look for idle classes, every ``idle_events`` slow-path events, forgives it one.
+
+    Threads that only free need no cache, and may sleep on it for ever: ``free_only_count`` overflows of a class in a row halve its
+    cap, and so does each overflow once ``free_only_bytes`` overflowed without a refill of any class, down to ``free_only_per_256``
+    / 256 of a batch. So does ``idle_events`` slow-path events without one of the class. Caches of up to ``parked_count`` ended
+    threads wait for the next, blocks up to ``park_bytes`` in them, since few larger ones would keep many slabs.
     """
 
     batch_count: int = 32
@@ -60,20 +69,24 @@ class CachePolicy:
     cap_entries_min: int = 16
     cap_entries_max: int = 2048
     cap_bytes_tiny: int = 256 * KIB
-    cap_bytes_pool: int = 2048 * KIB
+    cap_bytes_pool: int = 4096 * KIB
     carve_bytes: int = 16 * KIB
     list_divisor: int = 16
     tiny_refill_slabs: int = 1
     pool_refill_slabs: int = 2
-    raise_per_256: int = 32
-    raise_live_per_256: int = 64
-    thread_bytes: int = 16384 * KIB
+    raise_per_256: int = 128
+    raise_live_per_256: int = 256
+    thread_bytes: int = 32768 * KIB
     idle_events: int = 1024
     free_only_count: int = 16
     free_only_bytes: int = 4096 * KIB
     free_only_per_256: int = 256
     parked_count: int = 4
     park_bytes: int = 8 * KIB
+    lend_bytes: int = 1 * KIB
+    lend_per_256: int = 512
+    lend_keep_count: int = 8
+    lend_carve_count: int = 8
     prewarm: bool = False
     prewarm_tiny_count: int = 16
     classes: tuple[tuple[int, ClassCache], ...] = ()
@@ -99,6 +112,10 @@ class CachePolicy:
         whole("caches.free_only_per_256", self.free_only_per_256, 0, 1 << 16)
         whole("caches.parked_count", self.parked_count, 0, 64)
         whole("caches.park_bytes", self.park_bytes, 0, 1 << 30)
+        whole("caches.lend_bytes", self.lend_bytes, 0, layout.SIZE_MAP_LIMIT_BYTES)
+        whole("caches.lend_per_256", self.lend_per_256, 0, 1 << 16)
+        whole("caches.lend_keep_count", self.lend_keep_count, 0, ENTRIES_MAX)
+        whole("caches.lend_carve_count", self.lend_carve_count, 0, 255)
         whole("caches.prewarm_tiny_count", self.prewarm_tiny_count, 0, 256)
         flag("caches.prewarm", self.prewarm)
         for index, row in self.classes:
@@ -126,7 +143,7 @@ class CachePolicy:
                 return row
         item = sizes.classes[index - 1]
         stride, tiny = item.stride_bytes, item.band == "tiny"
-        cap_max = self.cap_max_count(item)
+        cap_max, lend_most = self.cap_max_count(item), min(self.lend_bytes, stride * self.lend_per_256 >> 8)
         batch = min(self.batch_count, max(self.batch_bytes // stride, self.batch_min_count))
         return ClassCache(
             batch_count=batch,
@@ -137,19 +154,21 @@ class CachePolicy:
             prewarm_count=self.prewarm_tiny_count if tiny else PREWARM_POOL.get(stride, 0),
             refill_slabs=self.tiny_refill_slabs if tiny else self.pool_refill_slabs,
             raise_per_256=self.raise_per_256,
+            lend_count=sum(stride < other.stride_bytes <= lend_most for other in sizes.classes),
+            lend_keep_count=self.lend_keep_count,
         )
 
     def to_struct(self, sizes: SizeClassMap) -> ctypes.Structure:
         """The ``hak_cache_policy`` for these classes."""
         made = layout.HakCachePolicy(
             self.thread_bytes, self.idle_events, self.free_only_count, self.parked_count, int(self.prewarm),
-            self.free_only_bytes, self.free_only_per_256, self.park_bytes, self.raise_live_per_256,
+            self.free_only_bytes, self.free_only_per_256, self.park_bytes, self.raise_live_per_256, self.lend_carve_count,
         )  # fmt: skip
         for index in range(1, len(sizes.classes) + 1):
             row = self.class_cache(sizes, index)
             made.classes[index] = layout.HakCacheClass(
                 row.batch_count, row.cap_init_count, row.cap_max_count, row.carve_count, row.list_count, row.prewarm_count, row.refill_slabs,
-                row.raise_per_256,
+                row.raise_per_256, row.lend_count, row.lend_keep_count,
             )
         return made
 
@@ -161,13 +180,14 @@ class CachePolicy:
             parked_count=struct.parked_count, prewarm=bool(struct.prewarm),
             free_only_bytes=struct.free_only_bytes, free_only_per_256=struct.free_only_per_256,
             park_bytes=struct.park_bytes, raise_live_per_256=struct.raise_live_per_256,
+            lend_carve_count=struct.lend_carve_count,
         )  # fmt: skip
         overrides: list[tuple[int, ClassCache]] = []
         for index in range(1, len(sizes.classes) + 1):
             row = struct.classes[index]
             found = ClassCache(
                 row.batch_count, row.cap_init_count, row.cap_max_count, row.carve_count, row.list_count, row.prewarm_count, row.refill_slabs,
-                row.raise_per_256,
+                row.raise_per_256, row.lend_count, row.lend_keep_count,
             )
             if found != base.class_cache(sizes, index):
                 overrides.append((index, found))
@@ -182,7 +202,7 @@ class CachePolicy:
             rows.append((
                 index, item.stride_bytes, row.batch_count, row.cap_init_count, row.cap_max_count,
                 row.cap_max_count * item.stride_bytes // KIB, row.carve_count, row.list_count, row.prewarm_count, row.refill_slabs,
-                row.raise_per_256,
+                row.raise_per_256, row.lend_count,
             ))  # fmt: skip
-        heads = ("class", "stride", "batch", "cap init", "cap max", "cap max KiB", "carve", "list at", "prewarm", "slabs a refill", "raise/256")
+        heads = ("class", "stride", "batch", "cap init", "cap max", "cap max KiB", "carve", "list at", "prewarm", "slabs", "raise/256", "lenders")
         return render(rows, heads)

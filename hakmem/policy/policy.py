@@ -71,9 +71,12 @@ class Policy:
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise PolicyError(name, value, f"a {kind.__name__}", f"pass {name}={kind.__name__}(...)")
-        for index, _ in self.caches.classes:
-            if not 1 <= index <= len(self.size_classes.classes):
-                raise PolicyError("caches.classes", index, f"1 to {len(self.size_classes.classes)}", "name a class that exists")
+        count = len(self.size_classes.classes)
+        for index, row in self.caches.classes:
+            if not 1 <= index <= count:
+                raise PolicyError("caches.classes", index, f"1 to {count}", "name a class that exists")
+            if index + row.lend_count > count:
+                raise PolicyError(f"caches.classes[{index}].lend_count", row.lend_count, f"0 to {count - index}", "only larger classes lend")
 
     @classmethod
     def default(cls) -> Self:

@@ -74,7 +74,7 @@ def test_variables_that_contradict_each_other() -> None:
 
 def odd_policy() -> Policy:
     """Other classes than the default's, one of them with a row of its own in each band."""
-    row = ClassCache(3, 5, 7, 9, 1, 0, 4, 200)
+    row = ClassCache(3, 5, 7, 9, 1, 0, 4, 200, 0, 3)
     return Policy.default().replace(
         size_classes=SizeClassMap.of((16, 64, 512), (2048, 30000 // 16 * 16)), caches=CachePolicy(classes=((2, row), (5, row))), headers="tiny"
     )

@@ -21,6 +21,7 @@ from hakmem.policy.policy import checksum
 
 IMAGE = Policy.default().image()
 SIZE = len(IMAGE)
+CLASS_COUNT = len(Policy.default().size_classes.classes)
 CHECKSUM = layout.policy_place("checksum").offset
 NOBODY = 65534
 ROUNDS = int(os.environ.get("HAKMEM_FUZZ_ROUNDS", "25"))
@@ -267,7 +268,8 @@ def test_past_its_bounds_both_refuse(bound: layout.Bound) -> None:
             Policy.from_image(image)
 
 
-FREE = [bound for bound in layout.POLICY_BOUNDS if not bound.path.startswith(("sizes.", "headers."))]
+# Those that no other number bounds too.
+FREE = [bound for bound in layout.POLICY_BOUNDS if not bound.path.startswith(("sizes.", "headers.", "caches.classes.lend_count"))]
 
 
 @pytest.mark.parametrize("bound", FREE, ids=lambda bound: bound.path)
@@ -297,6 +299,7 @@ def test_structure_is_judged() -> None:
         ("sizes.classes.block_count", 60000, 9), ("sizes.classes.header", 1, 4), ("sizes.classes.start_bytes", 16, 2),
         ("sizes.classes.unit_count", 1, 40), ("sizes.class_count", 3, 0), ("sizes.size_limit_bytes", 1 << 16, 0),
         ("sizes.classes.reciprocal", 1, 6), ("sizes.classes.reciprocal", 1, 0), ("arenas.populate_units", 3, 0),
+        ("caches.classes.lend_count", 1, CLASS_COUNT), ("caches.classes.lend_count", 5, CLASS_COUNT - 4),
     ]:  # fmt: skip
         assert not accepted(changed(path, value, index)), (path, value)
         with pytest.raises(PolicyError):

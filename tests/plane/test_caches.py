@@ -59,7 +59,7 @@ def test_an_overflow_after_a_refill_raises_the_cap_and_gives_nothing_back(twins:
     assert record.bins[tag].cap_count == cap + 32
 
 
-@pytest.mark.parametrize(("name", "share"), [("default", 64), ("narrow", 1)])
+@pytest.mark.parametrize(("name", "share"), [("default", 256), ("narrow", 1)])
 def test_swings_raise_the_caps_by_a_share_of_what_is_live(name: str, share: int) -> None:
     twins = Twins(name, 64 << 20, False)
     offsets = twins.alloc_many([1024] * 12_000 + [512] * 8000 + [256] * 8000)
@@ -100,3 +100,79 @@ def test_mt_a_thread_that_ends_leaves_small_blocks_to_the_next_and_no_large_ones
         if record.heads[tag] or record.bins[tag].bump != record.bins[tag].bump_end or record.bins[tag].hot
     }
     assert held == {64, 8192}
+
+
+def strides(twins: Twins, offsets: list[int]) -> list[int]:
+    """The stride of each block's class."""
+    record = twins.first_thread()
+    return [record.bins[twins.entry(offset) & 0xFF].stride_bytes for offset in offsets]
+
+
+def test_a_class_with_nothing_free_borrows_from_the_next_ones_up_to_twice_its_stride(twins: Twins) -> None:
+    twins.free_many(twins.alloc_many([80] * 12 + [128] * 11 + [160] * 20))
+    got = twins.alloc_many([64] * 9)  # each keeps 8 blocks for itself
+    assert strides(twins, got) == [80] * 4 + [128] * 3 + [64] * 2
+    assert twins.first_thread().lend_count == 7
+    twins.free_many(got)
+    assert strides(twins, twins.alloc_many([80] * 12)) == [80] * 12  # a freed loan is its own class's again
+
+
+def test_what_waits_in_slabs_of_the_class_comes_before_a_loan(twins: Twins) -> None:
+    offsets = twins.alloc_many([64] * 1024)
+    twins.free_many(offsets[::2])
+    twins.flush()
+    twins.free_many(twins.alloc_many([80] * 40))
+    assert strides(twins, [twins.alloc(64)]) == [64]
+    assert twins.first_thread().lend_count == 0
+
+
+def test_what_was_freed_under_anothers_claim_comes_before_a_loan(twins: Twins) -> None:
+    offsets = twins.alloc_many([64] * 1024)
+    record, tag = twins.first_thread(), twins.entry(offsets[0]) & 0xFF
+    twins.free_many(twins.alloc_many([80] * 40))
+    twins.free_under_claim(offsets[:500])
+    assert record.remote_block_count
+    while record.heads[tag]:
+        twins.alloc(64)
+    assert strides(twins, [twins.alloc(64)]) == [64]
+    assert record.lend_count == 0
+
+
+@pytest.mark.parametrize(("name", "size", "align"), [("default", 64, 64), ("default", 1024, 1), ("headers tiny", 60, 1), ("no loans", 64, 1)])
+def test_nothing_is_lent_where(name: str, size: int, align: int) -> None:
+    """An alignment is asked for; the lender's blocks are above lend_bytes; the class is checked; the policy says so."""
+    twins = Twins(name, 64 << 20, False)
+    twins.free_many(twins.alloc_many([size * 5 // 4] * 40))
+    twins.alloc(size, align)
+    assert twins.first_thread().lend_count == 0
+    twins.check("no loan")
+    twins.close()
+
+
+def test_a_checked_heap_lends_nothing() -> None:
+    twins = Twins("default", 64 << 20, True)
+    twins.free_many(twins.alloc_many([80] * 40))
+    twins.alloc(64)
+    assert twins.first_thread().lend_count == 0
+    twins.close()
+
+
+def test_a_lent_block_is_cleared_for_calloc_and_counts_as_its_own_class(twins: Twins) -> None:
+    offsets = twins.alloc_many([80] * 20)
+    for offset in offsets:
+        twins.write(offset)
+    twins.free_many(offsets)
+    lent = twins.alloc(60, zero=True)  # looks at its bytes
+    assert lent in offsets
+    assert twins.usable(lent) == 80
+
+
+def test_blocks_for_a_moment_do_not_pay_for_blocks_for_good(twins: Twins) -> None:
+    """What is freed at once and needed again a moment later is lent a few times, not in each round."""
+    kept: list[int] = []
+    loans = []
+    for _ in range(60):
+        twins.free_many(twins.alloc_many([128] * 100))
+        kept += twins.alloc_many([64] * 50)
+        loans.append(twins.first_thread().lend_count)
+    assert 0 < loans[-1] == loans[-10] < len(kept) // 3
