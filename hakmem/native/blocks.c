@@ -108,7 +108,7 @@ static uint64_t take_block(hak_thread *t, uint32_t *class_index, bool may_be_lar
         if (bin->bump == bin->bump_end) {
             uint32_t lender = may_be_larger ? hak_lend(t, c) : 0;
             if (lender) *class_index = c = lender;
-            else if (!hak_refill(t, c)) return 0;
+            else if (!hak_refill(t, c, 0)) return 0;
         }
         if (!t->heads[c]) {
             uint64_t block = bin->bump;

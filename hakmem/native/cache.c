@@ -124,15 +124,16 @@ static void idle_look(hak_thread *t) {
     }
 }
 
-/* Under the claim: carves a range into the bin. */
-static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit) {
+/* Under the claim: carves a range of `least` blocks or the class's number into the bin. */
+static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit, uint32_t least) {
     hak_heap *h = hak_heap_of(t);
     const hak_class *class = class_of(t, c);
     const hak_cache_class *cache = cache_of(t, c);
     hak_slab *slab = hak_slab_at(h, unit);
     hak_bin *bin = &t->bins[c];
     uint32_t most = cache->cap_max_count ? cache->cap_max_count : 1, n = class->block_count - slab->carved_count;
-    if (n > cache->carve_count) n = cache->carve_count;
+    uint32_t wish = least > cache->carve_count ? least : cache->carve_count;
+    if (n > wish) n = wish;
     if (n > most) n = most;
     uint64_t base = (uintptr_t)hak_unit_address(h, unit) + class->start_bytes;
     bin->bump = base + (uint64_t)slab->carved_count * class->stride_bytes;
@@ -242,9 +243,9 @@ static bool overflow_raises(hak_thread *t, uint32_t c) {
     return true;
 }
 
-/* Brings blocks of class c into the thread's cache: lists of up to refill_slabs slabs, or a carved range. False: out
- * of memory. One claim at a time: a thread that waits for a claim holds none. */
-bool hak_refill(hak_thread *t, uint32_t c) {
+/* Brings blocks of class c into the thread's cache: lists of up to refill_slabs slabs, or a carved range, of `least` blocks if
+ * the slab has them. False: out of memory. One claim at a time: a thread that waits for a claim holds none. */
+bool hak_refill(hak_thread *t, uint32_t c, uint32_t least) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[c];
     const hak_cache_class *cache = cache_of(t, c);
@@ -262,7 +263,7 @@ bool hak_refill(hak_thread *t, uint32_t c) {
         hak_slab *slab = hak_slab_at(h, unit);
         if (hak_free_is_empty(slab) && slab->flags & HAK_SLAB_HOLES) hak_holes_restore(t, unit);
         bool listed = hak_free_is_nonempty(slab);
-        got += listed ? take(t, c, unit, raise) : carve(t, c, unit);
+        got += listed ? take(t, c, unit, raise) : carve(t, c, unit, least);
         if (!listed || got >= cache->batch_count || slabs >= cache->refill_slabs || list_length(t, c) >= cap_limit(t, c)) {
             hak_claim_release(slab);
             if (bin->hot != unit) forget_hot(t, c);
@@ -366,25 +367,30 @@ void hak_cache_flush(hak_thread *t, uint64_t above) {
     }
 }
 
-/* Fills each class up to its prewarm count, whatever is in it already. */
+static uint32_t range_length(const hak_bin *bin) { return (uint32_t)((bin->bump_end - bin->bump) / bin->stride_bytes); }
+
+/* Puts the carved range into the list. */
+static void list_range(hak_thread *t, uint32_t c) {
+    hak_bin *bin = &t->bins[c];
+    while (bin->bump != bin->bump_end) {
+        uint64_t block = bin->bump;
+        bin->bump += bin->stride_bytes;
+        push(t, c, block);
+    }
+}
+
+/* Fills each class up to its prewarm count, whatever is in it already. A carved range counts: a malloc takes from it as fast as
+ * from the list, and its pages stay untouched. */
 void hak_cache_prewarm(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
-        uint32_t want = cache_of(t, c)->prewarm_count, limit = cap_limit(t, c);
+        uint32_t want = cache_of(t, c)->prewarm_count, limit = cap_limit(t, c), have;
         hak_bin *bin = &t->bins[c];
         if (want > limit) want = limit;
         if (want > bin->cap_count) set_cap(t, c, want);
-        while (list_length(t, c) < want) {
-            if (bin->bump == bin->bump_end) {
-                uint32_t before = list_length(t, c);
-                if (!hak_refill(t, c)) return;
-                if (list_length(t, c) != before) continue;
-            }
-            uint64_t block = bin->bump;
-            bin->bump += class_of(t, c)->stride_bytes;
-            hak_set_next(block, t->heads[c]);
-            t->heads[c] = block;
-            t->room_counts[c]--;
+        while ((have = list_length(t, c) + range_length(bin)) < want) {
+            list_range(t, c);
+            if (!hak_refill(t, c, want - have)) return;
         }
     }
 }

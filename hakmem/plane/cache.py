@@ -134,11 +134,11 @@ def _idle_look(t: Caller) -> None:
 # --- refill ---------------------------------------------------------------------------------------------------
 
 
-def _carve(t: Caller, c: int, unit: int) -> int:
-    """Under the claim: carve a range into the bin; its blocks."""
+def _carve(t: Caller, c: int, unit: int, least: int) -> int:
+    """Under the claim: carve a range of ``least`` blocks or the class's number into the bin; its blocks."""
     m, bin_, slab = t.m, t.bins[c], t.m.slabs[unit]
     row, cache = m.tables.classes[c], m.tables.caches[c]
-    count = int(min(row.block_count - slab.carved_count, cache.carve_count, cache.cap_max_count or 1))
+    count = int(min(row.block_count - slab.carved_count, max(least, cache.carve_count), cache.cap_max_count or 1))
     start = m.unit_address(unit) + row.start_bytes + slab.carved_count * row.stride_bytes
     bin_.bump = start
     bin_.bump_end = start + count * row.stride_bytes
@@ -241,8 +241,9 @@ def _overflow_raises(t: Caller, c: int) -> bool:
     return True
 
 
-def refill(t: Caller, c: int) -> bool:
-    """Bring blocks of class c into the cache: lists of up to refill_slabs slabs, or a carved range.
+def refill(t: Caller, c: int, least: int = 0) -> bool:
+    """Bring blocks of class c into the cache: lists of up to refill_slabs slabs, or a carved range, of ``least`` blocks if the slab
+    has them.
 
     False: out of memory. One claim at a time: a thread that waits for a claim holds none.
     """
@@ -260,7 +261,7 @@ def refill(t: Caller, c: int) -> bool:
         if not lists.free_count(m, unit) and m.slabs[unit].flags & slabs.HOLES:
             holes.restore(t, unit)
         listed = lists.free_count(m, unit) != 0
-        got += _take(t, c, unit, gain) if listed else _carve(t, c, unit)
+        got += _take(t, c, unit, gain) if listed else _carve(t, c, unit, least)
         enough = got >= cache.batch_count or taken >= cache.refill_slabs or _length(t, c) >= _cap_limit(t, c)
         if not listed or enough:
             lists.claim_release(m, unit)
@@ -362,21 +363,25 @@ def flush(t: Caller, above: int = 0) -> None:
         _forget_hot(t, c)
 
 
+def _list_range(t: Caller, c: int) -> None:
+    """Put the carved range into the list."""
+    bin_ = t.bins[c]
+    while bin_.bump != bin_.bump_end:
+        block = bin_.bump
+        bin_.bump = block + bin_.stride_bytes
+        _push(t, c, block)
+
+
 def prewarm(t: Caller) -> None:
-    """Fill each class up to its prewarm count, whatever is in it already."""
+    """Fill each class up to its prewarm count, whatever is in it already. A carved range counts: an allocation takes from it as
+    fast as from the list, and its pages stay untouched.
+    """
     m = t.m
     for c in range(1, m.tables.class_count + 1):
         want, bin_ = min(m.tables.caches[c].prewarm_count, _cap_limit(t, c)), t.bins[c]
         if want > bin_.cap_count:
             _set_cap(t, c, want)
-        while (have := _length(t, c)) < want:
-            if bin_.bump == bin_.bump_end:
-                if not refill(t, c):
-                    return
-                if _length(t, c) != have:
-                    continue
-            block = bin_.bump
-            bin_.bump = block + m.tables.classes[c].stride_bytes
-            m.link(block, t.heads[c])
-            t.heads[c] = block
-            t.room_counts[c] -= 1
+        while (have := _length(t, c) + (bin_.bump_end - bin_.bump) // bin_.stride_bytes) < want:
+            _list_range(t, c)
+            if not refill(t, c, want - have):
+                return
