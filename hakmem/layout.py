@@ -457,7 +457,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("fresh", "u8", "bool", _OWNER, "1: the carved range is known to be zero"),
             Field("refilled", "u8", "bool", _OWNER, "1: refilled since the last overflow"),
             Field("lent", "u8", "bool", _OWNER, "1: has lent a block since the last carve"),
-            Field("lend_carve_count", "u8", "carves", _OWNER, "carves that came after loans, one forgiven at each look for idle classes"),
+            Field("lend_carve_count", "u8", "carves", _OWNER, "carves that came after loans, 255 once they are too many; one forgiven at each look for idle classes"),
             Field("event_count", "u32", "events", _OWNER, "refills and overflows since the last idle look"),
             Field("free_only_count", "u32", "overflows", _OWNER, "overflows since the last refill"),
             Field("fresh_count", "u32", "slabs", _OWNER, "slabs made from units of the open superslab"),

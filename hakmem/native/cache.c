@@ -147,7 +147,7 @@ static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit, uint32_t least) 
     hak_store_relaxed(&slab->carved_count, slab->carved_count + n);
     hak_used_add(slab, n);
     hak_count(t, refill_carve_count, 1);
-    bin->lend_carve_count += bin->lent && bin->lend_carve_count < UINT8_MAX;
+    if (bin->lent && ++bin->lend_carve_count >= hak_policy_of(h)->caches.lend_carve_count) bin->lend_carve_count = UINT8_MAX;
     bin->lent = 0;
     return n;
 }

@@ -149,7 +149,9 @@ def _carve(t: Caller, c: int, unit: int, least: int) -> int:
     slab.carved_count += count
     lists.used_add(m, unit, count)
     t.record.refill_carve_count += 1
-    bin_.lend_carve_count += bool(bin_.lent and bin_.lend_carve_count < 255)
+    if bin_.lent:
+        carves = bin_.lend_carve_count + 1
+        bin_.lend_carve_count = carves if carves < m.tables.policy.caches.lend_carve_count else 255
     bin_.lent = 0
     return count
 

@@ -54,8 +54,9 @@ class CachePolicy:
 
     Loans: a class that has nothing free gets a block of one of the next classes from the thread's own cache before it carves: of
     ``lend_bytes`` (0: never) and ``lend_per_256`` / 256 of its own stride at most, while the lender has more than ``lend_keep_count``.
-    A lender that had to carve ``lend_carve_count`` times after loans lends no more: blocks for good would all come from classes of
-    blocks for a moment, twice as large. A look for idle classes, every ``idle_events`` slow-path events, forgives it one.
+    A lender that had to carve ``lend_carve_count`` times after loans lends no more, or blocks for good would all come from classes of
+    blocks for a moment, twice as large; until so many looks for idle classes, each after ``idle_events`` slow-path events, have
+    forgiven it one each that 255 is below the count.
 
     Threads that only free need no cache, and may sleep on it for ever: ``free_only_count`` overflows of a class in a row halve its
     cap, and so does each overflow once ``free_only_bytes`` overflowed without a refill of any class, down to ``free_only_per_256``

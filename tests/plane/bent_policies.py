@@ -34,6 +34,7 @@ def policies() -> dict[str, Callable[[], Policy]]:
         "headers all": lambda: base().replace(headers=HeaderCodec("all", live_base=0x40, freed_base=0x80)),
         "small caps": lambda: base().replace(caches=small),
         "narrow": lambda: base().replace(caches=CachePolicy(raise_live_per_256=1, park_bytes=0)),
+        "forgiving": lambda: base().replace(caches=CachePolicy(idle_events=2, lend_carve_count=1)),
         "no loans": lambda: base().replace(caches=CachePolicy(lend_bytes=0)),
         "much lent": lambda: base().replace(
             caches=CachePolicy(lend_bytes=1 << 16, lend_per_256=1 << 16, lend_keep_count=0, cap_entries_min=0, cap_entries_max=9, carve_bytes=64)

@@ -176,3 +176,21 @@ def test_blocks_for_a_moment_do_not_pay_for_blocks_for_good(twins: Twins) -> Non
         kept += twins.alloc_many([64] * 50)
         loans.append(twins.first_thread().lend_count)
     assert 0 < loans[-1] == loans[-10] < len(kept) // 3
+    record, limit = twins.first_thread(), twins.policy.caches.lend_carve_count
+    lenders = [record.bins[tag] for tag in range(1, layout.CLASS_LIMIT) if record.bins[tag].lend_carve_count >= limit]
+    assert [lender.stride_bytes for lender in lenders] == [128]
+
+
+def test_a_lender_is_forgiven_after_many_looks_for_idle_classes() -> None:
+    twins = Twins("forgiving", 64 << 20, False)
+    record = twins.first_thread
+    while not any(record().bins[tag].lend_carve_count > 1 for tag in range(1, layout.CLASS_LIMIT)):
+        twins.free_many(twins.alloc_many([128] * 100))
+        twins.alloc_many([64] * 50)
+    before = record().lend_count
+    twins.alloc_many([640] * 26 * 2 * 255)  # 26 blocks a refill, and each second one looks
+    twins.free_many(twins.alloc_many([128] * 100))
+    twins.alloc_many([64] * 300)
+    assert record().lend_count > before
+    twins.check("loans again")
+    twins.close()
