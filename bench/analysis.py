@@ -101,13 +101,11 @@ def failure(session: Session, row: str, allocator: str) -> str | None:
     return f"{bad[0]} {len(bad)}/{len(runs)}" if bad else None
 
 
-def middle(
-    session: Session, row: str, allocator: str, figure: str, take: Callable[[list[float]], float] = median
-) -> float | None:
-    """The median, or what ``take`` takes, of a figure's repetitions; None when there is none."""
+def middle(session: Session, row: str, allocator: str, figure: str) -> float | None:
+    """The median of a figure's repetitions; None when there is none."""
     values = [figure_of(measure, figure) for _, measure in session.for_each_measure(row, allocator)]
     known = [value for value in values if value is not None]
-    return take(known) if known else None
+    return median(known) if known else None
 
 
 def counted_rows(session: Session) -> list[RowInfo]:
@@ -178,15 +176,25 @@ def limit_name(session: Session) -> str | None:
     return next((info.name for info in session.allocators if info.kind == "limit"), None)
 
 
-def scaling(
-    session: Session, family: str, threads: int, more: int, allocator: str, take: Callable[[list[float]], float] = median
-) -> float | None:
-    """How many times the throughput of ``threads`` threads the one of ``more`` threads is, in a family of rows."""
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How many times the throughput of one row another has: the ratios within a repetition, and the one of the fastest of either."""
+
+    paired: Spread
+    fastest: float
+
+
+def scaling_of(session: Session, few: str, many: str, allocator: str) -> Scaling | None:
+    """Of two rows that share one amount of work out; None without a common repetition."""
+    slow, fast = ({at: measure.ns_per_op for at, measure in session.for_each_measure(row, allocator)} for row in (few, many))
+    ratios = [slow[at] / fast[at] for at in slow if at in fast]
+    return Scaling(spread_of(ratios), min(slow.values()) / min(fast.values())) if ratios else None
+
+
+def scaling(session: Session, family: str, threads: int, more: int, allocator: str) -> Scaling | None:
+    """From ``threads`` to ``more`` threads, in a family of rows."""
     rows = {row.threads: row.name for row in session.rows if row.family == family and row.name.endswith(f"_{row.threads}t")}
-    if threads not in rows or more not in rows:
-        return None
-    few, many = (middle(session, rows[count], allocator, "time", take) for count in (threads, more))
-    return few / many if few and many else None
+    return scaling_of(session, rows[threads], rows[more], allocator) if threads in rows and more in rows else None
 
 
 def choose_base(session: Session, wanted: str | None = None) -> str:

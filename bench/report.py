@@ -128,7 +128,7 @@ def scaling_table(session: Session) -> str:
         for few, many in ((1, 2), (2, 16)):
             found = [analysis.scaling(session, family, few, many, name) for name in names_of(session)]
             if any(value is not None for value in found):
-                body.append([f"{family} {few} to {many}", *(number(value) for value in found)])
+                body.append([f"{family} {few} to {many}", *("-" if value is None else str(value.paired) for value in found)])
     return table(body, ["threads", *names_of(session)]) if body else ""
 
 
@@ -207,7 +207,7 @@ def sections(session: Session, base: str) -> list[Section]:
             found.append((f"{subject} against the best peer of each row", how, best_table(session, subject)))
     found += [
         ("Distance to the limit", "Times of an inlined list that knows its class and gives nothing back.", limit_table(session)),
-        ("Scaling", "Throughput of the second number of threads over that of the first.", scaling_table(session)),
+        ("Scaling", "Throughput of the second number of threads over the first's, within a repetition [95 % interval].", scaling_table(session)),
         ("Latency", "Medians; reading the clock is in them, and told as clock_ns.", figures_table(session, ["latency", "first"])),
         ("The week", "Medians over the repetitions.", figures_table(session, ["week"])),
         ("OS calls for memory", "strace, one run, less those of an idle process.", calls_table(session)),

@@ -36,11 +36,12 @@ def verdicts(session: Session) -> list[str]:
 def judge(session: Session, subject: str) -> list[str]:
     """One subject against each target."""
 
-    def said(what: str, value: float | None, target: float, at_least: bool = False) -> str:
-        if value is None:
+    def said(what: str, found: analysis.Spread | float | None, target: float, at_least: bool = False) -> str:
+        if found is None:
             return f"{what}: not measured"
+        value, text = (found.median, str(found)) if isinstance(found, analysis.Spread) else (found, f"{found:.2f}")
         met = value >= target if at_least else value <= target
-        return f"{what} {value:.2f} (target {'≥' if at_least else '≤'} {target:.2f}: {'met' if met else 'missed'})"
+        return f"{what} {text} (target {'≥' if at_least else '≤'} {target:.2f}: {'met' if met else 'missed'})"
 
     counted = analysis.counted_rows(session)
     time = analysis.geomean_of(session, counted, subject, BASE, "time")
@@ -48,11 +49,11 @@ def judge(session: Session, subject: str) -> list[str]:
     peaks = [analysis.geomean_of(session, counted, name, BASE, "peak") for name in analysis.peer_names(session)]
     least = min((spread.median for spread in peaks if spread), default=None)
     lines = [
-        said(f"geomean time over {BASE}'s", time.median if time else None, TIME),
+        said(f"geomean time over {BASE}'s", time, TIME),
         said("geomean peak over the best peer's", peak.median / least if peak and least else None, PEAK),
     ]
     programs = analysis.geomean_of(session, [row for row in session.rows if row.is_program], subject, BASE, "time")
-    lines.append(said(f"real programs' time over {BASE}'s", programs.median if programs else None, TIME_PROGRAMS))
+    lines.append(said(f"real programs' time over {BASE}'s", programs, TIME_PROGRAMS))
     for figure, what in (("time", "rows behind the best peer"), ("peak", "rows above 1.2 of the smallest peak")):
         behind = analysis.rows_behind(session, subject, figure)
         rows = ", ".join(f"{row.name} {spread.median:.2f} ({peer})" for row, peer, spread in behind)
@@ -60,18 +61,18 @@ def judge(session: Session, subject: str) -> list[str]:
     limit = analysis.limit_name(session)
     for family in SCALED:
         for few, many, target in ((1, 2, SCALE_2T), (2, 16, SCALE_16T)):
-            line = said(f"{family}, {few} to {many} threads", analysis.scaling(session, family, few, many, subject), target, True)
-            peers = [value for name in analysis.peer_names(session) if (value := analysis.scaling(session, family, few, many, name))]
-            fastest = analysis.scaling(session, family, few, many, subject, min)
-            line += f"; by the fastest repetitions {fastest:.2f}" if fastest else ""
-            line += f"; the best peer {max(peers):.2f}" if peers else ""
+            found = analysis.scaling(session, family, few, many, subject)
+            peers = [other.paired.median for name in analysis.peer_names(session) if (other := analysis.scaling(session, family, few, many, name))]
             bound = analysis.scaling(session, family, few, many, limit) if limit else None
-            lines.append(line + (f"; the limit, all of it the machine's, {bound:.2f}" if bound else ""))
-    two, sixteen = (analysis.middle(session, row, subject, "time") for row in SAME_BLOCKS)
-    lines.append(said("larson, 2 to 16 threads with the same blocks in all", two / sixteen if two and sixteen else None, SCALE_16T, True))
+            line = said(f"{family}, {few} to {many} threads", found.paired if found else None, target, True)
+            line += f"; by the fastest repetitions {found.fastest:.2f}" if found else ""
+            line += f"; the best peer {max(peers):.2f}" if peers else ""
+            lines.append(line + (f"; the limit, all of it the machine's, {bound.paired}" if bound else ""))
+    same = analysis.scaling_of(session, *SAME_BLOCKS, subject)
+    lines.append(said("larson, 2 to 16 threads with the same blocks in all", same.paired if same else None, SCALE_16T, True))
     lines += late_figures(session, subject)
     pair = analysis.ratio(session, "pair_64", subject, limit) if limit else None
-    lines.append(said("pair_64 over the limit's time", pair.median if pair else None, LIMIT_PAIR))
+    lines.append(said("pair_64 over the limit's time", pair, LIMIT_PAIR))
     days = [analysis.middle(session, "week", subject, f"rss_over_live_day{day}") for day in (3, 7)]
     lines.append(said("the week's memory, day 7 over day 3", days[1] / days[0] if days[0] and days[1] else None, FLAT))
     for row in session.rows:
