@@ -304,6 +304,9 @@ def test_structure_is_judged() -> None:
         assert not accepted(changed(path, value, index)), (path, value)
         with pytest.raises(PolicyError):
             Policy.from_image(changed(path, value, index))
+    for lenders in (0, CLASS_COUNT - 1):  # as many as are behind class 1
+        image = changed("caches.classes.lend_count", lenders, 1)
+        assert accepted(image) and Policy.from_image(image).image() == image
     for entry, class_index in ((100, 61), (2, 1), (100, 0), (50, 3)):
         image = bytearray(IMAGE)
         image[layout.policy_place("sizes.size_map").offset + entry] = class_index
