@@ -18,7 +18,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/emit.py $(wildcard hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test mt peers bench bench-check programs test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model lint clean storm attach-storm mt-preload
+.PHONY: help setup demo test mt peers bench bench-check programs test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model lint format clean storm attach-storm mt-preload
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -189,14 +189,21 @@ mt-preload: setup  ## run the multi-threaded suite with the library as Python's 
 LINT_STAMP := $(VENV)/.lint-stamp
 
 # From pyproject's list rather than by installing '.[dev]', which would build the library once more.
-$(LINT_STAMP): $(STAMP)
+$(LINT_STAMP): $(STAMP) pyproject.toml
 	@$(VENV_PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")' \
 	    | $(PIP) install --requirement /dev/stdin
 	@touch $@
 
-lint: $(LINT_STAMP)  ## ruff and mypy
+C_SOURCES = $(shell find $(wildcard hakmem tests bench tools) -name '*.[ch]' -o -name '*.cc' -o -name '*.cpp')
+
+lint: $(LINT_STAMP)  ## ruff, mypy and clang-format
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy $(wildcard hakmem bench)
+	@$(VENV)/bin/clang-format --dry-run -Werror $(C_SOURCES)
+
+format: $(LINT_STAMP)  ## write Python and C in the one style
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/clang-format -i $(C_SOURCES)
 
 clean:  ## remove everything that make made: build, .venv, caches
 	rm -rf build dist $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -1,13 +1,14 @@
 /* Shared by every row of the benchmark driver: random numbers, waiting, touching, the work window.
  *
- * The driver knows malloc, free, calloc and realloc of its process and nothing else of an allocator;
- * which allocator that is, LD_PRELOAD decides. Its own tables come from mmap, are resident before the
- * work begins and are counted apart, so that neither time nor memory of a row includes them.
+ * The driver knows malloc, free, calloc and realloc of its process and nothing else of an
+ * allocator; which allocator that is, LD_PRELOAD decides. Its own tables come from mmap, are
+ * resident before the work begins and are counted apart, so that neither time nor memory of a row
+ * includes them.
  *
- *   rows.c      the table of rows                  measure.c   the work window, tables, figures, giving up
+ *   rows.c      the table of rows                  measure.c   the work window, tables, figures
  *   replace.c   random replacement                 order.c     frees in a known order
  *   grow.c      growth, realloc, calloc            phase.c     one size after the other
- *   handover.c  arrays that change their thread    larson.c    threads that start their successors, with checks
+ *   handover.c  arrays that change their thread    larson.c    threads that start their successors
  *   transfer.c  producer and consumer              sharing.c   cache lines between threads
  *   latency.c   histograms of single calls         first.c     a thread's first calls
  *   week.c      a long run with days and nights    limit.h     the list that no malloc can beat
@@ -34,10 +35,10 @@
 /* What was read from the kernel at one end of the work window. */
 typedef struct bench_sample {
     uint64_t wall_ns;
-    uint64_t cpu_ns;        /* of all threads */
+    uint64_t cpu_ns; /* of all threads */
     uint64_t minor_faults;
     uint64_t major_faults;
-    uint64_t peak_rss_kib;  /* VmHWM */
+    uint64_t peak_rss_kib; /* VmHWM */
 } bench_sample;
 
 /* A number beside the time; its name carries the unit. */
@@ -55,11 +56,11 @@ typedef struct bench_series {
 
 /* One run of one row: what was asked, and what was measured. */
 typedef struct bench_run {
-    double scale;           /* multiplies the amount of work */
+    double scale; /* multiplies the amount of work */
     uint64_t seed;
-    uint64_t ops;           /* a row may set it to what it really did */
-    uint64_t checksum;      /* depends on row, seed and scale only, never on the allocator */
-    uint64_t table_bytes;   /* the driver's own tables */
+    uint64_t ops;         /* a row may set it to what it really did */
+    uint64_t checksum;    /* depends on row, seed and scale only, never on the allocator */
+    uint64_t table_bytes; /* the driver's own tables */
     bench_sample before;
     bench_sample after;
     bench_figure figures[BENCH_FIGURES_MAX];
@@ -68,10 +69,11 @@ typedef struct bench_run {
 } bench_run;
 
 enum {
-    BENCH_GATE = 1,         /* one of the thirteen rows of the first gate */
-    BENCH_LIMITED = 2,      /* one thread, small blocks: the limit can be measured on it */
-    BENCH_SPREAD = 4,       /* as many sizes in each doubling as in any other, instead of a uniform draw */
-    BENCH_TIMED = 8,        /* runs for a time, so that the work done differs */
+    BENCH_GATE = 1,    /* one of the thirteen rows of the first gate */
+    BENCH_LIMITED = 2, /* one thread, small blocks: the limit can be measured on it */
+    /* as many sizes in each doubling as in any other, instead of a uniform draw */
+    BENCH_SPREAD = 4,
+    BENCH_TIMED = 8, /* runs for a time, so that the work done differs */
 };
 
 typedef struct bench_row bench_row;
@@ -80,21 +82,25 @@ struct bench_row {
     const char *family;
     const char *summary;
     void (*work)(const bench_row *row, bench_run *run);
-    uint64_t ops;           /* at scale 1, milliseconds if BENCH_TIMED; an op is one block's malloc and free unless the row says otherwise */
+    /* at scale 1, milliseconds if BENCH_TIMED; an op is one block's malloc and free unless the row
+     * says otherwise */
+    uint64_t ops;
     uint32_t slots;
     uint32_t size_min;
     uint32_t size_max;
     uint32_t threads;
     uint32_t flags;
-    uint32_t repetitions;   /* 0: as many as are asked for */
-    uint32_t version;       /* raised whenever the work changes: results of two versions are not compared */
+    uint32_t repetitions; /* 0: as many as are asked for */
+    /* raised whenever the work changes: results of two versions are not compared */
+    uint32_t version;
 };
 
 /* rows.c */
 extern const bench_row bench_rows[];
 extern const uint32_t bench_row_count;
 
-/* measure.c: the work window, the driver's tables, figures beside the time, the one way to give up. */
+/* measure.c: the work window, the driver's tables, figures beside the time, the one way to give
+ * up. */
 void bench_work_begin(bench_run *run);
 void bench_work_end(bench_run *run);
 void *bench_table_new(bench_run *run, size_t bytes);
@@ -130,8 +136,7 @@ void bench_work_first(const bench_row *row, bench_run *run);
 void bench_work_week(const bench_row *row, bench_run *run);
 
 /* SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014). */
-static inline uint64_t bench_random_next(uint64_t *state)
-{
+static inline uint64_t bench_random_next(uint64_t *state) {
     uint64_t z = (*state += 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
@@ -139,54 +144,42 @@ static inline uint64_t bench_random_next(uint64_t *state)
 }
 
 /* 32 random bits to [0, bound), by multiplying instead of dividing. */
-static inline uint32_t bench_random_below(uint32_t bits, uint32_t bound)
-{
+static inline uint32_t bench_random_below(uint32_t bits, uint32_t bound) {
     return (uint32_t)(((uint64_t)bits * bound) >> 32);
 }
 
-static inline uint32_t bench_random_size(uint32_t bits, uint32_t size_min, uint32_t size_max)
-{
+static inline uint32_t bench_random_size(uint32_t bits, uint32_t size_min, uint32_t size_max) {
     return size_min + bench_random_below(bits, size_max - size_min + 1);
 }
 
 /* As many sizes in each doubling as in any other. */
-static inline uint32_t bench_random_spread(uint64_t bits, uint32_t size_min, uint32_t size_max)
-{
+static inline uint32_t bench_random_spread(uint64_t bits, uint32_t size_min, uint32_t size_max) {
     uint32_t doublings = (uint32_t)(__builtin_clz(size_min) - __builtin_clz(size_max));
-    if ((uint64_t)size_min << doublings > size_max)
-        doublings--;
+    if ((uint64_t)size_min << doublings > size_max) doublings--;
     uint64_t low = (uint64_t)size_min << bench_random_below((uint32_t)(bits >> 32), doublings + 1);
     uint64_t high = low * 2 - 1 < size_max ? low * 2 - 1 : size_max;
     return bench_random_size((uint32_t)bits, (uint32_t)low, (uint32_t)high);
 }
 
-static inline uint64_t bench_scaled(uint64_t count, double scale)
-{
+static inline uint64_t bench_scaled(uint64_t count, double scale) {
     uint64_t scaled = (uint64_t)((double)count * scale);
     return scaled ? scaled : 1;
 }
 
-static inline uint64_t bench_checksum_add(uint64_t checksum, uint64_t value)
-{
+static inline uint64_t bench_checksum_add(uint64_t checksum, uint64_t value) {
     return (checksum ^ value) * 0x100000001b3u + 1;
 }
 
 /* The compiler must assume that somebody reads and writes the block here. */
-static inline void bench_escape(void *block)
-{
-    __asm__ volatile("" : : "r"(block) : "memory");
-}
+static inline void bench_escape(void *block) { __asm__ volatile("" : : "r"(block) : "memory"); }
 
-static inline void *bench_block_check(void *block)
-{
-    if (__builtin_expect(!block, 0))
-        bench_give_up("malloc returned NULL");
+static inline void *bench_block_check(void *block) {
+    if (__builtin_expect(!block, 0)) bench_give_up("malloc returned NULL");
     return block;
 }
 
 /* A block of `size` bytes whose first and last byte are written. */
-static inline unsigned char *bench_block_new(size_t size)
-{
+static inline unsigned char *bench_block_new(size_t size) {
     unsigned char *block = bench_block_check(malloc(size));
     block[size - 1] = (unsigned char)(size >> 3);
     block[0] = (unsigned char)size;
@@ -195,8 +188,7 @@ static inline unsigned char *bench_block_new(size_t size)
 }
 
 /* The same for a large block, of which every OS page is written. */
-static inline unsigned char *bench_block_new_touched(size_t size)
-{
+static inline unsigned char *bench_block_new_touched(size_t size) {
     unsigned char *block = bench_block_check(malloc(size));
     for (size_t offset = 0; offset < size; offset += BENCH_OS_PAGE_BYTES)
         block[offset] = (unsigned char)size;
@@ -208,8 +200,7 @@ static inline unsigned char *bench_block_new_touched(size_t size)
 
 /* Frees every live block after the work and folds its first byte into the checksum: two
  * allocators that agree on it kept the blocks' contents apart. */
-static inline uint64_t bench_slots_clear(uint64_t checksum, unsigned char **slots, size_t count)
-{
+static inline uint64_t bench_slots_clear(uint64_t checksum, unsigned char **slots, size_t count) {
     for (size_t i = 0; i < count; i++) {
         checksum = bench_checksum_add(checksum, slots[i][0]);
         free(slots[i]);
@@ -218,8 +209,7 @@ static inline uint64_t bench_slots_clear(uint64_t checksum, unsigned char **slot
 }
 
 /* Waits for another thread: a short spin, then the core is left to whoever needs it. */
-static inline void bench_pause(unsigned *spins)
-{
+static inline void bench_pause(unsigned *spins) {
     if (++*spins < 128) {
 #if defined(__x86_64__)
         __builtin_ia32_pause();

@@ -1,15 +1,17 @@
-/* What a thread's first calls take: threads one after the other, each times its first malloc and the first block of
- * each of some sizes in both bands, then frees them and ends. One op is one thread.
+/* What a thread's first calls take: threads one after the other, each times its first malloc and
+ * the first block of each of some sizes in both bands, then frees them and ends. One op is one
+ * thread.
  *
- * The prewarmed form calls hak_heap_prewarm on the process's heap first, where the allocator has it; that call is timed
- * apart. Other allocators do the same work twice. */
+ * The prewarmed form calls hak_heap_prewarm on the process's heap first, where the allocator has
+ * it; that call is timed apart. Other allocators do the same work twice. */
 #include "common.h"
 #include "ticks.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
 
-static const uint32_t first_sizes[] = {64, 16, 32, 128, 256, 512, 1024, 2048, 8192, 16384, 32768, 53248};
+static const uint32_t first_sizes[] = {64,   16,   32,   128,   256,   512,
+                                       1024, 2048, 8192, 16384, 32768, 53248};
 enum { SIZE_COUNT = sizeof first_sizes / sizeof *first_sizes };
 
 typedef struct times {
@@ -21,8 +23,7 @@ static void *(*heap_of_process)(void);
 static void (*heap_prewarm)(void *);
 static bool prewarmed;
 
-static void *first_work(void *argument)
-{
+static void *first_work(void *argument) {
     times *t = argument;
     unsigned char *blocks[SIZE_COUNT];
     if (prewarmed && heap_prewarm) {
@@ -46,25 +47,25 @@ static void *first_work(void *argument)
     return NULL;
 }
 
-static int ticks_compare(const void *a, const void *b)
-{
+static int ticks_compare(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
 }
 
-static void quantiles_add(bench_run *run, uint64_t *ticks, uint64_t count, double ns_per_tick, const char *const names[3])
-{
+static void quantiles_add(bench_run *run, uint64_t *ticks, uint64_t count, double ns_per_tick,
+                          const char *const names[3]) {
     qsort(ticks, count, sizeof *ticks, ticks_compare);
     bench_figure_add(run, names[0], (double)ticks[count / 2] * ns_per_tick);
     bench_figure_add(run, names[1], (double)ticks[count - 1 - count / 100] * ns_per_tick);
     bench_figure_add(run, names[2], (double)ticks[count - 1] * ns_per_tick);
 }
 
-void bench_work_first(const bench_row *row, bench_run *run)
-{
+void bench_work_first(const bench_row *row, bench_run *run) {
     static const char *const first_names[] = {"first_p50_ns", "first_p99_ns", "first_max_ns"};
-    static const char *const size_names[] = {"other_sizes_p50_ns", "other_sizes_p99_ns", "other_sizes_max_ns"};
-    static const char *const prewarm_names[] = {"prewarm_p50_ns", "prewarm_p99_ns", "prewarm_max_ns"};
+    static const char *const size_names[] = {"other_sizes_p50_ns", "other_sizes_p99_ns",
+                                             "other_sizes_max_ns"};
+    static const char *const prewarm_names[] = {"prewarm_p50_ns", "prewarm_p99_ns",
+                                                "prewarm_max_ns"};
     const uint64_t count = run->ops;
     times *taken = bench_table_new(run, count * sizeof *taken);
     uint64_t *sorted = bench_table_new(run, count * sizeof *sorted);
@@ -86,14 +87,10 @@ void bench_work_first(const bench_row *row, bench_run *run)
     for (uint64_t i = 0; i < count; i++)
         run->checksum = bench_checksum_add(run->checksum, taken[i].sum);
     bench_figure_add(run, "clock_ns", bench_ticks_overhead() * ns_per_tick);
-    for (uint64_t i = 0; i < count; i++)
-        sorted[i] = taken[i].first;
+    for (uint64_t i = 0; i < count; i++) sorted[i] = taken[i].first;
     quantiles_add(run, sorted, count, ns_per_tick, first_names);
-    for (uint64_t i = 0; i < count; i++)
-        sorted[i] = taken[i].sizes;
+    for (uint64_t i = 0; i < count; i++) sorted[i] = taken[i].sizes;
     quantiles_add(run, sorted, count, ns_per_tick, size_names);
-    for (uint64_t i = 0; i < count; i++)
-        sorted[i] = taken[i].prewarm;
-    if (prewarmed)
-        quantiles_add(run, sorted, count, ns_per_tick, prewarm_names);
+    for (uint64_t i = 0; i < count; i++) sorted[i] = taken[i].prewarm;
+    if (prewarmed) quantiles_add(run, sorted, count, ns_per_tick, prewarm_names);
 }

@@ -3,15 +3,15 @@
 
 /* A heap that only grows: every block is filled, none is freed before the end of the work.
  * One op is one malloc and the memset of its block. */
-void bench_work_growth(const bench_row *row, bench_run *run)
-{
+void bench_work_growth(const bench_row *row, bench_run *run) {
     const uint64_t count = run->ops;
     unsigned char **slots = bench_table_new(run, count * sizeof *slots);
     uint64_t random = run->seed;
 
     bench_work_begin(run);
     for (uint64_t i = 0; i < count; i++) {
-        size_t size = bench_random_size((uint32_t)bench_random_next(&random), row->size_min, row->size_max);
+        size_t size =
+            bench_random_size((uint32_t)bench_random_next(&random), row->size_min, row->size_max);
         slots[i] = bench_block_check(malloc(size));
         memset(slots[i], (int)(size & 0xff), size);
         bench_escape(slots[i]);
@@ -20,16 +20,14 @@ void bench_work_growth(const bench_row *row, bench_run *run)
     run->checksum = bench_slots_clear(random, slots, count);
 }
 
-/* Buffers that grow by half from size_min to size_max, `slots` of them in turns; the OS pages they grow by are
- * written. One op is one realloc. */
-void bench_work_realloc(const bench_row *row, bench_run *run)
-{
+/* Buffers that grow by half from size_min to size_max, `slots` of them in turns; the OS pages they
+ * grow by are written. One op is one realloc. */
+void bench_work_realloc(const bench_row *row, bench_run *run) {
     const uint32_t slot_count = row->slots;
     unsigned char **slots = bench_table_new(run, slot_count * sizeof *slots);
     uint32_t *sizes = bench_table_new(run, slot_count * sizeof *sizes);
     uint64_t random = run->seed;
-    for (uint32_t i = 0; i < slot_count; i++)
-        slots[i] = bench_block_new(sizes[i] = row->size_min);
+    for (uint32_t i = 0; i < slot_count; i++) slots[i] = bench_block_new(sizes[i] = row->size_min);
 
     bench_work_begin(run);
     for (uint64_t i = 0; i < run->ops; i++) {
@@ -48,13 +46,13 @@ void bench_work_realloc(const bench_row *row, bench_run *run)
 }
 
 /* Random replacement with calloc: a block that is not clear fails the run. */
-void bench_work_calloc(const bench_row *row, bench_run *run)
-{
+void bench_work_calloc(const bench_row *row, bench_run *run) {
     const uint32_t slot_count = row->slots;
     unsigned char **slots = bench_table_new(run, slot_count * sizeof *slots);
     uint64_t random = run->seed;
     for (uint32_t i = 0; i < slot_count; i++)
-        slots[i] = bench_block_new(bench_random_size((uint32_t)bench_random_next(&random), row->size_min, row->size_max));
+        slots[i] = bench_block_new(
+            bench_random_size((uint32_t)bench_random_next(&random), row->size_min, row->size_max));
 
     bench_work_begin(run);
     for (uint64_t i = 0; i < run->ops; i++) {

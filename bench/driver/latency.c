@@ -1,6 +1,6 @@
-/* How long single calls take: random replacement in which each malloc and each free is timed on its own, into
- * histograms with 32 steps for each doubling. The time of reading the clock twice is in them and told beside.
- * One op is one free and one malloc, with the reading of the clock. */
+/* How long single calls take: random replacement in which each malloc and each free is timed on its
+ * own, into histograms with 32 steps for each doubling. The time of reading the clock twice is in
+ * them and told beside. One op is one free and one malloc, with the reading of the clock. */
 #include "common.h"
 #include "ticks.h"
 
@@ -24,48 +24,40 @@ typedef struct worker {
     histogram *mallocs, *frees;
 } worker;
 
-static uint32_t bucket_of(uint64_t ticks)
-{
-    if (ticks < STEPS)
-        return (uint32_t)ticks;
+static uint32_t bucket_of(uint64_t ticks) {
+    if (ticks < STEPS) return (uint32_t)ticks;
     uint32_t shift = (uint32_t)(63 - __builtin_clzll(ticks)) - STEP_SHIFT;
     uint32_t bucket = (shift + 1) * STEPS + (uint32_t)(ticks >> shift) - STEPS;
     return bucket < BUCKETS ? bucket : BUCKETS - 1;
 }
 
 /* The middle of a bucket. */
-static double bucket_ticks(uint32_t bucket)
-{
-    if (bucket < STEPS)
-        return bucket;
+static double bucket_ticks(uint32_t bucket) {
+    if (bucket < STEPS) return bucket;
     uint32_t shift = bucket / STEPS - 1;
     return ((double)(bucket % STEPS + STEPS) + 0.5) * (double)(UINT64_C(1) << shift);
 }
 
-static void histogram_add(histogram *h, uint64_t ticks)
-{
+static void histogram_add(histogram *h, uint64_t ticks) {
     h->counts[bucket_of(ticks)]++;
     h->total++;
-    if (ticks > h->max)
-        h->max = ticks;
+    if (ticks > h->max) h->max = ticks;
 }
 
-static double histogram_quantile(const histogram *h, double quantile)
-{
+static double histogram_quantile(const histogram *h, double quantile) {
     uint64_t wanted = (uint64_t)(quantile * (double)h->total), seen = 0;
     for (uint32_t i = 0; i < BUCKETS; i++) {
         seen += h->counts[i];
-        if (seen > wanted)
-            return bucket_ticks(i);
+        if (seen > wanted) return bucket_ticks(i);
     }
     return (double)h->max;
 }
 
-static unsigned char *timed_new(worker *self, uint64_t bits)
-{
+static unsigned char *timed_new(worker *self, uint64_t bits) {
     const bench_row *row = self->row;
-    size_t size = row->flags & BENCH_SPREAD ? bench_random_spread(bits, row->size_min, row->size_max)
-                                            : bench_random_size((uint32_t)bits, row->size_min, row->size_max);
+    size_t size = row->flags & BENCH_SPREAD
+                      ? bench_random_spread(bits, row->size_min, row->size_max)
+                      : bench_random_size((uint32_t)bits, row->size_min, row->size_max);
     uint64_t start = bench_ticks_begin();
     unsigned char *block = malloc(size);
     uint64_t end = bench_ticks_end();
@@ -79,8 +71,7 @@ static unsigned char *timed_new(worker *self, uint64_t bits)
     return block;
 }
 
-static void *latency_work(void *argument)
-{
+static void *latency_work(void *argument) {
     worker *self = argument;
     const uint32_t slot_count = self->row->slots;
     for (uint32_t i = 0; i < slot_count; i++)
@@ -89,7 +80,8 @@ static void *latency_work(void *argument)
     pthread_barrier_wait(self->start);
     pthread_barrier_wait(self->start);
     for (uint64_t i = 0; i < self->ops; i++) {
-        unsigned char **slot = &self->slots[bench_random_below((uint32_t)bench_random_next(&self->random), slot_count)];
+        unsigned char **slot = &self->slots[bench_random_below(
+            (uint32_t)bench_random_next(&self->random), slot_count)];
         uint64_t start = bench_ticks_begin();
         free(*slot);
         histogram_add(self->frees, bench_ticks_end() - start);
@@ -98,8 +90,8 @@ static void *latency_work(void *argument)
     return NULL;
 }
 
-static void histogram_report(bench_run *run, const histogram *h, double ns_per_tick, const char *const names[5], const char *series_name)
-{
+static void histogram_report(bench_run *run, const histogram *h, double ns_per_tick,
+                             const char *const names[5], const char *series_name) {
     static const double quantiles[] = {0.5, 0.99, 0.999, 0.9999};
     for (int i = 0; i < 4; i++)
         bench_figure_add(run, names[i], histogram_quantile(h, quantiles[i]) * ns_per_tick);
@@ -107,26 +99,23 @@ static void histogram_report(bench_run *run, const histogram *h, double ns_per_t
     /* For the picture: pairs of a bucket's ns and its count. */
     bench_series *series = bench_series_new(run, series_name, 2 * BUCKETS);
     for (uint32_t i = 0; i < BUCKETS; i++) {
-        if (!h->counts[i])
-            continue;
+        if (!h->counts[i]) continue;
         bench_series_add(series, bucket_ticks(i) * ns_per_tick);
         bench_series_add(series, (double)h->counts[i]);
     }
 }
 
-static void histogram_merge(histogram *into, const histogram *from)
-{
-    for (uint32_t i = 0; i < BUCKETS; i++)
-        into->counts[i] += from->counts[i];
+static void histogram_merge(histogram *into, const histogram *from) {
+    for (uint32_t i = 0; i < BUCKETS; i++) into->counts[i] += from->counts[i];
     into->total += from->total;
-    if (from->max > into->max)
-        into->max = from->max;
+    if (from->max > into->max) into->max = from->max;
 }
 
-void bench_work_latency(const bench_row *row, bench_run *run)
-{
-    static const char *const malloc_names[] = {"malloc_p50_ns", "malloc_p99_ns", "malloc_p99_9_ns", "malloc_p99_99_ns", "malloc_max_ns"};
-    static const char *const free_names[] = {"free_p50_ns", "free_p99_ns", "free_p99_9_ns", "free_p99_99_ns", "free_max_ns"};
+void bench_work_latency(const bench_row *row, bench_run *run) {
+    static const char *const malloc_names[] = {"malloc_p50_ns", "malloc_p99_ns", "malloc_p99_9_ns",
+                                               "malloc_p99_99_ns", "malloc_max_ns"};
+    static const char *const free_names[] = {"free_p50_ns", "free_p99_ns", "free_p99_9_ns",
+                                             "free_p99_99_ns", "free_max_ns"};
     static worker workers[THREADS_MAX];
     pthread_t threads[THREADS_MAX];
     pthread_barrier_t start;
@@ -148,8 +137,7 @@ void bench_work_latency(const bench_row *row, bench_run *run)
     pthread_barrier_wait(&start);
     bench_work_begin(run);
     pthread_barrier_wait(&start);
-    for (uint32_t i = 0; i < row->threads; i++)
-        pthread_join(threads[i], NULL);
+    for (uint32_t i = 0; i < row->threads; i++) pthread_join(threads[i], NULL);
     bench_work_end(run);
     run->ops = workers[0].ops * row->threads;
     run->checksum = run->seed;

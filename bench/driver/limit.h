@@ -1,8 +1,10 @@
-/* The limit: an inlined, thread-local list that knows its class without asking, serves one thread's blocks and gives
- * nothing back. No malloc can be as cheap; a row's distance to it is what the allocator itself costs.
+/* The limit: an inlined, thread-local list that knows its class without asking, serves one thread's
+ * blocks and gives nothing back. No malloc can be as cheap; a row's distance to it is what the
+ * allocator itself costs.
  *
- * Only in the builds of the driver with -DBENCH_LIMIT: 1 for rows of one size, where the class is a constant;
- * 2 for rows of several sizes, where it is a shift of the size on malloc and of the address on free.
+ * Only in the builds of the driver with -DBENCH_LIMIT: 1 for rows of one size, where the class is a
+ * constant; 2 for rows of several sizes, where it is a shift of the size on malloc and of the
+ * address on free.
  */
 #ifndef BENCH_LIMIT_H
 #define BENCH_LIMIT_H
@@ -13,7 +15,7 @@
 #define LIMIT_GRANULE_SHIFT 4
 #define LIMIT_SIZE_MAX 4096
 #define LIMIT_CLASSES ((LIMIT_SIZE_MAX >> LIMIT_GRANULE_SHIFT) + 1)
-#define LIMIT_RANGE_SHIFT 31    /* addresses of one class: as many as the largest row needs */
+#define LIMIT_RANGE_SHIFT 31 /* addresses of one class: as many as the largest row needs */
 
 typedef struct limit_block {
     struct limit_block *next;
@@ -23,8 +25,7 @@ extern _Thread_local limit_block *limit_lists[LIMIT_CLASSES];
 extern uintptr_t limit_base;
 void *limit_carve(size_t size);
 
-static inline limit_block **limit_list_of(uint64_t class_index)
-{
+static inline limit_block **limit_list_of(uint64_t class_index) {
 #if BENCH_LIMIT == 1
     (void)class_index;
     return &limit_lists[0];
@@ -33,18 +34,16 @@ static inline limit_block **limit_list_of(uint64_t class_index)
 #endif
 }
 
-static inline void *limit_malloc(size_t size)
-{
+static inline void *limit_malloc(size_t size) {
     limit_block **list = limit_list_of((size + 15) >> LIMIT_GRANULE_SHIFT), *block = *list;
-    if (__builtin_expect(!block, 0))
-        return limit_carve(size);
+    if (__builtin_expect(!block, 0)) return limit_carve(size);
     *list = block->next;
     return block;
 }
 
-static inline void limit_free(void *block)
-{
-    limit_block **list = limit_list_of(((uintptr_t)block - limit_base) >> LIMIT_RANGE_SHIFT), *freed = block;
+static inline void limit_free(void *block) {
+    limit_block **list = limit_list_of(((uintptr_t)block - limit_base) >> LIMIT_RANGE_SHIFT),
+                *freed = block;
     freed->next = *list;
     *list = freed;
 }

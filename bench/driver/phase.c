@@ -1,6 +1,6 @@
 /* A program in phases: 60 MB of blocks of one size, written, then freed in scattered order, before
- * the next size. Its peak shows whether memory freed as one size serves another one.
- * One op is one block's malloc, memset and free; the order of the frees is drawn before the work. */
+ * the next size. Its peak shows whether memory freed as one size serves another one. One op is one
+ * block's malloc, memset and free; the order of the frees is drawn before the work. */
 #include "common.h"
 
 #define PHASE_BYTES 60000000u
@@ -8,10 +8,8 @@
 static const uint32_t phase_sizes[] = {48, 200, 600, 3000};
 enum { PHASE_COUNT = sizeof phase_sizes / sizeof *phase_sizes };
 
-static void order_scatter(uint32_t *order, uint64_t count, uint64_t *random)
-{
-    for (uint32_t i = 0; i < count; i++)
-        order[i] = i;
+static void order_scatter(uint32_t *order, uint64_t count, uint64_t *random) {
+    for (uint32_t i = 0; i < count; i++) order[i] = i;
     for (uint32_t i = (uint32_t)count - 1; i > 0; i--) {
         uint32_t k = bench_random_below((uint32_t)(bench_random_next(random) >> 32), i + 1);
         uint32_t kept = order[i];
@@ -20,8 +18,7 @@ static void order_scatter(uint32_t *order, uint64_t count, uint64_t *random)
     }
 }
 
-void bench_work_phase(const bench_row *row, bench_run *run)
-{
+void bench_work_phase(const bench_row *row, bench_run *run) {
     uint32_t *orders[PHASE_COUNT];
     uint64_t counts[PHASE_COUNT];
     uint64_t random = run->seed, sum = 0;
@@ -45,10 +42,8 @@ void bench_work_phase(const bench_row *row, bench_run *run)
             memset(blocks[i], (int)(i & 0xff), size);
             bench_escape(blocks[i]);
         }
-        for (uint64_t i = 0; i < count; i += 64)
-            sum += blocks[i][size - 1];
-        for (uint64_t i = 0; i < count; i++)
-            free(blocks[order[i]]);
+        for (uint64_t i = 0; i < count; i += 64) sum += blocks[i][size - 1];
+        for (uint64_t i = 0; i < count; i++) free(blocks[order[i]]);
     }
     bench_work_end(run);
     run->checksum = bench_checksum_add(random, sum);

@@ -6,8 +6,8 @@
 
 #define THREADS_MAX 16
 
-static void replace(unsigned char **slots, uint32_t slot_count, uint32_t size_min, uint32_t size_max, uint64_t ops, uint64_t *state)
-{
+static void replace(unsigned char **slots, uint32_t slot_count, uint32_t size_min,
+                    uint32_t size_max, uint64_t ops, uint64_t *state) {
     uint64_t random = *state;
     for (uint64_t i = 0; i < ops; i++) {
         uint64_t bits = bench_random_next(&random);
@@ -18,14 +18,13 @@ static void replace(unsigned char **slots, uint32_t slot_count, uint32_t size_mi
     *state = random;
 }
 
-static void fill(unsigned char **slots, const bench_row *row, uint64_t *random)
-{
+static void fill(unsigned char **slots, const bench_row *row, uint64_t *random) {
     for (uint32_t i = 0; i < row->slots; i++)
-        slots[i] = bench_block_new(bench_random_size((uint32_t)bench_random_next(random), row->size_min, row->size_max));
+        slots[i] = bench_block_new(
+            bench_random_size((uint32_t)bench_random_next(random), row->size_min, row->size_max));
 }
 
-void bench_work_replace(const bench_row *row, bench_run *run)
-{
+void bench_work_replace(const bench_row *row, bench_run *run) {
     unsigned char **slots = bench_table_new(run, row->slots * sizeof *slots);
     uint64_t random = run->seed;
     fill(slots, row, &random);
@@ -35,7 +34,8 @@ void bench_work_replace(const bench_row *row, bench_run *run)
     run->checksum = bench_slots_clear(random, slots, row->slots);
 }
 
-/* Several threads, each in slots of its own; the work is shared out evenly. One op is one step of one thread. */
+/* Several threads, each in slots of its own; the work is shared out evenly. One op is one step of
+ * one thread. */
 typedef struct worker {
     _Alignas(BENCH_CACHE_LINE_BYTES) unsigned char **slots;
     const bench_row *row;
@@ -44,19 +44,18 @@ typedef struct worker {
     uint64_t ops;
 } worker;
 
-static void *replace_mt_work(void *argument)
-{
+static void *replace_mt_work(void *argument) {
     worker *self = argument;
     fill(self->slots, self->row, &self->random);
     pthread_barrier_wait(self->start); /* filled */
     pthread_barrier_wait(self->start); /* the clock runs */
-    replace(self->slots, self->row->slots, self->row->size_min, self->row->size_max, self->ops, &self->random);
+    replace(self->slots, self->row->slots, self->row->size_min, self->row->size_max, self->ops,
+            &self->random);
     pthread_barrier_wait(self->start); /* done: the exit of a thread is not timed */
     return NULL;
 }
 
-void bench_work_replace_mt(const bench_row *row, bench_run *run)
-{
+void bench_work_replace_mt(const bench_row *row, bench_run *run) {
     static worker workers[THREADS_MAX];
     pthread_t threads[THREADS_MAX];
     pthread_barrier_t start;
@@ -87,19 +86,21 @@ void bench_work_replace_mt(const bench_row *row, bench_run *run)
 }
 
 /* Large blocks, of which every OS page is written. */
-void bench_work_replace_big(const bench_row *row, bench_run *run)
-{
+void bench_work_replace_big(const bench_row *row, bench_run *run) {
     const uint32_t slot_count = row->slots;
     unsigned char **slots = bench_table_new(run, slot_count * sizeof *slots);
     uint64_t random = run->seed;
     for (uint32_t i = 0; i < slot_count; i++)
-        slots[i] = bench_block_new_touched(bench_random_spread(bench_random_next(&random), row->size_min, row->size_max));
+        slots[i] = bench_block_new_touched(
+            bench_random_spread(bench_random_next(&random), row->size_min, row->size_max));
 
     bench_work_begin(run);
     for (uint64_t i = 0; i < run->ops; i++) {
-        unsigned char **slot = &slots[bench_random_below((uint32_t)bench_random_next(&random), slot_count)];
+        unsigned char **slot =
+            &slots[bench_random_below((uint32_t)bench_random_next(&random), slot_count)];
         free(*slot);
-        *slot = bench_block_new_touched(bench_random_spread(bench_random_next(&random), row->size_min, row->size_max));
+        *slot = bench_block_new_touched(
+            bench_random_spread(bench_random_next(&random), row->size_min, row->size_max));
     }
     bench_work_end(run);
     run->checksum = bench_slots_clear(random, slots, slot_count);

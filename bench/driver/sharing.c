@@ -1,9 +1,10 @@
-/* Cache lines between threads: small blocks written many times by the thread that has them. When two threads' blocks
- * lie in one cache line, the line goes to and fro between the cores.
+/* Cache lines between threads: small blocks written many times by the thread that has them. When
+ * two threads' blocks lie in one cache line, the line goes to and fro between the cores.
  *
- *  active    each thread allocates its blocks itself; an allocator that hands neighbours to two threads is seen
- *  passive   the blocks come from one thread, side by side; each thread frees the one it was given and goes on
- *            with what malloc gives it then (after Berger et al.: Hoard, 2000)
+ *  active    each thread allocates its blocks itself; an allocator that hands neighbours to two
+ *            threads is seen
+ *  passive   the blocks come from one thread, side by side; each frees the one it was given and
+ *            goes on with what malloc gives it then (after Berger et al.: Hoard, 2000)
  *
  * One op is one block: malloc, WRITES writes, free.
  */
@@ -22,8 +23,7 @@ typedef struct worker {
     uint32_t size;
 } worker;
 
-static void *sharing_work(void *argument)
-{
+static void *sharing_work(void *argument) {
     worker *self = argument;
     const uint32_t size = self->size;
     uint64_t sum = 0;
@@ -32,8 +32,7 @@ static void *sharing_work(void *argument)
     for (uint64_t i = 0; i < self->ops; i++) {
         volatile unsigned char *bytes = block;
         bytes[0] = (unsigned char)i;
-        for (uint32_t write = 0; write < WRITES; write++)
-            bytes[0]++;
+        for (uint32_t write = 0; write < WRITES; write++) bytes[0]++;
         sum += bytes[0];
         free(block);
         block = bench_block_check(malloc(size));
@@ -43,8 +42,7 @@ static void *sharing_work(void *argument)
     return NULL;
 }
 
-static void sharing(const bench_row *row, bench_run *run, bool passive)
-{
+static void sharing(const bench_row *row, bench_run *run, bool passive) {
     static worker workers[THREADS_MAX];
     pthread_t threads[THREADS_MAX];
     pthread_barrier_t start;
@@ -61,8 +59,7 @@ static void sharing(const bench_row *row, bench_run *run, bool passive)
     }
     bench_work_begin(run);
     pthread_barrier_wait(&start);
-    for (uint32_t i = 0; i < row->threads; i++)
-        pthread_join(threads[i], NULL);
+    for (uint32_t i = 0; i < row->threads; i++) pthread_join(threads[i], NULL);
     bench_work_end(run);
     run->ops = workers[0].ops * row->threads;
     run->checksum = run->seed;

@@ -1,4 +1,5 @@
-/* The finest clock there is, for single calls: the time stamp counter, ordered against the call between its readings. */
+/* The finest clock there is, for single calls: the time stamp counter, ordered against the call
+ * between its readings. */
 #ifndef BENCH_TICKS_H
 #define BENCH_TICKS_H
 #include "common.h"
@@ -6,16 +7,14 @@
 #if defined(__x86_64__)
 #include <x86intrin.h>
 
-static inline uint64_t bench_ticks_begin(void)
-{
+static inline uint64_t bench_ticks_begin(void) {
     _mm_lfence();
     uint64_t ticks = __rdtsc();
     _mm_lfence();
     return ticks;
 }
 
-static inline uint64_t bench_ticks_end(void)
-{
+static inline uint64_t bench_ticks_end(void) {
     unsigned core;
     uint64_t ticks = __rdtscp(&core); /* waits for what stands before it */
     _mm_lfence();
@@ -27,22 +26,18 @@ static inline uint64_t bench_ticks_end(void) { return bench_clock_ns(); }
 #endif
 
 /* Against the monotonic clock, over 20 ms. */
-static inline double bench_ns_per_tick(void)
-{
+static inline double bench_ns_per_tick(void) {
     uint64_t start_ns = bench_clock_ns(), start = bench_ticks_begin(), now_ns;
-    while ((now_ns = bench_clock_ns()) - start_ns < 20000000)
-        ;
+    while ((now_ns = bench_clock_ns()) - start_ns < 20000000);
     return (double)(now_ns - start_ns) / (double)(bench_ticks_end() - start);
 }
 
 /* The least that two readings with nothing between them differ by. */
-static inline double bench_ticks_overhead(void)
-{
+static inline double bench_ticks_overhead(void) {
     uint64_t least = UINT64_MAX;
     for (int i = 0; i < 1000; i++) {
         uint64_t start = bench_ticks_begin(), taken = bench_ticks_end() - start;
-        if (taken < least)
-            least = taken;
+        if (taken < least) least = taken;
     }
     return (double)least;
 }

@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define RING_ENTRIES 1024u      /* powers of two */
+#define RING_ENTRIES 1024u /* powers of two */
 #define BATCH_BLOCKS 1024u
 #define BATCH_COUNT 8u
 
@@ -18,36 +18,31 @@ typedef struct ring {
     uint64_t head_seen;
     _Alignas(BENCH_CACHE_LINE_BYTES) unsigned char *blocks[RING_ENTRIES];
     unsigned char **batches[BATCH_COUNT];
-    uint64_t transfers;         /* blocks or batches, known to both sides from the start */
-    uint64_t sum;               /* the consumer's, read after the join */
+    uint64_t transfers; /* blocks or batches, known to both sides from the start */
+    uint64_t sum;       /* the consumer's, read after the join */
 } ring;
 
 /* Waits until entry `index` may be written, in a ring of `entries`. */
-static inline void ring_room_wait(ring *r, uint64_t index, uint64_t entries)
-{
+static inline void ring_room_wait(ring *r, uint64_t index, uint64_t entries) {
     unsigned spins = 0;
     while (index - r->tail_seen >= entries) {
         /* acquire pairs with the consumer's release of tail: the entry has been read. */
         r->tail_seen = atomic_load_explicit(&r->tail, memory_order_acquire);
-        if (index - r->tail_seen >= entries)
-            bench_pause(&spins);
+        if (index - r->tail_seen >= entries) bench_pause(&spins);
     }
 }
 
 /* Waits until entry `index` may be read. */
-static inline void ring_entry_wait(ring *r, uint64_t index)
-{
+static inline void ring_entry_wait(ring *r, uint64_t index) {
     unsigned spins = 0;
     while (index == r->head_seen) {
         /* acquire pairs with the producer's release of head: entry and block are written. */
         r->head_seen = atomic_load_explicit(&r->head, memory_order_acquire);
-        if (index == r->head_seen)
-            bench_pause(&spins);
+        if (index == r->head_seen) bench_pause(&spins);
     }
 }
 
-static void *ring_consume(void *argument)
-{
+static void *ring_consume(void *argument) {
     ring *r = argument;
     uint64_t sum = 0;
     for (uint64_t i = 0; i < r->transfers; i++) {
@@ -61,8 +56,7 @@ static void *ring_consume(void *argument)
     return NULL;
 }
 
-static void *batches_consume(void *argument)
-{
+static void *batches_consume(void *argument) {
     ring *r = argument;
     uint64_t sum = 0;
     for (uint64_t i = 0; i < r->transfers; i++) {
@@ -78,18 +72,17 @@ static void *batches_consume(void *argument)
     return NULL;
 }
 
-void bench_work_ring(const bench_row *row, bench_run *run)
-{
+void bench_work_ring(const bench_row *row, bench_run *run) {
     static ring r;
     pthread_t consumer;
     uint64_t random = run->seed;
     r.transfers = run->ops;
-    if (pthread_create(&consumer, NULL, ring_consume, &r))
-        bench_give_up("pthread_create failed");
+    if (pthread_create(&consumer, NULL, ring_consume, &r)) bench_give_up("pthread_create failed");
 
     bench_work_begin(run);
     for (uint64_t i = 0; i < r.transfers; i++) {
-        unsigned char *block = bench_block_new(bench_random_size((uint32_t)bench_random_next(&random), row->size_min, row->size_max));
+        unsigned char *block = bench_block_new(
+            bench_random_size((uint32_t)bench_random_next(&random), row->size_min, row->size_max));
         ring_room_wait(&r, i, RING_ENTRIES);
         r.blocks[i % RING_ENTRIES] = block;
         atomic_store_explicit(&r.head, i + 1, memory_order_release);
@@ -99,8 +92,7 @@ void bench_work_ring(const bench_row *row, bench_run *run)
     run->checksum = bench_checksum_add(random, r.sum);
 }
 
-void bench_work_batches(const bench_row *row, bench_run *run)
-{
+void bench_work_batches(const bench_row *row, bench_run *run) {
     static ring r;
     pthread_t consumer;
     uint64_t random = run->seed;
@@ -115,7 +107,8 @@ void bench_work_batches(const bench_row *row, bench_run *run)
         ring_room_wait(&r, i, BATCH_COUNT);
         unsigned char **batch = r.batches[i % BATCH_COUNT];
         for (uint32_t k = 0; k < BATCH_BLOCKS; k++)
-            batch[k] = bench_block_new(bench_random_size((uint32_t)bench_random_next(&random), row->size_min, row->size_max));
+            batch[k] = bench_block_new(bench_random_size((uint32_t)bench_random_next(&random),
+                                                         row->size_min, row->size_max));
         atomic_store_explicit(&r.head, i + 1, memory_order_release);
     }
     pthread_join(consumer, NULL);

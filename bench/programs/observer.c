@@ -1,13 +1,16 @@
 /* observer.c: preloaded beside an allocator, it has a process say at its end what it ran on.
  *
- * One line is appended to the file that HAKMEM_OBSERVER_FILE names, from a destructor or from _exit, once a process:
+ * One line is appended to the file that HAKMEM_OBSERVER_FILE names, from a destructor or from
+ * _exit, once a process:
  *
- *   pid  flags  executable  object that serves malloc  peak RSS in KiB  hak_root at fork  before the marker  behind it
+ *   pid  flags  executable  object that serves malloc  peak RSS in KiB  hak_root at fork
+ *        before the marker  behind it
  *
- * tab-separated; hak_root is its bytes in hex, "-" where there is none. The marker is access("/hakmem-observer/end"), a
- * system call that does nothing and stands out in a trace: what the library counts up to there lies between the two
- * pictures of hak_root. flags: "f" a child of fork, whose counters begin with its parent's; "u" a child that no fork
- * handler saw (vfork, clone), whose counters' beginning is unknown; "-" else. Nothing here allocates.
+ * tab-separated; hak_root is its bytes in hex, "-" where there is none. The marker is
+ * access("/hakmem-observer/end"), a system call that does nothing and stands out in a trace: what
+ * the library counts up to there lies between the two pictures of hak_root. flags: "f" a child of
+ * fork, whose counters begin with its parent's; "u" a child that no fork handler saw (vfork,
+ * clone), whose counters' beginning is unknown; "-" else. Nothing here allocates.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -69,7 +72,8 @@ static unsigned long peak_kib(void) {
     const char *found = strstr(text, "VmHWM:");
     unsigned long value = 0;
     for (found = found ? found + 6 : ""; *found == ' ' || *found == '\t'; found++) {}
-    for (; *found >= '0' && *found <= '9'; found++) value = value * 10 + (unsigned long)(*found - '0');
+    for (; *found >= '0' && *found <= '9'; found++)
+        value = value * 10 + (unsigned long)(*found - '0');
     return value;
 }
 
@@ -103,13 +107,15 @@ static void in_child(void) {
     if (root) memcpy(root_at_fork, root, ROOT_BYTES);
 }
 
-/* The first definition in the order of lookup. An executable at a fixed address that takes malloc's address is found first
- * without defining it: then it is the next one behind the observer, which stands before the allocator. */
+/* The first definition in the order of lookup. An executable at a fixed address that takes malloc's
+ * address is found first without defining it: then it is the next one behind the observer, which
+ * stands before the allocator. */
 static const char *object_that_serves_malloc(void) {
     Dl_info info;
     const ElfW(Sym) *symbol = NULL;
     void *served = dlsym(RTLD_DEFAULT, "malloc");
-    if (served && dladdr1(served, &info, (void **)&symbol, RTLD_DL_SYMENT) && symbol && symbol->st_shndx == SHN_UNDEF)
+    if (served && dladdr1(served, &info, (void **)&symbol, RTLD_DL_SYMENT) && symbol &&
+        symbol->st_shndx == SHN_UNDEF)
         served = dlsym(RTLD_NEXT, "malloc");
     return served && dladdr(served, &info) && info.dli_fname ? info.dli_fname : "-";
 }

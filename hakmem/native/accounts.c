@@ -1,8 +1,10 @@
-/* accounts.c: mallinfo, mallinfo2 and malloc_trim: what the process heap holds, and what of it is resident.
+/* accounts.c: mallinfo, mallinfo2 and malloc_trim: what the process heap holds, and what of it is
+ * resident.
  *
- * No lock is taken: the registry is walked unit by unit, records and caches are read as they are, so figures of a
- * program whose other threads allocate meanwhile are of no single moment, but each is bounded. Residency is what the
- * OS says of each page, so arena + hblkhd is the region's Rss where the program has touched what it asked for.
+ * No lock is taken: the registry is walked unit by unit, records and caches are read as they are,
+ * so figures of a program whose other threads allocate meanwhile are of no single moment, but each
+ * is bounded. Residency is what the OS says of each page, so arena + hblkhd is the region's Rss
+ * where the program has touched what it asked for.
  */
 #include <malloc.h>
 
@@ -11,7 +13,8 @@
 #include "lists.h"
 
 #define PAGES_PER_UNIT (HAK_UNIT_BYTES / HAK_OS_PAGE_BYTES)
-#define WINDOW_UNITS (HAK_OS_PAGE_BYTES / PAGES_PER_UNIT) /* units whose pages, a byte each, fill an OS page of the stack */
+/* units whose pages, a byte each, fill an OS page of the stack */
+#define WINDOW_UNITS (HAK_OS_PAGE_BYTES / PAGES_PER_UNIT)
 
 static uint32_t sum_pages(const uint8_t *pages, uint32_t count) {
     uint32_t sum = 0;
@@ -22,8 +25,10 @@ static uint32_t sum_pages(const uint8_t *pages, uint32_t count) {
 static void add_slab(hak_heap *h, hak_accounts *sum, uint32_t unit, uint32_t c) {
     const hak_slab *slab = hak_slab_at(h, unit);
     const hak_class *class = &hak_policy_of(h)->sizes.classes[c];
-    uint32_t used = hak_used_load(slab), remote = hak_remote_count(slab), listed = hak_free_count(slab);
-    if (used > class->block_count) used = class->block_count; /* of a slab that was lost in a fork nobody knows */
+    uint32_t used = hak_used_load(slab), remote = hak_remote_count(slab),
+             listed = hak_free_count(slab);
+    /* of a slab that was lost in a fork nobody knows */
+    if (used > class->block_count) used = class->block_count;
     if (remote > used) remote = used;
     sum->out_bytes += (uint64_t)(used - remote) * class->stride_bytes;
     sum->free_count[c] += listed + remote;
@@ -36,15 +41,20 @@ static void add_unit(hak_heap *h, hak_accounts *sum, uint32_t unit, const uint8_
     sum->resident += resident;
     if (tag == HAK_TAG_NONE || tag == HAK_TAG_FREE) {
         sum->idle += resident;
-        if (tag == HAK_TAG_NONE || hak_load_relaxed(&hak_slab_at(h, unit)->kind) != HAK_KIND_RUN) return;
-        uint64_t bytes = (uint64_t)hak_load_relaxed(&hak_slab_at(h, unit)->unit_count) << HAK_UNIT_SHIFT;
+        if (tag == HAK_TAG_NONE || hak_load_relaxed(&hak_slab_at(h, unit)->kind) != HAK_KIND_RUN)
+            return;
+        uint64_t bytes = (uint64_t)hak_load_relaxed(&hak_slab_at(h, unit)->unit_count)
+                         << HAK_UNIT_SHIFT;
         if (bytes < sum->run_least || !sum->run_count) sum->run_least = bytes;
         if (bytes > sum->run_most) sum->run_most = bytes;
         sum->run_bytes += bytes;
         sum->run_count++;
     } else if (tag == HAK_TAG_SPAN) {
-        uint64_t asked = hak_load_relaxed(&hak_slab_at(h, head)->detail_count), before = (uint64_t)(unit - head) * PAGES_PER_UNIT;
-        uint32_t here = asked <= before ? 0 : asked - before < PAGES_PER_UNIT ? (uint32_t)(asked - before) : PAGES_PER_UNIT;
+        uint64_t asked = hak_load_relaxed(&hak_slab_at(h, head)->detail_count),
+                 before = (uint64_t)(unit - head) * PAGES_PER_UNIT;
+        uint32_t here = asked <= before                   ? 0
+                        : asked - before < PAGES_PER_UNIT ? (uint32_t)(asked - before)
+                                                          : PAGES_PER_UNIT;
         sum->span_count += unit == head;
         sum->span_bytes += (uint64_t)here * HAK_OS_PAGE_BYTES;
         sum->span_resident += (uint64_t)sum_pages(pages, here) * HAK_OS_PAGE_BYTES;
@@ -62,9 +72,11 @@ static void add_caches(hak_heap *h, hak_accounts *sum) {
         for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
             const hak_bin *bin = &t->bins[c];
             uint64_t stride = hak_policy_of(h)->sizes.classes[c].stride_bytes;
-            int64_t listed = (int64_t)hak_load_relaxed(&bin->cap_count) - hak_load_relaxed(&t->room_counts[c]);
+            int64_t listed = (int64_t)hak_load_relaxed(&bin->cap_count) -
+                             hak_load_relaxed(&t->room_counts[c]);
             uint64_t bump = hak_load_relaxed(&bin->bump), end = hak_load_relaxed(&bin->bump_end);
-            uint64_t count = (listed > 0 ? (uint64_t)listed : 0) + (end > bump ? (end - bump) / stride : 0);
+            uint64_t count = (listed > 0 ? (uint64_t)listed : 0) +
+                             (end > bump ? (end - bump) / stride : 0);
             sum->cached_count += count;
             sum->cached_bytes += count * stride;
             sum->free_count[c] += count;
@@ -76,14 +88,18 @@ static void add_caches(hak_heap *h, hak_accounts *sum) {
 void hak_accounts_gather(hak_heap *h, hak_accounts *sum) {
     uint8_t pages[HAK_OS_PAGE_BYTES];
     uint32_t top = hak_load_acquire(&h->unit_top);
-    *sum = (hak_accounts){.committed = (uint64_t)(top - h->meta_units) << HAK_UNIT_SHIFT, .most = h->high_water_ever << HAK_UNIT_SHIFT};
+    *sum = (hak_accounts){.committed = (uint64_t)(top - h->meta_units) << HAK_UNIT_SHIFT,
+                          .most = h->high_water_ever << HAK_UNIT_SHIFT};
     for (uint32_t unit = 0; unit < top;) {
         uint32_t count = top - unit < WINDOW_UNITS ? top - unit : WINDOW_UNITS;
         if (unit < h->meta_units && unit + count > h->meta_units) count = h->meta_units - unit;
-        hak_os_resident(&h->os, hak_unit_address(h, unit), (uint64_t)count << HAK_UNIT_SHIFT, pages);
-        if (unit < h->meta_units) sum->metadata += (uint64_t)sum_pages(pages, count * PAGES_PER_UNIT) * HAK_OS_PAGE_BYTES;
+        hak_os_resident(&h->os, hak_unit_address(h, unit), (uint64_t)count << HAK_UNIT_SHIFT,
+                        pages);
+        if (unit < h->meta_units)
+            sum->metadata += (uint64_t)sum_pages(pages, count * PAGES_PER_UNIT) * HAK_OS_PAGE_BYTES;
         else
-            for (uint32_t i = 0; i < count; i++) add_unit(h, sum, unit + i, pages + i * PAGES_PER_UNIT);
+            for (uint32_t i = 0; i < count; i++)
+                add_unit(h, sum, unit + i, pages + i * PAGES_PER_UNIT);
         unit += count;
     }
     sum->resident += sum->metadata;
@@ -93,16 +109,17 @@ void hak_accounts_gather(hak_heap *h, hak_accounts *sum) {
 struct mallinfo2 hak_accounts_info(const hak_accounts *sum) {
     struct mallinfo2 info = {0};
     uint64_t taken = sum->metadata + sum->out_bytes;
-    info.arena = sum->resident - sum->span_resident;                /* resident, live spans apart, metadata included */
-    info.hblks = sum->span_count;                                   /* live spans */
-    info.hblkhd = sum->span_bytes;                                  /* asked for in them, in whole OS pages */
-    info.uordblks = sum->out_bytes;                                 /* blocks of slabs that the program has, rounded to their class */
-    info.fordblks = info.arena > taken ? info.arena - taken : 0;    /* resident, but neither the program's nor metadata */
-    info.smblks = sum->cached_count;                                /* blocks in thread caches */
-    info.fsmblks = sum->cached_bytes;                               /* and their bytes */
-    info.keepcost = sum->idle;                                      /* what malloc_trim gives back at least */
+    info.arena = sum->resident - sum->span_resident; /* resident but live spans */
+    info.hblks = sum->span_count;                    /* live spans */
+    info.hblkhd = sum->span_bytes;                   /* asked for, in OS pages */
+    /* blocks of slabs out, in strides */
+    info.uordblks = sum->out_bytes;
+    info.fordblks = info.arena > taken ? info.arena - taken : 0; /* resident, of nobody */
+    info.smblks = sum->cached_count;                             /* blocks in thread caches */
+    info.fsmblks = sum->cached_bytes;                            /* and their bytes */
+    info.keepcost = sum->idle;                                   /* malloc_trim gives at least */
     for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++) info.ordblks += sum->free_count[c];
-    info.ordblks += sum->run_count;                                 /* free blocks and free runs */
+    info.ordblks += sum->run_count; /* free blocks and free runs */
     info.ordblks -= sum->cached_count < info.ordblks ? sum->cached_count : info.ordblks;
     return info;
 }
@@ -120,12 +137,13 @@ struct mallinfo2 mallinfo2(void) {
 /* Its numbers are ints and wrap, as they do in glibc. */
 struct mallinfo mallinfo(void) {
     struct mallinfo2 in = mallinfo2();
-    return (struct mallinfo){(int)in.arena, (int)in.ordblks, (int)in.smblks, (int)in.hblks, (int)in.hblkhd, (int)in.usmblks,
-                             (int)in.fsmblks, (int)in.uordblks, (int)in.fordblks, (int)in.keepcost};
+    return (struct mallinfo){(int)in.arena,    (int)in.ordblks, (int)in.smblks,  (int)in.hblks,
+                             (int)in.hblkhd,   (int)in.usmblks, (int)in.fsmblks, (int)in.uordblks,
+                             (int)in.fordblks, (int)in.keepcost};
 }
 
-/* 1 only when less is resident than before: what was dirty by the records may never have been touched. `keep` bytes at a
- * heap's top mean nothing here. */
+/* 1 only when less is resident than before: what was dirty by the records may never have been
+ * touched. `keep` bytes at a heap's top mean nothing here. */
 int malloc_trim(size_t keep) {
     (void)keep;
     hak_heap *h = hak_process_heap();

@@ -1,17 +1,20 @@
 /* acquire.c: where a refill finds a slab, stage by stage in the policy's order; the shared pool.
  *
- * Each stage returns a claimed slab of the class with blocks to take or to carve, out of its partial set, or 0. Only
- * stage grow takes the run lock. Hints and set bits may be stale: claim, then recheck.
+ * Each stage returns a claimed slab of the class with blocks to take or to carve, out of its
+ * partial set, or 0. Only stage grow takes the run lock. Hints and set bits may be stale: claim,
+ * then recheck.
  */
 #include "hak_internal.h"
 #include "lists.h"
 
 static bool has_blocks(hak_heap *h, const hak_slab *slab, uint32_t class_index) {
-    return hak_free_is_nonempty(slab) || slab->flags & HAK_SLAB_HOLES || slab->carved_count < hak_policy_of(h)->sizes.classes[class_index].block_count;
+    return hak_free_is_nonempty(slab) || slab->flags & HAK_SLAB_HOLES ||
+           slab->carved_count < hak_policy_of(h)->sizes.classes[class_index].block_count;
 }
 
 static bool is_slab_of(const hak_slab *slab, uint32_t class_index) {
-    return hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB && hak_load_relaxed(&slab->class_index) == class_index;
+    return hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB &&
+           hak_load_relaxed(&slab->class_index) == class_index;
 }
 
 /* After a claim: keeps the slab if it serves the class; else lets go and says no. */
@@ -65,7 +68,8 @@ uint32_t hak_acquire_partial(hak_thread *t, uint32_t class_index) {
     return 0;
 }
 
-/* Empties the class's mailbox: drains every slab in it, keeps the first that serves, settles the others. */
+/* Empties the class's mailbox: drains every slab in it, keeps the first that serves, settles the
+ * others. */
 static uint32_t stage_adopt(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
     if (!hak_policy_of(h)->acquire.adoption) return 0;
@@ -84,7 +88,8 @@ static uint32_t stage_adopt(hak_thread *t, uint32_t class_index) {
         }
         hak_slab_drain(t, unit);
         hak_count(t, adopt_count, 1);
-        if (!kept && slab->class_index == class_index && hak_used_load(slab) && has_blocks(h, slab, class_index)) {
+        if (!kept && slab->class_index == class_index && hak_used_load(slab) &&
+            has_blocks(h, slab, class_index)) {
             hak_partial_remove(h, unit);
             kept = unit;
         } else {
@@ -102,21 +107,24 @@ static uint32_t stage_empty(hak_thread *t, uint32_t class_index) {
     return unit;
 }
 
-/* A heap that has grown, by a class of which this thread took several slabs, goes on growing: asks the OS for the pages of a
- * group of fresh units before the first of them is carved, if the rest of the group is unused still and so will come next. */
+/* A heap that has grown, by a class of which this thread took several slabs, goes on growing: asks
+ * the OS for the pages of a group of fresh units before the first of them is carved, if the rest of
+ * the group is unused still and so will come next. */
 static void populate_ahead(hak_thread *t, uint32_t class_index, uint32_t unit, uint64_t open_word) {
     hak_heap *h = hak_heap_of(t);
     const hak_arena_growth *growth = &hak_policy_of(h)->arenas;
     if (t->bins[class_index].fresh_count++ < growth->populate_slab_count) return;
     uint32_t units = growth->populate_units, bit = unit - (uint32_t)open_word;
-    if (units < 2 || unit % units || hak_load_relaxed(&h->live_units) < growth->populate_live_units) return;
+    if (units < 2 || unit % units || hak_load_relaxed(&h->live_units) < growth->populate_live_units)
+        return;
     uint32_t group = (units == 32 ? ~0u : (1u << units) - 1);
     if (bit + units > 32 || ((uint32_t)(open_word >> 32) >> bit & group) != group) return;
     hak_os_populate_range(&h->os, hak_unit_address(h, unit), (uint64_t)units << HAK_UNIT_SHIFT);
 }
 
-/* open_word is first unit | mask << 32. A CAS that succeeds on a word that went and came back still takes a unit that
- * is unused now: no link is read, so ABA does no harm. Acquire pairs with the release of who opened the superslab. */
+/* open_word is first unit | mask << 32. A CAS that succeeds on a word that went and came back still
+ * takes a unit that is unused now: no link is read, so ABA does no harm. Acquire pairs with the
+ * release of who opened the superslab. */
 static uint32_t stage_unit(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
     if (hak_policy_of(h)->sizes.classes[class_index].unit_count != 1) return 0;
@@ -140,13 +148,15 @@ static uint32_t stage_last(hak_thread *t, uint32_t class_index) {
     return unit ? unit : stage_adopt(t, class_index);
 }
 
-/* Opens the units behind a new slab to all threads, or gives them back if a superslab is open already. */
+/* Opens the units behind a new slab to all threads, or gives them back if a superslab is open
+ * already. */
 static void open_units(hak_thread *t, uint32_t unit, uint32_t mask) {
     hak_heap *h = hak_heap_of(t);
     uint64_t word = hak_load_relaxed(&h->open_word);
     while (!(word >> 32)) {
         hak_count(t, cas_try_count, 1);
-        if (hak_cas_acq_rel(&h->open_word, &word, unit | (uint64_t)mask << 32)) return; /* partner: stage_unit */
+        /* partner: stage_unit */
+        if (hak_cas_acq_rel(&h->open_word, &word, unit | (uint64_t)mask << 32)) return;
         hak_count(t, cas_retry_count, 1);
     }
     hak_run_free(h, unit + 1, (uint32_t)__builtin_popcount(mask), false);
@@ -191,13 +201,34 @@ uint32_t hak_acquire(hak_thread *t, uint32_t class_index) {
         uint32_t unit = 0;
         switch (order[i]) {
         case HAK_STAGE_END: return 0;
-        case HAK_STAGE_HOT: unit = stage_hot(t, class_index); hak_count(t, stage_hot_count, unit != 0); break;
-        case HAK_STAGE_EMPTY: unit = stage_empty(t, class_index); hak_count(t, stage_empty_count, unit != 0); break;
-        case HAK_STAGE_PARTIAL: unit = hak_acquire_partial(t, class_index); hak_count(t, stage_partial_count, unit != 0); break;
-        case HAK_STAGE_ADOPT: unit = stage_adopt(t, class_index); hak_count(t, stage_adopt_count, unit != 0); break;
-        case HAK_STAGE_UNIT: unit = stage_unit(t, class_index); hak_count(t, stage_unit_count, unit != 0); break;
-        case HAK_STAGE_LAST: unit = stage_last(t, class_index); hak_count(t, stage_last_count, unit != 0); break;
-        case HAK_STAGE_GROW: unit = stage_grow(t, class_index); hak_count(t, stage_grow_count, unit != 0); break;
+        case HAK_STAGE_HOT:
+            unit = stage_hot(t, class_index);
+            hak_count(t, stage_hot_count, unit != 0);
+            break;
+        case HAK_STAGE_EMPTY:
+            unit = stage_empty(t, class_index);
+            hak_count(t, stage_empty_count, unit != 0);
+            break;
+        case HAK_STAGE_PARTIAL:
+            unit = hak_acquire_partial(t, class_index);
+            hak_count(t, stage_partial_count, unit != 0);
+            break;
+        case HAK_STAGE_ADOPT:
+            unit = stage_adopt(t, class_index);
+            hak_count(t, stage_adopt_count, unit != 0);
+            break;
+        case HAK_STAGE_UNIT:
+            unit = stage_unit(t, class_index);
+            hak_count(t, stage_unit_count, unit != 0);
+            break;
+        case HAK_STAGE_LAST:
+            unit = stage_last(t, class_index);
+            hak_count(t, stage_last_count, unit != 0);
+            break;
+        case HAK_STAGE_GROW:
+            unit = stage_grow(t, class_index);
+            hak_count(t, stage_grow_count, unit != 0);
+            break;
         }
         if (!unit) continue;
         hak_event(t, HAK_EVENT_ACQUIRE, class_index, unit, order[i]);
@@ -232,13 +263,15 @@ void hak_acquire_flush_empty(hak_thread *t) {
     for (uint32_t unit; (unit = hak_empty_pop(t));) hak_run_free(hak_heap_of(t), unit, 1, true);
 }
 
-/* Gives all units that wait outside the run heap, empty slabs and the open superslab, back to it. */
+/* Gives all units that wait outside the run heap, empty slabs and the open superslab, back to
+ * it. */
 void hak_acquire_flush_ready(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     hak_acquire_flush_empty(t);
     uint64_t word = hak_load_relaxed(&h->open_word);
     while (word >> 32) {
-        if (!hak_cas_acq_rel(&h->open_word, &word, 0)) continue; /* partner: open_units; as in stage_unit, ABA does no harm */
+        /* partner: open_units; as in stage_unit, ABA does no harm */
+        if (!hak_cas_acq_rel(&h->open_word, &word, 0)) continue;
         for (uint32_t bit = 0; bit < 32; bit++)
             if (word >> (32 + bit) & 1) hak_run_free(h, (uint32_t)word + bit, 1, false);
         break;

@@ -1,7 +1,8 @@
-/* atomic.h: atomic operations by name and order; the builtins appear nowhere else but in primitives.c.
+/* atomic.h: atomic operations by name and order; the builtins appear nowhere else but in
+ * primitives.c.
  *
- * Structs are mirrored in Python and therefore plain; a field is atomic because every access to it goes through here.
- * Callers name the partner of each operation where they use it.
+ * Structs are mirrored in Python and therefore plain; a field is atomic because every access to it
+ * goes through here. Callers name the partner of each operation where they use it.
  */
 #ifndef HAK_ATOMIC_H
 #define HAK_ATOMIC_H
@@ -28,7 +29,8 @@
 #define hak_cas_acquire(p, expected, v) \
     __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)
 
-/* The stores before stand in memory before the stores after: the compiler keeps it, and x86's stores are in order. */
+/* The stores before stand in memory before the stores after: the compiler keeps it, and x86's
+ * stores are in order. */
 #if defined(__x86_64__)
 #define hak_keep_order() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 #else

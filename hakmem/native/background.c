@@ -1,14 +1,17 @@
-/* background.c: one thread a process, for the process heap: gives back what the program's sleeping threads cannot.
+/* background.c: one thread a process, for the process heap: gives back what the program's sleeping
+ * threads cannot.
  *
- * Started from a malloc slow path, holding nothing, in a process that has threads already and a heap worth it; in a
- * single-threaded one a second thread would slow libc's stdio down, so there the eager budget works alone (purge.c).
- * It blocks all signals, looks every tick, and waits on hak_root.background once the program has been quiet for as long
- * as it takes to give everything back.
+ * Started from a malloc slow path, holding nothing, in a process that has threads already and a
+ * heap worth it; in a single-threaded one a second thread would slow libc's stdio down, so there
+ * the eager budget works alone (purge.c). It blocks all signals, looks every tick, and waits on
+ * hak_root.background once the program has been quiet for as long as it takes to give everything
+ * back.
  *
- * hak_root.background: NONE -> STARTING by the CAS of who starts it; -> LOOKING by the starter; LOOKING <-> WAITING by the
- * thread, and WAITING -> LOOKING by who wakes it, each a CAS (acq_rel: nothing is published by it but the state itself).
- * A wake that comes between the last look and WAITING is not lost: the thread adds up the threads' slow-path events
- * once more after it has said WAITING; who comes later sees WAITING. A fork's child starts with NONE.
+ * hak_root.background: NONE -> STARTING by the CAS of who starts it; -> LOOKING by the starter;
+ * LOOKING <-> WAITING by the thread, and WAITING -> LOOKING by who wakes it, each a CAS (acq_rel:
+ * nothing is published by it but the state itself). A wake that comes between the last look and
+ * WAITING is not lost: the thread adds up the threads' slow-path events once more after it has said
+ * WAITING; who comes later sees WAITING. A fork's child starts with NONE.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -18,9 +21,12 @@
 
 extern char __libc_single_threaded __attribute__((weak));
 
-static bool move(uint32_t from, uint32_t to) { return hak_cas_acq_rel(&hak_root_.background, &from, to); }
+static bool move(uint32_t from, uint32_t to) {
+    return hak_cas_acq_rel(&hak_root_.background, &from, to);
+}
 
-/* What one tick saw of the words whose tags change at each use: unchanged for a whole tick means nobody needs them. */
+/* What one tick saw of the words whose tags change at each use: unchanged for a whole tick means
+ * nobody needs them. */
 typedef struct seen {
     uint64_t parked, empty, mailbox[HAK_CLASS_LIMIT];
 } seen;
@@ -35,8 +41,10 @@ static bool idle(uint64_t *before, const uint64_t *word) {
 /* Brings home what is nobody's: caches of ended threads, mailboxes, empty slabs kept ready. */
 static void bring_home(hak_thread *t, seen *before) {
     hak_heap *h = hak_heap_of(t);
-    bool mail = false, parked = idle(&before->parked, &h->parked_word), empty = idle(&before->empty, &h->empty_word);
-    for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++) mail |= idle(&before->mailbox[c], &h->mailbox[c]);
+    bool mail = false, parked = idle(&before->parked, &h->parked_word),
+         empty = idle(&before->empty, &h->empty_word);
+    for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++)
+        mail |= idle(&before->mailbox[c], &h->mailbox[c]);
     if (parked) hak_threads_flush_parked(h);
     if (mail || parked) hak_acquire_collect(t);
     if (empty) hak_acquire_flush_empty(t);
@@ -47,7 +55,9 @@ static uint64_t activity(hak_heap *h, const hak_thread *mine) {
     uint64_t sum = 0;
     for (uint32_t i = 0, top = hak_load_acquire(&h->thread_top); i < top; i++) {
         const hak_thread *t = hak_thread_at(h, i);
-        if (t != mine) sum += hak_load_relaxed(&t->refill_count) + hak_load_relaxed(&t->overflow_count) + hak_load_relaxed(&t->span_free_count);
+        if (t != mine)
+            sum += hak_load_relaxed(&t->refill_count) + hak_load_relaxed(&t->overflow_count) +
+                   hak_load_relaxed(&t->span_free_count);
     }
     return sum;
 }
@@ -68,15 +78,18 @@ static void *work(void *heap) {
         uint64_t now = activity(h, t);
         hak_thread_leave(t);
         bool due = hak_purge_is_due(h) || hak_load_relaxed(&h->sweep_unit);
-        quiet_ns = now != events ? 0 : quiet_ns + (uint64_t)retain->background_tick_ms * HAK_NS_PER_MS;
+        quiet_ns = now != events ? 0
+                                 : quiet_ns + (uint64_t)retain->background_tick_ms * HAK_NS_PER_MS;
         events = now;
-        if (due || quiet_ns < 3 * retain->epoch_ns) { /* two epochs until a slab counts as untouched, and one to begin with */
+        /* two epochs until a slab counts as untouched, and one to begin with */
+        if (due || quiet_ns < 3 * retain->epoch_ns) {
             hak_os_sleep_ms(retain->background_tick_ms);
             continue;
         }
         if (!move(HAK_BACKGROUND_LOOKING, HAK_BACKGROUND_WAITING)) continue;
         if (activity(h, t) != events) (void)move(HAK_BACKGROUND_WAITING, HAK_BACKGROUND_LOOKING);
-        while (hak_load_acquire(&hak_root_.background) == HAK_BACKGROUND_WAITING) hak_os_wait(&hak_root_.background, HAK_BACKGROUND_WAITING);
+        while (hak_load_acquire(&hak_root_.background) == HAK_BACKGROUND_WAITING)
+            hak_os_wait(&hak_root_.background, HAK_BACKGROUND_WAITING);
         quiet_ns = 0;
     }
     return NULL;
@@ -91,15 +104,19 @@ static bool has_threads(hak_heap *h) {
 void hak_background_start(hak_heap *h) {
     uint64_t least = hak_policy_of(h)->retain.background_bytes >> HAK_UNIT_SHIFT;
     if (!(h->flags & HAK_HEAP_PROCESS) || !least) return;
-    if (hak_load_relaxed(&h->live_units) + hak_load_relaxed(&h->dirty_units) < least || !has_threads(h)) return;
-    if (hak_root_.process_id != hak_os_process_id()) return; /* a vfork's child: the memory is its parent's */
+    if (hak_load_relaxed(&h->live_units) + hak_load_relaxed(&h->dirty_units) < least ||
+        !has_threads(h))
+        return;
+    /* a vfork's child: the memory is its parent's */
+    if (hak_root_.process_id != hak_os_process_id()) return;
     if (!move(HAK_BACKGROUND_NONE, HAK_BACKGROUND_STARTING)) return;
     pthread_attr_t attr;
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     bool made = false;
-    for (uint64_t stack = HAK_BACKGROUND_STACK_BYTES; !made; stack = 0) { /* 0: the default, where static TLS fills a small one */
+    /* 0: the default, where static TLS fills a small one */
+    for (uint64_t stack = HAK_BACKGROUND_STACK_BYTES; !made; stack = 0) {
         pthread_t thread;
         pthread_attr_init(&attr);
         pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -120,5 +137,6 @@ void hak_background_wake(void) {
 /* In a fork's child, which has no such thread. */
 void hak_background_forked(void) {
     hak_root_.process_id = hak_os_process_id();
-    if (hak_load_relaxed(&hak_root_.background) != HAK_BACKGROUND_REFUSED) hak_store_relaxed(&hak_root_.background, HAK_BACKGROUND_NONE);
+    if (hak_load_relaxed(&hak_root_.background) != HAK_BACKGROUND_REFUSED)
+        hak_store_relaxed(&hak_root_.background, HAK_BACKGROUND_NONE);
 }

@@ -1,9 +1,11 @@
-/* crash.c: the crash report, on request (HAKMEM_CRASH_REPORT=1, hak_crash_report): at SIGSEGV, SIGBUS and SIGABRT a line
- * that names the signal and what the library knows of the address, then whatever handled the signal before.
+/* crash.c: the crash report, on request (HAKMEM_CRASH_REPORT=1, hak_crash_report): at SIGSEGV,
+ * SIGBUS and SIGABRT a line that names the signal and what the library knows of the address, then
+ * whatever handled the signal before.
  *
- * Everything in the handler is async-signal-safe: reads, a buffer on the stack, write(2). It runs on an alternate stack in
- * the thread that asked for it (in others too if they have one of their own), so that a stack overflow can be told there.
- * A second crash inside the report ends the process by the signal's default.
+ * Everything in the handler is async-signal-safe: reads, a buffer on the stack, write(2). It runs
+ * on an alternate stack in the thread that asked for it (in others too if they have one of their
+ * own), so that a stack overflow can be told there. A second crash inside the report ends the
+ * process by the signal's default.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -40,7 +42,8 @@ static void report(size_t which, const siginfo_t *info, const ucontext_t *contex
     hak_line_text(&line, names[which]);
     hak_line_text(&line, " in thread ");
     hak_line_number(&line, hak_os_thread_id());
-    if (info->si_code > 0 && signals[which] != SIGABRT) { /* the kernel's own: there is an address */
+    /* the kernel's own: there is an address */
+    if (info->si_code > 0 && signals[which] != SIGABRT) {
         hak_line_text(&line, " at ");
         hak_describe(&line, (uintptr_t)info->si_addr, stack_of(context));
     } else hak_line_text(&line, ", sent by a process, no address");
@@ -67,7 +70,8 @@ static void on_crash(int number, siginfo_t *info, void *context) {
     int saved = errno;
     size_t which = 0;
     while (which < SIGNAL_COUNT - 1 && signals[which] != number) which++;
-    if (hak_exchange_acq_rel(&inside, 1)) { /* the report itself crashed, or another thread's is still running */
+    /* the report itself crashed, or another thread's is still running */
+    if (hak_exchange_acq_rel(&inside, 1)) {
         struct sigaction plain = {.sa_handler = SIG_DFL};
         (void)sigaction(number, &plain, NULL);
         (void)raise(number);
@@ -79,9 +83,12 @@ static void on_crash(int number, siginfo_t *info, void *context) {
     errno = saved;
 }
 
-static bool is_ours(const struct sigaction *action) { return action->sa_flags & SA_SIGINFO && action->sa_sigaction == on_crash; }
+static bool is_ours(const struct sigaction *action) {
+    return action->sa_flags & SA_SIGINFO && action->sa_sigaction == on_crash;
+}
 
-/* 0, or the errno of what was refused. Switched off, a signal goes back only if its handler is still ours. */
+/* 0, or the errno of what was refused. Switched off, a signal goes back only if its handler is
+ * still ours. */
 HAK_EXPORT int hak_crash_report(int on) {
     int failed = 0;
     hak_once_lock(&changing);
@@ -91,10 +98,12 @@ HAK_EXPORT int hak_crash_report(int on) {
         if (sigaltstack(&stack, NULL) != 0) failed = errno;
     }
     for (size_t i = 0; i < SIGNAL_COUNT && !failed && (uint32_t)(on != 0) != installed; i++) {
-        struct sigaction ours = {.sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK}, now;
+        struct sigaction ours = {.sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK},
+                         now;
         sigemptyset(&ours.sa_mask);
         if (sigaction(signals[i], NULL, &now) != 0) failed = errno;
-        else if (on && !is_ours(&now)) before[i] = now, failed = sigaction(signals[i], &ours, NULL) ? errno : 0;
+        else if (on && !is_ours(&now))
+            before[i] = now, failed = sigaction(signals[i], &ours, NULL) ? errno : 0;
         else if (!on && is_ours(&now)) failed = sigaction(signals[i], &before[i], NULL) ? errno : 0;
     }
     if (!failed) installed = on != 0;

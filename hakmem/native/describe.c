@@ -1,7 +1,9 @@
-/* describe.c: what the library knows of an address, in words, for the fatal report and the crash handler.
+/* describe.c: what the library knows of an address, in words, for the fatal report and the crash
+ * handler.
  *
- * Reads only, takes no lock, allocates nothing: may run in a signal handler, beside threads that go on, in a heap that is
- * damaged. Every link is checked before it is followed, and walks are bounded, so a figure may be wrong but is told.
+ * Reads only, takes no lock, allocates nothing: may run in a signal handler, beside threads that go
+ * on, in a heap that is damaged. Every link is checked before it is followed, and walks are
+ * bounded, so a figure may be wrong but is told.
  */
 #include "describe.h"
 
@@ -10,7 +12,8 @@
 
 hak_heap *hak_heap_at(uint64_t address) {
     hak_heap *h = (hak_heap *)(uintptr_t)hak_root_.first_heap;
-    while (h && address - (uintptr_t)h >= h->reserved_bytes) h = (hak_heap *)(uintptr_t)h->next_heap;
+    while (h && address - (uintptr_t)h >= h->reserved_bytes)
+        h = (hak_heap *)(uintptr_t)h->next_heap;
     return h;
 }
 
@@ -45,8 +48,10 @@ static void describe_state(hak_line *line, hak_heap *h, uint32_t unit, uint32_t 
         const hak_thread *t = hak_thread_at(h, i);
         const hak_bin *bin = &t->bins[c];
         bool range = block >= bin->bump && block < bin->bump_end;
-        if (!t->base || (!range && !is_in_list(h, c, t->heads[c], HAK_CAP_LIMIT_COUNT, block))) continue;
-        hak_line_text(line, range ? "not handed out yet, in the range of thread record " : "free, in the cache of thread record ");
+        if (!t->base || (!range && !is_in_list(h, c, t->heads[c], HAK_CAP_LIMIT_COUNT, block)))
+            continue;
+        hak_line_text(line, range ? "not handed out yet, in the range of thread record "
+                                  : "free, in the cache of thread record ");
         hak_line_number(line, i);
         return;
     }
@@ -55,20 +60,26 @@ static void describe_state(hak_line *line, hak_heap *h, uint32_t unit, uint32_t 
 
 static void describe_block(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c, uint32_t index) {
     const hak_class *class = &hak_policy_of(h)->sizes.classes[c];
-    uint64_t block = (uintptr_t)hak_unit_address(h, unit) + class->start_bytes + (uint64_t)index * class->stride_bytes;
+    uint64_t block = (uintptr_t)hak_unit_address(h, unit) + class->start_bytes +
+                     (uint64_t)index * class->stride_bytes;
     hak_line_text(line, "block ");
     hak_line_number(line, index);
     hak_line_text(line, " at ");
     hak_line_address(line, block);
     hak_line_text(line, ": ");
-    if (index >= hak_load_relaxed(&hak_slab_at(h, unit)->carved_count)) hak_line_text(line, "never handed out");
+    if (index >= hak_load_relaxed(&hak_slab_at(h, unit)->carved_count))
+        hak_line_text(line, "never handed out");
     else describe_state(line, h, unit, c, block);
 }
 
-static void describe_slab(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c, uint64_t address) {
+static void describe_slab(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c,
+                          uint64_t address) {
     const hak_class *class = &hak_policy_of(h)->sizes.classes[c];
-    uint64_t base = (uintptr_t)hak_unit_address(h, unit) + class->start_bytes, index = (address - base) / class->stride_bytes;
-    hak_line_text(line, hak_slab_at(h, unit)->kind == HAK_KIND_LOST ? "in a slab lost to a fork, unit " : "in the slab at unit ");
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit) + class->start_bytes,
+             index = (address - base) / class->stride_bytes;
+    hak_line_text(line, hak_slab_at(h, unit)->kind == HAK_KIND_LOST
+                            ? "in a slab lost to a fork, unit "
+                            : "in the slab at unit ");
     hak_line_number(line, unit);
     hak_line_text(line, ", class ");
     hak_line_number(line, c);
@@ -82,8 +93,10 @@ static void describe_slab(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c
     hak_line_number(line, (address - base) % class->stride_bytes);
     hak_line_text(line, " bytes into ");
     describe_block(line, h, unit, c, (uint32_t)index);
-    if (index) hak_line_text(line, "; before it "), describe_block(line, h, unit, c, (uint32_t)index - 1);
-    if (index + 1 < class->block_count) hak_line_text(line, "; behind it "), describe_block(line, h, unit, c, (uint32_t)index + 1);
+    if (index)
+        hak_line_text(line, "; before it "), describe_block(line, h, unit, c, (uint32_t)index - 1);
+    if (index + 1 < class->block_count)
+        hak_line_text(line, "; behind it "), describe_block(line, h, unit, c, (uint32_t)index + 1);
 }
 
 /* "0x... is in ..."; `stack` is a stack pointer of the thread that the address concerns. */
@@ -93,14 +106,18 @@ void hak_describe(hak_line *line, uint64_t address, uint64_t stack) {
     hak_line_text(line, " is ");
     if (!h) {
         uint64_t far = address > stack ? address - stack : stack - address;
-        hak_line_text(line, far < HAK_STACK_NEAR_BYTES ? "on this thread's stack, or near it; in no heap" : "in no heap");
+        hak_line_text(line, far < HAK_STACK_NEAR_BYTES
+                                ? "on this thread's stack, or near it; in no heap"
+                                : "in no heap");
         return;
     }
-    uint32_t unit = (uint32_t)((address - (uintptr_t)h) >> HAK_UNIT_SHIFT), entry = hak_entry_get(h, unit), tag = entry & 0xff, head = entry >> 8;
+    uint32_t unit = (uint32_t)((address - (uintptr_t)h) >> HAK_UNIT_SHIFT),
+             entry = hak_entry_get(h, unit), tag = entry & 0xff, head = entry >> 8;
     if (unit < h->meta_units) hak_line_text(line, "in the metadata");
     else if (unit >= h->unit_top) hak_line_text(line, "in memory not committed yet");
     else if (tag == HAK_TAG_FREE) hak_line_text(line, "in a free run");
-    else if (tag == HAK_TAG_NONE || !head || head > unit) hak_line_text(line, "in a unit that is in no slab and no span");
+    else if (tag == HAK_TAG_NONE || !head || head > unit)
+        hak_line_text(line, "in a unit that is in no slab and no span");
     else if (tag == HAK_TAG_SPAN) {
         hak_line_number(line, address - (uintptr_t)hak_unit_address(h, head));
         hak_line_text(line, " bytes into the span at ");
@@ -108,7 +125,8 @@ void hak_describe(hak_line *line, uint64_t address, uint64_t stack) {
         hak_line_text(line, " of ");
         hak_line_number(line, (uint64_t)hak_slab_at(h, head)->unit_count << HAK_UNIT_SHIFT);
         hak_line_text(line, " bytes");
-    } else if (tag <= hak_policy_of(h)->sizes.class_count) describe_slab(line, h, head, tag, address);
+    } else if (tag <= hak_policy_of(h)->sizes.class_count)
+        describe_slab(line, h, head, tag, address);
     hak_line_text(line, "; ");
     hak_describe_heap(line, h);
 }

@@ -1,8 +1,10 @@
-/* environment.c: the policy of the process heap: the built-in image or the one that HAKMEM_POLICY names, then one variable
- * after the other. Called once, by the first malloc, which may come from the dynamic loader.
+/* environment.c: the policy of the process heap: the built-in image or the one that HAKMEM_POLICY
+ * names, then one variable after the other. Called once, by the first malloc, which may come from
+ * the dynamic loader.
  *
- * Precedence: variable, image, built-in. A bad value is named in one line and changes nothing. A process that runs with
- * more rights than its caller has is told nothing by the caller's environment.
+ * Precedence: variable, image, built-in. A bad value is named in one line and changes nothing. A
+ * process that runs with more rights than its caller has is told nothing by the caller's
+ * environment.
  */
 #include <errno.h>
 #include <string.h>
@@ -16,7 +18,8 @@
 #define POLICY_FILE "POLICY"
 
 extern char **environ;
-extern void *__libc_stack_end __attribute__((weak)); /* ld.so's: where the kernel put argc, argv and the environment */
+/* ld.so's: where the kernel put argc, argv and the environment */
+extern void *__libc_stack_end __attribute__((weak));
 
 /* libc sets environ in its own constructor; the dynamic loader may call malloc before. */
 static char **environment(void) {
@@ -63,8 +66,11 @@ static void say_bad(const hak_variable *v, const char *text) {
     hak_line_byte(&line, '=');
     hak_line_quote(&line, text);
     hak_line_text(&line, v->choices ? ": expected one of " : ": expected a whole number from ");
-    for (uint32_t i = 0; v->choices && v->choices[i]; i++) hak_line_text(&line, i ? ", " : ""), hak_line_text(&line, v->choices[i]);
-    if (!v->choices) hak_line_number(&line, v->low), hak_line_text(&line, " to "), hak_line_number(&line, v->high);
+    for (uint32_t i = 0; v->choices && v->choices[i]; i++)
+        hak_line_text(&line, i ? ", " : ""), hak_line_text(&line, v->choices[i]);
+    if (!v->choices)
+        hak_line_number(&line, v->low), hak_line_text(&line, " to "),
+            hak_line_number(&line, v->high);
     hak_line_text(&line, "; ignored");
     hak_line_write(&line);
 }
@@ -76,7 +82,8 @@ static void field_set(hak_policy *p, const hak_variable *v, uint64_t value) {
 }
 
 /* The caps of a class under a byte bound; as CachePolicy.class_cache. */
-static void set_caps(hak_cache_class *cache, const hak_class *class, const hak_variable *v, uint64_t bytes) {
+static void set_caps(hak_cache_class *cache, const hak_class *class, const hak_variable *v,
+                     uint64_t bytes) {
     uint64_t most = bytes / class->stride_bytes;
     if (most > v->entries_most) most = v->entries_most;
     if (bytes && most < v->entries_least) most = v->entries_least;
@@ -84,18 +91,24 @@ static void set_caps(hak_cache_class *cache, const hak_class *class, const hak_v
     cache->cap_init_count = 2 * cache->batch_count < most ? 2 * cache->batch_count : (uint32_t)most;
 }
 
-/* Header bytes change what fits a block and where the first one starts; as SizeClassMap.to_struct. */
+/* Header bytes change what fits a block and where the first one starts; as
+ * SizeClassMap.to_struct. */
 static void set_headers(hak_policy *p, uint32_t mode) {
     uint32_t first = 0;
     p->headers.mode = mode;
     memset(p->sizes.size_map, 0, sizeof p->sizes.size_map);
     for (uint32_t c = 1; c <= p->sizes.class_count; c++) {
         hak_class *class = &p->sizes.classes[c];
-        class->header = mode == HAK_HEADERS_ALL || (mode == HAK_HEADERS_TINY && class->band == HAK_BAND_TINY);
+        class->header = mode == HAK_HEADERS_ALL ||
+                        (mode == HAK_HEADERS_TINY && class->band == HAK_BAND_TINY);
         class->capacity_bytes = class->stride_bytes - class->header;
         class->start_bytes = class->header ? HAK_BLOCK_ALIGN_BYTES : 0;
-        class->block_count = ((class->unit_count << HAK_UNIT_SHIFT) - class->start_bytes) / class->stride_bytes;
-        for (; first < HAK_SIZE_MAP_ENTRIES && first << HAK_SIZE_GRANULE_SHIFT <= class->capacity_bytes; first++) p->sizes.size_map[first] = (uint8_t)c;
+        class->block_count = ((class->unit_count << HAK_UNIT_SHIFT) - class->start_bytes) /
+                             class->stride_bytes;
+        for (; first < HAK_SIZE_MAP_ENTRIES &&
+               first << HAK_SIZE_GRANULE_SHIFT <= class->capacity_bytes;
+             first++)
+            p->sizes.size_map[first] = (uint8_t)c;
         p->sizes.size_limit_bytes = class->capacity_bytes;
     }
 }
@@ -107,7 +120,8 @@ static void apply(hak_policy *p, const hak_variable *v, uint64_t value) {
     for (uint32_t c = 1; c <= p->sizes.class_count; c++) {
         if (p->sizes.classes[c].band != v->band) continue;
         if (v->apply == HAK_APPLY_REFILL_SLABS) p->caches.classes[c].refill_slabs = (uint32_t)value;
-        if (v->apply == HAK_APPLY_CACHE_BYTES) set_caps(&p->caches.classes[c], &p->sizes.classes[c], v, value);
+        if (v->apply == HAK_APPLY_CACHE_BYTES)
+            set_caps(&p->caches.classes[c], &p->sizes.classes[c], v, value);
     }
 }
 
@@ -127,7 +141,8 @@ static setting read_one(char **entries, const hak_variable *v) {
 }
 
 static uint64_t in_force(const hak_policy *base, const hak_variable *v, const setting *its) {
-    return its->is_set ? its->value : hak_field_get(base, v->offset, v->width) * v->denominator / v->numerator;
+    return its->is_set ? its->value
+                       : hak_field_get(base, v->offset, v->width) * v->denominator / v->numerator;
 }
 
 /* Two variables that contradict each other are as if neither were set. */
@@ -155,8 +170,10 @@ static const hak_policy *put_together(void) {
     setting settings[HAK_VARIABLE_COUNT];
     char **entries = environment();
     const char *path = value_of(entries, POLICY_FILE);
-    const hak_policy *base = path && hak_policy_read(&made, path) ? &made : (const hak_policy *)hak_builtin_policy_words;
-    for (uint32_t i = 0; i < HAK_VARIABLE_COUNT; i++) settings[i] = read_one(entries, &hak_variables[i]);
+    const hak_policy *base =
+        path && hak_policy_read(&made, path) ? &made : (const hak_policy *)hak_builtin_policy_words;
+    for (uint32_t i = 0; i < HAK_VARIABLE_COUNT; i++)
+        settings[i] = read_one(entries, &hak_variables[i]);
     for (uint32_t i = 0; i < HAK_VARIABLE_COUNT; i++)
         if (hak_variables[i].at_most) keep_order(base, settings, i);
     for (uint32_t i = 0; i < HAK_VARIABLE_COUNT; i++) {

@@ -1,9 +1,11 @@
-/* events.c: the event ring of debug builds: what the slow paths did lately, by every thread, in the order they began.
+/* events.c: the event ring of debug builds: what the slow paths did lately, by every thread, in the
+ * order they began.
  *
- * One ring for the library, in its own memory, HAK_EVENT_COUNT events long. A writer takes a ticket by an add and writes the
- * place it names; the oldest event is overwritten, nobody waits. `ticket` of a place is 0 while it is written and is
- * stored last (release; partner: a reader, who loads it before and after his copy and drops what differs). Two writers of
- * one place are a ring apart: a torn event has a ticket that does not belong to its place, or two that differ.
+ * One ring for the library, in its own memory, HAK_EVENT_COUNT events long. A writer takes a ticket
+ * by an add and writes the place it names; the oldest event is overwritten, nobody waits. `ticket`
+ * of a place is 0 while it is written and is stored last (release; partner: a reader, who loads it
+ * before and after his copy and drops what differs). Two writers of one place are a ring apart: a
+ * torn event has a ticket that does not belong to its place, or two that differ.
  */
 #include "hak_internal.h"
 
@@ -11,7 +13,8 @@
 static hak_event ring[HAK_EVENT_COUNT];
 static uint64_t tickets;
 
-void hak_event_note(hak_heap *h, uint32_t thread, uint32_t kind, uint32_t class_index, uint32_t unit, uint64_t count) {
+void hak_event_note(hak_heap *h, uint32_t thread, uint32_t kind, uint32_t class_index,
+                    uint32_t unit, uint64_t count) {
     uint64_t ticket = hak_add_relaxed(&tickets, 1) + 1;
     hak_event *event = &ring[ticket % HAK_EVENT_COUNT];
     hak_store_relaxed(&event->ticket, 0);

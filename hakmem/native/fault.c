@@ -1,7 +1,9 @@
-/* fault.c: the fatal report of a misuse that malloc's caller cannot be told of: two lines, then abort.
+/* fault.c: the fatal report of a misuse that malloc's caller cannot be told of: two lines, then
+ * abort.
  *
- *   hakmem: free: double free: address 0x..., block 0x..., class 18 of 640 bytes, heap 1 (malloc): expected ..., found ...
- *   hakmem: 0x... is 0 bytes into block 3 at 0x...: free, in the cache of thread record 1; before it ...
+ *   hakmem: free: double free: address 0x..., block 0x..., class 18 of 640 bytes,
+ *           heap 1 (malloc): expected ..., found ...    (one line)
+ *   hakmem: 0x... is 0 bytes into block 3 at 0x...: free, in the cache of thread record 1; ...
  */
 #include <stdlib.h>
 
@@ -26,10 +28,13 @@ static void foreign(hak_line *line, const hak_heap *h, uint64_t address) {
     const hak_heap *other = hak_heap_at(address);
     hak_line_text(line, "expected a block of this heap, found ");
     if (other && other != h) hak_line_text(line, "an address of "), hak_describe_heap(line, other);
-    else hak_line_text(line, other ? "its metadata or memory that it never handed out" : "memory of no heap");
+    else
+        hak_line_text(line, other ? "its metadata or memory that it never handed out"
+                                  : "memory of no heap");
 }
 
-static void numbers(hak_line *line, const char *expected, uint64_t wanted, const char *found, uint64_t got) {
+static void numbers(hak_line *line, const char *expected, uint64_t wanted, const char *found,
+                    uint64_t got) {
     hak_line_text(line, expected);
     hak_line_number(line, wanted);
     hak_line_text(line, found);
@@ -40,11 +45,19 @@ static void expected_and_found(hak_line *line, hak_heap *h, const hak_fault *fau
     switch (fault->code) {
     case HAK_FAULT_FOREIGN: foreign(line, h, fault->address); break;
     case HAK_FAULT_INTERIOR:
-        if (fault->block) hak_line_text(line, "expected its start, found byte "), hak_line_number(line, fault->address - fault->block), hak_line_text(line, " of it");
+        if (fault->block)
+            hak_line_text(line, "expected its start, found byte "),
+                hak_line_number(line, fault->address - fault->block), hak_line_text(line, " of it");
         else hak_line_text(line, "expected the start of a block, found the edge of a slab");
         break;
-    case HAK_FAULT_UNCARVED: numbers(line, "expected a block below number ", fault->expected, ", found number ", fault->found); break;
-    case HAK_FAULT_DOUBLE: hak_line_text(line, fault->block ? "expected a block that is out, found it free" : "expected a block that is out, found free memory"); break;
+    case HAK_FAULT_UNCARVED:
+        numbers(line, "expected a block below number ", fault->expected, ", found number ",
+                fault->found);
+        break;
+    case HAK_FAULT_DOUBLE:
+        hak_line_text(line, fault->block ? "expected a block that is out, found it free"
+                                         : "expected a block that is out, found free memory");
+        break;
     default: numbers(line, "expected byte ", fault->expected, ", found byte ", fault->found);
     }
 }

@@ -1,32 +1,40 @@
 /* fork.c: the child of a fork: noticed at its first slow path, its heaps repaired there.
  *
- * A child is noticed by a word in a page that the OS gives it as zero (hak_fork_look), so that _Fork and a bare clone are
- * noticed as fork is. No lock is taken before a fork and no handler runs, so there is no order to keep with stdio's or
- * anybody's locks, and a child that goes straight to exec pays nothing. A vfork's child has its parent's memory, the page
- * too, and is its parent's thread: nothing to repair. Where the OS cannot wipe a page, an atfork handler clears the word.
+ * A child is noticed by a word in a page that the OS gives it as zero (hak_fork_look), so that
+ * _Fork and a bare clone are noticed as fork is. No lock is taken before a fork and no handler
+ * runs, so there is no order to keep with stdio's or anybody's locks, and a child that goes
+ * straight to exec pays nothing. A vfork's child has its parent's memory, the page too, and is its
+ * parent's thread: nothing to repair. Where the OS cannot wipe a page, an atfork handler clears the
+ * word.
  *
- * What the child finds. The OS stops each thread's writes at one point of its program order: until then they reach the
- * memory that parent and child still share, after it they wait for the fork to end. So a thread that is gone was cut off
- * between two of its stores, and what one thread had published to another is there if the other acted on it. Hence:
+ * What the child finds. The OS stops each thread's writes at one point of its program order: until
+ * then they reach the memory that parent and child still share, after it they wait for the fork to
+ * end. So a thread that is gone was cut off between two of its stores, and what one thread had
+ * published to another is there if the other acted on it. Hence:
  *
  *  - The forking thread was inside nothing: its records are whole, it holds no claim and no lock.
- *  - A slab whose claim is held is in an unknown state: it is lost (HAK_KIND_LOST), takes blocks back, gives none. At
- *    most one a thread. Everything that changes by one CAS (list words, open word, mailboxes) is whole.
- *  - A slab that a thread had let go of and not yet remembered is in no set, no mailbox, no hint: it is listed.
- *  - A unit in no record, no free run and not waiting for a slab was on its way: it becomes free. A span being cut or
- *    lengthened is the prefix that the registry says.
- *  - The cache of a thread that is gone: a pop or a push was cut between its stores, so the list is whole from its head
- *    (a block's link stands before the head names it; order kept in fast.h) and its count is one off at most. Of a list
- *    that was being moved to slabs (`busy` says which) the head is past what is on its way (cache.c): that batch is
- *    counted as lost, whatever of it has arrived; the rest of the list is there.
- *    Carved ranges change under their slab's claim only. Every link is checked before it is believed.
+ *  - A slab whose claim is held is in an unknown state: it is lost (HAK_KIND_LOST), takes blocks
+ *    back, gives none. At most one a thread. Everything that changes by one CAS (list words, open
+ *    word, mailboxes) is whole.
+ *  - A slab that a thread had let go of and not yet remembered is in no set, no mailbox, no hint:
+ *    it is listed.
+ *  - A unit in no record, no free run and not waiting for a slab was on its way: it becomes free. A
+ *    span being cut or lengthened is the prefix that the registry says.
+ *  - The cache of a thread that is gone: a pop or a push was cut between its stores, so the list is
+ *    whole from its head (a block's link stands before the head names it; order kept in fast.h) and
+ *    its count is one off at most. Of a list that was being moved to slabs (`busy` says which) the
+ *    head is past what is on its way (cache.c): that batch is counted as lost, whatever of it has
+ *    arrived; the rest of the list is there. Carved ranges change under their slab's claim only.
+ *    Every link is checked before it is believed.
  *
- * Caches of threads that are gone are flushed one at each slow path of the child, so that a child of many threads that
- * lives for a few calls does not copy all their pages. Which thread is the forking one only it can say; until it comes to
- * a slow path (a new thread may be faster), all of them are kept aside.
+ * Caches of threads that are gone are flushed one at each slow path of the child, so that a child
+ * of many threads that lives for a few calls does not copy all their pages. Which thread is the
+ * forking one only it can say; until it comes to a slow path (a new thread may be faster), all of
+ * them are kept aside.
  *
- * The word: HAK_FORK_WIPED in a new child; _BUSY while one thread repairs and others wait; _LEFT while caches are left to
- * flush; _WHOLE. Locks: who repairs holds _BUSY, takes the root lock for the flushes; nobody looks at the word under a lock.
+ * The word: HAK_FORK_WIPED in a new child; _BUSY while one thread repairs and others wait; _LEFT
+ * while caches are left to flush; _WHOLE. Locks: who repairs holds _BUSY, takes the root lock for
+ * the flushes; nobody looks at the word under a lock.
  */
 #include <pthread.h>
 #include <string.h>
@@ -34,7 +42,8 @@
 #include "hak_internal.h"
 #include "lists.h"
 
-static uint32_t unwatched = HAK_FORK_WHOLE; /* stands in until the page is there: before the first heap */
+/* stands in until the page is there: before the first heap */
+static uint32_t unwatched = HAK_FORK_WHOLE;
 uint32_t *hak_fork_word = &unwatched;
 static bool sorted; /* the forking thread has said which records are its own; under HAK_FORK_BUSY */
 
@@ -48,12 +57,13 @@ void hak_fork_watch(void) {
     uint32_t *page = hak_os_wiped_page(&wiped);
     if (!page) return; /* no memory at all: the heap's own mapping will say so */
     *page = HAK_FORK_WHOLE;
-    if (!hak_cas_acq_rel(&hak_fork_word, &none, page)) hak_os_release_range(page, HAK_OS_PAGE_BYTES);
+    if (!hak_cas_acq_rel(&hak_fork_word, &none, page))
+        hak_os_release_range(page, HAK_OS_PAGE_BYTES);
     else if (!wiped) pthread_atfork(NULL, NULL, clear_word);
 }
 
-/* A lock of what happens before there is a heap to repair: it holds its process's number, and a child takes it from a
- * thread that it does not have. Partner of both stores: hak_once_unlock. */
+/* A lock of what happens before there is a heap to repair: it holds its process's number, and a
+ * child takes it from a thread that it does not have. Partner of both stores: hak_once_unlock. */
 void hak_once_lock(uint32_t *lock) {
     uint32_t mine = hak_os_process_id(), found = 0;
     while (!hak_cas_acq_rel(lock, &found, mine)) {
@@ -64,7 +74,7 @@ void hak_once_lock(uint32_t *lock) {
 }
 void hak_once_unlock(uint32_t *lock) { hak_store_release(lock, 0); }
 
-/* ---- units ------------------------------------------------------------------------------------------------------ */
+/* ---- units ---- */
 
 static bool is_ready(hak_heap *h, uint32_t unit) {
     uint64_t open = h->open_word, bit = unit - (uint32_t)open;
@@ -75,12 +85,14 @@ static bool is_ready(hak_heap *h, uint32_t unit) {
     return false;
 }
 
-/* Makes registry and record of the slab or span at `unit` agree; returns its units, 0 if it is none after all. */
+/* Makes registry and record of the slab or span at `unit` agree; returns its units, 0 if it is none
+ * after all. */
 static uint32_t settle_record(hak_heap *h, uint32_t unit) {
     hak_slab *slab = hak_slab_at(h, unit);
     bool span = slab->kind == HAK_KIND_SPAN;
     if (!span && slab->kind != HAK_KIND_SLAB && slab->kind != HAK_KIND_LOST) return 0;
-    uint32_t count = slab->unit_count, entry = hak_entry(span ? HAK_TAG_SPAN : slab->class_index, unit), n = 0;
+    uint32_t count = slab->unit_count,
+             entry = hak_entry(span ? HAK_TAG_SPAN : slab->class_index, unit), n = 0;
     if (!count || count > h->unit_top - unit) return 0;
     for (; n < count; n++) {
         uint32_t found = hak_entry_get(h, unit + n);
@@ -124,27 +136,31 @@ static void settle_units(hak_heap *h) {
     hak_store_relaxed(&h->run_lock, 0);
 }
 
-/* Mailboxes are filled anew: a thread may have been cut off between marking a slab and mailing it. */
+/* Mailboxes are filled anew: a thread may have been cut off between marking a slab and mailing
+ * it. */
 static void settle_mail(hak_heap *h, hak_thread *t) {
     for (uint32_t c = 0; c < HAK_CLASS_LIMIT; c++) hak_store_relaxed(&h->mailbox[c], 0);
     for (uint32_t u = h->meta_units; u < h->unit_top; u++)
-        if (hak_slab_at(h, u)->kind == HAK_KIND_SLAB && hak_remote_is_nonempty(hak_slab_at(h, u))) hak_mail(t, u);
+        if (hak_slab_at(h, u)->kind == HAK_KIND_SLAB && hak_remote_is_nonempty(hak_slab_at(h, u)))
+            hak_mail(t, u);
 }
 
-/* A slab that only its taker was about to remember, by a hint or a mail, is listed: to be in a set as well does no harm. */
+/* A slab that only its taker was about to remember, by a hint or a mail, is listed: to be in a set
+ * as well does no harm. */
 static void settle_reach(hak_heap *h, hak_thread *t) {
     const hak_policy *policy = hak_policy_of(h);
     for (uint32_t u = h->meta_units; u < h->unit_top; u++) {
         hak_slab *slab = hak_slab_at(h, u);
         if (slab->kind != HAK_KIND_SLAB || slab->flags & HAK_SLAB_LISTED) continue;
         bool room = slab->carved_count < policy->sizes.classes[slab->class_index].block_count;
-        if (!room && hak_free_count(slab) < policy->caches.classes[slab->class_index].list_count) continue;
+        if (!room && hak_free_count(slab) < policy->caches.classes[slab->class_index].list_count)
+            continue;
         hak_slab_claim_wait(t, slab);
         hak_slab_let_go(t, u);
     }
 }
 
-/* ---- caches ----------------------------------------------------------------------------------------------------- */
+/* ---- caches ---- */
 
 static bool is_block(hak_heap *h, uint32_t c, uint64_t address) {
     hak_block block;
@@ -159,14 +175,17 @@ static void settle_bin(hak_heap *h, hak_thread *t, uint32_t c) {
     int64_t said = (int64_t)bin->cap_count - t->room_counts[c], found = 0;
     uint64_t at = t->heads[c], before = 0, range = bin->bump_end - bin->bump;
     bool moving = t->busy == c + 1;
-    for (; at && found < HAK_CAP_LIMIT_COUNT && is_block(h, c, at); at = hak_next(at)) before = at, found++;
+    for (; at && found < HAK_CAP_LIMIT_COUNT && is_block(h, c, at); at = hak_next(at))
+        before = at, found++;
     if (at && before) hak_set_next(before, 0);
     else if (at) t->heads[c] = 0;
     t->room_counts[c] = (int64_t)bin->cap_count - found;
     if ((at || moving) && said > found) h->lost_block_count += (uint64_t)(said - found);
     if (!range) return;
-    bool whole = bin->bump < bin->bump_end && range <= (uint64_t)class->block_count * class->stride_bytes && range % class->stride_bytes == 0 &&
-                 is_block(h, c, bin->bump) && is_block(h, c, bin->bump_end - class->stride_bytes);
+    bool whole = bin->bump < bin->bump_end &&
+                 range <= (uint64_t)class->block_count * class->stride_bytes &&
+                 range % class->stride_bytes == 0 && is_block(h, c, bin->bump) &&
+                 is_block(h, c, bin->bump_end - class->stride_bytes);
     if (!whole) bin->bump = bin->bump_end = 0; /* its slab is claimed, and so lost */
 }
 
@@ -181,7 +200,8 @@ static void set_aside(hak_heap *h) {
     memset(listed, 0, (h->thread_top + 7) / 8);
     const uint64_t heads[] = {h->parked_word, h->unused_word};
     for (uint32_t list = 0; list < 2; list++)
-        for (uint32_t at = (uint32_t)heads[list], n = 0; at && n < h->thread_top; at = hak_thread_at(h, at - 1)->next, n++)
+        for (uint32_t at = (uint32_t)heads[list], n = 0; at && n < h->thread_top;
+             at = hak_thread_at(h, at - 1)->next, n++)
             listed[(at - 1) >> 6] |= UINT64_C(1) << ((at - 1) & 63);
     for (uint32_t i = 1; i < h->thread_top; i++) {
         hak_thread *t = hak_thread_at(h, i);
@@ -195,7 +215,9 @@ static void set_aside(hak_heap *h) {
 static void sort_out(hak_heap *h) {
     hak_thread *mine = hak_thread_known(h);
     uint32_t live = 0;
-    if (mine) hak_store_relaxed(&mine->state, HAK_THREAD_LIVE), hak_store_relaxed(&mine->os_id, hak_os_thread_id());
+    if (mine)
+        hak_store_relaxed(&mine->state, HAK_THREAD_LIVE),
+            hak_store_relaxed(&mine->os_id, hak_os_thread_id());
     for (uint32_t i = 1; i < h->thread_top; i++) {
         hak_thread *t = hak_thread_at(h, i);
         if (t->index != i) t->index = i; /* one that was being made has none yet */
@@ -205,7 +227,7 @@ static void sort_out(hak_heap *h) {
     hak_store_relaxed(&h->thread_live, live);
 }
 
-/* ---- the child -------------------------------------------------------------------------------------------------- */
+/* ---- the child ---- */
 
 static hak_heap *first_heap(void) { return (hak_heap *)(uintptr_t)hak_root_.first_heap; }
 static hak_heap *next_heap(hak_heap *h) { return (hak_heap *)(uintptr_t)h->next_heap; }
@@ -214,7 +236,8 @@ static void repair(hak_heap *h) {
     hak_thread *shared = hak_thread_at(h, 0), *mine = hak_thread_known(h);
     hak_store_relaxed(&h->sweep_busy, 0);
     hak_store_relaxed(&h->trim_busy, 0);
-    bool alone = h->thread_live <= (mine != NULL) && !h->run_lock && !h->purging_units && !shared->busy;
+    bool alone = h->thread_live <= (mine != NULL) && !h->run_lock && !h->purging_units &&
+                 !shared->busy;
     set_aside(h);
     if (alone) return;
     if (!shared->base) hak_thread_record_init(h, shared, 0);
@@ -248,11 +271,13 @@ static bool give_one_back(void) {
     return found;
 }
 
-/* The word is not HAK_FORK_WHOLE. Called at the start of a slow path, under no lock and no claim. */
+/* The word is not HAK_FORK_WHOLE. Called at the start of a slow path, under no lock and no
+ * claim. */
 void hak_fork_slow(void) {
     uint32_t found;
     while ((found = hak_load_acquire(hak_fork_word)) != HAK_FORK_WHOLE) {
-        if (found != HAK_FORK_BUSY && hak_cas_acq_rel(hak_fork_word, &found, HAK_FORK_BUSY)) break; /* acquires what the last store below published */
+        /* acquires what the last store below published */
+        if (found != HAK_FORK_BUSY && hak_cas_acq_rel(hak_fork_word, &found, HAK_FORK_BUSY)) break;
         hak_os_yield();
     }
     if (found == HAK_FORK_WHOLE) return;

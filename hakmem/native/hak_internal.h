@@ -1,27 +1,29 @@
-/* hak_internal.h: the map of the native plane. Rooms from the bottom up; each may call those above its line only:
+/* hak_internal.h: the map of the native plane. Rooms from the bottom up; each may call those above
+ * its line only:
  *
  *   os.c        the only file that maps memory          atomic.h    operations by name and order
  *   lists.h     accessors of a slab's lists and claim   fault.c     what was wrong, and saying so
  *   describe.c  an address in words                     crash.c     the crash report, on request
  *   runs.c      the run heap: units, arena              marks.h     bit maps over units
- *   purge.c     what goes back to the OS, and when      partial.c   per-class sets of partly free slabs, mailboxes
+ *   purge.c     what goes back to the OS, and when      partial.c   sets of slabs, mailboxes
  *   slabs.c     a slab's life: made, given to, taken from, retired
  *   holes.c     purged pages of slabs in use            acquire.c   where a refill finds a slab
  *   cache.c     thread caches: refill, overflow, idle
  *   threads.c   thread records: attach, park, release   spans.c     blocks of whole units
  *   fork.c      a fork's child: noticed, repaired       policy.c    images judged and read
  *   environment.c  the process's policy, from its environment
- *   blocks.c    alloc, free, realloc of one block       heap.c      create, destroy, trim, batches: the C API
+ *   blocks.c    alloc, free, realloc of one block       heap.c      the C API: heaps, batches
  *   malloc.c    malloc and its family for a process     new_delete.c  C++'s operators
- *   accounts.c  mallinfo, malloc_trim: what is where    reports.c   malloc_info, malloc_stats, mallopt
+ *   accounts.c  mallinfo, malloc_trim: what is where    reports.c   malloc_info, mallopt and kin
  *   primitives.c  what Python gets of C                 background.c  a thread that gives back
  *   requests.c  trim and drain, asked for from outside
  *   events.c    the event ring of debug builds
  *
- * No room holds a policy number: they come from hak_policy, made by Python.
- * Locks, outer first: hak_root.lock (list of heaps), a heap's shared record, run_lock. Under run_lock nobody claims or
- * waits. A claim is a try-lock of one slab; who waits for one (hak_slab_claim_wait) holds no other. A claimer may take
- * run_lock (stage_adopt does while it settles the slabs it does not keep), never the other way round.
+ * No room holds a policy number: they come from hak_policy, made by Python. Locks, outer first:
+ * hak_root.lock (list of heaps), a heap's shared record, run_lock. Under run_lock nobody claims or
+ * waits. A claim is a try-lock of one slab; who waits for one (hak_slab_claim_wait) holds no other.
+ * A claimer may take run_lock (stage_adopt does while it settles the slabs it does not keep), never
+ * the other way round.
  */
 #ifndef HAK_INTERNAL_H
 #define HAK_INTERNAL_H
@@ -35,7 +37,8 @@
 
 #define HAK_HIDDEN __attribute__((visibility("hidden")))
 #define HAK_EXPORT __attribute__((visibility("default")))
-#define HAK_COLD __attribute__((noinline, cold)) /* kept out of line, so that its callers save no registers for it */
+/* kept out of line, so that its callers save no registers for it */
+#define HAK_COLD __attribute__((noinline, cold))
 #define hak_likely(x) __builtin_expect(!!(x), 1)
 #define hak_unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -45,7 +48,8 @@
 #define hak_assert(x) ((void)0)
 #endif
 
-/* A heap's struct stands at the start of its region, so an offset from the heap is an offset in the region. */
+/* A heap's struct stands at the start of its region, so an offset from the heap is an offset in the
+ * region. */
 static inline void *hak_at(hak_heap *h, uint64_t offset) { return (char *)h + offset; }
 static inline hak_policy *hak_policy_of(hak_heap *h) { return hak_at(h, h->policy_offset); }
 static inline uint32_t *hak_registry(hak_heap *h) { return hak_at(h, HAK_REGISTRY_OFFSET); }
@@ -60,38 +64,46 @@ static inline char *hak_unit_address(hak_heap *h, uint32_t unit) {
 }
 static inline hak_heap *hak_heap_of(hak_thread *t) { return (hak_heap *)(uintptr_t)t->heap; }
 
-/* Registry entry: tag in the low byte, head unit above. Written before a block escapes; the program's own hand-over
- * of the block publishes it, so relaxed suffices on both sides. */
+/* Registry entry: tag in the low byte, head unit above. Written before a block escapes; the
+ * program's own hand-over of the block publishes it, so relaxed suffices on both sides. */
 static inline uint32_t hak_entry(uint32_t tag, uint32_t head) { return tag | head << 8; }
-static inline uint32_t hak_entry_get(hak_heap *h, uint32_t unit) { return hak_load_relaxed(&hak_registry(h)[unit]); }
+static inline uint32_t hak_entry_get(hak_heap *h, uint32_t unit) {
+    return hak_load_relaxed(&hak_registry(h)[unit]);
+}
 static inline void hak_entry_fill(hak_heap *h, uint32_t unit, uint32_t count, uint32_t entry) {
     for (uint32_t i = 0; i < count; i++) hak_store_relaxed(&hak_registry(h)[unit + i], entry);
 }
 
 /* The link of a cached or listed block is its first word. */
-static inline uint64_t hak_next(uint64_t block) { return hak_load_relaxed((uint64_t *)(uintptr_t)block); }
+static inline uint64_t hak_next(uint64_t block) {
+    return hak_load_relaxed((uint64_t *)(uintptr_t)block);
+}
 static inline void hak_set_next(uint64_t block, uint64_t next) {
     hak_store_relaxed((uint64_t *)(uintptr_t)block, next);
 }
 
 /* Units in use but for the purged pages in them. A stale figure is a little off for a moment. */
 static inline uint64_t hak_live_units(hak_heap *h) {
-    uint64_t live = hak_load_relaxed(&h->live_units), holes = hak_load_relaxed(&h->hole_now_pages) / HAK_UNIT_PAGES;
+    uint64_t live = hak_load_relaxed(&h->live_units),
+             holes = hak_load_relaxed(&h->hole_now_pages) / HAK_UNIT_PAGES;
     return live > holes ? live - holes : 0;
 }
 
 #define hak_count(t, name, n) hak_store_relaxed(&(t)->name, (t)->name + (n))
 
 /* os.c */
-HAK_HIDDEN void *hak_os_reserve_aligned(uint64_t bytes, uint64_t align, uint64_t *map_base, uint64_t *map_bytes);
+HAK_HIDDEN void *hak_os_reserve_aligned(uint64_t bytes, uint64_t align, uint64_t *map_base,
+                                        uint64_t *map_bytes);
 HAK_HIDDEN bool hak_os_commit_range(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_t bytes, bool lazy);
 HAK_HIDDEN void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN bool hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes);
 HAK_HIDDEN bool hak_os_release_range(void *address, uint64_t bytes);
-HAK_HIDDEN void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes, uint8_t *pages);
-HAK_HIDDEN uint32_t hak_os_resident_count(hak_os_counts *counts, void *address, uint32_t page_count);
+HAK_HIDDEN void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes,
+                                uint8_t *pages);
+HAK_HIDDEN uint32_t hak_os_resident_count(hak_os_counts *counts, void *address,
+                                          uint32_t page_count);
 HAK_HIDDEN uint64_t hak_os_region_wish(uint64_t wish_bytes);
 HAK_HIDDEN uint64_t hak_os_clock_ns(void);
 HAK_HIDDEN void hak_os_yield(void);
@@ -106,7 +118,8 @@ HAK_HIDDEN void hak_os_wake(uint32_t *word);
 extern HAK_EXPORT hak_root hak_root_;
 
 /* fault.c */
-HAK_HIDDEN void hak_fault_fatal(hak_heap *h, const hak_fault *fault, const char *caller) __attribute__((noreturn));
+HAK_HIDDEN void hak_fault_fatal(hak_heap *h, const hak_fault *fault, const char *caller)
+    __attribute__((noreturn));
 extern HAK_HIDDEN bool hak_fault_told;
 
 /* runs.c */
@@ -143,9 +156,11 @@ HAK_HIDDEN void hak_background_forked(void);
 static inline bool hak_background_serves(hak_heap *h) {
     uint32_t state = hak_load_relaxed(&hak_root_.background);
     if (hak_unlikely(state == HAK_BACKGROUND_WAITING)) hak_background_wake();
-    return (h->flags & HAK_HEAP_PROCESS) && (state == HAK_BACKGROUND_LOOKING || state == HAK_BACKGROUND_WAITING);
+    return (h->flags & HAK_HEAP_PROCESS) &&
+           (state == HAK_BACKGROUND_LOOKING || state == HAK_BACKGROUND_WAITING);
 }
-/* For callers that hold nothing, on malloc's side only: libc frees under a lock that pthread_create takes. */
+/* For callers that hold nothing, on malloc's side only: libc frees under a lock that pthread_create
+ * takes. */
 static inline void hak_background_look(hak_heap *h) {
     if (hak_load_relaxed(&hak_root_.background) == HAK_BACKGROUND_NONE) hak_background_start(h);
 }
@@ -162,7 +177,8 @@ typedef struct hak_chain { /* linked blocks of one slab */
     uint64_t first, last, highest;
     uint32_t unit, count;
 } hak_chain;
-#define HAK_CHECKED_AT_FREE (UINT64_C(1) << 32) /* a stride of blocks whose free asked whether they are carved */
+/* a stride of blocks whose free asked whether they are carved */
+#define HAK_CHECKED_AT_FREE (UINT64_C(1) << 32)
 HAK_HIDDEN bool hak_slab_claim(hak_thread *t, hak_slab *slab);
 HAK_HIDDEN void hak_slab_claim_wait(hak_thread *t, hak_slab *slab);
 HAK_HIDDEN void hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fresh);
@@ -170,7 +186,8 @@ HAK_HIDDEN void hak_slab_retire(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count);
 HAK_HIDDEN void hak_slab_let_go(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void hak_slab_drain(hak_thread *t, uint32_t unit);
-HAK_HIDDEN void hak_slab_return(hak_thread *t, const hak_chain *chain, uint64_t stride, uint32_t list_count);
+HAK_HIDDEN void hak_slab_return(hak_thread *t, const hak_chain *chain, uint64_t stride,
+                                uint32_t list_count);
 HAK_HIDDEN uint32_t hak_empty_pop(hak_thread *t);
 
 /* holes.c */
@@ -202,7 +219,8 @@ HAK_HIDDEN HAK_COLD void hak_request_serve(hak_thread *t);
 /* At the end of a slow path, holding nothing: has anybody outside asked for something? */
 static inline void hak_request_look(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
-    if (hak_unlikely((hak_load_relaxed(&h->drain_request) != t->drain_served) | (hak_load_relaxed(&h->trim_request) != hak_load_relaxed(&h->trim_served))))
+    if (hak_unlikely((hak_load_relaxed(&h->drain_request) != t->drain_served) |
+                     (hak_load_relaxed(&h->trim_request) != hak_load_relaxed(&h->trim_served))))
         hak_request_serve(t);
 }
 
@@ -223,24 +241,30 @@ HAK_HIDDEN void hak_root_unlock(void);
 extern HAK_HIDDEN __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec")));
 extern HAK_HIDDEN hak_thread hak_early_thread;
 
-/* fork.c: hak_fork_look stands at the start of every slow path that touches what threads share, under no lock, no claim */
+/* fork.c: hak_fork_look stands at the start of every slow path that touches what threads share,
+ * under no lock, no claim */
 extern HAK_HIDDEN uint32_t *hak_fork_word;
 HAK_HIDDEN void hak_fork_watch(void);
 HAK_HIDDEN HAK_COLD void hak_fork_slow(void);
 HAK_HIDDEN void hak_once_lock(uint32_t *lock);
 HAK_HIDDEN void hak_once_unlock(uint32_t *lock);
 static inline void hak_fork_look(void) {
-    if (hak_unlikely(hak_load_acquire(hak_load_relaxed(&hak_fork_word)) != HAK_FORK_WHOLE)) hak_fork_slow();
+    if (hak_unlikely(hak_load_acquire(hak_load_relaxed(&hak_fork_word)) != HAK_FORK_WHOLE))
+        hak_fork_slow();
 }
 
-/* events.c: hak_event(t, HAK_EVENT_..., class, unit, count) notes what a slow path did; nothing in a release build */
+/* events.c: hak_event(t, HAK_EVENT_..., class, unit, count) notes what a slow path did; nothing in
+ * a release build */
 #ifdef HAK_DEBUG
-HAK_HIDDEN void hak_event_note(hak_heap *h, uint32_t thread, uint32_t kind, uint32_t class_index, uint32_t unit, uint64_t count);
-#define hak_event_of(h, thread, kind, class_index, unit, count) hak_event_note((h), (thread), (kind), (class_index), (unit), (count))
+HAK_HIDDEN void hak_event_note(hak_heap *h, uint32_t thread, uint32_t kind, uint32_t class_index,
+                               uint32_t unit, uint64_t count);
+#define hak_event_of(h, thread, kind, class_index, unit, count) \
+    hak_event_note((h), (thread), (kind), (class_index), (unit), (count))
 #else
 #define hak_event_of(h, thread, kind, class_index, unit, count) ((void)0)
 #endif
-#define hak_event(t, kind, class_index, unit, count) hak_event_of(hak_heap_of(t), (t)->index, (kind), (class_index), (unit), (count))
+#define hak_event(t, kind, class_index, unit, count) \
+    hak_event_of(hak_heap_of(t), (t)->index, (kind), (class_index), (unit), (count))
 
 /* spans.c */
 HAK_HIDDEN void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero);
@@ -256,9 +280,12 @@ typedef struct hak_block {
 } hak_block;
 HAK_HIDDEN uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault);
 HAK_HIDDEN void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero);
-HAK_HIDDEN uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault);
-HAK_HIDDEN uint32_t hak_check_own(const hak_thread *t, hak_heap *h, uint64_t address, const hak_block *block, hak_fault *fault);
+HAK_HIDDEN uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block,
+                                   hak_fault *fault);
+HAK_HIDDEN uint32_t hak_check_own(const hak_thread *t, hak_heap *h, uint64_t address,
+                                  const hak_block *block, hak_fault *fault);
 HAK_HIDDEN uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault);
-HAK_HIDDEN uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void **out, hak_fault *fault);
+HAK_HIDDEN uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void **out,
+                                      hak_fault *fault);
 
 #endif

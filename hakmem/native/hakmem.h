@@ -1,4 +1,5 @@
-/* hakmem.h: the C API. Heaps of their own beside malloc; every function is thread-safe but create and destroy.
+/* hakmem.h: the C API. Heaps of their own beside malloc; every function is thread-safe but create
+ * and destroy.
  *
  *   hak_fault fault;
  *   hak_heap *heap = hak_heap_create(NULL, 0, 0, &fault);
@@ -19,26 +20,32 @@
 extern "C" {
 #endif
 
-/* A heap under `policy` (NULL: the built-in one) of `region_bytes` user memory (0: 64 GiB, halved until the OS agrees).
- * flags: HAK_HEAP_CHECKED or 0. NULL with fault->code HAK_FAULT_POLICY or HAK_FAULT_NOMEM. */
-hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint32_t flags, hak_fault *fault);
+/* A heap under `policy` (NULL: the built-in one) of `region_bytes` user memory (0: 64 GiB, halved
+ * until the OS agrees). flags: HAK_HEAP_CHECKED or 0. NULL with fault->code HAK_FAULT_POLICY or
+ * HAK_FAULT_NOMEM. */
+hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint32_t flags,
+                          hak_fault *fault);
 /* Gives the whole region back. No thread may be inside or come back. */
 void hak_heap_destroy(hak_heap *heap);
 
-/* A block of at least `size` bytes (0 counts as 1), aligned to 16, or 8 up to 8 bytes. NULL when out of memory. */
+/* A block of at least `size` bytes (0 counts as 1), aligned to 16, or 8 up to 8 bytes. NULL when
+ * out of memory. */
 void *hak_heap_alloc(hak_heap *heap, uint64_t size);
 /* The same, aligned to `align` (a power of two), zeroed if `zero`. */
 void *hak_heap_alloc_aligned(hak_heap *heap, uint64_t size, uint64_t align, int zero);
-/* HAK_OK, or the fault, which is also in *fault; the heap is unchanged then. NULL is fine. Any thread may free. */
+/* HAK_OK, or the fault, which is also in *fault; the heap is unchanged then. NULL is fine. Any
+ * thread may free. */
 uint32_t hak_heap_free(hak_heap *heap, void *block, hak_fault *fault);
-/* *out is the resized block, contents kept. HAK_FAULT_NOMEM leaves the old one. NULL as block allocates. */
+/* *out is the resized block, contents kept. HAK_FAULT_NOMEM leaves the old one. NULL as block
+ * allocates. */
 uint32_t hak_heap_realloc(hak_heap *heap, void *block, uint64_t size, void **out, hak_fault *fault);
 /* *out is what the caller may use of a live block. */
 uint32_t hak_heap_usable(hak_heap *heap, const void *block, uint64_t *out, hak_fault *fault);
 /* Allocates count blocks into out; returns how many there were memory for. */
 uint64_t hak_heap_alloc_many(hak_heap *heap, const uint64_t *sizes, uint64_t count, uint64_t *out);
 /* Frees count blocks; stops at the first fault and returns how many were freed. */
-uint64_t hak_heap_free_many(hak_heap *heap, const uint64_t *blocks, uint64_t count, hak_fault *fault);
+uint64_t hak_heap_free_many(hak_heap *heap, const uint64_t *blocks, uint64_t count,
+                            hak_fault *fault);
 /* Gives the calling thread's caches back to the slabs. */
 void hak_heap_flush(hak_heap *heap);
 /* Fills the calling thread's caches to the policy's prewarm counts. */
@@ -47,12 +54,13 @@ void hak_heap_prewarm(hak_heap *heap);
 uint64_t hak_heap_trim(hak_heap *heap);
 /* The clock's turn: closes an epoch that is over and purges what the policy no longer keeps. */
 void hak_heap_tick(hak_heap *heap);
-/* Switches the crash report on or off: a line at SIGSEGV, SIGBUS and SIGABRT, then what handled the signal before. 0 or an
- * errno. Also: HAKMEM_CRASH_REPORT=1 in the environment. */
+/* Switches the crash report on or off: a line at SIGSEGV, SIGBUS and SIGABRT, then what handled the
+ * signal before. 0 or an errno. Also: HAKMEM_CRASH_REPORT=1 in the environment. */
 int hak_crash_report(int on);
 /* The heap behind malloc, or NULL while there is none. */
 hak_heap *hak_process_heap(void);
-/* The hash of the layout the library was built from, its version, and its kind: release, debug, asan, tsan, ubsan. */
+/* The hash of the layout the library was built from, its version, and its kind: release, debug,
+ * asan, tsan, ubsan. */
 uint64_t hak_layout_hash(void);
 const char *hak_build_kind(void);
 

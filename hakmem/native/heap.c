@@ -1,4 +1,5 @@
-/* heap.c: a heap made and destroyed, and the C API over one. Geometry is the same as hakmem/registry.py's. */
+/* heap.c: a heap made and destroyed, and the C API over one. Geometry is the same as
+ * hakmem/registry.py's. */
 #include <errno.h>
 #include <string.h>
 
@@ -11,7 +12,8 @@
 
 #pragma GCC visibility push(default)
 
-hak_root hak_root_ = {.magic = HAK_ROOT_MAGIC, .layout_hash = HAK_LAYOUT_HASH, .version = HAK_LAYOUT_VERSION};
+hak_root hak_root_ = {
+    .magic = HAK_ROOT_MAGIC, .layout_hash = HAK_LAYOUT_HASH, .version = HAK_LAYOUT_VERSION};
 
 #define SUPERSLAB_BYTES ((uint64_t)HAK_SUPERSLAB_UNITS << HAK_UNIT_SHIFT)
 
@@ -22,11 +24,15 @@ uint64_t hak_layout_hash(void) { return HAK_LAYOUT_HASH; }
 const char *hak_build_kind(void) { return HAK_BUILD_KIND; }
 hak_root *hak_root_address(void) { return &hak_root_; }
 
-static uint64_t page_up(uint64_t bytes) { return (bytes + HAK_OS_PAGE_BYTES - 1) & ~(uint64_t)(HAK_OS_PAGE_BYTES - 1); }
+static uint64_t page_up(uint64_t bytes) {
+    return (bytes + HAK_OS_PAGE_BYTES - 1) & ~(uint64_t)(HAK_OS_PAGE_BYTES - 1);
+}
 
 /* Lays the metadata of `units` units out into *h; returns its bytes. */
 static uint64_t lay_out(hak_heap *h, uint64_t units, bool checked) {
-    uint64_t threads = units < HAK_THREADS_MIN ? HAK_THREADS_MIN : units > HAK_THREADS_MAX ? HAK_THREADS_MAX : units;
+    uint64_t threads = units < HAK_THREADS_MIN   ? HAK_THREADS_MIN
+                       : units > HAK_THREADS_MAX ? HAK_THREADS_MAX
+                                                 : units;
     uint64_t at = page_up(sizeof *h);
     h->policy_offset = at, at += page_up(sizeof(hak_policy));
     h->fast_map_offset = at, at += page_up(HAK_SIZE_MAP_ENTRIES);
@@ -76,7 +82,8 @@ static void join_root(hak_heap *h) {
     uint32_t slot = 0;
     for (bool taken = true; taken; slot += taken) {
         taken = false;
-        for (hak_heap *o = (hak_heap *)(uintptr_t)hak_root_.first_heap; o; o = (hak_heap *)(uintptr_t)o->next_heap)
+        for (hak_heap *o = (hak_heap *)(uintptr_t)hak_root_.first_heap; o;
+             o = (hak_heap *)(uintptr_t)o->next_heap)
             taken |= o->slot == slot;
     }
     h->slot = slot;
@@ -86,7 +93,8 @@ static void join_root(hak_heap *h) {
     hak_root_unlock();
 }
 
-/* The policy's own map serves where every class may take the fast path: three pages less to write and to keep. */
+/* The policy's own map serves where every class may take the fast path: three pages less to write
+ * and to keep. */
 uint8_t *hak_fast_map(hak_heap *h) {
     const hak_policy *policy = hak_policy_of(h);
     bool checked = h->flags & HAK_HEAP_CHECKED;
@@ -106,7 +114,8 @@ static void fill_fast_map(hak_heap *h) {
     }
 }
 
-hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint32_t flags, hak_fault *fault) {
+hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint32_t flags,
+                          hak_fault *fault) {
     memset(fault, 0, sizeof *fault);
     fault->address = region_bytes;
     fault->code = HAK_FAULT_POLICY;
@@ -118,7 +127,9 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
     bool checked = flags & HAK_HEAP_CHECKED;
     if (region_bytes) h = map_region(region_bytes, checked);
     else
-        for (uint64_t wish = hak_os_region_wish(HAK_REGION_WISH_BYTES); !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2) h = map_region(wish, checked);
+        for (uint64_t wish = hak_os_region_wish(HAK_REGION_WISH_BYTES);
+             !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2)
+            h = map_region(wish, checked);
     if (!h) return NULL;
     fault->code = HAK_OK;
     h->layout_hash = HAK_LAYOUT_HASH;
@@ -132,7 +143,8 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
     if (flags & HAK_HEAP_PROCESS) hak_root_.process_id = hak_os_process_id();
     hak_fork_watch();
     join_root(h);
-    hak_store_release(&h->magic, HAK_HEAP_MAGIC); /* partner: outside readers, who look at the magic first */
+    /* partner: outside readers, who look at the magic first */
+    hak_store_release(&h->magic, HAK_HEAP_MAGIC);
     return h;
 }
 

@@ -1,16 +1,19 @@
-/* holes.c: OS pages of nothing but free blocks go back although their slab is in use: one live block in a slab costs a
- * page, not 64 KiB. Caches of sleeping threads and fragmentation both leave slabs like that.
+/* holes.c: OS pages of nothing but free blocks go back although their slab is in use: one live
+ * block in a slab costs a page, not 64 KiB. Caches of sleeping threads and fragmentation both leave
+ * slabs like that.
  *
- * A hole is a purged page of a slab, all of whose blocks, those that reach over its edges too, are free. Their links
- * are gone with the page, so they are in no list: used + free list + on holes = carved. All under the claim; the masks
- * are written by the claimer only. Who takes the slab when its free list is empty gets a page's blocks back first.
- * Pages are purged only where all blocks are carved, so carving never meets a hole. Classes with headers have none:
- * a header lies outside its block.
+ * A hole is a purged page of a slab, all of whose blocks, those that reach over its edges too, are
+ * free. Their links are gone with the page, so they are in no list: used + free list + on holes =
+ * carved. All under the claim; the masks are written by the claimer only. Who takes the slab when
+ * its free list is empty gets a page's blocks back first. Pages are purged only where all blocks
+ * are carved, so carving never meets a hole. Classes with headers have none: a header lies outside
+ * its block.
  *
- * A sweep visits every slab once an epoch and looks into those not claimed since its last visit, once. It pays from the
- * eager budget (purge.c), and so does giving blocks back from a hole. A slab whose pages are needed again within two
- * epochs is paused, it alone: one pause for the whole heap lets slabs in steady use hide those that nobody needs for days.
- * sweep_busy: one sweeper at a time.
+ * A sweep visits every slab once an epoch and looks into those not claimed since its last visit,
+ * once. It pays from the eager budget (purge.c), and so does giving blocks back from a hole. A slab
+ * whose pages are needed again within two epochs is paused, it alone: one pause for the whole heap
+ * lets slabs in steady use hide those that nobody needs for days. sweep_busy: one sweeper at a
+ * time.
  */
 #include "hak_internal.h"
 #include "lists.h"
@@ -21,15 +24,22 @@ typedef struct page_set {
     uint64_t word[PAGES_MAX / 64];
 } page_set;
 
-/* A slab's detail_count, written under the claim: epoch of its last purge | log2 of its pause << 24 | HAK_LOOK_REFAULT once a
- * page of that purge was needed within two epochs, for which the pause doubled; without, it halves at the next purge. */
-static uint32_t look_age(hak_heap *h, uint32_t look) { return (hak_load_relaxed(&h->epoch_count) - look) & HAK_LOOK_EPOCH_MASK; }
-static uint32_t look_pause(uint32_t look) { return (UINT32_C(1) << ((look & ~HAK_LOOK_REFAULT) >> HAK_LOOK_PAUSE_SHIFT)) - 1; }
+/* A slab's detail_count, written under the claim: epoch of its last purge | log2 of its pause << 24
+ * | HAK_LOOK_REFAULT once a page of that purge was needed within two epochs, for which the pause
+ * doubled; without, it halves at the next purge. */
+static uint32_t look_age(hak_heap *h, uint32_t look) {
+    return (hak_load_relaxed(&h->epoch_count) - look) & HAK_LOOK_EPOCH_MASK;
+}
+static uint32_t look_pause(uint32_t look) {
+    return (UINT32_C(1) << ((look & ~HAK_LOOK_REFAULT) >> HAK_LOOK_PAUSE_SHIFT)) - 1;
+}
 
 static void look_purged(hak_heap *h, hak_slab *slab) {
-    uint32_t look = slab->detail_count, pauses = look & ~(uint32_t)(HAK_LOOK_REFAULT | HAK_LOOK_EPOCH_MASK);
+    uint32_t look = slab->detail_count,
+             pauses = look & ~(uint32_t)(HAK_LOOK_REFAULT | HAK_LOOK_EPOCH_MASK);
     if (pauses && !(look & HAK_LOOK_REFAULT)) pauses -= 1u << HAK_LOOK_PAUSE_SHIFT;
-    hak_store_relaxed(&slab->detail_count, (hak_load_relaxed(&h->epoch_count) & HAK_LOOK_EPOCH_MASK) | pauses);
+    hak_store_relaxed(&slab->detail_count,
+                      (hak_load_relaxed(&h->epoch_count) & HAK_LOOK_EPOCH_MASK) | pauses);
 }
 
 /* Pages of it are needed again; returns whether that is soon. */
@@ -38,19 +48,26 @@ static bool look_refault(hak_heap *h, hak_slab *slab) {
     if (look_age(h, look) >= 2) return false;
     if (look & HAK_LOOK_REFAULT) return true;
     bool longer = look_pause(look) < hak_policy_of(h)->retain.sweep_wait_count;
-    hak_store_relaxed(&slab->detail_count, (look | HAK_LOOK_REFAULT) + (longer ? 1u << HAK_LOOK_PAUSE_SHIFT : 0));
+    hak_store_relaxed(&slab->detail_count,
+                      (look | HAK_LOOK_REFAULT) + (longer ? 1u << HAK_LOOK_PAUSE_SHIFT : 0));
     return true;
 }
 
-static uint16_t *holes_of(hak_heap *h, uint32_t unit) { return (uint16_t *)hak_at(h, h->holes_offset) + unit; }
-static bool is_hole(const uint16_t *holes, uint32_t page) { return hak_load_relaxed(&holes[page / HAK_UNIT_PAGES]) >> (page % HAK_UNIT_PAGES) & 1; }
+static uint16_t *holes_of(hak_heap *h, uint32_t unit) {
+    return (uint16_t *)hak_at(h, h->holes_offset) + unit;
+}
+static bool is_hole(const uint16_t *holes, uint32_t page) {
+    return hak_load_relaxed(&holes[page / HAK_UNIT_PAGES]) >> (page % HAK_UNIT_PAGES) & 1;
+}
 static void set_hole(uint16_t *holes, uint32_t page, bool on) {
-    uint16_t *mask = &holes[page / HAK_UNIT_PAGES], bit = (uint16_t)(1u << (page % HAK_UNIT_PAGES)), now = hak_load_relaxed(mask);
+    uint16_t *mask = &holes[page / HAK_UNIT_PAGES], bit = (uint16_t)(1u << (page % HAK_UNIT_PAGES)),
+             now = hak_load_relaxed(mask);
     hak_store_relaxed(mask, (uint16_t)(on ? now | bit : now & ~bit));
 }
 
 /* The blocks on a page; false where not all of them are carved, or there is none. */
-static bool blocks_on(const hak_class *class, uint32_t carved, uint32_t page, uint32_t *first, uint32_t *last) {
+static bool blocks_on(const hak_class *class, uint32_t carved, uint32_t page, uint32_t *first,
+                      uint32_t *last) {
     uint64_t at = (uint64_t)page * HAK_OS_PAGE_BYTES;
     *first = (uint32_t)(at / class->stride_bytes);
     *last = (uint32_t)((at + HAK_OS_PAGE_BYTES - 1) / class->stride_bytes);
@@ -61,7 +78,8 @@ static bool blocks_on(const hak_class *class, uint32_t carved, uint32_t page, ui
 /* Whether a block reaches onto a hole. */
 static bool is_on_hole(const hak_class *class, const uint16_t *holes, uint32_t block) {
     uint64_t at = (uint64_t)block * class->stride_bytes;
-    for (uint64_t page = at / HAK_OS_PAGE_BYTES; page <= (at + class->stride_bytes - 1) / HAK_OS_PAGE_BYTES; page++)
+    for (uint64_t page = at / HAK_OS_PAGE_BYTES;
+         page <= (at + class->stride_bytes - 1) / HAK_OS_PAGE_BYTES; page++)
         if (is_hole(holes, (uint32_t)page)) return true;
     return false;
 }
@@ -70,7 +88,8 @@ static bool is_on_hole(const hak_class *class, const uint16_t *holes, uint32_t b
 static uint32_t mark_free(hak_heap *h, uint32_t unit, const hak_class *class, uint64_t *free_bits) {
     const hak_slab *slab = hak_slab_at(h, unit);
     const uint16_t *holes = holes_of(h, unit);
-    uint64_t base = (uintptr_t)hak_unit_address(h, unit), block = hak_free_debug_pointer(slab, base);
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit),
+             block = hak_free_debug_pointer(slab, base);
     uint32_t count = hak_free_count(slab), first, last;
     for (uint32_t i = 0; i < count; i++, block = hak_next(block)) {
         uint64_t index = (block - base) / class->stride_bytes;
@@ -92,11 +111,13 @@ static bool all_free(const uint64_t *free_bits, uint32_t first, uint32_t last) {
 /* Makes the free list again without the blocks on holes, in its order. */
 static void drop_holed(hak_heap *h, uint32_t unit, const hak_class *class) {
     hak_slab *slab = hak_slab_at(h, unit);
-    uint64_t base = (uintptr_t)hak_unit_address(h, unit), first = 0, last = 0, word = hak_free_take_all(slab), block = hak_word_first(base, word);
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit), first = 0, last = 0,
+             word = hak_free_take_all(slab), block = hak_word_first(base, word);
     uint32_t kept = 0;
     for (uint32_t i = 0, count = hak_word_count(word); i < count; i++) {
         uint64_t next = hak_next(block);
-        if (!is_on_hole(class, holes_of(h, unit), (uint32_t)((block - base) / class->stride_bytes))) {
+        if (!is_on_hole(class, holes_of(h, unit),
+                        (uint32_t)((block - base) / class->stride_bytes))) {
             if (last) hak_set_next(last, block);
             else first = block;
             last = block;
@@ -107,7 +128,8 @@ static void drop_holed(hak_heap *h, uint32_t unit, const hak_class *class) {
     if (kept) hak_free_push_chain(slab, base, first, last, kept);
 }
 
-/* Purges the pages of free blocks of a claimed slab; returns how many. *looked is the length of its free list. */
+/* Purges the pages of free blocks of a claimed slab; returns how many. *looked is the length of its
+ * free list. */
 static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
     hak_slab *slab = hak_slab_at(h, unit);
     const hak_class *class = &hak_policy_of(h)->sizes.classes[slab->class_index];
@@ -117,7 +139,9 @@ static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
     uint32_t pages = class->unit_count * HAK_UNIT_PAGES, found = 0, first, last;
     *looked = mark_free(h, unit, class, free_bits);
     for (uint32_t page = 0; page < pages; page++) {
-        if (is_hole(holes, page) || !blocks_on(class, slab->carved_count, page, &first, &last) || !all_free(free_bits, first, last)) continue;
+        if (is_hole(holes, page) || !blocks_on(class, slab->carved_count, page, &first, &last) ||
+            !all_free(free_bits, first, last))
+            continue;
         fresh.word[page >> 6] |= UINT64_C(1) << (page & 63);
         found++;
     }
@@ -130,21 +154,25 @@ static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
     for (uint32_t page = 0, end; page < pages; page = end + 1) {
         for (end = page; end < pages && fresh.word[end >> 6] >> (end & 63) & 1;) end++;
         if (end > page) /* if the OS refuses, the pages stay: a hole all the same */
-            (void)hak_os_purge_range(&h->os, hak_unit_address(h, unit) + (uint64_t)page * HAK_OS_PAGE_BYTES, (uint64_t)(end - page) * HAK_OS_PAGE_BYTES, false);
+            (void)hak_os_purge_range(&h->os,
+                                     hak_unit_address(h, unit) + (uint64_t)page * HAK_OS_PAGE_BYTES,
+                                     (uint64_t)(end - page) * HAK_OS_PAGE_BYTES, false);
     }
     hak_add_relaxed(&h->hole_pages, found);
     hak_add_relaxed(&h->hole_now_pages, found);
     return found;
 }
 
-/* Gives the blocks of the first hole back to the free list, or of the first few, until there is one. Under the claim. */
+/* Gives the blocks of the first hole back to the free list, or of the first few, until there is
+ * one. Under the claim. */
 void hak_holes_restore(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
     const hak_class *class = &hak_policy_of(h)->sizes.classes[slab->class_index];
     uint16_t *holes = holes_of(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit), head = 0, tail = 0;
-    uint32_t pages = class->unit_count * HAK_UNIT_PAGES, page = 0, restored = 0, got = 0, first, last;
+    uint32_t pages = class->unit_count * HAK_UNIT_PAGES, page = 0, restored = 0, got = 0, first,
+             last;
     for (; page < pages && !got; page++) {
         if (!is_hole(holes, page)) continue;
         set_hole(holes, page, false);
@@ -164,7 +192,8 @@ void hak_holes_restore(hak_thread *t, uint32_t unit) {
     if (page == pages) slab->flags &= (uint16_t)~HAK_SLAB_HOLES;
     if (look_refault(h, slab)) hak_add_relaxed(&h->hole_refault_pages, restored);
     hak_add_relaxed(&h->hole_now_pages, -(uint64_t)restored);
-    hak_work_spend(h, (uint64_t)restored * hak_policy_of(h)->retain.refault_unit_ns / HAK_UNIT_PAGES);
+    hak_work_spend(h,
+                   (uint64_t)restored * hak_policy_of(h)->retain.refault_unit_ns / HAK_UNIT_PAGES);
 }
 
 /* A slab that retires: its units are nobody's pages again. Under the claim. */
@@ -177,49 +206,62 @@ void hak_holes_forget(hak_heap *h, uint32_t unit, uint32_t units) {
     hak_add_relaxed(&h->hole_now_pages, -pages);
 }
 
-/* Looks at one record; returns the cost of what was done. `all`: whatever was claimed lately; `pauses`: that last are kept. */
+/* Looks at one record; returns the cost of what was done. `all`: whatever was claimed lately;
+ * `pauses`: that last are kept. */
 static uint64_t visit(hak_thread *t, uint32_t unit, bool all, bool pauses) {
     hak_heap *h = hak_heap_of(t);
     const hak_policy *policy = hak_policy_of(h);
     hak_slab *slab = hak_slab_at(h, unit);
     if (hak_load_relaxed(&slab->kind) != HAK_KIND_SLAB) return 0;
-    uint32_t *seen = (uint32_t *)hak_at(h, h->seen_offset) + unit, seq = hak_claim_seq_load(slab), before = hak_load_relaxed(seen), looked = 0, pages = 0;
+    uint32_t *seen = (uint32_t *)hak_at(h, h->seen_offset) + unit, seq = hak_claim_seq_load(slab),
+             before = hak_load_relaxed(seen), looked = 0, pages = 0;
     if (!all && before != seq) {
-        if (before != (seq | 1)) hak_store_relaxed(seen, seq & ~1u); /* not while claimed: it is in use */
+        /* not while claimed: it is in use */
+        if (before != (seq | 1)) hak_store_relaxed(seen, seq & ~1u);
         return 0;
     }
     uint32_t look = hak_load_relaxed(&slab->detail_count);
     if (pauses && look_age(h, look) < look_pause(look)) return 0;
     const hak_class *class = &policy->sizes.classes[hak_load_relaxed(&slab->class_index)];
     uint64_t out = (uint64_t)hak_free_count(slab) + hak_remote_count(slab);
-    if (out * class->stride_bytes < HAK_OS_PAGE_BYTES) { /* nothing to find, and no reason to disturb it */
+    /* nothing to find, and no reason to disturb it */
+    if (out * class->stride_bytes < HAK_OS_PAGE_BYTES) {
         hak_store_relaxed(seen, seq | 1);
         return 0;
     }
     if (!hak_claim_try(slab)) return 0;
     class = &policy->sizes.classes[slab->class_index];
-    if (hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB && !class->header && class->block_count <= HAK_SLAB_BLOCKS_MAX) {
+    if (hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB && !class->header &&
+        class->block_count <= HAK_SLAB_BLOCKS_MAX) {
         hak_slab_drain(t, unit);
         if (hak_used_load(slab) == 0) {
             hak_slab_retire(t, unit);
             return policy->retain.hole_block_ns;
         }
-        if ((uint64_t)hak_free_count(slab) * class->stride_bytes >= HAK_OS_PAGE_BYTES) pages = punch(h, unit, &looked);
-        if (pages) hak_partial_insert(h, unit); /* its list may be short now, but it has blocks to give */
+        if ((uint64_t)hak_free_count(slab) * class->stride_bytes >= HAK_OS_PAGE_BYTES)
+            pages = punch(h, unit, &looked);
+        /* its list may be short now, but it has blocks to give */
+        if (pages) hak_partial_insert(h, unit);
     }
-    hak_store_relaxed(seen, (hak_claim_seq_load(slab) + 1) | 1); /* the sequence once released, and looked into */
+    /* the sequence once released, and looked into */
+    hak_store_relaxed(seen, (hak_claim_seq_load(slab) + 1) | 1);
     hak_claim_release(slab);
-    return (uint64_t)looked * policy->retain.hole_block_ns + (uint64_t)pages * policy->retain.purge_unit_ns / HAK_UNIT_PAGES;
+    return (uint64_t)looked * policy->retain.hole_block_ns +
+           (uint64_t)pages * policy->retain.purge_unit_ns / HAK_UNIT_PAGES;
 }
 
-/* Goes on with the sweep that is due: at most `units` records and `most_ns` of work. Without `pauses`: nobody is delayed. */
+/* Goes on with the sweep that is due: at most `units` records and `most_ns` of work. Without
+ * `pauses`: nobody is delayed. */
 void hak_sweep(hak_thread *t, uint32_t units, uint64_t most_ns, bool pauses) {
     hak_heap *h = hak_heap_of(t);
-    uint32_t unit = hak_load_relaxed(&h->sweep_unit), none = 0, top = hak_load_acquire(&h->unit_top);
+    uint32_t unit = hak_load_relaxed(&h->sweep_unit), none = 0,
+             top = hak_load_acquire(&h->unit_top);
     if (!unit || !hak_cas_acquire(&h->sweep_busy, &none, 1)) return;
     uint64_t spent = 0, credit = hak_work_credit(h, hak_clock_of(h));
     if (most_ns > credit) most_ns = credit;
-    for (unit = hak_load_relaxed(&h->sweep_unit); unit < top && units && spent < most_ns; unit++, units--) spent += visit(t, unit, false, pauses);
+    for (unit = hak_load_relaxed(&h->sweep_unit); unit < top && units && spent < most_ns;
+         unit++, units--)
+        spent += visit(t, unit, false, pauses);
     hak_store_relaxed(&h->sweep_unit, unit < top ? unit : 0);
     hak_store_release(&h->sweep_busy, 0);
     if (spent) hak_work_spend(h, spent);

@@ -1,4 +1,5 @@
-/* line.h: one line for stderr, built on the stack and written once. No stdio, no malloc: any code may say something. */
+/* line.h: one line for stderr, built on the stack and written once. No stdio, no malloc: any code
+ * may say something. */
 #ifndef HAK_LINE_H
 #define HAK_LINE_H
 #include <errno.h>
@@ -22,7 +23,8 @@ static inline void hak_line_text(hak_line *line, const char *text) {
 /* Text that somebody else wrote: cut, and kept on one line. */
 static inline void hak_line_quote(hak_line *line, const char *text) {
     size_t i = 0;
-    for (; text[i] && i < HAK_LINE_QUOTE_BYTES; i++) hak_line_byte(line, (unsigned char)text[i] < ' ' || text[i] == '\177' ? '?' : text[i]);
+    for (; text[i] && i < HAK_LINE_QUOTE_BYTES; i++)
+        hak_line_byte(line, (unsigned char)text[i] < ' ' || text[i] == '\177' ? '?' : text[i]);
     if (text[i]) hak_line_text(line, "...");
 }
 

@@ -1,14 +1,17 @@
-/* lists.h: the accessors of a slab's claim, free list, remote list and used count. No other file touches those fields.
+/* lists.h: the accessors of a slab's claim, free list, remote list and used count. No other file
+ * touches those fields.
  *
- * A list word is offset/8 of the first block | count << 16 | tag << 32; the blocks are linked by address in their first
- * word, the last link is whatever it is: the count ends a list.
+ * A list word is offset/8 of the first block | count << 16 | tag << 32; the blocks are linked by
+ * address in their first word, the last link is whatever it is: the count ends a list.
  *
- * ABA: a push links its chain to the head it read and swaps the whole word, count and tag included; the tag moves at
- * every change, so a word that comes back is never the same word (2^32 changes between a read and its CAS aside). A
- * take-all reads no link. There is no lock-free pop: pop is plain under the claim.
+ * ABA: a push links its chain to the head it read and swaps the whole word, count and tag included;
+ * the tag moves at every change, so a word that comes back is never the same word (2^32 changes
+ * between a read and its CAS aside). A take-all reads no link. There is no lock-free pop: pop is
+ * plain under the claim.
  *
- * Claim: claim_seq is odd while claimed. The claiming CAS acquires what the last release published; the release
- * publishes the plain fields to the next claimer and to readers that compare the sequence before and after.
+ * Claim: claim_seq is odd while claimed. The claiming CAS acquires what the last release published;
+ * the release publishes the plain fields to the next claimer and to readers that compare the
+ * sequence before and after.
  */
 #ifndef HAK_LISTS_H
 #define HAK_LISTS_H
@@ -18,17 +21,20 @@ static inline uint32_t hak_word_count(uint64_t word) { return (uint32_t)(word >>
 static inline uint64_t hak_word_first(uint64_t slab_base, uint64_t word) {
     return hak_word_count(word) ? slab_base + ((word & 0xffff) << 3) : 0;
 }
-/* The word after `before` had `count` blocks pushed, of which `first` is the new head: tag and count are added to in
- * place, since neither's carry matters: the tag wraps, and a slab has fewer than 2^16 blocks. */
-static inline uint64_t hak_word_pushed(uint64_t before, uint64_t slab_base, uint64_t first, uint32_t count) {
+/* The word after `before` had `count` blocks pushed, of which `first` is the new head: tag and
+ * count are added to in place, since neither's carry matters: the tag wraps, and a slab has fewer
+ * than 2^16 blocks. */
+static inline uint64_t hak_word_pushed(uint64_t before, uint64_t slab_base, uint64_t first,
+                                       uint32_t count) {
     uint64_t word = before + (UINT64_C(1) << 32) + ((uint64_t)count << 16);
     return (word & ~UINT64_C(0xffff)) | (first - slab_base) >> 3;
 }
 /* The empty list after `before`. */
 static inline uint64_t hak_word_emptied(uint64_t before) { return ((before >> 32) + 1) << 32; }
 
-/* CLAIM: by CAS; partner of hak_claim_release. False when another holds it. While the process has one thread, by a
- * plain store: nobody can come between, and the thread that ends that state is made by this one, after. */
+/* CLAIM: by CAS; partner of hak_claim_release. False when another holds it. While the process has
+ * one thread, by a plain store: nobody can come between, and the thread that ends that state is
+ * made by this one, after. */
 static inline bool hak_claim_try(hak_slab *slab) {
     uint32_t seq = hak_load_relaxed(&slab->claim_seq);
     if (seq & 1) return false;
@@ -44,18 +50,23 @@ static inline void hak_claim_release(hak_slab *slab) {
     hak_assert(seq & 1);
     hak_store_release(&slab->claim_seq, seq + 1);
 }
-static inline bool hak_claim_held(const hak_slab *slab) { return hak_load_relaxed(&slab->claim_seq) & 1; }
+static inline bool hak_claim_held(const hak_slab *slab) {
+    return hak_load_relaxed(&slab->claim_seq) & 1;
+}
 /* For who only looks whether it was claimed since, and for the sweep that notes it. */
-static inline uint32_t hak_claim_seq_load(const hak_slab *slab) { return hak_load_relaxed(&slab->claim_seq); }
-/* FORK: the child's repair of a claim whose holder does not exist there. A slab of unknown state counts as full of used
- * blocks, so that frees of its blocks never make it retire. */
+static inline uint32_t hak_claim_seq_load(const hak_slab *slab) {
+    return hak_load_relaxed(&slab->claim_seq);
+}
+/* FORK: the child's repair of a claim whose holder does not exist there. A slab of unknown state
+ * counts as full of used blocks, so that frees of its blocks never make it retire. */
 static inline void hak_claim_break(hak_slab *slab) {
     if (slab->kind == HAK_KIND_LOST) hak_store_relaxed(&slab->used_count, UINT32_MAX / 2);
     hak_store_relaxed(&slab->claim_seq, slab->claim_seq + 1);
 }
 
 /* PUSH_CHAIN, plain under the claim. `last` is linked here. */
-static inline void hak_free_push_chain(hak_slab *slab, uint64_t slab_base, uint64_t first, uint64_t last, uint32_t count) {
+static inline void hak_free_push_chain(hak_slab *slab, uint64_t slab_base, uint64_t first,
+                                       uint64_t last, uint32_t count) {
     hak_assert(hak_claim_held(slab));
     uint64_t word = hak_load_relaxed(&slab->free_list);
     hak_set_next(last, hak_word_first(slab_base, word));
@@ -68,8 +79,10 @@ static inline uint64_t hak_free_take_all(hak_slab *slab) {
     hak_store_relaxed(&slab->free_list, hak_word_emptied(word));
     return word;
 }
-/* POP of the first `count` blocks, plain under the claim: returns the first, sets *last. Needs 0 < count <= length. */
-static inline uint64_t hak_free_pop_chain(hak_slab *slab, uint64_t slab_base, uint32_t count, uint64_t *last) {
+/* POP of the first `count` blocks, plain under the claim: returns the first, sets *last. Needs 0 <
+ * count <= length. */
+static inline uint64_t hak_free_pop_chain(hak_slab *slab, uint64_t slab_base, uint32_t count,
+                                          uint64_t *last) {
     hak_assert(hak_claim_held(slab));
     uint64_t word = hak_load_relaxed(&slab->free_list);
     uint64_t first = hak_word_first(slab_base, word), at = first;
@@ -77,33 +90,46 @@ static inline uint64_t hak_free_pop_chain(hak_slab *slab, uint64_t slab_base, ui
     *last = at;
     uint32_t left = hak_word_count(word) - count;
     uint64_t rest = hak_word_emptied(word) - (UINT64_C(1) << 32);
-    hak_store_relaxed(&slab->free_list, left ? hak_word_pushed(rest, slab_base, hak_next(at), left) : hak_word_emptied(word));
+    hak_store_relaxed(&slab->free_list, left ? hak_word_pushed(rest, slab_base, hak_next(at), left)
+                                             : hak_word_emptied(word));
     return first;
 }
-static inline uint32_t hak_free_count(const hak_slab *slab) { return hak_word_count(hak_load_relaxed(&slab->free_list)); }
+static inline uint32_t hak_free_count(const hak_slab *slab) {
+    return hak_word_count(hak_load_relaxed(&slab->free_list));
+}
 static inline bool hak_free_is_empty(const hak_slab *slab) { return hak_free_count(slab) == 0; }
 static inline bool hak_free_is_nonempty(const hak_slab *slab) { return hak_free_count(slab) != 0; }
-/* DEBUG: the first free block's address, or 0; under the claim for who follows the list, else for asserts and dumps. */
+/* DEBUG: the first free block's address, or 0; under the claim for who follows the list, else for
+ * asserts and dumps. */
 static inline uint64_t hak_free_debug_pointer(const hak_slab *slab, uint64_t slab_base) {
     return hak_word_first(slab_base, hak_load_relaxed(&slab->free_list));
 }
 
-/* PUSH_CHAIN, lock-free, without the claim: one try. Release publishes the blocks' links to hak_remote_take_all. */
-static inline bool hak_remote_push_chain(hak_slab *slab, uint64_t slab_base, uint64_t first, uint64_t last, uint32_t count) {
+/* PUSH_CHAIN, lock-free, without the claim: one try. Release publishes the blocks' links to
+ * hak_remote_take_all. */
+static inline bool hak_remote_push_chain(hak_slab *slab, uint64_t slab_base, uint64_t first,
+                                         uint64_t last, uint32_t count) {
     uint64_t word = hak_load_relaxed(&slab->remote_list);
     hak_set_next(last, hak_word_first(slab_base, word));
-    return hak_cas_acq_rel(&slab->remote_list, &word, hak_word_pushed(word, slab_base, first, count));
+    return hak_cas_acq_rel(&slab->remote_list, &word,
+                           hak_word_pushed(word, slab_base, first, count));
 }
 /* TAKE_ALL, lock-free: one try; acquires what the pushes released. False when it lost to a push. */
 static inline bool hak_remote_take_all(hak_slab *slab, uint64_t *word) {
     *word = hak_load_relaxed(&slab->remote_list);
     return hak_cas_acq_rel(&slab->remote_list, word, hak_word_emptied(*word));
 }
-static inline uint32_t hak_remote_count(const hak_slab *slab) { return hak_word_count(hak_load_relaxed(&slab->remote_list)); }
-static inline bool hak_remote_is_nonempty(const hak_slab *slab) { return hak_remote_count(slab) != 0; }
+static inline uint32_t hak_remote_count(const hak_slab *slab) {
+    return hak_word_count(hak_load_relaxed(&slab->remote_list));
+}
+static inline bool hak_remote_is_nonempty(const hak_slab *slab) {
+    return hak_remote_count(slab) != 0;
+}
 
 /* ACTIVE COUNT: blocks outside; plain under the claim, relaxed for readers. */
-static inline uint32_t hak_used_load(const hak_slab *slab) { return hak_load_relaxed(&slab->used_count); }
+static inline uint32_t hak_used_load(const hak_slab *slab) {
+    return hak_load_relaxed(&slab->used_count);
+}
 static inline void hak_used_add(hak_slab *slab, uint32_t n) {
     hak_assert(hak_claim_held(slab));
     hak_store_relaxed(&slab->used_count, slab->used_count + n);

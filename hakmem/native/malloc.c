@@ -1,8 +1,9 @@
-/* malloc.c: malloc and its family over the process heap. Not compiled into sanitizer builds, which bring their own.
- * C++'s operators stand in new_delete.c; mallinfo and its kin in accounts.c and reports.c.
+/* malloc.c: malloc and its family over the process heap. Not compiled into sanitizer builds, which
+ * bring their own. C++'s operators stand in new_delete.c; mallinfo and its kin in accounts.c and
+ * reports.c.
  *
- * The first call finds the early record, misses, and comes to first_use; no constructor order, no dlsym. The region of
- * the process heap is wished at 1 TiB and halved until the OS agrees.
+ * The first call finds the early record, misses, and comes to first_use; no constructor order, no
+ * dlsym. The region of the process heap is wished at 1 TiB and halved until the OS agrees.
  */
 #include <errno.h>
 #include <string.h>
@@ -13,7 +14,9 @@
 #include "hakmem.h"
 #include "policy.h"
 
-HAK_EXPORT hak_heap *hak_process_heap(void) { return (hak_heap *)(uintptr_t)hak_load_acquire(&hak_root_.process_heap); }
+HAK_EXPORT hak_heap *hak_process_heap(void) {
+    return (hak_heap *)(uintptr_t)hak_load_acquire(&hak_root_.process_heap);
+}
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #pragma GCC visibility push(default)
@@ -26,7 +29,8 @@ static hak_heap *make_process_heap(void) {
     hak_fault fault;
     hak_heap *h = hak_process_heap(); /* another may have made it meanwhile */
     const hak_policy *policy = h ? NULL : hak_policy_of_process();
-    for (uint64_t wish = hak_os_region_wish(HAK_PROCESS_WISH_BYTES) / 2; !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2)
+    for (uint64_t wish = hak_os_region_wish(HAK_PROCESS_WISH_BYTES) / 2;
+         !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2)
         h = hak_heap_create(policy, wish, HAK_HEAP_PROCESS, &fault);
     hak_store_release(&hak_root_.process_heap, (uintptr_t)h);
     hak_once_unlock(&making);
@@ -58,7 +62,9 @@ static void *aligned(size_t size, size_t align, bool zero) {
     return block ? block : no_memory();
 }
 
-__attribute__((noinline)) static void *malloc_slow(uint64_t size) { return aligned(size, 1, false); }
+__attribute__((noinline)) static void *malloc_slow(uint64_t size) {
+    return aligned(size, 1, false);
+}
 
 HAK_COLD static void fatal(void *block, uint32_t code, hak_fault *fault, const char *caller) {
     fault->code = code;
@@ -77,7 +83,8 @@ __attribute__((noinline)) static void free_slow(void *block) {
     errno = saved;
 }
 
-__attribute__((aligned(HAK_CACHE_LINE_BYTES))) void *malloc(size_t size) { /* a cache line of its own: 1-4 % of a pair */
+/* a cache line of its own: 1-4 % of a pair */
+__attribute__((aligned(HAK_CACHE_LINE_BYTES))) void *malloc(size_t size) {
     void *block = hak_fast_alloc(hak_tls_thread, size);
     return hak_likely(block != NULL) ? block : malloc_slow(size);
 }
@@ -117,7 +124,8 @@ void *realloc(void *block, size_t size) {
     void *out = NULL;
     int saved = errno;
     hak_thread *t = enter();
-    uint32_t code = t ? hak_realloc_block(t, (uintptr_t)block, size, &out, &fault) : HAK_FAULT_FOREIGN;
+    uint32_t code = t ? hak_realloc_block(t, (uintptr_t)block, size, &out, &fault)
+                      : HAK_FAULT_FOREIGN;
     errno = saved;
     if (code == HAK_FAULT_NOMEM) {
         hak_thread_leave(t);
@@ -146,8 +154,9 @@ int posix_memalign(void **out, size_t align, size_t size) {
     return 0;
 }
 
-/* As glibc 2.36: an alignment that is no power of two is rounded up to one, EINVAL where there is none. Refusing it, as
- * later ones do in aligned_alloc, would break programs that run today; rounding breaks none. */
+/* As glibc 2.36: an alignment that is no power of two is rounded up to one, EINVAL where there is
+ * none. Refusing it, as later ones do in aligned_alloc, would break programs that run today;
+ * rounding breaks none. */
 void *memalign(size_t align, size_t size) {
     if (align > SIZE_MAX / 2 + 1) {
         errno = EINVAL;
@@ -174,7 +183,8 @@ void free_aligned_sized(void *block, size_t align, size_t size) {
     free(block);
 }
 
-/* glibc's other names for them, which programs with wrappers of their own call: one heap behind all names. */
+/* glibc's other names for them, which programs with wrappers of their own call: one heap behind all
+ * names. */
 void *__libc_malloc(size_t size) { return malloc(size); }
 void __libc_free(void *block) { free(block); }
 void *__libc_calloc(size_t count, size_t size) { return calloc(count, size); }

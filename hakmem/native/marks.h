@@ -1,5 +1,6 @@
-/* marks.h: maps of a bit a unit: the dirty marks, and the units purged lately. Changed under the run lock; readable
- * without it by who holds the unit, since others change other bits of a word only, and words are stored whole. */
+/* marks.h: maps of a bit a unit: the dirty marks, and the units purged lately. Changed under the
+ * run lock; readable without it by who holds the unit, since others change other bits of a word
+ * only, and words are stored whole. */
 #ifndef HAK_MARKS_H
 #define HAK_MARKS_H
 #include "hak_internal.h"
@@ -22,7 +23,8 @@ static inline uint64_t hak_mark_mask(uint32_t unit, uint32_t end, uint32_t *coun
 
 static inline void hak_marks_set(uint64_t *map, uint32_t unit, uint32_t units, bool on) {
     for (uint32_t u = unit, end = unit + units, n; u < end; u += n) {
-        uint64_t mask = hak_mark_mask(u, end, &n), *word = &map[u >> 6], now = hak_load_relaxed(word);
+        uint64_t mask = hak_mark_mask(u, end, &n), *word = &map[u >> 6],
+                 now = hak_load_relaxed(word);
         hak_store_relaxed(word, on ? now | mask : now & ~mask);
     }
 }

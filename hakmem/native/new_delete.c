@@ -1,10 +1,13 @@
-/* new_delete.c: C++'s new and delete, by their mangled names, so that the library needs no C++ runtime.
+/* new_delete.c: C++'s new and delete, by their mangled names, so that the library needs no C++
+ * runtime.
  *
- * The forms that the standard defines by another form call that one by its name: a program may have replaced it, and
- * gets its own. CMakeLists.txt has this file compiled with -fsemantic-interposition, so that no compiler sees through the
- * names. What the fast path misses goes to malloc and free by name as well: a program with a malloc of its own keeps it.
- * Out of memory: the runtime's own operator takes over. It asks malloc again, then the new handler as long as there is
- * one, then throws through here (hence -fexceptions). The nothrow forms of new are the runtime's: they call these and catch.
+ * The forms that the standard defines by another form call that one by its name: a program may have
+ * replaced it, and gets its own. CMakeLists.txt has this file compiled with
+ * -fsemantic-interposition, so that no compiler sees through the names. What the fast path misses
+ * goes to malloc and free by name as well: a program with a malloc of its own keeps it. Out of
+ * memory: the runtime's own operator takes over. It asks malloc again, then the new handler as long
+ * as there is one, then throws through here (hence -fexceptions). The nothrow forms of new are the
+ * runtime's: they call these and catch.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,7 +22,8 @@
 
 typedef void *(*new_function)(size_t size, size_t align);
 
-/* The runtime's operator of that name: behind us in the program's own order, or in a runtime that came by dlopen. */
+/* The runtime's operator of that name: behind us in the program's own order, or in a runtime that
+ * came by dlopen. */
 static new_function runtime_operator(const char *name) {
     static const char *const runtimes[] = {"libstdc++.so.6", "libc++.so.1", "libc++abi.so.1"};
     void *found = dlsym(RTLD_NEXT, name);
@@ -30,13 +34,16 @@ static new_function runtime_operator(const char *name) {
         dlclose(runtime); /* the caller is C++ and keeps it loaded */
     }
     if (found) return (new_function)(uintptr_t)found;
-    static const char line[] = "hakmem: operator new: out of memory, and there is no C++ runtime to throw std::bad_alloc\n";
+    static const char line[] = "hakmem: operator new: out of memory, and there is no C++ runtime "
+                               "to throw std::bad_alloc\n";
     if (write(STDERR_FILENO, line, sizeof line - 1) < 0) abort();
     abort();
 }
 
 HAK_COLD static void *new_failed(size_t size) { return runtime_operator("_Znwm")(size, 0); }
-HAK_COLD static void *new_aligned_failed(size_t size, size_t align) { return runtime_operator("_ZnwmSt11align_val_t")(size, align); }
+HAK_COLD static void *new_aligned_failed(size_t size, size_t align) {
+    return runtime_operator("_ZnwmSt11align_val_t")(size, align);
+}
 
 void *_Znwm(size_t size) {
     void *block = hak_fast_alloc(hak_tls_thread, size);
@@ -67,13 +74,21 @@ void _ZdaPvSt11align_val_t(void *block, size_t align) { _ZdlPvSt11align_val_t(bl
 /* Sized: the size is a promise that the registry does not need. */
 void _ZdlPvm(void *block, size_t size) { (void)size, _ZdlPv(block); }
 void _ZdaPvm(void *block, size_t size) { (void)size, _ZdaPv(block); }
-void _ZdlPvmSt11align_val_t(void *block, size_t size, size_t align) { (void)size, _ZdlPvSt11align_val_t(block, align); }
-void _ZdaPvmSt11align_val_t(void *block, size_t size, size_t align) { (void)size, _ZdaPvSt11align_val_t(block, align); }
+void _ZdlPvmSt11align_val_t(void *block, size_t size, size_t align) {
+    (void)size, _ZdlPvSt11align_val_t(block, align);
+}
+void _ZdaPvmSt11align_val_t(void *block, size_t size, size_t align) {
+    (void)size, _ZdaPvSt11align_val_t(block, align);
+}
 
 /* Nothrow: called when a constructor throws inside a nothrow new. */
 void _ZdlPvRKSt9nothrow_t(void *block, const void *tag) { (void)tag, _ZdlPv(block); }
 void _ZdaPvRKSt9nothrow_t(void *block, const void *tag) { (void)tag, _ZdaPv(block); }
-void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *block, size_t align, const void *tag) { (void)tag, _ZdlPvSt11align_val_t(block, align); }
-void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *block, size_t align, const void *tag) { (void)tag, _ZdaPvSt11align_val_t(block, align); }
+void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *block, size_t align, const void *tag) {
+    (void)tag, _ZdlPvSt11align_val_t(block, align);
+}
+void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *block, size_t align, const void *tag) {
+    (void)tag, _ZdaPvSt11align_val_t(block, align);
+}
 #pragma GCC visibility pop
 #endif

@@ -1,7 +1,9 @@
-/* os.c: the OS boundary. Every mmap, munmap, mremap, mprotect and madvise of the library stands here, and is counted.
+/* os.c: the OS boundary. Every mmap, munmap, mremap, mprotect and madvise of the library stands
+ * here, and is counted.
  *
- * Preconditions, for all: address and length are multiples of an OS page and lie in one reservation. errno is the
- * caller's to save. `counts` is the heap's own tally; the library's tally in hak_root counts each call as well.
+ * Preconditions, for all: address and length are multiples of an OS page and lie in one
+ * reservation. errno is the caller's to save. `counts` is the heap's own tally; the library's tally
+ * in hak_root counts each call as well.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -33,8 +35,10 @@ static void tally(hak_os_counts *counts, size_t place, uint64_t n) {
 }
 #define TALLY(counts, field, n) tally((counts), offsetof(hak_os_counts, field), (n))
 
-/* Reserves `bytes` on an `align` boundary (a power of two), inaccessible. The excess stays part of the map. */
-void *hak_os_reserve_aligned(uint64_t bytes, uint64_t align, uint64_t *map_base, uint64_t *map_bytes) {
+/* Reserves `bytes` on an `align` boundary (a power of two), inaccessible. The excess stays part of
+ * the map. */
+void *hak_os_reserve_aligned(uint64_t bytes, uint64_t align, uint64_t *map_base,
+                             uint64_t *map_bytes) {
     uint64_t whole = bytes + align;
     TALLY(NULL, reserve_count, 1);
     void *map = mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -49,7 +53,8 @@ bool hak_os_commit_range(hak_os_counts *counts, void *address, uint64_t bytes) {
     return mprotect(address, bytes, PROT_READ | PROT_WRITE) == 0;
 }
 
-/* Not lazy: the pages read as zero afterwards. Lazy: they may keep their contents until the OS wants them. */
+/* Not lazy: the pages read as zero afterwards. Lazy: they may keep their contents until the OS
+ * wants them. */
 bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_t bytes, bool lazy) {
     TALLY(counts, purge_count, 1);
     if (madvise(address, bytes, lazy ? MADV_FREE : MADV_DONTNEED) != 0) return false;
@@ -62,7 +67,8 @@ void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes) {
     (void)madvise(address, bytes, MADV_HUGEPAGE);
 }
 
-/* Makes the pages present for writing, as if each had been written. An OS that cannot lets them fault as ever. */
+/* Makes the pages present for writing, as if each had been written. An OS that cannot lets them
+ * fault as ever. */
 void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes) {
     TALLY(counts, advise_count, 1);
     (void)madvise(address, bytes, MADV_POPULATE_WRITE);
@@ -71,10 +77,12 @@ void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes)
 /* Moves the pages of [from, from + bytes) to `to`; the old range stays mapped and reads as zero. */
 bool hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes) {
     TALLY(counts, remap_count, 1);
-    if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) == to) return true;
+    if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) == to)
+        return true;
     /* A move that fails late may have unmapped its target: put memory there again. */
     TALLY(counts, reserve_count, 1);
-    (void)mmap(to, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    (void)mmap(to, bytes, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     return false;
 }
 
@@ -83,7 +91,8 @@ bool hak_os_release_range(void *address, uint64_t bytes) {
     return munmap(address, bytes) == 0;
 }
 
-/* Sets pages[i] to 1 where page i of the range is resident, else to 0. An OS that does not tell: all are. */
+/* Sets pages[i] to 1 where page i of the range is resident, else to 0. An OS that does not tell:
+ * all are. */
 void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes, uint8_t *pages) {
     TALLY(counts, query_count, 1);
     bool known = mincore(address, bytes, pages) == 0;
@@ -99,7 +108,8 @@ uint32_t hak_os_resident_count(hak_os_counts *counts, void *address, uint32_t pa
     return found;
 }
 
-/* What to reserve when `wish` was not asked for explicitly: of a limited address space only a share. */
+/* What to reserve when `wish` was not asked for explicitly: of a limited address space only a
+ * share. */
 uint64_t hak_os_region_wish(uint64_t wish_bytes) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wish_bytes;
@@ -123,31 +133,40 @@ bool hak_os_is_first_thread(void) { return syscall(SYS_gettid) == syscall(SYS_ge
 /* A zeroed OS page of its own; *wiped: a fork's child gets it as zero. */
 void *hak_os_wiped_page(bool *wiped) {
     TALLY(NULL, reserve_count, 1);
-    void *page = mmap(NULL, HAK_OS_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *page =
+        mmap(NULL, HAK_OS_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) return NULL;
     TALLY(NULL, advise_count, 1);
     *wiped = madvise(page, HAK_OS_PAGE_BYTES, MADV_WIPEONFORK) == 0;
     return page;
 }
 
-/* Where Yama lets ancestors alone read a process, opens it to its user's other processes, if the user said so. Not at the
- * first malloc: that may be the loader's, before there is an environment. */
+/* Where Yama lets ancestors alone read a process, opens it to its user's other processes, if the
+ * user said so. Not at the first malloc: that may be the loader's, before there is an
+ * environment. */
 __attribute__((constructor)) void hak_os_let_others_read(void) {
     const char *asked = secure_getenv("HAKMEM_READABLE");
-    if (asked && asked[0] == '1' && !asked[1]) (void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+    if (asked && asked[0] == '1' && !asked[1])
+        (void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
 }
 
 void hak_os_sleep_ms(uint32_t ms) {
-    struct timespec time = {.tv_sec = ms / HAK_MS_PER_SECOND, .tv_nsec = (long)(ms % HAK_MS_PER_SECOND) * HAK_NS_PER_MS};
+    struct timespec time = {.tv_sec = ms / HAK_MS_PER_SECOND,
+                            .tv_nsec = (long)(ms % HAK_MS_PER_SECOND) * HAK_NS_PER_MS};
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &time, &time) == EINTR) {}
 }
 
 /* Waits while *word is `value`; may return early. */
-void hak_os_wait(uint32_t *word, uint32_t value) { (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0); }
-void hak_os_wake(uint32_t *word) { (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
+void hak_os_wait(uint32_t *word, uint32_t value) {
+    (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+void hak_os_wake(uint32_t *word) {
+    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
 
 /* The primitives of the OS, for Python: the same calls, under their public names. */
-HAK_EXPORT void *hak_os_reserve(uint64_t bytes, uint64_t align, uint64_t *map_base, uint64_t *map_bytes) {
+HAK_EXPORT void *hak_os_reserve(uint64_t bytes, uint64_t align, uint64_t *map_base,
+                                uint64_t *map_bytes) {
     return hak_os_reserve_aligned(bytes, align, map_base, map_bytes);
 }
 HAK_EXPORT int hak_os_commit(hak_os_counts *counts, void *address, uint64_t bytes) {
@@ -162,6 +181,12 @@ HAK_EXPORT int hak_os_remap(hak_os_counts *counts, void *from, void *to, uint64_
 HAK_EXPORT uint32_t hak_os_residents(hak_os_counts *counts, void *address, uint32_t page_count) {
     return hak_os_resident_count(counts, address, page_count);
 }
-HAK_EXPORT int hak_os_release(void *address, uint64_t bytes) { return hak_os_release_range(address, bytes); }
-HAK_EXPORT void hak_os_populate(hak_os_counts *counts, void *address, uint64_t bytes) { hak_os_populate_range(counts, address, bytes); }
-HAK_EXPORT void hak_os_advise(hak_os_counts *counts, void *address, uint64_t bytes) { hak_os_advise_huge(counts, address, bytes); }
+HAK_EXPORT int hak_os_release(void *address, uint64_t bytes) {
+    return hak_os_release_range(address, bytes);
+}
+HAK_EXPORT void hak_os_populate(hak_os_counts *counts, void *address, uint64_t bytes) {
+    hak_os_populate_range(counts, address, bytes);
+}
+HAK_EXPORT void hak_os_advise(hak_os_counts *counts, void *address, uint64_t bytes) {
+    hak_os_advise_huge(counts, address, bytes);
+}

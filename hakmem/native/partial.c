@@ -1,28 +1,34 @@
-/* partial.c: who has free blocks: the per-class sets of partly free slabs, and the mailboxes of remote frees.
+/* partial.c: who has free blocks: the per-class sets of partly free slabs, and the mailboxes of
+ * remote frees.
  *
- * A partial set is a bitmap: one word for 64 units, a summary bit for each word. Insert and remove are one atomic
- * each, a slab that becomes empty leaves at once wherever it stands, and the lowest address is found first, which
- * keeps the top of the heap free. A bit is changed under its slab's claim only; finding one promises nothing:
- * claim, then recheck. Summary bits are hints: cleared, the word is read once more and the bit set again if need be;
- * seq_cst on both sides makes one of the two notice (insert: word then summary; clear: summary then word).
+ * A partial set is a bitmap: one word for 64 units, a summary bit for each word. Insert and remove
+ * are one atomic each, a slab that becomes empty leaves at once wherever it stands, and the lowest
+ * address is found first, which keeps the top of the heap free. A bit is changed under its slab's
+ * claim only; finding one promises nothing: claim, then recheck. Summary bits are hints: cleared,
+ * the word is read once more and the bit set again if need be; seq_cst on both sides makes one of
+ * the two notice (insert: word then summary; clear: summary then word).
  *
- * A mailbox is a list of slabs whose remote list got blocks while another held the claim: first unit | tag << 32.
- * Push by CAS; take-all only, so no link is read from a list that others change; the tag moves at each change.
+ * A mailbox is a list of slabs whose remote list got blocks while another held the claim: first
+ * unit | tag << 32. Push by CAS; take-all only, so no link is read from a list that others change;
+ * the tag moves at each change.
  */
 #include "hak_internal.h"
 
 static uint64_t *set_word(hak_heap *h, uint32_t class_index, uint32_t unit) {
-    return (uint64_t *)hak_at(h, h->partial_offset) + (uint64_t)(unit >> 6) * HAK_CLASS_LIMIT + class_index;
+    return (uint64_t *)hak_at(h, h->partial_offset) + (uint64_t)(unit >> 6) * HAK_CLASS_LIMIT +
+           class_index;
 }
 static uint64_t *summary_word(hak_heap *h, uint32_t class_index, uint32_t unit) {
-    return (uint64_t *)hak_at(h, h->summary_offset) + (uint64_t)(unit >> 12) * HAK_CLASS_LIMIT + class_index;
+    return (uint64_t *)hak_at(h, h->summary_offset) + (uint64_t)(unit >> 12) * HAK_CLASS_LIMIT +
+           class_index;
 }
 
 void hak_partial_insert(hak_heap *h, uint32_t unit) {
     hak_slab *slab = hak_slab_at(h, unit);
     if (slab->flags & HAK_SLAB_LISTED) return;
     slab->flags |= HAK_SLAB_LISTED;
-    uint64_t hint = UINT64_C(1) << ((unit >> 6) & 63), *summary = summary_word(h, slab->class_index, unit);
+    uint64_t hint = UINT64_C(1) << ((unit >> 6) & 63),
+             *summary = summary_word(h, slab->class_index, unit);
     hak_or_seq(set_word(h, slab->class_index, unit), UINT64_C(1) << (unit & 63));
     if (!(hak_load_seq(summary) & hint)) hak_or_seq(summary, hint);
 }
@@ -58,8 +64,9 @@ uint32_t hak_partial_find(hak_heap *h, uint32_t class_index, uint32_t from) {
     return 0;
 }
 
-/* Puts a slab into its class's mailbox unless it is in one. Partner: hak_mail_take_all, then the clearing of `mailed`
- * by exchange: who finds it set knows that the clearer's drain is still to come and sees his push. */
+/* Puts a slab into its class's mailbox unless it is in one. Partner: hak_mail_take_all, then the
+ * clearing of `mailed` by exchange: who finds it set knows that the clearer's drain is still to
+ * come and sees his push. */
 void hak_mail(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);

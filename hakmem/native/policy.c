@@ -1,7 +1,8 @@
 /* policy.c: policy images: judged, and read from a file. Called when a heap is made, never later.
  *
- * An image may come from anywhere. What is accepted here keeps C inside its memory and gives the program blocks that
- * are large enough, aligned and apart; whether its numbers are sensible is not asked. The bounds are hakmem/layout.py's.
+ * An image may come from anywhere. What is accepted here keeps C inside its memory and gives the
+ * program blocks that are large enough, aligned and apart; whether its numbers are sensible is not
+ * asked. The bounds are hakmem/layout.py's.
  */
 #include "policy.h"
 
@@ -30,7 +31,8 @@ static bool refuse(hak_refusal *why, const char *what, uint32_t class_index) {
     return false;
 }
 
-static bool refuse_number(hak_refusal *why, const char *what, uint32_t class_index, uint64_t found, uint64_t low, uint64_t high, uint64_t step) {
+static bool refuse_number(hak_refusal *why, const char *what, uint32_t class_index, uint64_t found,
+                          uint64_t low, uint64_t high, uint64_t step) {
     *why = (hak_refusal){what, class_index, true, found, low, high, step};
     return false;
 }
@@ -38,10 +40,12 @@ static bool refuse_number(hak_refusal *why, const char *what, uint32_t class_ind
 static bool judge_bounds(const hak_policy *p, hak_refusal *why) {
     for (uint32_t i = 0; i < hak_bound_count; i++) {
         const hak_bound *b = &hak_bounds[i];
-        uint32_t last = b->stride ? p->sizes.class_count : 0; /* bounded before: its own bound comes first */
+        /* bounded before: its own bound comes first */
+        uint32_t last = b->stride ? p->sizes.class_count : 0;
         for (uint32_t c = b->stride ? 1 : 0; c <= last; c++) {
             uint64_t found = hak_field_get(p, b->offset + c * b->stride, b->width);
-            if (found < b->low || found > b->high || found % b->step) return refuse_number(why, b->path, c, found, b->low, b->high, b->step);
+            if (found < b->low || found > b->high || found % b->step)
+                return refuse_number(why, b->path, c, found, b->low, b->high, b->step);
         }
     }
     return true;
@@ -50,22 +54,32 @@ static bool judge_bounds(const hak_policy *p, hak_refusal *why) {
 static bool judge_class(const hak_policy *p, uint32_t c, hak_refusal *why) {
     const hak_class *class = &p->sizes.classes[c];
     uint64_t slab_bytes = (uint64_t)class->unit_count << HAK_UNIT_SHIFT;
-    if (class->stride_bytes <= p->sizes.classes[c - 1].stride_bytes) return refuse(why, "strides do not ascend", c);
-    if (class->stride_bytes % HAK_BLOCK_ALIGN_BYTES && class->stride_bytes > HAK_BLOCK_ALIGN_BYTES) return refuse(why, "a stride that is no multiple of the blocks' alignment", c);
-    if (class->capacity_bytes != class->stride_bytes - class->header) return refuse(why, "a capacity that is not the stride's", c);
-    if (class->header && !class->start_bytes) return refuse(why, "a first header outside its slab", c);
-    if (class->header && p->headers.live[c] == p->headers.freed[c]) return refuse(why, "one header byte for live and freed blocks", c);
-    if (class->start_bytes + (uint64_t)class->block_count * class->stride_bytes > slab_bytes) return refuse(why, "more blocks than fit a slab", c);
-    if (class->reciprocal != UINT64_MAX / class->stride_bytes + 1) return refuse(why, "a reciprocal that is not the stride's", c);
+    if (class->stride_bytes <= p->sizes.classes[c - 1].stride_bytes)
+        return refuse(why, "strides do not ascend", c);
+    if (class->stride_bytes % HAK_BLOCK_ALIGN_BYTES && class->stride_bytes > HAK_BLOCK_ALIGN_BYTES)
+        return refuse(why, "a stride that is no multiple of the blocks' alignment", c);
+    if (class->capacity_bytes != class->stride_bytes - class->header)
+        return refuse(why, "a capacity that is not the stride's", c);
+    if (class->header && !class->start_bytes)
+        return refuse(why, "a first header outside its slab", c);
+    if (class->header && p->headers.live[c] == p->headers.freed[c])
+        return refuse(why, "one header byte for live and freed blocks", c);
+    if (class->start_bytes + (uint64_t)class->block_count * class->stride_bytes > slab_bytes)
+        return refuse(why, "more blocks than fit a slab", c);
+    if (class->reciprocal != UINT64_MAX / class->stride_bytes + 1)
+        return refuse(why, "a reciprocal that is not the stride's", c);
     return true;
 }
 
 static bool judge_map(const hak_policy *p, hak_refusal *why) {
     for (uint32_t i = 0; i < HAK_SIZE_MAP_ENTRIES; i++) {
         uint32_t c = p->sizes.size_map[i], bytes = i << HAK_SIZE_GRANULE_SHIFT;
-        if (c > p->sizes.class_count) return refuse(why, "the size map names a class that is not there", c);
-        if (c && bytes > p->sizes.classes[c].capacity_bytes) return refuse(why, "the size map gives a size to a class too small for it", c);
-        if (!c && bytes <= p->sizes.size_limit_bytes) return refuse(why, "the size map has a hole", 0);
+        if (c > p->sizes.class_count)
+            return refuse(why, "the size map names a class that is not there", c);
+        if (c && bytes > p->sizes.classes[c].capacity_bytes)
+            return refuse(why, "the size map gives a size to a class too small for it", c);
+        if (!c && bytes <= p->sizes.size_limit_bytes)
+            return refuse(why, "the size map has a hole", 0);
     }
     return true;
 }
@@ -75,25 +89,34 @@ static bool judge_order(const hak_policy *p, hak_refusal *why) {
     uint32_t n = 0;
     while (n < HAK_ACQUIRE_STAGES && order[n] != HAK_STAGE_END) n++;
     for (uint32_t i = 0; i < HAK_ACQUIRE_STAGES; i++)
-        if (order[i] > HAK_STAGE_GROW || (i > n && order[i] != HAK_STAGE_END)) return refuse(why, "the acquire order holds what is no stage", 0);
-    if (n == HAK_ACQUIRE_STAGES || !n || order[n - 1] != HAK_STAGE_GROW) return refuse(why, "the acquire order does not end with growing", 0);
+        if (order[i] > HAK_STAGE_GROW || (i > n && order[i] != HAK_STAGE_END))
+            return refuse(why, "the acquire order holds what is no stage", 0);
+    if (n == HAK_ACQUIRE_STAGES || !n || order[n - 1] != HAK_STAGE_GROW)
+        return refuse(why, "the acquire order does not end with growing", 0);
     return true;
 }
 
 bool hak_policy_judge(const hak_policy *p, hak_refusal *why) {
     static const hak_class none;
     if (p->magic != HAK_POLICY_MAGIC) return refuse(why, "this is no policy image", 0);
-    if (p->layout_hash != HAK_LAYOUT_HASH) return refuse(why, "an image of another layout: make it again with this version", 0);
-    if (p->image_bytes != sizeof *p) return refuse(why, "an image of another size: make it again with this version", 0);
-    if (p->checksum != hak_policy_checksum(p)) return refuse(why, "a damaged image: its checksum does not fit", 0);
+    if (p->layout_hash != HAK_LAYOUT_HASH)
+        return refuse(why, "an image of another layout: make it again with this version", 0);
+    if (p->image_bytes != sizeof *p)
+        return refuse(why, "an image of another size: make it again with this version", 0);
+    if (p->checksum != hak_policy_checksum(p))
+        return refuse(why, "a damaged image: its checksum does not fit", 0);
     if (!judge_bounds(p, why)) return false;
-    if (memcmp(&p->sizes.classes[0], &none, sizeof none) != 0) return refuse(why, "class 0 is not empty", 0);
+    if (memcmp(&p->sizes.classes[0], &none, sizeof none) != 0)
+        return refuse(why, "class 0 is not empty", 0);
     for (uint32_t c = 1; c <= p->sizes.class_count; c++) {
         if (!judge_class(p, c, why)) return false;
-        if (c + p->caches.classes[c].lend_count > p->sizes.class_count) return refuse(why, "more classes may lend than there are behind it", c);
+        if (c + p->caches.classes[c].lend_count > p->sizes.class_count)
+            return refuse(why, "more classes may lend than there are behind it", c);
     }
-    if (p->arenas.populate_units & (p->arenas.populate_units - 1)) return refuse(why, "arenas.populate_units is no power of two", 0);
-    if (p->arenas.init_bytes > p->arenas.max_bytes) return refuse(why, "arenas.init_bytes is above arenas.max_bytes", 0);
+    if (p->arenas.populate_units & (p->arenas.populate_units - 1))
+        return refuse(why, "arenas.populate_units is no power of two", 0);
+    if (p->arenas.init_bytes > p->arenas.max_bytes)
+        return refuse(why, "arenas.init_bytes is above arenas.max_bytes", 0);
     return judge_map(p, why) && judge_order(p, why);
 }
 
@@ -148,7 +171,9 @@ static bool say_refusal(const char *path, const hak_refusal *why) {
     hak_line line;
     begin(&line, path);
     hak_line_text(&line, why->what);
-    if (why->class_index) hak_line_text(&line, " (class "), hak_line_number(&line, why->class_index), hak_line_byte(&line, ')');
+    if (why->class_index)
+        hak_line_text(&line, " (class "), hak_line_number(&line, why->class_index),
+            hak_line_byte(&line, ')');
     if (why->numbers) {
         hak_line_text(&line, " is "), hak_line_number(&line, why->found);
         hak_line_text(&line, ", expected "), hak_line_number(&line, why->low);
@@ -173,7 +198,9 @@ bool hak_policy_read(hak_policy *p, const char *path) {
     }
     close(file);
     if (error) return say_error(path, "cannot be read", error);
-    if (!regular) return say(path, S_ISDIR(about.st_mode) ? "expected a policy image, found a directory" : "expected a policy image, found no regular file");
+    if (!regular)
+        return say(path, S_ISDIR(about.st_mode) ? "expected a policy image, found a directory"
+                                                : "expected a policy image, found no regular file");
     if (!fits) return say_size(path, (uint64_t)about.st_size);
     hak_refusal why;
     return hak_policy_judge(p, &why) || say_refusal(path, &why);

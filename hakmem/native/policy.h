@@ -1,7 +1,8 @@
-/* policy.h: what is known of policy images: the bounds of their fields and the variables that change them.
+/* policy.h: what is known of policy images: the bounds of their fields and the variables that
+ * change them.
  *
- * Both tables are printed by hakmem/emit.py from hakmem/layout.py. policy.c judges and reads images, environment.c puts
- * the process's policy together.
+ * Both tables are printed by hakmem/emit.py from hakmem/layout.py. policy.c judges and reads
+ * images, environment.c puts the process's policy together.
  */
 #ifndef HAK_POLICY_H
 #define HAK_POLICY_H
@@ -23,7 +24,8 @@ typedef struct hak_variable {
     const struct hak_variable *at_most;
     uint64_t low, high, numerator, denominator;
     uint32_t offset, width, apply, band;
-    uint32_t entries_least, entries_most; /* HAK_APPLY_CACHE_BYTES: bounds of a cap in blocks, the lower one for a bound above 0 */
+    /* HAK_APPLY_CACHE_BYTES: bounds of a cap in blocks, the lower one for a bound above 0 */
+    uint32_t entries_least, entries_most;
 } hak_variable;
 
 /* Why an image is refused: `what` alone, or with the number found and those allowed. */
@@ -45,12 +47,13 @@ HAK_POLICY_HIDDEN bool hak_policy_judge(const hak_policy *p, hak_refusal *why);
 HAK_POLICY_HIDDEN uint64_t hak_policy_checksum(const hak_policy *p);
 /* Reads an image file; false, having said why in one line, when it cannot be obeyed. */
 HAK_POLICY_HIDDEN bool hak_policy_read(hak_policy *p, const char *path);
-/* The policy of the process heap, or NULL for the built-in one. Called once, before the heap is made. */
+/* The policy of the process heap, or NULL for the built-in one. Called once, before the heap is
+ * made. */
 HAK_POLICY_HIDDEN const hak_policy *hak_policy_of_process(void);
 static inline uint64_t hak_field_get(const hak_policy *p, uint32_t offset, uint32_t width) {
     const char *at = (const char *)p + offset;
-    return width == sizeof(uint64_t) ? *(const uint64_t *)at
-         : width == sizeof(uint32_t) ? *(const uint32_t *)at
-                                     : *(const uint16_t *)at;
+    return width == sizeof(uint64_t)   ? *(const uint64_t *)at
+           : width == sizeof(uint32_t) ? *(const uint32_t *)at
+                                       : *(const uint16_t *)at;
 }
 #endif

@@ -1,7 +1,8 @@
-/* primitives.c: what Python gets of C besides the OS calls: loads, stores, CAS of 32 and 64 bits, and TLS slots.
+/* primitives.c: what Python gets of C besides the OS calls: loads, stores, CAS of 32 and 64 bits,
+ * and TLS slots.
  *
- * All orders are sequentially consistent: the Python plane is the reference, not the fast one. An address must be
- * aligned to its width; the caller answers for its being mapped.
+ * All orders are sequentially consistent: the Python plane is the reference, not the fast one. An
+ * address must be aligned to its width; the caller answers for its being mapped.
  */
 #include <pthread.h>
 
@@ -19,12 +20,15 @@ HAK_EXPORT int hak_cas64(uint64_t *p, uint64_t expected, uint64_t v) {
     return __atomic_compare_exchange_n(p, &expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
-/* TLS slots: a key, and a 64-bit value for each thread, 0 at first. -1 when the OS has no key left. */
+/* TLS slots: a key, and a 64-bit value for each thread, 0 at first. -1 when the OS has no key
+ * left. */
 HAK_EXPORT int64_t hak_tls_make(void) {
     pthread_key_t key;
     return pthread_key_create(&key, NULL) == 0 ? (int64_t)key : -1;
 }
-HAK_EXPORT uint64_t hak_tls_get(int64_t key) { return (uintptr_t)pthread_getspecific((pthread_key_t)key); }
+HAK_EXPORT uint64_t hak_tls_get(int64_t key) {
+    return (uintptr_t)pthread_getspecific((pthread_key_t)key);
+}
 HAK_EXPORT int hak_tls_set(int64_t key, uint64_t value) {
     return pthread_setspecific((pthread_key_t)key, (void *)(uintptr_t)value) == 0;
 }

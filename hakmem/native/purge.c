@@ -1,13 +1,14 @@
 /* purge.c: what goes back to the OS, and when.
  *
- * Two limits on dirty units. What is above the retain limit, which remembers the high water of two epochs, is purged at
- * the next slow-path event, oldest run first. What is above the lower eager limit is purged too while the work budget
- * lasts: after a deep drop, because a program may sleep for ever after its last free; else up to the low water, which is
- * the least that was dirty in two epochs: so much nobody needed. A large request that no dirty run fitted has as much purged
- * first as would be resident beyond the most of two epochs. A unit that is needed again within two epochs of its purge
- * is a refault: counted, and charged, so that a program which reuses what it frees stops purging eagerly.
- * A run is taken out of its bin under run_lock, purged without it, and put back under it; meanwhile purging_units says
- * that part of what is free is in no bin.
+ * Two limits on dirty units. What is above the retain limit, which remembers the high water of two
+ * epochs, is purged at the next slow-path event, oldest run first. What is above the lower eager
+ * limit is purged too while the work budget lasts: after a deep drop, because a program may sleep
+ * for ever after its last free; else up to the low water, which is the least that was dirty in two
+ * epochs: so much nobody needed. A large request that no dirty run fitted has as much purged first
+ * as would be resident beyond the most of two epochs. A unit that is needed again within two epochs
+ * of its purge is a refault: counted, and charged, so that a program which reuses what it frees
+ * stops purging eagerly. A run is taken out of its bin under run_lock, purged without it, and put
+ * back under it; meanwhile purging_units says that part of what is free is in no bin.
  */
 #include "hak_internal.h"
 #include "marks.h"
@@ -23,18 +24,20 @@ static uint64_t high_water(hak_heap *h) {
 static uint64_t retain_limit(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t high = high_water(h), live = hak_live_units(h);
-    uint64_t share = high * retain->high_water_per_256 >> 8, floor = retain->floor_bytes >> HAK_UNIT_SHIFT;
+    uint64_t share = high * retain->high_water_per_256 >> 8,
+             floor = retain->floor_bytes >> HAK_UNIT_SHIFT;
     return (high > live ? high - live : 0) + larger(share, floor);
 }
 
 static uint64_t eager_limit(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t of_live = hak_live_units(h) * retain->eager_live_per_256;
-    return larger(smaller(of_live, high_water(h) * retain->high_water_per_256) >> 8, retain->floor_bytes >> HAK_UNIT_SHIFT);
+    return larger(smaller(of_live, high_water(h) * retain->high_water_per_256) >> 8,
+                  retain->floor_bytes >> HAK_UNIT_SHIFT);
 }
 
-/* A new epoch: the map of the one before last is emptied and becomes this one's; what of it was purged eagerly and not
- * needed since has cost no refault. Needs the lock. */
+/* A new epoch: the map of the one before last is emptied and becomes this one's; what of it was
+ * purged eagerly and not needed since has cost no refault. Needs the lock. */
 static void recent_turn(hak_heap *h, uint32_t epochs) {
     for (uint32_t i = 0; i < epochs; i++) {
         hak_store_relaxed(&h->epoch_count, h->epoch_count + 1);
@@ -43,12 +46,14 @@ static void recent_turn(hak_heap *h, uint32_t epochs) {
         uint64_t refund = smaller(unneeded * hak_policy_of(h)->retain.refault_unit_ns, h->spent_ns);
         hak_store_relaxed(&h->spent_ns, h->spent_ns - refund);
         h->recent_eager[h->recent_now] = 0;
-        if (h->recent_units[h->recent_now]) hak_marks_set(hak_recent_map(h, h->recent_now), 0, h->unit_top, false);
+        if (h->recent_units[h->recent_now])
+            hak_marks_set(hak_recent_map(h, h->recent_now), 0, h->unit_top, false);
         hak_store_relaxed(&h->recent_units[h->recent_now], 0);
     }
 }
 
-/* Purges up to `excess` dirty units of a run that is out of its bin; returns how many. Not under the lock. */
+/* Purges up to `excess` dirty units of a run that is out of its bin; returns how many. Not under
+ * the lock. */
 static uint32_t purge_run(hak_heap *h, uint32_t unit, uint32_t units, uint64_t excess) {
     uint32_t purged = 0, end = unit + units;
     bool lazy = hak_policy_of(h)->retain.lazy_free != 0;
@@ -59,13 +64,16 @@ static uint32_t purge_run(hak_heap *h, uint32_t unit, uint32_t units, uint64_t e
         }
         uint32_t from = u;
         while (u < end && purged + (u - from) < excess && hak_unit_is_dirty(h, u)) u++;
-        if (!hak_os_purge_range(&h->os, hak_unit_address(h, from), (uint64_t)(u - from) << HAK_UNIT_SHIFT, lazy)) break;
+        if (!hak_os_purge_range(&h->os, hak_unit_address(h, from),
+                                (uint64_t)(u - from) << HAK_UNIT_SHIFT, lazy))
+            break;
         purged += u - from;
     }
     return purged;
 }
 
-/* The first `purged` dirty units of a run are clean now, and marked as purged lately. Needs the lock. */
+/* The first `purged` dirty units of a run are clean now, and marked as purged lately. Needs the
+ * lock. */
 static void mark_purged(hak_heap *h, uint32_t unit, uint32_t units, uint32_t purged) {
     uint64_t *recent = hak_recent_map(h, h->recent_now);
     hak_store_relaxed(&h->recent_units[h->recent_now], h->recent_units[h->recent_now] + purged);
@@ -77,7 +85,8 @@ static void mark_purged(hak_heap *h, uint32_t unit, uint32_t units, uint32_t pur
     }
 }
 
-/* Gives back oldest runs first until at most `limit` dirty units are left or `runs` were purged; returns units. */
+/* Gives back oldest runs first until at most `limit` dirty units are left or `runs` were purged;
+ * returns units. */
 static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
     uint64_t done = 0;
     bool lazy = hak_policy_of(h)->retain.lazy_free != 0;
@@ -88,7 +97,8 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
             hak_run_unlock(h);
             break;
         }
-        uint32_t units = hak_slab_at(h, unit)->unit_count, dirty = hak_slab_at(h, unit)->detail_count;
+        uint32_t units = hak_slab_at(h, unit)->unit_count,
+                 dirty = hak_slab_at(h, unit)->detail_count;
         uint64_t excess = h->dirty_units - limit;
         hak_run_unlink(h, unit);
         hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
@@ -99,14 +109,16 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
         uint32_t purged = purge_run(h, unit, units, excess);
         hak_run_lock(h);
         h->purging_units -= units;
-        uint32_t cleaned = lazy ? 0 : purged; /* a lazily freed page may keep its contents: dirty still */
+        /* a lazily freed page may keep its contents: dirty still */
+        uint32_t cleaned = lazy ? 0 : purged;
         mark_purged(h, unit, units, cleaned);
         hak_event_of(h, 0, HAK_EVENT_PURGE, 0, unit, purged);
         h->purge_count++;
         h->purge_units += purged;
         hak_store_relaxed(&h->dirty_units, h->dirty_units - cleaned);
         hak_store_relaxed(&h->low_water_now, h->low_water_now - smaller(h->low_water_now, cleaned));
-        hak_store_relaxed(&h->low_water_before, h->low_water_before - smaller(h->low_water_before, cleaned));
+        hak_store_relaxed(&h->low_water_before,
+                          h->low_water_before - smaller(h->low_water_before, cleaned));
         hak_run_insert(h, unit, units, dirty - cleaned);
         hak_run_unlock(h);
         done += purged;
@@ -123,7 +135,9 @@ uint64_t hak_work_credit(hak_heap *h, uint64_t now) {
         if (now > h->earned_at_ns) {
             uint64_t passed = smaller(now - h->earned_at_ns, (uint64_t)UINT32_MAX << 8);
             uint64_t earned = h->earned_ns + (passed * retain->work_per_256 >> 8);
-            hak_store_relaxed(&h->earned_ns, larger(smaller(earned, h->spent_ns + retain->work_burst_ns), h->earned_ns));
+            hak_store_relaxed(
+                &h->earned_ns,
+                larger(smaller(earned, h->spent_ns + retain->work_burst_ns), h->earned_ns));
             hak_store_relaxed(&h->earned_at_ns, now);
         }
         hak_run_unlock(h);
@@ -157,10 +171,12 @@ void hak_work_spend(hak_heap *h, uint64_t ns) {
     hak_run_unlock(h);
 }
 
-/* Purges down to `limit` as far as the budget reaches, `most` units; paid as if all of it were needed again. */
+/* Purges down to `limit` as far as the budget reaches, `most` units; paid as if all of it were
+ * needed again. */
 static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t cost = (uint64_t)retain->purge_unit_ns + retain->refault_unit_ns, units = hak_work_credit(h, now) / cost;
+    uint64_t cost = (uint64_t)retain->purge_unit_ns + retain->refault_unit_ns,
+             units = hak_work_credit(h, now) / cost;
     uint64_t dirty = hak_load_relaxed(&h->dirty_units);
     units = smaller(smaller(units, most), dirty > limit ? dirty - limit : 0);
     if (!units) return;
@@ -172,12 +188,15 @@ static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most)
     hak_run_unlock(h);
 }
 
-/* How much may go early: after a deep drop anything, else what nobody needed for two epochs, little by little. */
+/* How much may go early: after a deep drop anything, else what nobody needed for two epochs, little
+ * by little. */
 static uint64_t eager_most(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     if (!retain->work_per_256 || retain->lazy_free) return 0;
-    if (hak_live_units(h) << 8 <= high_water(h) * retain->eager_drop_per_256) return retain->eager_unit_count;
-    uint64_t unneeded = smaller(hak_load_relaxed(&h->low_water_now), hak_load_relaxed(&h->low_water_before));
+    if (hak_live_units(h) << 8 <= high_water(h) * retain->eager_drop_per_256)
+        return retain->eager_unit_count;
+    uint64_t unneeded =
+        smaller(hak_load_relaxed(&h->low_water_now), hak_load_relaxed(&h->low_water_before));
     return smaller(unneeded, larger(retain->sweep_event_ns / retain->purge_unit_ns, 1));
 }
 
@@ -185,7 +204,9 @@ uint64_t hak_clock_of(hak_heap *h) {
     return hak_load_relaxed(&h->clock_held) ? hak_load_relaxed(&h->clock_ns) : hak_os_clock_ns();
 }
 
-static uint64_t idle_limit(hak_heap *h) { return hak_policy_of(h)->retain.floor_bytes >> HAK_UNIT_SHIFT; }
+static uint64_t idle_limit(hak_heap *h) {
+    return hak_policy_of(h)->retain.floor_bytes >> HAK_UNIT_SHIFT;
+}
 
 static bool epoch_is_over(hak_heap *h, uint64_t now) {
     uint64_t start = hak_load_relaxed(&h->epoch_start_ns);
@@ -207,28 +228,36 @@ HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
         hak_store_relaxed(&h->low_water_now, h->dirty_units);
         hak_store_relaxed(&h->epoch_start_ns, now);
         recent_turn(h, both ? 2 : 1);
-        bool sweeps = hak_policy_of(h)->retain.sweep_unit_count && hak_live_units(h) > idle_limit(h);
-        if (sweeps && !hak_load_relaxed(&h->sweep_unit)) hak_store_relaxed(&h->sweep_unit, h->meta_units);
+        bool sweeps = hak_policy_of(h)->retain.sweep_unit_count &&
+                      hak_live_units(h) > idle_limit(h);
+        if (sweeps && !hak_load_relaxed(&h->sweep_unit))
+            hak_store_relaxed(&h->sweep_unit, h->meta_units);
     }
     hak_run_unlock(h);
 }
 
-/* After a request of `asked` units, before the program touches any: when more would be resident than lately, other units give way. */
+/* After a request of `asked` units, before the program touches any: when more would be resident
+ * than lately, other units give way. */
 static void give_way(hak_heap *h, uint64_t now, uint64_t asked) {
-    uint64_t resident = hak_live_units(h) + hak_load_relaxed(&h->dirty_units), most = hak_load_relaxed(&h->resident_now);
+    uint64_t resident = hak_live_units(h) + hak_load_relaxed(&h->dirty_units),
+             most = hak_load_relaxed(&h->resident_now);
     if (hak_likely(resident <= most)) return;
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t high = high_water(h);
-    bool large = asked && retain->growth_request_per_256 && asked << 8 >= high * retain->growth_request_per_256;
+    bool large = asked && retain->growth_request_per_256 &&
+                 asked << 8 >= high * retain->growth_request_per_256;
     most = larger(most, hak_load_relaxed(&h->resident_before));
-    if (large && resident > larger(most, idle_limit(h)) && retain->work_per_256 && !retain->lazy_free) {
+    if (large && resident > larger(most, idle_limit(h)) && retain->work_per_256 &&
+        !retain->lazy_free) {
         purge_paid(h, now, high * retain->growth_keep_per_256 >> 8, resident - most);
         resident = hak_live_units(h) + hak_load_relaxed(&h->dirty_units);
     }
-    if (resident > hak_load_relaxed(&h->resident_now)) hak_store_relaxed(&h->resident_now, resident);
+    if (resident > hak_load_relaxed(&h->resident_now))
+        hak_store_relaxed(&h->resident_now, resident);
 }
 
-/* The clock's turn at a slow-path event; `asked`: units that it handed out from the run heap, 0 if none. */
+/* The clock's turn at a slow-path event; `asked`: units that it handed out from the run heap, 0 if
+ * none. */
 void hak_tick(hak_heap *h, uint64_t asked) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t now = hak_clock_of(h);
@@ -236,14 +265,17 @@ void hak_tick(hak_heap *h, uint64_t asked) {
     give_way(h, now, asked);
     uint64_t dirty = hak_load_relaxed(&h->dirty_units);
     if (dirty > retain_limit(h)) purge_to(h, retain_limit(h), retain->purge_run_count);
-    else if (!hak_background_serves(h) && dirty > eager_limit(h)) purge_paid(h, now, eager_limit(h), eager_most(h));
+    else if (!hak_background_serves(h) && dirty > eager_limit(h))
+        purge_paid(h, now, eager_limit(h), eager_most(h));
 }
 
-/* The same at the background thread's tick, with all the time there is. `idle`: nobody has needed anything for long. */
+/* The same at the background thread's tick, with all the time there is. `idle`: nobody has needed
+ * anything for long. */
 void hak_tick_fully(hak_heap *h, bool idle) {
     if (epoch_is_over(h, hak_clock_of(h))) turn_epoch(h, hak_clock_of(h));
     uint64_t high = high_water(h), live = hak_live_units(h);
-    uint64_t limit = idle ? idle_limit(h) : (high > live ? high - live : 0) + eager_limit(h); /* below the retain limit: this work delays nobody */
+    /* below the retain limit: this work delays nobody */
+    uint64_t limit = idle ? idle_limit(h) : (high > live ? high - live : 0) + eager_limit(h);
     if (hak_load_relaxed(&h->dirty_units) > limit) purge_to(h, limit, UINT32_MAX);
 }
 

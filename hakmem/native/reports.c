@@ -1,7 +1,8 @@
 /* reports.c: malloc_info, malloc_stats and mallopt, in glibc's shapes, over the process heap.
  *
- * Everything is gathered before anything is printed: a stream may allocate its buffer meanwhile. What mallopt was asked
- * for and ignored is named by malloc_stats, and once on stderr as it happens where HAKMEM_VERBOSE is set.
+ * Everything is gathered before anything is printed: a stream may allocate its buffer meanwhile.
+ * What mallopt was asked for and ignored is named by malloc_stats, and once on stderr as it happens
+ * where HAKMEM_VERBOSE is set.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,14 +24,23 @@ typedef struct parameter {
 } parameter;
 
 static const parameter parameters[] = {
-    {"M_MXFAST", M_MXFAST}, {"M_NLBLKS", M_NLBLKS}, {"M_GRAIN", M_GRAIN}, {"M_KEEP", M_KEEP},
-    {"M_TRIM_THRESHOLD", M_TRIM_THRESHOLD}, {"M_TOP_PAD", M_TOP_PAD}, {"M_MMAP_THRESHOLD", M_MMAP_THRESHOLD},
-    {"M_MMAP_MAX", M_MMAP_MAX}, {"M_CHECK_ACTION", M_CHECK_ACTION}, {"M_PERTURB", M_PERTURB},
-    {"M_ARENA_TEST", M_ARENA_TEST}, {"M_ARENA_MAX", M_ARENA_MAX},
+    {"M_MXFAST", M_MXFAST},
+    {"M_NLBLKS", M_NLBLKS},
+    {"M_GRAIN", M_GRAIN},
+    {"M_KEEP", M_KEEP},
+    {"M_TRIM_THRESHOLD", M_TRIM_THRESHOLD},
+    {"M_TOP_PAD", M_TOP_PAD},
+    {"M_MMAP_THRESHOLD", M_MMAP_THRESHOLD},
+    {"M_MMAP_MAX", M_MMAP_MAX},
+    {"M_CHECK_ACTION", M_CHECK_ACTION},
+    {"M_PERTURB", M_PERTURB},
+    {"M_ARENA_TEST", M_ARENA_TEST},
+    {"M_ARENA_MAX", M_ARENA_MAX},
 };
 static uint32_t asked_mask; /* bit i: parameters[i] was asked for; any > any, relaxed */
 
-/* 1 for a parameter that glibc has, which is ignored: policy is made in Python. 0 for a number that means nothing. */
+/* 1 for a parameter that glibc has, which is ignored: policy is made in Python. 0 for a number that
+ * means nothing. */
 int mallopt(int number, int value) {
     (void)value;
     for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
@@ -38,7 +48,8 @@ int mallopt(int number, int value) {
         bool first = !(hak_load_relaxed(&asked_mask) >> i & 1);
         hak_store_relaxed(&asked_mask, hak_load_relaxed(&asked_mask) | 1u << i);
         const char *verbose = first ? secure_getenv("HAKMEM_VERBOSE") : NULL;
-        if (verbose && *verbose && strcmp(verbose, "0") != 0) fprintf(stderr, "hakmem: mallopt: %s is ignored\n", parameters[i].name);
+        if (verbose && *verbose && strcmp(verbose, "0") != 0)
+            fprintf(stderr, "hakmem: mallopt: %s is ignored\n", parameters[i].name);
         return 1;
     }
     return 0;
@@ -60,21 +71,32 @@ void malloc_stats(void) {
             "Arena 0:\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
             "Total (incl. mmap):\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
             "mmap regions     = %10zu\nmmap bytes       = %10zu\n",
-            info.arena, info.uordblks, info.arena + info.hblkhd, info.uordblks + info.hblkhd, info.hblks, info.hblkhd);
+            info.arena, info.uordblks, info.arena + info.hblkhd, info.uordblks + info.hblkhd,
+            info.hblks, info.hblkhd);
     for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++)
         if (asked >> i & 1) fprintf(stderr, "mallopt ignored  = %s\n", parameters[i].name);
     errno = saved;
 }
 
 /* The lines that glibc prints for an arena and, with mmap's, for all of them together. */
-static void print_totals(FILE *out, const hak_accounts *sum, const struct mallinfo2 *info, bool all) {
+static void print_totals(FILE *out, const hak_accounts *sum, const struct mallinfo2 *info,
+                         bool all) {
     uint64_t fast = info->fsmblks < info->fordblks ? info->fsmblks : info->fordblks;
     uint64_t most = sum->most > info->arena ? sum->most : info->arena;
     fprintf(out, "<total type=\"fast\" count=\"%zu\" size=\"%" PRIu64 "\"/>\n", info->smblks, fast);
-    fprintf(out, "<total type=\"rest\" count=\"%zu\" size=\"%" PRIu64 "\"/>\n", info->ordblks, info->fordblks - fast);
-    if (all) fprintf(out, "<total type=\"mmap\" count=\"%zu\" size=\"%zu\"/>\n", info->hblks, info->hblkhd);
-    fprintf(out, "<system type=\"current\" size=\"%zu\"/>\n<system type=\"max\" size=\"%" PRIu64 "\"/>\n", info->arena, most);
-    fprintf(out, "<aspace type=\"total\" size=\"%" PRIu64 "\"/>\n<aspace type=\"mprotect\" size=\"%" PRIu64 "\"/>\n", sum->committed, sum->committed);
+    fprintf(out, "<total type=\"rest\" count=\"%zu\" size=\"%" PRIu64 "\"/>\n", info->ordblks,
+            info->fordblks - fast);
+    if (all)
+        fprintf(out, "<total type=\"mmap\" count=\"%zu\" size=\"%zu\"/>\n", info->hblks,
+                info->hblkhd);
+    fprintf(out,
+            "<system type=\"current\" size=\"%zu\"/>\n<system type=\"max\" size=\"%" PRIu64
+            "\"/>\n",
+            info->arena, most);
+    fprintf(out,
+            "<aspace type=\"total\" size=\"%" PRIu64
+            "\"/>\n<aspace type=\"mprotect\" size=\"%" PRIu64 "\"/>\n",
+            sum->committed, sum->committed);
 }
 
 /* Free blocks by class, the free runs as what glibc has not sorted yet. */
@@ -84,12 +106,16 @@ static void print_sizes(FILE *out, const hak_policy *policy, const hak_accounts 
     for (uint32_t c = 1; policy && c <= policy->sizes.class_count; c++) {
         uint64_t to = policy->sizes.classes[c].capacity_bytes, count = sum->free_count[c];
         if (count)
-            fprintf(out, "  <size from=\"%" PRIu64 "\" to=\"%" PRIu64 "\" total=\"%" PRIu64 "\" count=\"%" PRIu64 "\"/>\n", from, to,
-                    count * policy->sizes.classes[c].stride_bytes, count);
+            fprintf(out,
+                    "  <size from=\"%" PRIu64 "\" to=\"%" PRIu64 "\" total=\"%" PRIu64
+                    "\" count=\"%" PRIu64 "\"/>\n",
+                    from, to, count * policy->sizes.classes[c].stride_bytes, count);
         from = to + 1;
     }
     if (sum->run_count)
-        fprintf(out, "  <unsorted from=\"%" PRIu64 "\" to=\"%" PRIu64 "\" total=\"%" PRIu64 "\" count=\"%" PRIu64 "\"/>\n",
+        fprintf(out,
+                "  <unsorted from=\"%" PRIu64 "\" to=\"%" PRIu64 "\" total=\"%" PRIu64
+                "\" count=\"%" PRIu64 "\"/>\n",
                 sum->run_least, sum->run_most, sum->run_bytes, sum->run_count);
     fputs("</sizes>\n", out);
 }

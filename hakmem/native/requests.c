@@ -1,13 +1,16 @@
 /* requests.c: what another process asks of a heap: to trim it, to drain the thread caches.
  *
- * The other process writes a number into drain_request or trim_request that stood there at no time before (64 random
- * bits), with process_vm_writev; nothing else is ever written from outside, and no CAS is needed. Slow paths compare: an
- * unknown number in trim_request is obeyed by whoever comes first and gets trim_busy, which then answers with trim_bytes
- * and, released, trim_served; an unknown one in drain_request by every thread for itself, answered in its own record.
- * A number that is read half written is unknown as well: it is obeyed, and the whole one after it once more. Of two
- * writers the last one's number is answered; the other sees it standing there and waits for that: it came later than his.
+ * The other process writes a number into drain_request or trim_request that stood there at no time
+ * before (64 random bits), with process_vm_writev; nothing else is ever written from outside, and
+ * no CAS is needed. Slow paths compare: an unknown number in trim_request is obeyed by whoever
+ * comes first and gets trim_busy, which then answers with trim_bytes and, released, trim_served; an
+ * unknown one in drain_request by every thread for itself, answered in its own record. A number
+ * that is read half written is unknown as well: it is obeyed, and the whole one after it once more.
+ * Of two writers the last one's number is answered; the other sees it standing there and waits for
+ * that: it came later than his.
  *
- * Called where the thread holds nothing: no claim, no lock but, for the shared record, that record's.
+ * Called where the thread holds nothing: no claim, no lock but, for the shared record, that
+ * record's.
  */
 #include "hak_internal.h"
 
@@ -30,17 +33,20 @@ uint64_t hak_trim(hak_thread *t) {
 static void serve_drain(hak_thread *t, uint64_t ticket) {
     hak_cache_flush(t, 0);
     flush_ownerless(t);
-    hak_store_release(&t->drain_served, ticket); /* partner: the outside reader; the caches are empty when it sees this */
+    /* partner: the outside reader; the caches are empty when it sees this */
+    hak_store_release(&t->drain_served, ticket);
 }
 
 static void serve_trim(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     uint32_t none = 0;
-    if (!hak_cas_acquire(&h->trim_busy, &none, 1)) return; /* partner: the release below; who holds it answers */
+    /* partner: the release below; who holds it answers */
+    if (!hak_cas_acquire(&h->trim_busy, &none, 1)) return;
     uint64_t ticket = hak_load_relaxed(&h->trim_request);
     if (ticket != hak_load_relaxed(&h->trim_served)) {
         hak_store_relaxed(&h->trim_bytes, hak_trim(t));
-        hak_store_release(&h->trim_served, ticket); /* partner: the outside reader, who reads trim_bytes after it */
+        /* partner: the outside reader, who reads trim_bytes after it */
+        hak_store_release(&h->trim_served, ticket);
     }
     hak_store_release(&h->trim_busy, 0);
 }

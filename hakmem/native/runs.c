@@ -1,12 +1,14 @@
 /* runs.c: the run heap: every run of free units, and the arena's growth.
  *
- * Free runs are binned by length (exact to 32 units, then 8 bins a doubling), apart for runs with dirty units and runs
- * without; a dirty mark per unit lets both coalesce. Best fit, dirty first: a dirty page costs no fault. All of it
- * under run_lock. Invariant: two free runs never touch; registry entries at both ends
- * of a run name its head; live + free + (units of runs being purged) = committed units.
+ * Free runs are binned by length (exact to 32 units, then 8 bins a doubling), apart for runs with
+ * dirty units and runs without; a dirty mark per unit lets both coalesce. Best fit, dirty first: a
+ * dirty page costs no fault. All of it under run_lock. Invariant: two free runs never touch;
+ * registry entries at both ends of a run name its head; live + free + (units of runs being purged)
+ * = committed units.
  *
- * live_units, dirty_units and the high waters are written under the lock by relaxed stores, because hak_tick reads them
- * without it: a stale figure makes it look at the lists, under the lock, once more or once less.
+ * live_units, dirty_units and the high waters are written under the lock by relaxed stores, because
+ * hak_tick reads them without it: a stale figure makes it look at the lists, under the lock, once
+ * more or once less.
  */
 #include "hak_internal.h"
 #include "marks.h"
@@ -15,11 +17,16 @@
 /* Readable without the lock by who holds the unit. */
 bool hak_unit_is_dirty(hak_heap *h, uint32_t unit) { return hak_mark_get(hak_dirty_map(h), unit); }
 
-void hak_unit_mark_dirty(hak_heap *h, uint32_t unit) { hak_marks_set(hak_dirty_map(h), unit, 1, true); }
+void hak_unit_mark_dirty(hak_heap *h, uint32_t unit) {
+    hak_marks_set(hak_dirty_map(h), unit, 1, true);
+}
 
-static uint32_t dirty_count(hak_heap *h, uint32_t unit, uint32_t units) { return hak_marks_count(hak_dirty_map(h), unit, units); }
+static uint32_t dirty_count(hak_heap *h, uint32_t unit, uint32_t units) {
+    return hak_marks_count(hak_dirty_map(h), unit, units);
+}
 
-/* CAS: acquires what the last hak_run_unlock released. Waits are rare and short; no OS call but growth is made inside. */
+/* CAS: acquires what the last hak_run_unlock released. Waits are rare and short; no OS call but
+ * growth is made inside. */
 void hak_run_lock(hak_heap *h) {
     uint32_t expected = 0;
     bool waited = false;
@@ -66,7 +73,8 @@ void hak_run_unlink(hak_heap *h, uint32_t unit) {
     if (next) hak_slab_at(h, next)->prev = run->prev;
     if (run->prev) hak_store_relaxed(&hak_slab_at(h, run->prev)->next, next);
     else heads[bin] = next;
-    if (!heads[bin]) (dirty ? h->run_dirty_bits : h->run_clean_bits)[bin >> 6] &= ~(UINT64_C(1) << (bin & 63));
+    if (!heads[bin])
+        (dirty ? h->run_dirty_bits : h->run_clean_bits)[bin >> 6] &= ~(UINT64_C(1) << (bin & 63));
     if (!dirty) return;
     if (run->older) hak_slab_at(h, run->older)->newer = run->newer;
     else h->oldest_dirty = run->newer;
@@ -85,7 +93,8 @@ static void run_place(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty
     run_link(h, unit);
 }
 
-/* Adds free units; coalesces with the free runs on both sides. `dirty` counts the dirty ones among them. */
+/* Adds free units; coalesces with the free runs on both sides. `dirty` counts the dirty ones among
+ * them. */
 void hak_run_insert(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty) {
     uint32_t left = hak_entry_get(h, unit - 1);
     uint32_t right = unit + units < h->unit_top ? hak_entry_get(h, unit + units) : 0;
@@ -113,8 +122,8 @@ static uint32_t next_bin(const uint64_t *bits, uint32_t bin) {
     return HAK_RUN_BIN_COUNT;
 }
 
-/* Best fit for `units` among the dirty or the clean runs: smallest of the first runs of its own bin, else the first
- * of the next bin. */
+/* Best fit for `units` among the dirty or the clean runs: smallest of the first runs of its own
+ * bin, else the first of the next bin. */
 static uint32_t run_find_among(hak_heap *h, uint32_t units, bool dirty) {
     const uint64_t *bits = dirty ? h->run_dirty_bits : h->run_clean_bits;
     const uint32_t *heads = dirty ? h->run_dirty : h->run_clean;
@@ -142,9 +151,11 @@ static void note_live(hak_heap *h, uint64_t units) {
     if (live > h->high_water_ever) h->high_water_ever = live;
 }
 
-/* Cuts [at, at + units) out of the free run at `run`; the rest goes back. Returns the dirty units of the cut. */
+/* Cuts [at, at + units) out of the free run at `run`; the rest goes back. Returns the dirty units
+ * of the cut. */
 static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) {
-    uint32_t end = run + hak_slab_at(h, run)->unit_count, dirty_all = hak_slab_at(h, run)->detail_count;
+    uint32_t end = run + hak_slab_at(h, run)->unit_count,
+             dirty_all = hak_slab_at(h, run)->detail_count;
     bool all = dirty_all == end - run;
     hak_run_unlink(h, run);
     hak_store_relaxed(&hak_slab_at(h, run)->kind, HAK_KIND_NONE);
@@ -160,15 +171,19 @@ static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) 
     return cut;
 }
 
-/* Commits the next arena chunk, at least so much that `units` fit behind what is free at the top. */
+/* Commits the next arena chunk, at least so much that `units` fit behind what is free at the
+ * top. */
 static bool arena_grow(hak_heap *h, uint32_t units) {
     const hak_arena_growth *growth = &hak_policy_of(h)->arenas;
-    uint32_t top = h->unit_top, level = h->arena_count < growth->levels ? h->arena_count : growth->levels;
+    uint32_t top = h->unit_top,
+             level = h->arena_count < growth->levels ? h->arena_count : growth->levels;
     uint64_t chunk = growth->init_bytes << level;
-    uint32_t want = (uint32_t)((chunk < growth->max_bytes ? chunk : growth->max_bytes) >> HAK_UNIT_SHIFT);
+    uint32_t want =
+        (uint32_t)((chunk < growth->max_bytes ? chunk : growth->max_bytes) >> HAK_UNIT_SHIFT);
     uint32_t last = hak_entry_get(h, top - 1);
     uint32_t have = (last & 0xff) == HAK_TAG_FREE ? hak_slab_at(h, last >> 8)->unit_count : 0;
-    uint32_t need = units - have; /* have < units, or the run would have been found; aligned callers ask for more */
+    /* have < units, or the run would have been found; aligned callers ask for more */
+    uint32_t need = units - have;
     if (have >= units) need = 1;
     if (want < need) want = need;
     if (want > h->unit_limit - top) want = h->unit_limit - top;
@@ -178,14 +193,17 @@ static bool arena_grow(hak_heap *h, uint32_t units) {
     if (growth->huge_pages) hak_os_advise_huge(&h->os, address, (uint64_t)want << HAK_UNIT_SHIFT);
     h->arena_units[h->arena_count < 63 ? h->arena_count : 63] += want;
     h->arena_count++;
-    hak_store_release(&h->unit_top, top + want); /* partner: who reads it without the lock, before he reads records below it */
-    hak_entry_fill(h, top, want, hak_entry(HAK_TAG_FREE, top)); /* every unit of a free run says so: hak_runs_rebuild */
+    /* partner: who reads it without the lock, before he reads records below it */
+    hak_store_release(&h->unit_top, top + want);
+    /* every unit of a free run says so: hak_runs_rebuild */
+    hak_entry_fill(h, top, want, hak_entry(HAK_TAG_FREE, top));
     hak_run_insert(h, top, want, 0);
     return true;
 }
 
-/* Takes the run lock and finds a run of at least `units`, growing the arena if need be; 0 when the region is full. While
- * another purges, part of what is free is in no bin: waits for that rather than fail. */
+/* Takes the run lock and finds a run of at least `units`, growing the arena if need be; 0 when the
+ * region is full. While another purges, part of what is free is in no bin: waits for that rather
+ * than fail. */
 static uint32_t lock_and_find(hak_heap *h, uint32_t units) {
     for (;;) {
         hak_run_lock(h);
@@ -212,14 +230,16 @@ hak_run hak_run_alloc(hak_heap *h, uint32_t units, uint32_t align_units) {
     return made;
 }
 
-/* One unit for a slab; from a clean run also the rest of its superslab, which the caller opens to all. */
+/* One unit for a slab; from a clean run also the rest of its superslab, which the caller opens to
+ * all. */
 hak_run hak_run_alloc_open(hak_heap *h) {
     hak_run made = {0, 0, 0};
     uint32_t run = lock_and_find(h, 1);
     if (run) {
         uint32_t units = 1;
         if (!hak_slab_at(h, run)->detail_count) {
-            uint32_t left = HAK_SUPERSLAB_UNITS - (run & (HAK_SUPERSLAB_UNITS - 1)), have = hak_slab_at(h, run)->unit_count;
+            uint32_t left = HAK_SUPERSLAB_UNITS - (run & (HAK_SUPERSLAB_UNITS - 1)),
+                     have = hak_slab_at(h, run)->unit_count;
             units = have < left ? have : left;
         }
         made.unit = run;
@@ -240,7 +260,8 @@ void hak_run_free(hak_heap *h, uint32_t unit, uint32_t units, bool dirty) {
     hak_run_unlock(h);
 }
 
-/* Grows a span of `have` units to `want` into the free run behind it. False when that is taken or too short. */
+/* Grows a span of `have` units to `want` into the free run behind it. False when that is taken or
+ * too short. */
 bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32_t want) {
     bool done = false;
     hak_run_lock(h);
@@ -254,13 +275,16 @@ bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32_t want) {
     return done;
 }
 
-/* In a fork's child, when a thread that is gone held the lock or was purging: everything but the registry's tags is made again. */
+/* In a fork's child, when a thread that is gone held the lock or was purging: everything but the
+ * registry's tags is made again. */
 void hak_runs_rebuild(hak_heap *h) {
     for (uint32_t i = 0; i < HAK_RUN_BIN_COUNT; i++) h->run_clean[i] = h->run_dirty[i] = 0;
-    for (uint32_t i = 0; i < HAK_RUN_BIN_WORDS; i++) h->run_clean_bits[i] = h->run_dirty_bits[i] = 0;
+    for (uint32_t i = 0; i < HAK_RUN_BIN_WORDS; i++)
+        h->run_clean_bits[i] = h->run_dirty_bits[i] = 0;
     h->oldest_dirty = h->newest_dirty = 0;
     h->dirty_units = h->purging_units = h->low_water_now = h->low_water_before = 0;
-    for (uint32_t which = 0; which < 2; which++) { /* marks and counts may be of two moments: nothing was purged lately */
+    /* marks and counts may be of two moments: nothing was purged lately */
+    for (uint32_t which = 0; which < 2; which++) {
         if (h->recent_units[which]) hak_marks_set(hak_recent_map(h, which), 0, h->unit_top, false);
         h->recent_units[which] = h->recent_eager[which] = 0;
     }
@@ -268,7 +292,8 @@ void hak_runs_rebuild(hak_heap *h) {
     for (uint32_t u = h->meta_units; u < h->unit_top;) {
         uint32_t end = u;
         for (; end < h->unit_top && (hak_entry_get(h, end) & 0xff) == HAK_TAG_FREE; end++)
-            if (hak_slab_at(h, end)->kind == HAK_KIND_RUN) hak_store_relaxed(&hak_slab_at(h, end)->kind, HAK_KIND_NONE);
+            if (hak_slab_at(h, end)->kind == HAK_KIND_RUN)
+                hak_store_relaxed(&hak_slab_at(h, end)->kind, HAK_KIND_NONE);
         if (end > u) {
             uint32_t dirty = dirty_count(h, u, end - u);
             run_place(h, u, end - u, dirty);

@@ -1,14 +1,18 @@
-/* slabs.c: a slab's life: made from units, given blocks back to, drained, settled, retired; and the list of empty ones.
+/* slabs.c: a slab's life: made from units, given blocks back to, drained, settled, retired; and the
+ * list of empty ones.
  *
- * Everything here but the remote push runs under the slab's claim. A slab with blocks to give is reachable in one of
- * these ways, or it is lost: its class's partial set; some thread's `hot` hint; a mailbox. Who lets go of a slab
- * (hak_slab_settle) sees to that. Claim first, then drain: a remote list is moved by nobody else than the claimer.
+ * Everything here but the remote push runs under the slab's claim. A slab with blocks to give is
+ * reachable in one of these ways, or it is lost: its class's partial set; some thread's `hot` hint;
+ * a mailbox. Who lets go of a slab (hak_slab_settle) sees to that. Claim first, then drain: a
+ * remote list is moved by nobody else than the claimer.
  */
 #include "hak_internal.h"
 #include "lists.h"
 
-#ifdef HAK_BUG_DRAIN_BEFORE_CLAIM /* negative control, in no shipped build: the stress driver must find it */
-#define drain_before_claim(t, slab) hak_slab_drain((t), (uint32_t)((slab) - hak_slab_at(hak_heap_of(t), 0)))
+/* negative control, in no shipped build: the stress driver must find it */
+#ifdef HAK_BUG_DRAIN_BEFORE_CLAIM
+#define drain_before_claim(t, slab) \
+    hak_slab_drain((t), (uint32_t)((slab) - hak_slab_at(hak_heap_of(t), 0)))
 #else
 #define drain_before_claim(t, slab) ((void)0)
 #endif
@@ -23,7 +27,8 @@ bool hak_slab_claim(hak_thread *t, hak_slab *slab) {
         hak_count(t, cas_retry_count, 1);
         hak_backoff(n, policy->backoff_spins);
     }
-    hak_event(t, HAK_EVENT_CLAIM_FAILED, slab->class_index, (uint32_t)(slab - hak_slab_at(hak_heap_of(t), 0)), policy->retry_count);
+    hak_event(t, HAK_EVENT_CLAIM_FAILED, slab->class_index,
+              (uint32_t)(slab - hak_slab_at(hak_heap_of(t), 0)), policy->retry_count);
     hak_count(t, claim_fail_count, 1);
     return false;
 }
@@ -36,7 +41,8 @@ void hak_slab_claim_wait(hak_thread *t, hak_slab *slab) {
     }
 }
 
-/* Makes a slab of the units from `unit` on, which the caller alone holds. It is claimed when this returns. */
+/* Makes a slab of the units from `unit` on, which the caller alone holds. It is claimed when this
+ * returns. */
 void hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fresh) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
@@ -74,8 +80,9 @@ HAK_COLD void hak_slab_drain(hak_thread *t, uint32_t unit) {
     hak_count(t, drain_block_count, count);
 }
 
-/* Empty slabs of one unit wait outside the run heap for any class: unit | count << 32 | tag << 40. A pop reads the
- * link of a slab that may be popped meanwhile; the tag (24 bits, one more at each change) makes its CAS fail then. */
+/* Empty slabs of one unit wait outside the run heap for any class: unit | count << 32 | tag << 40.
+ * A pop reads the link of a slab that may be popped meanwhile; the tag (24 bits, one more at each
+ * change) makes its CAS fail then. */
 static bool empty_push(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     uint64_t word = hak_load_relaxed(&h->empty_word);
@@ -83,7 +90,8 @@ static bool empty_push(hak_thread *t, uint32_t unit) {
         if (((word >> 32) & 0xff) >= hak_policy_of(h)->acquire.empty_keep_count) return false;
         hak_store_relaxed(&hak_slab_at(h, unit)->next, (uint32_t)word);
         hak_count(t, cas_try_count, 1);
-    } while (!hak_cas_acq_rel(&h->empty_word, &word, unit | (((word >> 32) & 0xff) + 1) << 32 | ((word >> 40) + 1) << 40));
+    } while (!hak_cas_acq_rel(&h->empty_word, &word,
+                              unit | (((word >> 32) & 0xff) + 1) << 32 | ((word >> 40) + 1) << 40));
     return true;
 }
 
@@ -93,7 +101,9 @@ uint32_t hak_empty_pop(hak_thread *t) {
     while ((uint32_t)word) {
         uint64_t next = hak_load_relaxed(&hak_slab_at(h, (uint32_t)word)->next);
         hak_count(t, cas_try_count, 1);
-        if (hak_cas_acq_rel(&h->empty_word, &word, next | (((word >> 32) & 0xff) - 1) << 32 | ((word >> 40) + 1) << 40)) break;
+        if (hak_cas_acq_rel(&h->empty_word, &word,
+                            next | (((word >> 32) & 0xff) - 1) << 32 | ((word >> 40) + 1) << 40))
+            break;
         hak_count(t, cas_retry_count, 1);
     }
     return (uint32_t)word;
@@ -116,11 +126,13 @@ void hak_slab_retire(hak_thread *t, uint32_t unit) {
     if (units != 1 || !empty_push(t, unit)) hak_run_free(h, unit, units, true);
 }
 
-/* Lets go of a claimed slab: retires it when empty, else lists it when at least `list_count` blocks are free. */
+/* Lets go of a claimed slab: retires it when empty, else lists it when at least `list_count` blocks
+ * are free. */
 HAK_COLD void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
-    if (hak_unlikely(slab->kind != HAK_KIND_SLAB)) { /* lost in a fork: takes blocks back, gives none */
+    /* lost in a fork: takes blocks back, gives none */
+    if (hak_unlikely(slab->kind != HAK_KIND_SLAB)) {
         hak_claim_release(slab);
         return;
     }
@@ -136,12 +148,15 @@ HAK_COLD void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count)
 void hak_slab_let_go(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
-    bool room = slab->flags & HAK_SLAB_HOLES || slab->carved_count < hak_policy_of(h)->sizes.classes[slab->class_index].block_count;
+    bool room = slab->flags & HAK_SLAB_HOLES ||
+                slab->carved_count < hak_policy_of(h)->sizes.classes[slab->class_index].block_count;
     hak_slab_settle(t, unit, room ? 0 : 1);
 }
 
-/* The claim was not to be had: the chain goes on the remote list, the slab into its class's mailbox. */
-HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last, uint32_t count, uint32_t list_count) {
+/* The claim was not to be had: the chain goes on the remote list, the slab into its class's
+ * mailbox. */
+HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last,
+                                   uint32_t count, uint32_t list_count) {
     hak_heap *h = hak_heap_of(t);
     const hak_acquire_policy *policy = &hak_policy_of(h)->acquire;
     hak_slab *slab = hak_slab_at(h, unit);
@@ -167,25 +182,35 @@ HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first,
     hak_mail(t, unit);
 }
 
-/* malloc's free does not ask whether a block was ever carved; it is seen here, where the record is at hand. What is out
- * stands below the carved count, whoever looks: the count falls over blocks of a range only. */
+/* malloc's free does not ask whether a block was ever carved; it is seen here, where the record is
+ * at hand. What is out stands below the carved count, whoever looks: the count falls over blocks of
+ * a range only. */
 HAK_COLD __attribute__((noreturn)) static void uncarved(hak_thread *t, const hak_chain *chain) {
     hak_heap *h = hak_heap_of(t);
-    uint32_t c = hak_slab_at(h, chain->unit)->class_index, carved = hak_load_relaxed(&hak_slab_at(h, chain->unit)->carved_count);
+    uint32_t c = hak_slab_at(h, chain->unit)->class_index,
+             carved = hak_load_relaxed(&hak_slab_at(h, chain->unit)->carved_count);
     uint64_t inside = chain->highest - (uintptr_t)hak_unit_address(h, chain->unit);
-    hak_fault fault = {.code = HAK_FAULT_UNCARVED, .unit = chain->unit, .address = chain->highest, .block = chain->highest, .class_index = c, .expected = carved,
-                       .found = (uint32_t)(inside / hak_policy_of(h)->sizes.classes[c].stride_bytes), .heap = (uintptr_t)h};
+    hak_fault fault = {
+        .code = HAK_FAULT_UNCARVED,
+        .unit = chain->unit,
+        .address = chain->highest,
+        .block = chain->highest,
+        .class_index = c,
+        .expected = carved,
+        .found = (uint32_t)(inside / hak_policy_of(h)->sizes.classes[c].stride_bytes),
+        .heap = (uintptr_t)h};
     hak_fault_fatal(h, &fault, "an earlier free");
 }
 
-/* Gives a chain of blocks of one slab back to it; any thread may. `list_count` is the class's, and `stride`, or
- * HAK_CHECKED_AT_FREE. */
+/* Gives a chain of blocks of one slab back to it; any thread may. `list_count` is the class's, and
+ * `stride`, or HAK_CHECKED_AT_FREE. */
 void hak_slab_return(hak_thread *t, const hak_chain *chain, uint64_t stride, uint32_t list_count) {
     hak_heap *h = hak_heap_of(t);
     uint32_t unit = chain->unit, count = chain->count;
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
-    if (hak_unlikely(chain->highest - base >= hak_load_relaxed(&slab->carved_count) * stride)) uncarved(t, chain);
+    if (hak_unlikely(chain->highest - base >= hak_load_relaxed(&slab->carved_count) * stride))
+        uncarved(t, chain);
     if (hak_unlikely(!hak_claim_try(slab))) {
         return_remote(t, unit, chain->first, chain->last, count, list_count);
         return;

@@ -1,25 +1,29 @@
 /* spans.c: blocks of whole units, straight from the run heap: allocated, freed, resized, moved.
  *
- * A span's record belongs to whoever owns the block, the program; the registry marks all its units. Dirty marks of
- * units that are out stay as they were when handed out, so that a zeroed span clears only what may be dirty.
+ * A span's record belongs to whoever owns the block, the program; the registry marks all its units.
+ * Dirty marks of units that are out stay as they were when handed out, so that a zeroed span clears
+ * only what may be dirty.
  */
 #include <string.h>
 
 #include "hak_internal.h"
 
 /* Written so that no size wraps: a span must never be resized to 0 units. */
-static uint64_t units_for(uint64_t size) { return (size >> HAK_UNIT_SHIFT) + ((size & (HAK_UNIT_BYTES - 1)) != 0); }
+static uint64_t units_for(uint64_t size) {
+    return (size >> HAK_UNIT_SHIFT) + ((size & (HAK_UNIT_BYTES - 1)) != 0);
+}
 
 static void span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size) {
     hak_slab *span = hak_slab_at(h, unit);
     hak_store_relaxed(&span->unit_count, units);
-    hak_store_relaxed(&span->detail_count, (uint32_t)((size + HAK_OS_PAGE_BYTES - 1) / HAK_OS_PAGE_BYTES));
+    hak_store_relaxed(&span->detail_count,
+                      (uint32_t)((size + HAK_OS_PAGE_BYTES - 1) / HAK_OS_PAGE_BYTES));
     hak_store_relaxed(&span->kind, HAK_KIND_SPAN);
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_SPAN, unit));
 }
 
-/* Gives memory that must read as zero back to the OS, when little of it is resident: clearing would make it all resident.
- * Threads may overwrite each other's pauses. */
+/* Gives memory that must read as zero back to the OS, when little of it is resident: clearing would
+ * make it all resident. Threads may overwrite each other's pauses. */
 static bool clear_by_purge(hak_heap *h, void *address, uint64_t bytes) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     if (!retain->clear_ask_bytes || bytes < retain->clear_ask_bytes) return false;
@@ -29,10 +33,15 @@ static bool clear_by_purge(hak_heap *h, void *address, uint64_t bytes) {
         return false;
     }
     uint64_t pages = bytes / HAK_OS_PAGE_BYTES;
-    uint32_t asked = pages < HAK_RESIDENT_SAMPLE_PAGES ? (uint32_t)pages : HAK_RESIDENT_SAMPLE_PAGES; /* of its middle */
+    /* of its middle */
+    uint32_t asked = pages < HAK_RESIDENT_SAMPLE_PAGES ? (uint32_t)pages
+                                                       : HAK_RESIDENT_SAMPLE_PAGES;
     char *middle = (char *)address + (pages - asked) / 2 * HAK_OS_PAGE_BYTES;
-    bool sparse = (asked - hak_os_resident_count(&h->os, middle, asked)) << 8 >= asked * retain->clear_absent_per_256;
-    wait = sparse ? 0 : wait * 2 + 1 < retain->clear_wait_count ? wait * 2 + 1 : retain->clear_wait_count;
+    bool sparse = (asked - hak_os_resident_count(&h->os, middle, asked)) << 8 >=
+                  asked * retain->clear_absent_per_256;
+    wait = sparse                                    ? 0
+           : wait * 2 + 1 < retain->clear_wait_count ? wait * 2 + 1
+                                                     : retain->clear_wait_count;
     hak_store_relaxed(&h->clear_wait, wait);
     hak_store_relaxed(&h->clear_skip, wait);
     return sparse && hak_os_purge_range(&h->os, address, bytes, false);
@@ -43,15 +52,19 @@ static void span_clear(hak_heap *h, uint32_t unit, uint32_t units) {
         uint32_t from = u;
         while (u < end && hak_unit_is_dirty(h, u)) u++;
         uint64_t bytes = (uint64_t)(u - from) << HAK_UNIT_SHIFT;
-        if (bytes && !clear_by_purge(h, hak_unit_address(h, from), bytes)) memset(hak_unit_address(h, from), 0, bytes);
+        if (bytes && !clear_by_purge(h, hak_unit_address(h, from), bytes))
+            memset(hak_unit_address(h, from), 0, bytes);
     }
 }
 
 void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     hak_fork_look();
     hak_heap *h = hak_heap_of(t);
-    uint64_t units = size ? units_for(size) : 1, align_units = align > HAK_UNIT_BYTES ? align >> HAK_UNIT_SHIFT : 1;
-    if (size > (uint64_t)HAK_REGION_UNITS_MAX << HAK_UNIT_SHIFT || units + align_units > h->unit_limit) return NULL;
+    uint64_t units = size ? units_for(size) : 1,
+             align_units = align > HAK_UNIT_BYTES ? align >> HAK_UNIT_SHIFT : 1;
+    if (size > (uint64_t)HAK_REGION_UNITS_MAX << HAK_UNIT_SHIFT ||
+        units + align_units > h->unit_limit)
+        return NULL;
     hak_run run = hak_run_alloc(h, (uint32_t)units, (uint32_t)align_units);
     if (!run.unit) {
         hak_count(t, locked_fallback_count, 1);
@@ -67,7 +80,8 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     if (zero && run.dirty) span_clear(h, run.unit, (uint32_t)units);
     hak_tick(h, units);
     hak_request_look(t);
-    if (t->index) hak_background_look(h); /* not inside the shared record: pthread_create allocates */
+    /* not inside the shared record: pthread_create allocates */
+    if (t->index) hak_background_look(h);
     return address;
 }
 

@@ -1,8 +1,9 @@
 /* threads.c: thread records: attached at a thread's first call, parked or flushed at its end.
  *
- * The process heap's record hangs on one TLS pointer. Other heaps are found through the thread's directory, an array
- * by heap slot that is checked by generation, so a slot's next heap is never mistaken for its last. When a heap has no
- * record left, callers share record 0 under its `busy` word: slower, never a failure.
+ * The process heap's record hangs on one TLS pointer. Other heaps are found through the thread's
+ * directory, an array by heap slot that is checked by generation, so a slot's next heap is never
+ * mistaken for its last. When a heap has no record left, callers share record 0 under its `busy`
+ * word: slower, never a failure.
  */
 #include <pthread.h>
 
@@ -21,9 +22,12 @@ typedef struct hak_directory {
     hak_place place[];
 } hak_directory;
 
-static uint8_t no_classes[HAK_SIZE_MAP_ENTRIES]; /* not const: in .bss, never written, it takes no memory */
-hak_thread hak_early_thread = {.fast_map = (uintptr_t)no_classes}; /* misses in every fast path; nobody writes it */
-static hak_thread late_thread = {.fast_map = (uintptr_t)no_classes};   /* the same, of a thread whose end has begun */
+/* not const: in .bss, never written, it takes no memory */
+static uint8_t no_classes[HAK_SIZE_MAP_ENTRIES];
+/* misses in every fast path; nobody writes it */
+hak_thread hak_early_thread = {.fast_map = (uintptr_t)no_classes};
+/* the same, of a thread whose end has begun */
+static hak_thread late_thread = {.fast_map = (uintptr_t)no_classes};
 __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec"))) = &hak_early_thread;
 static __thread hak_directory *directory __attribute__((tls_model("initial-exec")));
 static pthread_key_t exit_key;
@@ -42,14 +46,17 @@ void hak_root_lock(void) {
 }
 void hak_root_unlock(void) { hak_store_release(&hak_root_.lock, 0); }
 
-/* Lists of thread records: index + 1 | count << 32 | tag << 40; links are read only of records that stay mapped, and
- * the tag makes the CAS of who read a stale link fail. A pop's CAS acquires what the push released: the whole record. */
+/* Lists of thread records: index + 1 | count << 32 | tag << 40; links are read only of records that
+ * stay mapped, and the tag makes the CAS of who read a stale link fail. A pop's CAS acquires what
+ * the push released: the whole record. */
 static bool list_push(uint64_t *list, hak_thread *t, uint32_t most) {
     uint64_t word = hak_load_relaxed(list);
     do {
         if (((word >> 32) & 0xff) >= most) return false;
         hak_store_relaxed(&t->next, (uint32_t)word);
-    } while (!hak_cas_acq_rel(list, &word, (t->index + 1) | (((word >> 32) + (most < 256)) & 0xff) << 32 | ((word >> 40) + 1) << 40));
+    } while (!hak_cas_acq_rel(list, &word,
+                              (t->index + 1) | (((word >> 32) + (most < 256)) & 0xff) << 32 |
+                                  ((word >> 40) + 1) << 40));
     return true;
 }
 static hak_thread *list_pop(hak_heap *h, uint64_t *list, bool counted) {
@@ -57,7 +64,10 @@ static hak_thread *list_pop(hak_heap *h, uint64_t *list, bool counted) {
     while ((uint32_t)word) {
         hak_thread *t = hak_thread_at(h, (uint32_t)word - 1);
         uint64_t next = hak_load_relaxed(&t->next);
-        if (hak_cas_acq_rel(list, &word, next | (((word >> 32) - counted) & 0xff) << 32 | ((word >> 40) + 1) << 40)) return t;
+        if (hak_cas_acq_rel(list, &word,
+                            next | (((word >> 32) - counted) & 0xff) << 32 |
+                                ((word >> 40) + 1) << 40))
+            return t;
     }
     return NULL;
 }
@@ -81,19 +91,22 @@ static hak_thread *attach(hak_heap *h) {
         uint32_t index = hak_load_relaxed(&h->thread_top);
         do {
             if (index >= h->thread_limit) return NULL;
-        } while (!hak_cas_acq_rel(&h->thread_top, &index, index + 1)); /* a count: who gets an index owns that record */
+            /* a count: who gets an index owns that record */
+        } while (!hak_cas_acq_rel(&h->thread_top, &index, index + 1));
         t = hak_thread_at(h, index);
         hak_thread_record_init(h, t, index);
     }
     hak_store_relaxed(&t->os_id, hak_os_thread_id());
-    hak_store_release(&t->state, HAK_THREAD_LIVE); /* partner: outside readers; inside, ownership goes by the lists */
+    /* partner: outside readers; inside, ownership goes by the lists */
+    hak_store_release(&t->state, HAK_THREAD_LIVE);
     hak_add_relaxed(&h->thread_live, 1);
     if (hak_policy_of(h)->caches.prewarm) hak_cache_prewarm(t);
     return t;
 }
 
-/* A thread ends: its caches of small blocks are parked for the next one, the rest flushed. Under the root lock, or for the process
- * heap, which is never destroyed. Counted as live to the end: a fork meanwhile leaves claims to repair. */
+/* A thread ends: its caches of small blocks are parked for the next one, the rest flushed. Under
+ * the root lock, or for the process heap, which is never destroyed. Counted as live to the end: a
+ * fork meanwhile leaves claims to repair. */
 static void detach(hak_heap *h, hak_thread *t) {
     const hak_cache_policy *caches = &hak_policy_of(h)->caches;
     hak_cache_flush(t, caches->park_bytes);
@@ -116,8 +129,10 @@ static void thread_exit(void *unused) {
     directory = NULL;
     if (!d) return;
     hak_root_lock();
-    for (hak_heap *h = (hak_heap *)(uintptr_t)hak_root_.first_heap; h; h = (hak_heap *)(uintptr_t)h->next_heap)
-        if (h->slot < d->count && d->place[h->slot].heap == h && d->place[h->slot].generation == h->generation)
+    for (hak_heap *h = (hak_heap *)(uintptr_t)hak_root_.first_heap; h;
+         h = (hak_heap *)(uintptr_t)h->next_heap)
+        if (h->slot < d->count && d->place[h->slot].heap == h &&
+            d->place[h->slot].generation == h->generation)
             detach(h, d->place[h->slot].thread);
     hak_root_unlock();
     hak_os_release_range((void *)(uintptr_t)d->map_base, d->map_bytes);
@@ -136,7 +151,9 @@ static bool directory_grow(uint32_t slot) {
     hak_directory *old = directory;
     uint64_t bytes = old ? old->map_bytes * 2 : HAK_OS_PAGE_BYTES, base, map_bytes;
     while (bytes < sizeof(hak_directory) + (slot + 1) * sizeof(hak_place)) bytes *= 2;
-    hak_directory *made = hak_os_reserve_aligned(bytes - HAK_OS_PAGE_BYTES + (old ? 0 : HAK_OS_PAGE_BYTES), HAK_OS_PAGE_BYTES, &base, &map_bytes);
+    hak_directory *made =
+        hak_os_reserve_aligned(bytes - HAK_OS_PAGE_BYTES + (old ? 0 : HAK_OS_PAGE_BYTES),
+                               HAK_OS_PAGE_BYTES, &base, &map_bytes);
     if (!made) return false;
     if (!hak_os_commit_range(NULL, (void *)(uintptr_t)base, map_bytes)) {
         hak_os_release_range((void *)(uintptr_t)base, map_bytes);
@@ -155,19 +172,23 @@ static bool directory_grow(uint32_t slot) {
 hak_thread *hak_thread_known(hak_heap *h) {
     if (h->flags & HAK_HEAP_PROCESS) return hak_tls_thread->unit_limit ? hak_tls_thread : NULL;
     hak_directory *d = directory;
-    if (!d || h->slot >= d->count || d->place[h->slot].heap != h || d->place[h->slot].generation != h->generation) return NULL;
+    if (!d || h->slot >= d->count || d->place[h->slot].heap != h ||
+        d->place[h->slot].generation != h->generation)
+        return NULL;
     return d->place[h->slot].thread;
 }
 
-/* The calling thread's record of a heap, attached at the first call; NULL when there is none left, or when the thread's
- * end has begun: destructors that run after ours share record 0. */
+/* The calling thread's record of a heap, attached at the first call; NULL when there is none left,
+ * or when the thread's end has begun: destructors that run after ours share record 0. */
 hak_thread *hak_thread_get(hak_heap *h) {
     hak_thread *t = hak_thread_known(h);
     if (hak_likely(t != NULL)) return t;
     hak_fork_look();
-    if (hak_tls_thread == &late_thread) return NULL; /* libc may ask for no further end: nobody would give a record back */
+    /* libc may ask for no further end: nobody would give a record back */
+    if (hak_tls_thread == &late_thread) return NULL;
     bool process = h->flags & HAK_HEAP_PROCESS;
-    if (!process && (!directory || h->slot >= directory->count) && !directory_grow(h->slot)) return NULL;
+    if (!process && (!directory || h->slot >= directory->count) && !directory_grow(h->slot))
+        return NULL;
     t = attach(h);
     if (!t) return NULL;
     if (process) hak_tls_thread = t;
@@ -208,8 +229,8 @@ void hak_threads_flush_parked(hak_heap *h) {
     }
 }
 
-/* Flushes the caches that no live thread owns: those of ended threads, and the shared record's. The caller must not be
- * inside the shared record. */
+/* Flushes the caches that no live thread owns: those of ended threads, and the shared record's. The
+ * caller must not be inside the shared record. */
 void hak_threads_flush_idle(hak_heap *h) {
     hak_thread *shared = enter_shared(h);
     if (shared->base) hak_cache_flush(shared, 0);

@@ -1,6 +1,7 @@
-// Threads that replace blocks of random sizes, hand some over, and check what is in them. Deterministic: a run prints
-// the same sum whoever looks on. "ready" comes once every thread has filled its table; the rest runs until `rounds`
-// are done, and with rounds = 0 until standard input ends.
+// Threads that replace blocks of random sizes, hand some over, and check what is in them.
+// Deterministic: a run prints the same sum whoever looks on. "ready" comes once every thread has
+// filled its table; the rest runs until `rounds` are done, and with rounds = 0 until standard input
+// ends.
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
@@ -17,8 +18,15 @@ static std::atomic<bool> over{false};
 
 static uint64_t work(int id, long rounds) {
     uint64_t seed = 88172645463325252ull + uint64_t(id) * 7919, sum = 0;
-    auto next = [&] { seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17; return seed; };
-    struct Entry { unsigned char *at; size_t size; unsigned char mark; };
+    auto next = [&] {
+        seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+        return seed;
+    };
+    struct Entry {
+        unsigned char *at;
+        size_t size;
+        unsigned char mark;
+    };
     std::vector<Entry> table(2000);
     auto fill = [&](Entry &entry) {
         uint64_t r = next();
@@ -53,7 +61,8 @@ int main(int count, char **words) {
     long rounds = count > 2 ? std::atol(words[2]) : 0;
     std::vector<std::thread> running;
     std::vector<uint64_t> sums(size_t(threads), 0);
-    for (int i = 0; i < threads; i++) running.emplace_back([i, rounds, &sums] { sums[size_t(i)] = work(i, rounds); });
+    for (int i = 0; i < threads; i++)
+        running.emplace_back([i, rounds, &sums] { sums[size_t(i)] = work(i, rounds); });
     while (filled < threads) std::this_thread::yield();
     std::puts("ready");
     std::fflush(stdout);

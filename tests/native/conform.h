@@ -1,8 +1,10 @@
-/* conform.h: named checks of a malloc, each in a child process of its own, so that a crash is that check's alone.
+/* conform.h: named checks of a malloc, each in a child process of its own, so that a crash is that
+ * check's alone.
  *
- * The program prints a line for each check: `ok NAME`, with what it said behind it, or `not ok NAME: why`; with names as
- * arguments only for those. CHECK promises something of our malloc. ALIKE promises that glibc's does the same: it
- * passes there too and says the same. --alike runs those alone.
+ * The program prints a line for each check: `ok NAME`, with what it said behind it, or `not ok
+ * NAME: why`; with names as arguments only for those. CHECK promises something of our malloc. ALIKE
+ * promises that glibc's does the same: it passes there too and says the same. --alike runs those
+ * alone.
  */
 #ifndef CONFORM_H
 #define CONFORM_H
@@ -29,18 +31,19 @@ static check *first_check, **last_check = &first_check;
 static const check *running;
 static char said[200];
 
-#define DECLARE(name_, alike_)                                                       \
-    static void name_(void);                                                         \
-    static check check_##name_ = {#name_, name_, alike_, NULL};                      \
-    __attribute__((constructor)) static void add_##name_(void) {                     \
-        *last_check = &check_##name_;                                                \
-        last_check = &check_##name_.next;                                            \
-    }                                                                                \
+#define DECLARE(name_, alike_)                                   \
+    static void name_(void);                                     \
+    static check check_##name_ = {#name_, name_, alike_, NULL};  \
+    __attribute__((constructor)) static void add_##name_(void) { \
+        *last_check = &check_##name_;                            \
+        last_check = &check_##name_.next;                        \
+    }                                                            \
     static void name_(void)
 #define CHECK(name) DECLARE(name, 0)
 #define ALIKE(name) DECLARE(name, 1)
 
-__attribute__((format(printf, 3, 4), noreturn)) static void fail(int line, const char *what, const char *format, ...) {
+__attribute__((format(printf, 3, 4), noreturn)) static void fail(int line, const char *what,
+                                                                 const char *format, ...) {
     va_list rest;
     printf("not ok %s: line %d: %s does not hold: ", running->name, line, what);
     va_start(rest, format);
@@ -60,7 +63,8 @@ __attribute__((format(printf, 1, 2), unused)) static void say(const char *format
     va_end(rest);
 }
 
-/* The value, unknown to the compiler: no warning of sizes that are meant to be too large, no call left out. */
+/* The value, unknown to the compiler: no warning of sizes that are meant to be too large, no call
+ * left out. */
 __attribute__((unused)) static size_t opaque(size_t value) {
     __asm__ volatile("" : "+r"(value));
     return value;

@@ -1,7 +1,8 @@
-/* conform_accounts.c: mallinfo, mallinfo2, malloc_info, malloc_stats, mallopt, malloc_trim, beside what the OS says.
+/* conform_accounts.c: mallinfo, mallinfo2, malloc_info, malloc_stats, mallopt, malloc_trim, beside
+ * what the OS says.
  *
- * /proc/self/smaps is read into a static buffer, so that looking changes nothing. Where glibc is not replaced, the
- * region is all that is mapped without a file.
+ * /proc/self/smaps is read into a static buffer, so that looking changes nothing. Where glibc is
+ * not replaced, the region is all that is mapped without a file.
  */
 #include "conform.h"
 
@@ -16,11 +17,13 @@
 /* Rss of the region of the process heap, in bytes. */
 static size_t region_rss(void) {
     static char text[1 << 20];
-    hak_heap *(*process_heap)(void) = (hak_heap * (*)(void))(uintptr_t)dlsym(RTLD_DEFAULT, "hak_process_heap");
+    hak_heap *(*process_heap)(void) =
+        (hak_heap * (*)(void))(uintptr_t)dlsym(RTLD_DEFAULT, "hak_process_heap");
     hak_heap *heap = process_heap ? process_heap() : NULL;
     int file = open("/proc/self/smaps", O_RDONLY);
     size_t used = 0, rss = 0, kib;
-    for (ssize_t got; (got = read(file, text + used, sizeof text - 1 - used)) > 0;) used += (size_t)got;
+    for (ssize_t got; (got = read(file, text + used, sizeof text - 1 - used)) > 0;)
+        used += (size_t)got;
     close(file);
     text[used] = 0;
     int inside = 0;
@@ -28,7 +31,8 @@ static size_t region_rss(void) {
         unsigned long low, high, inode;
         *end = 0;
         if (sscanf(line, "%lx-%lx %*s %*s %*s %lu", &low, &high, &inode) == 3)
-            inside = heap ? low >= (uintptr_t)heap && low < (uintptr_t)heap + heap->reserved_bytes : inode == 0 && !strstr(line, "[stack");
+            inside = heap ? low >= (uintptr_t)heap && low < (uintptr_t)heap + heap->reserved_bytes
+                          : inode == 0 && !strstr(line, "[stack");
         else if (inside && sscanf(line, "Rss: %zu kB", &kib) == 1) rss += kib << 10;
     }
     return rss;
@@ -39,7 +43,8 @@ static void expect_agreement(int line, const char *when) {
     (void)mallinfo2();
     struct mallinfo2 info = mallinfo2();
     double rss = (double)region_rss(), sum = (double)(info.arena + info.hblkhd);
-    if (sum < rss * 0.98 || sum > rss * 1.02) fail(line, when, "arena %zu + hblkhd %zu, Rss %.0f", info.arena, info.hblkhd, rss);
+    if (sum < rss * 0.98 || sum > rss * 1.02)
+        fail(line, when, "arena %zu + hblkhd %zu, Rss %.0f", info.arena, info.hblkhd, rss);
 }
 #define EXPECT_AGREEMENT(when) expect_agreement(__LINE__, when)
 
@@ -49,13 +54,17 @@ typedef struct workload {
     size_t count, low, high;
 } workload;
 static void *blocks[60000];
-static size_t asked_of(const workload *work, size_t i) { return work->low + i * 7919 * 97 % (work->high - work->low + 1); }
+static size_t asked_of(const workload *work, size_t i) {
+    return work->low + i * 7919 * 97 % (work->high - work->low + 1);
+}
 static size_t allocate(const workload *work) {
     size_t asked = 0;
-    for (size_t i = 0; i < work->count; i++) blocks[i] = touched(asked_of(work, i)), asked += asked_of(work, i);
+    for (size_t i = 0; i < work->count; i++)
+        blocks[i] = touched(asked_of(work, i)), asked += asked_of(work, i);
     return asked;
 }
-static const workload small = {60000, 1, 1024}, pool = {2000, 1025, 53248}, spans = {60, 53249, 2000000}, mixed = {3000, 1, 60000};
+static const workload small = {60000, 1, 1024}, pool = {2000, 1025, 53248},
+                      spans = {60, 53249, 2000000}, mixed = {3000, 1, 60000};
 
 static void look_at(const workload *work) {
     size_t before = mallinfo2().uordblks + mallinfo2().hblkhd, asked = allocate(work);
@@ -85,10 +94,12 @@ CHECK(mallinfo2_agrees_with_smaps_on_all_bands) { look_at(&mixed); }
 CHECK(mallinfo2_agrees_with_smaps_on_spans_over_dirty_ones) {
     for (size_t i = 0; i < 100; i++) blocks[i] = touched(1000000);
     for (size_t i = 0; i < 100; i++) free(blocks[i]);
-    for (size_t i = 0; i < 100; i++) blocks[i] = touched(70000); /* in 128 KiB that are dirty to their ends */
+    /* in 128 KiB that are dirty to their ends */
+    for (size_t i = 0; i < 100; i++) blocks[i] = touched(70000);
     EXPECT_AGREEMENT("out");
     struct mallinfo2 info = mallinfo2();
-    EXPECT(info.hblks == 100 && info.hblkhd == 100 * 73728, "%zu spans of %zu bytes", info.hblks, info.hblkhd);
+    EXPECT(info.hblks == 100 && info.hblkhd == 100 * 73728, "%zu spans of %zu bytes", info.hblks,
+           info.hblkhd);
     EXPECT(info.fordblks >= 50 * 57344, "free %zu", info.fordblks);
 }
 
@@ -98,9 +109,11 @@ CHECK(mallinfo2_counts_what_is_out_though_untouched) {
     for (int i = 0; i < 10; i++) blocks[1000 + i] = kept(malloc(10 << 20));
     struct mallinfo2 after = mallinfo2();
     EXPECT(after.uordblks - before.uordblks >= 40000000, "%zu", after.uordblks - before.uordblks);
-    EXPECT(after.hblkhd - before.hblkhd == 100 << 20 && after.hblks - before.hblks == 10, "%zu", after.hblkhd - before.hblkhd);
+    EXPECT(after.hblkhd - before.hblkhd == 100 << 20 && after.hblks - before.hblks == 10, "%zu",
+           after.hblkhd - before.hblkhd);
     EXPECT(after.arena < before.arena + (4 << 20), "arena %zu", after.arena);
-    EXPECT(after.uordblks > after.arena ? after.fordblks == 0 : after.fordblks < after.arena, "free %zu", after.fordblks);
+    EXPECT(after.uordblks > after.arena ? after.fordblks == 0 : after.fordblks < after.arena,
+           "free %zu", after.fordblks);
 }
 
 CHECK(mallinfo2_sees_a_cached_block_as_free) {
@@ -109,8 +122,10 @@ CHECK(mallinfo2_sees_a_cached_block_as_free) {
     out = mallinfo2();
     for (int i = 0; i < 10; i++) free(blocks[i]);
     cached = mallinfo2();
-    EXPECT(cached.smblks == out.smblks + 10 && cached.fsmblks > out.fsmblks, "%zu blocks after %zu", cached.smblks, out.smblks);
-    EXPECT(out.uordblks - cached.uordblks == cached.fsmblks - out.fsmblks, "out %zu, cached %zu", cached.uordblks, cached.fsmblks);
+    EXPECT(cached.smblks == out.smblks + 10 && cached.fsmblks > out.fsmblks, "%zu blocks after %zu",
+           cached.smblks, out.smblks);
+    EXPECT(out.uordblks - cached.uordblks == cached.fsmblks - out.fsmblks, "out %zu, cached %zu",
+           cached.uordblks, cached.fsmblks);
 }
 
 CHECK(mallinfo2_keepcost_is_what_a_trim_gives_back) {
@@ -118,7 +133,8 @@ CHECK(mallinfo2_keepcost_is_what_a_trim_gives_back) {
     for (int i = 0; i < 40; i += 2) free(blocks[i]);
     size_t promised = mallinfo2().keepcost, before = region_rss();
     EXPECT(promised >= 4000000 && malloc_trim(0) == 1, "promised %zu", promised);
-    EXPECT(before - region_rss() + 65536 >= promised, "promised %zu, gave %zu", promised, before - region_rss());
+    EXPECT(before - region_rss() + 65536 >= promised, "promised %zu, gave %zu", promised,
+           before - region_rss());
 }
 
 ALIKE(mallinfo_is_mallinfo2_in_ints) {
@@ -129,9 +145,13 @@ ALIKE(mallinfo_is_mallinfo2_in_ints) {
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
     struct mallinfo narrow = mallinfo();
 #pragma GCC diagnostic pop
-    EXPECT((int)wide.arena == narrow.arena && (int)wide.ordblks == narrow.ordblks && (int)wide.hblks == narrow.hblks, "arena %d", narrow.arena);
-    EXPECT((int)wide.hblkhd == narrow.hblkhd && (int)wide.uordblks == narrow.uordblks, "uordblks %d", narrow.uordblks);
-    EXPECT((int)wide.fordblks == narrow.fordblks && (int)wide.keepcost == narrow.keepcost, "fordblks %d", narrow.fordblks);
+    EXPECT((int)wide.arena == narrow.arena && (int)wide.ordblks == narrow.ordblks &&
+               (int)wide.hblks == narrow.hblks,
+           "arena %d", narrow.arena);
+    EXPECT((int)wide.hblkhd == narrow.hblkhd && (int)wide.uordblks == narrow.uordblks,
+           "uordblks %d", narrow.uordblks);
+    EXPECT((int)wide.fordblks == narrow.fordblks && (int)wide.keepcost == narrow.keepcost,
+           "fordblks %d", narrow.fordblks);
 }
 
 /* ---- malloc_info ---- */
@@ -153,7 +173,8 @@ CHECK(malloc_info_agrees_with_smaps) {
             fclose(out);
         }
         const char *all = strstr(text, "</heap>");
-        size_t sum = number_behind(all, "<system type=\"current\" size=\"") + strtoul(strstr(strstr(all, "type=\"mmap\""), "size=\"") + 6, NULL, 10);
+        size_t sum = number_behind(all, "<system type=\"current\" size=\"") +
+                     strtoul(strstr(strstr(all, "type=\"mmap\""), "size=\"") + 6, NULL, 10);
         double rss = (double)region_rss();
         EXPECT((double)sum > rss * 0.98 && (double)sum < rss * 1.02, "%zu, Rss %.0f", sum, rss);
         for (size_t n = 0; n < works[i]->count; n++) free(blocks[n]);
@@ -164,7 +185,8 @@ ALIKE(malloc_info_refuses_options) {
     static char text[1000];
     FILE *out = fmemopen(text, sizeof text, "w");
     errno = 77;
-    EXPECT(malloc_info(1, out) == EINVAL && malloc_info(-1, out) == EINVAL && errno == 77, "errno %d", errno);
+    EXPECT(malloc_info(1, out) == EINVAL && malloc_info(-1, out) == EINVAL && errno == 77,
+           "errno %d", errno);
     fclose(out);
     EXPECT(!*text, "it printed %s", text);
 }
@@ -172,8 +194,11 @@ ALIKE(malloc_info_refuses_options) {
 /* ---- mallopt ---- */
 
 ALIKE(mallopt_takes_what_glibc_has) {
-    static const int known[] = {M_MXFAST, M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_CHECK_ACTION, M_PERTURB, M_ARENA_TEST, M_ARENA_MAX};
-    for (size_t i = 0; i < COUNT(known); i++) EXPECT(mallopt(known[i], 64) == 1, "parameter %d", known[i]);
+    static const int known[] = {M_MXFAST,         M_TRIM_THRESHOLD, M_TOP_PAD,
+                                M_MMAP_THRESHOLD, M_MMAP_MAX,       M_CHECK_ACTION,
+                                M_PERTURB,        M_ARENA_TEST,     M_ARENA_MAX};
+    for (size_t i = 0; i < COUNT(known); i++)
+        EXPECT(mallopt(known[i], 64) == 1, "parameter %d", known[i]);
 }
 
 CHECK(mallopt_refuses_what_is_none) {
@@ -202,7 +227,8 @@ CHECK(malloc_trim_of_what_was_never_touched_is_0) {
     EXPECT(malloc_trim(0) == 0, "there was nothing to give back");
 }
 
-#define METADATA 65536 /* records that a trim may be the first to touch; they do not count as its gain or loss */
+/* records that a trim may be the first to touch; they do not count as its gain or loss */
+#define METADATA 65536
 
 CHECK(malloc_trim_says_what_rss_says) {
     unsigned seed = 1, given = 0, kept_all = 0;
@@ -214,7 +240,8 @@ CHECK(malloc_trim_says_what_rss_says) {
             blocks[i] = NULL;
             if (round % 4 == 0 || kind == 0) continue;
             blocks[i] = kept(malloc(kind == 1 ? size : kind == 2 ? size * 16 : size * 256));
-            if (round % 3 && blocks[i]) memset(blocks[i], 1, kind == 1 ? size : kind == 2 ? size * 16 : size * 256);
+            if (round % 3 && blocks[i])
+                memset(blocks[i], 1, kind == 1 ? size : kind == 2 ? size * 16 : size * 256);
         }
         (void)mallinfo2();
         size_t before = region_rss();
@@ -222,14 +249,16 @@ CHECK(malloc_trim_says_what_rss_says) {
         size_t after = region_rss();
         if (said_so) given++;
         else kept_all++;
-        if (said_so) EXPECT(after < before + METADATA, "round %d: Rss %zu, then %zu", round, before, after);
+        if (said_so)
+            EXPECT(after < before + METADATA, "round %d: Rss %zu, then %zu", round, before, after);
         else EXPECT(before < after + METADATA, "round %d: Rss %zu, then %zu", round, before, after);
         if (round % 7 == 0) EXPECT(malloc_trim(0) == 0, "round %d: again", round);
     }
     EXPECT(given > 20, "%u gave, %u did not", given, kept_all);
 }
 
-/* With one of these words the program prints for a test to read: a heap with something of everything in it. */
+/* With one of these words the program prints for a test to read: a heap with something of
+ * everything in it. */
 static int print(const char *what) {
     static char buffer[BUFSIZ];
     setvbuf(stdout, buffer, _IOFBF, sizeof buffer); /* or glibc sorts its free blocks to make one */
@@ -238,13 +267,17 @@ static int print(const char *what) {
     (void)touched(70000); /* glibc sorts what is free by now, and not what comes */
     for (size_t i = 2; i < 3000; i += 4) free(blocks[i]);
     if (!strcmp(what, "--info")) return malloc_info(0, stdout);
-    if (!strcmp(what, "--mallopt")) return mallopt(M_ARENA_MAX, 1) + mallopt(M_ARENA_MAX, 2) + mallopt(M_MMAP_THRESHOLD, 1 << 20) != 3;
+    if (!strcmp(what, "--mallopt"))
+        return mallopt(M_ARENA_MAX, 1) + mallopt(M_ARENA_MAX, 2) +
+                   mallopt(M_MMAP_THRESHOLD, 1 << 20) !=
+               3;
     mallopt(M_ARENA_MAX, 1);
     malloc_stats();
     return 0;
 }
 
 int main(int argc, char **argv) {
-    if (argc == 2 && strncmp(argv[1], "--", 2) == 0 && strcmp(argv[1], "--alike") != 0) return print(argv[1]);
+    if (argc == 2 && strncmp(argv[1], "--", 2) == 0 && strcmp(argv[1], "--alike") != 0)
+        return print(argv[1]);
     return run_checks(argc, argv);
 }

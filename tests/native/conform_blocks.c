@@ -1,46 +1,67 @@
-/* conform_blocks.c: malloc, calloc, realloc, reallocarray, free and its kin, malloc_usable_size: each entry, each edge. */
+/* conform_blocks.c: malloc, calloc, realloc, reallocarray, free and its kin, malloc_usable_size:
+ * each entry, each edge. */
 #include "conform.h"
 
 #include <dlfcn.h>
 #include <malloc.h>
 
-/* A size of every band and of every kind of step between them, up to spans that are moved by remapping. */
-static const size_t sizes[] = {1, 2, 7, 8, 9, 15, 16, 17, 24, 31, 33, 64, 100, 128, 500, 1000, 1023, 1024, 1025, 2000, 4095, 4096, 4097,
-                               8192, 10000, 16384, 20000, 32768, 40000, 49152, 53248, 53249, 65535, 65536, 65537, 100000, 131072, 262145,
-                               1000000, 2097152, 5000000, 20000000};
+/* A size of every band and of every kind of step between them, up to spans that are moved by
+ * remapping. */
+static const size_t sizes[] = {
+    1,     2,     7,      8,      9,      15,      16,      17,      24,      31,    33,
+    64,    100,   128,    500,    1000,   1023,    1024,    1025,    2000,    4095,  4096,
+    4097,  8192,  10000,  16384,  20000,  32768,   40000,   49152,   53248,   53249, 65535,
+    65536, 65537, 100000, 131072, 262145, 1000000, 2097152, 5000000, 20000000};
 #define SIZES (sizeof sizes / sizeof *sizes)
-static const size_t huge[] = {PTRDIFF_MAX, (size_t)PTRDIFF_MAX + 1, (size_t)PTRDIFF_MAX + 100000, SIZE_MAX - 4096, SIZE_MAX - 8, SIZE_MAX};
+static const size_t huge[] = {PTRDIFF_MAX,
+                              (size_t)PTRDIFF_MAX + 1,
+                              (size_t)PTRDIFF_MAX + 100000,
+                              SIZE_MAX - 4096,
+                              SIZE_MAX - 8,
+                              SIZE_MAX};
 #define HUGE_COUNT (sizeof huge / sizeof *huge)
 
-static unsigned char pattern(size_t seed, size_t at) { return (unsigned char)(seed * 31 + at * 7 + (at >> 8)); }
+static unsigned char pattern(size_t seed, size_t at) {
+    return (unsigned char)(seed * 31 + at * 7 + (at >> 8));
+}
 static void fill(void *block, size_t seed, size_t bytes) {
     for (size_t i = 0; i < bytes; i++) ((unsigned char *)block)[i] = pattern(seed, i);
 }
 static void expect_filled(const void *block, size_t seed, size_t bytes) {
     for (size_t i = 0; i < bytes; i++)
-        EXPECT(((const unsigned char *)block)[i] == pattern(seed, i), "byte %zu of %zu of block %zu changed", i, bytes, seed);
+        EXPECT(((const unsigned char *)block)[i] == pattern(seed, i),
+               "byte %zu of %zu of block %zu changed", i, bytes, seed);
 }
 
 /* ---- whose malloc this is ---- */
 
 CHECK(every_entry_is_the_librarys) {
+    /* clang-format off */
     static const char *const entries[] = {
-        "malloc", "free", "calloc", "realloc", "reallocarray", "aligned_alloc", "posix_memalign", "memalign", "valloc", "pvalloc", "malloc_usable_size",
-        "free_sized", "free_aligned_sized", "malloc_trim", "mallinfo", "mallinfo2", "malloc_info", "malloc_stats", "mallopt", "cfree",
-        "__libc_malloc", "__libc_free", "__libc_calloc", "__libc_realloc", "__libc_memalign", "__libc_valloc", "__libc_pvalloc"};
+        "malloc", "free", "calloc", "realloc", "reallocarray", "aligned_alloc", "posix_memalign",
+        "memalign", "valloc", "pvalloc", "malloc_usable_size", "free_sized", "free_aligned_sized",
+        "malloc_trim", "mallinfo", "mallinfo2", "malloc_info", "malloc_stats", "mallopt", "cfree",
+        "__libc_malloc", "__libc_free", "__libc_calloc", "__libc_realloc", "__libc_memalign",
+        "__libc_valloc", "__libc_pvalloc"
+    };
+    /* clang-format on */
     for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
         void *entry = dlsym(RTLD_DEFAULT, entries[i]);
         Dl_info info;
-        EXPECT(entry && dladdr(entry, &info) && strstr(info.dli_fname, "libhakmem"), "%s is not libhakmem's", entries[i]);
+        EXPECT(entry && dladdr(entry, &info) && strstr(info.dli_fname, "libhakmem"),
+               "%s is not libhakmem's", entries[i]);
     }
 }
 
 /* A program's own malloc may be made of them, beside entries that it does not replace. */
 ALIKE(glibcs_other_names_serve_the_same_heap) {
     void *(*get)(size_t) = (void *(*)(size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "__libc_malloc");
-    void *(*clear)(size_t, size_t) = (void *(*)(size_t, size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "__libc_calloc");
-    void *(*resize)(void *, size_t) = (void *(*)(void *, size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "__libc_realloc");
-    void *(*align)(size_t, size_t) = (void *(*)(size_t, size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "__libc_memalign");
+    void *(*clear)(size_t, size_t) =
+        (void *(*)(size_t, size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "__libc_calloc");
+    void *(*resize)(void *, size_t) =
+        (void *(*)(void *, size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "__libc_realloc");
+    void *(*align)(size_t, size_t) =
+        (void *(*)(size_t, size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "__libc_memalign");
     void (*give)(void *) = (void (*)(void *))(uintptr_t)dlsym(RTLD_DEFAULT, "__libc_free");
     for (size_t size = 1; size < 300000; size = size * 2 + 1) {
         free(get(size)), free(clear(1, size)), free(resize(NULL, size)), free(align(64, size));
@@ -63,7 +84,8 @@ ALIKE(malloc_of_0_is_a_block_of_its_own) {
 ALIKE(malloc_aligns_to_16_from_16_bytes_up) {
     for (size_t size = 16; size < 70000; size += size < 3000 ? 1 : 61) {
         char *first = kept(malloc(size)), *second = kept(malloc(size));
-        EXPECT((uintptr_t)first % 16 == 0 && (uintptr_t)second % 16 == 0, "%p and %p of %zu bytes", (void *)first, (void *)second, size);
+        EXPECT((uintptr_t)first % 16 == 0 && (uintptr_t)second % 16 == 0, "%p and %p of %zu bytes",
+               (void *)first, (void *)second, size);
         if (size % 2) free(first), free(second);
         else free(second), free(first);
     }
@@ -73,7 +95,8 @@ ALIKE(malloc_aligns_small_blocks_for_what_fits_them) {
     for (size_t size = 1; size < 16; size++)
         for (int i = 0; i < 600; i++) {
             uintptr_t block = (uintptr_t)kept(malloc(size));
-            EXPECT(block % (size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1) == 0, "%#lx of %zu bytes", (unsigned long)block, size);
+            size_t align = size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1;
+            EXPECT(block % align == 0, "%#lx of %zu bytes", (unsigned long)block, size);
         }
 }
 
@@ -88,7 +111,8 @@ ALIKE(malloc_from_ptrdiff_max_is_enomem) {
 CHECK(malloc_of_more_than_there_is_is_enomem) {
     for (size_t size = (size_t)1 << 41; size < PTRDIFF_MAX / 2; size *= 2) {
         errno = 0;
-        EXPECT(kept(malloc(opaque(size))) == NULL && errno == ENOMEM, "%#zx: errno %d", size, errno);
+        EXPECT(kept(malloc(opaque(size))) == NULL && errno == ENOMEM, "%#zx: errno %d", size,
+               errno);
     }
 }
 
@@ -109,7 +133,8 @@ CHECK(blocks_do_not_overlap) {
             fill(blocks[i][n], i * 4 + n, malloc_usable_size(blocks[i][n]));
         }
     for (size_t i = 0; i < SIZES; i++)
-        for (size_t n = 0; n < 4; n++) expect_filled(blocks[i][n], i * 4 + n, malloc_usable_size(blocks[i][n]));
+        for (size_t n = 0; n < 4; n++)
+            expect_filled(blocks[i][n], i * 4 + n, malloc_usable_size(blocks[i][n]));
 }
 
 /* ---- malloc_usable_size ---- */
@@ -119,7 +144,8 @@ ALIKE(usable_size_of_null_is_0) { EXPECT(malloc_usable_size(kept(NULL)) == 0, "i
 ALIKE(usable_size_is_the_size_or_more) {
     for (size_t i = 0; i < SIZES; i++) {
         void *block = kept(malloc(sizes[i]));
-        EXPECT(malloc_usable_size(block) >= sizes[i], "%zu of %zu", malloc_usable_size(block), sizes[i]);
+        EXPECT(malloc_usable_size(block) >= sizes[i], "%zu of %zu", malloc_usable_size(block),
+               sizes[i]);
         free(block);
     }
 }
@@ -137,11 +163,14 @@ CHECK(usable_bytes_survive_a_realloc) {
 /* ---- calloc ---- */
 
 ALIKE(calloc_of_a_product_that_overflows_is_enomem) {
-    static const size_t pairs[][2] = {{SIZE_MAX, 2}, {SIZE_MAX / 2, 3}, {(size_t)1 << 32, (size_t)1 << 32}, {SIZE_MAX, SIZE_MAX},
-                                      {SIZE_MAX / 4 + 2, 4}, {1, SIZE_MAX}, {PTRDIFF_MAX, 1}, {(size_t)1 << 62, 2}};
+    static const size_t pairs[][2] = {
+        {SIZE_MAX, 2},        {SIZE_MAX / 2, 3},     {(size_t)1 << 32, (size_t)1 << 32},
+        {SIZE_MAX, SIZE_MAX}, {SIZE_MAX / 4 + 2, 4}, {1, SIZE_MAX},
+        {PTRDIFF_MAX, 1},     {(size_t)1 << 62, 2}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         errno = 0;
-        EXPECT(kept(calloc(opaque(pairs[i][0]), opaque(pairs[i][1]))) == NULL, "%#zx * %#zx", pairs[i][0], pairs[i][1]);
+        EXPECT(kept(calloc(opaque(pairs[i][0]), opaque(pairs[i][1]))) == NULL, "%#zx * %#zx",
+               pairs[i][0], pairs[i][1]);
         EXPECT(errno == ENOMEM, "errno %d", errno);
     }
 }
@@ -164,7 +193,8 @@ ALIKE(calloc_clears_what_was_dirty) {
             for (size_t n = 0; n < count; n++) free(dirty[n]);
             for (size_t n = 0; n < count; n++) {
                 const unsigned char *clear = dirty[n] = kept(calloc(1, sizes[i]));
-                for (size_t at = 0; at < sizes[i]; at++) EXPECT(!clear[at], "byte %zu of %zu is %#x", at, sizes[i], clear[at]);
+                for (size_t at = 0; at < sizes[i]; at++)
+                    EXPECT(!clear[at], "byte %zu of %zu is %#x", at, sizes[i], clear[at]);
             }
             for (size_t n = 0; n < count; n++) free(dirty[n]);
         }
@@ -207,7 +237,8 @@ CHECK(cfree_frees) {
 }
 
 CHECK(free_sized_frees) {
-    void (*free_sized_)(void *, size_t) = (void (*)(void *, size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "free_sized");
+    void (*free_sized_)(void *, size_t) =
+        (void (*)(void *, size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "free_sized");
     free_sized_(NULL, 0);
     free_sized_(NULL, 100);
     for (size_t i = 0; i < SIZES; i++) {
@@ -220,7 +251,8 @@ CHECK(free_sized_frees) {
 }
 
 CHECK(free_aligned_sized_frees) {
-    void (*free_aligned_sized_)(void *, size_t, size_t) = (void (*)(void *, size_t, size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "free_aligned_sized");
+    void (*free_aligned_sized_)(void *, size_t, size_t) =
+        (void (*)(void *, size_t, size_t))(uintptr_t)dlsym(RTLD_DEFAULT, "free_aligned_sized");
     free_aligned_sized_(NULL, 64, 0);
     for (size_t align = 16; align <= 65536; align *= 2) {
         void *block = kept(aligned_alloc(align, 4 * align));
@@ -255,12 +287,14 @@ CHECK(realloc_to_0_gives_the_block_out_again) {
 ALIKE(realloc_keeps_the_contents) {
     for (size_t i = 0; i < SIZES; i++)
         for (size_t j = 0; j < SIZES; j++) {
-            size_t both = sizes[i] < sizes[j] ? sizes[i] : sizes[j], look = both < 70000 ? both : 70000;
+            size_t both = sizes[i] < sizes[j] ? sizes[i] : sizes[j],
+                   look = both < 70000 ? both : 70000;
             unsigned char *block = kept(malloc(sizes[i]));
             fill(block, i, look);
             block[both - 1] = 99;
             block = kept(realloc(block, sizes[j]));
-            EXPECT(block && malloc_usable_size(block) >= sizes[j], "%zu to %zu", sizes[i], sizes[j]);
+            EXPECT(block && malloc_usable_size(block) >= sizes[j], "%zu to %zu", sizes[i],
+                   sizes[j]);
             EXPECT(block[both - 1] == 99, "last byte of %zu to %zu", sizes[i], sizes[j]);
             expect_filled(block, i, look - 1);
             block[sizes[j] - 1] = 1;
@@ -275,7 +309,8 @@ ALIKE(realloc_that_fails_leaves_the_block) {
             size_t look = sizes[i] < 70000 ? sizes[i] : 70000;
             fill(block, i, look);
             errno = 0;
-            EXPECT(kept(realloc(kept(block), opaque(huge[n]))) == NULL && errno == ENOMEM, "errno %d at %#zx", errno, huge[n]);
+            EXPECT(kept(realloc(kept(block), opaque(huge[n]))) == NULL && errno == ENOMEM,
+                   "errno %d at %#zx", errno, huge[n]);
             expect_filled(block, i, look);
             free(block);
         }
@@ -296,9 +331,12 @@ ALIKE(reallocarray_of_a_product_that_overflows_leaves_the_block) {
     char *block = kept(malloc(100));
     fill(block, 1, 100);
     errno = 0;
-    EXPECT(kept(reallocarray(kept(block), opaque(SIZE_MAX / 2), 3)) == NULL && errno == ENOMEM, "errno %d", errno);
+    EXPECT(kept(reallocarray(kept(block), opaque(SIZE_MAX / 2), 3)) == NULL && errno == ENOMEM,
+           "errno %d", errno);
     errno = 0;
-    EXPECT(kept(reallocarray(kept(block), opaque(SIZE_MAX / 4 + 2), 4)) == NULL && errno == ENOMEM, "errno %d", errno); /* 4, but for the carry */
+    /* 4, but for the carry */
+    EXPECT(kept(reallocarray(kept(block), opaque(SIZE_MAX / 4 + 2), 4)) == NULL && errno == ENOMEM,
+           "errno %d", errno);
     expect_filled(block, 1, 100);
 }
 

@@ -1,4 +1,5 @@
-/* conform_mt.c: the figures and C++'s and C's entries while other threads allocate, hold, sleep and end. */
+/* conform_mt.c: the figures and C++'s and C's entries while other threads allocate, hold, sleep and
+ * end. */
 #include "conform.h"
 
 #include <malloc.h>
@@ -44,7 +45,8 @@ CHECK(mallinfo2_counts_the_blocks_of_all_threads) {
     pthread_barrier_wait(&meet);
     pthread_barrier_wait(&meet);
     struct mallinfo2 asleep = mallinfo2();
-    EXPECT(out_bytes() <= before + 65536, "out %zu, before %zu: what sleeping threads cache is free", out_bytes(), before);
+    EXPECT(out_bytes() <= before + 65536,
+           "out %zu, before %zu: what sleeping threads cache is free", out_bytes(), before);
     EXPECT(asleep.fsmblks > 100000 && asleep.smblks > 100, "cached %zu", asleep.fsmblks);
     pthread_barrier_wait(&meet);
     for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
@@ -67,8 +69,12 @@ CHECK(figures_are_bounded_while_threads_allocate) {
     for (int i = 0; i < THREADS; i++) pthread_create(&threads[i], NULL, churner, held[i]);
     for (int round = 0; round < 100; round++) {
         struct mallinfo2 info = mallinfo2();
-        EXPECT(info.arena < (size_t)4 << 30 && info.uordblks < (size_t)4 << 30 && info.hblkhd < (size_t)4 << 30, "arena %zu", info.arena);
-        EXPECT(info.fordblks <= info.arena && info.keepcost <= info.arena && info.ordblks < 1u << 30, "free %zu", info.fordblks);
+        EXPECT(info.arena < (size_t)4 << 30 && info.uordblks < (size_t)4 << 30 &&
+                   info.hblkhd < (size_t)4 << 30,
+               "arena %zu", info.arena);
+        EXPECT(info.fordblks <= info.arena && info.keepcost <= info.arena &&
+                   info.ordblks < 1u << 30,
+               "free %zu", info.fordblks);
         FILE *out = fmemopen(text, sizeof text, "w");
         EXPECT(malloc_info(0, out) == 0, "malloc_info");
         fclose(out);

@@ -15,14 +15,20 @@ static const size_t huge = opaque((size_t)PTRDIFF_MAX + 1);
 using align = std::align_val_t;
 
 CHECK(every_operator_is_the_librarys) {
+    /* clang-format off */
     static const char *const names[] = {
-        "_Znwm", "_Znam", "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t", "_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm", "_ZdlPvSt11align_val_t",
-        "_ZdaPvSt11align_val_t", "_ZdlPvmSt11align_val_t", "_ZdaPvmSt11align_val_t", "_ZdlPvRKSt9nothrow_t", "_ZdaPvRKSt9nothrow_t",
-        "_ZdlPvSt11align_val_tRKSt9nothrow_t", "_ZdaPvSt11align_val_tRKSt9nothrow_t"};
+        "_Znwm", "_Znam", "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t", "_ZdlPv", "_ZdaPv",
+        "_ZdlPvm", "_ZdaPvm", "_ZdlPvSt11align_val_t", "_ZdaPvSt11align_val_t",
+        "_ZdlPvmSt11align_val_t", "_ZdaPvmSt11align_val_t", "_ZdlPvRKSt9nothrow_t",
+        "_ZdaPvRKSt9nothrow_t", "_ZdlPvSt11align_val_tRKSt9nothrow_t",
+        "_ZdaPvSt11align_val_tRKSt9nothrow_t"
+    };
+    /* clang-format on */
     for (const char *name : names) {
         Dl_info info;
         void *entry = dlsym(RTLD_DEFAULT, name);
-        EXPECT(entry && dladdr(entry, &info) && strstr(info.dli_fname, "libhakmem"), "%s is not libhakmem's", name);
+        EXPECT(entry && dladdr(entry, &info) && strstr(info.dli_fname, "libhakmem"),
+               "%s is not libhakmem's", name);
     }
 }
 
@@ -30,38 +36,52 @@ ALIKE(plain_forms) {
     for (size_t size : sizes)
         for (int i = 0; i < 100; i++) {
             void *one = kept(::operator new(size)), *many = kept(::operator new[](size));
-            EXPECT(one && many && one != many && (size < 16 || ((uintptr_t)one | (uintptr_t)many) % 16 == 0), "%p, %p of %zu", one, many, size);
+            EXPECT(one && many && one != many &&
+                       (size < 16 || ((uintptr_t)one | (uintptr_t)many) % 16 == 0),
+                   "%p, %p of %zu", one, many, size);
             memset(one, 1, size), memset(many, 1, size);
             if (i % 2) ::operator delete(one), ::operator delete[](many);
             else ::operator delete(one, size), ::operator delete[](many, size);
         }
-    ::operator delete(nullptr), ::operator delete[](nullptr), ::operator delete(nullptr, size_t(8)), ::operator delete[](nullptr, size_t(8));
+    ::operator delete(nullptr), ::operator delete[](nullptr), ::operator delete(nullptr, size_t(8)),
+        ::operator delete[](nullptr, size_t(8));
 }
 
 ALIKE(aligned_forms) {
     for (size_t size : sizes)
         for (size_t to = 8; to <= 65536; to *= 2) {
-            void *one = kept(::operator new(size, align(to))), *many = kept(::operator new[](size, align(to)));
-            EXPECT(one && many && ((uintptr_t)one | (uintptr_t)many) % to == 0, "%p, %p of %zu at %zu", one, many, size, to);
+            void *one = kept(::operator new(size, align(to))),
+                 *many = kept(::operator new[](size, align(to)));
+            EXPECT(one && many && ((uintptr_t)one | (uintptr_t)many) % to == 0,
+                   "%p, %p of %zu at %zu", one, many, size, to);
             memset(one, 1, size), memset(many, 1, size);
-            if (to % 3 == 1) ::operator delete(one, align(to)), ::operator delete[](many, align(to));
-            else ::operator delete(one, size, align(to)), ::operator delete[](many, size, align(to));
+            if (to % 3 == 1)
+                ::operator delete(one, align(to)), ::operator delete[](many, align(to));
+            else
+                ::operator delete(one, size, align(to)), ::operator delete[](many, size, align(to));
         }
 }
 
 ALIKE(nothrow_forms) {
     for (size_t size : sizes) {
-        void *one = kept(::operator new(size, std::nothrow)), *many = kept(::operator new[](size, std::nothrow));
-        void *first = kept(::operator new(size, align(256), std::nothrow)), *second = kept(::operator new[](size, align(256), std::nothrow));
-        EXPECT(one && many && first && second && ((uintptr_t)first | (uintptr_t)second) % 256 == 0, "%zu", size);
+        void *one = kept(::operator new(size, std::nothrow)),
+             *many = kept(::operator new[](size, std::nothrow));
+        void *first = kept(::operator new(size, align(256), std::nothrow)),
+             *second = kept(::operator new[](size, align(256), std::nothrow));
+        EXPECT(one && many && first && second && ((uintptr_t)first | (uintptr_t)second) % 256 == 0,
+               "%zu", size);
         ::operator delete(one, std::nothrow), ::operator delete[](many, std::nothrow);
-        ::operator delete(first, align(256), std::nothrow), ::operator delete[](second, align(256), std::nothrow);
+        ::operator delete(first, align(256), std::nothrow),
+            ::operator delete[](second, align(256), std::nothrow);
     }
 }
 
 ALIKE(nothrow_forms_give_null_out_of_memory) {
-    EXPECT(!kept(::operator new(huge, std::nothrow)) && !kept(::operator new[](huge, std::nothrow)), "plain");
-    EXPECT(!kept(::operator new(huge, align(64), std::nothrow)) && !kept(::operator new[](huge, align(64), std::nothrow)), "aligned");
+    EXPECT(!kept(::operator new(huge, std::nothrow)) && !kept(::operator new[](huge, std::nothrow)),
+           "plain");
+    EXPECT(!kept(::operator new(huge, align(64), std::nothrow)) &&
+               !kept(::operator new[](huge, align(64), std::nothrow)),
+           "aligned");
 }
 
 template <typename Form> static bool throws_bad_alloc(Form form) {
@@ -79,7 +99,8 @@ ALIKE(throwing_forms_throw_bad_alloc_out_of_memory) {
     EXPECT(throws_bad_alloc([] { return ::operator new(huge, align(64)); }), "aligned new");
     EXPECT(throws_bad_alloc([] { return ::operator new[](huge, align(64)); }), "aligned new[]");
     EXPECT(throws_bad_alloc([] { return (void *)new char[opaque(PTRDIFF_MAX)]; }), "an expression");
-    EXPECT(throws_bad_alloc([] { return (void *)new std::string(opaque(PTRDIFF_MAX / 2), 'x'); }), "a string");
+    EXPECT(throws_bad_alloc([] { return (void *)new std::string(opaque(PTRDIFF_MAX / 2), 'x'); }),
+           "a string");
 }
 
 static int asked;
@@ -91,8 +112,12 @@ ALIKE(new_handler_is_asked_until_there_is_none) {
             if (++asked == 5) std::set_new_handler(nullptr);
         });
         EXPECT(throws_bad_alloc([form] {
-            return form == 0 ? ::operator new(huge) : form == 1 ? ::operator new[](huge) : form == 2 ? ::operator new(huge, align(64)) : ::operator new[](huge, align(4096));
-        }), "form %d", form);
+                   return form == 0   ? ::operator new(huge)
+                          : form == 1 ? ::operator new[](huge)
+                          : form == 2 ? ::operator new(huge, align(64))
+                                      : ::operator new[](huge, align(4096));
+               }),
+               "form %d", form);
         EXPECT(asked == 5, "form %d: asked %d times", form, asked);
     }
 }
@@ -147,8 +172,7 @@ struct alignas(128) aligned_thrower : thrower {};
 
 ALIKE(constructor_that_throws_gives_the_block_back) {
     int caught = 0;
-    for (int i = 0; i < 4; i++)
-        try {
+    for (int i = 0; i < 4; i++) try {
             if (i == 0) kept(new thrower);
             if (i == 1) kept(new (std::nothrow) thrower);
             if (i == 2) kept(new thrower[3]);

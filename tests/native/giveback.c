@@ -1,13 +1,15 @@
-/* giveback.c: does freed memory go back to the OS? Allocates a phase, frees it in random order, and watches RSS.
+/* giveback.c: does freed memory go back to the OS? Allocates a phase, frees it in random order, and
+ * watches RSS.
  *
  *   giveback THREADS CLASSES MIB AFTER [SECONDS] [KEEP] [AGE]
  *
- * Each of THREADS threads (0: the main thread alone, no other ever) allocates MIB / THREADS MiB of CLASSES sizes (spread
- * over 16 .. 32,768 bytes; 1 class: 64 bytes), touches every byte, frees all in random order but every KEEP-th block
- * (0: all), and then does AFTER: `sleep`, or `little`: a few malloc and free calls a millisecond, sizes of all classes.
- * AGE: seconds of other work before the phase, since what a program may spend on giving back grows with its age.
- * Prints RSS in KiB: empty, peak, and after the last free at 0, .25, .5, 1, 1.5, 2 ... SECONDS s (default 2), then ns of
- * the freeing a block.
+ * Each of THREADS threads (0: the main thread alone, no other ever) allocates MIB / THREADS MiB of
+ * CLASSES sizes (spread over 16 .. 32,768 bytes; 1 class: 64 bytes), touches every byte, frees all
+ * in random order but every KEEP-th block (0: all), and then does AFTER: `sleep`, or `little`: a
+ * few malloc and free calls a millisecond, sizes of all classes. AGE: seconds of other work before
+ * the phase, since what a program may spend on giving back grows with its age. Prints RSS in KiB:
+ * empty, peak, and after the last free at 0, .25, .5, 1, 1.5, 2 ... SECONDS s (default 2), then ns
+ * of the freeing a block.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -48,7 +50,9 @@ static uint64_t step(uint64_t *state) {
 static size_t size_of(unsigned c) {
     if (class_count == 1) return 64;
     size_t size = 16;
-    for (unsigned i = 0; i < c * 44 / class_count; i++) size += size / 4 & ~(size_t)7 ? size / 4 & ~(size_t)7 : 8; /* about 16 .. 32 KiB */
+    /* about 16 .. 32 KiB */
+    for (unsigned i = 0; i < c * 44 / class_count; i++)
+        size += size / 4 & ~(size_t)7 ? size / 4 & ~(size_t)7 : 8;
     return size > 32768 ? 32768 : size;
 }
 
@@ -68,7 +72,8 @@ static void *worker(void *seed) {
     size_t total = 0, count = 0, room = bytes_each / size_of(0) + 1;
     void **block = NULL;
     size_t bytes_room = room * sizeof *block;
-    /* The table of blocks is not the allocator's to give back: it comes from the OS, and goes before the watch. */
+    /* The table of blocks is not the allocator's to give back: it comes from the OS, and goes
+     * before the watch. */
     extern void *mmap(void *, size_t, int, int, int, long);
     extern int munmap(void *, size_t);
     block = mmap(NULL, bytes_room, 3, 0x22, -1, 0);
@@ -101,7 +106,8 @@ static void *worker(void *seed) {
 
 int main(int argc, char **argv) {
     if (argc < 5) {
-        fprintf(stderr, "usage: giveback THREADS CLASSES MIB sleep|little [SECONDS] [KEEP] [AGE]\n");
+        fprintf(stderr,
+                "usage: giveback THREADS CLASSES MIB sleep|little [SECONDS] [KEEP] [AGE]\n");
         return 2;
     }
     thread_count = (unsigned)atoi(argv[1]), class_count = (unsigned)atoi(argv[2]);
@@ -117,7 +123,8 @@ int main(int argc, char **argv) {
     if (thread_count) {
         pthread_barrier_init(&allocated, NULL, thread_count + 1);
         pthread_barrier_init(&freed, NULL, thread_count + 1);
-        for (uintptr_t i = 0; i < thread_count; i++) pthread_create(&thread[i], NULL, worker, (void *)(i + 1));
+        for (uintptr_t i = 0; i < thread_count; i++)
+            pthread_create(&thread[i], NULL, worker, (void *)(i + 1));
         pthread_barrier_wait(&allocated);
         peak = rss_kib();
         pthread_barrier_wait(&allocated);
@@ -139,7 +146,8 @@ int main(int argc, char **argv) {
         }
         at[i] = rss_kib();
     }
-    printf("threads %u classes %u MiB %zu %s keep %u: empty %ld peak %ld |", thread_count, class_count, mib, argv[4], keep, empty, peak);
+    printf("threads %u classes %u MiB %zu %s keep %u: empty %ld peak %ld |", thread_count,
+           class_count, mib, argv[4], keep, empty, peak);
     for (int i = 0; i < points; i++) printf(" %.2fs %ld", when[i], at[i]);
     printf(" | %.1f ns a free\n", free_ns);
     stop = 1;

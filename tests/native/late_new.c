@@ -1,6 +1,8 @@
-/* late_new.c: a C program that opens a C++ library by dlopen, for itself alone: the library's operators find the runtime then.
+/* late_new.c: a C program that opens a C++ library by dlopen, for itself alone: the library's
+ * operators find the runtime then.
  *
- * late_new PLUGIN: opens it. late_new alone: calls operator new by its name with no C++ runtime there; it must stop with a line.
+ * late_new PLUGIN: opens it. late_new alone: calls operator new by its name with no C++ runtime
+ * there; it must stop with a line.
  */
 #include <dlfcn.h>
 #include <stdint.h>
@@ -13,8 +15,10 @@ int main(int argc, char **argv) {
         return new_(SIZE_MAX / 2 + 1) != NULL;
     }
     void *plugin = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
-    int (*try_new)(size_t, int) = plugin ? (int (*)(size_t, int))(uintptr_t)dlsym(plugin, "try_new") : NULL;
+    int (*try_new)(size_t, int) = plugin ? (int (*)(size_t, int))(uintptr_t)dlsym(plugin, "try_new")
+                                         : NULL;
     if (!try_new) return printf("%s\n", dlerror()), 1;
-    printf("%d %d %d\n", try_new(1000, 0), try_new(SIZE_MAX / 2 + 1, 0), try_new(SIZE_MAX / 2 + 1, 3));
+    printf("%d %d %d\n", try_new(1000, 0), try_new(SIZE_MAX / 2 + 1, 0),
+           try_new(SIZE_MAX / 2 + 1, 3));
     return 0;
 }

@@ -1,4 +1,5 @@
-/* late_new_plugin.cc: what late_new.c opens late: C++ that runs out of memory, in a process without a C++ runtime before. */
+/* late_new_plugin.cc: what late_new.c opens late: C++ that runs out of memory, in a process without
+ * a C++ runtime before. */
 #include <cstddef>
 #include <new>
 

@@ -1,6 +1,8 @@
-/* misuse.c: one misuse or crash a run, by name; each must end in the library's report and the death that belongs to it.
+/* misuse.c: one misuse or crash a run, by name; each must end in the library's report and the death
+ * that belongs to it.
  *
- *   misuse NAME        prints the address it misuses, then does it; "survived" and exit 1 if nothing comes of it
+ *   misuse NAME   prints the address it misuses, then does it; "survived" and exit 1 if nothing
+ *                 comes of it
  */
 #include <malloc.h>
 #include <pthread.h>
@@ -35,7 +37,9 @@ static void *foreign_stack(void) {
     here = __builtin_frame_address(0);
     return here - 64;
 }
-static void *foreign_map(void) { return mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }
+static void *foreign_map(void) {
+    return mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
 static void *other_heap(void) {
     hak_fault fault;
     return hak_heap_alloc(hak_heap_create(NULL, 1 << 20, 0, &fault), 100);
@@ -61,9 +65,10 @@ static const struct {
     void *(*make)(void);
     ptrdiff_t off;
 } sources[] = {
-    {"stack", foreign_stack, 0}, {"static", NULL, 0},       {"mmap", foreign_map, 0},      {"null_page", NULL, 16},
-    {"heap", other_heap, 0},     {"interior", tiny, 8},     {"interior_odd", tiny, 1},     {"span_interior", span, 4096},
-    {"span_odd", span, 1},       {"uncarved", uncarved, 0}, {"last_freed", last_freed, 0}, {"freed_span", freed_span, 0},
+    {"stack", foreign_stack, 0}, {"static", NULL, 0},           {"mmap", foreign_map, 0},
+    {"null_page", NULL, 16},     {"heap", other_heap, 0},       {"interior", tiny, 8},
+    {"interior_odd", tiny, 1},   {"span_interior", span, 4096}, {"span_odd", span, 1},
+    {"uncarved", uncarved, 0},   {"last_freed", last_freed, 0}, {"freed_span", freed_span, 0},
     {"next", next, 0},           {"metadata", NULL, 0},
 };
 
@@ -102,8 +107,11 @@ static void crash(const char *how) {
     char *block = tiny();
     if (!strcmp(how, "foreign")) say(mapped), *(volatile char *)mapped = 1;
     if (!strcmp(how, "null")) say(NULL), *(volatile char *)nowhere = 1;
-    if (!strcmp(how, "uncommitted")) block = (char *)hak_process_heap() + (UINT64_C(1) << 34), say(block), *(volatile char *)block = 1;
-    if (!strcmp(how, "block")) { /* a block made unreadable, so that an access to it is what crashes */
+    if (!strcmp(how, "uncommitted"))
+        block = (char *)hak_process_heap() + (UINT64_C(1) << 34), say(block),
+        *(volatile char *)block = 1;
+    /* a block made unreadable, so that an access to it is what crashes */
+    if (!strcmp(how, "block")) {
         char *big = malloc(300000);
         mprotect(big, 65536, PROT_NONE);
         say(big + 100), *(volatile char *)(big + 100) = 1;
@@ -142,7 +150,8 @@ static void *freeing(void *address) {
     return NULL;
 }
 
-/* A free that passes, and then the cache gives the block to its slab: when it is full, on demand, or with its thread. */
+/* A free that passes, and then the cache gives the block to its slab: when it is full, on demand,
+ * or with its thread. */
 static void leave(const char *how) {
     enum { MOST = 2000 };
     static void *blocks[MOST];

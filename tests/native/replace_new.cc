@@ -1,6 +1,8 @@
-/* replace_new.cc: a program that replaces one new and one delete; all forms that the standard defines by them are its own.
+/* replace_new.cc: a program that replaces one new and one delete; all forms that the standard
+ * defines by them are its own.
  *
- *   replace_new [throwing]     throwing: without the nothrow forms, which stand in the runtime, where valgrind has its own
+ *   replace_new [throwing]   throwing: without the nothrow forms, which stand in the runtime, where
+ *                            valgrind has its own
  */
 #include <cstdio>
 #include <cstdlib>
@@ -26,7 +28,8 @@ int main(int count, char **) {
     ::operator delete[](::operator new[](10));
     ::operator delete[](::operator new[](10), std::size_t(10));
     if (count == 1) ::operator delete[](::operator new[](10, std::nothrow), std::nothrow);
-    ::operator delete[](::operator new[](10, std::align_val_t(64)), std::align_val_t(64)); /* not by them */
+    /* not by them */
+    ::operator delete[](::operator new[](10, std::align_val_t(64)), std::align_val_t(64));
     std::printf("%d %d\n", made, freed);
     return 0;
 }

@@ -1,9 +1,10 @@
-/* storm.c: processes made in every way in the middle of threads that allocate and print, and signals all the while.
+/* storm.c: processes made in every way in the middle of threads that allocate and print, and
+ * signals all the while.
  *
  *   storm [--forks N] [--threads N] [--signals] [--tls N]
  *
- * Nothing but the C library's own interface, but for the count of thread records at the end. Every child must exit 0
- * within its alarm; one line on stderr and exit 1 otherwise.
+ * Nothing but the C library's own interface, but for the count of thread records at the end. Every
+ * child must exit 0 within its alarm; one line on stderr and exit 1 otherwise.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -55,9 +56,13 @@ typedef struct mess {
 static void stir(mess *m, uint32_t steps) {
     for (uint32_t i = 0; i < steps; i++) {
         uint64_t r = next_random(&m->random);
-        uint32_t at = r % HELD, bytes = (uint32_t)(1 + (r >> 8) % ((r >> 60) == 0 ? 300000 : (r >> 60) < 4 ? 20000 : 800));
+        uint32_t at = r % HELD, bytes = (uint32_t)(1 + (r >> 8) % ((r >> 60) == 0  ? 300000
+                                                                   : (r >> 60) < 4 ? 20000
+                                                                                   : 800));
         unsigned char *block = m->held[at];
-        if (block && (block[0] != (unsigned char)m->bytes[at] || block[m->bytes[at] - 1] != (unsigned char)m->bytes[at])) die("a block changed, of size", (int)m->bytes[at]);
+        if (block && (block[0] != (unsigned char)m->bytes[at] ||
+                      block[m->bytes[at] - 1] != (unsigned char)m->bytes[at]))
+            die("a block changed, of size", (int)m->bytes[at]);
         if (block && r >> 32 & 1) block = realloc(block, bytes);
         else free(block), block = malloc(bytes);
         if (!block) die("no memory for", (int)bytes);
@@ -94,11 +99,15 @@ static void reap(pid_t pid, const char *kind) {
     store(&child_runs, 1);
     while (waitpid(pid, &status, 0) != pid) {}
     store(&child_runs, 0);
-    if (WIFSIGNALED(status)) fprintf(stderr, "storm: child of %s died\n", kind), die("of signal", WTERMSIG(status));
-    if (status) fprintf(stderr, "storm: child of %s failed\n", kind), die("with status", WEXITSTATUS(status));
+    if (WIFSIGNALED(status))
+        fprintf(stderr, "storm: child of %s died\n", kind), die("of signal", WTERMSIG(status));
+    if (status)
+        fprintf(stderr, "storm: child of %s failed\n", kind),
+            die("with status", WEXITSTATUS(status));
 }
 
-/* The child of a fork may do anything: print, start threads, fork again, exit through the handlers or exec. */
+/* The child of a fork may do anything: print, start threads, fork again, exit through the handlers
+ * or exec. */
 static void whole_child(mess *m, uint32_t how) {
     alarm(CHILD_SECONDS);
     stir(m, 200);
@@ -106,7 +115,8 @@ static void whole_child(mess *m, uint32_t how) {
     if (how & 1) {
         pthread_t threads[3];
         for (uintptr_t i = 0; i < 3; i++)
-            if (pthread_create(&threads[i], NULL, stir_once, (void *)(i + how))) die("pthread_create in a child", 0);
+            if (pthread_create(&threads[i], NULL, stir_once, (void *)(i + how)))
+                die("pthread_create in a child", 0);
         if (how & 2) {
             pid_t pid = fork(); /* beside its threads; the grandchild goes on here as well */
             if (pid) reap(pid, "a child");
@@ -133,7 +143,9 @@ static void one_fork(mess *m, uint32_t i) {
     pid_t pid = 0;
     stir(m, 20);
     switch (i % 8) {
-    case 0: case 1: case 2:
+    case 0:
+    case 1:
+    case 2:
         pid = fork();
         if (!pid) whole_child(m, i / 8);
         break;
@@ -152,7 +164,8 @@ static void one_fork(mess *m, uint32_t i) {
     default:
         if (posix_spawn(&pid, self, NULL, NULL, words, environ)) pid = -1;
     }
-    static const char *const kinds[] = {"fork", "fork", "fork", "_Fork", "clone", "vfork", "vfork and exec", "posix_spawn"};
+    static const char *const kinds[] = {"fork",  "fork",  "fork",           "_Fork",
+                                        "clone", "vfork", "vfork and exec", "posix_spawn"};
     reap(pid, kinds[i % 8]);
     if (i % 64 == 63) {
         FILE *pipe = popen("exit 0", "r");
@@ -165,13 +178,15 @@ static void on_signal(int number) {
     __atomic_fetch_add(&signal_count, 1, __ATOMIC_RELAXED);
 }
 
-/* Thread-local storage whose destructors allocate, round after round, after the library's own has run. */
+/* Thread-local storage whose destructors allocate, round after round, after the library's own has
+ * run. */
 static pthread_key_t key;
 static void again(void *rounds) {
     stir_once(rounds);
     char *kept = strdup("a block that outlives its thread's cache");
     free(kept);
-    if ((uintptr_t)rounds < 16) pthread_setspecific(key, (void *)((uintptr_t)rounds + 1)); /* until libc stops asking */
+    /* until libc stops asking */
+    if ((uintptr_t)rounds < 16) pthread_setspecific(key, (void *)((uintptr_t)rounds + 1));
 }
 extern int __cxa_thread_atexit_impl(void (*)(void *), void *, void *);
 extern void *__dso_handle;
@@ -181,7 +196,8 @@ static void *with_tls(void *left) {
     stir(&m, 40);
     pthread_setspecific(key, (void *)1);
     __cxa_thread_atexit_impl(stir_at_end, left, &__dso_handle);
-    if ((uintptr_t)left & 1) clear(&m); /* else the blocks are lost with the thread, as in any leak */
+    /* else the blocks are lost with the thread, as in any leak */
+    if ((uintptr_t)left & 1) clear(&m);
     return NULL;
 }
 
@@ -190,7 +206,8 @@ static void tls(uint32_t threads) {
     for (uint32_t done = 0; done < threads; done += 8) {
         pthread_t running[8];
         for (uint32_t i = 0; i < 8; i++)
-            if (pthread_create(&running[i], NULL, with_tls, (void *)(uintptr_t)(done + i))) die("pthread_create", (int)done);
+            if (pthread_create(&running[i], NULL, with_tls, (void *)(uintptr_t)(done + i)))
+                die("pthread_create", (int)done);
         for (uint32_t i = 0; i < 8; i++) pthread_join(running[i], NULL);
     }
 }
@@ -225,13 +242,15 @@ int main(int count, char **words) {
     if (ends) tls(ends);
     pthread_t running[64];
     for (uintptr_t i = 0; i < threads && forks; i++)
-        if (pthread_create(&running[i], NULL, noisy, (void *)(i + 1))) die("pthread_create", (int)i);
+        if (pthread_create(&running[i], NULL, noisy, (void *)(i + 1)))
+            die("pthread_create", (int)i);
     for (uint32_t i = 0; i < forks; i++) one_fork(&m, i);
     store(&over, 1);
     for (uint32_t i = 0; i < threads && forks; i++) pthread_join(running[i], NULL);
     if (signals && !load(&signal_count)) die("signals that came", 0);
     clear(&m);
     hak_heap *heap = hak_process_heap();
-    printf("%u forks, %u signals, %u ends, %u records\n", forks, load(&signal_count), ends, heap ? heap->thread_top : 0);
+    printf("%u forks, %u signals, %u ends, %u records\n", forks, load(&signal_count), ends,
+           heap ? heap->thread_top : 0);
     return 0;
 }

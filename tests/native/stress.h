@@ -1,7 +1,9 @@
-/* stress.h: what the stress driver's rooms share: options, random numbers, blocks filled and verified, the shared slots.
+/* stress.h: what the stress driver's rooms share: options, random numbers, blocks filled and
+ * verified, the shared slots.
  *
- * Every block carries a pattern made of its tag (who allocated it, and when) and verified when it is freed, also by
- * another thread. An error is one line on stderr and exit status 1, at once: die() never returns.
+ * Every block carries a pattern made of its tag (who allocated it, and when) and verified when it
+ * is freed, also by another thread. An error is one line on stderr and exit status 1, at once:
+ * die() never returns.
  */
 #ifndef STRESS_H
 #define STRESS_H
@@ -23,7 +25,8 @@
 #else
 #define STRESS_SLOW 1
 #endif
-#define FULL_BYTES 65536 /* blocks up to here are filled whole, larger ones at their edges and once a page */
+/* blocks up to here are filled whole, larger ones at their edges and once a page */
+#define FULL_BYTES 65536
 #define EDGE_BYTES 256
 #define SLOT_COUNT 1024
 
@@ -84,7 +87,8 @@ struct stage { /* one scenario that runs */
 static const char *current_name = "start";
 
 __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...) {
-    static int reported; /* the first of several threads reports; the others leave it a moment to do so */
+    /* the first of several threads reports; the others leave it a moment to do so */
+    static int reported;
     if (__atomic_exchange_n(&reported, 1, __ATOMIC_ACQ_REL)) {
         sleep(1);
         _exit(1);
@@ -115,11 +119,15 @@ static uint64_t next_random(uint64_t *state) {
     return z ^ z >> 31;
 }
 static uint64_t below(worker *w, uint64_t n) { return next_random(&w->random) % n; }
-static bool one_in_256(worker *w, uint32_t share) { return (next_random(&w->random) & 255) < share; }
+static bool one_in_256(worker *w, uint32_t share) {
+    return (next_random(&w->random) & 255) < share;
+}
 
 /* ---- pattern ---- */
 
-static uint64_t pattern(uint64_t tag, uint64_t offset) { return (tag ^ offset) * UINT64_C(0xff51afd7ed558ccd) + tag; }
+static uint64_t pattern(uint64_t tag, uint64_t offset) {
+    return (tag ^ offset) * UINT64_C(0xff51afd7ed558ccd) + tag;
+}
 
 static void fill_range(const item *it, uint64_t from, uint64_t to) {
     for (uint64_t at = from; at < to; at += 8) {
@@ -133,18 +141,21 @@ static void verify_range(const item *it, uint64_t from, uint64_t to) {
         uint64_t n = to - at < 8 ? to - at : 8;
         memcpy(&found, it->at + at, n);
         if (memcmp(&word, &found, n))
-            die("contents of %p (%llu bytes) at +%llu: expected %016llx, found %016llx", (void *)it->at,
-                (unsigned long long)it->bytes, (unsigned long long)at, (unsigned long long)word, (unsigned long long)found);
+            die("contents of %p (%llu bytes) at +%llu: expected %016llx, found %016llx",
+                (void *)it->at, (unsigned long long)it->bytes, (unsigned long long)at,
+                (unsigned long long)word, (unsigned long long)found);
     }
 }
 /* Calls range(it, from, to) on the filled parts of the first `bytes` bytes. */
-static void for_each_part(const item *it, uint64_t bytes, bool tail, void (*range)(const item *, uint64_t, uint64_t)) {
+static void for_each_part(const item *it, uint64_t bytes, bool tail,
+                          void (*range)(const item *, uint64_t, uint64_t)) {
     if (bytes <= FULL_BYTES) {
         range(it, 0, bytes);
         return;
     }
     range(it, 0, EDGE_BYTES);
-    for (uint64_t at = HAK_OS_PAGE_BYTES; at + EDGE_BYTES < bytes; at += HAK_OS_PAGE_BYTES) range(it, at, at + 8);
+    for (uint64_t at = HAK_OS_PAGE_BYTES; at + EDGE_BYTES < bytes; at += HAK_OS_PAGE_BYTES)
+        range(it, at, at + 8);
     if (tail) range(it, (bytes - EDGE_BYTES) & ~UINT64_C(7), bytes);
 }
 static void fill(const item *it) { for_each_part(it, it->bytes, true, fill_range); }
@@ -152,24 +163,34 @@ static void verify(const item *it) { for_each_part(it, it->bytes, true, verify_r
 
 /* ---- blocks ---- */
 
-static void check(stage *s, uint32_t code, const hak_fault *fault, const char *call, const item *it) {
+static void check(stage *s, uint32_t code, const hak_fault *fault, const char *call,
+                  const item *it) {
     (void)s;
     if (code)
-        die("%s of live block %p (%llu bytes): fault %u, class %u, expected %u, found %u", call, (void *)it->at,
-            (unsigned long long)it->bytes, code, fault->class_index, fault->expected, fault->found);
+        die("%s of live block %p (%llu bytes): fault %u, class %u, expected %u, found %u", call,
+            (void *)it->at, (unsigned long long)it->bytes, code, fault->class_index,
+            fault->expected, fault->found);
 }
 
 static void check_place(const item *it) {
     uint64_t least = it->bytes > 8 ? 16 : 8, align = it->align > least ? it->align : least;
-    if ((uintptr_t)it->at % align) die("block %p of %llu bytes is not aligned to %llu", (void *)it->at, (unsigned long long)it->bytes, (unsigned long long)align);
+    if ((uintptr_t)it->at % align)
+        die("block %p of %llu bytes is not aligned to %llu", (void *)it->at,
+            (unsigned long long)it->bytes, (unsigned long long)align);
 }
 
-/* A block filled with its pattern; at == NULL when out of memory, which only some scenarios allow. */
+/* A block filled with its pattern; at == NULL when out of memory, which only some scenarios
+ * allow. */
 static item item_alloc(worker *w, uint64_t bytes, uint64_t align, bool zero) {
     hak_heap *h = w->stage->heap;
     item it = {NULL, bytes, (uint64_t)w->index << 48 ^ ++w->serial ^ bytes << 24, align};
-    if (w->stage->process) it.at = zero ? (it.align = 0, calloc(1, bytes)) : align > 1 ? aligned_alloc(align, bytes) : malloc(bytes);
-    else it.at = align || zero ? hak_heap_alloc_aligned(h, bytes, align ? align : 1, zero) : hak_heap_alloc(h, bytes);
+    if (w->stage->process)
+        it.at = zero        ? (it.align = 0, calloc(1, bytes))
+                : align > 1 ? aligned_alloc(align, bytes)
+                            : malloc(bytes);
+    else
+        it.at = align || zero ? hak_heap_alloc_aligned(h, bytes, align ? align : 1, zero)
+                              : hak_heap_alloc(h, bytes);
     if (!it.at) {
         if (!w->stage->allows_null) die("no memory for %llu bytes", (unsigned long long)bytes);
         return it;
@@ -177,12 +198,16 @@ static item item_alloc(worker *w, uint64_t bytes, uint64_t align, bool zero) {
     check_place(&it);
     if (zero)
         for (uint64_t i = 0; i < bytes; i++)
-            if (it.at[i]) die("zeroed block %p of %llu bytes holds %02x at +%llu", (void *)it.at, (unsigned long long)bytes, it.at[i], (unsigned long long)i);
+            if (it.at[i])
+                die("zeroed block %p of %llu bytes holds %02x at +%llu", (void *)it.at,
+                    (unsigned long long)bytes, it.at[i], (unsigned long long)i);
     if (!one_in_256(w, 240)) { /* sometimes all that may be used */
         hak_fault fault;
         uint64_t usable = 0;
         check(w->stage, hak_heap_usable(h, it.at, &usable, &fault), &fault, "usable", &it);
-        if (usable < bytes) die("usable size %llu of a block of %llu bytes", (unsigned long long)usable, (unsigned long long)bytes);
+        if (usable < bytes)
+            die("usable size %llu of a block of %llu bytes", (unsigned long long)usable,
+                (unsigned long long)bytes);
         it.bytes = usable;
     }
     fill(&it);
@@ -212,13 +237,16 @@ static void item_resize(worker *w, item *it, uint64_t bytes) {
     it->align = 0;
     bool whole = it->bytes <= FULL_BYTES;
     if (whole) verify_range(it, 0, kept);
-    else for_each_part(it, kept <= FULL_BYTES ? kept < EDGE_BYTES ? kept : EDGE_BYTES : kept, false, verify_range);
+    else
+        for_each_part(it, kept <= FULL_BYTES ? kept < EDGE_BYTES ? kept : EDGE_BYTES : kept, false,
+                      verify_range);
     it->bytes = bytes;
     check_place(it);
     fill(it);
 }
 
-/* Puts `in` into a slot and returns what was there; the slot's lock is the program's own hand-over of both. */
+/* Puts `in` into a slot and returns what was there; the slot's lock is the program's own hand-over
+ * of both. */
 static item slot_swap(slot *s, item in) {
     uint32_t expected = 0;
     while (!hak_cas_acquire(&s->busy, &expected, 1)) {

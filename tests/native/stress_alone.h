@@ -1,5 +1,5 @@
-/* stress_alone.h: the scenarios that are no rounds of workers over one heap: heaps destroyed while their threads end,
- * and a fork in the middle of everything. */
+/* stress_alone.h: the scenarios that are no rounds of workers over one heap: heaps destroyed while
+ * their threads end, and a fork in the middle of everything. */
 #ifndef STRESS_ALONE_H
 #define STRESS_ALONE_H
 #include <signal.h>
@@ -28,14 +28,16 @@ static void work_destroy(worker *w) {
     for (uint32_t round = 0; round < 8; round++) {
         hak_fault fault;
         stage own = *s;
-        own.heap = hak_heap_create(hak_policy_of(s->heap), UINT64_C(64) << 20, s->heap->flags, &fault);
+        own.heap =
+            hak_heap_create(hak_policy_of(s->heap), UINT64_C(64) << 20, s->heap->flags, &fault);
         if (!own.heap) die("create: fault %u", fault.code);
         own.slots = get(SLOT_COUNT * sizeof(slot));
         uint32_t done = 0, count = 4;
         visit visits[4];
         pthread_t threads[4];
         for (uint32_t i = 0; i < count; i++) {
-            visits[i] = (visit){&own, {&own, i, next_random(&w->random), 0, get(32 * sizeof(item)), 32}, &done};
+            visits[i] = (visit){
+                &own, {&own, i, next_random(&w->random), 0, get(32 * sizeof(item)), 32}, &done};
             if (pthread_create(&threads[i], NULL, visit_heap, &visits[i])) die("pthread_create");
         }
         while (hak_load_acquire(&done) != count) sched_yield();
@@ -50,7 +52,8 @@ static void work_destroy(worker *w) {
 
 extern void hak_fork_settle(void);
 
-/* The child must be able to allocate and free, whatever was in flight in the threads that are gone. */
+/* The child must be able to allocate and free, whatever was in flight in the threads that are
+ * gone. */
 static void child(worker *w) {
     alarm(20); /* a hang is what is looked for */
     stage *s = w->stage;
@@ -69,8 +72,10 @@ static void child(worker *w) {
     heap_walk_child(&known, s->threads - 1);
     for (uint32_t i = 0; i < 3000; i++) step(&mine);
     for (uint32_t i = 0; i < 64; i++) item_free(&mine, &mine.table[i]);
-    for (uint32_t i = 0; i < w->table_count; i++) item_free(w, &w->table[i]); /* the parent's, ours by copy */
-    for (uint32_t i = 0; i < SLOT_COUNT && !s->mix.swapped; i++) /* another thread's, but for one in the middle of a swap */
+    /* the parent's, ours by copy */
+    for (uint32_t i = 0; i < w->table_count; i++) item_free(w, &w->table[i]);
+    /* another thread's, but for one in the middle of a swap */
+    for (uint32_t i = 0; i < SLOT_COUNT && !s->mix.swapped; i++)
         if (!s->slots[i].busy) item_free(w, &s->slots[i].held);
     hak_heap_trim(s->heap);
     for (uint32_t i = 0; i < SLOT_COUNT; i++) steady[i].held = (item){0};
@@ -91,7 +96,8 @@ static void child_wait(pid_t pid) {
 static void work_fork(worker *w) {
     slot *last = &w->stage->slots[SLOT_COUNT - 1];
     if (w->index) {
-        for (uint32_t i = 0; i < SLOT_COUNT && !w->stage->mix.swapped; i++) { /* blocks that stay as they are, for the children */
+        /* blocks that stay as they are, for the children */
+        for (uint32_t i = 0; i < SLOT_COUNT && !w->stage->mix.swapped; i++) {
             item old = slot_swap(&w->stage->slots[i], random_item(w));
             item_free(w, &old);
         }
@@ -111,7 +117,8 @@ static void work_fork(worker *w) {
     }
 }
 
-/* Many forks, of each kind, and children that do little but look: to meet threads at every point of a slow path. */
+/* Many forks, of each kind, and children that do little but look: to meet threads at every point of
+ * a slow path. */
 static void work_forks(worker *w) {
     static uint32_t rounds_done, child_runs;
     static __thread uint32_t round;
@@ -120,7 +127,7 @@ static void work_forks(worker *w) {
         for (uint32_t i = 1; hak_load_relaxed(&rounds_done) < round; i++) {
             step(w);
             while (hak_load_relaxed(&child_runs)) usleep(200); /* it has the processors to itself */
-            if (i % 64 == 0) sched_yield(); /* the forking thread's turn */
+            if (i % 64 == 0) sched_yield();                    /* the forking thread's turn */
         }
         return;
     }
@@ -130,7 +137,9 @@ static void work_forks(worker *w) {
     alone.slots = get(SLOT_COUNT * sizeof(slot));
     for (uint32_t i = 0; i < w->stage->mix.ops / 64; i++) {
         step(w);
-        pid_t pid = i % 3 == 0 ? fork() : i % 3 == 1 ? _Fork() : (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+        pid_t pid = i % 3 == 0   ? fork()
+                    : i % 3 == 1 ? _Fork()
+                                 : (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
         if (pid == 0) {
             alarm(20);
             if (i % 2) hak_fork_settle();

@@ -1,13 +1,20 @@
-/* stress_work.h: what a worker thread does in one round of a scenario: the mixes, rings, churn, and trimming beside. */
+/* stress_work.h: what a worker thread does in one round of a scenario: the mixes, rings, churn, and
+ * trimming beside. */
 #ifndef STRESS_WORK_H
 #define STRESS_WORK_H
 #include "stress.h"
 
-/* A size of any band: uniform in its logarithm, so that small ones are common and no class is left out. */
+/* A size of any band: uniform in its logarithm, so that small ones are common and no class is left
+ * out. */
 static uint64_t random_size(worker *w) {
     const mix *m = &w->stage->mix;
     uint32_t dice = (uint32_t)below(w, 256);
-    uint32_t low = dice < m->span ? 16 : dice < m->span + m->pool ? 10 : 0, high = dice < m->span ? m->span_shift : dice < m->span + m->pool ? 16 : 10;
+    uint32_t low = dice < m->span             ? 16
+                   : dice < m->span + m->pool ? 10
+                                              : 0,
+             high = dice < m->span             ? m->span_shift
+                    : dice < m->span + m->pool ? 16
+                                               : 10;
     uint64_t top = UINT64_C(1) << (low + 1 + below(w, high - low));
     return 1 + below(w, top);
 }
@@ -27,7 +34,8 @@ static void step(worker *w) {
         *it = slot_swap(&w->stage->slots[below(w, SLOT_COUNT)], *it);
         if (it->at && one_in_256(w, 128)) item_free(w, it);
     } else if (it->at && one_in_256(w, m->resized)) {
-        item_resize(w, it, one_in_256(w, 128) ? random_size(w) : 1 + it->bytes + below(w, it->bytes));
+        item_resize(w, it,
+                    one_in_256(w, 128) ? random_size(w) : 1 + it->bytes + below(w, it->bytes));
     } else if (it->at) {
         item_free(w, it);
     } else {
@@ -52,7 +60,8 @@ static void work_ring(worker *w) {
         return;
     }
     for (uint32_t left = s->mix.ops; left;) {
-        uint64_t head = hak_load_acquire(&r->head), tail = hak_load_acquire(&r->tail); /* each acquires the other's release */
+        /* each acquires the other's release */
+        uint64_t head = hak_load_acquire(&r->head), tail = hak_load_acquire(&r->tail);
         uint64_t room = consumer ? tail - head : RING_COUNT - (tail - head), n = 1 + below(w, 64);
         if (n > left) n = left;
         if (n > room) n = room;
@@ -78,7 +87,8 @@ static void work_batch(worker *w) {
         if (n != BATCH_COUNT) die("alloc_many: %llu of %d", (unsigned long long)n, BATCH_COUNT);
         uint64_t kept = 0;
         for (uint32_t i = 0; i < BATCH_COUNT; i++) {
-            item it = {(unsigned char *)(uintptr_t)blocks[i], sizes[i], (uint64_t)w->index << 48 ^ ++w->serial, 0};
+            item it = {(unsigned char *)(uintptr_t)blocks[i], sizes[i],
+                       (uint64_t)w->index << 48 ^ ++w->serial, 0};
             check_place(&it);
             fill(&it);
             item other = slot_swap(&w->stage->slots[below(w, SLOT_COUNT)], it);
@@ -88,7 +98,9 @@ static void work_batch(worker *w) {
         }
         hak_fault fault;
         uint64_t freed = hak_heap_free_many(h, blocks, kept, &fault);
-        if (freed != kept) die("free_many stopped at %llu of %llu: fault %u", (unsigned long long)freed, (unsigned long long)kept, fault.code);
+        if (freed != kept)
+            die("free_many stopped at %llu of %llu: fault %u", (unsigned long long)freed,
+                (unsigned long long)kept, fault.code);
     }
 }
 
@@ -110,7 +122,8 @@ static void work_trim(worker *w) {
     }
 }
 
-/* A thread of the churn: some work, its blocks left in the slots for others to free after it is gone. */
+/* A thread of the churn: some work, its blocks left in the slots for others to free after it is
+ * gone. */
 static void *short_life(void *argument) {
     worker *w = argument;
     for (uint32_t i = 0; i < 24; i++) step(w);
@@ -122,7 +135,8 @@ static void *short_life(void *argument) {
     return NULL;
 }
 
-/* Threads one after another; ops is how many in a round. The table goes from one to the next, never shared. */
+/* Threads one after another; ops is how many in a round. The table goes from one to the next, never
+ * shared. */
 static void work_churn(worker *w) {
     for (uint32_t i = 0; i < w->stage->mix.ops; i++) {
         pthread_t thread;

@@ -1,9 +1,11 @@
 /* torn.c: the child of a fork finds a heap as a thread left it that was cut off between two stores.
  *
- *   torn [CASE]...     prints a line a case; exit 1 with a line on stderr where the child's heap is not whole
+ *   torn [CASE]...   prints a line a case; exit 1 with a line on stderr where the child's heap is
+ *                    not whole
  *
- * Which two stores a fork meets is luck; here each such state is written into a quiet heap by hand, by the parent, as the
- * thread that is gone would have left it. The child settles, walks the whole heap, works, and walks again.
+ * Which two stores a fork meets is luck; here each such state is written into a quiet heap by hand,
+ * by the parent, as the thread that is gone would have left it. The child settles, walks the whole
+ * heap, works, and walks again.
  */
 #define _GNU_SOURCE
 #pragma GCC diagnostic ignored "-Wunused-function" /* the driver's other scenarios */
@@ -30,7 +32,9 @@ static void *stand_still(void *unused) {
 
 static hak_thread *record_of(hak_heap *h, bool others) {
     for (uint32_t i = 1; i < h->thread_top; i++)
-        if ((hak_thread_at(h, i)->os_id == (uint32_t)gettid()) != others && hak_thread_at(h, i)->state == HAK_THREAD_LIVE) return hak_thread_at(h, i);
+        if ((hak_thread_at(h, i)->os_id == (uint32_t)gettid()) != others &&
+            hak_thread_at(h, i)->state == HAK_THREAD_LIVE)
+            return hak_thread_at(h, i);
     die("no record of the %s thread", others ? "other" : "forking");
 }
 
@@ -58,16 +62,19 @@ typedef struct expected {
 } expected;
 
 static expected nothing(hak_heap *h, hak_thread *t) { return (void)h, (void)t, (expected){0, 0}; }
-/* flush_list, in the middle of a batch: the head is past it, one block is with its slab, another's link is changed. */
+/* flush_list, in the middle of a batch: the head is past it, one block is with its slab, another's
+ * link is changed. */
 static expected moving(hak_heap *h, hak_thread *t) {
-    uint32_t c = longest_list(t), have = (uint32_t)(t->bins[c].cap_count - t->room_counts[c]), batch = have / 2;
+    uint32_t c = longest_list(t), have = (uint32_t)(t->bins[c].cap_count - t->room_counts[c]),
+             batch = have / 2;
     uint64_t block = t->heads[c], second = hak_next(block);
     uint32_t unit = hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
     if (batch < 2) die("a list of %u", have);
     hak_store_relaxed(&t->busy, c + 1);
     for (uint32_t i = 0; i < batch; i++) t->heads[c] = hak_next(t->heads[c]);
     if (!hak_claim_try(hak_slab_at(h, unit))) die("claim");
-    hak_free_push_chain(hak_slab_at(h, unit), (uintptr_t)hak_unit_address(h, unit), block, block, 1);
+    hak_free_push_chain(hak_slab_at(h, unit), (uintptr_t)hak_unit_address(h, unit), block, block,
+                        1);
     hak_used_sub(hak_slab_at(h, unit), 1);
     hak_claim_release(hak_slab_at(h, unit));
     hak_set_next(second, 0);
@@ -160,14 +167,18 @@ static expected mailed(hak_heap *h, hak_thread *t) {
     some_slab(h, &unit)->mailed = 1;
     return (expected){0, 0};
 }
-/* refill, after it released the claim and before the hint stands; stage_hot, after it dropped the hint. */
+/* refill, after it released the claim and before the hint stands; stage_hot, after it dropped the
+ * hint. */
 static expected unremembered(hak_heap *h, hak_thread *t) {
     for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++) {
         uint32_t unit = t->bins[c].hot;
-        if (!unit || hak_slab_at(h, unit)->flags & HAK_SLAB_LISTED || hak_slab_at(h, unit)->carved_count == class_at(h, c)->block_count) continue;
+        if (!unit || hak_slab_at(h, unit)->flags & HAK_SLAB_LISTED ||
+            hak_slab_at(h, unit)->carved_count == class_at(h, c)->block_count)
+            continue;
         t->bins[c].hot = 0;
-        t->heads[c] = 0, t->room_counts[c] = t->bins[c].cap_count; /* what it took is the program's: */
-        t->bins[c].bump = t->bins[c].bump_end;                                      /* no flush will list the slab */
+        /* what it took is the program's: no flush will list the slab */
+        t->heads[c] = 0, t->room_counts[c] = t->bins[c].cap_count;
+        t->bins[c].bump = t->bins[c].bump_end;
         return (expected){0, 0};
     }
     die("no slab that only a hint remembers");
@@ -198,18 +209,24 @@ static const struct {
     const char *name;
     expected (*tear)(hak_heap *, hak_thread *);
 } cases[] = {
-    {"nothing", nothing}, {"moving", moving}, {"popped", popped}, {"pushing", pushing}, {"broken", broken}, {"ranged", ranged},
-    {"claimed", claimed}, {"retiring", retiring}, {"locked", locked}, {"unbinned", unbinned}, {"in_transit", in_transit},
-    {"opened", opened}, {"purging", purging}, {"mailed", mailed}, {"unremembered", unremembered}, {"attaching", attaching}, {"leaving", leaving},
-    {"shared", shared}, {"root", root},
+    {"nothing", nothing},     {"moving", moving},         {"popped", popped},
+    {"pushing", pushing},     {"broken", broken},         {"ranged", ranged},
+    {"claimed", claimed},     {"retiring", retiring},     {"locked", locked},
+    {"unbinned", unbinned},   {"in_transit", in_transit}, {"opened", opened},
+    {"purging", purging},     {"mailed", mailed},         {"unremembered", unremembered},
+    {"attaching", attaching}, {"leaving", leaving},       {"shared", shared},
+    {"root", root},
 };
 
 static void look(expected e) {
     hak_heap *h = quiet.heap;
     hak_fork_settle();
     heap_walk_child(&quiet, 1);
-    if (h->lost_count != e.slabs) die("%u slabs are lost, expected %d", h->lost_count, (int)e.slabs);
-    if (e.blocks >= 0 && h->lost_block_count != (uint64_t)e.blocks) die("%llu blocks are lost, expected %d", (unsigned long long)h->lost_block_count, (int)e.blocks);
+    if (h->lost_count != e.slabs)
+        die("%u slabs are lost, expected %d", h->lost_count, (int)e.slabs);
+    if (e.blocks >= 0 && h->lost_block_count != (uint64_t)e.blocks)
+        die("%llu blocks are lost, expected %d", (unsigned long long)h->lost_block_count,
+            (int)e.blocks);
     for (uint32_t i = 0; i < 4000; i++) step(&quiet.workers[0]);
     heap_walk_child(&quiet, 1);
     hak_heap_trim(h);

@@ -1,4 +1,5 @@
-// everyday.cc: what C++ programs do all day, and the corners of new. Says what it found; the same on every malloc.
+// everyday.cc: what C++ programs do all day, and the corners of new. Says what it found; the same
+// on every malloc.
 #include <algorithm>
 #include <any>
 #include <atomic>
@@ -29,8 +30,8 @@
 
 static std::string line(int n) {
     std::ostringstream out;
-    out << "user" << n % 97 << "@host" << n % 31 << ".example.org " << std::setw(8) << std::setfill('0') << n * 7919 << ' ' << std::fixed
-        << std::setprecision(3) << n / 7.0;
+    out << "user" << n % 97 << "@host" << n % 31 << ".example.org " << std::setw(8)
+        << std::setfill('0') << n * 7919 << ' ' << std::fixed << std::setprecision(3) << n / 7.0;
     return out.str();
 }
 
@@ -46,7 +47,8 @@ static void streams_and_regex(int rounds) {
         total += std::stod(found[4]);
     }
     for (auto &[host, sum] : per_host) std::cout << host << ' ' << sum << '\n';
-    std::cout << std::setprecision(12) << total << ' ' << std::regex_replace(std::string("a1b22c333"), std::regex("[0-9]+"), "<$&>") << '\n';
+    std::cout << std::setprecision(12) << total << ' '
+              << std::regex_replace(std::string("a1b22c333"), std::regex("[0-9]+"), "<$&>") << '\n';
     {
         std::ofstream file("lines.txt");
         for (int n = 0; n < rounds * 1000; n++) file << line(n) << '\n';
@@ -58,7 +60,8 @@ static void streams_and_regex(int rounds) {
     std::vector<std::pair<int, std::string>> most;
     for (auto &[text, n] : counts) most.emplace_back(-n, text);
     std::sort(most.begin(), most.end());
-    for (size_t i = 0; i < 10 && i < most.size(); i++) std::cout << -most[i].first << ' ' << most[i].second << '\n';
+    for (size_t i = 0; i < 10 && i < most.size(); i++)
+        std::cout << -most[i].first << ' ' << most[i].second << '\n';
 }
 
 struct Noisy {
@@ -77,7 +80,8 @@ static int deep(int n) {
         return deep(n - 1) + 1;
     } catch (const std::runtime_error &error) {
         if (n % 5) throw;
-        std::throw_with_nested(std::out_of_range(std::string(error.what()).substr(0, 20) + std::to_string(n)));
+        std::throw_with_nested(
+            std::out_of_range(std::string(error.what()).substr(0, 20) + std::to_string(n)));
     }
 }
 
@@ -98,7 +102,8 @@ static void exceptions(int rounds) {
             caught++;
             depth += unwind(error);
         }
-    auto failing = std::async(std::launch::async, []() -> int { throw std::domain_error("from a thread"); });
+    auto failing =
+        std::async(std::launch::async, []() -> int { throw std::domain_error("from a thread"); });
     try {
         failing.get();
     } catch (const std::domain_error &error) {
@@ -131,7 +136,8 @@ static void corners_of_new() {
     } catch (const std::bad_alloc &error) {
         std::cout << error.what() << ' ' << handler_calls << '\n';
     }
-    std::cout << (new (std::nothrow) char[absurd] == nullptr) << (::operator new(absurd, std::align_val_t(64), std::nothrow) == nullptr) << '\n';
+    std::cout << (new (std::nothrow) char[absurd] == nullptr)
+              << (::operator new(absurd, std::align_val_t(64), std::nothrow) == nullptr) << '\n';
     try {
         volatile long negative = -1;
         delete[] new int[static_cast<std::size_t>(negative)];
@@ -148,7 +154,8 @@ static void corners_of_new() {
     }
     misaligned += reinterpret_cast<std::uintptr_t>(packed.data()) % alignof(Wide) != 0;
     for (std::size_t align = 1; align <= 1 << 16; align *= 2)
-        for (std::size_t size : {std::size_t(0), std::size_t(1), align / 2, align, align * 3 + 1, std::size_t(100000)}) {
+        for (std::size_t size : {std::size_t(0), std::size_t(1), align / 2, align, align * 3 + 1,
+                                 std::size_t(100000)}) {
             void *block = ::operator new(size, std::align_val_t(align));
             misaligned += reinterpret_cast<std::uintptr_t>(block) % align != 0;
             std::fill_n(static_cast<char *>(block), size, 'a');
@@ -172,18 +179,19 @@ static void containers(int rounds) {
         auto &list = lists[static_cast<int>(dice >> 20) % 50];
         list.push_back(std::string(dice >> 24, 'q'));
         if (list.size() > 40) list.sort(), list.pop_front(), list.reverse();
-        if (dice & 1024)
-            mixed.emplace_back(line(n));
-        else
-            mixed.emplace_back(std::vector<double>(dice >> 26, 1.5));
+        if (dice & 1024) mixed.emplace_back(line(n));
+        else mixed.emplace_back(std::vector<double>(dice >> 26, 1.5));
         if (mixed.size() > 500) mixed.pop_front();
         names.insert(std::to_string(dice >> 12));
         if (names.size() > 3000) names.erase(names.begin());
         last = mixed.back();
     }
     std::size_t bytes = 0;
-    for (auto &[key, list] : lists) bytes = std::accumulate(list.begin(), list.end(), bytes, [](std::size_t sum, auto &s) { return sum + s.size(); });
-    std::cout << bytes << ' ' << mixed.size() << ' ' << names.size() << ' ' << *names.begin() << ' ' << last.has_value() << '\n';
+    for (auto &[key, list] : lists)
+        bytes = std::accumulate(list.begin(), list.end(), bytes,
+                                [](std::size_t sum, auto &s) { return sum + s.size(); });
+    std::cout << bytes << ' ' << mixed.size() << ' ' << names.size() << ' ' << *names.begin() << ' '
+              << last.has_value() << '\n';
 }
 
 static void threads(int rounds) {
@@ -207,7 +215,9 @@ static void threads(int rounds) {
     for (int id = 0; id < 8; id++) crew.emplace_back(work, id);
     for (auto &one : crew) one.join();
     std::vector<std::future<long>> later;
-    for (int id = 0; id < 20; id++) later.push_back(std::async(std::launch::async, [id] { return static_cast<long>(line(id).size()); }));
+    for (int id = 0; id < 20; id++)
+        later.push_back(
+            std::async(std::launch::async, [id] { return static_cast<long>(line(id).size()); }));
     for (auto &one : later) sum += one.get();
     std::cout << sum << ' ' << shared.size() << '\n';
 }
