@@ -15,7 +15,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 
 # What the installed library is made from. The directory itself stands for files added or removed.
 # GENERATORS: the Python modules that the build runs (see hakmem_generate in CMakeLists.txt).
-GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/emit.py $(wildcard hakmem/policy/*.py)
+GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py $(wildcard hakmem/generate/*.py hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
 .PHONY: help setup demo test mt peers bench bench-check programs test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model lint format clean storm attach-storm mt-preload
@@ -56,7 +56,7 @@ $(STAMP): $(BUILD_INPUTS)
 	@touch $@
 
 demo: setup  ## run the main job: a real allocation trace through both planes, then every view
-	@$(VENV_PYTHON) -m hakmem.demo
+	@$(VENV_PYTHON) -m tools.demo
 
 test: setup  ## run all tests
 	@$(VENV_PYTHON) -m pytest
@@ -143,7 +143,7 @@ ubsan:  ## build and run the C stress driver under UndefinedBehaviorSanitizer
 	$(call run_stress,ubsan,--short)
 
 # Python's own malloc, found first, is the sanitizer's; what Python never frees is not asked for.
-SUITE ?= tests/plane tests/test_heap.py tests/views tests/test_bad_input.py
+SUITE ?= tests/plane tests/heap/test_heap.py tests/views tests/heap/test_bad_input.py
 
 asan-suite: setup  ## run the heap's tests from Python with the library built for AddressSanitizer
 	$(call build_preset,asan)
@@ -161,11 +161,11 @@ model: setup  ## drive both planes with the same operations for about ten minute
 	@HYPOTHESIS_PROFILE=long $(VENV_PYTHON) -m pytest tests/plane/test_identity.py
 
 fuzz: setup  ## run a program under 5,000 hostile policy images (about ten minutes)
-	@HAKMEM_FUZZ_ROUNDS=5000 $(VENV_PYTHON) -m pytest -s tests/dropin/test_policy_images.py -k hostile
+	@HAKMEM_FUZZ_ROUNDS=5000 $(VENV_PYTHON) -m pytest -s tests/policy/test_policy_images.py -k hostile
 
 attach-storm: setup  ## kill readers of a process and processes under their readers, a thousand times (about two minutes)
-	@mkdir -p build; c++ -O2 -pthread -o build/workload tests/attach/workload.cpp
-	@$(VENV_PYTHON) tests/attach/storm.py build/workload --rounds 1000
+	@mkdir -p build; c++ -O2 -pthread -o build/workload tests/outside/workload.cpp
+	@$(VENV_PYTHON) tests/outside/storm.py build/workload --rounds 1000
 
 stress:  ## run the C stress driver for 60 s with 16 threads
 	$(call build_preset,release)
@@ -181,7 +181,7 @@ storm: setup  ## 2,000 processes made in every way amid threads, stdio and signa
 
 # The library that the package installed is malloc of the Python that runs the tests, and of what they start.
 mt-preload: setup  ## run the multi-threaded suite with the library as Python's malloc
-	@library=$$($(VENV_PYTHON) -c 'from hakmem.library_path import find; print(find())') && \
+	@library=$$($(VENV_PYTHON) -c 'from hakmem.clib.library_path import find; print(find())') && \
 	LD_PRELOAD=$$library PYTHONMALLOC=malloc $(VENV_PYTHON) -m pytest -k mt
 
 # ---- care -----------------------------------------------------------------------------------------

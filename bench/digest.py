@@ -15,7 +15,15 @@ from bench import ROOT, BenchError, analysis, count, targets
 from bench.driver import path_shown
 from bench.pictures import pictures
 from bench.records import Session
-from bench.report import allocator_line, calls_table, circumstances, failures, sections, table, time_table
+from bench.report import (
+    allocator_line,
+    calls_table,
+    circumstances,
+    failures,
+    sections,
+    table,
+    time_table,
+)
 
 CAUSES = ROOT / "bench" / "CAUSES.md"
 PICTURES_SHOWN = ("time", "peak", "week")

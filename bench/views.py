@@ -157,7 +157,7 @@ def imports(repetitions: int) -> list[Figure]:
 
 def measure(repetitions: int) -> dict[str, object]:
     """All figures, with machine, commit and load, as the document that is kept."""
-    from hakmem.binding import library
+    from hakmem.clib.binding import library
 
     kind = library().hak_build_kind().decode()
     if kind != "release":

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import layout as layout
-    from . import primitives as primitives
-    from .crash import crash_report as crash_report
+    from .clib import primitives as primitives
+    from .clib.crash import crash_report as crash_report
     from .errors import AttachDenied as AttachDenied
     from .errors import AttachError as AttachError
     from .errors import DoubleFree as DoubleFree
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from .errors import ProcessNotFound as ProcessNotFound
     from .errors import SnapshotError as SnapshotError
     from .errors import ValidationError as ValidationError
-    from .heap import Heap as Heap
-    from .heap import live_heaps as live_heaps
+    from .heap.api import Heap as Heap
+    from .heap.api import live_heaps as live_heaps
+    from .heap.process import process_heap as process_heap
     from .outside.attaching import attach as attach
     from .policy import AcquirePolicy as AcquirePolicy
     from .policy import ArenaGrowth as ArenaGrowth
@@ -46,17 +47,16 @@ if TYPE_CHECKING:
     from .policy import SizeClass as SizeClass
     from .policy import SizeClassMap as SizeClassMap
     from .policy import Stage as Stage
-    from .process import process_heap as process_heap
     from .registry import PageRegistry as PageRegistry
     from .views import HeapView as HeapView
-    from .views.diff import diff as diff
-    from .views.snapshot import load as load
+    from .views.answers.diff import diff as diff
+    from .views.files.snapshot import load as load
 
 _HOMES = {
-    "heap": ("Heap", "live_heaps"),
+    "heap.api": ("Heap", "live_heaps"),
     "outside.attaching": ("attach",),
-    "process": ("process_heap",),
-    "crash": ("crash_report",),
+    "heap.process": ("process_heap",),
+    "clib.crash": ("crash_report",),
     "policy": (
         "AcquirePolicy", "ArenaGrowth", "CachePolicy", "ClassCache", "HeaderCodec", "Policy", "RetainPolicy",
         "SizeClass", "SizeClassMap", "Stage",
@@ -67,10 +67,10 @@ _HOMES = {
     ),
     "registry": ("PageRegistry",),
     "views": ("HeapView",),
-    "views.diff": ("diff",),
-    "views.snapshot": ("load",),
+    "views.answers.diff": ("diff",),
+    "views.files.snapshot": ("load",),
 }  # fmt: skip
-_MODULES = ("layout", "primitives")
+_MODULES = {"layout": "layout", "primitives": "clib.primitives"}
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -86,7 +86,7 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     if name in _MODULES:
-        return import_module(f".{name}", __name__)
+        return import_module(f".{_MODULES[name]}", __name__)
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
@@ -95,4 +95,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

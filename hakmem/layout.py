@@ -15,10 +15,8 @@ Standard library only: this file also runs on its own at build time.
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 # --- geometry -------------------------------------------------------------------------------------------------
 
@@ -207,13 +205,14 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
 
 # --- the description of a struct ------------------------------------------------------------------------------
 
-_SCALARS: Final[dict[str, tuple[type, str, int]]] = {
-    "u8": (ctypes.c_uint8, "uint8_t", 1),
-    "u16": (ctypes.c_uint16, "uint16_t", 2),
-    "u32": (ctypes.c_uint32, "uint32_t", 4),
-    "i64": (ctypes.c_int64, "int64_t", 8),
-    "u64": (ctypes.c_uint64, "uint64_t", 8),
+SCALARS: Final[dict[str, str]] = {
+    "u8": "uint8_t",
+    "u16": "uint16_t",
+    "u32": "uint32_t",
+    "i64": "int64_t",
+    "u64": "uint64_t",
 }
+"""The scalar types of fields, and what C calls them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -822,54 +821,9 @@ OTHER_VARIABLES: Final[tuple[OtherVariable, ...]] = (
 VARIABLE_NAMES: Final = tuple(variable.name for variable in ENVIRONMENT) + tuple(variable.name for variable in OTHER_VARIABLES)
 
 
-# --- ctypes ---------------------------------------------------------------------------------------------------
+# --- by name --------------------------------------------------------------------------------------------------
 
-_BY_NAME: Final[dict[str, Struct]] = {struct.name: struct for struct in STRUCTS}
-_CTYPES: Final[dict[str, type[ctypes.Structure]]] = {}
-
-
-def _member_type(field: Field) -> type:
-    base: Any = _SCALARS[field.type][0] if field.type in _SCALARS else _CTYPES[field.type]
-    made: type = base * field.count if field.count > 1 else base
-    return made
-
-
-def _structure(struct: Struct) -> type[ctypes.Structure]:
-    members = [(field.name, _member_type(field)) for field in struct.fields]
-    made = type(struct.python_name, (ctypes.Structure,), {"_fields_": members, "__doc__": struct.meaning, "__slots__": ()})
-    if ctypes.sizeof(made) != struct.size:
-        raise AssertionError(f"{struct.name}: declared {struct.size} bytes, its fields make {ctypes.sizeof(made)}")
-    return made
-
-
-for _struct in STRUCTS:
-    _CTYPES[_struct.name] = _structure(_struct)
-
-HakClass: Final = _CTYPES["hak_class"]
-HakSizeClassMap: Final = _CTYPES["hak_size_class_map"]
-HakHeaderCodec: Final = _CTYPES["hak_header_codec"]
-HakArenaGrowth: Final = _CTYPES["hak_arena_growth"]
-HakCacheClass: Final = _CTYPES["hak_cache_class"]
-HakCachePolicy: Final = _CTYPES["hak_cache_policy"]
-HakAcquirePolicy: Final = _CTYPES["hak_acquire_policy"]
-HakRetainPolicy: Final = _CTYPES["hak_retain_policy"]
-HakPolicy: Final = _CTYPES["hak_policy"]
-HakSlab: Final = _CTYPES["hak_slab"]
-HakBin: Final = _CTYPES["hak_bin"]
-HakThread: Final = _CTYPES["hak_thread"]
-HakOsCounts: Final = _CTYPES["hak_os_counts"]
-HakHeap: Final = _CTYPES["hak_heap"]
-HakFault: Final = _CTYPES["hak_fault"]
-HakEvent: Final = _CTYPES["hak_event"]
-HakRoot: Final = _CTYPES["hak_root"]
-
-
-class IoVector(ctypes.Structure):
-    """The kernel's ``struct iovec``: an address range of process_vm_readv and of ptrace. No part of the layout."""
-
-    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
-
-
+STRUCT_BY_NAME: Final[dict[str, Struct]] = {struct.name: struct for struct in STRUCTS}
 _VALUES: Final[dict[str, int]] = {constant.name: constant.value for constant in CONSTANTS}
 
 
@@ -884,136 +838,26 @@ def constant(name: str) -> int:
 
 def struct_of(name: str) -> Struct:
     """The description of the struct that C calls ``name``; KeyError if there is none."""
-    return _BY_NAME[name]
+    return STRUCT_BY_NAME[name]
 
-
-def structure(name: str) -> type[ctypes.Structure]:
-    """The ctypes structure that C calls ``name``; KeyError if there is none."""
-    return _CTYPES[name]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a field stands in a policy image: bytes from its start, bytes wide; ``stride``: to the next class's, or 0."""
-
-    offset: int
-    width: int
-    stride: int
-
-
-def policy_place(path: str) -> Place:
-    """The place of a field of ``hak_policy``, named as in `POLICY_BOUNDS`. Raises AttributeError for an unknown one.
-
-    >>> policy_place("arenas.max_bytes")
-    Place(offset=40, width=8, stride=0)
-    """
-    made: Any = HakPolicy
-    offset = stride = 0
-    names = path.split(".")
-    for name in names:
-        place = getattr(made, name)
-        offset += place.offset
-        made = dict(made._fields_)[name]
-        if name != names[-1] and hasattr(made, "_length_"):
-            made = made._type_
-            stride = ctypes.sizeof(made)
-    return Place(offset, ctypes.sizeof(made), stride)
-
-
-def layout_hash() -> int:
-    """64-bit hash of every struct, field, offset, size, type and constant; equal in Python, C, snapshots and images."""
-    text = "\n".join(
-        [f"{c.name}={c.value}" for c in CONSTANTS]
-        + [f"{s.name}:{s.size}:" + ",".join(f"{f.name}:{f.type}:{f.count}" for f in s.fields) for s in STRUCTS]
-    )
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
-
-
-LAYOUT_HASH: Final = layout_hash()
-
-
-# --- the C header ---------------------------------------------------------------------------------------------
-
-def _c_member(field: Field) -> str:
-    base = _SCALARS[field.type][1] if field.type in _SCALARS else field.type
-    return f"{base} {field.name}[{field.count}]" if field.count > 1 else f"{base} {field.name}"
-
-
-def _c_struct(struct: Struct) -> list[str]:
-    lines = [f"/* {struct.meaning} */", f"typedef struct {struct.name} {{"]
-    for field in struct.fields:
-        note = "; ".join(part for part in (field.meaning, field.unit, field.access) if part)
-        lines.append(f"    {_c_member(field)}; /* {note} */")
-    lines.append(f"}} {struct.name};")
-    made = _CTYPES[struct.name]
-    lines.append(f'_Static_assert(sizeof({struct.name}) == {struct.size}, "{struct.name}: size");')
-    for field in struct.fields:
-        offset = getattr(made, field.name).offset
-        where = f"{struct.name}.{field.name}"
-        lines.append(f'_Static_assert(offsetof({struct.name}, {field.name}) == {offset}, "{where}: offset");')
-        member = f"(({struct.name} *)0)->{field.name}"
-        lines.append(f'_Static_assert(sizeof({member}) == {getattr(made, field.name).size}, "{where}: size");')
-        if field.type in _SCALARS:
-            element = member + ("[0]" if field.count > 1 else "")
-            base = _SCALARS[field.type][1]
-            lines.append(f'_Static_assert(_Generic({element}, {base}: 1, default: 0), "{where}: type and sign");')
-    return lines
-
-
-def c_header() -> str:
-    """The text of ``hak_layout.h``."""
-    lines = [
-        "/* hak_layout.h: printed by hakmem/layout.py. Change that file, not this one. */",
-        "#ifndef HAK_LAYOUT_H",
-        "#define HAK_LAYOUT_H",
-        "#include <stddef.h>",
-        "#include <stdint.h>",
-        "",
-        f"#define HAK_LAYOUT_HASH UINT64_C(0x{LAYOUT_HASH:016x})",
-    ]
-    for item in CONSTANTS:
-        value = f"UINT64_C(0x{item.value:x})" if item.value >= 1 << 31 else str(item.value)
-        lines.append(f"#define {item.name} {value} /* {item.meaning} */")
-    for struct in STRUCTS:
-        lines += ["", *_c_struct(struct)]
-    lines += ["", f"#define HAK_VARIABLE_COUNT {len(ENVIRONMENT)} /* environment variables that set a field of the policy */"]
-    lines += ["", "#define HAK_COUNTERS(X) \\"]
-    lines += [f"    X({field.name}) \\" for field in COUNTERS[:-1]] + [f"    X({COUNTERS[-1].name})"]
-    lines += ["", "#endif", ""]
-    return "\n".join(lines)
-
-
-# --- for people -----------------------------------------------------------------------------------------------
 
 def describe(name: str | None = None) -> str:
     """Every struct, or the one called ``name``, as a table: offset, size, type, field, unit, meaning, access.
 
     Raises KeyError naming the structs that exist.
     """
-    if name is not None and name not in _BY_NAME:
-        raise KeyError(f"no struct {name!r}; there are {', '.join(_BY_NAME)}")
-    from tabulate import tabulate  # only people need it
+    from .generate.describe import (
+        describe as described,  # made from this module, which is data only
+    )
 
-    parts: list[str] = []
-    for struct in STRUCTS if name is None else (_BY_NAME[name],):
-        made = _CTYPES[struct.name]
-        rows = [
-            (
-                getattr(made, field.name).offset,
-                getattr(made, field.name).size,
-                field.type + (f"[{field.count}]" if field.count > 1 else ""),
-                field.name,
-                field.unit,
-                field.meaning,
-                field.access,
-            )
-            for field in struct.fields
-        ]
-        head = f"{struct.name}  {struct.size} bytes  {struct.meaning}"
-        table = tabulate(rows, headers=("offset", "size", "type", "field", "unit", "meaning", "access"))
-        parts.append(f"{head}\n{table}")
-    return "\n\n".join(parts)
+    return described(name)
 
 
 if __name__ == "__main__":
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from hakmem.generate.header import c_header
+
     print(c_header(), end="")

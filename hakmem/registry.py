@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from . import layout
+from .generate import mirror
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,18 +61,18 @@ class Geometry:
         """The metadata of a region of ``units`` units."""
         threads = min(max(units, layout.THREADS_MIN), layout.THREADS_MAX)
         sizes = {
-            "heap": ctypes.sizeof(layout.HakHeap),
-            "policy_offset": ctypes.sizeof(layout.HakPolicy),
+            "heap": ctypes.sizeof(mirror.HakHeap),
+            "policy_offset": ctypes.sizeof(mirror.HakPolicy),
             "fast_map_offset": layout.SIZE_MAP_ENTRIES,
             "registry_offset": units * 4,
-            "slabs_offset": units * ctypes.sizeof(layout.HakSlab),
+            "slabs_offset": units * ctypes.sizeof(mirror.HakSlab),
             "partial_offset": -(-units // 64) * 8 * layout.CLASS_LIMIT,
             "summary_offset": -(-units // 4096) * 8 * layout.CLASS_LIMIT,
             "dirty_offset": -(-units // 64) * 8,
             "recent_offset": -(-units // 64) * 8 * 2,
             "holes_offset": units * 2,
             "seen_offset": units * 4,
-            "threads_offset": threads * ctypes.sizeof(layout.HakThread),
+            "threads_offset": threads * ctypes.sizeof(mirror.HakThread),
         }
         offsets: dict[str, int] = {}
         at = 0
@@ -132,9 +133,9 @@ class PageRegistry:
     """
 
     def __init__(self, base: int) -> None:
-        heap = layout.HakHeap.from_address(base)
-        if heap.magic != layout.HEAP_MAGIC or heap.layout_hash != layout.LAYOUT_HASH:
-            raise ValueError(f"no heap of layout 0x{layout.LAYOUT_HASH:016x} at {base:#x}")
+        heap = mirror.HakHeap.from_address(base)
+        if heap.magic != layout.HEAP_MAGIC or heap.layout_hash != mirror.LAYOUT_HASH:
+            raise ValueError(f"no heap of layout 0x{mirror.LAYOUT_HASH:016x} at {base:#x}")
         self.base = base
         self.geometry = Geometry.read(heap)
         self._heap = heap
@@ -174,7 +175,7 @@ class PageRegistry:
         return Resolved(unit, tag, head, tag if tag <= layout.CLASS_COUNT_MAX else 0, kind)
 
     def _kind(self, unit: int) -> str:
-        place = self.geometry.slabs_offset + unit * ctypes.sizeof(layout.HakSlab) + layout.HakSlab.kind.offset
+        place = self.geometry.slabs_offset + unit * ctypes.sizeof(mirror.HakSlab) + mirror.HakSlab.kind.offset
         return KIND_NAMES[ctypes.c_uint8.from_address(self.base + place).value]
 
     def __repr__(self) -> str:

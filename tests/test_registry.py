@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hakmem import layout
-from hakmem.native_engine import NativeEngine
+from hakmem.engines.native import NativeEngine
+from hakmem.generate import mirror
 from hakmem.plane import PythonEngine
 from hakmem.policy import Policy
 from hakmem.registry import TAG_FREE, TAG_NONE, TAG_SPAN, Geometry, PageRegistry, Resolved
@@ -32,7 +33,7 @@ def test_parts_of_the_metadata_do_not_overlap(units: int, checked: bool) -> None
     offsets = [getattr(plan, field.name) for field in fields(plan) if field.name.endswith("_offset")]
     if not checked:
         assert offsets.pop() == 0
-    assert offsets == sorted(set(offsets)) and offsets[0] >= ctypes.sizeof(layout.HakHeap)
+    assert offsets == sorted(set(offsets)) and offsets[0] >= ctypes.sizeof(mirror.HakHeap)
     assert all(offset % layout.OS_PAGE_BYTES == 0 for offset in offsets)
     assert plan.slabs_offset - plan.registry_offset >= 4 * units
     assert plan.partial_offset - plan.slabs_offset >= 64 * units
@@ -93,6 +94,6 @@ def test_entries_are_copied(engine: Engine) -> None:
 
 
 def test_what_is_no_heap_is_refused() -> None:
-    nothing = ctypes.create_string_buffer(ctypes.sizeof(layout.HakHeap))
+    nothing = ctypes.create_string_buffer(ctypes.sizeof(mirror.HakHeap))
     with pytest.raises(ValueError, match="no heap"):
         PageRegistry(ctypes.addressof(nothing))

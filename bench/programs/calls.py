@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench import BenchError
 from bench.programs import observe
-from hakmem import layout
+from hakmem.generate import mirror
 
 CALLS = ("mmap", "munmap", "mprotect", "madvise", "mremap", "mincore")
 COUNTED: dict[str, tuple[str, ...]] = {
@@ -157,7 +157,7 @@ def counted(root: bytes | None) -> Counter[str]:
     """The library's counts, by system call."""
     if root is None:
         return Counter()
-    counts = layout.HakRoot.from_buffer_copy(root).os
+    counts = mirror.HakRoot.from_buffer_copy(root).os
     return Counter({name: sum(getattr(counts, place) for place in places) for name, places in COUNTED.items()})
 
 

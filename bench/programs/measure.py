@@ -18,7 +18,7 @@ from bench.peers import Allocator
 from bench.programs import calls, observe, stage
 from bench.programs.program import Program
 from bench.programs.stage import Outcome, Stage, StepFailed
-from hakmem import layout
+from hakmem.generate import mirror
 
 TRACER_ENDS_S = 30.0
 HELPERS_END_S = 3.0
@@ -175,7 +175,7 @@ def not_used(program: Program, processes: Sequence[observe.Process]) -> list[str
     """Where the library is hakmem's, the program itself must have made a process heap."""
     for process in processes:
         if process.root_after is not None and any(seen(wanted, {process.name}) for wanted in program.observed):
-            if not layout.HakRoot.from_buffer_copy(process.root_after).process_heap:
+            if not mirror.HakRoot.from_buffer_copy(process.root_after).process_heap:
                 return [f"{process.name} (pid {process.pid}) made no process heap"]
     return []
 
@@ -190,9 +190,9 @@ def refuse_other_layout(kit: Kit, allocator: Allocator) -> None:
     subprocess.run(["/bin/sh", "-c", ":"], env={"LD_PRELOAD": preload, observe.FILE_VARIABLE: str(records)}, capture_output=True, check=False)
     for process in observe.read(records):
         if process.root_after is not None:
-            found = layout.HakRoot.from_buffer_copy(process.root_after).layout_hash
-            if found != layout.LAYOUT_HASH:
-                raise BenchError(f"{allocator.path}: built for layout {found:016x}, and this is {layout.LAYOUT_HASH:016x}: build it again")
+            found = mirror.HakRoot.from_buffer_copy(process.root_after).layout_hash
+            if found != mirror.LAYOUT_HASH:
+                raise BenchError(f"{allocator.path}: built for layout {found:016x}, and this is {mirror.LAYOUT_HASH:016x}: build it again")
     records.unlink()
 
 

@@ -6,10 +6,20 @@ import argparse
 from typing import TYPE_CHECKING
 
 from . import OK
-from .heaps import TARGET, add_output, add_volume, fields, open_target, output, rows, whole, write_json
+from .targets import (
+    TARGET,
+    add_output,
+    add_volume,
+    fields,
+    open_target,
+    output,
+    rows,
+    whole,
+    write_json,
+)
 
 if TYPE_CHECKING:
-    from ..views.diff import Diff
+    from ..views.answers.diff import Diff
 
 DESCRIPTION = """\
 What grew from A to B: by class, thread, span and slab, most growth first. Each is a saved file or a process as it is now.
@@ -33,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _title(found: Diff) -> str:
     """From what to what, how much later, and how much more is in use and resident."""
-    from ..views.tables import format_bytes
+    from ..views.showing.tables import format_bytes
 
     def signed(count: int) -> str:
         return f"{'+' if count > 0 else ''}{format_bytes(count)}"
@@ -65,7 +75,7 @@ def _text(found: Diff, arguments: argparse.Namespace) -> str:
 
 
 def _json(found: Diff) -> dict[str, object]:
-    from ..views.diff import CHANGES
+    from ..views.answers.diff import CHANGES
 
     made: dict[str, object] = {"same_heap": found.same_heap, "title": _title(found)}
     for name in TABLES:

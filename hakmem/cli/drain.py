@@ -7,7 +7,7 @@ import sys
 import time
 
 from . import OK, PENDING
-from .heaps import add_volume, open_target, pid_of, seconds, whole, write_json
+from .targets import add_volume, open_target, pid_of, seconds, whole, write_json
 from .trim import TIMEOUT_SECONDS, as_json, named, residence
 
 DESCRIPTION = """\
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Asks, waits, says what came of it."""
     from ..outside.asking import drain, trim
-    from ..views.tables import format_bytes, format_count
+    from ..views.showing.tables import format_bytes, format_count
 
     view, began = open_target(str(pid_of(arguments.target)), number=arguments.heap), time.monotonic()
     answer = drain(view, arguments.timeout)

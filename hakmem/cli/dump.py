@@ -7,7 +7,7 @@ import os
 import sys
 
 from . import OK
-from .heaps import open_target, pid_of, writable
+from .targets import open_target, pid_of, writable
 
 DESCRIPTION = """\
 Save all heaps of a process in a file that every other command takes instead of a process id, on any machine with this
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Writes the file."""
-    from ..views.tables import format_bytes, format_count
+    from ..views.showing.tables import format_bytes, format_count
 
     place = writable(arguments.output, force=arguments.force)
     view = open_target(str(pid_of(arguments.target)), stop=arguments.stop)

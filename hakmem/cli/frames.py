@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from .. import layout
-from ..views.tables import format_bytes
+from ..views.showing.tables import format_bytes
 
 if TYPE_CHECKING:
-    from ..views.glance import Glance
-    from ..views.records import Records
+    from ..views.answers.glance import Glance
+    from ..views.reading.records import Records
 
 HISTORY: Final = 60
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"

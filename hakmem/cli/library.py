@@ -7,9 +7,9 @@ import stat
 import struct
 from pathlib import Path
 
-from .. import elf
+from ..clib.library_path import REBUILD, find
 from ..errors import LayoutMismatch, LibraryNotFound
-from ..library_path import REBUILD, find
+from ..system import elf
 from . import CommandError
 
 ROOT_SYMBOL = "hak_root_"
@@ -34,9 +34,9 @@ def expected_hash() -> int:
                         return int(line[line.index("0x") :].rstrip(")\n"), 16)
         except (OSError, ValueError):
             continue
-    from .. import layout
+    from ..generate import mirror
 
-    return layout.LAYOUT_HASH
+    return mirror.LAYOUT_HASH
 
 
 def checked() -> Path:

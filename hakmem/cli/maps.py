@@ -6,11 +6,21 @@ import argparse
 from typing import IO, TYPE_CHECKING
 
 from . import OK, USAGE, CommandError
-from .heaps import add_output, add_target, add_volume, heading, open_target, output, shown, unclean_note, whole
+from .targets import (
+    add_output,
+    add_target,
+    add_volume,
+    heading,
+    open_target,
+    output,
+    shown,
+    unclean_note,
+    whole,
+)
 
 if TYPE_CHECKING:
     from ..views.heap_view import HeapView
-    from ..views.slabs import SlabsView
+    from ..views.parts.slabs import SlabsView
 
 DESCRIPTION = """\
 The map of a heap: its size classes, its large blocks (spans), and slabs drawn with one letter a block. Class and slab
@@ -57,8 +67,8 @@ def chosen(view: HeapView, arguments: argparse.Namespace) -> SlabsView:
 
 
 def _table(view: HeapView, slabs: SlabsView, arguments: argparse.Namespace, file: IO[str]) -> None:
-    from ..views.colour import painted_legend, wanted
-    from ..views.slabs import LEGEND
+    from ..views.parts.slabs import LEGEND
+    from ..views.showing.colour import painted_legend, wanted
 
     file.write(heading(view) + "\n")
     if note := unclean_note(view):
@@ -110,7 +120,7 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.format == "table":
             _table(view, slabs, arguments, file)
         else:
-            from ..views.dump import dump
+            from ..views.parts.maps import dump
 
             dump(view, file, arguments.format, slabs=slabs)
     return OK

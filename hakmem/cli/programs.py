@@ -10,7 +10,7 @@ import re
 import stat
 from typing import Final, NamedTuple
 
-from .. import elf
+from ..system import elf
 from . import CommandError
 
 NOT_RUNNABLE, NOT_FOUND = 126, 127

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import HakmemError
 from . import FAILED, OK
-from .heaps import add_volume, write_json
+from .targets import add_volume, write_json
 
 DESCRIPTION = """\
 The processes that run on hakmem and may be read: what each has resident, and of it in the heap behind malloc. "kept" is
@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _candidates() -> Iterator[tuple[int, str]]:
     """Processes that have a file of our name mapped, or whose program is linked with the library; else why not."""
-    from .. import procfs
     from ..outside.image import find_images
     from ..outside.live import LiveProcess
+    from ..system import procfs
 
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
         if pid == os.getpid():
@@ -68,7 +68,7 @@ def _look(pid: int) -> dict[str, Any]:
 
 
 def _table(found: list[dict[str, Any]]) -> str:
-    from ..views.tables import format_bytes, render, terminal_width
+    from ..views.showing.tables import format_bytes, render, terminal_width
 
     headings = ("pid", "resident", "slabs+spans", "kept", "committed", "threads", "heaps", "command")
     room = max(terminal_width() - 77, 24)

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import OK
-from .heaps import TARGET, open_target, whole
+from .targets import TARGET, open_target, whole
 
 if TYPE_CHECKING:
     from ..views.heap_view import HeapView

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ProcessNotFound
 from . import OK, USAGE, CommandError
-from .heaps import open_target, pid_of, seconds, whole
+from .targets import open_target, pid_of, seconds, whole
 
 if TYPE_CHECKING:
     from ..views.heap_view import HeapView
@@ -50,7 +50,7 @@ class Watch:
     """The samples of one process."""
 
     def __init__(self, view: HeapView) -> None:
-        from ..views.glance import Glance
+        from ..views.answers.glance import Glance
         from .frames import HISTORY, take
 
         self.glance = Glance(view.capture.source, view.capture.address, view.name)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from . import OK, PENDING
-from .heaps import add_volume, open_target, pid_of, seconds, whole, write_json
+from .targets import add_volume, open_target, pid_of, seconds, whole, write_json
 
 if TYPE_CHECKING:
     from ..outside.asking import Answer, Thread
@@ -36,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def residence(before: int, after: int) -> str:
     """What became of the resident memory."""
-    from ..views.tables import format_bytes
+    from ..views.showing.tables import format_bytes
 
     return f"{format_bytes(before)} resident before, {format_bytes(after)} now"
 
 
 def named(pending: tuple[Thread, ...], verbose: bool) -> str:
     """The threads, those with most in their caches first."""
-    from ..views.tables import format_bytes
+    from ..views.showing.tables import format_bytes
 
     listed = sorted(pending, key=lambda thread: -thread.cached_bytes)
     shown = listed if verbose else listed[:NAMED]
@@ -59,7 +59,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
 def main(arguments: argparse.Namespace) -> int:
     """Asks, waits, says what came of it."""
     from ..outside.asking import trim
-    from ..views.tables import format_bytes
+    from ..views.showing.tables import format_bytes
 
     view = open_target(str(pid_of(arguments.target)), number=arguments.heap)
     answer = trim(view, arguments.timeout)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from ..errors import ValidationError
 from . import FAILED, OK
-from .heaps import add_target, add_volume, open_target, write_json
+from .targets import add_target, add_volume, open_target, write_json
 
 DESCRIPTION = """\
 Check that a heap is whole: each block in exactly one place, lists that end, records and registry that agree. All heaps of
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Checks every heap, or the one of ``--heap``."""
-    from ..views.tables import format_count
+    from ..views.showing.tables import format_count
 
     view = open_target(arguments.target, stop=arguments.stop, number=arguments.heap)
     code, answers = OK, []

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 
 from . import FAILED, OK, USAGE, CommandError
-from .heaps import TARGET, open_target, write_json
+from .targets import TARGET, open_target, write_json
 
 DESCRIPTION = """\
 What stands at addresses of a process: the block with its class, slab and state, or why there is none. All heaps of the

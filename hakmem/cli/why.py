@@ -7,10 +7,20 @@ import textwrap
 from typing import IO, TYPE_CHECKING
 
 from . import OK
-from .heaps import about, add_output, add_target, add_volume, fields, open_target, output, rows, write_json
+from .targets import (
+    about,
+    add_output,
+    add_target,
+    add_volume,
+    fields,
+    open_target,
+    output,
+    rows,
+    write_json,
+)
 
 if TYPE_CHECKING:
-    from ..views.pinned import Pinned
+    from ..views.answers.pinned import Pinned
 
 DESCRIPTION = """\
 Why memory is resident although the program freed it: every resident byte gets one cause, from the kernel's page tables,
@@ -32,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _causes(found: Pinned) -> str:
     """The causes that have bytes, what would release each wrapped into what is left of the line."""
-    from ..views.pinned import CAUSES
-    from ..views.tables import format_bytes, render, terminal_width
+    from ..views.answers.pinned import CAUSES
+    from ..views.showing.tables import format_bytes, render, terminal_width
 
     shown = found.causes[found.causes["size_bytes"] > 0]
     cells = [
@@ -49,7 +59,7 @@ def _causes(found: Pinned) -> str:
 
 
 def _blame(found: Pinned) -> str:
-    from ..views.tables import Column, render_array
+    from ..views.showing.tables import Column, render_array
 
     first = (Column("class_index", "class"), Column("stride_bytes", "stride"), Column("pinned_bytes", "pinned", "bytes"), Column("slabs", "slabs"))
     parts = []
@@ -67,8 +77,8 @@ def _by_thread(found: Pinned) -> str:
     """The threads whose caches hold slabs, each with the class that holds most."""
     import numpy as np
 
-    from ..views.pinned import NO_THREAD
-    from ..views.tables import format_bytes, render
+    from ..views.answers.pinned import NO_THREAD
+    from ..views.showing.tables import format_bytes, render
 
     names = {int(thread.index): f"{thread.index} {thread.name}".strip() for thread in found.view.threads}
     values, at = np.unique(found.by_thread["thread"], return_inverse=True)
@@ -99,8 +109,8 @@ def _hints(found: Pinned) -> str:
 
 
 def _write(found: Pinned, arguments: argparse.Namespace, file: IO[str]) -> None:
-    from ..views.explaining import explain
-    from ..views.tables import terminal_width
+    from ..views.answers.explain import explain
+    from ..views.showing.tables import terminal_width
 
     width = min(terminal_width(), WIDTH)
     file.write(textwrap.fill(explain(found.view, found), width) + "\n")
@@ -116,8 +126,8 @@ def _write(found: Pinned, arguments: argparse.Namespace, file: IO[str]) -> None:
 
 
 def _json(found: Pinned) -> dict[str, object]:
-    from ..views.explaining import explain
-    from ..views.pinned import CAUSES, NO_THREAD
+    from ..views.answers.explain import explain
+    from ..views.answers.pinned import CAUSES, NO_THREAD
 
     causes = [
         {"cause": CAUSES[int(row["cause"])][0], "released_by": CAUSES[int(row["cause"])][1]} | row

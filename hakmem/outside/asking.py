@@ -15,9 +15,11 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from .. import layout, procfs
-from ..binding import system
+from .. import layout
+from ..clib.binding import system
 from ..errors import AttachError, HakmemError
+from ..generate import mirror
+from ..system import procfs
 from ..views.heap_view import HeapView
 from .denial import denied, gone
 from .live import LiveProcess
@@ -75,7 +77,7 @@ def _write(source: LiveProcess, address: int, data: bytes) -> None:
     code = 0
     if function is not None:
         raw = ctypes.create_string_buffer(data, len(data))
-        here, there = layout.IoVector(ctypes.addressof(raw), len(data)), layout.IoVector(address, len(data))
+        here, there = mirror.IoVector(ctypes.addressof(raw), len(data)), mirror.IoVector(address, len(data))
         if function(source.pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0) == len(data):
             return
         code = ctypes.get_errno()
@@ -92,7 +94,7 @@ def _write(source: LiveProcess, address: int, data: bytes) -> None:
 
 
 def _field(name: str) -> int:
-    return int(getattr(layout.HakHeap, name).offset)
+    return int(getattr(mirror.HakHeap, name).offset)
 
 
 def _word(source: LiveProcess, address: int) -> int:
@@ -108,7 +110,7 @@ def _wake_background(source: LiveProcess) -> None:
     """Let the background thread look, where it waits for the program to do something."""
     waiting, looking = layout.constant("HAK_BACKGROUND_WAITING"), layout.constant("HAK_BACKGROUND_LOOKING")
     for image in source.images:
-        place = image.root + int(layout.HakRoot.background.offset)
+        place = image.root + int(mirror.HakRoot.background.offset)
         if int.from_bytes(bytes(source.read(place, 4)), "little") != waiting:
             continue
         task = next((task for task, name in _names(source.pid).items() if name == BACKGROUND_NAME), 0)

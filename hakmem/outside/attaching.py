@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from ..arguments import whole
 from ..errors import NoHakmem
-from ..views.freezing import freeze
-from ..views.frozen import Frozen
+from ..views.files.freezing import freeze
+from ..views.files.frozen import Frozen
 from ..views.heap_view import HeapView
 from .live import LiveProcess
 from .stopping import stopped

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .. import procfs
 from ..errors import AttachDenied, AttachError, ProcessNotFound
+from ..system import procfs
 
 _SCOPES = {
     1: "1: a process may be read by its ancestors only, unless it opts in, as programs started by `hakmem run` do",

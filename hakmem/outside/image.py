@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..binding import find
+from ..clib.binding import find
 from ..errors import HakmemError
-from ..procfs import Mapping
-from ..views.source import MemorySource, MemoryUnreadable
+from ..system.procfs import Mapping
+from ..views.reading.source import MemorySource, MemoryUnreadable
 
 ROOT_SYMBOL: Final = b"hak_root_"
 _MAGIC: Final = b"\x7fELF\x02\x01"  # 64 bits, little-endian

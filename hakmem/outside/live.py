@@ -17,10 +17,12 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from .. import layout, procfs
+from .. import layout
 from ..errors import LayoutMismatch, NoHakmem
-from ..procfs import Place, ProcessFacts
-from ..views.source import MemoryUnreadable, copy_from, gather_from, reason_of
+from ..generate import mirror
+from ..system import procfs
+from ..system.procfs import Place, ProcessFacts
+from ..views.reading.source import MemoryUnreadable, copy_from, gather_from, reason_of
 from .denial import denied, gone
 from .image import Image, file_build_id, find_images
 
@@ -133,15 +135,15 @@ class LiveProcess:
             raise NoHakmem(f"{title} does not run on hakmem: nothing it has mapped exports hak_root_; start it with: hakmem run -- COMMAND")
         for image in self.images:
             root = self._root(image)
-            if root.magic != layout.ROOT_MAGIC or root.layout_hash != layout.LAYOUT_HASH:
+            if root.magic != layout.ROOT_MAGIC or root.layout_hash != mirror.LAYOUT_HASH:
                 raise LayoutMismatch(
                     f"process {self.pid} runs another build, {image.path}: its layout is 0x{root.layout_hash:016x} and its build id "
-                    f"{image.build_id or 'none'}; this package reads layout 0x{layout.LAYOUT_HASH:016x}, build id {file_build_id() or 'none'}; "
+                    f"{image.build_id or 'none'}; this package reads layout 0x{mirror.LAYOUT_HASH:016x}, build id {file_build_id() or 'none'}; "
                     "use the hakmem that the program was started with"
                 )
 
     def _root(self, image: Image) -> ctypes.Structure:
-        return layout.HakRoot.from_buffer_copy(self.read(image.root, ctypes.sizeof(layout.HakRoot)))
+        return mirror.HakRoot.from_buffer_copy(self.read(image.root, ctypes.sizeof(mirror.HakRoot)))
 
     def heaps(self) -> list[tuple[int, str]]:
         """Addresses and names of its heaps, the one behind malloc first, then in the order they were made."""
@@ -151,7 +153,7 @@ class LiveProcess:
             at = int(root.first_heap)
             while at and at not in found and len(found) < HEAPS_LIMIT:
                 try:
-                    heap = layout.HakHeap.from_buffer_copy(self.read(at, ctypes.sizeof(layout.HakHeap)))
+                    heap = mirror.HakHeap.from_buffer_copy(self.read(at, ctypes.sizeof(mirror.HakHeap)))
                 except MemoryUnreadable:
                     break  # destroyed meanwhile, and the rest of the list with it; the next look sees them
                 if heap.magic != layout.HEAP_MAGIC:

@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from .. import layout, procfs
-from ..binding import system
+from ..clib.binding import system
 from ..errors import AttachError
-from ..procfs import NOWHERE, Place
+from ..generate import mirror
+from ..system import procfs
+from ..system.procfs import NOWHERE, Place
 from .denial import denied, gone
 
 PATIENCE_SECONDS: Final = 2.0
@@ -47,7 +48,7 @@ def _ptrace(request: int, task: int, address: int = 0, data: int = 0) -> int:
 def _place(task: int) -> Place:
     words = _WORDS.get(platform.machine())
     raw = ctypes.create_string_buffer(_REGISTERS_BYTES)
-    vector = layout.IoVector(ctypes.addressof(raw), _REGISTERS_BYTES)
+    vector = mirror.IoVector(ctypes.addressof(raw), _REGISTERS_BYTES)
     if words is None or _ptrace(_GETREGSET, task, _REGISTERS, ctypes.addressof(vector)):
         return NOWHERE
     found = [int(struct.unpack_from("<q", raw, word * 8)[0]) for word in words]

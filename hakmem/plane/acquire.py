@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from .. import layout
+from ..generate import mirror
 from ..policy.arenas import UNITS_PER_MIB
 from ..policy.orders import Stage
 from . import lists, partial, slabs
@@ -17,7 +17,7 @@ from .caller import Caller
 from .memory import KIND_SLAB, MASK32, UNIT_SHIFT, Memory
 from .runs import run_alloc, run_alloc_open, run_free
 
-_OPEN_WORD: Final = layout.HakHeap.open_word.offset
+_OPEN_WORD: Final = mirror.HakHeap.open_word.offset
 
 
 def _has_blocks(m: Memory, unit: int, class_index: int) -> bool:

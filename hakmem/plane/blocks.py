@@ -10,7 +10,8 @@ import ctypes
 from typing import Final, NamedTuple
 
 from .. import layout
-from ..engine import Fault
+from ..engines.protocol import Fault
+from ..generate import mirror
 from . import spans
 from .cache import is_line_of_others, lend, overflow, refill
 from .caller import Caller
@@ -38,7 +39,7 @@ class Block(NamedTuple):
 def _fault(
     m: Memory, code: int, address: int, block: int = 0, unit: int = 0, c: int = 0, expected: int = 0, found: int = 0
 ) -> Fault:
-    return layout.HakFault(code, unit, address, block, c, expected, found, heap=m.base)
+    return mirror.HakFault(code, unit, address, block, c, expected, found, heap=m.base)
 
 
 def resolve(m: Memory, address: int) -> Block | Fault:

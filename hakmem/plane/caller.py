@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from .. import layout
+from ..generate import mirror
 from .memory import THREAD_BYTES, Memory
 
-_BINS: Final = layout.HakThread.bins.offset
-_BIN_BYTES: Final = ctypes.sizeof(layout.HakBin)
+_BINS: Final = mirror.HakThread.bins.offset
+_BIN_BYTES: Final = ctypes.sizeof(mirror.HakBin)
 
 
 class Caller:
@@ -28,9 +28,9 @@ class Caller:
         address = m.base + m.geometry.threads_offset + index * THREAD_BYTES
         self.m = m
         self.index = index
-        self.record = layout.HakThread.from_address(address)
+        self.record = mirror.HakThread.from_address(address)
         bins = range(m.tables.class_count + 1)
-        self.bins = [layout.HakBin.from_address(address + _BINS + number * _BIN_BYTES) for number in bins]
+        self.bins = [mirror.HakBin.from_address(address + _BINS + number * _BIN_BYTES) for number in bins]
         self.heads, self.room_counts = self.record.heads, self.record.room_counts
         self.at_end = at_end
         self.process_id = os.getpid()

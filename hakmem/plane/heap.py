@@ -8,8 +8,9 @@ from ctypes import byref, c_uint64
 from typing import TYPE_CHECKING, Final
 
 from .. import layout
-from ..binding import Library, library
-from ..engine import Fault, check_region_bytes, hold_clock, no_region, release_clock
+from ..clib.binding import Library, library
+from ..engines.protocol import Fault, check_region_bytes, hold_clock, no_region, release_clock
+from ..generate import mirror
 from ..policy import Policy
 from ..registry import Geometry
 from . import blocks, cache, holes, purge
@@ -65,7 +66,7 @@ def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
     if m is None:
         raise no_region(asked)
     heap, plan = m.heap, m.geometry
-    heap.layout_hash = layout.LAYOUT_HASH
+    heap.layout_hash = mirror.LAYOUT_HASH
     heap.flags = _PYTHON | (_CHECKED if checked else 0)
     heap.unit_top = plan.meta_units
     heap.thread_top = 1  # record 0 is the shared one
@@ -125,7 +126,7 @@ class PythonEngine:
             if address:
                 return blocks.realloc(t, address, size)
             block = blocks.alloc(t, size, 1, False)
-            return block, None if block else layout.HakFault(code=blocks.NOMEM)
+            return block, None if block else mirror.HakFault(code=blocks.NOMEM)
         finally:
             self.threads.leave(t)
 

@@ -7,10 +7,10 @@ same word. There is no lock-free pop. ``claim_seq`` is odd while claimed.
 
 from __future__ import annotations
 
-from .. import layout
+from ..generate import mirror
 from .memory import MASK32, SLAB_BYTES, UNIT_SHIFT, Memory
 
-_REMOTE = layout.HakSlab.remote_list.offset
+_REMOTE = mirror.HakSlab.remote_list.offset
 
 
 def word_count(word: int) -> int:

@@ -12,7 +12,8 @@ import time
 from typing import Final
 
 from .. import layout
-from ..binding import Library
+from ..clib.binding import Library
+from ..generate import mirror
 from ..registry import Geometry
 from .tables import Tables
 
@@ -20,8 +21,8 @@ MASK32: Final = (1 << 32) - 1
 MASK64: Final = (1 << 64) - 1
 UNIT_SHIFT: Final = layout.UNIT_SHIFT
 UNIT_BYTES: Final = layout.UNIT_BYTES
-SLAB_BYTES: Final = ctypes.sizeof(layout.HakSlab)
-THREAD_BYTES: Final = ctypes.sizeof(layout.HakThread)
+SLAB_BYTES: Final = ctypes.sizeof(mirror.HakSlab)
+THREAD_BYTES: Final = ctypes.sizeof(mirror.HakThread)
 
 TAG_NONE: Final = layout.constant("HAK_TAG_NONE")
 TAG_SPAN: Final = layout.constant("HAK_TAG_SPAN")
@@ -42,7 +43,7 @@ class _Slabs(dict[int, ctypes.Structure]):
         self.address = address
 
     def __missing__(self, unit: int) -> ctypes.Structure:
-        made = self[unit] = layout.HakSlab.from_address(self.address + unit * SLAB_BYTES)
+        made = self[unit] = mirror.HakSlab.from_address(self.address + unit * SLAB_BYTES)
         return made
 
 
@@ -65,7 +66,7 @@ class Memory:
         self.tables = tables
         self.checked = checked
         self.closed = False
-        self.heap = heap = layout.HakHeap.from_address(base)
+        self.heap = heap = mirror.HakHeap.from_address(base)
         self.meta_units = geometry.meta_units
         self.octets = memoryview((ctypes.c_uint8 * geometry.reserved_bytes).from_address(base)).cast("B")
         self.words = self.octets.cast("Q")
@@ -77,19 +78,19 @@ class Memory:
         self.live_address = base + geometry.live_offset
         self.clean_heads, self.dirty_heads = heap.run_clean, heap.run_dirty
         self.clean_bits, self.dirty_bits = heap.run_clean_bits, heap.run_dirty_bits
-        self.os_counts = base + layout.HakHeap.os.offset
+        self.os_counts = base + mirror.HakHeap.os.offset
         self.cas32 = library.hak_cas32
         self.cas64 = library.hak_cas64
 
     def place(self, name: str) -> int:
         """Address of a field of the ``hak_heap``."""
-        return self.base + int(getattr(layout.HakHeap, name).offset)
+        return self.base + int(getattr(mirror.HakHeap, name).offset)
 
     def fast_map(self) -> int:
         """Address of the fast path's size map: the policy's own where every class may take that path."""
         if self.checked or any(row.header for row in self.tables.classes):
             return self.base + self.geometry.fast_map_offset
-        return self.base + self.geometry.policy_offset + layout.policy_place("sizes.size_map").offset
+        return self.base + self.geometry.policy_offset + mirror.policy_place("sizes.size_map").offset
 
     def unit_address(self, unit: int) -> int:
         """First address of a unit."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Final
 
 from .. import layout
+from ..generate import mirror
 from .caller import Caller
 from .memory import MASK32, MASK64, SLAB_BYTES, Memory
 
 LISTED: Final = layout.constant("HAK_SLAB_LISTED")
-_MAILED: Final = layout.HakSlab.mailed.offset
-_MAILBOX: Final = layout.HakHeap.mailbox.offset
+_MAILED: Final = mirror.HakSlab.mailed.offset
+_MAILBOX: Final = mirror.HakHeap.mailbox.offset
 
 
 def _set_word(m: Memory, class_index: int, unit: int) -> int:

@@ -10,14 +10,15 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from .. import layout
+from ..generate import mirror
 from .dirty import dirty_count, dirty_set, recent_take
 from .memory import KIND_NONE, KIND_RUN, MASK64, TAG_FREE, TAG_NONE, UNIT_SHIFT, Memory, pause
 
 EXACT_BINS: Final = layout.RUN_EXACT_BINS
 BIN_COUNT: Final = layout.RUN_BIN_COUNT
 SUPERSLAB_UNITS: Final = layout.SUPERSLAB_UNITS
-_LOCK: Final = layout.HakHeap.run_lock.offset
-_UNIT_TOP: Final = layout.HakHeap.unit_top.offset
+_LOCK: Final = mirror.HakHeap.run_lock.offset
+_UNIT_TOP: Final = mirror.HakHeap.unit_top.offset
 _ARENAS_LISTED: Final = 63
 
 

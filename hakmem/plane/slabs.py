@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from .. import layout
+from ..generate import mirror
 from . import lists, partial
 from .caller import Caller
 from .memory import KIND_NONE, KIND_SLAB, MASK32, TAG_NONE, pause
@@ -17,7 +18,7 @@ from .runs import run_free
 
 FRESH: Final = layout.constant("HAK_SLAB_FRESH")
 HOLES: Final = layout.constant("HAK_SLAB_HOLES")
-_EMPTY_WORD: Final = layout.HakHeap.empty_word.offset
+_EMPTY_WORD: Final = mirror.HakHeap.empty_word.offset
 
 
 def claim(t: Caller, unit: int) -> bool:

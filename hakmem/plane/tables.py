@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .. import layout
-from ..engine import policy_image
+from ..engines.protocol import policy_image
+from ..generate import mirror
 from ..policy import Policy
 from ..policy.caches import ClassCache
 
@@ -33,7 +33,7 @@ class Tables:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.image = policy_image(policy)
-        struct = layout.HakPolicy.from_buffer_copy(self.image)
+        struct = mirror.HakPolicy.from_buffer_copy(self.image)
         self.class_count: int = struct.sizes.class_count
         self.size_limit_bytes: int = struct.sizes.size_limit_bytes
         self.size_map = bytes(struct.sizes.size_map)

@@ -11,6 +11,7 @@ import threading
 from typing import Final
 
 from .. import layout
+from ..generate import mirror
 from . import cache
 from .caller import Caller
 from .memory import MASK32, THREAD_BYTES, Memory, pause
@@ -18,8 +19,8 @@ from .memory import MASK32, THREAD_BYTES, Memory, pause
 UNUSED: Final = layout.constant("HAK_THREAD_UNUSED")
 LIVE: Final = layout.constant("HAK_THREAD_LIVE")
 PARKED: Final = layout.constant("HAK_THREAD_PARKED")
-_STATE: Final = layout.HakThread.state.offset
-_BUSY: Final = layout.HakThread.busy.offset
+_STATE: Final = mirror.HakThread.state.offset
+_BUSY: Final = mirror.HakThread.busy.offset
 _UNCOUNTED: Final = 256
 
 
@@ -56,7 +57,7 @@ class Threads:
             if not word & MASK32:
                 return None
             index = (word & MASK32) - 1
-            following = layout.HakThread.from_address(self._record_address(index)).next
+            following = mirror.HakThread.from_address(self._record_address(index)).next
             made = following | ((word >> 32 & 0xFF) - counted & 0xFF) << 32 | ((word >> 40) + 1 & 0xFF_FFFF) << 40
             if m.cas64(word_address, word, made):
                 return index

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from .. import layout
 from ..errors import PolicyError
+from ..generate import mirror
 from .checks import flag, render, whole
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class ArenaGrowth:
 
     def to_struct(self) -> ctypes.Structure:
         """The ``hak_arena_growth``."""
-        return layout.HakArenaGrowth(
+        return mirror.HakArenaGrowth(
             self.init_mb * MIB, self.max_mb * MIB, self.levels, int(self.huge_pages), self.populate_units, self.populate_live_mb * UNITS_PER_MIB,
             self.populate_slab_count,
         )

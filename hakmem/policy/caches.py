@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from .. import layout
 from ..errors import PolicyError
+from ..generate import mirror
 from .checks import flag, render, whole
 from .size_classes import SizeClass, SizeClassMap
 
@@ -162,13 +163,13 @@ class CachePolicy:
 
     def to_struct(self, sizes: SizeClassMap) -> ctypes.Structure:
         """The ``hak_cache_policy`` for these classes."""
-        made = layout.HakCachePolicy(
+        made = mirror.HakCachePolicy(
             self.thread_bytes, self.idle_events, self.free_only_count, self.parked_count, int(self.prewarm),
             self.free_only_bytes, self.free_only_per_256, self.park_bytes, self.raise_live_per_256, self.lend_carve_count,
         )  # fmt: skip
         for index in range(1, len(sizes.classes) + 1):
             row = self.class_cache(sizes, index)
-            made.classes[index] = layout.HakCacheClass(
+            made.classes[index] = mirror.HakCacheClass(
                 row.batch_count, row.cap_init_count, row.cap_max_count, row.carve_count, row.list_count, row.prewarm_count, row.refill_slabs,
                 row.raise_per_256, row.lend_count, row.lend_keep_count,
             )

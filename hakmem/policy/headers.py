@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from .. import layout
 from ..errors import PolicyError
+from ..generate import mirror
 from .checks import render
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class HeaderCodec:
 
     def to_struct(self) -> ctypes.Structure:
         """The ``hak_header_codec``."""
-        made = layout.HakHeaderCodec()
+        made = mirror.HakHeaderCodec()
         made.mode = MODES.index(self.mode)
         for index in range(1, layout.CLASS_COUNT_MAX + 1):
             made.live[index] = self.encode(index, live=True)

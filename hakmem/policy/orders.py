@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from .. import layout
 from ..errors import PolicyError
+from ..generate import mirror
 from .checks import flag, render, whole
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class AcquirePolicy:
 
     def to_struct(self) -> ctypes.Structure:
         """The ``hak_acquire_policy``."""
-        made = layout.HakAcquirePolicy()
+        made = mirror.HakAcquirePolicy()
         for place, stage in enumerate(self.order):
             made.order[place] = int(stage)
         made.retry_count, made.backoff_spins = self.retry_count, self.backoff_spins
@@ -167,7 +168,7 @@ class RetainPolicy:
 
     def to_struct(self) -> ctypes.Structure:
         """The ``hak_retain_policy``."""
-        return layout.HakRetainPolicy(**{name: int(getattr(self, name)) for name in self.__dataclass_fields__})
+        return mirror.HakRetainPolicy(**{name: int(getattr(self, name)) for name in self.__dataclass_fields__})
 
     @classmethod
     def from_struct(cls, struct: ctypes.Structure) -> Self:

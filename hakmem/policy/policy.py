@@ -10,6 +10,7 @@ from typing import Self
 
 from .. import layout
 from ..errors import PolicyError
+from ..generate import mirror
 from .arenas import ArenaGrowth
 from .caches import CachePolicy
 from .headers import HeaderCodec
@@ -21,7 +22,7 @@ _FNV_OFFSET, _FNV_PRIME, _MASK = 0xCBF2_9CE4_8422_2325, 0x100_0000_01B3, (1 << 6
 
 def checksum(image: bytes) -> int:
     """FNV-1a (64 bits) of a policy image with its checksum field read as zero."""
-    place = layout.HakPolicy.checksum.offset
+    place = mirror.HakPolicy.checksum.offset
     value = _FNV_OFFSET
     for byte in image[:place] + bytes(8) + image[place + 8 :]:
         value = ((value ^ byte) * _FNV_PRIME) & _MASK
@@ -32,7 +33,7 @@ def _check_bounds(image: bytes) -> None:
     """PolicyError for the first field of an image that is out of `layout.POLICY_BOUNDS`, and for stages that do not exist."""
     count = 0
     for bound in layout.POLICY_BOUNDS:
-        place = layout.policy_place(bound.path)
+        place = mirror.policy_place(bound.path)
         for index in range(1, count + 1) if place.stride else (0,):
             start = place.offset + index * place.stride
             found = int.from_bytes(image[start : start + place.width], "little")
@@ -42,7 +43,7 @@ def _check_bounds(image: bytes) -> None:
                 raise PolicyError(f"image.{name}", found, f"{bound.low} to {bound.high}{steps}", "make the image again with Policy.save")
         if bound.path == "sizes.class_count":
             count = int.from_bytes(image[place.offset : place.offset + place.width], "little")
-    place = layout.policy_place("acquire.order")
+    place = mirror.policy_place("acquire.order")
     if max(image[place.offset : place.offset + place.width]) > layout.constant("HAK_STAGE_GROW"):
         raise PolicyError("image.acquire.order", image[place.offset : place.offset + place.width].hex(), "stages that exist", "make the image again")
 
@@ -129,9 +130,9 @@ class Policy:
 
     def to_struct(self) -> ctypes.Structure:
         """The ``hak_policy``, checksum included."""
-        made = layout.HakPolicy()
+        made = mirror.HakPolicy()
         made.magic = layout.POLICY_MAGIC
-        made.layout_hash = layout.LAYOUT_HASH
+        made.layout_hash = mirror.LAYOUT_HASH
         made.image_bytes = ctypes.sizeof(made)
         made.arenas = self.arenas.to_struct()
         made.caches = self.caches.to_struct(self.size_classes)
@@ -147,8 +148,8 @@ class Policy:
         """The policy of a ``hak_policy``; PolicyError when magic, layout or checksum do not fit."""
         if struct.magic != layout.POLICY_MAGIC:
             raise PolicyError("image.magic", hex(struct.magic), hex(layout.POLICY_MAGIC), "this is no policy image")
-        if struct.layout_hash != layout.LAYOUT_HASH:
-            raise PolicyError("image.layout_hash", hex(struct.layout_hash), hex(layout.LAYOUT_HASH), "make the image again with this version")
+        if struct.layout_hash != mirror.LAYOUT_HASH:
+            raise PolicyError("image.layout_hash", hex(struct.layout_hash), hex(mirror.LAYOUT_HASH), "make the image again with this version")
         if struct.checksum != (expected := checksum(bytes(struct))):
             raise PolicyError("image.checksum", hex(struct.checksum), hex(expected), "the image is damaged; make it again")
         _check_bounds(bytes(struct))
@@ -165,10 +166,10 @@ class Policy:
     @classmethod
     def from_image(cls, image: bytes) -> Self:
         """The policy of an image; PolicyError when it is not one."""
-        size = ctypes.sizeof(layout.HakPolicy)
+        size = ctypes.sizeof(mirror.HakPolicy)
         if len(image) != size:
             raise PolicyError("image", f"{len(image)} bytes", f"{size} bytes", "make the image again with this version")
-        made = cls.from_struct(layout.HakPolicy.from_buffer_copy(image))
+        made = cls.from_struct(mirror.HakPolicy.from_buffer_copy(image))
         if made.image() != image:
             raise PolicyError("image", "tables of its own", "the tables that follow from its numbers", "make the image again with Policy.save")
         return made

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from .. import layout
 from ..errors import PolicyError
+from ..generate import mirror
 from .checks import render, whole
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class SizeClassMap:
 
     def to_struct(self, headers: str = "none") -> ctypes.Structure:
         """The ``hak_size_class_map`` of these classes under a header mode."""
-        made = layout.HakSizeClassMap()
+        made = mirror.HakSizeClassMap()
         made.class_count = len(self.classes)
         made.size_limit_bytes = self.size_limit(headers)
         for index, item in enumerate(self.classes, start=1):

@@ -4,11 +4,11 @@ Gathering (source, capture, blocks) knows nothing of rendering (tables); the vie
 from is a `MemorySource`: this process, and in time another process or a saved file.
 """
 
+from .answers.whatis import Region, WhatIs
 from .heap_view import HeapView
-from .slab_states import STATE_LETTERS, STATE_NAMES
-from .slabs import Block
-from .source import MemorySource, MemoryUnreadable, OwnProcess
-from .whatis import Region, WhatIs
+from .parts.slabs import Block
+from .reading.slab_states import STATE_LETTERS, STATE_NAMES
+from .reading.source import MemorySource, MemoryUnreadable, OwnProcess
 
 __all__ = [
     "STATE_LETTERS",

@@ -15,24 +15,32 @@ import numpy as np
 
 from ..errors import ValidationError
 from ..policy import HeaderCodec, Policy
-from ..procfs import ProcessFacts
-from .blocks import Blocks
-from .capture import Capture
-from .classes import ClassesView, class_array
-from .dump import Format, dump
-from .records import Records
-from .regions import ArenasView, SpanRecord, SpansView, SuperslabsView, arena_array, span_array, superslab_array
-from .shown import Shown, paragraph
-from .slabs import Block, SlabRecord, SlabsView, slab_array
-from .source import MemorySource, MemoryUnreadable
-from .tables import format_bytes, format_count
-from .threads import ThreadsView, thread_array
-from .whatis import Region, WhatIs, what_is
+from ..system.procfs import ProcessFacts
+from .answers.whatis import Region, WhatIs, what_is
+from .parts.classes import ClassesView, class_array
+from .parts.maps import Format, dump
+from .parts.regions import (
+    ArenasView,
+    SpanRecord,
+    SpansView,
+    SuperslabsView,
+    arena_array,
+    span_array,
+    superslab_array,
+)
+from .parts.slabs import Block, SlabRecord, SlabsView, slab_array
+from .parts.threads import ThreadsView, thread_array
+from .reading.blocks import Blocks
+from .reading.capture import Capture
+from .reading.records import Records
+from .reading.source import MemorySource, MemoryUnreadable
+from .showing.notebook import Shown, paragraph
+from .showing.tables import format_bytes, format_count
 
 if TYPE_CHECKING:
-    from ..stats import Stats
-    from .pinned import Pinned
-    from .validation import Validation
+    from .answers.pinned import Pinned
+    from .answers.stats import Stats
+    from .checks.validation import Validation
 
 
 class HeapView(Shown):
@@ -99,7 +107,7 @@ class HeapView(Shown):
 
     def stats(self) -> Stats:
         """Counters of all threads added up, OS calls, bytes; prints as a table."""
-        from ..stats import stats_of
+        from .answers.stats import stats_of
 
         return stats_of(self.capture, self.name)
 
@@ -159,7 +167,7 @@ class HeapView(Shown):
 
     def validate(self) -> Validation:
         """Check everything that must hold; raises ValidationError naming what, where, expected, found."""
-        from .validation import validate
+        from .checks.validation import validate
 
         return validate(self)
 
@@ -172,13 +180,13 @@ class HeapView(Shown):
 
         Raises HakmemError when which pages are resident is not known.
         """
-        from .pinned import pinned
+        from .answers.pinned import pinned
 
         return pinned(self)
 
     def explain(self) -> str:
         """The same in a paragraph."""
-        from .explaining import explain
+        from .answers.explain import explain
 
         return explain(self)
 
@@ -186,7 +194,7 @@ class HeapView(Shown):
         self, path: str | PathLike[str], *, force: bool = False, contents: bool = False, residency: bool = True
     ) -> None:
         """Write this view, and the process's other heaps, to a file for `hakmem.load`; see `hakmem.views.snapshot.save`."""
-        from .snapshot import save
+        from .files.snapshot import save
 
         save(self, path, force=force, contents=contents, residency=residency)
 

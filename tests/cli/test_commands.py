@@ -14,7 +14,7 @@ import pytest
 from commands import ROOT, clean, hakmem, refused
 
 from hakmem import Policy, PolicyError, cli, layout
-from hakmem.binding import find
+from hakmem.clib.binding import find
 from hakmem.policy import environment
 
 

@@ -15,7 +15,8 @@ import pytest
 from commands import Target, clean, hakmem, refused, said
 
 import hakmem as package
-from hakmem import cli, procfs
+from hakmem import cli
+from hakmem.system import procfs
 
 MALLOC = """
 import ctypes, threading

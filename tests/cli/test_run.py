@@ -16,8 +16,8 @@ import pytest
 from commands import ROOT, clean, elf_copy, hakmem, refused
 
 from hakmem import cli
-from hakmem.binding import find
 from hakmem.cli import CommandError, programs
+from hakmem.clib.binding import find
 
 LIBRARY = str(find().absolute())
 
@@ -244,13 +244,14 @@ def test_a_library_that_is_none(tmp_path: Path) -> None:
 
 def test_a_library_of_another_layout(tmp_path: Path) -> None:
     from hakmem import layout
+    from hakmem.generate import mirror
 
-    data, word = Path(LIBRARY).read_bytes(), layout.ROOT_MAGIC.to_bytes(8, "little") + layout.LAYOUT_HASH.to_bytes(8, "little")
+    data, word = Path(LIBRARY).read_bytes(), layout.ROOT_MAGIC.to_bytes(8, "little") + mirror.LAYOUT_HASH.to_bytes(8, "little")
     assert data.count(word) == 1
     other = tmp_path / "libhakmem.so"
     other.write_bytes(data.replace(word, word[:8] + b"\1\0\0\0\0\0\0\0"))
     for arguments in (["run", "ls"], ["lib"]):
-        refused(hakmem(*arguments, HAKMEM_LIBRARY=str(other)), 1, "layout 0x0000000000000001", f"0x{layout.LAYOUT_HASH:016x}", "make setup")
+        refused(hakmem(*arguments, HAKMEM_LIBRARY=str(other)), 1, "layout 0x0000000000000001", f"0x{mirror.LAYOUT_HASH:016x}", "make setup")
 
 
 @pytest.mark.parametrize("folder", ["with space", "with:colon", "with$dollar"])

@@ -19,9 +19,18 @@ import pytest
 from commands import ROOT, Target, clean, hakmem, refused, said
 
 import hakmem as package
-from hakmem.binding import find
-from hakmem.cli.frames import CLASS_COLUMNS, KEYS, Choice, Sample, frame, sparkline, table_rows, take
-from hakmem.views.glance import Glance
+from hakmem.cli.frames import (
+    CLASS_COLUMNS,
+    KEYS,
+    Choice,
+    Sample,
+    frame,
+    sparkline,
+    table_rows,
+    take,
+)
+from hakmem.clib.binding import find
+from hakmem.views.answers.glance import Glance
 
 BUSY = """
 import threading, time

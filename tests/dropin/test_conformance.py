@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from preload import NATIVE, library_of, preloaded
 
 from hakmem import Policy
+from tests.support.preload import NATIVE, library_of, preloaded
 
 PROGRAMS = ("conform_mt.c", "conform_blocks.c", "conform_aligned.c", "conform_accounts.c", "conform_new.cc")
 CHECKS = [

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from preload import library_of
 
-from hakmem import binding
+from hakmem.clib import binding
+from tests.support.preload import library_of
 
 MALLOC = {
     "malloc", "free", "calloc", "realloc", "reallocarray", "aligned_alloc", "posix_memalign", "memalign", "valloc", "pvalloc", "malloc_usable_size",

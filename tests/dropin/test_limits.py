@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from preload import library_of, preloaded
+
+from tests.support.preload import library_of, preloaded
 
 Programs = Callable[..., Path]
 MIB = 1 << 20

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from preload import library_of, preloaded
+
+from tests.support.preload import library_of, preloaded
 
 Programs = Callable[..., Path]
 CALLS = {"free": "free", "realloc": "realloc", "usable": "malloc_usable_size"}

@@ -10,7 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from preload import library_of, preloaded
+
+from tests.support.preload import library_of, preloaded
 
 Programs = Callable[..., Path]
 

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from preload import NATIVE
+
+from tests.support.preload import NATIVE
 
 Programs = Callable[..., Path]
 ALL = os.environ.get("HAKMEM_VALGRIND") == "all"

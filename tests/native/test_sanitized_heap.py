@@ -21,6 +21,6 @@ def test_bad_input_with_the_library_built_for_sanitizers(native_program: Callabl
         pytest.skip("cc has no libasan.so to load into Python")
     fixed = ["setarch", "-R"] if shutil.which("setarch") and not subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode else []
     environment = os.environ | {"HAKMEM_LIBRARY": str(library), "LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0"}
-    command = [*fixed, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_bad_input.py", "-k", "native"]
+    command = [*fixed, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/heap/test_bad_input.py", "-k", "native"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from hakmem import layout
-from hakmem.native_engine import NativeEngine
+from hakmem.engines.native import NativeEngine
+from hakmem.generate import mirror
 from hakmem.plane import PythonEngine
 
 CLASS_LIMIT = layout.CLASS_LIMIT
@@ -39,11 +40,11 @@ def picture(engine: Engine) -> dict[str, np.ndarray]:
     """All metadata of a heap that both planes must agree on, as named arrays."""
     base, heap = engine.address, engine.heap
     top = heap.unit_top
-    own = _copy(base, layout.HakHeap, 1)
+    own = _copy(base, mirror.HakHeap, 1)
     for name in ("base", "map_base", "map_bytes", "slot", "generation", "next_heap"):
         own[name] = 0
     own["flags"] &= ~np.uint32(PYTHON_FLAG)
-    threads = _copy(base + heap.threads_offset, layout.HakThread, heap.thread_top)
+    threads = _copy(base + heap.threads_offset, mirror.HakThread, heap.thread_top)
     for values in (threads["base"], threads["heap"], threads["fast_map"]):
         _offsets(values, base)
     for values in (threads["heads"], threads["bins"]["bump"], threads["bins"]["bump_end"]):
@@ -52,7 +53,7 @@ def picture(engine: Engine) -> dict[str, np.ndarray]:
         "heap": own,
         "thread": threads,
         "registry": _words(base + heap.registry_offset, top, np.uint32),
-        "slab": _copy(base + heap.slabs_offset, layout.HakSlab, top),
+        "slab": _copy(base + heap.slabs_offset, mirror.HakSlab, top),
         "partial set": _words(base + heap.partial_offset, -(-top // 64) * CLASS_LIMIT),
         "summary": _words(base + heap.summary_offset, -(-top // 4096) * CLASS_LIMIT),
         "dirty marks": _words(base + heap.dirty_offset, -(-top // 64)),

@@ -12,6 +12,7 @@ import pytest
 from twins import Twins
 
 from hakmem import layout
+from hakmem.generate import mirror
 
 
 @pytest.fixture
@@ -91,8 +92,8 @@ def test_mt_a_thread_that_ends_leaves_small_blocks_to_the_next_and_no_large_ones
         time.sleep(0.001)
     twins.check("a thread's end")
     view = twins.native.heap
-    at = twins.native.address + view.threads_offset + 2 * ctypes.sizeof(layout.HakThread)
-    record = layout.HakThread.from_address(at)
+    at = twins.native.address + view.threads_offset + 2 * ctypes.sizeof(mirror.HakThread)
+    record = mirror.HakThread.from_address(at)
     assert record.state == layout.constant("HAK_THREAD_PARKED")
     held = {
         record.bins[tag].stride_bytes

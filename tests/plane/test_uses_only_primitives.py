@@ -13,7 +13,7 @@ import pytest
 from bent_policies import policies
 
 import hakmem.plane
-from hakmem import binding
+from hakmem.clib import binding
 from hakmem.plane import PythonEngine
 from hakmem.policy import Policy
 

@@ -11,7 +11,8 @@ from bent_policies import policy
 from pictures import Engine, differences
 
 from hakmem import layout
-from hakmem.native_engine import NativeEngine
+from hakmem.engines.native import NativeEngine
+from hakmem.generate import mirror
 from hakmem.plane import PythonEngine
 
 CLOCK_START_NS = 10**12
@@ -22,7 +23,7 @@ def fault_fields(fault: ctypes.Structure | None, base: int) -> dict[str, int] | 
     """A fault's fields, addresses as offsets."""
     if fault is None:
         return None
-    made = {name: getattr(fault, name) for name, *_ in layout.HakFault._fields_ if name != "reserved"}
+    made = {name: getattr(fault, name) for name, *_ in mirror.HakFault._fields_ if name != "reserved"}
     no_address = made["code"] == layout.constant("HAK_FAULT_NOMEM")
     for name in ("address", "block", "heap"):
         if made[name] and not (no_address and name == "address"):
@@ -213,14 +214,14 @@ class Twins:
 
     def first_thread(self) -> ctypes.Structure:
         """The native plane's record of the first thread."""
-        place = self.native.address + self.native.heap.threads_offset + ctypes.sizeof(layout.HakThread)
-        return layout.HakThread.from_address(place)
+        place = self.native.address + self.native.heap.threads_offset + ctypes.sizeof(mirror.HakThread)
+        return mirror.HakThread.from_address(place)
 
     def slabs_of(self, unit: int) -> list[ctypes.Structure]:
         """A unit's record on both planes."""
-        size = ctypes.sizeof(layout.HakSlab)
+        size = ctypes.sizeof(mirror.HakSlab)
         places = (engine.address + engine.heap.slabs_offset + unit * size for engine in self.engines)
-        return [layout.HakSlab.from_address(place) for place in places]
+        return [mirror.HakSlab.from_address(place) for place in places]
 
     def free_under_claim(self, offsets: list[int], alloc_bytes: int | None = None) -> None:
         """Free blocks while somebody else holds the claim of the first one's slab: they go to its remote list.

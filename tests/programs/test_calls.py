@@ -12,7 +12,7 @@ import pytest
 
 from bench import BenchError
 from bench.programs import calls, observe
-from hakmem import layout
+from hakmem.generate import mirror
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = "/somewhere/libhakmem.so"
@@ -36,7 +36,7 @@ def executed(at: float) -> str:
 
 
 def root(commits: int) -> bytes:
-    made = layout.HakRoot()
+    made = mirror.HakRoot()
     made.os.commit_count = commits
     return bytes(made)
 

@@ -16,7 +16,7 @@ import pytest
 from bench.programs import catalogue, measure, observe, stage
 from bench.programs.program import Program
 from bench.programs.stage import Outcome
-from hakmem import layout
+from hakmem.generate import mirror
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -150,12 +150,12 @@ def test_the_observer_tells_what_served_malloc_also_of_children_and_of_exit(tmp_
     for process in (child, parent):
         assert process.malloc_object == str(library) and process.peak_kib > 5000
         assert process.root_after is not None
-        root = layout.HakRoot.from_buffer_copy(process.root_after)
-        assert root.layout_hash == layout.LAYOUT_HASH and root.process_heap
+        root = mirror.HakRoot.from_buffer_copy(process.root_after)
+        assert root.layout_hash == mirror.LAYOUT_HASH and root.process_heap
 
 
 def test_a_library_of_another_layout_is_refused_in_one_line(tmp_path: Path) -> None:
     other = broken_library(tmp_path, "other", "unsigned long hak_root_[16] = {1, 2, 3};")
     done = harness("--quick", "--library", other, "perl")
-    expected = f"bench.programs: {other}: built for layout 0000000000000002, and this is {layout.LAYOUT_HASH:016x}: build it again\n"
+    expected = f"bench.programs: {other}: built for layout 0000000000000002, and this is {mirror.LAYOUT_HASH:016x}: build it again\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)

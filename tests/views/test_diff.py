@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hakmem
-from hakmem.views.synthetic import BASE, SyntheticHeap
+from tests.support.synthetic import BASE, SyntheticHeap
 
 Make = Callable[..., hakmem.Heap]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import hakmem
-from hakmem.views import class_totals
-from hakmem.views.glance import Glance
-from hakmem.views.synthetic import BASE, SyntheticHeap
+from hakmem.views.answers.glance import Glance
+from hakmem.views.reading import class_totals
+from tests.support.synthetic import BASE, SyntheticHeap
 
 KEPT = (
     "slab_count", "application_count", "cached_count", "free_count", "remote_count", "purged_count", "uncarved_count", "size_bytes", "fill",

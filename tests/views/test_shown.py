@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 import hakmem
-from hakmem.views.colour import painted, wanted
+from hakmem.views.showing.colour import painted, wanted
 
 CODES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -67,7 +67,7 @@ def test_a_table_of_html_has_the_cells_of_the_text(heap: hakmem.Heap) -> None:
 
 
 def test_html_is_escaped() -> None:
-    from hakmem.views.shown import paragraph, table
+    from hakmem.views.showing.notebook import paragraph, table
 
     assert paragraph("<b>&") == "<p>&lt;b&gt;&amp;</p>"
     assert "<b>" not in table("<b>", ["<b>"], [["<b>"]], [True], ["<b>"])

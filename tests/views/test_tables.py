@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hakmem.policy import Policy, SizeClass, SizeClassMap
-from hakmem.views.synthetic import BASE, SyntheticHeap
-from hakmem.views.tables import Column, fit, format_bytes, format_value, render
+from hakmem.views.showing.tables import Column, fit, format_bytes, format_value, render
+from tests.support.synthetic import BASE, SyntheticHeap
 
 SIZES = SizeClassMap(
     (SizeClass(16, 1, "tiny"), SizeClass(112, 1, "tiny"), SizeClass(128, 1, "tiny"), SizeClass(5120, 1, "pool"))

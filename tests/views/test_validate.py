@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import hakmem
 from hakmem import ValidationError, layout
-from hakmem.views.synthetic import SyntheticHeap
+from hakmem.generate import mirror
+from tests.support.synthetic import SyntheticHeap
 
 Make = Callable[..., hakmem.Heap]
 
@@ -33,17 +34,17 @@ def poked(address: int, value: int, width: int = 8) -> Iterator[None]:
 
 def field_address(heap: hakmem.Heap, unit: int, name: str) -> int:
     geometry = heap.view().capture.geometry
-    return heap.address + geometry.slabs_offset + unit * 64 + getattr(layout.HakSlab, name).offset
+    return heap.address + geometry.slabs_offset + unit * 64 + getattr(mirror.HakSlab, name).offset
 
 
 def heap_field(heap: hakmem.Heap, name: str) -> int:
-    return heap.address + getattr(layout.HakHeap, name).offset
+    return heap.address + getattr(mirror.HakHeap, name).offset
 
 
 def cache_address(heap: hakmem.Heap, thread: int, class_index: int, name: str) -> int:
     """Where the word of a class stands in one of the arrays of a thread record."""
-    record = heap.view().capture.geometry.threads_offset + thread * ctypes.sizeof(layout.HakThread)
-    return heap.address + record + getattr(layout.HakThread, name).offset + 8 * class_index
+    record = heap.view().capture.geometry.threads_offset + thread * ctypes.sizeof(mirror.HakThread)
+    return heap.address + record + getattr(mirror.HakThread, name).offset + 8 * class_index
 
 
 def used_heap(make: Make, **arguments: object) -> tuple[hakmem.Heap, list[int]]:
@@ -181,7 +182,7 @@ def test_wrong_counts_of_a_slab(make: Make) -> None:
         ("unit_count", 0, "units of a record"),
         ("unit_count", 0xFFFFFFFF, "units of a record"),
     ):
-        width = getattr(layout.HakSlab, name).size
+        width = getattr(mirror.HakSlab, name).size
         with poked(field_address(heap, slab.unit, name), value, width):
             fails(heap, what)
     heap.validate()
@@ -260,16 +261,16 @@ def test_free_runs_that_disagree(make: Make) -> None:
 def test_threads_that_disagree(make: Make) -> None:
     heap, blocks = used_heap(make)
     class_index = heap.whatis(blocks[0]).class_index
-    record = heap.address + heap.view().capture.geometry.threads_offset + ctypes.sizeof(layout.HakThread)
-    with poked(record + layout.HakThread.cap_bytes.offset, 5):
+    record = heap.address + heap.view().capture.geometry.threads_offset + ctypes.sizeof(mirror.HakThread)
+    with poked(record + mirror.HakThread.cap_bytes.offset, 5):
         fails(heap, "cap_bytes of a thread", "thread 1")
-    with poked(record + layout.HakThread.state.offset, 7, 4):
+    with poked(record + mirror.HakThread.state.offset, 7, 4):
         fails(heap, "state of a thread record", "thread 1")
-    with poked(record + layout.HakThread.heap.offset, 7):
+    with poked(record + mirror.HakThread.heap.offset, 7):
         fails(heap, "heap of a thread record", "thread 1")
     with poked(cache_address(heap, 1, class_index, "heads"), 0):
         fails(heap, "cache list", f"class {class_index}")
-    with poked(cache_address(heap, 1, 0, "bins") + class_index * ctypes.sizeof(layout.HakBin) + layout.HakBin.bump.offset, 8):
+    with poked(cache_address(heap, 1, 0, "bins") + class_index * ctypes.sizeof(mirror.HakBin) + mirror.HakBin.bump.offset, 8):
         fails(heap, "")
     with poked(heap_field(heap, "thread_live"), 2, 4):
         fails(heap, "heap.thread_live")
@@ -304,7 +305,7 @@ def test_slab_with_room_that_nobody_would_find(make: Make) -> None:
 )
 def test_damaged_heap_header(make: Make, name: str, value: int) -> None:
     heap, _ = used_heap(make)
-    width = getattr(layout.HakHeap, name).size
+    width = getattr(mirror.HakHeap, name).size
     with poked(heap_field(heap, name), value, width):
         fails(heap, "heap")
     heap.validate()

@@ -1,0 +1,36 @@
+"""Where libhakmem.so is. Standard library only, and little of it: the command line asks here first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from ..errors import LibraryNotFound
+
+LIBRARY_NAME: Final = "libhakmem.so"
+REBUILD: Final = "make setup"
+
+
+def candidates() -> Iterator[Path]:
+    """Where the library may be, best first: $HAKMEM_LIBRARY alone if set, the package's folders, build/release."""
+    named = os.environ.get("HAKMEM_LIBRARY")
+    if named:
+        yield Path(named)
+        return
+    import hakmem
+
+    for folder in hakmem.__path__:
+        yield Path(folder) / "native" / LIBRARY_NAME
+    yield Path(__file__).resolve().parents[2] / "build" / "release" / LIBRARY_NAME
+
+
+def find() -> Path:
+    """The first candidate that exists; LibraryNotFound lists where it was looked for."""
+    looked = list(candidates())
+    for path in looked:
+        if path.is_file():
+            return path
+    places = ", ".join(str(path) for path in looked)
+    raise LibraryNotFound(f"no {LIBRARY_NAME} at {places}; build it with: {REBUILD}")

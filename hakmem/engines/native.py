@@ -1,0 +1,110 @@
+"""The native plane as an engine: every call goes straight to C."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import byref, c_uint64, c_void_p
+from typing import TYPE_CHECKING
+
+from .. import layout
+from ..clib.binding import library
+from ..generate import mirror
+from ..policy import Policy
+from .protocol import (
+    Fault,
+    check_region_bytes,
+    hold_clock,
+    image_refused,
+    no_region,
+    policy_image,
+    release_clock,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_NO_POLICY = layout.constant("HAK_FAULT_POLICY")
+_CHECKED = layout.constant("HAK_HEAP_CHECKED")
+
+
+class NativeEngine:
+    """A heap run by C; see `hakmem.engine.Engine` for every method."""
+
+    plane = "native"
+
+    def __init__(self, policy: Policy, region_bytes: int | None = None, checked: bool = True) -> None:
+        self.address = 0
+        self.policy = policy
+        self.checked = checked
+        self._library = library()
+        asked = check_region_bytes(region_bytes)
+        fault = mirror.HakFault()
+        image = ctypes.create_string_buffer(policy_image(policy), ctypes.sizeof(mirror.HakPolicy))
+        made = self._library.hak_heap_create(ctypes.addressof(image), asked, _CHECKED if checked else 0, byref(fault))
+        if not made:
+            raise image_refused() if fault.code == _NO_POLICY else no_region(asked)
+        self.address = int(made)
+
+    @property
+    def heap(self) -> ctypes.Structure:
+        """The ``hak_heap``, in place."""
+        return mirror.HakHeap.from_address(self.address)
+
+    def alloc(self, size: int, align: int = 1, zero: bool = False) -> int:
+        if align == 1 and not zero:
+            return self._library.hak_heap_alloc(self.address, size) or 0
+        return self._library.hak_heap_alloc_aligned(self.address, size, align, zero) or 0
+
+    def free(self, address: int) -> Fault | None:
+        fault = mirror.HakFault()
+        return fault if self._library.hak_heap_free(self.address, address, byref(fault)) else None
+
+    def realloc(self, address: int, size: int) -> tuple[int, Fault | None]:
+        fault, out = mirror.HakFault(), c_void_p()
+        code = self._library.hak_heap_realloc(self.address, address, size, byref(out), byref(fault))
+        return out.value or 0, fault if code else None
+
+    def usable_size(self, address: int) -> tuple[int, Fault | None]:
+        fault, out = mirror.HakFault(), c_uint64()
+        code = self._library.hak_heap_usable(self.address, address, byref(out), byref(fault))
+        return out.value, fault if code else None
+
+    def alloc_many(self, sizes: NDArray[np.uint64]) -> NDArray[np.uintp]:
+        import numpy as np
+
+        asked = np.ascontiguousarray(sizes, dtype=np.uint64)
+        made = np.empty(len(asked), dtype=np.uintp)
+        count = self._library.hak_heap_alloc_many(self.address, asked.ctypes.data, len(asked), made.ctypes.data)
+        return made[:count]
+
+    def free_many(self, addresses: NDArray[np.uintp]) -> tuple[int, Fault | None]:
+        import numpy as np
+
+        given = np.ascontiguousarray(addresses, dtype=np.uint64)
+        fault = mirror.HakFault()
+        count = self._library.hak_heap_free_many(self.address, given.ctypes.data, len(given), byref(fault))
+        return count, fault if count < len(given) else None
+
+    def flush(self) -> None:
+        self._library.hak_heap_flush(self.address)
+
+    def prewarm(self) -> None:
+        self._library.hak_heap_prewarm(self.address)
+
+    def trim(self) -> int:
+        return int(self._library.hak_heap_trim(self.address))
+
+    def tick(self) -> None:
+        self._library.hak_heap_tick(self.address)
+
+    def hold_clock(self, ns: int) -> None:
+        hold_clock(self.heap, ns)
+
+    def release_clock(self) -> None:
+        release_clock(self.heap)
+
+    def destroy(self) -> None:
+        address, self.address = self.address, 0
+        if address:
+            self._library.hak_heap_destroy(address)

@@ -1,0 +1,105 @@
+"""The ctypes mirror of `hakmem.layout`: each struct with C's offsets, the hash of them all, a policy field's place.
+
+Standard library only: the build runs it. Numpy dtypes derive from these structures.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .. import layout
+
+_SCALARS: Final[dict[str, type]] = {
+    name: getattr(ctypes, "c_" + c_name.removesuffix("_t")) for name, c_name in layout.SCALARS.items()
+}
+_CTYPES: Final[dict[str, type[ctypes.Structure]]] = {}
+
+
+def _member_type(field: layout.Field) -> type:
+    base: Any = _SCALARS[field.type] if field.type in _SCALARS else _CTYPES[field.type]
+    made: type = base * field.count if field.count > 1 else base
+    return made
+
+
+def _structure(struct: layout.Struct) -> type[ctypes.Structure]:
+    members = [(field.name, _member_type(field)) for field in struct.fields]
+    made = type(struct.python_name, (ctypes.Structure,), {"_fields_": members, "__doc__": struct.meaning, "__slots__": ()})
+    if ctypes.sizeof(made) != struct.size:
+        raise AssertionError(f"{struct.name}: declared {struct.size} bytes, its fields make {ctypes.sizeof(made)}")
+    return made
+
+
+for _struct in layout.STRUCTS:
+    _CTYPES[_struct.name] = _structure(_struct)
+
+HakClass: Final = _CTYPES["hak_class"]
+HakSizeClassMap: Final = _CTYPES["hak_size_class_map"]
+HakHeaderCodec: Final = _CTYPES["hak_header_codec"]
+HakArenaGrowth: Final = _CTYPES["hak_arena_growth"]
+HakCacheClass: Final = _CTYPES["hak_cache_class"]
+HakCachePolicy: Final = _CTYPES["hak_cache_policy"]
+HakAcquirePolicy: Final = _CTYPES["hak_acquire_policy"]
+HakRetainPolicy: Final = _CTYPES["hak_retain_policy"]
+HakPolicy: Final = _CTYPES["hak_policy"]
+HakSlab: Final = _CTYPES["hak_slab"]
+HakBin: Final = _CTYPES["hak_bin"]
+HakThread: Final = _CTYPES["hak_thread"]
+HakOsCounts: Final = _CTYPES["hak_os_counts"]
+HakHeap: Final = _CTYPES["hak_heap"]
+HakFault: Final = _CTYPES["hak_fault"]
+HakEvent: Final = _CTYPES["hak_event"]
+HakRoot: Final = _CTYPES["hak_root"]
+
+
+class IoVector(ctypes.Structure):
+    """The kernel's ``struct iovec``: an address range of process_vm_readv and of ptrace. No part of the layout."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
+def structure(name: str) -> type[ctypes.Structure]:
+    """The ctypes structure that C calls ``name``; KeyError if there is none."""
+    return _CTYPES[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a field stands in a policy image: bytes from its start, bytes wide; ``stride``: to the next class's, or 0."""
+
+    offset: int
+    width: int
+    stride: int
+
+
+def policy_place(path: str) -> Place:
+    """The place of a field of ``hak_policy``, named as in `layout.POLICY_BOUNDS`. Raises AttributeError for an unknown one.
+
+    >>> policy_place("arenas.max_bytes")
+    Place(offset=40, width=8, stride=0)
+    """
+    made: Any = HakPolicy
+    offset = stride = 0
+    names = path.split(".")
+    for name in names:
+        place = getattr(made, name)
+        offset += place.offset
+        made = dict(made._fields_)[name]
+        if name != names[-1] and hasattr(made, "_length_"):
+            made = made._type_
+            stride = ctypes.sizeof(made)
+    return Place(offset, ctypes.sizeof(made), stride)
+
+
+def layout_hash() -> int:
+    """64-bit hash of every struct, field, offset, size, type and constant; equal in Python, C, snapshots and images."""
+    text = "\n".join(
+        [f"{c.name}={c.value}" for c in layout.CONSTANTS]
+        + [f"{s.name}:{s.size}:" + ",".join(f"{f.name}:{f.type}:{f.count}" for f in s.fields) for s in layout.STRUCTS]
+    )
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+LAYOUT_HASH: Final = layout_hash()

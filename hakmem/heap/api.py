@@ -1,0 +1,432 @@
+"""`Heap`: one heap on either plane, safe to use from Python, and seen into.
+
+The engines trust their caller; this class does not. It checks arguments, turns faults into exceptions, keeps a heap's
+memory mapped while any thread is inside a call, and gives the views something to read. A call costs one append and
+one pop of a deque more than the engine itself: that is what lets `destroy` wait for other threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from ..arguments import WORD_LIMIT, power_of_two, size_in_bytes, whole, words
+from ..engines.protocol import REGION_LIMIT_BYTES, Engine
+from ..errors import HeapDestroyed, InvalidFree
+from ..policy import Policy
+from ..views.answers.whatis import Region, WhatIs
+from ..views.heap_view import HeapView
+from ..views.looks import Looks
+from ..views.reading.source import OwnProcess
+from .faults import exception_of, find_heap, foreign, no_memory
+from .forking import watch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from ..views.answers.stats import Stats
+    from ..views.events import Events
+
+Plane = Literal["native", "python"]
+
+_numbers = itertools.count(1)
+_live: dict[int, weakref.ref[Heap]] = {}  # by number; every step on it is one step of the interpreter
+
+
+def live_heaps() -> list[Heap]:
+    """The heaps of this process that are not destroyed, oldest first."""
+    found = (reference() for reference in list(_live.values()))
+    return [heap for heap in found if heap is not None and heap.alive]
+
+
+class _Guarded(OwnProcess):
+    """This process's memory, read while the heap cannot be destroyed."""
+
+    def __init__(self, heap: Heap) -> None:
+        self._heap = heap
+
+    def read(self, address: int, size_bytes: int) -> bytes | memoryview:
+        """As `OwnProcess.read`; HeapDestroyed once the heap is gone."""
+        heap = self._heap
+        heap._enter()
+        try:
+            return super().read(address, size_bytes)
+        finally:
+            heap._inside.pop()
+
+    def inside(self) -> int:
+        """Calls that are under way in other threads."""
+        return len(self._heap._inside)
+
+    @contextmanager
+    def window(self, address: int, size_bytes: int) -> Iterator[memoryview]:
+        """As `OwnProcess.window`; the heap stays until the block ends."""
+        heap = self._heap
+        heap._enter()
+        try:
+            with super().window(address, size_bytes) as words:
+                yield words
+        finally:
+            heap._inside.pop()
+
+
+class Heap(Looks):
+    """A heap of its own, beside malloc.
+
+    ``policy``: the numbers it obeys, `Policy.default()` if None. ``plane``: ``"native"`` (C) or ``"python"`` (the
+    reference). ``region_bytes``: address space for blocks; None takes what the OS gives up to 64 GiB. ``checked``: know
+    every block's state and report every wrong free, for some speed. ``name``: what messages and tables call it.
+
+    Any thread may call any method and free any block. A context manager; collected, it gives its memory back.
+    Raises TypeError, ValueError, PolicyError or MemoryError.
+
+    >>> with Heap(region_bytes=1 << 24) as heap:
+    ...     block = heap.alloc(100)
+    ...     heap.usable_size(block)
+    112
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        plane: Plane = "native",
+        region_bytes: int | None = None,
+        checked: bool = True,
+        *,
+        name: str | None = None,
+    ) -> None:
+        if policy is not None and not isinstance(policy, Policy):
+            raise TypeError(f"policy: expected a Policy or None, got {type(policy).__name__}")
+        if plane not in ("native", "python"):
+            raise ValueError(f"plane = {plane!r}: expected 'native' or 'python'")
+        if not isinstance(checked, bool):
+            raise TypeError(f"checked: expected a bool, got {type(checked).__name__}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name: expected a str or None, got {type(name).__name__}")
+        size = None if region_bytes is None else whole("region_bytes", region_bytes)
+        if size is not None and not 1 <= size <= REGION_LIMIT_BYTES:
+            raise ValueError(f"region_bytes = {size}: expected 1 to {REGION_LIMIT_BYTES} bytes")
+        self._start(_engine(plane, policy or Policy.default(), size, checked), name)
+
+    def _start(self, engine: Engine, name: str | None, *, keep: bool = False) -> None:
+        number = next(_numbers)
+        self.name = name or f"heap {number}"
+        self.plane: str = engine.plane
+        self.policy = engine.policy
+        self.checked = engine.checked
+        self.address = engine.address
+        self._number = number
+        self._engine: Engine | None = engine
+        self._inside: deque[None] = deque()
+        self._closing = threading.Lock()
+        self._gate: threading.Event | None = None
+        self._kept = keep
+        self.region = _region(engine)
+        _live[number] = weakref.ref(self)
+        self._finalizer = weakref.finalize(self, _forget, number, None if keep else engine)
+        self._finalizer.atexit = False
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    def _enter(self) -> Engine:
+        """Keeps the heap from being destroyed until the caller pops ``_inside``; HeapDestroyed if it is too late."""
+        self._inside.append(None)
+        engine = self._engine
+        while engine is None:
+            self._inside.pop()
+            gate = self._gate
+            if gate is not None:
+                gate.wait()
+            elif self._engine is None:
+                raise HeapDestroyed(f"{self.name} was destroyed")
+            self._inside.append(None)
+            engine = self._engine
+        return engine
+
+    def _pause(self) -> Engine | None:
+        """For a fork: whoever comes from now on waits; the engine, or None when the heap is destroyed."""
+        with self._closing:
+            if self._engine is not None:
+                self._gate = threading.Event()
+            engine, self._engine = self._engine, None
+            return engine
+
+    def _resume(self, engine: Engine) -> None:
+        gate, self._engine, self._gate = self._gate, engine, None
+        if gate is not None:
+            gate.set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the heap is not destroyed."""
+        return self._engine is not None or self._gate is not None
+
+    def destroy(self) -> None:
+        """Give the whole region back, blocks and all; later calls do nothing.
+
+        Waits until no other thread is inside a call. Afterwards every use raises HeapDestroyed. The process's own heap
+        cannot be destroyed: HakmemError.
+        """
+        if self._kept:
+            raise HeapDestroyed(f"{self.name} is this process's malloc and stays")
+        with self._closing:
+            while (gate := self._gate) is not None:
+                gate.wait()
+            engine, self._engine = self._engine, None
+            if engine is None:
+                return
+            while self._inside:
+                time.sleep(0)
+            self._finalizer.detach()
+            _live.pop(self._number, None)
+            engine.destroy()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if not self._kept:
+            self.destroy()
+
+    # --- blocks -----------------------------------------------------------------------------------------------
+
+    def alloc(self, size: int, *, align: int | None = None, zero: bool = False) -> int:
+        """Address of a block of at least ``size`` bytes (0 counts as 1).
+
+        Aligned to 16 bytes (8 up to a size of 8), or to ``align``, a power of two; cleared if ``zero``. Raises
+        TypeError or ValueError for bad arguments, MemoryError naming the region, what is used and what was asked for.
+        """
+        if type(size) is not int or size < 0:
+            size = size_in_bytes(size)
+        boundary = 1 if align is None else power_of_two(align)
+        engine = self._enter()
+        try:
+            block = engine.alloc(size, boundary, bool(zero)) if size < WORD_LIMIT and boundary < WORD_LIMIT else 0
+            if not block:
+                asked = f"{size:,} bytes" + ("" if align is None else f" aligned to {boundary:,}")
+                raise no_memory(engine, self.name, asked)
+            return block
+        finally:
+            self._inside.pop()
+
+    def free(self, address: int | None) -> None:
+        """Give a block back; None and 0 are no blocks and do nothing.
+
+        Raises InvalidFree or DoubleFree with class, slab, expected and found; the heap is as it was then. A checked
+        heap reports every wrong address; an unchecked one foreign, interior and uncarved ones, and the block freed
+        last.
+        """
+        if address is None:
+            return
+        if type(address) is not int:
+            address = whole("address", address)
+        engine = self._enter()
+        try:
+            if not 0 <= address < WORD_LIMIT:
+                raise foreign("free", address, self.name, None)
+            fault = engine.free(address)
+            if fault is not None:
+                raise self._exception(engine, "free", fault)
+        finally:
+            self._inside.pop()
+
+    def realloc(self, address: int | None, size: int) -> int:
+        """Address of the block at its new size, contents kept up to the smaller of both; None or 0 allocates.
+
+        Raises as `alloc` and `free` do; the old block is untouched then.
+        """
+        size = size_in_bytes(size)
+        place = 0 if address is None else whole("address", address)
+        engine = self._enter()
+        try:
+            if not 0 <= place < WORD_LIMIT:
+                raise foreign("realloc", place, self.name, None)
+            if size >= WORD_LIMIT:
+                raise no_memory(engine, self.name, f"{size:,} bytes")
+            block, fault = engine.realloc(place, size)
+            if fault is not None:
+                raise self._exception(engine, "realloc", fault, size)
+            return block
+        finally:
+            self._inside.pop()
+
+    def usable_size(self, address: int) -> int:
+        """Bytes the caller may use of a live block. Raises InvalidFree for any other address."""
+        place = whole("address", address)
+        engine = self._enter()
+        try:
+            if not 0 < place < WORD_LIMIT:
+                raise foreign("usable_size", place, self.name, None)
+            size, fault = engine.usable_size(place)
+            if fault is not None:
+                raise self._exception(engine, "usable_size", fault)
+            return size
+        finally:
+            self._inside.pop()
+
+    def alloc_many(self, sizes: ArrayLike) -> NDArray[np.uintp]:
+        """Addresses of blocks for ``sizes`` (1-d, whole numbers): uintp, shape (n,).
+
+        All or nothing: if memory runs out, what was allocated is freed again and MemoryError is raised.
+        """
+        asked = words("sizes", "sizes", sizes)
+        engine = self._enter()
+        try:
+            made = engine.alloc_many(asked)
+            if len(made) < len(asked):
+                note = f"block {len(made):,} of {len(asked):,}; all of them were freed again"
+                lack = no_memory(engine, self.name, f"{int(asked[len(made)]):,} bytes, {note}")
+                engine.free_many(made)
+                raise lack
+            return made
+        finally:
+            self._inside.pop()
+
+    def free_many(self, addresses: ArrayLike) -> None:
+        """Free blocks (1-d, whole numbers; 0 is skipped) in order.
+
+        Raises InvalidFree or DoubleFree for the first wrong one, with its ``index``: those before it are freed, the
+        others are not.
+        """
+        try:
+            given = words("addresses", "addresses", addresses)
+        except ValueError as error:
+            raise InvalidFree(
+                f"free_many: {error}", address=0, expected="addresses of blocks", found=str(error)
+            ) from None
+        engine = self._enter()
+        try:
+            count, fault = engine.free_many(given)
+            if fault is not None:
+                note = f" (element {count} of {len(given)}; the {count} before it are freed, the others are not)"
+                wrong = self._exception(engine, "free_many", fault)
+                if isinstance(wrong, InvalidFree):
+                    wrong.args = (f"{wrong}{note}",)
+                    wrong.index = count
+                raise wrong
+        finally:
+            self._inside.pop()
+
+    def _exception(self, engine: Engine, verb: str, fault: Any, asked: int = 0) -> Exception:
+        def others(address: int) -> Heap | None:
+            return find_heap((heap for heap in live_heaps() if heap is not self), address)
+
+        return exception_of(engine, self.name, verb, fault, others, asked)
+
+    # --- care -------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Give the calling thread's caches back to the slabs."""
+        engine = self._enter()
+        try:
+            engine.flush()
+        finally:
+            self._inside.pop()
+
+    def prewarm(self) -> None:
+        """Fill the calling thread's caches to the policy's prewarm counts."""
+        engine = self._enter()
+        try:
+            engine.prewarm()
+        finally:
+            self._inside.pop()
+
+    def trim(self) -> int:
+        """Give free memory back to the OS, flushing what can be reached first; the bytes given back."""
+        engine = self._enter()
+        try:
+            return engine.trim()
+        finally:
+            self._inside.pop()
+
+    def tick(self) -> None:
+        """The clock's turn: close an epoch that is over, give back what the policy no longer keeps."""
+        engine = self._enter()
+        try:
+            engine.tick()
+        finally:
+            self._inside.pop()
+
+    def hold_clock(self, now_ns: int) -> None:
+        """From now on the heap's clock reads ``now_ns`` (ns, 0 to 2^63 - 1) and moves by further calls only.
+
+        Epochs, decay and work budgets go by this clock: heaps held at the same times and used alike decide alike.
+        For experiments with one thread; the first call begins a new epoch. Raises ValueError or TypeError.
+        """
+        now = whole("now_ns", now_ns)
+        if not 0 <= now < 1 << 63:
+            raise ValueError(f"now_ns = {now}: expected 0 to 2^63 - 1 ns")
+        engine = self._enter()
+        try:
+            engine.hold_clock(now)
+        finally:
+            self._inside.pop()
+
+    def release_clock(self) -> None:
+        """The heap's clock runs again, in a new epoch."""
+        engine = self._enter()
+        try:
+            engine.release_clock()
+        finally:
+            self._inside.pop()
+
+    # --- views ------------------------------------------------------------------------------------------------
+
+    def view(self) -> HeapView:
+        """The heap as it is now: one copy, all views of which belong together."""
+        return HeapView(_Guarded(self), self.address, self.name)
+
+    def stats(self) -> Stats:
+        """Counters of all threads added up, OS calls, bytes; prints as a table."""
+        from ..views.answers.stats import stats_of
+
+        return stats_of(self.view().capture, self.name)
+
+    def events(self) -> Events:
+        """What the slow paths of this heap did lately: array and table. Needs a debug build of the library, and the native
+        plane; HakmemError says how to get one."""
+        from ..clib.binding import library
+        from ..views.events import events_of
+
+        return events_of(library(), self.view().capture.heap.generation, self.name)
+
+    def whatis(self, address: int) -> WhatIs:
+        """The block at ``address``: class, state, slab, offset inside; or why there is none. Prints as a sentence."""
+        others = tuple(Region(heap.name, *heap.region) for heap in live_heaps() if heap is not self)
+        return self.view().whatis(whole("address", address), others)
+
+    def __repr__(self) -> str:
+        return repr(self.view()) if self.alive else f"<{self.name}, destroyed>"
+
+
+def _engine(plane: str, policy: Policy, region_bytes: int | None, checked: bool) -> Engine:
+    if plane == "native":
+        from ..engines.native import NativeEngine
+
+        return NativeEngine(policy, region_bytes, checked)
+    from ..plane import PythonEngine
+
+    return PythonEngine(policy, region_bytes, checked)
+
+
+def _region(engine: Engine) -> tuple[int, int]:
+    from ..generate import mirror
+
+    return engine.address, int(mirror.HakHeap.from_address(engine.address).reserved_bytes)
+
+
+def _forget(number: int, engine: Engine | None) -> None:
+    """A heap was collected."""
+    _live.pop(number, None)
+    if engine is not None:
+        engine.destroy()
+
+
+watch(live_heaps)

@@ -1,0 +1,228 @@
+"""`diff`: what grew between two views of a heap, by class, slab, span and thread.
+
+Classes are matched by their stride, threads by record and OS id. Slabs and spans are matched by address, which means
+something only where both views are of one heap of one process; of two runs of a program these two tables are empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..heap_view import HeapView
+from ..reading.records import Records
+from ..showing.notebook import Shown, paragraph
+from ..showing.notebook import table as html_table
+from ..showing.tables import ROWS_MAX, Column, cells_of, format_bytes, format_count, render_array
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CHANGES: Final = ("", "new", "gone", "changed")
+SHOWN: Final = 10
+
+_SUMS: Final = ("slab_count", "application_count", "cached_count", "free_count", "remote_count", "uncarved_count", "application_bytes", "size_bytes")
+CLASS_DIFF: Final = np.dtype([("class_index", "u1"), ("stride_bytes", "u4"), *((name, "i8") for name in _SUMS)])
+"""Of a class what there is more in the second view; ``class_index`` is the second's, or the first's where it is gone."""
+
+SLAB_DIFF: Final = np.dtype([
+    ("change", "u1"), ("unit", "u4"), ("address", "u8"), ("class_index", "u1"), ("stride_bytes", "u4"),
+    ("application_count", "i8"), ("cached_count", "i8"), ("free_count", "i8"), ("application_bytes", "i8"), ("size_bytes", "i8"),
+])  # fmt: skip
+"""A slab that is new, gone (or another class's now: then both), or has other blocks out; ``change``: a place in CHANGES."""
+
+SPAN_DIFF: Final = np.dtype([("change", "u1"), ("unit", "u4"), ("address", "u8"), ("asked_bytes", "i8"), ("size_bytes", "i8")])
+"""A span that is new, gone or resized."""
+
+_COUNTS: Final = (
+    "cached_count", "cached_bytes", "cap_bytes", "refill_count", "overflow_count", "remote_block_count", "drain_block_count",
+    "fault_count",
+)  # fmt: skip
+THREAD_DIFF: Final = np.dtype([
+    ("change", "u1"), ("index", "u4"), ("os_id", "u4"), ("name", "U15"), *((name, "i8") for name in _COUNTS),
+])  # fmt: skip
+"""A thread that is new, gone, or has cached or counted something meanwhile."""
+
+
+class Viewable(Protocol):
+    """What can be looked at now: a `hakmem.Heap`."""
+
+    def view(self) -> HeapView:
+        """The heap as it is now."""
+
+
+@dataclass(frozen=True, repr=False)
+class Growth(Shown):
+    """One table of a `Diff`: ``array``, most growth first, and as text."""
+
+    noun: str
+    array: Records
+    columns: tuple[Column, ...]
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, field: str) -> NDArray[Any]:
+        found: NDArray[Any] = self.array[field]
+        return found
+
+    def table(self, limit: int = ROWS_MAX, width: int | None = None) -> str:
+        """The first ``limit`` rows."""
+        text = f"{format_count(len(self), self.noun)} changed"
+        if len(self):
+            text += f"\n{render_array(self.array[:limit], self.columns, width=width)}"
+        return text + (f"\n... {len(self) - limit:,} more" if len(self) > limit else "")
+
+    def __repr__(self) -> str:
+        return self.table()
+
+    def _html(self, limit: int = ROWS_MAX) -> str:
+        left = [column.kind in ("text", "names", "flag") for column in self.columns]
+        more = (f"... {len(self) - limit:,} more",) if len(self) > limit else ()
+        head = f"{format_count(len(self), self.noun)} changed"
+        return html_table(head, [column.heading for column in self.columns], cells_of(self.array[:limit], self.columns), left, more)
+
+
+def _signed(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
+    return tuple(Column(field, heading, kind) for field, heading, kind in rows)
+
+
+@dataclass(frozen=True, repr=False)
+class Diff(Shown):
+    """What `diff` found."""
+
+    before: HeapView
+    after: HeapView
+
+    @property
+    def same_heap(self) -> bool:
+        """Whether both views are of one heap of one process, so that addresses can be compared."""
+        one, other = self.before.capture, self.after.capture
+        pids = {facts.pid for facts in (self.before.process, self.after.process) if facts is not None}
+        return one.address == other.address and one.heap.generation == other.heap.generation and len(pids) <= 1
+
+    @cached_property
+    def classes(self) -> Growth:
+        """By class: `CLASS_DIFF`, those with any difference, most growth of application bytes first."""
+        one, other = self.before.classes.array, self.after.classes.array
+        strides = np.union1d(one["stride_bytes"], other["stride_bytes"])
+        made = np.zeros(len(strides), dtype=CLASS_DIFF)
+        made["stride_bytes"] = strides
+        for sign, rows in ((-1, one), (1, other)):
+            at = np.searchsorted(strides, rows["stride_bytes"])
+            made["class_index"][at] = rows["class_index"]
+            for name in _SUMS:
+                np.add.at(made[name], at, sign * rows[name].astype(np.int64))
+        columns = _signed(
+            ("class_index", "class", "int"), ("stride_bytes", "stride", "int"), ("application_bytes", "app bytes", "signed bytes"),
+            ("application_count", "app", "signed"), ("slab_count", "slabs", "signed"), ("cached_count", "cached", "signed"),
+            ("free_count", "free", "signed"), ("remote_count", "remote", "signed"), ("uncarved_count", "uncarved", "signed"),
+            ("size_bytes", "slab bytes", "signed bytes"),
+        )  # fmt: skip
+        return _growth("class", made, _SUMS, "application_bytes", columns)
+
+    @cached_property
+    def slabs(self) -> Growth:
+        """By slab: `SLAB_DIFF`, most growth of application bytes first."""
+        numbers = ("application_count", "cached_count", "free_count", "application_bytes", "size_bytes")
+        made = self._matched("slabs", SLAB_DIFF, ("unit", "address", "class_index", "stride_bytes"), numbers, ("address", "class_index"))
+        columns = _signed(
+            ("change", "change", "names"), ("unit", "unit", "int"), ("class_index", "class", "int"), ("stride_bytes", "stride", "int"),
+            ("application_bytes", "app bytes", "signed bytes"), ("application_count", "app", "signed"), ("cached_count", "cached", "signed"),
+            ("free_count", "free", "signed"), ("size_bytes", "size", "signed bytes"), ("address", "address", "hex"),
+        )  # fmt: skip
+        return _growth("slab", made, numbers, "application_bytes", columns)
+
+    @cached_property
+    def spans(self) -> Growth:
+        """By span: `SPAN_DIFF`, most growth first."""
+        numbers = ("asked_bytes", "size_bytes")
+        made = self._matched("spans", SPAN_DIFF, ("unit", "address"), numbers, ("address",))
+        columns = _signed(
+            ("change", "change", "names"), ("unit", "unit", "int"), ("asked_bytes", "asked", "signed bytes"),
+            ("size_bytes", "size", "signed bytes"), ("address", "address", "hex"),
+        )  # fmt: skip
+        return _growth("span", made, numbers, "size_bytes", columns)
+
+    @cached_property
+    def threads(self) -> Growth:
+        """By thread: `THREAD_DIFF`, most growth of cached bytes first."""
+        made = self._matched("threads", THREAD_DIFF, ("index", "os_id", "name"), _COUNTS, ("index", "os_id"), addresses=False)
+        columns = _signed(
+            ("change", "change", "names"), ("index", "thread", "int"), ("os_id", "OS id", "plain"), ("name", "name", "text"),
+            ("cached_bytes", "cached bytes", "signed bytes"), ("cached_count", "cached", "signed"), ("cap_bytes", "caps", "signed bytes"),
+            ("refill_count", "refills", "signed"), ("overflow_count", "overflows", "signed"), ("remote_block_count", "remote frees", "signed"),
+            ("drain_block_count", "drained", "signed"), ("fault_count", "faults", "signed"),
+        )  # fmt: skip
+        return _growth("thread", made, _COUNTS, "cached_bytes", columns)
+
+    def _matched(
+        self, view: str, dtype: np.dtype[Any], same: Sequence[str], numbers: Sequence[str], keys: Sequence[str], addresses: bool = True
+    ) -> Records:
+        """Rows of both views matched by ``keys``: what is the same of either, and the numbers' differences."""
+        if addresses and not self.same_heap:
+            return np.zeros(0, dtype=dtype)
+        one, other = getattr(self.before, view).array, getattr(self.after, view).array
+        both = np.concatenate([_keys(one, keys), _keys(other, keys)])
+        values, at = np.unique(both, return_inverse=True)
+        made = np.zeros(len(values), dtype=dtype)
+        seen = np.zeros(len(values), dtype=np.uint8)
+        for bit, sign, rows, place in ((1, -1, one, at[: len(one)]), (2, 1, other, at[len(one) :])):
+            seen[place] |= bit
+            for name in same:
+                made[name][place] = rows[name]
+            for name in numbers:
+                made[name][place] += sign * rows[name].astype(np.int64)
+        made["change"] = np.array([0, 2, 1, 3], dtype=np.uint8)[seen]
+        return made
+
+    def title(self) -> str:
+        """In one line."""
+        one, other = self.before.capture, self.after.capture
+        live = (other.heap.live_units - one.heap.live_units) << 16
+        return f"from {self.before.title().split(':')[0]} to {self.after.name}: {'+' if live > 0 else ''}{format_bytes(live)} live"
+
+    def __repr__(self) -> str:
+        parts = [self.title(), self.classes.table(SHOWN), self.threads.table(SHOWN)]
+        if self.same_heap:
+            parts += [self.spans.table(SHOWN), self.slabs.table(SHOWN)]
+        else:
+            parts.append("two runs: slabs and spans are not compared")
+        return "\n\n".join(parts)
+
+    def _html(self) -> str:
+        tables = (self.classes, self.threads, self.spans, self.slabs) if self.same_heap else (self.classes, self.threads)
+        return paragraph(self.title()) + "".join(growth._html(SHOWN) for growth in tables)
+
+
+def _keys(rows: Records, names: Sequence[str]) -> NDArray[Any]:
+    made = np.zeros(len(rows), dtype=[(name, "u8") for name in names])
+    for name in names:
+        made[name] = rows[name]
+    return made
+
+
+def _growth(noun: str, rows: Records, numbers: Sequence[str], by: str, columns: tuple[Column, ...]) -> Growth:
+    moved = np.zeros(len(rows), dtype=np.bool_)
+    for name in numbers:
+        moved |= rows[name] != 0
+    if "change" in (rows.dtype.names or ()):
+        moved |= rows["change"] != CHANGES.index("changed")
+        columns = (Column("change", "", "names", names=CHANGES), *columns[1:])
+    rows = rows[moved]
+    return Growth(noun, rows[np.argsort(-rows[by], kind="stable")], columns)
+
+
+def diff(before: HeapView | Viewable, after: HeapView | Viewable) -> Diff:
+    """What grew from one view to another. Heaps are looked at now. Raises TypeError for anything else."""
+    found = []
+    for name, given in (("before", before), ("after", after)):
+        view = given if isinstance(given, HeapView) else getattr(given, "view", None)
+        if view is None:
+            raise TypeError(f"{name}: expected a HeapView or a Heap, got {type(given).__name__}")
+        found.append(view if isinstance(view, HeapView) else view())
+    return Diff(*found)

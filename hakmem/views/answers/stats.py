@@ -1,0 +1,168 @@
+"""`Stats`: the figures of a heap at one moment, as named fields, printed as a table."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import asdict, dataclass, make_dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ... import layout
+from ...generate import mirror
+from ..showing.tables import format_bytes, render
+
+if TYPE_CHECKING:
+    from ..reading.capture import Capture
+
+_OS_FIELDS: Final = tuple(name for name, *_ in mirror.HakOsCounts._fields_ if name != "reserved")
+_COUNTER_FIELDS: Final = tuple(field.name for field in layout.COUNTERS)
+
+Counters = make_dataclass("Counters", [(name, int) for name in _COUNTER_FIELDS], frozen=True, slots=True)
+Counters.__doc__ = "The counters of all thread records added up; their meanings are in `layout.COUNTERS`."
+OsCalls = make_dataclass("OsCalls", [(name, int) for name in _OS_FIELDS], frozen=True, slots=True)
+OsCalls.__doc__ = (
+    "Calls to the OS made for this heap, by kind, and the bytes given back; see `layout` ``hak_os_counts``."
+)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Stats:
+    """Figures of a heap. The counters and the OS calls can also be named directly: ``stats.refill_count``."""
+
+    name: str
+    plane: str
+    checked: bool
+    region_bytes: int
+    """Address space reserved for blocks."""
+    committed_bytes: int
+    """Of it, committed."""
+    live_bytes: int
+    """Of that, units in slabs and spans, or kept ready for slabs."""
+    free_bytes: int
+    """Committed and in free runs."""
+    dirty_bytes: int
+    """Of the free bytes, those that may be resident."""
+    high_water_bytes: int
+    """Most live bytes ever."""
+    cached_count: int
+    """Blocks in thread caches: lists and carved ranges."""
+    cached_bytes: int
+    caps_bytes: int
+    """What the thread caches may hold at most."""
+    metadata_bytes: int
+    """Metadata in use: registry, records, sets and marks of the committed units, records of the threads."""
+    metadata_reserved_bytes: int
+    thread_count: int
+    """Threads attached now."""
+    arena_count: int
+    """Chunks committed."""
+    lost_count: int
+    """Slabs lost to a fork in the middle of a claim."""
+    lost_block_count: int
+    """Cached blocks lost to a fork in the middle of a move."""
+    lock_count: int
+    """Times the run lock was taken."""
+    lock_wait_count: int
+    """Of them, those that waited."""
+    purge_count: int
+    """Free runs purged."""
+    purged_bytes: int
+    """Bytes given back to the OS in free runs."""
+    eager_bytes: int
+    """Of them, those given back eagerly, within the work budget."""
+    refault_bytes: int
+    """Of them, those needed again within two epochs."""
+    hole_bytes: int
+    """Purged pages inside slabs in use, now."""
+    hole_purged_bytes: int
+    """All that were ever purged so."""
+    hole_refault_bytes: int
+    """Of them, those needed again within two epochs."""
+    os: Any
+    """`OsCalls`."""
+    counters: Any
+    """`Counters`."""
+
+    def __getattr__(self, name: str) -> int:
+        for part in ("counters", "os"):
+            if not name.startswith("_") and hasattr(held := object.__getattribute__(self, part), name):
+                return int(getattr(held, name))
+        raise AttributeError(f"Stats has no field {name!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields by name; ``os`` and ``counters`` as dictionaries."""
+        return asdict(self)
+
+    def table(self, *, zeros: bool = False, width: int | None = None) -> str:
+        """The fields as a table; counters that are 0 only if ``zeros``."""
+        rows: list[tuple[str, str]] = []
+        for name, value in self.as_dict().items():
+            if isinstance(value, dict):
+                label = "OS: " if name == "os" else ""
+                for inner, count in value.items():
+                    if count or zeros:
+                        rows.append(
+                            (
+                                label + inner.replace("_", " "),
+                                format_bytes(count) if inner.endswith("bytes") else f"{count:,}",
+                            )
+                        )
+            elif name.endswith("bytes"):
+                rows.append((name.replace("_", " "), format_bytes(value)))
+            elif name != "name":
+                rows.append((name.replace("_", " "), f"{value:,}" if type(value) is int else str(value)))
+        cells = [list(column) for column in zip(*rows, strict=True)]
+        return f"{self.name}\n{render(('figure', 'value'), cells, left=(True, False), width=width)}"
+
+    def __repr__(self) -> str:
+        return self.table()
+
+
+def _size(name: str) -> int:
+    return ctypes.sizeof(mirror.structure(name))
+
+
+def stats_of(capture: Capture, name: str) -> Stats:
+    """The figures of one copy of a heap."""
+    heap, threads = capture.heap, capture.threads
+    bins = threads["bins"]
+    strides = capture.classes["stride_bytes"].astype(np.int64)
+    lists = bins["cap_count"].astype(np.int64) - threads["room_counts"]
+    in_ranges = (bins["bump_end"] - bins["bump"]).astype(np.int64)
+    blocks = lists + in_ranges // np.maximum(strides, 1)
+    units = capture.unit_top - capture.meta_units
+    per_unit = 4 + _size("hak_slab") + (layout.LIVE_BYTES_PER_UNIT if capture.checked else 0)
+    sets = capture.partial.nbytes + capture.summary.nbytes + len(capture.dirty) // 8
+    used = _size("hak_heap") + _size("hak_policy") + layout.SIZE_MAP_ENTRIES + units * per_unit + sets + threads.nbytes
+    return Stats(
+        name=name,
+        plane=capture.plane,
+        checked=capture.checked,
+        region_bytes=(capture.geometry.unit_limit - capture.meta_units) << layout.UNIT_SHIFT,
+        committed_bytes=units << layout.UNIT_SHIFT,
+        live_bytes=heap.live_units << layout.UNIT_SHIFT,
+        free_bytes=(units - heap.live_units) << layout.UNIT_SHIFT,
+        dirty_bytes=heap.dirty_units << layout.UNIT_SHIFT,
+        high_water_bytes=heap.high_water_ever << layout.UNIT_SHIFT,
+        cached_count=int(blocks.sum()),
+        cached_bytes=int((lists * strides).sum() + in_ranges.sum()),
+        caps_bytes=int(threads["cap_bytes"].sum()),
+        metadata_bytes=used,
+        metadata_reserved_bytes=capture.meta_units << layout.UNIT_SHIFT,
+        thread_count=heap.thread_live,
+        arena_count=heap.arena_count,
+        lost_count=heap.lost_count,
+        lost_block_count=heap.lost_block_count,
+        lock_count=heap.lock_count,
+        lock_wait_count=heap.lock_wait_count,
+        purge_count=heap.purge_count,
+        purged_bytes=heap.purge_units << layout.UNIT_SHIFT,
+        eager_bytes=heap.eager_units << layout.UNIT_SHIFT,
+        refault_bytes=heap.refault_units << layout.UNIT_SHIFT,
+        hole_bytes=heap.hole_now_pages * layout.OS_PAGE_BYTES,
+        hole_purged_bytes=heap.hole_pages * layout.OS_PAGE_BYTES,
+        hole_refault_bytes=heap.hole_refault_pages * layout.OS_PAGE_BYTES,
+        os=OsCalls(**{field: getattr(heap.os, field) for field in _OS_FIELDS}),
+        counters=Counters(**{field: int(threads[field].sum()) for field in _COUNTER_FIELDS}),
+    )

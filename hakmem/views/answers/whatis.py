@@ -1,0 +1,161 @@
+"""What stands at an address: a block and its state, or why it is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ... import layout
+from ...registry import TAG_FREE, TAG_NONE, TAG_SPAN
+from ..parts.regions import unit_kinds
+from ..parts.slabs import slab_at
+from ..reading.records import KIND_LOST, KIND_RUN, KIND_SPAN
+from ..reading.slab_states import APPLICATION, STATE_NAMES
+from ..showing.tables import format_bytes
+
+if TYPE_CHECKING:
+    from ..heap_view import HeapView
+
+
+class Region(NamedTuple):
+    """A heap's name and its address range."""
+
+    name: str
+    """The heap's name."""
+    address: int
+    """First address of the region."""
+    size_bytes: int
+    """Bytes of the region, metadata included."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class WhatIs:
+    """The answer to ``whatis(address)``; printed, it is a sentence."""
+
+    address: int
+    """The address asked for."""
+    kind: str
+    """``block``, ``span``, or why there is none: ``edge`` (of a slab, no block there), ``free run``, ``ready`` (a
+    unit kept
+    for slabs), ``lost``, ``metadata``, ``uncommitted``, ``other heap``, ``foreign``."""
+    heap: str
+    """Name of the heap it belongs to; empty when foreign."""
+    block: int = 0
+    """First address of the block or span; 0: none."""
+    class_index: int = 0
+    """Size class of the slab; 0: none."""
+    capacity_bytes: int = 0
+    """Bytes the caller may use of the block or span."""
+    state: str = ""
+    """State of the block: ``application``, ``free``, ``cached``, ``remote``, ``purged``, ``uncarved``; of a span
+    ``application``."""
+    unit: int = 0
+    """First unit of its slab, span or free run, else the unit of the address."""
+    index: int = 0
+    """Place of the block in its slab."""
+    offset: int = 0
+    """Bytes from the start of the block to the address."""
+    header: int | None = None
+    """The block's header byte, where its class has one."""
+    note: str = ""
+    """A header that does not fit, a list that is broken; of a foreign address, whose heaps were looked at."""
+
+    def __repr__(self) -> str:
+        return self.sentence()
+
+    def sentence(self) -> str:
+        """The answer in words."""
+        at = f"{self.address:#x}"
+        if self.kind == "foreign":
+            return f"{at} is foreign: in no region of a heap of {self.note or 'this process'}"
+        if self.kind == "other heap":
+            return f"{at} belongs to another heap, {self.heap}"
+        if self.kind in ("block", "span"):
+            place = "is" if self.offset == 0 else f"is {self.offset:,} bytes inside"
+            if self.kind == "span":
+                what = f"the span of {format_bytes(self.capacity_bytes)} at unit {self.unit}"
+            else:
+                what = f"block {self.index} of the slab at unit {self.unit}, class {self.class_index}"
+                what += f", {self.capacity_bytes:,} B"
+            start = "" if self.offset == 0 else f" from {self.block:#x}"
+            header = "" if self.header is None else f", header {self.header:#04x}"
+            note = f" ({self.note})" if self.note else ""
+            return f"{at} {place} {what}{start}: {self.state}{header}, {self.heap}{note}"
+        reasons = {
+            "edge": f"at the edge of the slab at unit {self.unit}, class {self.class_index}, where no block is",
+            "free run": f"free: in the free run at unit {self.unit}",
+            "ready": f"free: unit {self.unit} is kept ready for a slab",
+            "lost": f"in a slab lost to a fork, unit {self.unit}",
+            "metadata": f"metadata of the heap, unit {self.unit}",
+            "uncommitted": f"not committed yet, unit {self.unit}",
+        }
+        return f"{at} is no block: {reasons[self.kind]}, {self.heap}"
+
+
+def what_is(heap: HeapView, address: int, others: tuple[Region, ...] = ()) -> WhatIs:
+    """What stands at ``address`` in ``heap``; in one of the ``others``, that one is named."""
+    capture = heap.capture
+    if not capture.address <= address < capture.address + capture.heap.reserved_bytes:
+        for other in others:
+            if other.address <= address < other.address + other.size_bytes:
+                return WhatIs(address, "other heap", other.name)
+        return WhatIs(address, "foreign", "", note=capture.source.name)
+    unit = (address - capture.address) >> layout.UNIT_SHIFT
+    if unit < capture.meta_units:
+        return WhatIs(address, "metadata", heap.name, unit=unit)
+    if unit >= capture.unit_top:
+        return WhatIs(address, "uncommitted", heap.name, unit=unit)
+    entry = int(capture.registry[unit])
+    tag, head = entry & 0xFF, entry >> 8
+    if tag in (TAG_NONE, TAG_FREE):
+        return _no_block(heap, address, unit)
+    head = min(head, capture.unit_top - 1)
+    base = capture.address + (head << layout.UNIT_SHIFT)
+    record = capture.slabs[head]
+    if record["kind"] == KIND_LOST:
+        return WhatIs(address, "lost", heap.name, unit=head)
+    if tag == TAG_SPAN:
+        size = int(record["unit_count"]) << layout.UNIT_SHIFT
+        note = "" if record["kind"] == KIND_SPAN else "its record is no span's"
+        return WhatIs(
+            address, "span", heap.name, base, 0, size, STATE_NAMES[APPLICATION], head, 0, address - base, None, note
+        )
+    return _slab_block(heap, address, head, tag)
+
+
+def _no_block(heap: HeapView, address: int, unit: int) -> WhatIs:
+    capture = heap.capture
+    kinds = unit_kinds(capture)
+    if kinds[unit] != KIND_RUN:
+        return WhatIs(address, "lost" if kinds[unit] == KIND_LOST else "ready", heap.name, unit=unit)
+    heads = np.flatnonzero(capture.slabs["kind"][: unit + 1] == KIND_RUN)
+    return WhatIs(address, "free run", heap.name, unit=int(heads[-1]))
+
+
+def _slab_block(heap: HeapView, address: int, head: int, tag: int) -> WhatIs:
+    capture = heap.capture
+    shape = capture.classes[tag]
+    stride, start = int(shape["stride_bytes"]), int(shape["start_bytes"])
+    base = capture.address + (head << layout.UNIT_SHIFT)
+    inside = address - base - start
+    record = slab_at(heap, head)
+    if (
+        inside < 0
+        or inside // max(stride, 1) >= int(shape["block_count"])
+        or record is None
+        or record.class_index != tag
+    ):
+        return WhatIs(address, "edge", heap.name, class_index=tag, unit=head)
+    index, offset = divmod(inside, stride)
+    state = int(record.states[index])
+    headers = record.headers()
+    header = None if headers is None or state == 0 else int(headers[index])
+    notes = [str(problem.error()) for problem in record.problems[:1]]
+    if header is not None and header != (wanted := heap.codec.encode(tag, live=state == APPLICATION)):
+        notes.append(f"header should be {wanted:#04x}")
+    return WhatIs(
+        address, "block", heap.name, address - offset, tag, int(shape["capacity_bytes"]), STATE_NAMES[state], head,
+        index, offset, header, "; ".join(notes),
+    )  # fmt: skip

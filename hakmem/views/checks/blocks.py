@@ -1,0 +1,130 @@
+"""Checks of every block: in exactly one place, live marks and header bytes agreeing with where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import layout
+from ..reading.records import KIND_RUN, KIND_SPAN
+from ..reading.slab_states import APPLICATION, CACHED, FREE, PURGED, REMOTE, UNCARVED, Problem
+
+if TYPE_CHECKING:
+    from ..heap_view import HeapView
+    from .validation import Counts
+
+Report = Callable[[Problem], None]
+
+MARKS: int = layout.LIVE_BYTES_PER_UNIT * 8
+CHUNK_UNITS = 2048
+
+
+def check_blocks(heap: HeapView, counts: Counts, report: Report) -> None:
+    """Walk the blocks of all slabs class by class, and the marks of spans and free units."""
+    slabs = heap.slabs.array
+    for index in range(1, heap.capture.class_count + 1):
+        mine = slabs["class_index"] == index
+        units = slabs["unit"][mine].astype(np.int64)
+        for chunk in heap.blocks.for_each_chunk(index, units):
+            states = heap.blocks.states(chunk, report)
+            application = states == APPLICATION
+            counts.application += int(application.sum())
+            counts.free += int((states == FREE).sum())
+            counts.cached += int((states == CACHED).sum())
+            counts.remote += int((states == REMOTE).sum())
+            counts.purged += int((states == PURGED).sum())
+            counts.uncarved += int((states == UNCARVED).sum())
+            _check_marks(heap, index, chunk, application, counts, report)
+            _check_headers(heap, index, chunk, states, counts, report)
+    shapes = heap.capture.classes[slabs["class_index"]]
+    counts.application_bytes = int(
+        (slabs["application_count"] * shapes["capacity_bytes"].astype(np.int64)).sum() + heap.spans["size_bytes"].sum()
+    )
+    if heap.capture.checked:
+        _check_unit_marks(heap, counts, report)
+
+
+def _marks(heap: HeapView, unit: int, unit_count: int) -> NDArray[np.uint8]:
+    """The live marks of neighbouring units, one byte (0 or 1) a mark."""
+    start = heap.capture.address + heap.capture.geometry.live_offset + unit * layout.LIVE_BYTES_PER_UNIT
+    raw = heap.capture.source.read(start, unit_count * layout.LIVE_BYTES_PER_UNIT)
+    return np.unpackbits(np.frombuffer(raw, dtype=np.uint8), bitorder="little")
+
+
+def _check_marks(
+    heap: HeapView, index: int, units: NDArray[np.int64], application: NDArray[np.bool_], counts: Counts, report: Report
+) -> None:
+    """In a checked heap the live marks of a slab are exactly its application blocks."""
+    if not heap.capture.checked or not len(units):
+        return
+    shape = heap.capture.classes[index]
+    places = (
+        int(shape["start_bytes"]) + np.arange(application.shape[1]) * int(shape["stride_bytes"])
+    ) >> layout.SIZE_GRANULE_SHIFT
+    unit_count = int(shape["unit_count"])
+    forked = heap.capture.forked
+    piece = max(1, CHUNK_UNITS // unit_count)
+    for first in range(0, len(units), piece):
+        mine, wanted = units[first : first + piece], application[first : first + piece]
+        offset, size = heap.capture.geometry.live_offset, layout.LIVE_BYTES_PER_UNIT
+        marks = np.unpackbits(heap.blocks.rows(offset, size, mine, unit_count), axis=1, bitorder="little")
+        found = marks[:, places].view(np.bool_)
+        missing = wanted & ~found
+        wrong = ~wanted & found if forked else wanted != found
+        for row, at in np.argwhere(wrong)[:1].tolist():
+            where = f"slab at unit {int(mine[row])}, class {index}, block {at}"
+            report(Problem("live mark", where, int(wanted[row, at]), int(found[row, at])))
+        marks[:, places] = 0
+        for row, mark in np.argwhere(marks)[:1].tolist():
+            found_at = f"one at offset {mark << layout.SIZE_GRANULE_SHIFT}"
+            report(Problem("live mark", f"slab at unit {int(mine[row])}, class {index}", "only at blocks", found_at))
+        counts.lost += int(missing.sum())
+    counts.live_marks += application.size
+
+
+def _check_headers(
+    heap: HeapView, index: int, units: NDArray[np.int64], states: NDArray[np.uint8], counts: Counts, report: Report
+) -> None:
+    """Where a class has headers, each carved block's byte says its class and whether it is out."""
+    shape = heap.capture.classes[index]
+    if not shape["header"] or not len(units):
+        return
+    places = int(shape["start_bytes"]) - 1 + np.arange(states.shape[1]) * int(shape["stride_bytes"])
+    found = heap.blocks.memory(units, int(shape["unit_count"])).view(np.uint8)[:, places]
+    codec = heap.codec
+    expected = np.where(states == APPLICATION, codec.encode(index, live=True), codec.encode(index, live=False)).astype(
+        np.uint8
+    )
+    wrong = (found != expected) & (states != UNCARVED)
+    if heap.capture.forked:  # a block that is out may be lost: its thread had not written the byte yet, or had
+        wrong &= (states != APPLICATION) | (found != codec.encode(index, live=False))
+    for row, block in np.argwhere(wrong)[:1].tolist():
+        where = f"slab at unit {int(units[row])}, class {index}, block {block}"
+        report(Problem("header byte", where, f"{int(expected[row, block]):#04x}", f"{int(found[row, block]):#04x}"))
+    counts.headers += int((states != UNCARVED).sum())
+
+
+def _check_unit_marks(heap: HeapView, counts: Counts, report: Report) -> None:
+    """A span has one live mark, at its start; units of free runs have none."""
+    capture = heap.capture
+    kinds = capture.slabs["kind"]
+    for name, kind, wanted in (("span", KIND_SPAN, 1), ("free run", KIND_RUN, 0)):
+        for unit in np.flatnonzero(kinds == kind).tolist():
+            end = min(unit + int(capture.slabs["unit_count"][unit]), capture.unit_top)
+            for first in range(unit, end, CHUNK_UNITS):
+                marks = _marks(heap, first, min(CHUNK_UNITS, end - first))
+                expected = wanted if first == unit else 0
+                lost = not marks.any() and heap.capture.forked
+                if (int(marks[0]) != expected or int(marks.sum()) != expected) and not lost:
+                    report(
+                        Problem(
+                            "live mark",
+                            f"{name} at unit {unit}",
+                            f"{wanted} at its start, no other",
+                            f"{int(marks.sum())} from unit {first} on",
+                        )
+                    )
+            counts.live_marks += 1

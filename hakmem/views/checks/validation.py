@@ -1,0 +1,195 @@
+"""``validate()``: walk everything, check what must hold, say how sure the answer is.
+
+The invariants, and who states them: *a block is in exactly one place* (free list, remote list, a thread cache, else
+the application), the registry and the records agree, free runs do not touch and stand in the right bins, what can be
+given is reachable. The checks run over copies. A heap that moves meanwhile makes copies that do not fit each other, so
+a check that fails counts only if a second copy shows that nothing moved; else the walk is done again, and in the end
+the summary says that it could not be exact, and why.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
+
+from ...errors import ValidationError
+from ..reading.capture import Capture
+from ..reading.slab_states import Problem
+from ..reading.source import MemoryUnreadable
+from ..showing.tables import format_bytes, format_count, render
+from .blocks import check_blocks
+from .records import check_partial, check_registry, check_slabs, check_threads
+from .runs import check_arena, check_runs
+
+if TYPE_CHECKING:
+    from ..heap_view import HeapView
+
+PAUSES_SECONDS: Final = (0.0, 0.002, 0.01, 0.05)
+"""Before each walk. A thread may stand still in the middle of a step: only where the source knows of every call that is
+under way (``inside()``) does a problem count at once, elsewhere it must last."""
+
+Report = Callable[[Problem], None]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Validation:
+    """What ``validate()`` looked at, and whether the answer is exact. Counts unless the name says otherwise."""
+
+    heap: str
+    """The heap's name."""
+    exact: bool
+    """Whether nothing moved during the walk, so that every check holds for one moment."""
+    why_not: str
+    """What moved, or empty."""
+    units: int
+    """Committed units of user memory, each of them in exactly one slab, span or free run, or ready for a slab."""
+    slabs: int
+    spans: int
+    runs: int
+    """Free runs."""
+    threads: int
+    """Thread records."""
+    blocks: int
+    """Blocks of all slabs."""
+    application: int
+    """Blocks with the application."""
+    free: int
+    """Blocks in free lists."""
+    cached: int
+    """Blocks in thread caches."""
+    remote: int
+    """Blocks in remote lists."""
+    purged: int
+    """Blocks on purged pages."""
+    uncarved: int
+    """Blocks never handed out since their slab was made."""
+    lost: int
+    """Of the application's, those that only a thread left behind by a fork knew; they are never handed out again."""
+    live_marks: int
+    """Live marks compared; 0 in an unchecked heap."""
+    headers: int
+    """Header bytes compared; 0 where no class has them."""
+    application_bytes: int
+    """Bytes usable by the application, spans included."""
+
+    def __repr__(self) -> str:
+        verdict = "everything holds" if self.exact else f"nothing found wrong, but not exact: {self.why_not}"
+        names = [field.name for field in fields(self)][3:]
+        values = [format_bytes(getattr(self, n)) if n.endswith("bytes") else f"{getattr(self, n):,}" for n in names]
+        cells = [[name.replace("_", " ") for name in names], values]
+        return f"{self.heap}: {verdict}\n{render(('checked', 'count'), cells, left=(True, False))}"
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the checks counted."""
+
+    runs: int = 0
+    application: int = 0
+    free: int = 0
+    cached: int = 0
+    remote: int = 0
+    purged: int = 0
+    uncarved: int = 0
+    lost: int = 0
+    live_marks: int = 0
+    headers: int = 0
+    application_bytes: int = 0
+
+
+class _Stop(Exception):
+    """Carries the first problem out of the checks."""
+
+
+def _walk(heap: HeapView) -> tuple[Counts, Problem | None]:
+    counts = Counts()
+
+    def report(problem: Problem) -> None:
+        raise _Stop(problem)
+
+    try:
+        check_registry(heap, report)
+        check_arena(heap, report)
+        counts.runs = check_runs(heap, report)
+        check_slabs(heap, report)
+        check_threads(heap, report)
+        check_partial(heap, report)
+        check_blocks(heap, counts, report)
+    except _Stop as stop:
+        return counts, stop.args[0]
+    return counts, None
+
+
+def _moved(capture: Capture) -> list[str]:
+    """What changed since a capture was taken."""
+    moved = []
+    if int(capture.torn.sum()):
+        moved.append(f"{int(capture.torn.sum())} claimed records")
+    if capture.heap.run_lock:
+        moved.append("the run lock was held")
+    if capture.heap.purging_units:
+        moved.append(f"{format_count(capture.heap.purging_units, 'unit')} on their way to the OS")
+    known = getattr(capture.source, "moved", None)
+    if known is not None:
+        return [*moved, *known(capture.address)]
+    return moved + capture.differs_from(Capture.take(capture.source, capture.address))
+
+
+def validate(heap: HeapView) -> Validation:
+    """Check a heap; the summary of what was checked.
+
+    Raises ValidationError naming what, where, expected, found when something is broken. While other threads use the
+    heap the walk is repeated a few times; if it never finds the heap standing still, ``exact`` is False.
+    Source: the retry of a torn copy is the reader's half of a sequence lock.
+    """
+    looked, problem, moved, counts = heap, None, [], Counts()
+    inside = getattr(heap.capture.source, "inside", None)
+    is_copy = hasattr(heap.capture.source, "moved")  # its process has gone on: what the copy holds is all there is to judge
+    for pause in PAUSES_SECONDS[:1] if is_copy else PAUSES_SECONDS:
+        if pause:
+            time.sleep(pause)
+            looked = heap.again()
+        try:
+            busy = 0 if inside is None else inside()
+            counts, problem = _walk(looked)
+            moved = _moved(looked.capture)
+            busy = max(busy, 0 if inside is None else inside())
+        except MemoryUnreadable as error:
+            raise ValidationError("memory of the heap", looked.name, "readable", str(error)) from error
+        if busy:
+            moved.append(f"{format_count(busy, 'thread')} inside a call")
+        if not moved and (problem is None or inside is not None):
+            break
+    if problem is not None and not moved:
+        raise problem.error()
+    why = "" if not moved else "moved during the walk: " + ", ".join(moved)
+    if problem is not None:
+        why += f"; in the copy {problem.error()}"
+    return _summary(looked, counts, why)
+
+
+def _summary(heap: HeapView, counts: Counts, why: str) -> Validation:
+    capture = heap.capture
+    return Validation(
+        heap=heap.name,
+        exact=not why,
+        why_not=why,
+        units=capture.unit_top - capture.meta_units,
+        slabs=len(heap.slabs),
+        spans=len(heap.spans),
+        threads=len(heap.threads),
+        blocks=int(heap.slabs["block_count"].sum()),
+        runs=counts.runs,
+        application=counts.application,
+        free=counts.free,
+        cached=counts.cached,
+        remote=counts.remote,
+        purged=counts.purged,
+        uncarved=counts.uncarved,
+        lost=counts.lost,
+        live_marks=counts.live_marks,
+        headers=counts.headers,
+        application_bytes=counts.application_bytes,
+    )

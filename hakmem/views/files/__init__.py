@@ -1,0 +1,1 @@
+"""Heaps copied once and for all: frozen, saved to a file, loaded and judged."""

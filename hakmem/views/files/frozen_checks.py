@@ -1,0 +1,135 @@
+"""What must hold of a frozen heap that came from a file before any view follows its numbers.
+
+Views of a damaged heap show the damage; so these checks leave alone what merely looks wrong, and refuse what would be
+looked up out of bounds, or would make a small file take much memory or time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import layout
+from ...errors import ValidationError
+from ...generate import mirror
+from ..reading.capture import SLAB_BYTES
+from ..reading.outline import CACHED_LIMIT, THREAD_BYTES, check_heap
+from ..reading.records import KIND_LOST, KIND_SLAB, dtype_of
+from .frozen import FrozenHeap, byte_counts
+
+Require = Callable[[bool, str, object, object], None]
+"""``require(holds, what, expected, found)`` raises unless it holds."""
+Load = Callable[..., None]
+
+RANGES_LIMIT: Final = 1 << 22
+"""Blocks in carved ranges of all threads together: ranges are written as two addresses, however many blocks they have."""
+
+BROKEN_LIMIT: Final = 1 << 16
+"""How many more blocks thread caches may count than are listed: of a list with a broken link only its beginning is."""
+
+
+def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: Require) -> None:
+    """The lengths of all parts follow from the heap's own header and records, which are loaded here, the rest is not."""
+
+    def length(name: str, expected: int) -> None:
+        require(counts[name] == expected, f"length of {name}", expected, counts[name])
+
+    length("heap", ctypes.sizeof(mirror.HakHeap))
+    length("policy", ctypes.sizeof(mirror.HakPolicy))
+    load("heap", "policy")
+    try:
+        plan = check_heap(heap.header, heap.address)
+    except ValidationError as error:
+        plain = isinstance(error.found, (int, str))
+        require(False, error.what, error.expected if plain else "what its units make it", error.found if plain else "another")
+        raise
+    header = heap.header
+    top, checked = header.unit_top, bool(header.flags & layout.constant("HAK_HEAP_CHECKED"))
+    require(0 < heap.address <= heap.address + plan.reserved_bytes <= 1 << 64, "address", "a region below 2**64", hex(heap.address))
+    require(header.reserved_bytes == plan.reserved_bytes, "reserved_bytes", plan.reserved_bytes, header.reserved_bytes)
+    words = -(-top // 64)
+    length("registry", top)
+    length("slabs", top * (SLAB_BYTES // 8))
+    length("threads", header.thread_top * (THREAD_BYTES // 8))
+    length("partial", words * layout.CLASS_LIMIT)
+    length("summary", -(-top // 4096) * layout.CLASS_LIMIT)
+    length("dirty", words * 8)
+    length("holes", top)
+    length("torn", -(-top // 8))
+    length("live", (top - plan.meta_units) * layout.LIVE_BYTES_PER_UNIT if checked else 0)
+    if counts["resident"]:
+        length("resident", top * (layout.UNIT_BYTES // layout.OS_PAGE_BYTES) // 8)
+    length("cached_links", counts["cached"])
+    length("memory", counts["memory_units"] << layout.UNIT_SHIFT)
+    for name in ("free_units", "remote_units", "odd_units", "memory_units"):
+        require(counts[name] <= top, f"length of {name}", f"at most {top}", counts[name])
+    _check_classes(heap, require)
+    load("slabs", "free_units", "remote_units", "odd_units", "memory_units")
+    _check_records(heap, require)
+    for name in ("free", "remote"):
+        length(f"{name}_bits", int(byte_counts(heap.block_counts(heap.parts[f"{name}_units"])).sum()))
+    length("odd_words", int(heap.block_counts(heap.parts["odd_units"]).sum()))
+    length("headers", int(heap.block_counts(heap.header_units).sum()))
+
+
+def _check_classes(heap: FrozenHeap, require: Require) -> None:
+    policy = mirror.HakPolicy.from_buffer_copy(heap.parts["policy"].tobytes())
+    count = policy.sizes.class_count
+    require(1 <= count <= layout.CLASS_COUNT_MAX, "policy: classes", f"1 to {layout.CLASS_COUNT_MAX}", count)
+    shape = heap.classes
+    room = np.minimum(shape["unit_count"], layout.SLAB_UNITS_MAX).astype(np.int64) << layout.UNIT_SHIFT
+    used = shape["start_bytes"].astype(np.int64) + shape["block_count"].astype(np.int64) * shape["stride_bytes"]
+    wrong = (used > np.maximum(room, 0)) | (shape["unit_count"] > layout.SLAB_UNITS_MAX) | (shape["stride_bytes"] % 8 != 0)
+    wrong |= (shape["block_count"] > 0) & (shape["stride_bytes"] < 8) | (shape["start_bytes"] % 8 != 0) | (shape["header"] > 1)
+    wrong |= (shape["header"] == 1) & (shape["block_count"] > 0) & (shape["start_bytes"] < 1)
+    wrong[0] = False
+    require(shape["block_count"][0] == 0, "policy: class 0", "no blocks", shape["block_count"][0])
+    _none(wrong, "policy: class", "blocks that fit its slab", require)
+
+
+def _none(wrong: NDArray[np.bool_], what: str, expected: object, require: Require) -> None:
+    at = int(np.argmax(wrong)) if len(wrong) else 0
+    require(not wrong.any(), f"{what} {at}", expected, "something else")
+
+
+def _check_records(heap: FrozenHeap, require: Require) -> None:
+    slabs, top, low = heap.slabs, heap.header.unit_top, heap.geometry.meta_units
+    kinds, units = slabs["kind"], slabs["unit_count"].astype(np.int64)
+    count = mirror.HakPolicy.from_buffer_copy(heap.parts["policy"].tobytes()).sizes.class_count
+    _none(kinds > KIND_LOST, "kind of record", "0 to 4", require)
+    _none(kinds[:low] != 0, "kind of metadata unit", 0, require)
+    _none((kinds != 0) & ((units < 1) | (np.arange(top) + units > top)), "units of record", f"1 or more, below {top}", require)
+    mine = np.isin(kinds, (KIND_SLAB, KIND_LOST))
+    classes = slabs["class_index"]
+    _none(mine & ((classes < 1) | (classes > count)), "class of record", f"1 to {count}", require)
+    _none(mine & (units != heap.classes["unit_count"][classes & 63]), "units of slab", "its class's", require)
+    for name in ("free_units", "remote_units", "odd_units", "memory_units"):
+        listed = heap.parts[name].astype(np.int64)
+        wrong = (np.diff(listed, prepend=-1) <= 0) | (listed >= top)
+        _none(wrong, f"{name}, place", f"ascending, below {top}", require)
+        if name != "memory_units":
+            _none(kinds[listed] != KIND_SLAB, f"{name}, place", "a slab", require)
+
+
+def check_contents(heap: FrozenHeap, require: Require) -> None:
+    """Every number by which something is looked up, in the parts that are loaded last."""
+    header, top = heap.header, heap.header.unit_top
+    _none(heap.parts["registry"] >> 8 >= top, "registry: head of unit", f"below {top}", require)
+    threads = heap.parts["threads"].view(dtype_of(mirror.HakThread))
+    bins: Any = threads["bins"]
+    lengths = bins["cap_count"].astype(np.int64) - threads["room_counts"]
+    require(bool(((lengths >= 0) & (lengths <= CACHED_LIMIT)).all()), "cached blocks of a thread", f"0 to {CACHED_LIMIT}", "something else")
+    most = len(heap.parts["cached"]) + BROKEN_LIMIT
+    require(int(lengths.sum()) <= most, "cached blocks", f"at most {most}, as listed", int(lengths.sum()))
+    ranges = (bins["bump_end"] - bins["bump"]).astype(np.int64) // np.maximum(heap.classes["stride_bytes"].astype(np.int64), 8)
+    sound = bool(((ranges >= 0) & (ranges <= CACHED_LIMIT)).all())
+    require(sound and int(ranges.sum()) <= RANGES_LIMIT, "carved ranges", f"at most {RANGES_LIMIT} blocks", int(ranges.sum()))
+    low, high = heap.address, heap.address + (top << layout.UNIT_SHIFT)
+    cached = heap.parts["cached"]
+    wrong = (cached < np.uint64(low)) | (cached >= np.uint64(high))
+    _none(wrong, "cached block, place", f"{low:#x} to {high - 1:#x}", require)
+    require(header.thread_live <= header.thread_top + 1, "thread_live", f"at most {header.thread_top}", header.thread_live)

@@ -1,0 +1,99 @@
+"""`Looks`: what can be seen of a heap, each look a fresh copy. `hakmem.Heap` and, in time, other processes' heaps."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING
+
+from ..arguments import whole
+from .heap_view import HeapView
+from .showing.notebook import Shown
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from .answers.pinned import Pinned
+    from .checks.validation import Validation
+    from .parts.classes import ClassesView
+    from .parts.maps import Format
+    from .parts.regions import ArenasView, SpansView, SuperslabsView
+    from .parts.slabs import Block, SlabRecord, SlabsView
+    from .parts.threads import ThreadsView
+
+
+class Looks(Shown):
+    """The views of whatever can make a `HeapView`."""
+
+    @abstractmethod
+    def view(self) -> HeapView:
+        """The heap as it is now: one copy, all views of which belong together."""
+
+    @property
+    def classes(self) -> ClassesView:
+        """The size classes and where their blocks are, now."""
+        return self.view().classes
+
+    @property
+    def slabs(self) -> SlabsView:
+        """The slabs, now."""
+        return self.view().slabs
+
+    @property
+    def superslabs(self) -> SuperslabsView:
+        """The superslabs, now."""
+        return self.view().superslabs
+
+    @property
+    def spans(self) -> SpansView:
+        """The spans, now."""
+        return self.view().spans
+
+    @property
+    def threads(self) -> ThreadsView:
+        """The threads with their caches and counters, now."""
+        return self.view().threads
+
+    @property
+    def arenas(self) -> ArenasView:
+        """The committed chunks, now."""
+        return self.view().arenas
+
+    def validate(self) -> Validation:
+        """Check the whole heap: a block is in exactly one place, records and registry agree, and the rest.
+
+        Returns what was checked and whether that is exact. Raises ValidationError naming what, where, expected, found.
+        """
+        return self.view().validate()
+
+    def pinned(self) -> Pinned:
+        """What is resident but not used, held by what, and what would release it; `explain` says it in a paragraph."""
+        return self.view().pinned()
+
+    def explain(self) -> str:
+        """Where the resident memory is, and what would release it."""
+        return self.view().explain()
+
+    def dump(self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False) -> None:
+        """Write the map of all slabs as ``"table"``, ``"tsv"`` or ``"json"``; a path that exists only with
+        ``force``."""
+        self.view().dump(file, format, force=force)
+
+    def for_each_slab(self, class_index: int | None = None) -> Iterator[SlabRecord]:
+        """The slabs of this moment, lazily; those of one class if given."""
+        return self.view().for_each_slab(class_index)
+
+    def for_each_block(self, state: str | None = None, class_index: int | None = None) -> Iterator[Block]:
+        """The blocks of all slabs of this moment, lazily; those in one state or of one class if given."""
+        return self.view().for_each_block(state, class_index)
+
+    def find_slab(self, *, unit: int | None = None, address: int | None = None) -> SlabRecord | None:
+        """The slab that begins at ``unit``, or that holds ``address``; None if there is none."""
+        return self.view().find_slab(unit=unit, address=address)
+
+    def find_block(self, address: int) -> Block | None:
+        """The block that holds ``address``, whatever its state; None if none does."""
+        return self.view().find_block(whole("address", address))
+
+    def _html(self) -> str:
+        return self.view()._html()

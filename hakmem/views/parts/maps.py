@@ -1,0 +1,73 @@
+"""The whole slab map of a heap, written to a file: as text to read, as TSV or JSON to compute with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from os import PathLike, fspath
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, Literal
+
+from .slabs import LEGEND
+
+if TYPE_CHECKING:
+    from ..heap_view import HeapView
+    from .slabs import SlabsView
+
+Format = Literal["table", "tsv", "json"]
+FORMATS: Final = ("table", "tsv", "json")
+FIELDS: Final = (
+    "unit", "address", "class_index", "stride_bytes", "unit_count", "block_count", "application_count", "cached_count",
+    "free_count", "remote_count", "purged_count", "uncarved_count", "listed", "fresh", "torn",
+)  # fmt: skip
+SPAN_FIELDS: Final = ("unit", "address", "unit_count", "size_bytes", "asked_bytes")
+
+
+def _table(heap: HeapView, slabs: SlabsView) -> Iterator[str]:
+    yield f"{heap.title()}\n\n{heap.classes.table(width=1000)}\n\n{heap.spans.table(width=1000)}\n\n{LEGEND}\n"
+    for slab in slabs:
+        lines = slab.map(width=136).splitlines()
+        yield "\n" + "\n".join(line for line in lines if line != LEGEND) + "\n"
+
+
+def _tsv(heap: HeapView, slabs: SlabsView) -> Iterator[str]:
+    yield "\t".join((*FIELDS, "map")) + "\n"
+    for slab in slabs:
+        yield "\t".join([*(str(int(getattr(slab, name))) for name in FIELDS), slab.letters()]) + "\n"
+
+
+def _json(heap: HeapView, slabs: SlabsView) -> Iterator[str]:
+    head = {"heap": heap.name, "address": heap.capture.address, "plane": heap.capture.plane, "legend": LEGEND}
+    spans = [{name: int(getattr(span, name)) for name in SPAN_FIELDS} for span in heap.spans]
+    yield (
+        json.dumps(head)[:-1] + ',\n"spans": [\n' + ",\n".join(json.dumps(span) for span in spans) + '\n],\n"slabs": ['
+    )
+    for place, slab in enumerate(slabs):
+        row = {name: int(getattr(slab, name)) for name in FIELDS[:-3]} | {
+            name: bool(getattr(slab, name)) for name in FIELDS[-3:]
+        }
+        yield ("," if place else "") + "\n" + json.dumps(row | {"map": slab.letters()})
+    yield "\n]}\n"
+
+
+def dump(
+    heap: HeapView, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False, slabs: SlabsView | None = None
+) -> None:
+    """Write the slab map to a path or a text file object; of ``slabs`` alone if given.
+
+    Raises ValueError for an unknown format, FileExistsError for a path that exists unless ``force``.
+    """
+    writers = {"table": _table, "tsv": _tsv, "json": _json}
+    if format not in writers:
+        raise ValueError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
+    chosen = heap.slabs if slabs is None else slabs
+    if hasattr(file, "write"):
+        for text in writers[format](heap, chosen):
+            file.write(text)
+        return
+    path = Path(fspath(file))
+    if not force and path.exists():
+        raise FileExistsError(f"{path} exists; pass force=True to overwrite it")
+    with path.open("w" if force else "x", encoding="utf-8") as out:
+        for text in writers[format](heap, chosen):
+            out.write(text)

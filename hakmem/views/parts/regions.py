@@ -1,0 +1,246 @@
+"""Views of the region by place: superslabs, spans, arena chunks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import layout
+from ...generate import mirror
+from ..reading.capture import Capture
+from ..reading.records import (
+    KIND_LOST,
+    KIND_RUN,
+    KIND_SLAB,
+    KIND_SPAN,
+    Records,
+    extend_dtype,
+    extend_records,
+)
+from ..showing.tables import Column, format_bytes
+from .view import Record, View
+
+if TYPE_CHECKING:
+    from ..heap_view import HeapView
+
+GROUP: Final = layout.SUPERSLAB_UNITS
+
+
+def paint(capture: Capture, heads: NDArray[np.int64], values: NDArray[Any] | int) -> NDArray[np.int64]:
+    """An array over all units with ``values`` in every unit of the records at ``heads``, 0 elsewhere."""
+    edges = np.zeros(capture.unit_top + 1, dtype=np.int64)
+    ends = np.minimum(heads + capture.slabs["unit_count"][heads].astype(np.int64), capture.unit_top)
+    np.add.at(edges, heads, values)
+    np.subtract.at(edges, ends, values)
+    return np.cumsum(edges[:-1])
+
+
+def unit_kinds(capture: Capture) -> NDArray[np.int64]:
+    """What each unit is part of, a HAK_KIND; 0: metadata, or ready for a slab outside the run heap."""
+    kinds = capture.slabs["kind"]
+    heads = np.flatnonzero(kinds)
+    return paint(capture, heads, kinds[heads].astype(np.int64))
+
+
+SUPERSLAB_DTYPE: Final = np.dtype([
+    ("superslab", "u4"), ("unit", "u4"), ("address", "u8"), ("meta_units", "u4"), ("slab_units", "u4"),
+    ("span_units", "u4"), ("free_units", "u4"), ("ready_units", "u4"), ("lost_units", "u4"),
+    ("uncommitted_units", "u4"), ("dirty_units", "u4"), ("slab_count", "u4"), ("class_count", "u4"),
+    ("committed_bytes", "u8"), ("slab_bytes", "u8"), ("application_bytes", "u8"), ("fill", "f8"),
+])  # fmt: skip
+"""Units by what they are; ``ready_units``: kept for slabs outside the run heap; ``dirty_units``: free and perhaps
+resident; ``application_bytes``: of slabs that begin here, ``fill`` of their ``slab_bytes``."""
+
+
+def superslab_array(heap: HeapView) -> Records:
+    """All superslabs with a committed unit that is not metadata: `SUPERSLAB_DTYPE`."""
+    capture, slabs = heap.capture, heap.slabs.array
+    top = capture.unit_top
+    count = -(-top // GROUP)
+    made = np.zeros(count, dtype=SUPERSLAB_DTYPE)
+
+    def per_superslab(flags: NDArray[Any]) -> NDArray[Any]:
+        padded = np.zeros(count * GROUP, dtype=flags.dtype)
+        padded[:top] = flags
+        return padded.reshape(count, GROUP)
+
+    kinds = unit_kinds(capture)
+    is_meta = np.arange(top) < capture.meta_units
+    made["superslab"] = np.arange(count)
+    made["unit"] = made["superslab"] * GROUP
+    made["address"] = capture.unit_address(made["unit"])
+    made["meta_units"] = per_superslab(is_meta).sum(axis=1)
+    for name, kind in (
+        ("slab_units", KIND_SLAB),
+        ("span_units", KIND_SPAN),
+        ("free_units", KIND_RUN),
+        ("lost_units", KIND_LOST),
+    ):
+        made[name] = per_superslab(kinds == kind).sum(axis=1)
+    made["ready_units"] = per_superslab((kinds == 0) & ~is_meta).sum(axis=1)
+    made["dirty_units"] = per_superslab(capture.dirty & (kinds == KIND_RUN)).sum(axis=1)
+    made["committed_bytes"] = per_superslab(np.ones(top, dtype=np.bool_)).sum(axis=1) << layout.UNIT_SHIFT
+    made["uncommitted_units"] = GROUP - (made["committed_bytes"] >> np.uint64(layout.UNIT_SHIFT)).astype(np.int64)
+    home = slabs["unit"].astype(np.int64) // GROUP
+    made["slab_count"] = np.bincount(home, minlength=count)
+    made["application_bytes"] = np.bincount(home, weights=slabs["application_bytes"], minlength=count)
+    made["slab_bytes"] = np.bincount(home, weights=slabs["size_bytes"], minlength=count)
+    with np.errstate(invalid="ignore"):
+        made["fill"] = made["application_bytes"] / made["slab_bytes"]
+    pairs = np.unique(home * layout.CLASS_LIMIT + slabs["class_index"])
+    made["class_count"] = np.bincount(pairs // layout.CLASS_LIMIT, minlength=count)
+    return made[(made["meta_units"].astype(np.int64) << layout.UNIT_SHIFT) < made["committed_bytes"]]
+
+
+class SuperslabRecord(Record):
+    """One superslab."""
+
+    noun = "superslab"
+    columns = (
+        Column("superslab", "superslab", total=False), Column("unit", "first unit", total=False),
+        Column("slab_count", "slabs"), Column("class_count", "classes", total=False),
+        Column("slab_units", "slab units"), Column("span_units", "span units"), Column("free_units", "free units"),
+        Column("dirty_units", "dirty"), Column("ready_units", "ready"), Column("meta_units", "metadata"),
+        Column("uncommitted_units", "uncommitted"), Column("fill", "slab fill", "share"),
+        Column("application_bytes", "app bytes", "bytes"), Column("committed_bytes", "committed", "bytes"),
+        Column("lost_units", "lost"), Column("address", "address", "hex", total=False),
+    )  # fmt: skip
+
+    def title(self) -> str:
+        """Which one it is."""
+        return f"superslab {self.superslab}: units {self.unit} to {self.unit + GROUP - 1}, {self.address:#x}"
+
+
+class SuperslabsView(View[SuperslabRecord]):
+    """The superslabs of a heap that have a committed unit of user memory; the array's dtype is `SUPERSLAB_DTYPE`."""
+
+    noun = "superslab"
+    columns = SuperslabRecord.columns
+    group_heading = "slab fill"
+
+    def _record(self, row: np.void) -> SuperslabRecord:
+        return SuperslabRecord(self._heap, row)
+
+    def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
+        tenth = np.where(
+            self.array["slab_count"] > 0, np.minimum(np.nan_to_num(self.array["fill"]) * 10, 9).astype(np.int64), -1
+        )
+        return tenth, {-1: "no slab"} | {step: f"{step * 10}-{step * 10 + 10} %" for step in range(10)}
+
+
+SPAN_DTYPE: Final = extend_dtype(
+    mirror.HakSlab,
+    (("unit", "u4"), ("address", "u8"), ("size_bytes", "u8"), ("asked_bytes", "u8"), ("waste", "f8"), ("torn", "?")),
+)
+"""``hak_slab`` of a span and what is derived; ``asked_bytes`` is rounded up to OS pages, ``waste`` a share of
+``size_bytes``."""
+
+
+def span_array(heap: HeapView) -> Records:
+    """All spans, ascending by unit: `SPAN_DTYPE`."""
+    capture = heap.capture
+    units = np.flatnonzero(capture.slabs["kind"] == KIND_SPAN)
+    made = extend_records(capture.slabs, units, SPAN_DTYPE)
+    made["unit"] = units
+    made["address"] = capture.unit_address(units)
+    made["size_bytes"] = made["unit_count"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
+    made["asked_bytes"] = made["detail_count"].astype(np.uint64) * layout.OS_PAGE_BYTES
+    made["waste"] = 1 - made["asked_bytes"] / np.maximum(made["size_bytes"], 1)
+    made["torn"] = capture.torn[units]
+    return made
+
+
+class SpanRecord(Record):
+    """One span: a run of units that holds one block."""
+
+    noun = "span"
+    columns = (
+        Column("unit", "unit", total=False), Column("unit_count", "units"), Column("size_bytes", "size", "bytes"),
+        Column("asked_bytes", "asked", "bytes"), Column("waste", "waste", "share"),
+        Column("address", "address", "hex", total=False),
+    )  # fmt: skip
+
+    def title(self) -> str:
+        """Where it is and how large."""
+        size, asked = format_bytes(self.size_bytes), format_bytes(self.asked_bytes)
+        return f"span at unit {self.unit}, {self.address:#x}: {size}, {asked} asked for"
+
+
+class SpansView(View[SpanRecord]):
+    """The spans of a heap, ascending by unit; the array's dtype is `SPAN_DTYPE`."""
+
+    noun = "span"
+    columns = SpanRecord.columns
+    group_heading = "size"
+
+    def _record(self, row: np.void) -> SpanRecord:
+        return SpanRecord(self._heap, row)
+
+    def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
+        powers = np.ceil(np.log2(np.maximum(self.array["size_bytes"], 1).astype(np.float64))).astype(np.int64)
+        return powers, {power: f"to {format_bytes(1 << power)}" for power in np.unique(powers).tolist()}
+
+
+ARENA_DTYPE: Final = np.dtype([
+    ("chunk", "u4"), ("unit", "u4"), ("unit_count", "u4"), ("address", "u8"), ("size_bytes", "u8"),
+    ("live_units", "u4"), ("free_units", "u4"), ("dirty_units", "u4"), ("live_bytes", "u8"), ("dirty_bytes", "u8"),
+    ("live", "f8"),
+])  # fmt: skip
+"""Arena chunks in the order they were committed; live: in slabs, spans, or ready for slabs; the last may stand for
+many."""
+
+
+def arena_array(heap: HeapView) -> Records:
+    """All arena chunks: `ARENA_DTYPE`."""
+    capture = heap.capture
+    units = np.frombuffer(bytes(capture.heap.arena_units), dtype=np.uint32).astype(np.int64)
+    units = units[units > 0]
+    ends = np.minimum(capture.meta_units + np.cumsum(units), capture.unit_top)
+    starts = ends - units if not len(units) else np.concatenate(([capture.meta_units], ends[:-1]))
+    made = np.zeros(len(units), dtype=ARENA_DTYPE)
+    is_free = unit_kinds(capture) == KIND_RUN
+    free = np.concatenate(([0], np.cumsum(is_free)))
+    dirty = np.concatenate(([0], np.cumsum(is_free & capture.dirty)))
+    made["chunk"] = np.arange(len(units))
+    made["unit"], made["unit_count"] = starts, units
+    made["address"] = capture.unit_address(starts)
+    made["size_bytes"] = units << layout.UNIT_SHIFT
+    made["free_units"] = free[ends] - free[starts]
+    made["dirty_units"] = dirty[ends] - dirty[starts]
+    made["live_units"] = made["unit_count"] - made["free_units"]
+    made["live_bytes"] = made["live_units"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
+    made["dirty_bytes"] = made["dirty_units"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
+    made["live"] = made["live_units"] / np.maximum(made["unit_count"], 1)
+    return made
+
+
+class ArenaRecord(Record):
+    """One chunk of the arena."""
+
+    noun = "arena chunk"
+    columns = (
+        Column("chunk", "chunk", total=False), Column("unit", "first unit", total=False), Column("unit_count", "units"),
+        Column("size_bytes", "size", "bytes"), Column("live_units", "live units"), Column("free_units", "free units"),
+        Column("dirty_units", "dirty"), Column("live", "live", "share"),
+        Column("address", "address", "hex", total=False),
+    )  # fmt: skip
+
+    def title(self) -> str:
+        """Which one it is."""
+        return f"arena chunk {self.chunk}: {format_bytes(self.size_bytes)} at {self.address:#x}"
+
+
+class ArenasView(View[ArenaRecord]):
+    """The arena chunks of a heap; the array's dtype is `ARENA_DTYPE`."""
+
+    noun = "arena chunk"
+    columns = ArenaRecord.columns
+    group_heading = "chunk"
+
+    def _record(self, row: np.void) -> ArenaRecord:
+        return ArenaRecord(self._heap, row)
+
+    def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
+        return self.array["chunk"], {}

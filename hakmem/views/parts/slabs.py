@@ -1,0 +1,277 @@
+"""The slabs: one record each, and each slab as a letter map or a table of its blocks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import layout
+from ...generate import mirror
+from ..reading.buffers import buffer
+from ..reading.capture import REREADS
+from ..reading.holes import purged_counts
+from ..reading.records import KIND_SLAB, SLAB_FRESH, Records, copy_records, extend_dtype, word_count
+from ..reading.slab_states import APPLICATION, STATE_LETTERS, STATE_NAMES, Problem
+from ..showing import notebook as shown
+from ..showing.colour import html_letters, painted, painted_legend, wanted
+from ..showing.tables import ROWS_MAX, Column, format_bytes, format_count, render, terminal_width
+from .view import Record, View
+
+if TYPE_CHECKING:
+    from ..heap_view import HeapView
+
+LEGEND: Final = "# application   . free   o purged   c cached   r remote   - uncarved"
+PIECE_SLABS: Final = 4096
+"""Slabs filled in at a time: what is computed on the way stays in memory that was used before, and in the cache."""
+LETTERS: Final = np.frombuffer(STATE_LETTERS.encode(), dtype=np.uint8)
+
+SLAB_DTYPE: Final = extend_dtype(
+    mirror.HakSlab,
+    (
+        ("unit", "u4"), ("address", "u8"), ("stride_bytes", "u4"), ("capacity_bytes", "u4"), ("block_count", "u4"),
+        ("application_count", "u4"), ("cached_count", "u4"), ("free_count", "u4"), ("remote_count", "u4"), ("purged_count", "u4"),
+        ("uncarved_count", "u4"), ("application_bytes", "u8"), ("size_bytes", "u8"), ("fill", "f8"),
+        ("listed", "?"), ("fresh", "?"), ("torn", "?"),
+    ),
+)  # fmt: skip
+"""``hak_slab`` and, behind it, what is derived: counts in blocks, ``size_bytes`` of its units, ``fill`` application
+/ size."""
+
+COLUMNS: Final = (
+    Column("unit", "unit", total=False), Column("class_index", "class", total=False),
+    Column("stride_bytes", "stride", total=False), Column("block_count", "blocks"),
+    Column("application_count", "app"), Column("cached_count", "cached"), Column("free_count", "free"),
+    Column("remote_count", "remote"), Column("purged_count", "purged"), Column("uncarved_count", "uncarved"),
+    Column("fill", "fill", "share", total=False), Column("size_bytes", "size", "bytes"),
+    Column("listed", "listed", "flag"), Column("address", "address", "hex", total=False),
+    Column("application_bytes", "app bytes", "bytes"),
+)  # fmt: skip
+
+
+def slab_array(heap: HeapView) -> Records:
+    """All slabs, ascending by unit: `SLAB_DTYPE`."""
+    capture = heap.capture
+    units = np.flatnonzero(capture.slabs["kind"] == KIND_SLAB)
+    made = buffer(len(units) * SLAB_DTYPE.itemsize).view(SLAB_DTYPE)
+    for first in range(0, len(units), PIECE_SLABS):
+        mine = units[first : first + PIECE_SLABS]
+        _fill(heap, made[first : first + PIECE_SLABS], mine, heap.blocks.cached_per_slab[mine])
+    return made
+
+
+def _fill(heap: HeapView, made: Records, units: NDArray[np.int64], cached: NDArray[np.int64]) -> None:
+    """The records of ``units`` and what is derived, ``cached`` blocks of each given, written to ``made``."""
+    capture = heap.capture
+    copy_records(capture.slabs, units, made)
+    classes = (made["class_index"] & (layout.CLASS_LIMIT - 1)).astype(np.intp)
+    capacity, blocks = (capture.classes[name].astype(np.uint64)[classes] for name in ("capacity_bytes", "block_count"))
+    size = made["unit_count"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
+    remote = word_count(made["remote_list"])
+    application = np.maximum(made["used_count"].astype(np.int64) - cached - remote, 0)
+    out = application.astype(np.uint64) * capacity
+    carved = np.minimum(made["carved_count"], blocks)
+    words = capture.partial[units >> 6, classes]
+    made["unit"] = units
+    made["address"] = capture.unit_address(units)
+    made["stride_bytes"] = capture.classes["stride_bytes"][classes]
+    made["capacity_bytes"], made["block_count"] = capacity, blocks
+    made["application_count"], made["cached_count"], made["remote_count"] = application, cached, remote
+    made["free_count"] = word_count(made["free_list"])
+    made["purged_count"] = purged_counts(capture, units)
+    made["uncarved_count"] = blocks - carved
+    made["application_bytes"], made["size_bytes"] = out, size
+    made["fill"] = out / np.maximum(size, 1)
+    made["listed"] = (words >> (units & 63).astype(np.uint64)) & np.uint64(1)
+    made["fresh"] = made["flags"] & SLAB_FRESH
+    made["torn"] = capture.torn[units]
+
+
+class Block(NamedTuple):
+    """One block of a slab."""
+
+    place: int
+    """Its number in the slab, from 0."""
+    address: int
+    """What the caller gets."""
+    state: str
+    """``application``, ``free``, ``cached``, ``remote``, ``purged`` or ``uncarved``."""
+    header: int | None
+    """Its header byte, where the class has them and the block was carved."""
+    capacity_bytes: int
+    """Bytes the caller may use."""
+
+
+class SlabRecord(Record):
+    """One slab; ``map()`` draws it, ``table()`` lists its blocks, ``blocks()`` gives them."""
+
+    noun = "slab"
+    columns = COLUMNS
+
+    def title(self) -> str:
+        """What it is and who has its blocks, in one line."""
+        parts = [
+            f"{count:,} {name}" for count, name in (
+                (self.application_count, "application"), (self.free_count, "free"), (self.cached_count, "cached"),
+                (self.remote_count, "remote"), (self.purged_count, "purged"), (self.uncarved_count, "uncarved"),
+            ) if count
+        ]  # fmt: skip
+        return (
+            f"slab at unit {self.unit}, {self.address:#x}, class {self.class_index} of {self.stride_bytes:,} B, "
+            f"{format_count(self.block_count, 'block')}: {', '.join(parts) or 'none carved'}"
+        )
+
+    @cached_property
+    def _found(self) -> tuple[NDArray[np.uint8], list[Problem]]:
+        """States and problems; read again while the slab's record changes under the reading."""
+        blocks, unit = self._heap.blocks, np.array([self.unit])
+        record = self._heap.capture.slabs[unit]
+        mine = [problem for problem in blocks.cached_of(self.class_index).problems if f"class {self.class_index}" in problem.where]
+        torn = bool(self.torn) and getattr(self._heap.capture.source, "torn", None) is not None  # of a copy: no second try
+        for _ in range(0 if torn else REREADS):
+            problems: list[Problem] = []
+            states = blocks.states(unit, problems.append, record)[0]
+            now = self._heap.capture.slab_now(self.unit)
+            if now.tobytes() == record.tobytes():
+                return states, mine + problems
+            if now["kind"][0] != KIND_SLAB or now["class_index"][0] != self.class_index:
+                break
+            record = now
+        if torn:
+            states = blocks.states(unit, None, record)[0]
+        return states, [*mine, Problem("slab", f"unit {self.unit}", "a record that stands still", "one that changes: the map is of no one moment")]
+
+    @property
+    def states(self) -> NDArray[np.uint8]:
+        """State of each block, uint8: index into `hakmem.views.STATE_NAMES`."""
+        return self._found[0]
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What does not fit together in this slab or in the caches of its class; ``validate()`` raises it."""
+        return self._found[1]
+
+    def letters(self) -> str:
+        """One letter a block, without legend or line breaks."""
+        return LETTERS[self.states].tobytes().decode()
+
+    def map(self, width: int | None = None, *, colour: bool = False) -> str:
+        """The letter map: one letter a block, with a legend, wrapped to ``width`` or the terminal; ``colour``: with a
+        terminal's colours."""
+        letters = self.letters()
+        margin = len(str(max(self.block_count - 1, 0)))
+        room = max(terminal_width(width) - margin - 2, 8)
+        row = room if room < 16 else room // 16 * 16
+        paint = painted if colour else str
+        lines = [f"{first:>{margin}}  {paint(letters[first : first + row])}" for first in range(0, len(letters), row)]
+        notes = [f"broken: {problem.error()}" for problem in self.problems if problem.what != "slab"]
+        notes += [f"changing: {problem.found}" for problem in self.problems if problem.what == "slab"]
+        return "\n".join([self.title(), *lines, painted_legend() if colour else LEGEND, *notes])
+
+    def print_map(self, width: int | None = None) -> None:
+        """Print the letter map, on a terminal in colours."""
+        print(self.map(width, colour=wanted(sys.stdout)))
+
+    def _pretty(self) -> str:
+        return self.map(colour=wanted(sys.stdout))
+
+    def _html(self) -> str:
+        letters = self.letters()
+        row = 64 if len(letters) > 64 else max(len(letters), 1)
+        lines = [html_letters(letters[first : first + row]) for first in range(0, len(letters), row)]
+        key = "   ".join(html_letters(part[0]) + part[1:] for part in LEGEND.split("   "))
+        notes = "".join(shown.paragraph(str(problem.error())) for problem in self.problems)
+        return f"{shown.paragraph(self.title())}<pre>{chr(10).join(lines)}\n\n{key}</pre>{notes}"
+
+    def headers(self) -> NDArray[np.uint8] | None:
+        """The byte before each block, or None where the class has no headers."""
+        heap = self._heap
+        shape = heap.capture.classes[self.class_index]
+        if not shape["header"]:
+            return None
+        raw = heap.blocks.memory(np.array([self.unit]), int(shape["unit_count"])).view(np.uint8)[0]
+        places = int(shape["start_bytes"]) - 1 + np.arange(self.block_count, dtype=np.int64) * self.stride_bytes
+        return np.asarray(raw[places])
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks, lazily."""
+        start = self.address + int(self._heap.capture.classes[self.class_index]["start_bytes"])
+        states, headers = self.states.tolist(), self.headers()
+        for index, state in enumerate(states):
+            byte = None if headers is None or state == 0 else int(headers[index])
+            yield Block(index, start + index * self.stride_bytes, STATE_NAMES[state], byte, self.capacity_bytes)
+
+    def _header_text(self, block: Block) -> str:
+        if block.header is None:
+            return ""
+        decoded = self._heap.codec.decode(block.header)
+        wanted = self._heap.codec.encode(self.class_index, live=block.state == STATE_NAMES[APPLICATION])
+        text = f"{block.header:#04x} " + (f"{decoded.state}, class {decoded.class_index}" if decoded else "no header")
+        return text if block.header == wanted else f"{text}; expected {wanted:#04x}"
+
+    def table(self, limit: int | None = None, width: int | None = None) -> str:
+        """The blocks as a table; more than 200 are summed up as runs of one state unless ``limit`` says how many."""
+        rows: list[tuple[str, ...]] = []
+        size = format_bytes(self.capacity_bytes)
+        if limit is None and self.block_count > ROWS_MAX:
+            headings: tuple[str, ...] = ("blocks", "count", "address", "state", "bytes")
+            start = self.address + int(self._heap.capture.classes[self.class_index]["start_bytes"])
+            edges = [0, *(np.flatnonzero(np.diff(self.states)) + 1).tolist(), self.block_count]
+            for first, end in pairwise(edges):
+                count, name = end - first, STATE_NAMES[self.states[first]]
+                address = f"{start + first * self.stride_bytes:#x}"
+                rows.append(
+                    (
+                        f"{first}-{end - 1}" if count > 1 else str(first),
+                        f"{count:,}",
+                        address,
+                        name,
+                        format_bytes(count * self.capacity_bytes),
+                    )
+                )
+            shown = rows[:ROWS_MAX]
+            more = f"\n... {len(rows) - len(shown):,} more runs" if len(rows) > len(shown) else ""
+            note = f"{more}\nsummed up by runs of one state; .table(limit=...) prints single blocks"
+        else:
+            headings = ("block", "address", "state", "header", "size")
+            for block in self.blocks():
+                if limit is not None and block.place >= limit:
+                    break
+                rows.append((str(block.place), f"{block.address:#x}", block.state, self._header_text(block), size))
+            shown = rows
+            note = "" if len(rows) == self.block_count else f"\n... {self.block_count - len(rows):,} more blocks"
+            if not self._heap.capture.classes[self.class_index]["header"]:
+                headings, shown = (*headings[:3], headings[4]), [(*row[:3], row[4]) for row in rows]
+        cells = [list(column) for column in zip(*shown, strict=True)] or [[] for _ in headings]
+        left = [name in ("state", "header", "blocks") for name in headings]
+        return f"{self.title()}\n{render(headings, cells, left=left, width=width)}{note}"
+
+
+def slab_at(heap: HeapView, unit: int) -> SlabRecord | None:
+    """The slab that begins at a unit, without gathering the others; None if there is none."""
+    if heap.capture.slabs["kind"][unit] != KIND_SLAB:
+        return None
+    made = np.zeros(1, dtype=SLAB_DTYPE)
+    _fill(heap, made, np.array([unit], dtype=np.int64), np.array([heap.blocks.cached_in(unit)], dtype=np.int64))
+    return SlabRecord(heap, made[0])
+
+
+class SlabsView(View[SlabRecord]):
+    """The slabs of a heap, ascending by unit; the array's dtype is `SLAB_DTYPE`."""
+
+    noun = "slab"
+    columns = COLUMNS
+    group_heading = "class"
+
+    def _record(self, row: np.void) -> SlabRecord:
+        return SlabRecord(self._heap, row)
+
+    def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
+        strides = self._heap.capture.classes["stride_bytes"].tolist()
+        names = {index: f"{index} ({strides[index]:,} B)" for index in range(1, self._heap.capture.class_count + 1)}
+        return self.array["class_index"], names

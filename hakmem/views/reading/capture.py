@@ -1,0 +1,161 @@
+"""Gathering: one bulk copy of a heap's metadata, consistent record by record.
+
+Slab records are copied twice; a record that differs between two copies, or whose claim sequence is odd, was being
+changed and is read again, a bounded number of times. What still moves is marked ``torn``. On a quiescent heap
+nothing is, and the copy is exact.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import layout
+from ...generate import mirror
+from .outline import Outline
+from .records import Records, dtype_of
+from .source import MemorySource
+
+REREADS: Final = 8
+PIECE_RECORDS: Final = 8192
+SLAB_BYTES: Final = ctypes.sizeof(mirror.HakSlab)
+
+
+class ThreadCache(NamedTuple):
+    """One class of a thread's cache: the words that say what is in it, named as in ``hak_thread`` and ``hak_bin``."""
+
+    head: int
+    room_count: int
+    cap_count: int
+    bump: int
+    bump_end: int
+
+
+@dataclass(frozen=True)
+class Capture(Outline):
+    """A copy of one heap's metadata. Indices of ``registry``, ``slabs``, ``dirty`` and ``torn`` are unit numbers."""
+
+    registry: NDArray[np.uint32]
+    """Page registry, shape (unit_top,)."""
+    slabs: Records
+    """Slab records, dtype of ``hak_slab``, shape (unit_top,)."""
+    partial: NDArray[np.uint64]
+    """Partial sets, shape (ceil(unit_top / 64), CLASS_LIMIT)."""
+    summary: NDArray[np.uint64]
+    """Their summary, shape (ceil(unit_top / 4096), CLASS_LIMIT)."""
+    dirty: NDArray[np.bool_]
+    """Dirty marks, shape (unit_top,)."""
+    holes: NDArray[np.uint16]
+    """Purged pages of slabs in use, a bit a page, shape (unit_top,)."""
+    torn: NDArray[np.bool_]
+    """Records that moved while they were read, shape (unit_top,)."""
+
+    @classmethod
+    def take(cls, source: MemorySource, address: int) -> Capture:
+        """Copy the metadata of the heap at ``address``.
+
+        Raises ValidationError when no heap stands there or its geometry is damaged, MemoryUnreadable when the memory
+        is gone.
+        """
+        parts = cls.parts(source, address)
+        heap, geometry = parts["heap"], parts["geometry"]
+        top, words, groups = heap.unit_top, -(-heap.unit_top // 64), -(-heap.unit_top // 4096)
+
+        def copy(offset: int, size_bytes: int, dtype: np.dtype | type) -> np.ndarray:
+            return np.frombuffer(source.read(address + offset, size_bytes), dtype=dtype)
+
+        registry = copy(geometry.registry_offset, top * 4, np.uint32)
+        still = getattr(source, "torn", None)
+        if still is None:
+            slabs, torn = _settled_slabs(source, address + geometry.slabs_offset, top)
+        else:  # a copy stands still
+            slabs, torn = copy(geometry.slabs_offset, top * SLAB_BYTES, dtype_of(mirror.HakSlab)), still(address)
+        partial = copy(geometry.partial_offset, words * 8 * layout.CLASS_LIMIT, np.uint64)
+        summary = copy(geometry.summary_offset, groups * 8 * layout.CLASS_LIMIT, np.uint64)
+        bits = np.unpackbits(copy(geometry.dirty_offset, words * 8, np.uint8), bitorder="little")
+        holes = copy(geometry.holes_offset, top * 2, np.uint16)
+        return cls(
+            **parts, registry=registry, slabs=slabs, partial=partial.reshape(words, layout.CLASS_LIMIT),
+            summary=summary.reshape(groups, layout.CLASS_LIMIT), dirty=bits[:top].view(np.bool_), holes=holes, torn=torn,
+        )  # fmt: skip
+
+    def slab_now(self, unit: int) -> Records:
+        """The record of ``unit`` as it is now, shape (1,)."""
+        place = self.address + self.geometry.slabs_offset + unit * SLAB_BYTES
+        return np.frombuffer(self.source.read(place, SLAB_BYTES), dtype=dtype_of(mirror.HakSlab))
+
+    def cache_now(self, thread: int, class_index: int) -> ThreadCache:
+        """A thread's cache of one class as it is now."""
+        place = self.address + self.geometry.threads_offset + thread * ctypes.sizeof(mirror.HakThread)
+
+        def read(array: Any, size: int) -> bytes:
+            return bytes(self.source.read(place + array.offset + class_index * size, size))
+
+        record = mirror.HakThread
+        head = int.from_bytes(read(record.heads, 8), "little")
+        room = int.from_bytes(read(record.room_counts, 8), "little", signed=True)
+        rest = mirror.HakBin.from_buffer_copy(read(record.bins, ctypes.sizeof(mirror.HakBin)))
+        return ThreadCache(head, room, rest.cap_count, rest.bump, rest.bump_end)
+
+    def cache_then(self, thread: int, class_index: int) -> ThreadCache:
+        """The same as it was copied."""
+        record = self.threads[thread]
+        rest = record["bins"][class_index]
+        numbers = (record["heads"][class_index], record["room_counts"][class_index], *(rest[name] for name in ("cap_count", "bump", "bump_end")))
+        return ThreadCache(*(int(number) for number in numbers))
+
+    def unit_address(self, units: NDArray[np.integer] | int) -> NDArray[np.uint64]:
+        """Addresses of units, uint64."""
+        return (np.asarray(units).astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)) + np.uint64(self.address)
+
+    def differs_from(self, other: Capture) -> list[str]:
+        """What moved between two copies of one heap: names of the parts, empty when the heap stood still."""
+        moved = []
+        if bytes(self.heap) != bytes(other.heap):
+            moved.append("heap header")
+        for name in ("registry", "slabs", "threads", "partial", "dirty", "holes"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine.shape != theirs.shape or mine.tobytes() != theirs.tobytes():
+                moved.append(
+                    {
+                        "slabs": "slab records",
+                        "threads": "thread records",
+                        "partial": "partial sets",
+                        "dirty": "dirty marks",
+                        "holes": "purged pages",
+                    }.get(name, name)
+                )
+        return moved
+
+
+def _settled_slabs(source: MemorySource, address: int, count: int) -> tuple[Records, NDArray[np.bool_]]:
+    """Slab records of units 0 .. count - 1, and which of them would not stand still."""
+    dtype = dtype_of(mirror.HakSlab)
+
+    def words_of(first: int, n: int) -> NDArray[np.uint64]:
+        return np.frombuffer(source.read(address + first * SLAB_BYTES, n * SLAB_BYTES), dtype=np.uint64).reshape(
+            n, SLAB_BYTES // 8
+        )
+
+    after = words_of(0, count)
+    torn = (after.reshape(-1).view(dtype)["claim_seq"] & 1) != 0
+    for first in range(0, count, PIECE_RECORDS):  # in pieces: memory that was used already costs no page faults
+        mine = after[first : first + PIECE_RECORDS]
+        again = words_of(first, len(mine))
+        if not np.array_equal(again, mine):
+            torn[first : first + PIECE_RECORDS] |= (again != mine).any(axis=1)
+    if not torn.any():
+        return after.reshape(-1).view(dtype), torn
+    after = after.copy()
+    for _ in range(REREADS):
+        for unit in np.flatnonzero(torn).tolist():
+            again = words_of(unit, 1)[0]
+            torn[unit] = bool((again != after[unit]).any()) or bool(again.view(dtype)["claim_seq"][0] & 1)
+            after[unit] = again
+        if not torn.any():
+            break
+    return after.reshape(-1).view(dtype), torn

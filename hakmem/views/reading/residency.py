@@ -1,0 +1,95 @@
+"""Which OS pages of a process are in memory: what smaps adds up, page by page.
+
+The kernel is asked by the PAGEMAP_SCAN call where it has it (Linux 6.7), since that alone tells the page of zeros, which
+reading untouched memory maps and nobody counts, from a page shared after a fork. Older ones are asked by
+/proc/PID/pagemap, where a page that is present but not exclusive could be either, and is taken for a page of zeros.
+Source: Documentation/admin-guide/mm/pagemap.rst of Linux.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import layout
+from .source import MemorySource
+
+ENDING_SECONDS: Final = 0.2
+"""How long the threads of a killed process may take to end one after another."""
+PAGE: Final = layout.OS_PAGE_BYTES
+_SCAN: Final = 3 << 30 | 96 << 16 | ord("f") << 8 | 16  # _IOWR('f', 16, struct pm_scan_arg)
+_PRESENT, _ZERO_PAGE = 1 << 3, 1 << 5
+_ARGUMENT_BYTES: Final = 96
+_VECTOR_LIMIT: Final = 4096
+_WORD_PRESENT, _WORD_EXCLUSIVE = np.uint64(1 << 63), np.uint64(1 << 56)
+
+
+def resident_pages(source: MemorySource, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+    """Which pages of a range are resident, bool, shape (size_bytes / 4096,); None where the kernel does not say.
+
+    Raises ProcessNotFound when the process ended.
+    """
+    kept = getattr(source, "resident", None)
+    if kept is not None:
+        found: NDArray[np.bool_] | None = kept(address, size_bytes)
+        return found
+    pid = getattr(source, "pid", 0)
+    if not pid:
+        return None
+    pages, ending = None, False
+    try:
+        with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
+            pages = _scan(file.fileno(), address, size_bytes)
+            if pages is None:
+                pages = _words(file.fileno(), address, size_bytes)
+    except OSError as error:
+        ending = not isinstance(error, PermissionError)
+    check = getattr(source, "check", None)
+    if check is not None:
+        check()  # the tables of a process that ended are empty
+        limit = time.monotonic() + ENDING_SECONDS
+        while ending and time.monotonic() < limit:  # its first thread has gone, another one is about to
+            time.sleep(0.002)
+            check()
+    return pages
+
+
+def _scan(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+    """By PAGEMAP_SCAN; None where the kernel has no such call."""
+    steps = np.zeros(size_bytes // PAGE + 1, dtype=np.int8)  # 1 where pages begin to be resident, -1 where they end
+    regions = np.zeros((_VECTOR_LIMIT, 3), dtype=np.uint64)
+    at, end = address, address + size_bytes
+    while at < end:
+        # size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask, anyof_mask, return_mask
+        words = (_ARGUMENT_BYTES, 0, at, end, 0, regions.ctypes.data, _VECTOR_LIMIT, 0, _ZERO_PAGE, _PRESENT | _ZERO_PAGE, 0, _PRESENT)
+        argument = np.array(words, dtype=np.uint64)
+        try:
+            count = fcntl.ioctl(file, _SCAN, argument)  # type: ignore[call-overload]
+        except OSError:
+            return None
+        edges = ((regions[:count, :2] - np.uint64(address)) // np.uint64(PAGE)).astype(np.int64)
+        steps[edges[:, 0]] += 1
+        steps[edges[:, 1]] -= 1
+        if argument[4] <= at:
+            break
+        at = int(argument[4])
+    return np.cumsum(steps, dtype=np.int8)[:-1].view(np.bool_)
+
+
+def _words(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+    """By the words of pagemap; None if it ends too early: the process did."""
+    made = np.zeros(size_bytes // PAGE, dtype=np.bool_)
+    done = 0
+    while done < len(made):
+        raw = os.pread(file, min(len(made) - done, 1 << 17) * 8, (address // PAGE + done) * 8)
+        words = np.frombuffer(raw[: len(raw) // 8 * 8], dtype=np.uint64)
+        if not len(words):
+            return None
+        made[done : done + len(words)] = (words & _WORD_PRESENT != 0) & (words & _WORD_EXCLUSIVE != 0)
+        done += len(words)
+    return made

@@ -1,0 +1,200 @@
+"""The states of the blocks of some slabs: each block starts with the application, and is moved once to where it is found.
+
+A slab's own lists are followed for many slabs at once by pointer doubling: from "the next of each block" follows "the
+second next of each", and so on, so that a list of n blocks takes log2(n) rounds.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ValidationError
+from .holes import holed_blocks
+from .records import SLAB_HOLES, Records, word_count, word_offset
+
+if TYPE_CHECKING:
+    from .blocks import Blocks
+
+UNCARVED: Final = 0
+APPLICATION: Final = 1
+FREE: Final = 2
+CACHED: Final = 3
+REMOTE: Final = 4
+PURGED: Final = 5
+STATE_NAMES: Final = ("uncarved", "application", "free", "cached", "remote", "purged")
+STATE_LETTERS: Final = "-#.cro"
+
+Units = NDArray[np.int64]
+
+
+class Problem(NamedTuple):
+    """Something that does not hold."""
+
+    what: str
+    where: str
+    expected: object
+    found: object
+
+    def error(self) -> ValidationError:
+        """The exception that says so."""
+        return ValidationError(self.what, self.where, self.expected, self.found)
+
+
+class SlabStates:
+    """The states of the blocks of some slabs of one class."""
+
+    def __init__(
+        self, blocks: Blocks, units: Units, report: Callable[[Problem], object], records: Records | None = None,
+        caches: bool = True,
+    ) -> None:  # fmt: skip
+        capture = blocks.capture
+        self.blocks, self.units, self.report = blocks, units, report
+        self.records = capture.slabs[units] if records is None else records
+        classes = np.unique(self.records["class_index"])
+        if len(classes) > 1:
+            raise ValueError(f"slabs of the classes {classes.tolist()}: expected one class")
+        self.class_index = int(classes[0]) if len(classes) else 0
+        self.shape = capture.classes[self.class_index]
+        self.count = int(self.shape["block_count"])
+        carved = np.minimum(self.records["carved_count"], self.count)
+        self.states = (np.arange(self.count)[None, :] < carved[:, None]).astype(np.uint8)  # uncarved or application
+        self.links = np.zeros(self.states.shape if not caches else (0, 0), dtype=np.uint64)
+        self._place_listed()
+        if caches:
+            self._place_cached()
+        self._place_purged()
+
+    def where(self, row: int) -> str:
+        """The name of a slab in messages."""
+        return (
+            f"slab at unit {int(self.units[row])}, class {self.class_index} of {int(self.shape['stride_bytes'])} bytes"
+        )
+
+    def _place_purged(self) -> None:
+        rows = np.flatnonzero(self.records["flags"] & SLAB_HOLES)
+        if len(rows):
+            at, columns = np.nonzero(holed_blocks(self.blocks.capture, self.class_index, self.units[rows]))
+            self._place(rows[at], columns, PURGED)
+
+    def _place_cached(self) -> None:
+        cached = self.blocks.cached_of(self.class_index)
+        if not len(cached.head) or not len(self.units):
+            return
+        order = np.argsort(self.units)
+        row_of = order[np.searchsorted(self.units, cached.head, sorter=order).clip(max=len(order) - 1)]
+        mine = np.flatnonzero((self.units[row_of] == cached.head) & (cached.class_index == self.class_index))
+        rows, columns = row_of[mine], cached.block[mine]
+        sure = ~cached.gone[mine]
+        self._place(rows[sure], columns[sure], CACHED)
+        lost = ~sure & (self.states[rows, columns] == APPLICATION)
+        self.states[rows[lost], columns[lost]] = CACHED
+
+    def _place(self, rows: NDArray[np.int64], columns: NDArray[np.int64], state: int) -> None:
+        """Move blocks from "application" to ``state``; each must be there, once."""
+        flat = self.states.reshape(-1)
+        at = rows * self.count + columns
+        wrong = np.flatnonzero(flat[at] != APPLICATION)
+        taken = flat[at[wrong]]
+        there = np.count_nonzero(flat == state)
+        flat[at] = state
+        for place, before in zip(wrong[:1].tolist(), taken[:1].tolist(), strict=True):
+            block = f"{self.where(int(rows[place]))}, block {int(columns[place])}"
+            self.report(
+                Problem(
+                    "a block is in exactly one place",
+                    block,
+                    f"only {STATE_NAMES[state]}",
+                    f"{STATE_NAMES[before]} as well",
+                )
+            )
+        if not len(wrong) and np.count_nonzero(flat == state) != there + len(at):
+            order = np.sort(at)
+            double = int(order[np.flatnonzero(order[1:] == order[:-1])[0]])
+            block = f"{self.where(double // self.count)}, block {double % self.count}"
+            self.report(
+                Problem(
+                    "a block is in exactly one place",
+                    block,
+                    f"{STATE_NAMES[state]} once",
+                    f"{STATE_NAMES[state]} twice",
+                )
+            )
+
+    def _place_listed(self) -> None:
+        """Follow the free and the remote lists."""
+        words = {FREE: self.records["free_list"], REMOTE: self.records["remote_list"]}
+        counts = {state: word_count(word).astype(np.int64) for state, word in words.items()}
+        rows = np.flatnonzero((counts[FREE] > 0) | (counts[REMOTE] > 0))
+        if not len(rows):
+            return
+        stride, start = int(self.shape["stride_bytes"]), int(self.shape["start_bytes"])
+        links = self.blocks.first_words(self.units[rows], self.shape)
+        if len(self.links):
+            self.links[rows] = links
+        base = self.blocks.capture.unit_address(self.units[rows])
+        end, bad = self.count, self.count + 1
+        inside = links - (base + np.uint64(start))[:, None]  # below the slab it wraps round to a large number
+        following = inside // np.uint64(stride)
+        wrong = (following >= np.uint64(self.count)) | (following * np.uint64(stride) != inside)
+        step = np.empty((len(rows), self.count + 2), dtype=np.int64)
+        step[:, :end] = np.where(links == 0, end, np.where(wrong, bad, following.astype(np.int64)))
+        step[:, end], step[:, bad] = end, bad
+        step += (np.arange(len(rows)) * (self.count + 2))[:, None]
+        for state, word in words.items():
+            self._place_list(state, rows, word_offset(word[rows]), counts[state][rows], step, links)
+
+    def _place_list(
+        self, state: int, rows: NDArray[np.int64], offsets: NDArray[np.uint64], counts: NDArray[np.int64],
+        step: NDArray[np.int64], links: NDArray[np.uint64],
+    ) -> None:  # fmt: skip
+        """Follow one list of each slab from its first block by pointer doubling, and place its blocks."""
+        stride, start = int(self.shape["stride_bytes"]), int(self.shape["start_bytes"])
+        width, name = self.count + 2, f"{STATE_NAMES[state]} list"
+        used = np.flatnonzero(counts > 0)
+        inside = offsets[used].astype(np.int64) - start
+        first = inside // stride
+        good = (inside >= 0) & (inside % stride == 0) & (first < self.count)
+        for at in used[~good].tolist():
+            where = self.where(int(rows[at]))
+            self.report(
+                Problem(f"first block of the {name}", where, "a block of the slab", f"offset {int(offsets[at])}")
+            )
+        used, first = used[good], first[good]
+        if not len(used):
+            return
+        reached = np.zeros(step.shape, dtype=np.bool_)
+        flat, jump = reached.reshape(-1), step.reshape(-1)
+        flat[used * width + first] = True
+        for _ in range(int(counts.max()).bit_length() + 1):
+            flat[jump[np.flatnonzero(flat)]] = True
+            jump = jump[jump]
+        lengths = reached[:, : self.count].sum(axis=1)
+        for at in used[
+            reached[used, self.count + 1] | (lengths[used] != counts[used]) | ~reached[used, self.count]
+        ].tolist():
+            where, found = self.where(int(rows[at])), f"{int(lengths[at])} blocks"
+            if reached[at, self.count + 1]:
+                inner = np.flatnonzero(reached[at, : self.count])
+                broken = inner[step[at, inner] == at * width + self.count + 1][0]
+                self.report(
+                    Problem(
+                        f"link in the {name}",
+                        f"{where}, block {int(broken)}",
+                        "a block of the slab or 0",
+                        f"{int(links[at, broken]):#x}",
+                    )
+                )
+            elif not reached[at, self.count]:
+                self.report(Problem(name, where, "a list that ends", "a cycle" if lengths[at] <= counts[at] else found))
+            else:
+                self.report(Problem(name, where, f"{int(counts[at])} blocks", found))
+        listed_rows, columns = np.nonzero(reached[used, : self.count])
+        self._place(rows[used[listed_rows]], columns, state)
+
+
+assert sys.byteorder == "little", "list words and marks are read as little-endian"

@@ -1,0 +1,203 @@
+"""Where the bytes of a heap come from: a view asks a `MemorySource` and knows nothing else.
+
+`OwnProcess` reads this process. It goes through the kernel (process_vm_readv), which copies like memcpy but answers an
+address that is not mapped with an error: a heap whose records somebody overwrote can be looked at without a crash.
+Where the kernel does not offer the call, bytes are copied directly. Another process or a saved file is another
+`read`, nothing more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ...clib.binding import system
+from ...errors import HakmemError
+from ...generate import mirror
+from ...system import procfs
+from ...system.procfs import ProcessFacts
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class MemoryUnreadable(HakmemError, OSError):
+    """An address range could not be read: it is not mapped, or no longer."""
+
+    def __init__(self, address: int, size_bytes: int, reason: str) -> None:
+        super().__init__(f"cannot read {size_bytes} bytes at {address:#x}: {reason}")
+        self.address = address
+        self.size_bytes = size_bytes
+
+
+class MemorySource(Protocol):
+    """A place that holds a heap's memory, addressed as the heap itself addresses it.
+
+    A source may offer more, which views use where it is there: ``window`` (see `OwnProcess`), ``heaps()``, addresses and
+    names of the process's heaps; ``facts()``, its `ProcessFacts`; ``inside()``, how many threads are in a call now;
+    ``pid``, where /proc can be asked; ``torn(address)``, marks made when the heap was copied; ``gather(addresses)``, the
+    words there, or None where they must be read in larger pieces.
+    """
+
+    name: str
+    """What it is, for people: a process, a file."""
+
+    def read(self, address: int, size_bytes: int) -> bytes | memoryview:
+        """A copy of ``size_bytes`` bytes from ``address`` on, all of them. Raises MemoryUnreadable."""
+
+
+class Words(Protocol):
+    """64-bit words by index."""
+
+    def __getitem__(self, index: int, /) -> int:
+        """Word number ``index``."""
+
+
+VECTORS_MAX: Final = 1024
+"""Ranges of one process_vm_readv: the kernel's UIO_MAXIOV."""
+PIECE_SHIFT: Final = 15
+"""log2 of the bytes read at a time where links are followed: half a unit. A system call costs as much as copying it."""
+
+
+class _Pieces(dict[int, memoryview]):
+    """The words of a range of any source, read piece by piece when first asked for."""
+
+    def __init__(self, source: MemorySource, address: int) -> None:
+        super().__init__()
+        self.source, self.address = source, address
+
+    def __missing__(self, piece: int) -> memoryview:
+        raw = self.source.read(self.address + (piece << PIECE_SHIFT), 1 << PIECE_SHIFT)
+        words = self[piece] = memoryview(raw).cast("B").cast("Q")
+        return words
+
+
+class PagedWords:
+    """`Words` of any source; the range begins and ends on a unit's boundary."""
+
+    def __init__(self, source: MemorySource, address: int) -> None:
+        self._pieces = _Pieces(source, address)
+
+    def __getitem__(self, index: int) -> int:
+        word: int = self._pieces[index >> PIECE_SHIFT - 3][index & (1 << PIECE_SHIFT - 3) - 1]
+        return word
+
+
+@contextmanager
+def words_of(source: MemorySource, address: int, size_bytes: int) -> Iterator[Words]:
+    """The words of a range, to follow links in: the memory itself where the source is this process, else copied pages."""
+    window = getattr(source, "window", None)
+    if window is None or not size_bytes:
+        yield PagedWords(source, address)
+    else:
+        with window(address, size_bytes) as words:
+            yield words
+
+
+def copy_from(pid: int, address: int, size_bytes: int) -> tuple[memoryview, int, int]:
+    """Bytes of a process's memory through process_vm_readv: the copy, how much of it is filled, and the errno.
+
+    Short only where something cannot be read; errno 0 with a short copy means the end of a mapping. ENOSYS where libc
+    has no such call.
+    """
+    from .buffers import buffer  # numpy, and memory that is not cleared first
+
+    function = system("process_vm_readv")
+    copy = buffer(size_bytes)
+    if function is None:
+        return copy.data, 0, errno.ENOSYS
+    done = 0
+    while done < size_bytes:
+        here = mirror.IoVector(copy.ctypes.data + done, size_bytes - done)
+        there = mirror.IoVector(address + done, size_bytes - done)
+        count = function(pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+        if count <= 0:
+            return copy.data, done, ctypes.get_errno() if count < 0 else 0
+        done += count
+    return copy.data, done, 0
+
+
+def gather_from(pid: int, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
+    """The 64-bit words of a process's memory at ``addresses``, same shape; None if one of them cannot be read."""
+    import numpy
+
+    function = system("process_vm_readv")
+    if function is None:
+        return None
+    flat = addresses.reshape(-1)
+    words, vectors = numpy.empty(len(flat), dtype=numpy.uint64), numpy.full((len(flat), 2), 8, dtype=numpy.uint64)
+    vectors[:, 0] = flat
+    for first in range(0, len(flat), VECTORS_MAX):
+        count = min(VECTORS_MAX, len(flat) - first)
+        here = mirror.IoVector(words.ctypes.data + first * 8, count * 8)
+        there = mirror.IoVector.from_address(vectors.ctypes.data + first * ctypes.sizeof(mirror.IoVector))
+        if function(pid, ctypes.byref(here), 1, ctypes.byref(there), count, 0) != count * 8:
+            return None
+    return words.reshape(addresses.shape)
+
+
+def reason_of(code: int) -> str:
+    """Why a copy stopped short, from its errno."""
+    return {0: "the end of a mapping", errno.EFAULT: "not mapped, or not readable"}.get(code) or os.strerror(code)
+
+
+_READ_ONLY: Final = 0x100
+
+
+@cache
+def _view_of_memory() -> Any:
+    """A memoryview of an address range."""
+    function = ctypes.pythonapi.PyMemoryView_FromMemory
+    function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int), ctypes.py_object
+    return function
+
+
+class OwnProcess:
+    """This process, also in a fork's child."""
+
+    name = "this process"
+    _refused = False
+
+    @property
+    def pid(self) -> int:
+        """This process's number."""
+        return os.getpid()
+
+    def facts(self) -> ProcessFacts:
+        """This process as it is now."""
+        return procfs.facts(os.getpid())
+
+    def read(self, address: int, size_bytes: int) -> bytes | memoryview:
+        """A copy of ``size_bytes`` bytes from ``address`` on. Raises MemoryUnreadable."""
+        if size_bytes == 0:
+            return b""
+        if OwnProcess._refused:
+            return ctypes.string_at(address, size_bytes)
+        copy, done, code = copy_from(os.getpid(), address, size_bytes)
+        if done == size_bytes:
+            return copy
+        if code in (errno.ENOSYS, errno.EPERM):  # a sandbox that forbids the call
+            OwnProcess._refused = True
+            return ctypes.string_at(address, size_bytes)
+        raise MemoryUnreadable(address + done, size_bytes - done, reason_of(code))
+
+    def gather(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
+        """The words at ``addresses``; None if one cannot be read, or the kernel does not offer the call."""
+        return None if OwnProcess._refused else gather_from(os.getpid(), addresses)
+
+    @contextmanager
+    def window(self, address: int, size_bytes: int) -> Iterator[memoryview]:
+        """The memory itself as 64-bit words, for as long as the block lasts.
+
+        The whole range must be mapped; that is checked at its end. Raises MemoryUnreadable.
+        """
+        self.read(address + size_bytes - 8, 8)
+        view: memoryview = _view_of_memory()(address, size_bytes, _READ_ONLY)
+        with view, view.cast("Q") as words:
+            yield words

@@ -1,0 +1,1 @@
+"""Showing: arrays and sentences as text, as HTML, in colour. Knows nothing of heaps."""

@@ -1,0 +1,45 @@
+"""Colours of the letter maps on a terminal: each state of a block has one, on top of its letter, never instead of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import IO, Any, Final
+
+LEGEND_COLOURS: Final = {"#": "32", ".": "90", "o": "34", "c": "33", "r": "31", "-": "2"}
+"""SGR codes by letter: what the program has is green, what caches hold yellow, frees of others red."""
+HTML_COLOURS: Final = {"#": "#2a9d43", ".": "#999999", "o": "#3a6fd8", "c": "#c98a00", "r": "#d33c3c", "-": "#cccccc"}
+
+_RUNS: Final = re.compile(r"(.)\1*")
+
+
+def wanted(stream: IO[Any] | None) -> bool:
+    """Whether a stream should get colours: a terminal that can, unless NO_COLOR says no (https://no-color.org)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        return stream is not None and stream.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
+def painted(letters: str) -> str:
+    """Letters with their colours, a code for each run."""
+
+    def run(found: re.Match[str]) -> str:
+        code = LEGEND_COLOURS.get(found[1])
+        return f"\x1b[{code}m{found[0]}\x1b[0m" if code else found[0]
+
+    return _RUNS.sub(run, letters)
+
+
+def painted_legend() -> str:
+    """The legend, each letter in its colour."""
+    from ..parts.slabs import LEGEND
+
+    return "   ".join(painted(part[0]) + part[1:] for part in LEGEND.split("   "))
+
+
+def html_letters(letters: str) -> str:
+    """Letters as HTML, a span for each run."""
+    return _RUNS.sub(lambda found: f'<span style="color:{HTML_COLOURS.get(found[1], "inherit")}">{found[0]}</span>', letters)

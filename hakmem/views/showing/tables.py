@@ -1,0 +1,146 @@
+"""Rendering: structured arrays as text, fitted to the terminal. Knows nothing of heaps.
+
+tabulate takes some 40 ms for 1,000 rows, so a table has at most ``ROWS_MAX`` of them; the caller sums up the rest in
+numpy first. Columns that do not fit are left out from the right, and named below the table.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ..reading.records import Records
+
+ROWS_MAX: Final = 200
+WIDTH_FALLBACK: Final = 120
+_STEPS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: array ``field``, ``heading``, ``kind`` of text, and whether groups add it up.
+
+    ``kind``: ``int``, ``plain`` (without commas), ``bytes`` (with binary units), ``signed``, ``signed bytes``,
+    ``hex``, ``flag``, ``share`` (a fraction as per cent), ``text``,
+    or ``names`` with the names of the values in ``names``.
+    """
+
+    field: str
+    heading: str
+    kind: str = "int"
+    total: bool = True
+    names: tuple[str, ...] = ()
+
+
+def format_bytes(count: int | float) -> str:
+    """Bytes with a binary unit, three digits where it is not exact.
+
+    >>> format_bytes(65536), format_bytes(1500), format_bytes(7)
+    ('64 KiB', '1.46 KiB', '7 B')
+    """
+    value, step = float(count), 0
+    while abs(value) >= 1024 and step < len(_STEPS) - 1:
+        value, step = value / 1024, step + 1
+    if value == int(value):
+        return f"{int(value):,} {_STEPS[step]}"
+    return f"{value:.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f} {_STEPS[step]}"
+
+
+def format_count(count: int, noun: str) -> str:
+    """A count and its noun.
+
+    >>> format_count(1, "slab"), format_count(1200, "slab")
+    ('1 slab', '1,200 slabs')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
+
+
+def format_value(value: object, column: Column) -> str:
+    """One cell."""
+    if column.kind == "text":
+        return str(value)
+    if column.kind == "share":
+        share = float(value)  # type: ignore[arg-type]
+        return "" if share != share else f"{share:.1%}"
+    number = int(value)  # type: ignore[call-overload]
+    if column.kind.startswith("signed"):
+        return ("+" if number > 0 else "") + (format_bytes(number) if column.kind == "signed bytes" else f"{number:,}") if number else ""
+    if column.kind == "plain":
+        return str(number)
+    if column.kind == "hex":
+        return f"{number:#x}"
+    if column.kind == "bytes":
+        return format_bytes(number)
+    if column.kind == "flag":
+        return "yes" if number else ""
+    if column.kind == "names":
+        return column.names[number] if number < len(column.names) else str(number)
+    return f"{number:,}"
+
+
+def terminal_width(width: int | None = None) -> int:
+    """``width``, or the terminal's, or 120 where there is none."""
+    return width if width is not None else shutil.get_terminal_size((WIDTH_FALLBACK, 24)).columns
+
+
+def cells_of(array: Records, columns: Sequence[Column]) -> list[list[str]]:
+    """The cells, column by column."""
+    return [[format_value(value, column) for value in array[column.field].tolist()] for column in columns]
+
+
+def fit(headings: Sequence[str], cells: list[list[str]], width: int) -> int:
+    """How many columns fit into ``width`` characters; at least one. tabulate gives a heading two more than it needs."""
+    used = -2
+    for place, (heading, column) in enumerate(zip(headings, cells, strict=True)):
+        used += 2 + max(len(heading) + 2, *map(len, column), 0)
+        if used > width:
+            return max(place, 1)
+    return len(headings)
+
+
+def render(
+    headings: Sequence[str], cells: list[list[str]], *, left: Sequence[bool], width: int | None = None, remedy: str = ""
+) -> str:
+    """A table from cells given column by column; ``left`` says which columns are text.
+
+    ``remedy`` is said behind the names of columns that were left out.
+    """
+    from tabulate import tabulate
+
+    count = fit(headings, cells, terminal_width(width))
+    rows = list(zip(*cells[:count], strict=True))
+    if not rows:
+        return "  ".join(headings[:count]) + "\n(none)"
+    align = ["left" if item else "right" for item in left[:count]]
+    text = tabulate(rows, headers=headings[:count], colalign=align, disable_numparse=True)
+    text = "\n".join(line.rstrip() for line in text.splitlines())
+    if count < len(headings):
+        text += f"\nnot shown: {', '.join(headings[count:])}{remedy}"
+    return text
+
+
+def render_array(array: Records, columns: Sequence[Column], *, width: int | None = None, remedy: str = "") -> str:
+    """A structured array as a table."""
+    left = [column.kind in ("text", "names", "flag") for column in columns]
+    return render(
+        [column.heading for column in columns], cells_of(array, columns), left=left, width=width, remedy=remedy
+    )
+
+
+def group(
+    array: Records, keys: np.ndarray, columns: Sequence[Column], labels: dict[int, str], heading: str
+) -> tuple[list[str], list[list[str]]]:
+    """Sum ``array`` up by ``keys`` (int, one a row): headings, and cells column by column."""
+    values, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    summed = [column for column in columns if column.total and column.kind in ("int", "bytes")]
+    headings = [heading, "rows"]
+    cells = [[labels.get(value, str(value)) for value in values.tolist()], [f"{count:,}" for count in counts.tolist()]]
+    for column in summed:
+        sums = np.bincount(inverse, weights=array[column.field].astype(np.float64), minlength=len(values))
+        headings.append(column.heading)
+        cells.append([format_value(int(total), column) for total in sums.tolist()])
+    return headings, cells
