@@ -1,4 +1,5 @@
-"""Benchmarks: one C driver, every allocator preloaded the same way, results kept with their machine.
+"""Benchmarks: one C driver, every allocator preloaded the same way, results kept with their
+machine.
 
 ``python -m bench run`` measures, ``python -m bench show FILE`` prints a kept result,
 ``python -m bench compare A B`` sets two of them side by side. See bench/README.md.

@@ -1,4 +1,5 @@
-"""``python -m bench``: run, rows, show, compare, giveback, views. Bad input is one line and status 2."""
+"""``python -m bench``: run, rows, show, compare, giveback, views. Bad input is one line and status
+2."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def note(text: str) -> None:
 
 def command_run(options: argparse.Namespace) -> None:
     """Measure, print, keep."""
-    from bench import report  # noqa: F401 - here and below: needs tabulate, and says so in one line before anything runs
+    # Here and below: needs tabulate, and says so in one line before anything runs.
+    from bench import report  # noqa: F401
 
     out: Path | None = options.out
     if out is not None:
@@ -132,7 +134,8 @@ def command_show(options: argparse.Namespace) -> None:
 
 
 def command_report(options: argparse.Namespace) -> None:
-    """Write the report of a kept result: it is made anew each time, the causes stand in a file of their own."""
+    """Write the report of a kept result: it is made anew each time, the causes stand in a file of
+    their own."""
     from bench import digest
 
     session = session_load(options.file)
@@ -151,13 +154,16 @@ def command_compare(options: argparse.Namespace) -> None:
 
 
 def command_count(options: argparse.Namespace) -> int:
-    """Count instructions, print, compare with what is kept, keep. 1 when something has become worse."""
+    """Count instructions, print, compare with what is kept, keep. 1 when something has become
+    worse."""
     from bench import report
 
     kept = instructions.load(options.check) if options.check is not None else None
     instructions.find_valgrind()
     binary = driver.build()
-    rows = run.select_rows(options.rows, [row for row in list_rows() if row.name in instructions.COUNTED])
+    rows = run.select_rows(
+        options.rows, [row for row in list_rows() if row.name in instructions.COUNTED]
+    )
     known, absent = peers.default_allocators()
     if options.alloc is not None:
         allocator = peers.allocator_from(options.alloc, known)
@@ -165,11 +171,18 @@ def command_count(options: argparse.Namespace) -> int:
         raise BenchError(absent["hakmem"])
     else:
         allocator = known[0]
-    run.refuse_other_builds(allocator, driver.probe(binary, allocator.path, allocator.variables, 20.0).build_kind)
+    run.refuse_other_builds(
+        allocator, driver.probe(binary, allocator.path, allocator.variables, 20.0).build_kind
+    )
     now = instructions.count_all(binary, rows, allocator, run.progress)
     before = kept.rows if kept is not None else {}
     body = [
-        [name, f"{count.inside:,.1f}", f"{before[name].inside:,.1f}" if name in before else "-", f"{count.whole:,.1f}"]
+        [
+            name,
+            f"{count.inside:,.1f}",
+            f"{before[name].inside:,.1f}" if name in before else "-",
+            f"{count.whole:,.1f}",
+        ]
         for name, count in now.rows.items()
     ]
     print(report.table(body, ["instructions an op", "in malloc and free", "kept", "with the loop"]))

@@ -1,8 +1,10 @@
-"""What the figures of a session say: ratios with their confidence, best peers, rows behind, scaling, the limit.
+"""What the figures of a session say: ratios with their confidence, best peers, rows behind,
+scaling, the limit.
 
-Nothing here measures and nothing prints. A ratio is taken within one repetition, so that a machine that slows down for
-a while does not count; the interval is a percentile bootstrap of the median of the log ratios. With 5 repetitions it spans
-the least and the greatest of them, and covers the true median 15 times of 16.
+Nothing here measures and nothing prints. A ratio is taken within one repetition, so that a machine
+that slows down for a while does not count; the interval is a percentile bootstrap of the median of
+the log ratios. With 5 repetitions it spans the least and the greatest of them, and covers the true
+median 15 times of 16.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ FIGURES: dict[str, Callable[[Measure], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of ``count`` paired ratios, with the 95 % interval of that median; one ratio has none."""
+    """The median of ``count`` paired ratios, with the 95 % interval of that median; one ratio has
+    none."""
 
     median: float
     low: float
@@ -57,7 +60,8 @@ def geomean(values: Iterable[float]) -> float | None:
 
 
 def resampled_medians(ratios: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """The medians of resamples of the log ratios: float64[RESAMPLES]. The same for the same ratios."""
+    """The medians of resamples of the log ratios: float64[RESAMPLES]. The same for the same
+    ratios."""
     logs = np.log(np.asarray(ratios, dtype=np.float64))
     picks = np.random.default_rng(len(logs)).integers(0, len(logs), (RESAMPLES, len(logs)))
     return np.asarray(np.median(logs[picks], axis=1))
@@ -74,13 +78,17 @@ def spread_of(ratios: Sequence[float]) -> Spread:
 
 
 def figure_of(measure: Measure, figure: str) -> float | None:
-    """A figure of one run: of ``FIGURES``, or one that the row gives; None when it gives none of the name."""
+    """A figure of one run: of ``FIGURES``, or one that the row gives; None when it gives none of
+    the name."""
     return FIGURES[figure](measure) if figure in FIGURES else measure.figures.get(figure)
 
 
 def ratios_of(session: Session, row: str, allocator: str, base: str, figure: str) -> list[float]:
     """One allocator's figure over the base's in each repetition that both finished."""
-    below = {repetition: figure_of(measure, figure) for repetition, measure in session.for_each_measure(row, base)}
+    below = {
+        repetition: figure_of(measure, figure)
+        for repetition, measure in session.for_each_measure(row, base)
+    }
     return [
         mine / other
         for repetition, measure in session.for_each_measure(row, allocator)
@@ -88,14 +96,17 @@ def ratios_of(session: Session, row: str, allocator: str, base: str, figure: str
     ]
 
 
-def ratio(session: Session, row: str, allocator: str, base: str, figure: str = "time") -> Spread | None:
+def ratio(
+    session: Session, row: str, allocator: str, base: str, figure: str = "time"
+) -> Spread | None:
     """The spread of one allocator's figure over the base's; None without a common repetition."""
     ratios = ratios_of(session, row, allocator, base, figure)
     return spread_of(ratios) if ratios else None
 
 
 def failure(session: Session, row: str, allocator: str) -> str | None:
-    """What went wrong with an allocator on a row, as a cell: ``crashed 2/5``; None when nothing did."""
+    """What went wrong with an allocator on a row, as a cell: ``crashed 2/5``; None when nothing
+    did."""
     runs = session.find_runs(row, allocator)
     bad = [run.status for run in runs if run.status != "ok"]
     return f"{bad[0]} {len(bad)}/{len(runs)}" if bad else None
@@ -109,29 +120,48 @@ def middle(session: Session, row: str, allocator: str, figure: str) -> float | N
 
 
 def counted_rows(session: Session) -> list[RowInfo]:
-    """The rows that the suite's geomeans are over: not those whose time is given, or is mostly the clock's, nor programs."""
-    return [row for row in session.rows if not row.timed and row.family != "latency" and not row.is_program]
-
-
-def sound_rows(session: Session, rows: Sequence[RowInfo], allocator: str, base: str) -> list[RowInfo]:
-    """Those of the rows that count for an allocator: no failure of its own, and a ratio to the base."""
+    """The rows that the suite's geomeans are over: not those whose time is given, or is mostly the
+    clock's, nor programs."""
     return [
         row
-        for row in rows
-        if failure(session, row.name, allocator) is None and ratios_of(session, row.name, allocator, base, "time")
+        for row in session.rows
+        if not row.timed and row.family != "latency" and not row.is_program
     ]
 
 
-def geomean_of(session: Session, rows: Sequence[RowInfo], allocator: str, base: str, figure: str) -> Spread | None:
-    """The geomean over the sound rows of the median ratios, with the interval from resampling every row."""
-    found = [ratios_of(session, row.name, allocator, base, figure) for row in sound_rows(session, rows, allocator, base)]
+def sound_rows(
+    session: Session, rows: Sequence[RowInfo], allocator: str, base: str
+) -> list[RowInfo]:
+    """Those of the rows that count for an allocator: no failure of its own, and a ratio to the
+    base."""
+    return [
+        row
+        for row in rows
+        if failure(session, row.name, allocator) is None
+        and ratios_of(session, row.name, allocator, base, "time")
+    ]
+
+
+def geomean_of(
+    session: Session, rows: Sequence[RowInfo], allocator: str, base: str, figure: str
+) -> Spread | None:
+    """The geomean over the sound rows of the median ratios, with the interval from resampling every
+    row."""
+    found = [
+        ratios_of(session, row.name, allocator, base, figure)
+        for row in sound_rows(session, rows, allocator, base)
+    ]
     if not found:
         return None
     middles = [median(ratios) for ratios in found]
     # Each row draws its own picks: turned, so that the same draw does not move all rows alike.
-    drawn = np.mean([np.roll(resampled_medians(ratios), 37 * i) for i, ratios in enumerate(found)], axis=0)
+    drawn = np.mean(
+        [np.roll(resampled_medians(ratios), 37 * i) for i, ratios in enumerate(found)], axis=0
+    )
     low, high = np.exp(np.percentile(drawn, (2.5, 97.5)))
-    return Spread(geomean(middles) or 0.0, float(low), float(high), min(len(ratios) for ratios in found))
+    return Spread(
+        geomean(middles) or 0.0, float(low), float(high), min(len(ratios) for ratios in found)
+    )
 
 
 def peer_names(session: Session) -> list[str]:
@@ -145,13 +175,20 @@ def subject_names(session: Session) -> list[str]:
 
 
 def best_peer(session: Session, row: str, figure: str = "time") -> str | None:
-    """The peer with the least median of a figure on a row, among those that finished every run of it."""
-    values = {name: middle(session, row, name, figure) for name in peer_names(session) if not failure(session, row, name)}
+    """The peer with the least median of a figure on a row, among those that finished every run of
+    it."""
+    values = {
+        name: middle(session, row, name, figure)
+        for name in peer_names(session)
+        if not failure(session, row, name)
+    }
     known = {name: value for name, value in values.items() if value is not None}
     return min(known, key=lambda name: known[name]) if known else None
 
 
-def against_best(session: Session, row: str, allocator: str, figure: str = "time") -> tuple[str, Spread] | None:
+def against_best(
+    session: Session, row: str, allocator: str, figure: str = "time"
+) -> tuple[str, Spread] | None:
     """The best peer of a row, and an allocator's figure over that peer's."""
     best = best_peer(session, row, figure)
     found = ratio(session, row, allocator, best, figure) if best else None
@@ -159,15 +196,29 @@ def against_best(session: Session, row: str, allocator: str, figure: str = "time
 
 
 def is_behind(spread: Spread, figure: str = "time") -> bool:
-    """Whether a ratio to the best peer says behind: the whole interval above the bound; for peaks the median."""
-    return spread.median > PEAK_BEHIND if figure == "peak" else spread.count >= LEAST_RUNS and spread.low > BEHIND
+    """Whether a ratio to the best peer says behind: the whole interval above the bound; for peaks
+    the median."""
+    return (
+        spread.median > PEAK_BEHIND
+        if figure == "peak"
+        else spread.count >= LEAST_RUNS and spread.low > BEHIND
+    )
 
 
-def rows_behind(session: Session, allocator: str, figure: str = "time") -> list[tuple[RowInfo, str, Spread]]:
-    """The rows on which an allocator is behind its best peer, farthest first. Timed rows have no time of their own."""
-    rows = [row for row in session.rows if figure != "time" or (not row.timed and row.family != "latency")]
+def rows_behind(
+    session: Session, allocator: str, figure: str = "time"
+) -> list[tuple[RowInfo, str, Spread]]:
+    """The rows on which an allocator is behind its best peer, farthest first. Timed rows have no
+    time of their own."""
+    rows = [
+        row
+        for row in session.rows
+        if figure != "time" or (not row.timed and row.family != "latency")
+    ]
     found = [(row, against_best(session, row.name, allocator, figure)) for row in rows]
-    behind = [(row, *pair) for row, pair in found if pair is not None and is_behind(pair[1], figure)]
+    behind = [
+        (row, *pair) for row, pair in found if pair is not None and is_behind(pair[1], figure)
+    ]
     return sorted(behind, key=lambda item: -item[2].median)
 
 
@@ -178,7 +229,8 @@ def limit_name(session: Session) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How many times the throughput of one row another has: the ratios within a repetition, and the one of the fastest of either."""
+    """How many times the throughput of one row another has: the ratios within a repetition, and the
+    one of the fastest of either."""
 
     paired: Spread
     fastest: float
@@ -186,15 +238,28 @@ class Scaling:
 
 def scaling_of(session: Session, few: str, many: str, allocator: str) -> Scaling | None:
     """Of two rows that share one amount of work out; None without a common repetition."""
-    slow, fast = ({at: measure.ns_per_op for at, measure in session.for_each_measure(row, allocator)} for row in (few, many))
+    slow, fast = (
+        {at: measure.ns_per_op for at, measure in session.for_each_measure(row, allocator)}
+        for row in (few, many)
+    )
     ratios = [slow[at] / fast[at] for at in slow if at in fast]
     return Scaling(spread_of(ratios), min(slow.values()) / min(fast.values())) if ratios else None
 
 
-def scaling(session: Session, family: str, threads: int, more: int, allocator: str) -> Scaling | None:
+def scaling(
+    session: Session, family: str, threads: int, more: int, allocator: str
+) -> Scaling | None:
     """From ``threads`` to ``more`` threads, in a family of rows."""
-    rows = {row.threads: row.name for row in session.rows if row.family == family and row.name.endswith(f"_{row.threads}t")}
-    return scaling_of(session, rows[threads], rows[more], allocator) if threads in rows and more in rows else None
+    rows = {
+        row.threads: row.name
+        for row in session.rows
+        if row.family == family and row.name.endswith(f"_{row.threads}t")
+    }
+    return (
+        scaling_of(session, rows[threads], rows[more], allocator)
+        if threads in rows and more in rows
+        else None
+    )
 
 
 def choose_base(session: Session, wanted: str | None = None) -> str:

@@ -1,4 +1,5 @@
-"""OS calls for memory that a row makes, counted by strace on demand: one run of each row and allocator, not timed."""
+"""OS calls for memory that a row makes, counted by strace on demand: one run of each row and
+allocator, not timed."""
 
 from __future__ import annotations
 
@@ -26,12 +27,17 @@ def find_strace() -> str:
     """The tool. Raises BenchError when there is none."""
     tool = shutil.which("strace")
     if tool is None:
-        raise BenchError("--calls needs strace (make peers installs it; Debian, Ubuntu: apt-get install strace)")
+        raise BenchError(
+            "--calls needs strace (make peers installs it; Debian, Ubuntu: apt-get install strace)"
+        )
     return tool
 
 
-def count_all(plan: Plan, unfit: Mapping[str, Outcome], progress: Callable[[str], None]) -> list[Calls]:
-    """Every row of the driver on every allocator that loads. The limit and rows that run for a time are left out."""
+def count_all(
+    plan: Plan, unfit: Mapping[str, Outcome], progress: Callable[[str], None]
+) -> list[Calls]:
+    """Every row of the driver on every allocator that loads. The limit and rows that run for a time
+    are left out."""
     found = []
     for row in plan.rows:
         if row.timed or row.is_program:
@@ -52,19 +58,39 @@ def count(row: str, allocator: Allocator, scale: float, seed: int, timeout_s: fl
     idle, idle_detail = _traced([str(driver.build()), "--probe"], allocator, timeout_s)
     if detail or idle_detail:
         return Calls(row, allocator.name, {}, detail or idle_detail)
-    return Calls(row, allocator.name, {name: max(0, done.get(name, 0) - idle.get(name, 0)) for name in TRACED})
+    return Calls(
+        row,
+        allocator.name,
+        {name: max(0, done.get(name, 0) - idle.get(name, 0)) for name in TRACED},
+    )
 
 
-def _traced(words: list[str], allocator: Allocator, timeout_s: float) -> tuple[dict[str, int], str | None]:
+def _traced(
+    words: list[str], allocator: Allocator, timeout_s: float
+) -> tuple[dict[str, int], str | None]:
     """Calls by name, and why there are none. strace itself runs without the preload."""
     with tempfile.TemporaryDirectory() as scratch:
         table = Path(scratch) / "calls"
-        command = [find_strace(), "-f", "-c", "-U", "name,calls", "-o", str(table), "-e", f"trace={','.join(TRACED)}"]
+        command = [
+            find_strace(),
+            "-f",
+            "-c",
+            "-U",
+            "name,calls",
+            "-o",
+            str(table),
+            "-e",
+            f"trace={','.join(TRACED)}",
+        ]
         command += [f"--env={name}={value}" for name, value in allocator.variables.items()]
         if allocator.path is not None:
             command.append(f"--env=LD_PRELOAD={allocator.path}")
         process = subprocess.Popen(
-            [*command, "--", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={}, start_new_session=True
+            [*command, "--", *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={},
+            start_new_session=True,
         )
         try:
             status = process.wait(timeout_s)

@@ -1,9 +1,11 @@
-"""Instructions of malloc and free, counted by callgrind: what a regression of the fast paths is judged by.
+"""Instructions of malloc and free, counted by callgrind: what a regression of the fast paths is
+judged by.
 
-Each row runs with N and with 2N operations; the difference over N is what one operation takes, without start-up. ``inside``
-counts within malloc, free, calloc and realloc and whatever they call; ``whole`` the program's own loop too, so that any
-allocator can stand beside. Instructions do not depend on the machine's load; they do on the compiler, so that figures of two
-compilers are not compared.
+Each row runs with N and with 2N operations; the difference over N is what one operation takes,
+without start-up. ``inside`` counts within malloc, free, calloc and realloc and whatever they call;
+``whole`` the program's own loop too, so that any allocator can stand beside. Instructions do not
+depend on the machine's load; they do on the compiler, so that figures of two compilers are not
+compared.
 """
 
 from __future__ import annotations
@@ -27,11 +29,20 @@ KEPT = ROOT / "bench" / "results" / "instructions.json"
 TOLERANCE = 1.05
 # N, by row: enough to make slow paths take their usual part.
 COUNTED: dict[str, int] = {
-    "pair_64": 20_000, "lifo_64": 50_000, "fifo_mixed": 50_000, "random_mixed_4k": 60_000, "random_mixed_100k": 60_000,
-    "growth": 30_000, "mid_large": 30_000, "calloc": 30_000, "realloc": 30_000, "big": 60,
-}  # fmt: skip
+    "pair_64": 20_000,
+    "lifo_64": 50_000,
+    "fifo_mixed": 50_000,
+    "random_mixed_4k": 60_000,
+    "random_mixed_100k": 60_000,
+    "growth": 30_000,
+    "mid_large": 30_000,
+    "calloc": 30_000,
+    "realloc": 30_000,
+    "big": 60,
+}
 FAMILY = ("malloc", "free", "calloc", "realloc")
-# hakmem gives back by time what nobody needed, and callgrind takes fifty times as long: one epoch for all of a row.
+# hakmem gives back by time what nobody needed, and callgrind takes fifty times as long: one epoch
+# for all of a row.
 STILL = {"HAKMEM_RETAIN_EPOCH_MS": "3600000"}
 PAIR, PAIR_MOST = "pair_64", 42.0
 TIMEOUT_S = 300.0
@@ -62,12 +73,16 @@ def find_valgrind() -> str:
     """The tool. Raises BenchError when there is none."""
     tool = shutil.which("valgrind")
     if tool is None:
-        raise BenchError("counting needs valgrind (make peers installs it; Debian, Ubuntu: apt-get install valgrind)")
+        raise BenchError(
+            "counting needs valgrind (make peers installs it; Debian, Ubuntu: apt-get install "
+            "valgrind)"
+        )
     return tool
 
 
 def compiler_of(library: Path) -> str:
-    """The compiler that a library says it was built by, from its .comment section; ``unknown`` without one."""
+    """The compiler that a library says it was built by, from its .comment section; ``unknown``
+    without one."""
     found = re.findall(rb"(?:GCC: \([^)]*\) [\d.]+|clang version [\d.]+)", library.read_bytes())
     return max((name.decode() for name in found), default="unknown")
 
@@ -85,7 +100,9 @@ def count_row(binary: Path, row: RowInfo, allocator: Allocator) -> Count:
     return Count(inside=round(per_op(toggles), 2), whole=round(per_op([]), 2))
 
 
-def _instructions(binary: Path, row: RowInfo, ops: int, allocator: Allocator, options: Sequence[str]) -> tuple[int, int]:
+def _instructions(
+    binary: Path, row: RowInfo, ops: int, allocator: Allocator, options: Sequence[str]
+) -> tuple[int, int]:
     """Instructions of a whole run, and the operations it did."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "callgrind"
@@ -95,16 +112,33 @@ def _instructions(binary: Path, row: RowInfo, ops: int, allocator: Allocator, op
         if allocator.path is not None:
             environment["LD_PRELOAD"] = str(allocator.path)
         try:
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False)
+            done = subprocess.run(
+                command,
+                env=environment,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=TIMEOUT_S,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
-            raise BenchError(f"{allocator.name} on {row.name}: not done under callgrind after {TIMEOUT_S:g} s") from None
+            raise BenchError(
+                f"{allocator.name} on {row.name}: not done under callgrind after {TIMEOUT_S:g} s"
+            ) from None
         lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
         if done.returncode != 0 or not lines or not out.exists():
             said = [line for line in done.stderr.splitlines() if line.strip()] or ["nothing said"]
-            raise BenchError(f"{allocator.name} on {row.name}: failed under callgrind: {said[-1][:160]}")
+            raise BenchError(
+                f"{allocator.name} on {row.name}: failed under callgrind: {said[-1][:160]}"
+            )
         document = json.loads(lines[0])
-        if "limit" not in document and not driver.is_loaded(document["malloc_path"], allocator.path):
-            raise BenchError(f"{allocator.name}: malloc came from {driver.path_shown(document['malloc_path'])} under callgrind")
+        if "limit" not in document and not driver.is_loaded(
+            document["malloc_path"], allocator.path
+        ):
+            raise BenchError(
+                f"{allocator.name}: malloc came from "
+                f"{driver.path_shown(document['malloc_path'])} under callgrind"
+            )
         return totals_of(out.read_text(encoding="utf-8", errors="replace")), int(document["ops"])
 
 
@@ -126,7 +160,9 @@ def count_all(
 ) -> Counts:
     """Count every row of the list on a library, as the record that is kept."""
     commit, dirty = machine.read_commit()
-    version = subprocess.run([find_valgrind(), "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    version = subprocess.run(
+        [find_valgrind(), "--version"], capture_output=True, text=True, check=False
+    ).stdout.strip()
     compiler = compiler_of(allocator.path) if allocator.path is not None else "unknown"
     found: dict[str, Count] = {}
     for row in rows:
@@ -138,14 +174,23 @@ def count_all(
 
 def check(kept: Counts, now: Counts) -> list[str]:
     """What has become worse, a line each. Raises BenchError when the two cannot be compared."""
-    for what, then, here in (("compiler", kept.compiler, now.compiler), ("machine", kept.arch, now.arch)):
+    for what, then, here in (
+        ("compiler", kept.compiler, now.compiler),
+        ("machine", kept.arch, now.arch),
+    ):
         if then != here:
-            raise BenchError(f"other {what}: the kept figures are for {then}, here {here}; keep figures of its own with count --keep FILE")
+            raise BenchError(
+                f"other {what}: the kept figures are for {then}, here {here}; keep figures of "
+                "its own with count --keep FILE"
+            )
     lines = []
     for name, count in now.rows.items():
         before = kept.rows.get(name)
         if before is not None and count.inside > before.inside * TOLERANCE:
-            lines.append(f"{name}: {count.inside:.1f} instructions, kept {before.inside:.1f}: {count.inside / before.inside - 1:+.1%}, more than 5 %")
+            lines.append(
+                f"{name}: {count.inside:.1f} instructions, kept {before.inside:.1f}: "
+                f"{count.inside / before.inside - 1:+.1%}, more than 5 %"
+            )
     return lines
 
 
@@ -154,7 +199,10 @@ def pair_line(now: Counts) -> str | None:
     pair = now.rows.get(PAIR)
     if pair is None:
         return None
-    return f"{PAIR}: {pair.inside:g} instructions (target ≤ {PAIR_MOST:g}: {'met' if pair.inside <= PAIR_MOST else 'missed'})"
+    return (
+        f"{PAIR}: {pair.inside:g} instructions (target ≤ {PAIR_MOST:g}: "
+        f"{'met' if pair.inside <= PAIR_MOST else 'missed'})"
+    )
 
 
 def to_json(counts: Counts) -> str:
@@ -167,8 +215,12 @@ def load(path: Path) -> Counts:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if document.get("schema") != SCHEMA:
-            raise BenchError(f"{path}: schema {document.get('schema')!r}, this program reads {SCHEMA!r}")
-        return Counts(**{**document, "rows": {name: Count(**item) for name, item in document["rows"].items()}})
+            raise BenchError(
+                f"{path}: schema {document.get('schema')!r}, this program reads {SCHEMA!r}"
+            )
+        return Counts(
+            **{**document, "rows": {name: Count(**item) for name, item in document["rows"].items()}}
+        )
     except OSError as error:
         raise BenchError(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

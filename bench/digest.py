@@ -1,8 +1,10 @@
-"""bench/REPORT.md: written anew from a kept result; what is known of causes is taken from bench/CAUSES.md.
+"""bench/REPORT.md: written anew from a kept result; what is known of causes is taken from
+bench/CAUSES.md.
 
-CAUSES.md has a heading ``## NAME`` for each text: ``wins``; a row's name, or ``ROW time`` and ``ROW memory``, for the cause that it is
-behind; ``target NAME`` for what a target's figure comes from; ``evaluation NAME`` for what an evaluation showed. The report says
-where a row that is behind has no cause yet.
+CAUSES.md has a heading ``## NAME`` for each text: ``wins``; a row's name, or ``ROW time`` and ``ROW
+memory``, for the cause that it is behind; ``target NAME`` for what a target's figure comes from;
+``evaluation NAME`` for what an evaluation showed. The report says where a row that is behind has no
+cause yet.
 """
 
 from __future__ import annotations
@@ -29,8 +31,11 @@ CAUSES = ROOT / "bench" / "CAUSES.md"
 PICTURES_SHOWN = ("time", "peak", "week")
 
 
-def files(session: Session, evaluations: Sequence[Session], to: Path, source: Path) -> dict[Path, str]:
-    """The report and its pictures, by where they are to be written; pictures lie in ``pictures`` beside it."""
+def files(
+    session: Session, evaluations: Sequence[Session], to: Path, source: Path
+) -> dict[Path, str]:
+    """The report and its pictures, by where they are to be written; pictures lie in ``pictures``
+    beside it."""
     drawn = pictures(session, analysis.choose_base(session))
     place = to.parent / "pictures"
     made = {place / f"{name}.svg": text for name, text in drawn.items()}
@@ -39,7 +44,8 @@ def files(session: Session, evaluations: Sequence[Session], to: Path, source: Pa
 
 
 def read_causes(path: Path) -> dict[str, str]:
-    """The texts by heading; none where there is no file. Raises BenchError when a heading stands twice."""
+    """The texts by heading; none where there is no file. Raises BenchError when a heading stands
+    twice."""
     if not path.exists():
         return {}
     found: dict[str, str] = {}
@@ -51,13 +57,20 @@ def read_causes(path: Path) -> dict[str, str]:
     return found
 
 
-def report(session: Session, evaluations: Sequence[Session], causes: dict[str, str], shown: dict[str, str], source: Path) -> str:
+def report(
+    session: Session,
+    evaluations: Sequence[Session],
+    causes: dict[str, str],
+    shown: dict[str, str],
+    source: Path,
+) -> str:
     """The text of the report."""
     base = analysis.choose_base(session)
     words = f"python -m bench report {shlex.quote(path_shown(source.resolve()))}"
     parts = [
         "# hakmem against its peers",
-        f"Written by `{words}`; the figures are that file's, the causes are CAUSES.md's. Do not edit here.",
+        f"Written by `{words}`; the figures are that file's, the causes are CAUSES.md's. Do not "
+        "edit here.",
         "  \n".join(circumstances(session)),
         "\n".join(f"- {allocator_line(info)}" for info in session.allocators),
     ]
@@ -81,7 +94,10 @@ def report(session: Session, evaluations: Sequence[Session], causes: dict[str, s
         parts += ["## Rows that failed", "\n".join(f"- {line}" for line in bad)]
     others = [name for name in shown if name not in PICTURES_SHOWN]
     if others:
-        parts += ["## Over time, and tails", "\n\n".join(f"![{name}]({shown[name]})" for name in others)]
+        parts += [
+            "## Over time, and tails",
+            "\n\n".join(f"![{name}]({shown[name]})" for name in others),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -106,7 +122,11 @@ def _behind(session: Session, subject: str, causes: dict[str, str]) -> list[str]
 
 
 def _targets(causes: dict[str, str]) -> list[str]:
-    texts = [f"**{heading.removeprefix('target ')}**: {text}" for heading, text in causes.items() if heading.startswith("target ")]
+    texts = [
+        f"**{heading.removeprefix('target ')}**: {text}"
+        for heading, text in causes.items()
+        if heading.startswith("target ")
+    ]
     return ["## What other targets' figures come from", *texts] if texts else []
 
 
@@ -115,7 +135,10 @@ def _instructions() -> list[str]:
         return []
     kept = count.load(count.KEPT)
     body = [[name, f"{item.inside:,.1f}", f"{item.whole:,.1f}"] for name, item in kept.rows.items()]
-    how = f"{kept.valgrind}, {kept.compiler}, commit {kept.commit or 'unknown'}; `make bench-check` fails at 5 % more."
+    how = (
+        f"{kept.valgrind}, {kept.compiler}, commit {kept.commit or 'unknown'}; `make "
+        "bench-check` fails at 5 % more."
+    )
     line = count.pair_line(kept)
     text = table(body, ["instructions an op", "in malloc and free", "with the loop"])
     return _section("Instructions", how, f"{text}\n\n{line}" if line else text)
@@ -124,7 +147,10 @@ def _instructions() -> list[str]:
 def _evaluation(session: Session, causes: dict[str, str]) -> list[str]:
     words = session.command.split()
     name = words[words.index("evaluate") + 1] if "evaluate" in words else session.date
-    parts = [f"## Evaluation: {name}\n\n`{session.command}`, {session.date}, commit {session.commit or 'unknown'}. Time, ratio to {session.base}:"]
+    parts = [
+        f"## Evaluation: {name}\n\n`{session.command}`, {session.date}, commit "
+        f"{session.commit or 'unknown'}. Time, ratio to {session.base}:"
+    ]
     parts.append(time_table(session, session.base))
     by_heading = {heading: text for heading, _, text in sections(session, session.base)}
     memory = by_heading.get("Peak resident memory, MiB")

@@ -19,15 +19,24 @@ from bench.records import Measure, RowInfo, Status
 
 SOURCE_DIR = ROOT / "bench" / "driver"
 BINARY_DIR = ROOT / "build" / "bench"
-# The driver itself, and its two builds on the limit (driver/limit.h): for rows of one size, and of several.
+# The driver itself, and its two builds on the limit (driver/limit.h): for rows of one size, and of
+# several.
 LIMIT_NONE, LIMIT_ONE_SIZE, LIMIT_SIZES = 0, 1, 2
 BINARY_NAMES = ("driver", "driver-limit-one", "driver-limit-sizes")
 SAMPLE_S = 0.02
 SAMPLES_KEPT = 120
 FLAGS = (
-    "-std=c11", "-D_GNU_SOURCE", "-O2", "-pthread", "-Wall", "-Wextra",
-    "-fno-builtin-malloc", "-fno-builtin-free", "-fno-builtin-calloc", "-fno-builtin-realloc",
-)  # fmt: skip
+    "-std=c11",
+    "-D_GNU_SOURCE",
+    "-O2",
+    "-pthread",
+    "-Wall",
+    "-Wextra",
+    "-fno-builtin-malloc",
+    "-fno-builtin-free",
+    "-fno-builtin-calloc",
+    "-fno-builtin-realloc",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +55,15 @@ def find_compiler() -> str:
     name = os.environ.get("CC") or "cc"
     found = shutil.which(name)
     if found is None:
-        raise BenchError(f"no C compiler ({name}): install gcc (Debian, Ubuntu: apt-get install gcc libc6-dev)")
+        raise BenchError(
+            f"no C compiler ({name}): install gcc (Debian, Ubuntu: apt-get install gcc libc6-dev)"
+        )
     return found
 
 
 def build(limit: int = LIMIT_NONE) -> Path:
-    """The driver's binary, or the one on the limit, built if it is missing or older than its sources."""
+    """The driver's binary, or the one on the limit, built if it is missing or older than its
+    sources."""
     binary = BINARY_DIR / BINARY_NAMES[limit]
     sources = sorted(SOURCE_DIR.glob("*.c"))
     inputs = [*sources, *SOURCE_DIR.glob("*.h"), Path(__file__)]
@@ -66,7 +78,9 @@ def build(limit: int = LIMIT_NONE) -> Path:
         command = [compiler, *FLAGS, *defined, "-o", str(fresh), *map(str, sources), "-ldl"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            lines = [line for line in done.stderr.splitlines() if "error" in line] or ["the compiler failed"]
+            lines = [line for line in done.stderr.splitlines() if "error" in line] or [
+                "the compiler failed"
+            ]
             raise BenchError(f"cannot build the driver: {lines[0]}")
         fresh.replace(binary)
     return binary
@@ -78,27 +92,39 @@ def list_rows(binary: Path) -> list[RowInfo]:
     return [RowInfo(**json.loads(line)) for line in done.stdout.splitlines()]
 
 
-def probe(binary: Path, preload: Path | None, variables: dict[str, str], timeout_s: float) -> Outcome:
+def probe(
+    binary: Path, preload: Path | None, variables: dict[str, str], timeout_s: float
+) -> Outcome:
     """Start the driver on an allocator without work: does it load, and which build is it?"""
     return _run([str(binary), "--probe"], preload, variables, timeout_s)
 
 
 def run_row(
-    binary: Path, row: str, preload: Path | None, variables: dict[str, str], scale: float, seed: int, timeout_s: float
+    binary: Path,
+    row: str,
+    preload: Path | None,
+    variables: dict[str, str],
+    scale: float,
+    seed: int,
+    timeout_s: float,
 ) -> Outcome:
     """Run one row once in a process of its own."""
     command = [str(binary), row, "--scale", repr(scale), "--seed", str(seed)]
     return _run(command, preload, variables, timeout_s)
 
 
-def _run(command: list[str], preload: Path | None, variables: dict[str, str], timeout_s: float) -> Outcome:
+def _run(
+    command: list[str], preload: Path | None, variables: dict[str, str], timeout_s: float
+) -> Outcome:
     # The environment holds nothing else: no variable of the caller reaches an allocator unrecorded.
     environment = dict(variables)
     if preload is not None:
         environment["LD_PRELOAD"] = str(preload)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         # A session of its own, so that whatever it started ends with it.
-        process = subprocess.Popen(command, stdout=out, stderr=err, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=out, stderr=err, env=environment, start_new_session=True
+        )
         try:
             timeline, ended = _watch(process, timeout_s)
         finally:
@@ -108,7 +134,14 @@ def _run(command: list[str], preload: Path | None, variables: dict[str, str], ti
         out.seek(0)
         err.seek(0)
         text = out.read().decode(errors="replace")
-        said = next((line.strip() for line in err.read().decode(errors="replace").splitlines() if line.strip()), None)
+        said = next(
+            (
+                line.strip()
+                for line in err.read().decode(errors="replace").splitlines()
+                if line.strip()
+            ),
+            None,
+        )
     if not ended:
         return Outcome("hung", f"stopped after {timeout_s:g} s", None, None, None)
     if process.returncode < 0:
@@ -116,7 +149,9 @@ def _run(command: list[str], preload: Path | None, variables: dict[str, str], ti
         return Outcome("crashed", f"{name}: {said}" if said else name, None, None, None)
     if process.returncode != 0:
         return Outcome("failed", said or f"exit status {process.returncode}", None, None, None)
-    if said is not None and said.startswith("hakmem:"):  # a policy or a variable that was not obeyed
+    if said is not None and said.startswith(
+        "hakmem:"
+    ):  # a policy or a variable that was not obeyed
         return Outcome("failed", said, None, None, None)
     return _outcome_from(text, preload, timeline)
 
@@ -130,7 +165,9 @@ def _watch(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[list[lis
     try:
         while True:
             passed = time.monotonic() - start
-            ready, _, _ = select.select([pidfd], [], [], max(0.0, min(SAMPLE_S, timeout_s - passed)))
+            ready, _, _ = select.select(
+                [pidfd], [], [], max(0.0, min(SAMPLE_S, timeout_s - passed))
+            )
             if ready:
                 process.wait()
                 return timeline, True
@@ -162,22 +199,41 @@ def _signal_name(number: int) -> str:
 def _outcome_from(text: str, preload: Path | None, timeline: list[list[int]]) -> Outcome:
     try:
         document: dict[str, Any] = json.loads(text)
-        malloc_path, stranger, build_kind = document["malloc_path"], document["stranger"], document["build_kind"]
+        malloc_path, stranger, build_kind = (
+            document["malloc_path"],
+            document["stranger"],
+            document["build_kind"],
+        )
         names = [item.name for item in fields(Measure) if item.name != "rss_timeline"]
         measure = (
-            Measure(**{name: document[name] for name in names}, rss_timeline=thinned(timeline)) if "row" in document else None
+            Measure(**{name: document[name] for name in names}, rss_timeline=thinned(timeline))
+            if "row" in document
+            else None
         )
     except (ValueError, KeyError, TypeError):
         return Outcome("failed", f"not the driver's output: {text[:60]!r}", None, None, None)
     if "limit" not in document and not is_loaded(malloc_path, preload):
-        return Outcome("not loaded", f"malloc came from {path_shown(malloc_path)}", None, malloc_path, build_kind)
+        return Outcome(
+            "not loaded",
+            f"malloc came from {path_shown(malloc_path)}",
+            None,
+            malloc_path,
+            build_kind,
+        )
     if stranger is not None:
-        return Outcome("not loaded", f"{stranger} came from elsewhere than malloc", None, malloc_path, build_kind)
+        return Outcome(
+            "not loaded",
+            f"{stranger} came from elsewhere than malloc",
+            None,
+            malloc_path,
+            build_kind,
+        )
     return Outcome("ok", None, measure, malloc_path, build_kind)
 
 
 def path_shown(path: Path | str | None) -> str:
-    """A path as results keep it: relative to the repository or to the home directory where it lies there."""
+    """A path as results keep it: relative to the repository or to the home directory where it lies
+    there."""
     if path is None:
         return "nowhere"
     path = Path(path)
@@ -188,9 +244,12 @@ def path_shown(path: Path | str | None) -> str:
 
 
 def is_loaded(malloc_path: str | None, preload: Path | None) -> bool:
-    """Whether malloc was served by the preloaded library, or by the C library when there was none."""
+    """Whether malloc was served by the preloaded library, or by the C library when there was
+    none."""
     if malloc_path is None:
         return False
     if preload is None:
-        return Path(malloc_path).name.startswith("libc.so") or Path(malloc_path).name.startswith("libc-2")
+        return Path(malloc_path).name.startswith("libc.so") or Path(malloc_path).name.startswith(
+            "libc-2"
+        )
     return os.path.realpath(malloc_path) == os.path.realpath(preload)

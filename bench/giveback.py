@@ -1,8 +1,8 @@
 """``python -m bench giveback``: how much of a freed phase is resident, and for how long.
 
-``tests/native/giveback.c`` allocates a phase, frees it in random order and then sleeps or goes on a little; this runs it
-on every allocator and keeps the RSS after the last free. A mark stands where the promise holds: at 2 s at most a tenth
-of the peak, or 8 MiB.
+``tests/native/giveback.c`` allocates a phase, frees it in random order and then sleeps or goes on a
+little; this runs it on every allocator and keeps the RSS after the last free. A mark stands where
+the promise holds: at 2 s at most a tenth of the peak, or 8 MiB.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ LOOKS = (0.0, 0.5, 1.0, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A way to free a phase; ``keep``: one block in so many is not freed, 0 none; ``age_s``: what the program did before."""
+    """A way to free a phase; ``keep``: one block in so many is not freed, 0 none; ``age_s``: what
+    the program did before."""
 
     name: str
     threads: int
@@ -43,7 +44,13 @@ class Case:
 
 CASES = (
     *(
-        Case(f"{threads or 'no'} threads, {classes} class{'es'[: classes * 2 - 2]}, then {after}", threads, classes, after, age_s=0 if threads else 5)
+        Case(
+            f"{threads or 'no'} threads, {classes} class{'es'[: classes * 2 - 2]}, then {after}",
+            threads,
+            classes,
+            after,
+            age_s=0 if threads else 5,
+        )
         for threads in (0, 1, 16)
         for classes in (1, 20)
         for after in ("sleep", "little")
@@ -72,11 +79,26 @@ def build() -> Path:
 
 def watch(program: Path, allocator: Allocator, case: Case) -> dict[str, Any]:
     """Peak and RSS in KiB at `LOOKS`, seconds after the last free."""
-    words = [str(program), str(case.threads), str(case.classes), str(case.mib), case.after, "2", str(case.keep), str(case.age_s)]
+    words = [
+        str(program),
+        str(case.threads),
+        str(case.classes),
+        str(case.mib),
+        case.after,
+        "2",
+        str(case.keep),
+        str(case.age_s),
+    ]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HAKMEM_")}
-    environment = {**kept, **allocator.variables, **({"LD_PRELOAD": str(allocator.path)} if allocator.path else {})}
+    environment = {
+        **kept,
+        **allocator.variables,
+        **({"LD_PRELOAD": str(allocator.path)} if allocator.path else {}),
+    }
     try:
-        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120, check=False)
+        done = subprocess.run(
+            words, capture_output=True, text=True, env=environment, timeout=120, check=False
+        )
     except subprocess.TimeoutExpired:
         return {"failed": "hung for 120 s"}
     found = re.search(r"peak (\d+) \|(.*)\|", done.stdout)
@@ -93,12 +115,23 @@ def measure(allocators: list[Allocator], say: Any) -> dict[str, Any]:
     for case in CASES:
         for allocator in allocators:
             say(f"{case.name}: {allocator.name}")
-            rows.append({"case": asdict(case), "allocator": allocator.name, **watch(program, allocator, case)})
+            rows.append(
+                {
+                    "case": asdict(case),
+                    "allocator": allocator.name,
+                    **watch(program, allocator, case),
+                }
+            )
     commit, changed = read_commit()
     return {
-        "schema": SCHEMA, "time": datetime.now(UTC).isoformat(timespec="seconds"), "machine": asdict(read_machine()),
-        "versions": read_versions(find_compiler()), "commit": commit, "changed": changed, "rows": rows,
-    }  # fmt: skip
+        "schema": SCHEMA,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": asdict(read_machine()),
+        "versions": read_versions(find_compiler()),
+        "commit": commit,
+        "changed": changed,
+        "rows": rows,
+    }
 
 
 def _cell(row: dict[str, Any]) -> str:

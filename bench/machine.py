@@ -50,13 +50,16 @@ def read_versions(compiler: str) -> dict[str, str]:
 
 
 def read_commit() -> tuple[str | None, bool | None]:
-    """The commit of the sources and whether files it follows have changed since; None without git."""
+    """The commit of the sources and whether files it follows have changed since; None without
+    git."""
     git = shutil.which("git")
     if git is None:
         return None, None
 
     def ask(*words: str) -> str | None:
-        done = subprocess.run([git, "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [git, "-C", str(ROOT), *words], capture_output=True, text=True, check=False
+        )
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = ask("rev-parse", "HEAD")

@@ -1,4 +1,5 @@
-"""The command line of ``python -m bench``: subcommands and their options. Errors are one line and status 2."""
+"""The command line of ``python -m bench``: subcommands and their options. Errors are one line and
+status 2."""
 
 from __future__ import annotations
 
@@ -46,36 +47,80 @@ def positive_float(text: str) -> float:
 
 def parser_new() -> Parser:
     """The command line; ``work`` of what it parses is the subcommand's name."""
-    parser = Parser(prog="python -m bench", description="Benchmarks of malloc against the installed peers.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|evaluate|rows|show|report|compare|count|giveback|views")
+    parser = Parser(
+        prog="python -m bench", description="Benchmarks of malloc against the installed peers."
+    )
+    commands = parser.add_subparsers(
+        dest="command",
+        required=True,
+        metavar="run|evaluate|rows|show|report|compare|count|giveback|views",
+    )
 
     go = commands.add_parser("run", help="measure and print the table")
-    go.add_argument("--rows", help="row names, families, gate, all (default); the rows command lists them")
+    go.add_argument(
+        "--rows", help="row names, families, gate, all (default); the rows command lists them"
+    )
     go.add_argument("--without", metavar="ROWS", help="leave these rows or families out")
     go.add_argument(
-        "--alloc", action="append", default=[], metavar="NAME=PATH[,VAR=VALUE]...",
+        "--alloc",
+        action="append",
+        default=[],
+        metavar="NAME=PATH[,VAR=VALUE]...",
         help="add an allocator: a library, or a known allocator's name, with variables of its own",
-    )  # fmt: skip
+    )
     go.add_argument("--only", metavar="NAMES", help="run these allocators alone")
     go.add_argument("--base", help="allocator under the ratios (default: mimalloc, else glibc)")
-    go.add_argument("--reps", type=positive_int, help="repetitions of every row (default: each row's own, else 5; --quick: 2)")
-    go.add_argument("--scale", type=positive_float, help="multiplies the work of each row (default: 1)")
-    go.add_argument("--calls", action="store_true", help="count OS calls too, by strace, in a run of their own")
-    go.add_argument("--quick", action="store_true", help=f"scale {QUICK_SCALE:g}, 2 repetitions: does it run at all?")
+    go.add_argument(
+        "--reps",
+        type=positive_int,
+        help="repetitions of every row (default: each row's own, else 5; --quick: 2)",
+    )
+    go.add_argument(
+        "--scale", type=positive_float, help="multiplies the work of each row (default: 1)"
+    )
+    go.add_argument(
+        "--calls", action="store_true", help="count OS calls too, by strace, in a run of their own"
+    )
+    go.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"scale {QUICK_SCALE:g}, 2 repetitions: does it run at all?",
+    )
     go.add_argument("--seed", type=seed_number, default=1)
-    go.add_argument("--timeout", type=positive_float, default=60.0, metavar="S", help="seconds a run may take")
-    go.add_argument("--out", type=Path, metavar="FILE.json", help="keep the result; tables as .md and a page as .html beside it")
+    go.add_argument(
+        "--timeout", type=positive_float, default=60.0, metavar="S", help="seconds a run may take"
+    )
+    go.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.json",
+        help="keep the result; tables as .md and a page as .html beside it",
+    )
     go.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
     go.set_defaults(work="run")
 
     evaluate = commands.add_parser("evaluate", help="hakmem under variants of its policy")
-    evaluate.add_argument("name", help=" | ".join(f"{item.name}: {item.question}" for item in policies.EVALUATIONS))
+    evaluate.add_argument(
+        "name", help=" | ".join(f"{item.name}: {item.question}" for item in policies.EVALUATIONS)
+    )
     evaluate.add_argument("--rows", help="other rows than the evaluation's own")
     evaluate.add_argument("--reps", type=positive_int, help="repetitions of every row (default: 5)")
-    evaluate.add_argument("--scale", type=positive_float, default=1.0, help="multiplies the work of each row (default: 1)")
+    evaluate.add_argument(
+        "--scale",
+        type=positive_float,
+        default=1.0,
+        help="multiplies the work of each row (default: 1)",
+    )
     evaluate.add_argument("--seed", type=seed_number, default=1)
-    evaluate.add_argument("--timeout", type=positive_float, default=60.0, metavar="S", help="seconds a run may take")
-    evaluate.add_argument("--out", type=Path, metavar="FILE.json", help="keep the result; tables as .md and a page as .html beside it")
+    evaluate.add_argument(
+        "--timeout", type=positive_float, default=60.0, metavar="S", help="seconds a run may take"
+    )
+    evaluate.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.json",
+        help="keep the result; tables as .md and a page as .html beside it",
+    )
     evaluate.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
     evaluate.set_defaults(work="evaluate")
 
@@ -87,10 +132,25 @@ def parser_new() -> Parser:
     show.add_argument("--base", help="allocator under the ratios")
     show.set_defaults(work="show")
 
-    write = commands.add_parser("report", help="write bench/REPORT.md and its pictures from a kept result")
+    write = commands.add_parser(
+        "report", help="write bench/REPORT.md and its pictures from a kept result"
+    )
     write.add_argument("file", type=Path)
-    write.add_argument("--evaluation", type=Path, action="append", default=[], metavar="FILE.json", help="a kept result of evaluate; may be repeated")
-    write.add_argument("--to", type=Path, default=ROOT / "bench" / "REPORT.md", metavar="FILE.md", help="default: bench/REPORT.md")
+    write.add_argument(
+        "--evaluation",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.json",
+        help="a kept result of evaluate; may be repeated",
+    )
+    write.add_argument(
+        "--to",
+        type=Path,
+        default=ROOT / "bench" / "REPORT.md",
+        metavar="FILE.md",
+        help="default: bench/REPORT.md",
+    )
     write.set_defaults(work="report")
 
     compare = commands.add_parser("compare", help="two kept results of one machine side by side")
@@ -99,20 +159,52 @@ def parser_new() -> Parser:
     compare.add_argument("--base", help="allocator under the ratios")
     compare.set_defaults(work="compare")
 
-    count = commands.add_parser("count", help="count the instructions of malloc and free by callgrind")
+    count = commands.add_parser(
+        "count", help="count the instructions of malloc and free by callgrind"
+    )
     count.add_argument("--rows", help=f"of {', '.join(instructions.COUNTED)} (default: all)")
-    count.add_argument("--alloc", metavar="NAME=PATH", help="count this library instead of hakmem's")
-    count.add_argument("--check", type=Path, nargs="?", const=instructions.KEPT, metavar="FILE", help="status 1 where over 5 %% above the kept")
-    count.add_argument("--keep", type=Path, nargs="?", const=instructions.KEPT, metavar="FILE", help="keep the counts")
+    count.add_argument(
+        "--alloc", metavar="NAME=PATH", help="count this library instead of hakmem's"
+    )
+    count.add_argument(
+        "--check",
+        type=Path,
+        nargs="?",
+        const=instructions.KEPT,
+        metavar="FILE",
+        help="status 1 where over 5 %% above the kept",
+    )
+    count.add_argument(
+        "--keep",
+        type=Path,
+        nargs="?",
+        const=instructions.KEPT,
+        metavar="FILE",
+        help="keep the counts",
+    )
     count.set_defaults(work="count")
 
-    giveback = commands.add_parser("giveback", help="measure how much of a freed phase stays resident")
-    giveback.add_argument("--out", type=Path, metavar="FILE.json", help="keep the result, and the table as .md beside it")
+    giveback = commands.add_parser(
+        "giveback", help="measure how much of a freed phase stays resident"
+    )
+    giveback.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.json",
+        help="keep the result, and the table as .md beside it",
+    )
     giveback.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
     giveback.set_defaults(work="giveback")
-    views = commands.add_parser("views", help="measure batches, views, the Python plane and imports")
+    views = commands.add_parser(
+        "views", help="measure batches, views, the Python plane and imports"
+    )
     views.add_argument("--reps", type=positive_int, default=30, help="repetitions (default: 30)")
-    views.add_argument("--out", type=Path, metavar="FILE.json", help="keep the result, and the table as .md beside it")
+    views.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.json",
+        help="keep the result, and the table as .md beside it",
+    )
     views.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
     views.set_defaults(work="views")
     return parser

@@ -25,11 +25,18 @@ BAD = re.compile(r"behind|crashed|hung|failed|not loaded|missed")
 
 def html_table(text: str) -> str:
     """A Markdown table as HTML; cells that say something bad are marked."""
-    lines = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines()]
+    lines = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines()
+    ]
     head, body = lines[0], lines[2:]
     rows = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
     for line in body:
-        cells = (f'<td class="bad">{escape(cell)}</td>' if BAD.search(cell) else f"<td>{escape(cell)}</td>" for cell in line)
+        cells = (
+            f'<td class="bad">{escape(cell)}</td>'
+            if BAD.search(cell)
+            else f"<td>{escape(cell)}</td>"
+            for cell in line
+        )
         rows.append("".join(cells))
     return "<table>\n" + "\n".join(f"<tr>{row}</tr>" for row in rows) + "\n</table>"
 
@@ -49,11 +56,19 @@ def page(session: Session, base: str | None = None) -> str:
     parts.append("</ul>")
     lines = [*verdicts(session), *failures(session)]
     if lines:
-        parts += ["<h2>Targets and failures</h2>", "<ul>", *(f"<li>{marked(line)}</li>" for line in lines), "</ul>"]
+        parts += [
+            "<h2>Targets and failures</h2>",
+            "<ul>",
+            *(f"<li>{marked(line)}</li>" for line in lines),
+            "</ul>",
+        ]
     parts += [drawn.pop(name, "") for name in ("time", "peak")]
     for heading, how, table in sections(session, base):
         parts += [f"<h2>{escape(heading)}</h2>", f"<p>{marked(how)}</p>", html_table(table)]
     if drawn:
         parts += ["<h2>Over time, and tails</h2>", *drawn.values()]
-    head = f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Benchmark of {escape(session.date)}</title>\n<style>{STYLE}</style>\n'
+    head = (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Benchmark of '
+        f"{escape(session.date)}</title>\n<style>{STYLE}</style>\n"
+    )
     return head + "\n".join(part for part in parts if part) + "\n</html>\n"

@@ -1,4 +1,5 @@
-"""Which allocators take part: hakmem's library, the peers that are installed, and what the user names."""
+"""Which allocators take part: hakmem's library, the peers that are installed, and what the user
+names."""
 
 from __future__ import annotations
 
@@ -19,14 +20,19 @@ from bench.records import AllocatorInfo, Kind
 LIBRARY = "libhakmem.so"
 SANITIZED_BUILDS = frozenset({"debug", "asan", "tsan", "ubsan"})
 LIBRARY_DIRS = (
-    Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib/aarch64-linux-gnu"), Path("/usr/lib64"),
-    Path("/usr/lib"), Path("/usr/local/lib"),
-)  # fmt: skip
+    Path("/usr/lib/x86_64-linux-gnu"),
+    Path("/usr/lib/aarch64-linux-gnu"),
+    Path("/usr/lib64"),
+    Path("/usr/lib"),
+    Path("/usr/local/lib"),
+)
 PEER_PATTERNS: Mapping[str, tuple[str, ...]] = {
     "mimalloc": ("libmimalloc.so.2*", "libmimalloc.so.3*", "libmimalloc.so"),
     "jemalloc": ("libjemalloc.so.2",),
     "tcmalloc": ("libtcmalloc_minimal.so.4",),
-    "tbbmalloc": ("libtbbmalloc_proxy.so.2",),  # it brings malloc, and libtbbmalloc.so.2 does the work
+    "tbbmalloc": (
+        "libtbbmalloc_proxy.so.2",
+    ),  # it brings malloc, and libtbbmalloc.so.2 does the work
 }
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -42,7 +48,8 @@ class Allocator:
 
 
 def find_hakmem() -> Path | None:
-    """The library to measure: ``HAKMEM_LIB``, else the newest release build that is installed or built.
+    """The library to measure: ``HAKMEM_LIB``, else the newest release build that is installed or
+    built.
 
     Raises BenchError when ``HAKMEM_LIB`` names no file.
     """
@@ -83,16 +90,22 @@ def _ldconfig_paths() -> list[Path]:
     if tool is None:
         return []
     done = subprocess.run([tool, "-p"], capture_output=True, text=True, check=False)
-    return [Path(line.split("=> ")[1].strip()) for line in done.stdout.splitlines() if "=> " in line]
+    return [
+        Path(line.split("=> ")[1].strip()) for line in done.stdout.splitlines() if "=> " in line
+    ]
 
 
-def default_allocators(dirs: Sequence[Path] = LIBRARY_DIRS) -> tuple[list[Allocator], dict[str, str]]:
+def default_allocators(
+    dirs: Sequence[Path] = LIBRARY_DIRS,
+) -> tuple[list[Allocator], dict[str, str]]:
     """hakmem, glibc and the installed peers; and by name a line for each that is absent."""
     found: list[Allocator] = []
     absent: dict[str, str] = {}
     hakmem = find_hakmem()
     if hakmem is None:
-        absent["hakmem"] = f"hakmem: skipped, no {LIBRARY} built or installed (HAKMEM_LIB=PATH names one)"
+        absent["hakmem"] = (
+            f"hakmem: skipped, no {LIBRARY} built or installed (HAKMEM_LIB=PATH names one)"
+        )
     else:
         found.append(Allocator("hakmem", "subject", hakmem))
     found.append(Allocator("glibc", "peer", None))
@@ -107,7 +120,8 @@ def default_allocators(dirs: Sequence[Path] = LIBRARY_DIRS) -> tuple[list[Alloca
 
 
 def allocator_from(text: str, known: Sequence[Allocator]) -> Allocator:
-    """``name=path.so[,VARIABLE=VALUE]...``; in place of a path the name of a known allocator will do.
+    """``name=path.so[,VARIABLE=VALUE]...``; in place of a path the name of a known allocator will
+    do.
 
     Raises BenchError with one line that says what is wrong.
     """
@@ -128,7 +142,9 @@ def allocator_from(text: str, known: Sequence[Allocator]) -> Allocator:
     if not path.is_file():
         raise BenchError(f"--alloc {text}: {place} is no file and no known allocator")
     if re.search(r"[\s:]", str(path.resolve())):
-        raise BenchError(f"--alloc {text}: the path has a space or a colon, which LD_PRELOAD cannot carry")
+        raise BenchError(
+            f"--alloc {text}: the path has a space or a colon, which LD_PRELOAD cannot carry"
+        )
     return Allocator(name, "subject", path.resolve(), variables)
 
 
@@ -142,7 +158,9 @@ def describe(allocator: Allocator, build_kind: str | None) -> AllocatorInfo:
         sha256=None if path is None else hashlib.sha256(path.read_bytes()).hexdigest(),
         version=_version(allocator),
         build_kind=build_kind,
-        variables={name: value.replace(f"{ROOT}/", "") for name, value in allocator.variables.items()},
+        variables={
+            name: value.replace(f"{ROOT}/", "") for name, value in allocator.variables.items()
+        },
     )
 
 
@@ -169,7 +187,10 @@ def _package_version(path: Path) -> str | None:
         if owner.returncode == 0:
             package = owner.stdout.split(": ")[0].split(",")[0]
             shown = subprocess.run(
-                [tool, "-W", "-f", "${Package} ${Version}", package], capture_output=True, text=True, check=False
+                [tool, "-W", "-f", "${Package} ${Version}", package],
+                capture_output=True,
+                text=True,
+                check=False,
             )
             return shown.stdout.strip() or None
     return None

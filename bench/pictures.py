@@ -1,4 +1,5 @@
-"""The pictures of a session, by name: ratios of every row, memory over time, tails of the latencies."""
+"""The pictures of a session, by name: ratios of every row, memory over time, tails of the
+latencies."""
 
 from __future__ import annotations
 
@@ -28,8 +29,6 @@ def pictures(session: Session, base: str) -> dict[str, str]:
     return {name: text for name, text in made.items() if text}
 
 
-
-
 def colours_of(session: Session) -> dict[str, str]:
     """The same colour for an allocator in every picture."""
     return svg.colours_of([*names_of(session), LIVE])
@@ -44,16 +43,24 @@ def ratios(session: Session, base: str, figure: str, title: str) -> str:
             continue
         found = {}
         for name in names:
-            spread = None if analysis.failure(session, row.name, name) else analysis.ratio(session, row.name, name, base, figure)
+            spread = (
+                None
+                if analysis.failure(session, row.name, name)
+                else analysis.ratio(session, row.name, name, base, figure)
+            )
             if spread is not None:
                 found[name] = svg.Dot(spread.median, spread.low, spread.high)
         if found:
             rows[row.name] = found
     colours = {name: colour for name, colour in colours_of(session).items() if name in names}
-    return svg.dots(title, colours, rows, "left of 1 is less than the base; bars are 95 % intervals")
+    return svg.dots(
+        title, colours, rows, "left of 1 is less than the base; bars are 95 % intervals"
+    )
 
 
-def _of_first(session: Session, row: str, read: Callable[[Measure], list[tuple[float, float]]]) -> dict[str, list[tuple[float, float]]]:
+def _of_first(
+    session: Session, row: str, read: Callable[[Measure], list[tuple[float, float]]]
+) -> dict[str, list[tuple[float, float]]]:
     """What ``read`` finds in the first run of each allocator that has something."""
     curves = {}
     for name in names_of(session):
@@ -67,17 +74,36 @@ def _of_first(session: Session, row: str, read: Callable[[Measure], list[tuple[f
 
 def week(session: Session) -> str:
     """Resident memory by the hour, with what was live."""
-    curves = _of_first(session, "week", lambda measure: [(h, kib / 1024) for h, kib in enumerate(measure.series.get("rss_kib_by_hour", []))])
+    curves = _of_first(
+        session,
+        "week",
+        lambda measure: [
+            (h, kib / 1024) for h, kib in enumerate(measure.series.get("rss_kib_by_hour", []))
+        ],
+    )
     for _, measure in session.for_each_measure("week", next(iter(curves), "")):
-        curves[LIVE] = [(hour, kib / 1024) for hour, kib in enumerate(measure.series.get("live_kib_by_hour", []))]
+        curves[LIVE] = [
+            (hour, kib / 1024)
+            for hour, kib in enumerate(measure.series.get("live_kib_by_hour", []))
+        ]
         break
-    return svg.lines("A week: resident memory by the hour", colours_of(session), curves, "hour", "MiB")
+    return svg.lines(
+        "A week: resident memory by the hour", colours_of(session), curves, "hour", "MiB"
+    )
 
 
 def timeline(session: Session, row: str) -> str:
     """Resident memory as seen from outside."""
-    curves = _of_first(session, row, lambda measure: [(ms, kib / 1024) for ms, kib in measure.rss_timeline])
-    return svg.lines(f"{row}: resident memory over time, set-up and tables included", colours_of(session), curves, "ms", "MiB")
+    curves = _of_first(
+        session, row, lambda measure: [(ms, kib / 1024) for ms, kib in measure.rss_timeline]
+    )
+    return svg.lines(
+        f"{row}: resident memory over time, set-up and tables included",
+        colours_of(session),
+        curves,
+        "ms",
+        "MiB",
+    )
 
 
 def tail(session: Session, row: str, call: str) -> str:
@@ -94,4 +120,11 @@ def tail(session: Session, row: str, call: str) -> str:
         return points
 
     curves = _of_first(session, row, read)
-    return svg.lines(f"{row}: share of {call} calls that take at least so long", colours_of(session), curves, "ns", "share", (True, True))
+    return svg.lines(
+        f"{row}: share of {call} calls that take at least so long",
+        colours_of(session),
+        curves,
+        "ns",
+        "share",
+        (True, True),
+    )

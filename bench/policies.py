@@ -1,7 +1,8 @@
-"""Policies beside each other: ``python -m bench evaluate NAME`` runs hakmem under variants of its policy, as images.
+"""Policies beside each other: ``python -m bench evaluate NAME`` runs hakmem under variants of its
+policy, as images.
 
-Each variant is the default policy with some fields replaced, saved as an image that the preloaded library obeys. The first
-variant is the default, and under the ratios.
+Each variant is the default policy with some fields replaced, saved as an image that the preloaded
+library obeys. The first variant is the default, and under the ratios.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ IMAGE_DIR = ROOT / "build" / "bench" / "policies"
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A question to the suite: variants by name, each the fields to replace (``part.field``), and the rows to ask it on."""
+    """A question to the suite: variants by name, each the fields to replace (``part.field``), and
+    the rows to ask it on."""
 
     name: str
     question: str
@@ -34,24 +36,36 @@ def _arenas(init_mb: int, max_mb: int, levels: int) -> Mapping[str, Any]:
 
 EVALUATIONS: tuple[Evaluation, ...] = (
     Evaluation(
-        "refill", "slabs that a refill of the pool band may take from",
-        {"2-slabs": {}, "1-slab": {"caches.pool_refill_slabs": 1}, "4-slabs": {"caches.pool_refill_slabs": 4}},
+        "refill",
+        "slabs that a refill of the pool band may take from",
+        {
+            "2-slabs": {},
+            "1-slab": {"caches.pool_refill_slabs": 1},
+            "4-slabs": {"caches.pool_refill_slabs": 4},
+        },
         "mid_large_mt,pool_tls,handover_mid_2t,latency_2t",
     ),
     Evaluation(
-        "arenas", "chunks of the arena: first and largest in MiB, doublings",
+        "arenas",
+        "chunks of the arena: first and largest in MiB, doublings",
         {
-            "1-8-3": {}, "1-1-0": _arenas(1, 1, 0), "2-16-3": _arenas(2, 16, 3), "8-8-0": _arenas(8, 8, 0),
-            "16-64-2": _arenas(16, 64, 2), "64-1024-4": _arenas(64, 1024, 4),
+            "1-8-3": {},
+            "1-1-0": _arenas(1, 1, 0),
+            "2-16-3": _arenas(2, 16, 3),
+            "8-8-0": _arenas(8, 8, 0),
+            "16-64-2": _arenas(16, 64, 2),
+            "64-1024-4": _arenas(64, 1024, 4),
         },
-        "growth,phase,random_mixed_256,random_mixed_1m,big,week", with_calls=True,
+        "growth,phase,random_mixed_256,random_mixed_1m,big,week",
+        with_calls=True,
     ),
     Evaluation(
-        "headers", "a header byte before no block, before tiny ones, before all",
+        "headers",
+        "a header byte before no block, before tiny ones, before all",
         {"none": {}, "tiny": {"headers": "tiny"}, "all": {"headers": "all"}},
         "random_mixed,order,growth,phase,mid_large,pool_tls,handover_2t",
     ),
-)  # fmt: skip
+)
 
 
 def find_evaluation(name: str) -> Evaluation:
@@ -59,23 +73,32 @@ def find_evaluation(name: str) -> Evaluation:
     for evaluation in EVALUATIONS:
         if evaluation.name == name:
             return evaluation
-    raise BenchError(f"no evaluation named {name}; evaluations: {' '.join(item.name for item in EVALUATIONS)}")
+    raise BenchError(
+        f"no evaluation named {name}; evaluations: {' '.join(item.name for item in EVALUATIONS)}"
+    )
 
 
 def allocators_for(evaluation: Evaluation) -> list[Allocator]:
-    """hakmem once for each variant, each with its image written. Raises BenchError without a library."""
+    """hakmem once for each variant, each with its image written. Raises BenchError without a
+    library."""
     library = find_hakmem()
     if library is None:
         raise BenchError("no libhakmem.so built or installed (HAKMEM_LIB=PATH names one)")
     IMAGE_DIR.mkdir(parents=True, exist_ok=True)
     return [
-        Allocator(name, "subject", library, {"HAKMEM_POLICY": str(image_of(f"{evaluation.name}-{name}", fields))})
+        Allocator(
+            name,
+            "subject",
+            library,
+            {"HAKMEM_POLICY": str(image_of(f"{evaluation.name}-{name}", fields))},
+        )
         for name, fields in evaluation.variants.items()
     ]
 
 
 def image_of(name: str, replaced: Mapping[str, Any]) -> Path:
-    """The image of the default policy with some fields replaced: ``part.field``, or ``part`` as a whole."""
+    """The image of the default policy with some fields replaced: ``part.field``, or ``part`` as a
+    whole."""
     from dataclasses import replace
 
     from hakmem import Policy
@@ -91,7 +114,10 @@ def image_of(name: str, replaced: Mapping[str, Any]) -> Path:
         else:
             whole[part] = value
     try:
-        policy = policy.replace(**whole, **{part: replace(getattr(policy, part), **fields) for part, fields in parts.items()})
+        policy = policy.replace(
+            **whole,
+            **{part: replace(getattr(policy, part), **fields) for part, fields in parts.items()},
+        )
     except (PolicyError, TypeError, AttributeError) as error:
         raise BenchError(f"{name}: {error}") from None
     image = IMAGE_DIR / f"{name}.image"

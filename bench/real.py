@@ -1,7 +1,8 @@
-"""Real programs as rows: what bench/programs runs, each time in a fresh directory, timed beside the driver's rows.
+"""Real programs as rows: what bench/programs runs, each time in a fresh directory, timed beside the
+driver's rows.
 
-A run counts only if the program did what it does on the C library's malloc (output, exit status, files) and every
-process of it that told had its malloc from the allocator under test.
+A run counts only if the program did what it does on the C library's malloc (output, exit status,
+files) and every process of it that told had its malloc from the allocator under test.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from bench.programs.catalogue import PROGRAMS, select
 from bench.programs.measure import Kit, Trial
 from bench.records import MORE_PROGRAMS, PROGRAM, Measure, RowInfo
 
-# Those that take a few seconds and are no servers, and which of them with small inputs; the others are run when they are named.
+# Those that take a few seconds and are no servers, and which of them with small inputs; the others
+# are run when they are named.
 SUITE = {"c++": False, "perl": False, "imagemagick": False, "ffmpeg": False, "gcc": True}
 REPETITIONS = 6
 FULL_SCALE = 1.0
@@ -29,16 +31,21 @@ def list_rows() -> list[RowInfo]:
     """Every program as a row. CPython's tests are no benchmark."""
     return [
         RowInfo(
-            program.name, PROGRAM if program.name in SUITE else MORE_PROGRAMS, 1, program.summary, repetitions=REPETITIONS
+            program.name,
+            PROGRAM if program.name in SUITE else MORE_PROGRAMS,
+            1,
+            program.summary,
+            repetitions=REPETITIONS,
         )
         for program in PROGRAMS
         if program.name != "cpython"
-    ]  # fmt: skip
+    ]
 
 
 @dataclass(slots=True)
 class Stagehand:
-    """What the programs of a session share: the kit, and each program's inputs and its outcome on the C library."""
+    """What the programs of a session share: the kit, and each program's inputs and its outcome on
+    the C library."""
 
     kit: Kit
     all_small: bool
@@ -46,7 +53,8 @@ class Stagehand:
     absent: dict[str, str] = field(default_factory=dict)
 
     def run(self, row: RowInfo, allocator: Allocator) -> Outcome:
-        """One run. The first one of a program makes its inputs and, where it is not the C library's turn, a run on that."""
+        """One run. The first one of a program makes its inputs and, where it is not the C library's
+        turn, a run on that."""
         program = select([row.name])[0]
         small = self.all_small or SUITE.get(row.name, False)
         if row.name not in self.plain and row.name not in self.absent:
@@ -69,21 +77,32 @@ class Stagehand:
         if elsewhere:
             return Outcome("not loaded", elsewhere[0], None, None, None)
         measured = Measure(
-            ops=1, wall_ns=round(trial.outcome.wall_s * 1e9), cpu_ns=round(trial.outcome.cpu_s * 1e9),
-            peak_rss_kib=trial.peak_kib, baseline_rss_kib=0, table_kib=0,
-            minor_faults=after.ru_minflt - before.ru_minflt, major_faults=after.ru_majflt - before.ru_majflt, checksum="same",
-        )  # fmt: skip
+            ops=1,
+            wall_ns=round(trial.outcome.wall_s * 1e9),
+            cpu_ns=round(trial.outcome.cpu_s * 1e9),
+            peak_rss_kib=trial.peak_kib,
+            baseline_rss_kib=0,
+            table_kib=0,
+            minor_faults=after.ru_minflt - before.ru_minflt,
+            major_faults=after.ru_majflt - before.ru_majflt,
+            checksum="same",
+        )
         return Outcome("ok", None, measured, None, None)
 
 
 @contextlib.contextmanager
-def stagehand_for(rows: Sequence[RowInfo], allocators: Sequence[Allocator], scale: float) -> Iterator[Stagehand | None]:
-    """The programs' stagehand for a session, gone with its directories at the end; None where no row is a program."""
+def stagehand_for(
+    rows: Sequence[RowInfo], allocators: Sequence[Allocator], scale: float
+) -> Iterator[Stagehand | None]:
+    """The programs' stagehand for a session, gone with its directories at the end; None where no
+    row is a program."""
     if not any(row.is_program for row in rows):
         yield None
         return
     stage.adopt_orphans()
-    with measure.kit_for([allocator for allocator in allocators if allocator.kind != "limit"]) as kit:
+    with measure.kit_for(
+        [allocator for allocator in allocators if allocator.kind != "limit"]
+    ) as kit:
         hand = Stagehand(kit, all_small=scale < FULL_SCALE)
         try:
             yield hand

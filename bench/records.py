@@ -11,7 +11,10 @@ from typing import Any, Literal
 from bench import BenchError
 
 SCHEMA = "hakmem-bench/2"
-PROGRAM, MORE_PROGRAMS = "program", "more_programs"  # families of real programs: in the suite, and on request
+PROGRAM, MORE_PROGRAMS = (
+    "program",
+    "more_programs",
+)  # families of real programs: in the suite, and on request
 
 Status = Literal["ok", "crashed", "hung", "failed", "not loaded"]
 Kind = Literal["subject", "peer", "limit"]
@@ -51,8 +54,9 @@ class AllocatorInfo:
 class RowInfo:
     """One row: of the driver's table, or a real program.
 
-    ``repetitions`` is the row's own number (0: as many as are asked for), ``timed`` says that it runs for a time, so
-    that its work differs; ``ops`` is its work at scale 1; ``limited`` that the limit can be measured on it; ``gate`` rows are the first thirteen.
+    ``repetitions`` is the row's own number (0: as many as are asked for), ``timed`` says that it
+    runs for a time, so that its work differs; ``ops`` is its work at scale 1; ``limited`` that the
+    limit can be measured on it; ``gate`` rows are the first thirteen.
     """
 
     name: str
@@ -77,8 +81,9 @@ class RowInfo:
 class Measure:
     """The figures of one run. Memory in KiB; ``table_kib`` is the driver's own.
 
-    ``figures`` stand beside the time, their names carry the unit; ``series`` are numbers in a row for a picture;
-    ``rss_timeline`` is resident memory as seen from outside, pairs of ms since the start and KiB.
+    ``figures`` stand beside the time, their names carry the unit; ``series`` are numbers in a row
+    for a picture; ``rss_timeline`` is resident memory as seen from outside, pairs of ms since the
+    start and KiB.
     """
 
     ops: int
@@ -124,7 +129,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """OS calls for memory that one run of a row made, counted by strace; ``detail`` says why there are none."""
+    """OS calls for memory that one run of a row made, counted by strace; ``detail`` says why there
+    are none."""
 
     row: str
     allocator: str
@@ -175,14 +181,18 @@ def session_to_json(session: Session) -> str:
 
 
 def session_from_json(text: str, name: str) -> Session:
-    """Read a result back. Raises BenchError naming the file when it is none, or of another schema."""
+    """Read a result back. Raises BenchError naming the file when it is none, or of another
+    schema."""
     try:
         document: Any = json.loads(text)
     except ValueError as error:
         raise BenchError(f"{name}: not JSON: {error}") from None
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA:
-        raise BenchError(f"{name}: schema {schema!r}, this program reads {SCHEMA!r}; measure again, or use the commit that wrote it")
+        raise BenchError(
+            f"{name}: schema {schema!r}, this program reads {SCHEMA!r}; measure again, or use "
+            "the commit that wrote it"
+        )
     try:
         return Session(
             **{

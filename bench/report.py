@@ -1,4 +1,5 @@
-"""Rendering of kept results as Markdown that reads as text too: tables and lines; nothing here measures."""
+"""Rendering of kept results as Markdown that reads as text too: tables and lines; nothing here
+measures."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from bench.targets import SCALED, verdicts
 try:
     from tabulate import tabulate
 except ModuleNotFoundError:
-    raise BenchError("tabulate is not installed: make setup, then .venv/bin/python -m bench") from None
+    raise BenchError(
+        "tabulate is not installed: make setup, then .venv/bin/python -m bench"
+    ) from None
 
 Section = tuple[str, str, str]  # heading, a line on how to read it, table
 
@@ -25,7 +28,9 @@ def number(value: float | None, form: str = "{:.2f}") -> str:
 def table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
     """A Markdown table, first column left, the others right."""
     align = ["left"] + ["right"] * (len(headers) - 1)
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=align if rows else None)
+    return tabulate(
+        rows, headers, tablefmt="github", disable_numparse=True, colalign=align if rows else None
+    )
 
 
 def names_of(session: Session) -> list[str]:
@@ -38,10 +43,15 @@ def time_table(session: Session, base: str, figure: str = "time") -> str:
     others = [name for name in names_of(session) if name != base]
     body = []
     for row in session.rows:
-        cell = failure(session, row.name, base) or number(middle(session, row.name, base, figure), "{:,.1f}")
+        cell = failure(session, row.name, base) or number(
+            middle(session, row.name, base, figure), "{:,.1f}"
+        )
         line = [row.name, cell]
         for name in others:
-            line.append(failure(session, row.name, name) or str(ratio(session, row.name, name, base, figure) or "-"))
+            line.append(
+                failure(session, row.name, name)
+                or str(ratio(session, row.name, name, base, figure) or "-")
+            )
         body.append(line)
     return table(body, ["row", f"{base} ns/op", *others])
 
@@ -60,8 +70,19 @@ def _median_table(session: Session, figure: str, factor: float, form: str) -> st
     names = names_of(session)
     body = []
     for row in session.rows:
-        cells = ((middle(session, row.name, name, figure), failure(session, row.name, name)) for name in names)
-        body.append([row.name, *(bad or number(None if value is None else value * factor, form) for value, bad in cells)])
+        cells = (
+            (middle(session, row.name, name, figure), failure(session, row.name, name))
+            for name in names
+        )
+        body.append(
+            [
+                row.name,
+                *(
+                    bad or number(None if value is None else value * factor, form)
+                    for value, bad in cells
+                ),
+            ]
+        )
     return table(body, ["row", *names])
 
 
@@ -86,7 +107,9 @@ def summary_table(session: Session, base: str) -> str:
         ]
         for name in names_of(session)
     ]
-    return table(body, ["allocator", "time", "CPU time", "peak", "first 13 rows", "programs", "rows counted"])
+    return table(
+        body, ["allocator", "time", "CPU time", "peak", "first 13 rows", "programs", "rows counted"]
+    )
 
 
 def best_table(session: Session, subject: str) -> str:
@@ -97,10 +120,19 @@ def best_table(session: Session, subject: str) -> str:
         for figure in ("time", "peak"):
             found = analysis.against_best(session, row.name, subject, figure)
             bad = failure(session, row.name, subject)
-            late = found is not None and analysis.is_behind(found[1], figure) and not (figure == "time" and row.timed)
-            line += [found[0] if found else "-", bad or (f"{found[1]}{' behind' if late else ''}" if found else "-")]
+            late = (
+                found is not None
+                and analysis.is_behind(found[1], figure)
+                and not (figure == "time" and row.timed)
+            )
+            line += [
+                found[0] if found else "-",
+                bad or (f"{found[1]}{' behind' if late else ''}" if found else "-"),
+            ]
         body.append(line)
-    return table(body, ["row", "best time", f"{subject} / best", "smallest peak", f"{subject} / smallest"])
+    return table(
+        body, ["row", "best time", f"{subject} / best", "smallest peak", f"{subject} / smallest"]
+    )
 
 
 def limit_table(session: Session) -> str:
@@ -114,7 +146,11 @@ def limit_table(session: Session) -> str:
         [
             row.name,
             number(middle(session, row.name, limit, "time")),
-            *(failure(session, row.name, name) or str(ratio(session, row.name, name, limit) or "-") for name in names),
+            *(
+                failure(session, row.name, name)
+                or str(ratio(session, row.name, name, limit) or "-")
+                for name in names
+            ),
         ]
         for row in rows
     ]
@@ -126,9 +162,16 @@ def scaling_table(session: Session) -> str:
     body = []
     for family in SCALED:
         for few, many in ((1, 2), (2, 16)):
-            found = [analysis.scaling(session, family, few, many, name) for name in names_of(session)]
+            found = [
+                analysis.scaling(session, family, few, many, name) for name in names_of(session)
+            ]
             if any(value is not None for value in found):
-                body.append([f"{family} {few} to {many}", *("-" if value is None else str(value.paired) for value in found)])
+                body.append(
+                    [
+                        f"{family} {few} to {many}",
+                        *("-" if value is None else str(value.paired) for value in found),
+                    ]
+                )
     return table(body, ["threads", *names_of(session)]) if body else ""
 
 
@@ -139,10 +182,24 @@ def figures_table(session: Session, families: Sequence[str]) -> str:
     for row in session.rows:
         if row.family not in families:
             continue
-        figures = {key: None for run in session.runs if run.row == row.name and run.measure for key in run.measure.figures}
+        figures = {
+            key: None
+            for run in session.runs
+            if run.row == row.name and run.measure
+            for key in run.measure.figures
+        }
         for figure in figures:
             values = [middle(session, row.name, name, figure) for name in names]
-            body.append([row.name, figure, *(number(value, "{:,.4g}" if (value or 0) < 100 else "{:,.0f}") for value in values)])
+            body.append(
+                [
+                    row.name,
+                    figure,
+                    *(
+                        number(value, "{:,.4g}" if (value or 0) < 100 else "{:,.0f}")
+                        for value in values
+                    ),
+                ]
+            )
     return table(body, ["row", "figure", *names]) if body else ""
 
 
@@ -154,7 +211,15 @@ def calls_table(session: Session) -> str:
     for row in session.rows:
         cells = [found.get((row.name, name)) for name in names]
         if any(cells):
-            body.append([row.name, *("-" if cell is None else cell.detail or str(sum(cell.counts.values())) for cell in cells)])
+            body.append(
+                [
+                    row.name,
+                    *(
+                        "-" if cell is None else cell.detail or str(sum(cell.counts.values()))
+                        for cell in cells
+                    ),
+                ]
+            )
     return table(body, ["row", *names]) if body else ""
 
 
@@ -171,7 +236,11 @@ def failures(session: Session) -> list[str]:
 
 def allocator_line(info: AllocatorInfo) -> str:
     """Which file, build and variables an allocator was."""
-    words = [info.version or "", info.path or "", f"sha256 {info.sha256[:12]}" if info.sha256 else ""]
+    words = [
+        info.version or "",
+        info.path or "",
+        f"sha256 {info.sha256[:12]}" if info.sha256 else "",
+    ]
     words += [f"{info.build_kind} build"] if info.build_kind else []
     words += [f"{name}={value}" for name, value in info.variables.items()]
     return f"{info.name}: {', '.join(word for word in words if word)}"
@@ -187,7 +256,8 @@ def circumstances(session: Session) -> list[str]:
         f"{machine.cpu}, {machine.cpu_count} cores, {machine.memory_gib} GiB, {machine.arch}, "
         f"Linux {machine.kernel}, huge pages {machine.huge_pages}, load before {load}",
         f"commit {session.commit or 'unknown'}{state}; {versions}",
-        f"`{session.command}`: repetitions {session.repetitions}, scale {session.scale:g}, seed {session.seed}",
+        f"`{session.command}`: repetitions {session.repetitions}, scale {session.scale:g}, seed "
+        f"{session.seed}",
     ]
 
 
@@ -195,22 +265,54 @@ def sections(session: Session, base: str) -> list[Section]:
     """Every table that the session has something for."""
     paired = f"Median of the ratios to {base} paired by repetition [95 % interval]."
     found: list[Section] = [
-        ("Summary", f"Geomeans of the ratios to {base} [95 % interval]; checked and latency rows are in none.", summary_table(session, base)),
+        (
+            "Summary",
+            f"Geomeans of the ratios to {base} [95 % interval]; checked and latency rows are in "
+            "none.",
+            summary_table(session, base),
+        ),
         ("Wall time", paired, time_table(session, base)),
         ("CPU time", f"{paired} All threads.", time_table(session, base, "cpu")),
-        ("Peak resident memory, MiB", "Median, without the driver's own tables.", memory_table(session)),
-        ("Page faults", "Median, within the work; of programs, of every process.", faults_table(session)),
+        (
+            "Peak resident memory, MiB",
+            "Median, without the driver's own tables.",
+            memory_table(session),
+        ),
+        (
+            "Page faults",
+            "Median, within the work; of programs, of every process.",
+            faults_table(session),
+        ),
     ]
     for subject in analysis.subject_names(session):
         if analysis.peer_names(session):
             how = "Behind: the whole interval above 1.05 in time; the median above 1.2 in memory."
-            found.append((f"{subject} against the best peer of each row", how, best_table(session, subject)))
+            found.append(
+                (f"{subject} against the best peer of each row", how, best_table(session, subject))
+            )
     found += [
-        ("Distance to the limit", "Times of an inlined list that knows its class and gives nothing back.", limit_table(session)),
-        ("Scaling", "Throughput of the second number of threads over the first's, within a repetition [95 % interval].", scaling_table(session)),
-        ("Latency", "Medians; reading the clock is in them, and told as clock_ns.", figures_table(session, ["latency", "first"])),
+        (
+            "Distance to the limit",
+            "Times of an inlined list that knows its class and gives nothing back.",
+            limit_table(session),
+        ),
+        (
+            "Scaling",
+            "Throughput of the second number of threads over the first's, within a repetition "
+            "[95 % interval].",
+            scaling_table(session),
+        ),
+        (
+            "Latency",
+            "Medians; reading the clock is in them, and told as clock_ns.",
+            figures_table(session, ["latency", "first"]),
+        ),
         ("The week", "Medians over the repetitions.", figures_table(session, ["week"])),
-        ("OS calls for memory", "strace, one run, less those of an idle process.", calls_table(session)),
+        (
+            "OS calls for memory",
+            "strace, one run, less those of an idle process.",
+            calls_table(session),
+        ),
     ]
     return [section for section in found if section[2]]
 

@@ -1,4 +1,5 @@
-"""Measuring: every allocator in every repetition of every row, interleaved, each run in its own process."""
+"""Measuring: every allocator in every repetition of every row, interleaved, each run in its own
+process."""
 
 from __future__ import annotations
 
@@ -37,24 +38,34 @@ class Plan:
         return self.repetitions if self.every_row_alike or not row.repetitions else row.repetitions
 
 
-def select_rows(names: str | None, known: Sequence[RowInfo], without: str | None = None) -> list[RowInfo]:
-    """Rows by name, by family, ``gate`` or ``all``, in their order, less those of ``without``; ``all`` when none is named.
+def select_rows(
+    names: str | None, known: Sequence[RowInfo], without: str | None = None
+) -> list[RowInfo]:
+    """Rows by name, by family, ``gate`` or ``all``, in their order, less those of ``without``;
+    ``all`` when none is named.
 
     ``all`` are the suite's; the programs of ``more_programs`` must be named.
 
     Raises BenchError that lists rows and families when a name is unknown, or nothing is left.
     """
-    wanted, unwanted = ({name for name in (text or "").split(",") if name} for text in (names or "all", without))
+    wanted, unwanted = (
+        {name for name in (text or "").split(",") if name} for text in (names or "all", without)
+    )
     families = list(dict.fromkeys(row.family for row in known))
     existing = {"all", "gate", *families, *(row.name for row in known)}
     for name in sorted(wanted | unwanted):
         if name not in existing:
             raise BenchError(
-                f"no row named {name}; families: gate all {' '.join(families)}; rows: {' '.join(row.name for row in known)}"
+                f"no row named {name}; families: gate all {' '.join(families)}; rows: "
+                f"{' '.join(row.name for row in known)}"
             )
 
     def chosen(row: RowInfo, among: set[str]) -> bool:
-        names = {row.family, row.name} | ({"gate"} if row.gate else set()) | ({"all"} if row.family != MORE_PROGRAMS else set())
+        names = (
+            {row.family, row.name}
+            | ({"gate"} if row.gate else set())
+            | ({"all"} if row.family != MORE_PROGRAMS else set())
+        )
         return bool(names & among)
 
     rows = [row for row in known if chosen(row, wanted) and not chosen(row, unwanted)]
@@ -66,10 +77,11 @@ def select_rows(names: str | None, known: Sequence[RowInfo], without: str | None
 def select_allocators(
     known: Sequence[Allocator], absent: Mapping[str, str], extra: Sequence[str], only: str | None
 ) -> tuple[list[Allocator], list[str]]:
-    """The known allocators with those of ``--alloc`` added or put in their place; ``only`` narrows to names.
+    """The known allocators with those of ``--alloc`` added or put in their place; ``only`` narrows
+    to names.
 
-    Also the lines to say about those that were asked for and are absent. Raises BenchError when a name
-    is unknown or nothing is left.
+    Also the lines to say about those that were asked for and are absent. Raises BenchError when a
+    name is unknown or nothing is left.
     """
     chosen = {allocator.name: allocator for allocator in known}
     for text in extra:
@@ -90,7 +102,9 @@ def refuse_other_builds(allocator: Allocator, build_kind: str | None) -> None:
     """Only release builds are measured. Raises BenchError for any other."""
     if build_kind is not None and build_kind != RELEASE:
         where = driver.path_shown(allocator.path)
-        raise BenchError(f"{allocator.name}: {where} is a {build_kind} build; benchmarks take release builds")
+        raise BenchError(
+            f"{allocator.name}: {where} is a {build_kind} build; benchmarks take release builds"
+        )
 
 
 def rotated(allocators: Sequence[Allocator], turn: int) -> list[Allocator]:
@@ -101,7 +115,8 @@ def rotated(allocators: Sequence[Allocator], turn: int) -> list[Allocator]:
 
 def measure(plan: Plan, note: Callable[[str], None]) -> Session:
     """Run the plan. A crash, hang or failure is recorded and the session goes on; after a hang that
-    allocator is spared the same row's later repetitions, and one that does not load is not run at all.
+    allocator is spared the same row's later repetitions, and one that does not load is not run at
+    all.
 
     Raises BenchError for a build that must not be measured.
     """
@@ -110,7 +125,9 @@ def measure(plan: Plan, note: Callable[[str], None]) -> Session:
     for allocator in plan.allocators:
         build_kind = None
         if allocator.kind != "limit":
-            found = driver.probe(driver.build(), allocator.path, allocator.variables, min(20.0, plan.timeout_s))
+            found = driver.probe(
+                driver.build(), allocator.path, allocator.variables, min(20.0, plan.timeout_s)
+            )
             build_kind = found.build_kind
             refuse_other_builds(allocator, build_kind)
             if found.status != "ok":
@@ -155,21 +172,30 @@ def _run_rows(plan: Plan, unfit: Mapping[str, Outcome], hand: real.Stagehand | N
             if repetition >= plan.repetitions_of(row):
                 continue
             for allocator in rotated(plan.allocators, repetition + index):
-                if (row.name, allocator.name) in hung or (allocator.kind == "limit" and not row.limited):
+                if (row.name, allocator.name) in hung or (
+                    allocator.kind == "limit" and not row.limited
+                ):
                     continue
-                progress(f"repetition {repetition + 1}/{plan.repetitions_of(row)}  {row.name}  {allocator.name}")
+                progress(
+                    f"repetition {repetition + 1}/{plan.repetitions_of(row)}  {row.name}  "
+                    f"{allocator.name}"
+                )
                 got = unfit.get(allocator.name) or run_once(plan, row, allocator, hand)
                 if got.status == "hung" or allocator.name in unfit:
                     hung.add((row.name, allocator.name))
                 measured = got.measure
                 if measured is not None and repetition:  # one run's pictures are enough
                     measured = replace(measured, series={}, rss_timeline=[])
-                runs.append(Run(row.name, allocator.name, repetition, got.status, got.detail, measured))
+                runs.append(
+                    Run(row.name, allocator.name, repetition, got.status, got.detail, measured)
+                )
     progress("")
     return runs
 
 
-def run_once(plan: Plan, row: RowInfo, allocator: Allocator, hand: real.Stagehand | None) -> Outcome:
+def run_once(
+    plan: Plan, row: RowInfo, allocator: Allocator, hand: real.Stagehand | None
+) -> Outcome:
     """One run of one row on one allocator."""
     if row.is_program and hand is not None:
         return hand.run(row, allocator)
@@ -177,11 +203,14 @@ def run_once(plan: Plan, row: RowInfo, allocator: Allocator, hand: real.Stagehan
     binary = driver.build()
     if allocator.kind == "limit":
         binary = driver.build(driver.LIMIT_ONE_SIZE if row.one_size else driver.LIMIT_SIZES)
-    return driver.run_row(binary, row.name, allocator.path, allocator.variables, plan.scale, plan.seed, timeout_s)
+    return driver.run_row(
+        binary, row.name, allocator.path, allocator.variables, plan.scale, plan.seed, timeout_s
+    )
 
 
 def check_sums(runs: list[Run]) -> list[Run]:
-    """A row's checksum depends on its work alone: a run that disagrees with most is marked as failed."""
+    """A row's checksum depends on its work alone: a run that disagrees with most is marked as
+    failed."""
     counts: dict[str, dict[str, int]] = {}
     for run in runs:
         if run.measure is not None:  # a limit's blocks hold what everybody's do

@@ -20,7 +20,8 @@ LATENCY = ("malloc_p50_ns", "malloc_p99_99_ns", "free_p50_ns", "free_p99_99_ns")
 
 
 def is_whole(session: Session) -> bool:
-    """Whether the targets can be judged: the whole suite at full scale, over the base they are stated for."""
+    """Whether the targets can be judged: the whole suite at full scale, over the base they are
+    stated for."""
     rows = [row for row in session.rows if row.family != MORE_PROGRAMS]
     names = [info.name for info in session.allocators]
     return BASE in names and len(rows) >= session.suite_row_count and session.scale >= 1
@@ -30,31 +31,56 @@ def verdicts(session: Session) -> list[str]:
     """For each subject a line per target; none when they cannot be judged."""
     if not is_whole(session):
         return []
-    return [f"{name}: {line}" for name in analysis.subject_names(session) for line in judge(session, name)]
+    return [
+        f"{name}: {line}"
+        for name in analysis.subject_names(session)
+        for line in judge(session, name)
+    ]
 
 
 def judge(session: Session, subject: str) -> list[str]:
     """One subject against each target."""
 
-    def said(what: str, found: analysis.Spread | float | None, target: float, at_least: bool = False) -> str:
+    def said(
+        what: str, found: analysis.Spread | float | None, target: float, at_least: bool = False
+    ) -> str:
         if found is None:
             return f"{what}: not measured"
-        value, text = (found.median, str(found)) if isinstance(found, analysis.Spread) else (found, f"{found:.2f}")
+        value, text = (
+            (found.median, str(found))
+            if isinstance(found, analysis.Spread)
+            else (found, f"{found:.2f}")
+        )
         met = value >= target if at_least else value <= target
-        return f"{what} {text} (target {'≥' if at_least else '≤'} {target:.2f}: {'met' if met else 'missed'})"
+        return (
+            f"{what} {text} (target {'≥' if at_least else '≤'} {target:.2f}: "
+            f"{'met' if met else 'missed'})"
+        )
 
     counted = analysis.counted_rows(session)
     time = analysis.geomean_of(session, counted, subject, BASE, "time")
     peak = analysis.geomean_of(session, counted, subject, BASE, "peak")
-    peaks = [analysis.geomean_of(session, counted, name, BASE, "peak") for name in analysis.peer_names(session)]
+    peaks = [
+        analysis.geomean_of(session, counted, name, BASE, "peak")
+        for name in analysis.peer_names(session)
+    ]
     least = min((spread.median for spread in peaks if spread), default=None)
     lines = [
         said(f"geomean time over {BASE}'s", time, TIME),
-        said("geomean peak over the best peer's", peak.median / least if peak and least else None, PEAK),
+        said(
+            "geomean peak over the best peer's",
+            peak.median / least if peak and least else None,
+            PEAK,
+        ),
     ]
-    programs = analysis.geomean_of(session, [row for row in session.rows if row.is_program], subject, BASE, "time")
+    programs = analysis.geomean_of(
+        session, [row for row in session.rows if row.is_program], subject, BASE, "time"
+    )
     lines.append(said(f"real programs' time over {BASE}'s", programs, TIME_PROGRAMS))
-    for figure, what in (("time", "rows behind the best peer"), ("peak", "rows above 1.2 of the smallest peak")):
+    for figure, what in (
+        ("time", "rows behind the best peer"),
+        ("peak", "rows above 1.2 of the smallest peak"),
+    ):
         behind = analysis.rows_behind(session, subject, figure)
         rows = ", ".join(f"{row.name} {spread.median:.2f} ({peer})" for row, peer, spread in behind)
         lines.append(f"{what}: {len(behind)}{': ' if rows else ''}{rows}")
@@ -62,23 +88,46 @@ def judge(session: Session, subject: str) -> list[str]:
     for family in SCALED:
         for few, many, target in ((1, 2, SCALE_2T), (2, 16, SCALE_16T)):
             found = analysis.scaling(session, family, few, many, subject)
-            peers = [other.paired.median for name in analysis.peer_names(session) if (other := analysis.scaling(session, family, few, many, name))]
+            peers = [
+                other.paired.median
+                for name in analysis.peer_names(session)
+                if (other := analysis.scaling(session, family, few, many, name))
+            ]
             bound = analysis.scaling(session, family, few, many, limit) if limit else None
-            line = said(f"{family}, {few} to {many} threads", found.paired if found else None, target, True)
+            line = said(
+                f"{family}, {few} to {many} threads", found.paired if found else None, target, True
+            )
             line += f"; by the fastest repetitions {found.fastest:.2f}" if found else ""
             line += f"; the best peer {max(peers):.2f}" if peers else ""
-            lines.append(line + (f"; the limit, all of it the machine's, {bound.paired}" if bound else ""))
+            lines.append(
+                line + (f"; the limit, all of it the machine's, {bound.paired}" if bound else "")
+            )
     same = analysis.scaling_of(session, *SAME_BLOCKS, subject)
-    lines.append(said("larson, 2 to 16 threads with the same blocks in all", same.paired if same else None, SCALE_16T, True))
+    lines.append(
+        said(
+            "larson, 2 to 16 threads with the same blocks in all",
+            same.paired if same else None,
+            SCALE_16T,
+            True,
+        )
+    )
     lines += late_figures(session, subject)
     pair = analysis.ratio(session, "pair_64", subject, limit) if limit else None
     lines.append(said("pair_64 over the limit's time", pair, LIMIT_PAIR))
     days = [analysis.middle(session, "week", subject, f"rss_over_live_day{day}") for day in (3, 7)]
-    lines.append(said("the week's memory, day 7 over day 3", days[1] / days[0] if days[0] and days[1] else None, FLAT))
+    lines.append(
+        said(
+            "the week's memory, day 7 over day 3",
+            days[1] / days[0] if days[0] and days[1] else None,
+            FLAT,
+        )
+    )
     for row in session.rows:
         if row.family == "larson_checked":
             runs = session.find_runs(row.name, subject)
-            lines.append(f"{row.name}: {sum(run.status == 'ok' for run in runs)} of {len(runs)} runs clean")
+            lines.append(
+                f"{row.name}: {sum(run.status == 'ok' for run in runs)} of {len(runs)} runs clean"
+            )
     unsound = len(session.rows) - len(analysis.sound_rows(session, session.rows, subject, subject))
     if unsound:
         lines.append(f"{unsound} rows failed")
@@ -102,4 +151,11 @@ def late_figures(session: Session, subject: str) -> list[str]:
             if mine > best * SAME_TICK:
                 ratio = analysis.ratio(session, row.name, subject, peer, figure)
                 late.append(f"{row.name} {figure} {mine:.0f} against {peer}'s {best:.0f}, {ratio}")
-    return [f"latencies above the best peer's: {len(late)} of {count}{': ' if late else ''}{', '.join(late)}"] if count else []
+    return (
+        [
+            f"latencies above the best peer's: {len(late)} of "
+            f"{count}{': ' if late else ''}{', '.join(late)}"
+        ]
+        if count
+        else []
+    )

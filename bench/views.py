@@ -1,8 +1,9 @@
 """``python -m bench views``: what Python pays, in the figures the project promises.
 
-Batches over an unchecked heap, a view and a table of 100,000 slabs, one block on the Python plane, the metadata of a
-full heap, imports. Every figure is the best and the median of its repetitions: the best is what the code costs, the
-median what the machine made of it. The 100,000 slabs are real ones whose blocks were never written.
+Batches over an unchecked heap, a view and a table of 100,000 slabs, one block on the Python plane,
+the metadata of a full heap, imports. Every figure is the best and the median of its repetitions:
+the best is what the code costs, the median what the machine made of it. The 100,000 slabs are real
+ones whose blocks were never written.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ BATCH = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One row: best and median of ``repetitions``, in ``unit``, and the most it should be (None: no promise)."""
+    """One row: best and median of ``repetitions``, in ``unit``, and the most it should be (None: no
+    promise)."""
 
     name: str
     unit: str
@@ -39,7 +41,12 @@ class Figure:
 
 
 def timed(
-    name: str, unit: str, scale: float, repetitions: int, work: Callable[[], object], target: float | None
+    name: str,
+    unit: str,
+    scale: float,
+    repetitions: int,
+    work: Callable[[], object],
+    target: float | None,
 ) -> Figure:
     """Time ``work``; seconds times ``scale`` are the unit."""
     taken = []
@@ -51,7 +58,8 @@ def timed(
 
 
 def batches(repetitions: int) -> list[Figure]:
-    """alloc_many and free_many of 10,000 blocks, apart and together: of one size, and of random ones."""
+    """alloc_many and free_many of 10,000 blocks, apart and together: of one size, and of random
+    ones."""
     import numpy as np
 
     import hakmem
@@ -70,9 +78,22 @@ def batches(repetitions: int) -> list[Figure]:
                 allocated.append((middle - start) / BATCH * 1e9)
                 freed.append((end - middle) / BATCH * 1e9)
         both = [a + f for a, f in zip(allocated, freed, strict=True)]
-        for name, values, target in (("alloc_many", allocated, 8.0), ("free_many", freed, 8.0), ("both", both, None)):
+        for name, values, target in (
+            ("alloc_many", allocated, 8.0),
+            ("free_many", freed, 8.0),
+            ("both", both, None),
+        ):
             row = f"{name}, n = {BATCH:,}, {label}"
-            figures.append(Figure(row, "ns an element", min(values), statistics.median(values), target, len(values)))
+            figures.append(
+                Figure(
+                    row,
+                    "ns an element",
+                    min(values),
+                    statistics.median(values),
+                    target,
+                    len(values),
+                )
+            )
     return figures
 
 
@@ -81,7 +102,10 @@ def resident_bytes(address: int, size_bytes: int) -> int:
     pages = size_bytes // 4096
     marks = (ctypes.c_ubyte * pages)()
     function = ctypes.CDLL(None, use_errno=True).mincore
-    function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p), ctypes.c_int
+    function.argtypes, function.restype = (
+        (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p),
+        ctypes.c_int,
+    )
     if function(address, size_bytes, ctypes.addressof(marks)):
         raise BenchError(f"mincore: {os.strerror(ctypes.get_errno())}")
     return sum(mark & 1 for mark in marks) * 4096
@@ -93,12 +117,16 @@ def many_slabs(repetitions: int) -> list[Figure]:
 
     import hakmem
 
-    policy = hakmem.Policy.default().replace(arenas=hakmem.ArenaGrowth(populate_units=0))  # nothing is made resident ahead
+    policy = hakmem.Policy.default().replace(
+        arenas=hakmem.ArenaGrowth(populate_units=0)
+    )  # nothing is made resident ahead
     with hakmem.Heap(policy, checked=False, name="large") as heap:
         blocks = heap.alloc_many(np.full(SLABS * 8, 8192, dtype=np.uint64))
         heap.free_many(blocks[::97])
         if len(heap.slabs) < SLABS:
-            raise BenchError(f"only {len(heap.slabs):,} slabs were made, {SLABS:,} are to be measured")
+            raise BenchError(
+                f"only {len(heap.slabs):,} slabs were made, {SLABS:,} are to be measured"
+            )
         view = heap.view()
 
         def table() -> None:
@@ -108,12 +136,47 @@ def many_slabs(repetitions: int) -> list[Figure]:
         meta = resident_bytes(heap.address, stats.metadata_reserved_bytes)
         share = 100 * meta / (stats.committed_bytes + meta)
         return [
-            timed(f"view of {SLABS:,} slabs, array", "ms", 1e3, repetitions, lambda: heap.slabs.array, 20),
+            timed(
+                f"view of {SLABS:,} slabs, array",
+                "ms",
+                1e3,
+                repetitions,
+                lambda: heap.slabs.array,
+                20,
+            ),
             timed(f"table of {SLABS:,} slabs, array at hand", "ms", 1e3, repetitions, table, None),
-            timed(f"printed table of {SLABS:,} slabs", "ms", 1e3, repetitions, lambda: repr(heap.slabs), 50),
-            timed(f"whatis among {SLABS:,} slabs", "ms", 1e3, repetitions, lambda: heap.whatis(int(blocks[1])), None),
-            timed(f"validate of {SLABS:,} slabs", "ms", 1e3, max(3, repetitions // 10), heap.validate, None),
-            Figure(f"metadata resident of {stats.committed_bytes >> 20:,} MiB full", "%", share, share, 0.5, 1),
+            timed(
+                f"printed table of {SLABS:,} slabs",
+                "ms",
+                1e3,
+                repetitions,
+                lambda: repr(heap.slabs),
+                50,
+            ),
+            timed(
+                f"whatis among {SLABS:,} slabs",
+                "ms",
+                1e3,
+                repetitions,
+                lambda: heap.whatis(int(blocks[1])),
+                None,
+            ),
+            timed(
+                f"validate of {SLABS:,} slabs",
+                "ms",
+                1e3,
+                max(3, repetitions // 10),
+                heap.validate,
+                None,
+            ),
+            Figure(
+                f"metadata resident of {stats.committed_bytes >> 20:,} MiB full",
+                "%",
+                share,
+                share,
+                0.5,
+                1,
+            ),
         ]
 
 
@@ -130,7 +193,9 @@ def python_plane(repetitions: int) -> list[Figure]:
                     heap.free(heap.alloc(100))
 
             pair()
-            figures.append(timed(f"{plane} plane, alloc + free, checked", "µs", 1e4, repetitions, pair, target))
+            figures.append(
+                timed(f"{plane} plane, alloc + free, checked", "µs", 1e4, repetitions, pair, target)
+            )
     return figures
 
 
@@ -138,7 +203,9 @@ def imports(repetitions: int) -> list[Figure]:
     """A new interpreter that imports the package, less one that imports nothing."""
 
     def run(source: str) -> Callable[[], object]:
-        return lambda: subprocess.run([sys.executable, "-c", source], check=True, capture_output=True)
+        return lambda: subprocess.run(
+            [sys.executable, "-c", source], check=True, capture_output=True
+        )
 
     count = max(3, repetitions // 3)
     bare = timed("python", "ms", 1e3, count, run("pass"), None)
@@ -150,7 +217,14 @@ def imports(repetitions: int) -> list[Figure]:
     ):
         whole = timed(name, "ms", 1e3, count, run(source), None)
         figures.append(
-            Figure(name, "ms", max(0.0, whole.best - bare.best), max(0.0, whole.median - bare.median), None, count)
+            Figure(
+                name,
+                "ms",
+                max(0.0, whole.best - bare.best),
+                max(0.0, whole.median - bare.median),
+                None,
+                count,
+            )
         )
     return figures
 
@@ -161,11 +235,19 @@ def measure(repetitions: int) -> dict[str, object]:
 
     kind = library().hak_build_kind().decode()
     if kind != "release":
-        raise BenchError(f"{library().path} is a {kind} build; figures are taken of release builds only")
+        raise BenchError(
+            f"{library().path} is a {kind} build; figures are taken of release builds only"
+        )
     load = list(os.getloadavg())
     from bench.outside import look_from_outside
 
-    rows = [*batches(repetitions), *many_slabs(repetitions), *look_from_outside(repetitions), *python_plane(repetitions), *imports(repetitions)]
+    rows = [
+        *batches(repetitions),
+        *many_slabs(repetitions),
+        *look_from_outside(repetitions),
+        *python_plane(repetitions),
+        *imports(repetitions),
+    ]
     commit, dirty = read_commit()
     return {
         "schema": SCHEMA,
@@ -189,10 +271,24 @@ def render(document: dict[str, object]) -> str:
     rows = []
     for row in figures:
         target = row["target"]
-        met = "" if target is None else "yes" if float(str(row["best"])) <= float(str(target)) else "NO"
+        met = (
+            ""
+            if target is None
+            else "yes"
+            if float(str(row["best"])) <= float(str(target))
+            else "NO"
+        )
         most = "" if target is None else f"{target:g}"
         rows.append(
-            (row["name"], f"{row['best']:.3g}", f"{row['median']:.3g}", row["unit"], most, met, row["repetitions"])
+            (
+                row["name"],
+                f"{row['best']:.3g}",
+                f"{row['median']:.3g}",
+                row["unit"],
+                most,
+                met,
+                row["repetitions"],
+            )
         )
     table = tabulate(
         rows,
@@ -201,9 +297,11 @@ def render(document: dict[str, object]) -> str:
         disable_numparse=True,
     )
     dirty = " with changes" if document["dirty"] else ""
-    load = ", ".join(f"{value:.2f}" for value in document["load_average"])  # type: ignore[attr-defined]
+    load_average: Any = document["load_average"]
+    load = ", ".join(f"{value:.2f}" for value in load_average)
     return (
-        f"# What Python pays\n\n{document['date']}, commit {document['commit']}{dirty}, `{document['command']}`\n\n"
+        f"# What Python pays\n\n{document['date']}, commit {document['commit']}{dirty}, "
+        f"`{document['command']}`\n\n"
         f"{machine['cpu']}, {machine['cpu_count']} CPUs, kernel {machine['kernel']}, "
         f"Python {document['python']}, load {load}\n\n{table}\n"
     )

@@ -1,6 +1,7 @@
 """HAKMEM: a malloc whose brain is Python.
 
-A thin C data plane runs each malloc and free over one region; policy, layout and every view of the heap are Python.
+A thin C data plane runs each malloc and free over one region; policy, layout and every view of the
+heap are Python.
 
 >>> import hakmem
 >>> with hakmem.Heap(region_bytes=1 << 24) as heap:
@@ -8,7 +9,8 @@ A thin C data plane runs each malloc and free over one region; policy, layout an
 ...     heap.whatis(block).state
 'application'
 
-Importing this package loads nothing: neither the C library nor numpy, until a name of `__all__` is used.
+Importing this package loads nothing: neither the C library nor numpy, until a name of `__all__` is
+used.
 """
 
 from __future__ import annotations
@@ -58,28 +60,78 @@ _HOMES = {
     "heap.process": ("process_heap",),
     "clib.crash": ("crash_report",),
     "policy": (
-        "AcquirePolicy", "ArenaGrowth", "CachePolicy", "ClassCache", "HeaderCodec", "Policy", "RetainPolicy",
-        "SizeClass", "SizeClassMap", "Stage",
+        "AcquirePolicy",
+        "ArenaGrowth",
+        "CachePolicy",
+        "ClassCache",
+        "HeaderCodec",
+        "Policy",
+        "RetainPolicy",
+        "SizeClass",
+        "SizeClassMap",
+        "Stage",
     ),
     "errors": (
-        "AttachDenied", "AttachError", "DoubleFree", "HakmemError", "HeapDestroyed", "InvalidFree", "LayoutMismatch",
-        "LibraryConflict", "LibraryNotFound", "NoHakmem", "PolicyError", "ProcessNotFound", "SnapshotError", "ValidationError",
+        "AttachDenied",
+        "AttachError",
+        "DoubleFree",
+        "HakmemError",
+        "HeapDestroyed",
+        "InvalidFree",
+        "LayoutMismatch",
+        "LibraryConflict",
+        "LibraryNotFound",
+        "NoHakmem",
+        "PolicyError",
+        "ProcessNotFound",
+        "SnapshotError",
+        "ValidationError",
     ),
     "registry": ("PageRegistry",),
     "views": ("HeapView",),
     "views.answers.diff": ("diff",),
     "views.files.snapshot": ("load",),
-}  # fmt: skip
+}
 _MODULES = {"layout": "layout", "primitives": "clib.primitives"}
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "AcquirePolicy", "ArenaGrowth", "AttachDenied", "AttachError", "CachePolicy", "ClassCache", "DoubleFree",
-    "HakmemError", "HeaderCodec", "Heap", "HeapDestroyed", "HeapView", "InvalidFree", "LayoutMismatch",
-    "LibraryConflict", "LibraryNotFound", "NoHakmem", "PageRegistry", "Policy", "PolicyError", "ProcessNotFound",
-    "RetainPolicy", "SizeClass", "SizeClassMap", "SnapshotError", "Stage", "ValidationError", "attach", "crash_report", "diff", "layout",
-    "live_heaps", "load", "primitives", "process_heap",
-]  # fmt: skip
+    "AcquirePolicy",
+    "ArenaGrowth",
+    "AttachDenied",
+    "AttachError",
+    "CachePolicy",
+    "ClassCache",
+    "DoubleFree",
+    "HakmemError",
+    "HeaderCodec",
+    "Heap",
+    "HeapDestroyed",
+    "HeapView",
+    "InvalidFree",
+    "LayoutMismatch",
+    "LibraryConflict",
+    "LibraryNotFound",
+    "NoHakmem",
+    "PageRegistry",
+    "Policy",
+    "PolicyError",
+    "ProcessNotFound",
+    "RetainPolicy",
+    "SizeClass",
+    "SizeClassMap",
+    "SnapshotError",
+    "Stage",
+    "ValidationError",
+    "attach",
+    "crash_report",
+    "diff",
+    "layout",
+    "live_heaps",
+    "load",
+    "primitives",
+    "process_heap",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,5 @@
-"""The arguments of `hakmem.Heap`, checked: whole numbers in range, arrays of them, and nothing else."""
+"""The arguments of `hakmem.Heap`, checked: whole numbers in range, arrays of them, and nothing
+else."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ WORD_LIMIT = 1 << 64
 
 
 def whole(name: str, value: object) -> int:
-    """``value`` as an int. TypeError for a bool and for what is no whole number; numpy integers are."""
+    """``value`` as an int. TypeError for a bool and for what is no whole number; numpy integers
+    are."""
     if type(value) is int:
         return value
     if isinstance(value, bool):
@@ -43,8 +45,8 @@ def power_of_two(value: object) -> int:
 def words(name: str, noun: str, values: Any) -> NDArray[np.uint64]:
     """A one-dimensional array of uint64, without a copy if it is one.
 
-    Raises TypeError for anything but whole numbers, ValueError for a wrong shape, a negative number or one over 64
-    bits.
+    Raises TypeError for anything but whole numbers, ValueError for a wrong shape, a negative number
+    or one over 64 bits.
     """
     import numpy as np
 

@@ -8,7 +8,8 @@ class HakmemError(Exception):
 
 
 class PolicyError(HakmemError, ValueError):
-    """A policy field is out of bounds: names the field, its value, the allowed range, and what to do."""
+    """A policy field is out of bounds: names the field, its value, the allowed range, and what to
+    do."""
 
     def __init__(self, field: str, value: object, allowed: str, remedy: str) -> None:
         super().__init__(f"policy field {field} = {value!r}: allowed is {allowed}; {remedy}")
@@ -34,9 +35,12 @@ class HeapDestroyed(HakmemError):
 
 
 class InvalidFree(HakmemError, ValueError):
-    """An address that is no live block was given to free, realloc or usable_size; ``index``: its place in a batch."""
+    """An address that is no live block was given to free, realloc or usable_size; ``index``: its
+    place in a batch."""
 
-    def __init__(self, message: str, *, address: int, expected: str, found: str, index: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, address: int, expected: str, found: str, index: int | None = None
+    ) -> None:
         super().__init__(message)
         self.index = index
         self.address = address

@@ -1,8 +1,10 @@
-"""Where everything of a heap lies, and what stands at an address: the geometry and the page registry.
+"""Where everything of a heap lies, and what stands at an address: the geometry and the page
+registry.
 
-A region is one reservation: metadata first, whole units of it, then the units of user memory. The registry has one
-32-bit entry a unit, ``tag | head << 8``: an address finds its class in O(1) by ``(address - base) >> 16``. Both planes
-lay a region out the same way, so both are read the same way.
+A region is one reservation: metadata first, whole units of it, then the units of user memory. The
+registry has one 32-bit entry a unit, ``tag | head << 8``: an address finds its class in O(1) by
+``(address - base) >> 16``. Both planes lay a region out the same way, so both are read the same
+way.
 """
 
 from __future__ import annotations
@@ -81,18 +83,28 @@ class Geometry:
             at += page_up(size)
         del offsets["heap"]
         live, at = (at, at + units * layout.LIVE_BYTES_PER_UNIT) if checked else (0, at)
-        return cls(**offsets, live_offset=live, meta_units=-(-at // UNIT_BYTES), unit_limit=units, thread_limit=threads)
+        return cls(
+            **offsets,
+            live_offset=live,
+            meta_units=-(-at // UNIT_BYTES),
+            unit_limit=units,
+            thread_limit=threads,
+        )
 
     @classmethod
     def for_user_bytes(cls, user_bytes: int, checked: bool) -> Self:
-        """The region that has ``user_bytes`` of user memory besides its metadata; ValueError when it is too large."""
+        """The region that has ``user_bytes`` of user memory besides its metadata; ValueError when
+        it is too large."""
         user = units = -(-user_bytes // UNIT_BYTES)
         while units <= layout.REGION_UNITS_MAX:
             plan = cls.lay_out(units, checked)
             if units == user + plan.meta_units:
                 return plan
             units = user + plan.meta_units
-        raise ValueError(f"{user_bytes} bytes of user memory: a region has at most {layout.REGION_UNITS_MAX} units")
+        raise ValueError(
+            f"{user_bytes} bytes of user memory: a region has at most {layout.REGION_UNITS_MAX} "
+            "units"
+        )
 
     @classmethod
     def read(cls, heap: ctypes.Structure) -> Self:
@@ -128,8 +140,8 @@ class Resolved(NamedTuple):
 class PageRegistry:
     """The registry of the heap whose region starts at ``base``, on either plane; read in place.
 
-    Raises ValueError when no heap of this layout stands there; the address must be mapped. A free run marks its two
-    ends only, so a unit inside one may still show what it was before.
+    Raises ValueError when no heap of this layout stands there; the address must be mapped. A free
+    run marks its two ends only, so a unit inside one may still show what it was before.
     """
 
     def __init__(self, base: int) -> None:
@@ -153,14 +165,19 @@ class PageRegistry:
         """The registry entry of a unit of the region; IndexError outside."""
         if not 0 <= unit < self.geometry.unit_limit:
             raise IndexError(f"unit {unit}: the region has {self.geometry.unit_limit}")
-        return ctypes.c_uint32.from_address(self.base + self.geometry.registry_offset + 4 * unit).value
+        return ctypes.c_uint32.from_address(
+            self.base + self.geometry.registry_offset + 4 * unit
+        ).value
 
     def entries(self) -> NDArray[np.uint32]:
-        """A copy of the entries of all committed units, metadata included: uint32, shape (unit_top,)."""
+        """A copy of the entries of all committed units, metadata included: uint32, shape
+        (unit_top,)."""
         import numpy as np
 
         size = 4 * self.unit_top
-        return np.frombuffer(ctypes.string_at(self.base + self.geometry.registry_offset, size), dtype=np.uint32)
+        return np.frombuffer(
+            ctypes.string_at(self.base + self.geometry.registry_offset, size), dtype=np.uint32
+        )
 
     def resolve(self, address: int) -> Resolved | None:
         """What stands at an address; None outside the region."""
@@ -175,7 +192,11 @@ class PageRegistry:
         return Resolved(unit, tag, head, tag if tag <= layout.CLASS_COUNT_MAX else 0, kind)
 
     def _kind(self, unit: int) -> str:
-        place = self.geometry.slabs_offset + unit * ctypes.sizeof(mirror.HakSlab) + mirror.HakSlab.kind.offset
+        place = (
+            self.geometry.slabs_offset
+            + unit * ctypes.sizeof(mirror.HakSlab)
+            + mirror.HakSlab.kind.offset
+        )
         return KIND_NAMES[ctypes.c_uint8.from_address(self.base + place).value]
 
     def __repr__(self) -> str:

@@ -18,20 +18,25 @@ ROOT = Path(__file__).resolve().parent.parent
 def build_programs(kind: str) -> Path:
     """The directory of the test programs of a build kind, made or brought up to date by its preset.
 
-    ``HAKMEM_TEST_BUILD`` names a directory that holds ``<kind>/tests/native`` already. Skips, saying why, only where
-    there is no compiler.
+    ``HAKMEM_TEST_BUILD`` names a directory that holds ``<kind>/tests/native`` already. Skips,
+    saying why, only where there is no compiler.
     """
     if ready := os.environ.get("HAKMEM_TEST_BUILD"):
         return Path(ready) / kind / "tests" / "native"
     if not any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang")):
         pytest.skip("no C compiler: the native test programs cannot be built")
     (ROOT / "build").mkdir(exist_ok=True)
-    with open(ROOT / "build" / f".{kind}.lock", "w") as lock:  # two test runs at once build one after the other
+    with open(
+        ROOT / "build" / f".{kind}.lock", "w"
+    ) as lock:  # two test runs at once build one after the other
         fcntl.flock(lock, fcntl.LOCK_EX)
         command = ["make", "test-binaries", f"KIND={kind}", f"PYTHON={sys.executable}"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        pytest.fail(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}", pytrace=False)
+        pytest.fail(
+            f"{' '.join(command)} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}",
+            pytrace=False,
+        )
     return ROOT / "build" / kind / "tests" / "native"
 
 

@@ -30,7 +30,9 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 @given(units=st.integers(1, layout.REGION_UNITS_MAX), checked=st.booleans())
 def test_parts_of_the_metadata_do_not_overlap(units: int, checked: bool) -> None:
     plan = Geometry.lay_out(units, checked)
-    offsets = [getattr(plan, field.name) for field in fields(plan) if field.name.endswith("_offset")]
+    offsets = [
+        getattr(plan, field.name) for field in fields(plan) if field.name.endswith("_offset")
+    ]
     if not checked:
         assert offsets.pop() == 0
     assert offsets == sorted(set(offsets)) and offsets[0] >= ctypes.sizeof(mirror.HakHeap)
@@ -67,11 +69,19 @@ def test_both_planes_lay_out_alike(region_bytes: int, checked: bool) -> None:
 
 def test_addresses_resolve(engine: Engine) -> None:
     registry = PageRegistry(engine.address)
-    small, large, gap, end = engine.alloc(100), engine.alloc(200_000), engine.alloc(100_000), engine.alloc(100_000)
+    small, large, gap, end = (
+        engine.alloc(100),
+        engine.alloc(200_000),
+        engine.alloc(100_000),
+        engine.alloc(100_000),
+    )
     assert engine.free(gap) is None
     resolved = registry.resolve(small)
     assert resolved is not None
-    assert (resolved.kind, resolved.class_index) == ("slab", Policy.default().size_classes.class_of(100))
+    assert (resolved.kind, resolved.class_index) == (
+        "slab",
+        Policy.default().size_classes.class_of(100),
+    )
     assert engine.address + (resolved.head << 16) <= small
     head = (large - engine.address) >> 16
     assert registry.resolve(large + 150_000) == Resolved(head + 2, TAG_SPAN, head, 0, "span")

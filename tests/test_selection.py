@@ -1,9 +1,10 @@
 """``pytest -k mt`` is the whole multi-threaded suite and nothing else.
 
-A test counts as multi-threaded when it, or a function or fixture of its module or a conftest that it uses, touches a
-name that makes threads or runs the C stress driver; and when ``mt`` is a word of its name, since the threads of the
-processes that a test starts stand in no source of it. The first is read from the syntax trees; what ``-k mt`` selects is asked
-of pytest itself, since it matches any part of a test's id: file, class, function, parameters.
+A test counts as multi-threaded when it, or a function or fixture of its module or a conftest that
+it uses, touches a name that makes threads or runs the C stress driver; and when ``mt`` is a word of
+its name, since the threads of the processes that a test starts stand in no source of it. The first
+is read from the syntax trees; what ``-k mt`` selects is asked of pytest itself, since it matches
+any part of a test's id: file, class, function, parameters.
 """
 
 from __future__ import annotations
@@ -54,13 +55,22 @@ def names_of(node: ast.AST) -> set[str]:
 
 
 def thread_aliases(tree: ast.Module) -> set[str]:
-    """Names of a module that stand for a maker of threads: ``from threading import Thread as T`` gives T."""
+    """Names of a module that stand for a maker of threads: ``from threading import Thread as T``
+    gives T."""
     found = THREAD_NAMES | {DRIVER}
     for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in THREAD_NAMES:
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.split(".")[0] in THREAD_NAMES
+        ):
             found |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.asname for alias in node.names if alias.asname and alias.name.split(".")[0] in THREAD_NAMES}
+            found |= {
+                alias.asname
+                for alias in node.names
+                if alias.asname and alias.name.split(".")[0] in THREAD_NAMES
+            }
     return found
 
 
@@ -127,7 +137,16 @@ def helpers() -> dict[str, set[str]]:
 
 def collected(*words: str) -> list[str]:
     """The ids pytest collects, in order."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *words]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *words,
+    ]
     done = subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True)
     assert done.returncode in (0, 5), done.stdout + done.stderr
     return [line for line in done.stdout.splitlines() if "::" in line]
@@ -149,7 +168,9 @@ def test_keyword_selects_the_multithreaded_tests_and_no_other() -> None:
             missing.append(identity)
         if not threaded and identity in chosen and "mt" not in name.rsplit("::", 1)[1].split("_"):
             extra.append(identity)
-    assert not missing, f"multi-threaded, but not selected by -k mt; put mt into the name: {missing}"
+    assert not missing, (
+        f"multi-threaded, but not selected by -k mt; put mt into the name: {missing}"
+    )
     assert not extra, f"selected by -k mt, but not multi-threaded: {extra}"
     assert chosen, "no multi-threaded test at all"
 
@@ -168,4 +189,10 @@ def test_d(native_program): native_program("stress_other")
 def test_e(storm): pass
 """
     found = multi_threaded(source, {"storm": {"hurry"}, "hurry": {"threading"}})
-    assert found == {"test_a": True, "test_b": False, "test_c": True, "test_d": True, "test_e": True}
+    assert found == {
+        "test_a": True,
+        "test_b": False,
+        "test_c": True,
+        "test_d": True,
+        "test_e": True,
+    }

@@ -1,6 +1,7 @@
 """C sources as text: comments blanked, function bodies and calls found by their brackets.
 
-For the checkers only. It is lexical: it knows brackets, strings, comments and preprocessor lines, and nothing of types.
+For the checkers only. It is lexical: it knows brackets, strings, comments and preprocessor lines,
+and nothing of types.
 """
 
 from __future__ import annotations
@@ -28,22 +29,30 @@ class Call(NamedTuple):
 
 
 def blank(text: str) -> str:
-    """C text with comments, strings and character constants turned to spaces; lengths and lines stay.
+    """C text with comments, strings and character constants turned to spaces; lengths and lines
+    stay.
 
     >>> blank('a /* b */ "c" d')
     'a               d'
     """
-    pattern = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.DOTALL)
+    pattern = re.compile(
+        r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.DOTALL
+    )
     return pattern.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), text)
 
 
 def without_directives(text: str) -> str:
     """Blanked text without preprocessor lines, continuation lines included."""
-    return re.sub(r"(?m)^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", lambda found: re.sub(r"[^\n]", " ", found.group()), text)
+    return re.sub(
+        r"(?m)^[ \t]*#(?:[^\n]*\\\n)*[^\n]*",
+        lambda found: re.sub(r"[^\n]", " ", found.group()),
+        text,
+    )
 
 
 def closing(text: str, place: int) -> int:
-    """The place behind the bracket that closes the one at ``place``; the end of the text if none does."""
+    """The place behind the bracket that closes the one at ``place``; the end of the text if none
+    does."""
     pairs = {"(": ")", "{": "}", "[": "]"}
     opener, closer, depth = text[place], pairs[text[place]], 0
     for at in range(place, len(text)):
@@ -60,7 +69,9 @@ def functions(text: str) -> list[Function]:
     while at < len(text):
         if text[at] == "{":
             head = text[begin:at]
-            name = re.search(r"(\w+)\s*\(", re.sub(r"__attribute__\s*\(\(.*?\)\)", "", head, flags=re.DOTALL))
+            name = re.search(
+                r"(\w+)\s*\(", re.sub(r"__attribute__\s*\(\(.*?\)\)", "", head, flags=re.DOTALL)
+            )
             end = closing(text, at)
             if name and not head.rstrip().endswith("=") and ")" in head:
                 found.append(Function(name.group(1), at, end))
@@ -75,7 +86,9 @@ def functions(text: str) -> list[Function]:
 def calls(text: str, name: str, start: int = 0, end: int | None = None) -> list[Call]:
     """Calls of ``name`` in ``text[start:end]``."""
     found: list[Call] = []
-    for match in re.compile(rf"\b{re.escape(name)}\s*\(").finditer(text, start, len(text) if end is None else end):
+    for match in re.compile(rf"\b{re.escape(name)}\s*\(").finditer(
+        text, start, len(text) if end is None else end
+    ):
         stop = closing(text, match.end() - 1)
         inside, depth, arguments = text[match.end() : stop - 1], 0, [""]
         for letter in inside:

@@ -1,13 +1,16 @@
-"""The site checker: every access of the C sources to a slab's free list, remote list, used count and claim.
+"""The site checker: every access of the C sources to a slab's free list, remote list, used count
+and claim.
 
-``python -m tools.sites`` prints how many sites of each kind each file has, which of them need the claim, and what is
-wrong; exit status 1 if anything is. It reads text, not meaning: comments and strings are blanked, function bodies found
-by their braces, calls by name and matching parentheses. What it knows of the accessors it takes from ``lists.h``: an
-accessor that asserts ``hak_claim_held`` is claim-protected, and its field is the one its body touches.
+``python -m tools.sites`` prints how many sites of each kind each file has, which of them need the
+claim, and what is wrong; exit status 1 if anything is. It reads text, not meaning: comments and
+strings are blanked, function bodies found by their braces, calls by name and matching parentheses.
+What it knows of the accessors it takes from ``lists.h``: an accessor that asserts
+``hak_claim_held`` is claim-protected, and its field is the one its body touches.
 
-A lexical checker has limits, stated here: it does not follow values through calls or assignments, takes a mention of a
-popped value for its use, and cannot tell that a claim is held. The debug build asserts that where it matters; this
-makes sure that there is no way around the assertion, and catches the slips that a reader overlooks.
+A lexical checker has limits, stated here: it does not follow values through calls or assignments,
+takes a mention of a popped value for its use, and cannot tell that a claim is held. The debug build
+asserts that where it matters; this makes sure that there is no way around the assertion, and
+catches the slips that a reader overlooks.
 """
 
 from __future__ import annotations
@@ -37,11 +40,25 @@ SOURCES: Final = Path(__file__).resolve().parents[1] / "hakmem" / "native"
 
 # Ends of accessor names, longest first, and the kind of access each is.
 KINDS: Final[tuple[tuple[str, str], ...]] = (
-    ("_push_chain", "push_chain"), ("_take_all", "take_all"), ("_pop_chain", "pop"), ("_is_empty", "is_empty"),
-    ("_is_nonempty", "is_nonempty"), ("_debug_pointer", "debug pointer"), ("_release", "release"), ("_try", "claim"),
-    ("_push", "push"), ("_pop", "pop"), ("_held", "load"), ("_count", "load"), ("_load", "load"), ("_break", "store"),
-    ("_add", "store"), ("_sub", "store"), ("_store", "store"), ("_reset", "store"),
-)  # fmt: skip
+    ("_push_chain", "push_chain"),
+    ("_take_all", "take_all"),
+    ("_pop_chain", "pop"),
+    ("_is_empty", "is_empty"),
+    ("_is_nonempty", "is_nonempty"),
+    ("_debug_pointer", "debug pointer"),
+    ("_release", "release"),
+    ("_try", "claim"),
+    ("_push", "push"),
+    ("_pop", "pop"),
+    ("_held", "load"),
+    ("_count", "load"),
+    ("_load", "load"),
+    ("_break", "store"),
+    ("_add", "store"),
+    ("_sub", "store"),
+    ("_store", "store"),
+    ("_reset", "store"),
+)
 # Claims taken through slabs.c's retries count as claims where they are called.
 CLAIM_WRAPPERS: Final = ("hak_slab_claim", "hak_slab_claim_wait")
 # Pops of other lists (empty slabs, thread records, mailboxes), for the check of what they return.
@@ -56,7 +73,8 @@ class Accessor(NamedTuple):
     field: str
     """Field of ``hak_slab`` it touches."""
     kind: str
-    """push_chain, take_all, pop, load, store, is_empty, is_nonempty, debug pointer, claim or release."""
+    """push_chain, take_all, pop, load, store, is_empty, is_nonempty, debug pointer, claim or
+    release."""
     claimed: bool
     """Whether it asserts that the claim is held."""
 
@@ -87,11 +105,14 @@ class Problem(NamedTuple):
     """What, in words."""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.function + ': ' if self.function else ''}{self.what}"
+        return (
+            f"{self.file}:{self.line}: {self.function + ': ' if self.function else ''}{self.what}"
+        )
 
 
 def accessors(home: str) -> list[Accessor]:
-    """The accessors that the text of ``lists.h`` defines; ValueError for one whose kind its name does not tell."""
+    """The accessors that the text of ``lists.h`` defines; ValueError for one whose kind its name
+    does not tell."""
     text = without_directives(blank(home))
     made: dict[str, Accessor] = {}
     for function in functions(text):
@@ -104,7 +125,8 @@ def accessors(home: str) -> list[Accessor]:
             "hak_used": "used_count",
         }
         field = next(
-            (field for start, field in named.items() if function.name.startswith(start)), touched[0] if touched else ""
+            (field for start, field in named.items() if function.name.startswith(start)),
+            touched[0] if touched else "",
         )
         if not field:
             continue  # works on words, touches no slab
@@ -128,12 +150,15 @@ def sites_of(name: str, source: str, known: list[Accessor]) -> list[Site]:
     for function in functions(text):
         for accessor in [*known, *wrappers]:
             for call in calls(text, accessor.name, function.start, function.end):
-                found.append((call.start, Site(name, line_of(text, call.start), function.name, accessor)))
+                found.append(
+                    (call.start, Site(name, line_of(text, call.start), function.name, accessor))
+                )
     return [site for _, site in sorted(found, key=lambda pair: pair[0])]
 
 
 def _statement(text: str, place: int) -> str:
-    """What stands between the last ``;``, ``{``, ``}`` or unmatched ``(`` and ``place``: the left side of a call."""
+    """What stands between the last ``;``, ``{``, ``}`` or unmatched ``(`` and ``place``: the left
+    side of a call."""
     depth = 0
     for at in range(place - 1, -1, -1):
         depth += (text[at] == ")") - (text[at] == "(")
@@ -143,7 +168,8 @@ def _statement(text: str, place: int) -> str:
 
 
 def _governed(text: str, call: Call) -> tuple[int, int]:
-    """The body of the ``if``, ``while`` or ``for`` whose condition holds ``!call``; (0, 0) if it stands in none."""
+    """The body of the ``if``, ``while`` or ``for`` whose condition holds ``!call``; (0, 0) if it
+    stands in none."""
     if not re.search(r"!\s*$", text[: call.start]):
         return 0, 0
     depth = 0
@@ -154,21 +180,30 @@ def _governed(text: str, call: Call) -> tuple[int, int]:
                 return 0, 0
             body = closing(text, at)
             opening = re.compile(r"\s*\{").match(text, body)
-            return (body, closing(text, opening.end() - 1)) if opening else (body, text.find(";", body) + 1)
+            return (
+                (body, closing(text, opening.end() - 1))
+                if opening
+                else (body, text.find(";", body) + 1)
+            )
     return 0, 0
 
 
 def _result(text: str, call: Call) -> set[str]:
-    """The variables that receive what a pop returns: the assigned one and the ``&out`` arguments."""
+    """The variables that receive what a pop returns: the assigned one and the ``&out``
+    arguments."""
     depth, at, names = 0, call.start - 1, set()
-    while at >= 0 and text[at] not in ";{}":  # outwards through wrapping calls, to the start of the statement
+    while (
+        at >= 0 and text[at] not in ";{}"
+    ):  # outwards through wrapping calls, to the start of the statement
         depth += (text[at] == ")") - (text[at] == "(")
         if text[at] == "=" and depth <= 0 and text[at - 1] not in "=!<>" and text[at + 1] != "=":
             if target := re.search(r"(\w+)\s*$", text[:at]):
                 names.add(target.group(1))
             break
         at -= 1
-    names |= {argument[1:].strip() for argument in call.arguments if re.fullmatch(r"&\s*\w+", argument)}
+    names |= {
+        argument[1:].strip() for argument in call.arguments if re.fullmatch(r"&\s*\w+", argument)
+    }
     return names
 
 
@@ -187,15 +222,22 @@ def _mentions(text: str, names: set[str]) -> bool:
 
 
 def _checked(text: str, function: Function, call: Call, name: str) -> bool:
-    """Whether a pop's emptiness is looked at: by a question before it, by its place in a condition, or after it."""
-    before, after, left = text[function.start : call.start], text[call.end : function.end], _statement(text, call.start)
+    """Whether a pop's emptiness is looked at: by a question before it, by its place in a condition,
+    or after it."""
+    before, after, left = (
+        text[function.start : call.start],
+        text[call.end : function.end],
+        _statement(text, call.start),
+    )
     slab = call.arguments[0] if call.arguments else ""
     if re.search(r"\breturn\b[^;]*$", before) or re.search(r"\(\s*void\s*\)\s*$", left):
         return True  # the caller looks, or the blocks are thrown away on purpose
     asked = r"\b\w+_(?:is_empty|is_nonempty|count)\s*\(\s*" + re.escape(slab) + r"\s*\)"
     if slab and name not in OTHER_POPS and re.search(asked, before):
         return True
-    if re.search(r"\b(?:if|while)\s*\([^;{}]*$", before) or re.search(r"\bfor\s*\([^{}]*;[^;{}]*$", before):
+    if re.search(r"\b(?:if|while)\s*\([^;{}]*$", before) or re.search(
+        r"\bfor\s*\([^{}]*;[^;{}]*$", before
+    ):
         return True
     results = _result(text, call)
     counted = {
@@ -231,24 +273,47 @@ def problems_of(name: str, source: str, known: list[Accessor]) -> list[Problem]:
     pops = [accessor.name for accessor in known if accessor.kind in ("pop", "take_all")]
     pushes = [accessor.name for accessor in known if accessor.kind in ("push", "push_chain")]
     for span in spans:
-        taken = sorted((call, pop) for pop in pops for call in calls(text, pop, span.start, span.end))
+        taken = sorted(
+            (call, pop) for pop in pops for call in calls(text, pop, span.start, span.end)
+        )
         for (first, pop), (second, again) in pairwise(taken):
-            same = first.arguments[:1] == second.arguments[:1] and pop.split("_")[1] == again.split("_")[1]
+            same = (
+                first.arguments[:1] == second.arguments[:1]
+                and pop.split("_")[1] == again.split("_")[1]
+            )
             between = text[first.end : second.start - len(_statement(text, second.start))]
-            if same and not _exclusive(text, first, second) and not _mentions(between, _result(text, first)):
+            if (
+                same
+                and not _exclusive(text, first, second)
+                and not _mentions(between, _result(text, first))
+            ):
                 add(
                     second.start,
-                    f"double pop: {again} of {second.arguments[0]} while the blocks of {pop} before it are not used",
+                    f"double pop: {again} of {second.arguments[0]} while the blocks of {pop} "
+                    "before it are not used",
                 )
-        others = [(call, other) for other in OTHER_POPS for call in calls(text, other, span.start, span.end)]
+        others = [
+            (call, other)
+            for other in OTHER_POPS
+            for call in calls(text, other, span.start, span.end)
+        ]
         for call, pop in sorted([*taken, *others]):
             if not _checked(text, span, call, pop):
-                add(call.start, f"missing check: what {pop} returns is never looked at for being empty")
-        given = sorted((call, push) for push in pushes for call in calls(text, push, span.start, span.end))
+                add(
+                    call.start,
+                    f"missing check: what {pop} returns is never looked at for being empty",
+                )
+        given = sorted(
+            (call, push) for push in pushes for call in calls(text, push, span.start, span.end)
+        )
         for index, (first, push) in enumerate(given):
             begin, end = _governed(text, first)
             for second, again in given[index + 1 :]:
-                if len(first.arguments) < 3 or len(second.arguments) < 3 or first.arguments[2] != second.arguments[2]:
+                if (
+                    len(first.arguments) < 3
+                    or len(second.arguments) < 3
+                    or first.arguments[2] != second.arguments[2]
+                ):
                     continue
                 between = text[first.end : second.start]
                 moved = re.search(rf"\b{re.escape(first.arguments[2])}\s*=[^=]", between)
@@ -258,7 +323,11 @@ def problems_of(name: str, source: str, known: list[Accessor]) -> list[Problem]:
                     and not _exclusive(text, first, second)
                     and "return" not in between
                 ):
-                    add(second.start, f"double push: {again} of {second.arguments[2]}, which {push} pushed before")
+                    add(
+                        second.start,
+                        f"double push: {again} of {second.arguments[2]}, which {push} pushed "
+                        "before",
+                    )
     return [problem for _, problem in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -267,7 +336,8 @@ def sources(directory: Path = SOURCES) -> dict[str, str]:
     found = {path.name: path.read_text() for path in sorted(directory.glob("*.[ch]"))}
     if HOME not in found:
         raise FileNotFoundError(
-            f"no {HOME} in {directory}: an installed package has no C sources; run this in a checkout"
+            f"no {HOME} in {directory}: an installed package has no C sources; run this in a "
+            "checkout"
         )
     return found
 
@@ -291,11 +361,22 @@ def table(found: list[Site]) -> str:
     from tabulate import tabulate
 
     files = sorted({site.file for site in found})
-    counts = Counter((site.accessor.field, site.accessor.kind, site.accessor.claimed, site.file) for site in found)
+    counts = Counter(
+        (site.accessor.field, site.accessor.kind, site.accessor.claimed, site.file)
+        for site in found
+    )
     rows: list[list[object]] = []
     for field, kind, claimed in sorted({key[:3] for key in counts}):
         row = [counts[field, kind, claimed, file] for file in files]
-        rows.append([field, kind, "under the claim" if claimed else "", *(count or "" for count in row), sum(row)])
+        rows.append(
+            [
+                field,
+                kind,
+                "under the claim" if claimed else "",
+                *(count or "" for count in row),
+                sum(row),
+            ]
+        )
     totals = [sum(count for key, count in counts.items() if key[3] == file) for file in files]
     rows.append(["total", "", "", *totals, sum(totals)])
     return str(tabulate(rows, headers=["field", "access", "needs", *files, "total"]))
@@ -304,7 +385,8 @@ def table(found: list[Site]) -> str:
 def main(words: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.sites", description="Accesses of the C sources to a slab's lists, used count and claim."
+        prog="python -m tools.sites",
+        description="Accesses of the C sources to a slab's lists, used count and claim.",
     )
     parser.add_argument("--sources", type=Path, default=SOURCES, help="directory of the C sources")
     parser.add_argument("--all", action="store_true", help="list every site as well")
@@ -318,11 +400,15 @@ def main(words: list[str] | None = None) -> int:
         for site in found:
             mark = "  under the claim" if site.accessor.claimed else ""
             call = site.accessor
-            print(f"{site.file}:{site.line}: {site.function}: {call.name} ({call.field}, {call.kind}){mark}")
+            print(
+                f"{site.file}:{site.line}: {site.function}: {call.name} ({call.field}, "
+                f"{call.kind}){mark}"
+            )
         print()
     print(table(found))
     print(
-        f"\n{len(found)} sites, {sum(site.accessor.claimed for site in found)} under the claim; {len(wrong)} problems"
+        f"\n{len(found)} sites, {sum(site.accessor.claimed for site in found)} under the claim; "
+        f"{len(wrong)} problems"
     )
     for problem in wrong:
         print(problem)

@@ -1,9 +1,9 @@
 """Allocation traces: taken from real Python work, replayed on a heap.
 
-`record_ast` parses the sources of a tree with `ast` and keeps the last few trees, as a linter does; `record_numpy` runs
-a small numerical workload. Each step is watched by tracemalloc, which gives the true size of every block the step left
-alive; a block lives until the step's result is dropped. The order inside one step, and blocks that came and went within
-it, are not in the trace.
+`record_ast` parses the sources of a tree with `ast` and keeps the last few trees, as a linter does;
+`record_numpy` runs a small numerical workload. Each step is watched by tracemalloc, which gives the
+true size of every block the step left alive; a block lives until the step's result is dropped. The
+order inside one step, and blocks that came and went within it, are not in the trace.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import random
 import tracemalloc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -47,10 +48,11 @@ def package_sources() -> list[Path]:
 
 
 def record(steps: Iterable[Callable[[], object]], keep: int, seed: int = 1) -> NDArray[np.void]:
-    """The trace of ``steps``, of which the last ``keep`` results stay alive; ends with everything freed.
+    """The trace of ``steps``, of which the last ``keep`` results stay alive; ends with everything
+    freed.
 
-    Returns a structured array of EVENT_DTYPE. Frees of one step come in a scattered order (``seed``), as a heap sees
-    them when a large structure is torn down.
+    Returns a structured array of EVENT_DTYPE. Frees of one step come in a scattered order
+    (``seed``), as a heap sees them when a large structure is torn down.
     """
     if keep < 1:
         raise ValueError(f"keep = {keep}: expected 1 or more")
@@ -87,13 +89,19 @@ def record(steps: Iterable[Callable[[], object]], keep: int, seed: int = 1) -> N
 
 
 def record_ast(sources: Iterable[Path] | None = None, keep: int = 6) -> NDArray[np.void]:
-    """The trace of parsing ``sources`` (default: this package's) with `ast`, the last ``keep`` trees alive."""
+    """The trace of parsing ``sources`` (default: this package's) with `ast`, the last ``keep``
+    trees alive."""
     paths = package_sources() if sources is None else list(sources)
-    return record([lambda path=path: ast.parse(path.read_text(), str(path)) for path in paths], keep)  # type: ignore[misc]
+
+    def parse(path: Path) -> object:
+        return ast.parse(path.read_text(), str(path))
+
+    return record([partial(parse, path) for path in paths], keep)
 
 
 def record_numpy(rounds: int = 60, keep: int = 12, seed: int = 1) -> NDArray[np.void]:
-    """The trace of a numerical workload: signals of growing length, their spectra, sorted copies and outer products."""
+    """The trace of a numerical workload: signals of growing length, their spectra, sorted copies
+    and outer products."""
     made = np.random.default_rng(seed)
 
     def step(index: int) -> object:
@@ -103,7 +111,7 @@ def record_numpy(rounds: int = 60, keep: int = 12, seed: int = 1) -> NDArray[np.
         outer = np.outer(signal[: 8 + index % 120], signal[: 8 + index % 120])
         return signal, spectrum, ranks, outer
 
-    return record([lambda index=index: step(index) for index in range(rounds)], keep)  # type: ignore[misc]
+    return record([partial(step, index) for index in range(rounds)], keep)
 
 
 def joined(*traces: NDArray[np.void]) -> NDArray[np.void]:
@@ -118,8 +126,15 @@ def joined(*traces: NDArray[np.void]) -> NDArray[np.void]:
     return np.concatenate(parts) if parts else np.zeros(0, EVENT_DTYPE)
 
 
-def replay(heap: Allocator, trace: NDArray[np.void], addresses: dict[int, int], first: int = 0, stop: int | None = None) -> Iterator[int]:
-    """Replays events ``first`` to ``stop`` on a heap, each block filled when it is made; yields the number done now and then.
+def replay(
+    heap: Allocator,
+    trace: NDArray[np.void],
+    addresses: dict[int, int],
+    first: int = 0,
+    stop: int | None = None,
+) -> Iterator[int]:
+    """Replays events ``first`` to ``stop`` on a heap, each block filled when it is made; yields the
+    number done now and then.
 
     ``addresses`` holds the live blocks by number and goes from one call to the next.
     """

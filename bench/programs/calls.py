@@ -1,10 +1,11 @@
 """The library's own counts of its OS calls against what strace sees, of every process of a program.
 
-strace prints the stack of each call that maps memory (``-k``): it is the library's when the library called libc's
-function of that name. (The stack that pthread_create maps for the library's background thread is libc's own affair.)
-Each process's observer marks its end with a system call and tells the counters before and behind that mark: what strace
-saw of the library up to there must lie between the two. What a child of vfork does before its exec counts for its parent,
-whose memory it works in; a child of fork begins with its parent's counters.
+strace prints the stack of each call that maps memory (``-k``): it is the library's when the library
+called libc's function of that name. (The stack that pthread_create maps for the library's
+background thread is libc's own affair.) Each process's observer marks its end with a system call
+and tells the counters before and behind that mark: what strace saw of the library up to there must
+lie between the two. What a child of vfork does before its exec counts for its parent, whose memory
+it works in; a child of fork begins with its parent's counters.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ LINE = re.compile(r"(\d+\.\d+) (\w+)\((.*)\) += (-?\d+|0x[0-9a-f]+|\?)")
 
 @dataclass(slots=True)
 class Thread:
-    """What strace saw of one thread: when it called for memory on the library's behalf, and how it lived."""
+    """What strace saw of one thread: when it called for memory on the library's behalf, and how it
+    lived."""
 
     tid: int
     calls: list[tuple[float, str]] = field(default_factory=list)
@@ -59,19 +61,38 @@ class Tally:
 
 
 def command(directory: Path) -> tuple[str, ...]:
-    """The words before a command that have it traced into ``directory``. The tracer is no parent of what it traces (``-D``), so that
-    signals and exit statuses go their usual way.
+    """The words before a command that have it traced into ``directory``. The tracer is no parent of
+    what it traces (``-D``), so that signals and exit statuses go their usual way.
 
     Raises BenchError where strace is missing, may not trace, or cannot print stacks.
     """
     strace = shutil.which("strace")
     if strace is None:
         raise BenchError("strace is not installed: apt-get install strace")
-    trial = subprocess.run([strace, "-k", "-o", os.devnull, "true"], capture_output=True, text=True, check=False)
+    trial = subprocess.run(
+        [strace, "-k", "-o", os.devnull, "true"], capture_output=True, text=True, check=False
+    )
     if trial.returncode:
-        raise BenchError(f"strace -k may not trace here: {(trial.stderr.strip().splitlines() or ['no reason given'])[0]}")
+        raise BenchError(
+            "strace -k may not trace here: "
+            f"{(trial.stderr.strip().splitlines() or ['no reason given'])[0]}"
+        )
     names = ",".join((*CALLS, *LIFE))
-    return (strace, "-D", "-ff", "-qq", "-k", "-ttt", "--seccomp-bpf", "-s", "64", "-e", f"trace={names}", "-o", str(directory / PREFIX))
+    return (
+        strace,
+        "-D",
+        "-ff",
+        "-qq",
+        "-k",
+        "-ttt",
+        "--seccomp-bpf",
+        "-s",
+        "64",
+        "-e",
+        f"trace={names}",
+        "-o",
+        str(directory / PREFIX),
+    )
 
 
 def wait_for_tracers(directory: Path, deadline: float) -> None:
@@ -94,7 +115,8 @@ def _is_tracer(pid: int, directory: Path) -> bool:
 
 
 def read_thread(path: Path, library: str) -> Thread:
-    """One file of ``strace -ff -k``. A call is the library's when its innermost frame but for libc's one is."""
+    """One file of ``strace -ff -k``. A call is the library's when its innermost frame but for
+    libc's one is."""
     thread = Thread(int(path.suffix[1:]))
     pending: tuple[float, str] | None = None
     depth = 0
@@ -131,13 +153,18 @@ def kind_of_child(name: str, words: str) -> str:
 
 
 def groups(threads: Sequence[Thread]) -> dict[int, Counter[str]]:
-    """By process id of those that marked their end: the library's calls up to there, since the process's last exec or fork."""
+    """By process id of those that marked their end: the library's calls up to there, since the
+    process's last exec or fork."""
     by_tid = {thread.tid: thread for thread in threads}
-    parent = {child: (thread.tid, kind) for thread in threads for child, kind in thread.started.items()}
+    parent = {
+        child: (thread.tid, kind) for thread in threads for child, kind in thread.started.items()
+    }
 
     def leader(tid: int, before_exec: bool) -> int:
         above, kind = parent.get(tid, (0, "fork"))
-        return leader(above, False) if kind == "thread" or (kind == "vfork" and before_exec) else tid
+        return (
+            leader(above, False) if kind == "thread" or (kind == "vfork" and before_exec) else tid
+        )
 
     exec_at = {thread.tid: thread.exec_at for thread in threads}
     marker_at: dict[int, float] = {}
@@ -158,7 +185,9 @@ def counted(root: bytes | None) -> Counter[str]:
     if root is None:
         return Counter()
     counts = mirror.HakRoot.from_buffer_copy(root).os
-    return Counter({name: sum(getattr(counts, place) for place in places) for name, places in COUNTED.items()})
+    return Counter(
+        {name: sum(getattr(counts, place) for place in places) for name, places in COUNTED.items()}
+    )
 
 
 def compare(processes: Sequence[observe.Process], directory: Path, library: Path) -> Tally:
@@ -174,9 +203,15 @@ def compare(processes: Sequence[observe.Process], directory: Path, library: Path
         compared += 1
         seen = traced[process.pid]
         total += seen
-        first, before, after = (counted(root) for root in (process.root_at_fork, process.root_before, process.root_after))
+        first, before, after = (
+            counted(root)
+            for root in (process.root_at_fork, process.root_before, process.root_after)
+        )
         for name in CALLS:
             low, high = before[name] - first[name], after[name] - first[name]
             if not low <= seen[name] <= high:
-                lines.append(f"{process.name} (pid {process.pid}, {process.origin}): {name}: counted {low}, traced {seen[name]}")
+                lines.append(
+                    f"{process.name} (pid {process.pid}, {process.origin}): {name}: counted "
+                    f"{low}, traced {seen[name]}"
+                )
     return Tally(compared, len(processes) - compared, total, lines)

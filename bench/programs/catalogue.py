@@ -6,11 +6,17 @@ from bench import BenchError
 from bench.programs import cpython, languages, servers, tools
 from bench.programs.program import Program
 
-PROGRAMS: tuple[Program, ...] = (*languages.PROGRAMS, *tools.PROGRAMS, *servers.PROGRAMS, *cpython.PROGRAMS)
+PROGRAMS: tuple[Program, ...] = (
+    *languages.PROGRAMS,
+    *tools.PROGRAMS,
+    *servers.PROGRAMS,
+    *cpython.PROGRAMS,
+)
 
 
 def select(names: list[str]) -> list[Program]:
-    """Programs by name, all when none is named. Raises BenchError that lists them when one is unknown."""
+    """Programs by name, all when none is named. Raises BenchError that lists them when one is
+    unknown."""
     known = {program.name: program for program in PROGRAMS}
     for name in names:
         if name not in known:

@@ -13,10 +13,18 @@ SOURCES = Path(__file__).with_name("inputs")
 
 def cpp_prepare(directory: Path, quick: bool) -> None:
     flags = ["-std=c++17", "-O0" if quick else "-O2", "-pthread", "-fno-builtin"]
-    command = [executable("g++"), *flags, str(SOURCES / "everyday.cc"), "-o", str(directory / "everyday")]
+    command = [
+        executable("g++"),
+        *flags,
+        str(SOURCES / "everyday.cc"),
+        "-o",
+        str(directory / "everyday"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise OSError(done.stderr.strip().splitlines()[0] if done.stderr.strip() else "the compiler failed")
+        raise OSError(
+            done.stderr.strip().splitlines()[0] if done.stderr.strip() else "the compiler failed"
+        )
 
 
 def cpp_work(stage: Stage) -> None:
@@ -33,8 +41,28 @@ def node_work(stage: Stage) -> None:
 
 PROGRAMS = (
     Program(
-        "c++", "iostreams, regex, exceptions, containers, new_handler, aligned new, threads", ("g++",), ("g++",), ("everyday",), cpp_work, cpp_prepare
+        "c++",
+        "iostreams, regex, exceptions, containers, new_handler, aligned new, threads",
+        ("g++",),
+        ("g++",),
+        ("everyday",),
+        cpp_work,
+        cpp_prepare,
     ),
-    Program("perl", "hashes, regexes, sorting, sprintf, closures, fork, interpreter threads", ("perl",), ("perl",), ("perl",), perl_work),
-    Program("node", "objects, strings, buffers, zlib, crypto, worker threads, a child process", ("nodejs",), ("node",), ("node",), node_work),
+    Program(
+        "perl",
+        "hashes, regexes, sorting, sprintf, closures, fork, interpreter threads",
+        ("perl",),
+        ("perl",),
+        ("perl",),
+        perl_work,
+    ),
+    Program(
+        "node",
+        "objects, strings, buffers, zlib, crypto, worker threads, a child process",
+        ("nodejs",),
+        ("node",),
+        ("node",),
+        node_work,
+    ),
 )

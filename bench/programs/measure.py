@@ -42,7 +42,8 @@ class Trial:
 
 @dataclass(slots=True)
 class Verdict:
-    """A program on an allocator against the same program without: ``differences`` is empty when all is the same."""
+    """A program on an allocator against the same program without: ``differences`` is empty when all
+    is the same."""
 
     program: str
     allocator: str
@@ -59,7 +60,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """A directory for a session: copies of the libraries that every user can read, and the observer."""
+    """A directory for a session: copies of the libraries that every user can read, and the
+    observer."""
 
     directory: Path
     observer: Path
@@ -82,22 +84,34 @@ def kit_for(allocators: Sequence[Allocator]) -> Iterator[Kit]:
         yield Kit(directory, observe.build(directory), libraries)
 
 
-def environment_for(kit: Kit, program: Program, allocator: Allocator, scratch: Path, records: Path) -> dict[str, str]:
-    """All that a program sees of the environment; LD_PRELOAD stands in it with and without an allocator."""
+def environment_for(
+    kit: Kit, program: Program, allocator: Allocator, scratch: Path, records: Path
+) -> dict[str, str]:
+    """All that a program sees of the environment; LD_PRELOAD stands in it with and without an
+    allocator."""
     library = kit.libraries.get(allocator.name)
     # A short name: sockets are bound below it, whose names are limited to 108 bytes.
     temporary = stage.fresh_directory(kit.directory / "t")
     temporary.chmod(0o1777)
     return {
-        "PATH": os.environ.get("PATH", os.defpath), "HOME": str(scratch), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC",
-        "TMPDIR": str(temporary), **dict(program.variables), **allocator.variables,
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(scratch),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "TMPDIR": str(temporary),
+        **dict(program.variables),
+        **allocator.variables,
         "LD_PRELOAD": f"{kit.observer}:{library}" if library else str(kit.observer),
         observe.FILE_VARIABLE: str(records),
-    }  # fmt: skip
+    }
 
 
-def run_once(kit: Kit, program: Program, allocator: Allocator, quick: bool, traced: bool = False) -> Trial:
-    """Runs a program once in a fresh directory, ``traced`` by strace into its scratch. Whatever goes wrong stands in the outcome."""
+def run_once(
+    kit: Kit, program: Program, allocator: Allocator, quick: bool, traced: bool = False
+) -> Trial:
+    """Runs a program once in a fresh directory, ``traced`` by strace into its scratch. Whatever
+    goes wrong stands in the outcome."""
     place = kit.directory / program.name
     work, scratch = (stage.fresh_directory(place / name) for name in ("work", "scratch"))
     records = place / "processes"
@@ -106,9 +120,14 @@ def run_once(kit: Kit, program: Program, allocator: Allocator, quick: bool, trac
     known = frozenset(stage.children())
     cpu_before = stage.children_cpu_s()
     at = Stage(
-        place / "input", work, scratch, environment_for(kit, program, allocator, scratch, records),
-        time.monotonic() + program.timeout_s, quick, calls.command(scratch) if traced else (),
-    )  # fmt: skip
+        place / "input",
+        work,
+        scratch,
+        environment_for(kit, program, allocator, scratch, records),
+        time.monotonic() + program.timeout_s,
+        quick,
+        calls.command(scratch) if traced else (),
+    )
     try:
         program.work(at)
     except (StepFailed, LookupError, OSError) as error:
@@ -149,7 +168,13 @@ def compare(plain: Outcome, other: Outcome) -> list[str]:
             lines.append(f"{label}: {first_difference(expected, found)}")
     for name in dict.fromkeys([*plain.files, *other.files]):
         if plain.files.get(name) != other.files.get(name):
-            where = "only without" if name not in other.files else "only with" if name not in plain.files else "other contents with"
+            where = (
+                "only without"
+                if name not in other.files
+                else "only with"
+                if name not in plain.files
+                else "other contents with"
+            )
             lines.append(f"file {name}: {where} the library")
     return lines
 
@@ -159,57 +184,94 @@ def seen(wanted: str, names: set[str]) -> bool:
     return any(fnmatch.filter(names, pattern) for pattern in wanted.split("|"))
 
 
-def not_loaded(program: Program, library: Path | None, processes: Sequence[observe.Process]) -> list[str]:
-    """Every observed process must have had its malloc from the library, and the program's own must be among them."""
+def not_loaded(
+    program: Program, library: Path | None, processes: Sequence[observe.Process]
+) -> list[str]:
+    """Every observed process must have had its malloc from the library, and the program's own must
+    be among them."""
     names = {process.name for process in processes}
-    lines = [f"{wanted} did not tell at its end what it ran on" for wanted in program.observed if not seen(wanted, names)]
+    lines = [
+        f"{wanted} did not tell at its end what it ran on"
+        for wanted in program.observed
+        if not seen(wanted, names)
+    ]
     for process in processes:
         if library is not None and os.path.realpath(process.malloc_object) != str(library):
-            lines.append(f"{process.name} (pid {process.pid}) had malloc from {process.malloc_object}")
-        elif library is None and not Path(process.malloc_object).name.startswith(("libc.so", "libjemalloc")):
-            lines.append(f"{process.name} (pid {process.pid}) without preload had malloc from {process.malloc_object}")
+            lines.append(
+                f"{process.name} (pid {process.pid}) had malloc from {process.malloc_object}"
+            )
+        elif library is None and not Path(process.malloc_object).name.startswith(
+            ("libc.so", "libjemalloc")
+        ):
+            lines.append(
+                f"{process.name} (pid {process.pid}) without preload had malloc from "
+                f"{process.malloc_object}"
+            )
     return lines[:3]
 
 
 def not_used(program: Program, processes: Sequence[observe.Process]) -> list[str]:
     """Where the library is hakmem's, the program itself must have made a process heap."""
     for process in processes:
-        if process.root_after is not None and any(seen(wanted, {process.name}) for wanted in program.observed):
+        if process.root_after is not None and any(
+            seen(wanted, {process.name}) for wanted in program.observed
+        ):
             if not mirror.HakRoot.from_buffer_copy(process.root_after).process_heap:
                 return [f"{process.name} (pid {process.pid}) made no process heap"]
     return []
 
 
 def refuse_other_layout(kit: Kit, allocator: Allocator) -> None:
-    """A library of hakmem must be of this layout, since its counters are read. Raises BenchError."""
+    """A library of hakmem must be of this layout, since its counters are read. Raises
+    BenchError."""
     if allocator.name not in kit.libraries:
         return
     records = kit.directory / "probe"
     observe.make_file(records)
     preload = f"{kit.observer}:{kit.libraries[allocator.name]}"
-    subprocess.run(["/bin/sh", "-c", ":"], env={"LD_PRELOAD": preload, observe.FILE_VARIABLE: str(records)}, capture_output=True, check=False)
+    subprocess.run(
+        ["/bin/sh", "-c", ":"],
+        env={"LD_PRELOAD": preload, observe.FILE_VARIABLE: str(records)},
+        capture_output=True,
+        check=False,
+    )
     for process in observe.read(records):
         if process.root_after is not None:
             found = mirror.HakRoot.from_buffer_copy(process.root_after).layout_hash
             if found != mirror.LAYOUT_HASH:
-                raise BenchError(f"{allocator.path}: built for layout {found:016x}, and this is {mirror.LAYOUT_HASH:016x}: build it again")
+                raise BenchError(
+                    f"{allocator.path}: built for layout {found:016x}, and this is "
+                    f"{mirror.LAYOUT_HASH:016x}: build it again"
+                )
     records.unlink()
 
 
 def measure(
-    kit: Kit, programs: Sequence[Program], allocators: Sequence[Allocator], repeat: int, quick: bool, done: Callable[[Verdict], None]
+    kit: Kit,
+    programs: Sequence[Program],
+    allocators: Sequence[Allocator],
+    repeat: int,
+    quick: bool,
+    done: Callable[[Verdict], None],
 ) -> list[Verdict]:
-    """Every program without a preload and on every allocator, ``repeat`` times in turn; ``done`` hears each verdict."""
+    """Every program without a preload and on every allocator, ``repeat`` times in turn; ``done``
+    hears each verdict."""
     verdicts = []
     for program in programs:
         missing = program.missing()
-        of_program = {allocator.name: Verdict(program.name, allocator.name, absent=missing) for allocator in allocators}
+        of_program = {
+            allocator.name: Verdict(program.name, allocator.name, absent=missing)
+            for allocator in allocators
+        }
         if missing is None:
             prepare(kit, program, quick)
             for _ in range(repeat):
                 plain = run_once(kit, program, PLAIN, quick)
                 for allocator in allocators:
-                    verdict, trial = of_program[allocator.name], run_once(kit, program, allocator, quick)
+                    verdict, trial = (
+                        of_program[allocator.name],
+                        run_once(kit, program, allocator, quick),
+                    )
                     verdict.plain.append(plain)
                     verdict.trials.append(trial)
                     judge(verdict, program, kit.libraries.get(allocator.name))
@@ -227,12 +289,21 @@ def judge(verdict: Verdict, program: Program, library: Path | None) -> None:
     if plain.outcome.failure is None:
         found += not_loaded(program, None, plain.processes)
         if trial.outcome.failure is None:
-            found += not_loaded(program, library, trial.processes) + not_used(program, trial.processes)
+            found += not_loaded(program, library, trial.processes) + not_used(
+                program, trial.processes
+            )
     verdict.differences += [line for line in found if line not in verdict.differences]
 
 
-def count_calls(kit: Kit, programs: Sequence[Program], allocator: Allocator, quick: bool, done: Callable[[str, calls.Tally | str], None]) -> bool:
-    """Every program once under strace; ``done`` hears each tally, or why there is none. Whether all agree."""
+def count_calls(
+    kit: Kit,
+    programs: Sequence[Program],
+    allocator: Allocator,
+    quick: bool,
+    done: Callable[[str, calls.Tally | str], None],
+) -> bool:
+    """Every program once under strace; ``done`` hears each tally, or why there is none. Whether all
+    agree."""
     agree = True
     for program in programs:
         if (missing := program.missing()) is not None:
@@ -244,7 +315,11 @@ def count_calls(kit: Kit, programs: Sequence[Program], allocator: Allocator, qui
             done(program.name, trial.outcome.failure)
             agree = False
         else:
-            tally = calls.compare(trial.processes, kit.directory / program.name / "scratch", kit.libraries[allocator.name])
+            tally = calls.compare(
+                trial.processes,
+                kit.directory / program.name / "scratch",
+                kit.libraries[allocator.name],
+            )
             agree = agree and not tally.differences and tally.processes > 0
             done(program.name, tally)
         shutil.rmtree(kit.directory / program.name)
@@ -265,7 +340,9 @@ def hakmem_allocator(library: str | None) -> Allocator:
     """The library to test: ``library``, else as the benchmarks find it. Raises BenchError."""
     path = Path(library) if library is not None else peers.find_hakmem()
     if path is None:
-        raise BenchError("no libhakmem.so built or installed: make setup, or name one with --library")
+        raise BenchError(
+            "no libhakmem.so built or installed: make setup, or name one with --library"
+        )
     if not path.is_file():
         raise BenchError(f"--library {library}: no such file")
     return Allocator("hakmem", "subject", path.resolve())

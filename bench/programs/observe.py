@@ -18,10 +18,11 @@ FLAGS = ("-std=c11", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-fvisibilit
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What one process said at its end. The roots are the bytes of ``hak_root_``, None where no library was loaded.
+    """What one process said at its end. The roots are the bytes of ``hak_root_``, None where no
+    library was loaded.
 
-    ``origin``: ``exec``; ``fork``, then ``root_at_fork`` is where its counters began; ``unknown`` for a child that no
-    fork handler saw.
+    ``origin``: ``exec``; ``fork``, then ``root_at_fork`` is where its counters began; ``unknown``
+    for a child that no fork handler saw.
     """
 
     pid: int
@@ -45,7 +46,9 @@ def build(directory: Path) -> Path:
     command = [find_compiler(), *FLAGS, "-o", str(path), str(SOURCE), "-ldl", "-pthread"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or ["the compiler failed"]
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or [
+            "the compiler failed"
+        ]
         raise BenchError(f"cannot build the observer: {lines[0]}")
     path.chmod(0o755)
     return path
@@ -66,5 +69,9 @@ def read(path: Path) -> list[Process]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         pid, flags, program, malloc_object, peak, *roots = line.split("\t")
         at_fork, before, after = (None if root == "-" else bytes.fromhex(root) for root in roots)
-        found.append(Process(int(pid), _ORIGINS[flags], program, malloc_object, int(peak), at_fork, before, after))
+        found.append(
+            Process(
+                int(pid), _ORIGINS[flags], program, malloc_object, int(peak), at_fork, before, after
+            )
+        )
     return found

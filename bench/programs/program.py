@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 class Program:
     """A real program and what it is made to do.
 
-    ``needs``: executables (see find_executable); ``packages``: the Debian packages that bring them. ``prepare`` makes its
-    inputs, once, without preload, in a directory of its own; its second argument says whether small ones will do. ``work``
-    runs it: what its steps say, how they end and what they leave in ``Stage.work`` is compared. ``observed``: patterns of
-    executables that must be seen to have run on the allocator. ``variables``: set in its environment. ``lacks``:
-    what more is missing to run it, in a line, or None.
+    ``needs``: executables (see find_executable); ``packages``: the Debian packages that bring them.
+    ``prepare`` makes its inputs, once, without preload, in a directory of its own; its second
+    argument says whether small ones will do. ``work`` runs it: what its steps say, how they end and
+    what they leave in ``Stage.work`` is compared. ``observed``: patterns of executables that must
+    be seen to have run on the allocator. ``variables``: set in its environment. ``lacks``: what
+    more is missing to run it, in a line, or None.
     """
 
     name: str
@@ -46,9 +47,11 @@ SEARCH_DIRS = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sb
 
 
 def find_executable(name: str) -> str | None:
-    """The path of an executable by its name, or by a glob below /: ``usr/lib/postgresql/*/bin/initdb`` (the last match).
+    """The path of an executable by its name, or by a glob below /:
+    ``usr/lib/postgresql/*/bin/initdb`` (the last match).
 
-    The system's own directories are searched before PATH, so that a wrapper of a version manager is not taken for the program.
+    The system's own directories are searched before PATH, so that a wrapper of a version manager is
+    not taken for the program.
     """
     if "/" in name:
         found = sorted(Path("/").glob(name.lstrip("/")))

@@ -13,7 +13,20 @@ from bench.programs.calls import CALLS, Tally
 from bench.programs.measure import Trial, Verdict
 
 SCHEMA = "hakmem-programs/1"
-COLUMNS = ("program", "same", "processes", "time s", "without", "ratio", "cpu s", "without", "ratio", "peak MiB", "without", "ratio")
+COLUMNS = (
+    "program",
+    "same",
+    "processes",
+    "time s",
+    "without",
+    "ratio",
+    "cpu s",
+    "without",
+    "ratio",
+    "peak MiB",
+    "without",
+    "ratio",
+)
 WIDTHS = (20, 13, 9, 7, 8, 6, 7, 8, 6, 9, 8, 6)
 
 
@@ -41,10 +54,20 @@ def row(verdict: Verdict, show_allocator: bool) -> str:
     name = f"{verdict.program}/{verdict.allocator}" if show_allocator else verdict.program
     if verdict.absent is not None:
         return f"{name:{WIDTHS[0]}}  {verdict.absent}"
-    cells = [name, "yes" if verdict.ok else "NO", str(max(len(trial.processes) for trial in verdict.trials))]
+    cells = [
+        name,
+        "yes" if verdict.ok else "NO",
+        str(max(len(trial.processes) for trial in verdict.trials)),
+    ]
     for mine, theirs in zip(least(verdict.trials), least(verdict.plain), strict=True):
         cells += [f"{mine:.2f}", f"{theirs:.2f}", f"{mine / theirs:.2f}" if theirs else "-"]
-    return "\n".join([_line(cells), *(f"    {line}" for line in verdict.differences[:12]), *_more(verdict.differences)])
+    return "\n".join(
+        [
+            _line(cells),
+            *(f"    {line}" for line in verdict.differences[:12]),
+            *_more(verdict.differences),
+        ]
+    )
 
 
 def _more(lines: Sequence[str]) -> list[str]:
@@ -61,15 +84,25 @@ def calls_heading() -> str:
 
 
 def calls_row(program: str, tally: Tally | str) -> str:
-    """A program's OS calls by the library, with the processes that differ below; or why there are none."""
+    """A program's OS calls by the library, with the processes that differ below; or why there are
+    none."""
     if isinstance(tally, str):
         return f"{program:20}  {tally}"
-    cells = ["NO" if tally.differences else "yes", str(tally.processes), str(tally.untold), *(str(tally.traced[name]) for name in CALLS)]
+    cells = [
+        "NO" if tally.differences else "yes",
+        str(tally.processes),
+        str(tally.untold),
+        *(str(tally.traced[name]) for name in CALLS),
+    ]
     first = "  ".join([f"{program:20}", *(f"{cell:>9}" for cell in cells)])
-    return "\n".join([first, *(f"    {line}" for line in tally.differences[:12]), *_more(tally.differences)])
+    return "\n".join(
+        [first, *(f"    {line}" for line in tally.differences[:12]), *_more(tally.differences)]
+    )
 
 
-def document(verdicts: Sequence[Verdict], allocators: Sequence[Allocator], quick: bool, command: str) -> dict[str, Any]:
+def document(
+    verdicts: Sequence[Verdict], allocators: Sequence[Allocator], quick: bool, command: str
+) -> dict[str, Any]:
     """The session as JSON takes it, with its machine, commit and libraries."""
     commit, dirty = machine.read_commit()
     here = machine.read_machine()

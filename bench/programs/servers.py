@@ -1,4 +1,5 @@
-"""Servers, on 127.0.0.1 and a free port, for a bounded number of requests: redis, nginx, PostgreSQL."""
+"""Servers, on 127.0.0.1 and a free port, for a bounded number of requests: redis, nginx,
+PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from bench.programs.program import Program, executable
 from bench.programs.stage import Stage, free_port, is_listening, is_root
 
-# ---- redis ------------------------------------------------------------------------------------------------------------
+# ---- redis ---------------------------------------------------------------------------------------
 
 LATENCY = re.compile(r"[\d.]+ requests per second, p50=[\d.]+ msec")
 
@@ -23,10 +24,16 @@ def commands(count: int) -> str:
     lines = []
     for n in range(count):
         lines += [
-            f"SET plain:{n} {'v' * (n % 300)}", f"HSET hash:{n % 200} field{n} {n * 7919}", f"RPUSH list:{n % 50} {'item' * (n % 9)}{n}",
-            f"SADD set:{n % 70} {n * 31 % 5000}", f"ZADD zset:{n % 30} {n % 977} member{n % 3000}", f"APPEND text:{n % 20} {n}",
-            f"XADD stream:{n % 5} {n + 1}-1 field {n}", f"SETBIT bits {n * 3} 1", f"PFADD logs user{n % 999}",
-        ]  # fmt: skip
+            f"SET plain:{n} {'v' * (n % 300)}",
+            f"HSET hash:{n % 200} field{n} {n * 7919}",
+            f"RPUSH list:{n % 50} {'item' * (n % 9)}{n}",
+            f"SADD set:{n % 70} {n * 31 % 5000}",
+            f"ZADD zset:{n % 30} {n % 977} member{n % 3000}",
+            f"APPEND text:{n % 20} {n}",
+            f"XADD stream:{n % 5} {n + 1}-1 field {n}",
+            f"SETBIT bits {n * 3} 1",
+            f"PFADD logs user{n % 999}",
+        ]
         if n % 3 == 0:
             lines.append(f"DEL plain:{n // 2}")
     return "\n".join(lines) + "\n"
@@ -34,7 +41,17 @@ def commands(count: int) -> str:
 
 def redis_work(stage: Stage) -> None:
     port = free_port()
-    server = [executable("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(stage.scratch), "--save", ""]
+    server = [
+        executable("redis-server"),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        str(stage.scratch),
+        "--save",
+        "",
+    ]
     client = [executable("redis-cli"), "-p", str(port)]
     requests = 500 if stage.quick else 60_000
     tests = "ping,set,get,incr,lpush,rpop,sadd,hset,spop,zadd,zpopmin,lrange_100,mset"
@@ -46,15 +63,43 @@ def redis_work(stage: Stage) -> None:
         stage.run(*client, "DEBUG", "DIGEST", label=f"{label} digest")
         stage.run(*client, "DBSIZE", label=f"{label} size")
 
-    with stage.serve(*server, "--enable-debug-command", "yes", ready=lambda: is_listening(port), label="redis-server"):
-        bench = [executable("redis-benchmark"), "-p", str(port), "-n", str(requests), "-c", "20", "-P", "4", "-q", "-r", "10000", "-d", "100"]
+    with stage.serve(
+        *server,
+        "--enable-debug-command",
+        "yes",
+        ready=lambda: is_listening(port),
+        label="redis-server",
+    ):
+        bench = [
+            executable("redis-benchmark"),
+            "-p",
+            str(port),
+            "-n",
+            str(requests),
+            "-c",
+            "20",
+            "-P",
+            "4",
+            "-q",
+            "-r",
+            "10000",
+            "-d",
+            "100",
+        ]
         said = stage.run(*bench, "-t", tests, keep=False)
-        names = [line.rpartition("\r")[2].partition(":")[0] for line in said.splitlines() if LATENCY.search(line)]
+        names = [
+            line.rpartition("\r")[2].partition(":")[0]
+            for line in said.splitlines()
+            if LATENCY.search(line)
+        ]
         stage.say("redis-benchmark", "\n".join(names))
         stage.run(*client, "FLUSHALL", label="flush")
         load()
         look("filled")
-        eval_text = "local n = 0 for i = 1, 2000 do n = n + #tostring(redis.call('hget', 'hash:' .. i % 200, 'field' .. i) or '') end return n"
+        eval_text = (
+            "local n = 0 for i = 1, 2000 do n = n + #tostring(redis.call('hget', 'hash:' "
+            ".. i % 200, 'field' .. i) or '') end return n"
+        )
         stage.run(*client, "EVAL", eval_text, "0", label="lua")
         stage.run(*client, "MEMORY", "DOCTOR", label="memory", keep=False)
         stage.run(*client, "DEBUG", "RELOAD", label="reload")
@@ -62,7 +107,7 @@ def redis_work(stage: Stage) -> None:
         stage.run(*client, "SORT", "set:1", "LIMIT", "0", "20", "DESC", label="sort")
 
 
-# ---- nginx ------------------------------------------------------------------------------------------------------------
+# ---- nginx ---------------------------------------------------------------------------------------
 
 NGINX_CONF = """
 {user}daemon off; pid {scratch}/nginx.pid; error_log {scratch}/error.log warn; worker_processes 2;
@@ -82,15 +127,23 @@ http {{
 
 def nginx_prepare(directory: Path, quick: bool) -> None:
     for n in range(12):
-        (directory / f"file{n}.txt").write_text("".join(f"{n} {k * 7919 % 1000}\n" for k in range(3**n % 20_000 + n)), encoding="utf-8")
+        (directory / f"file{n}.txt").write_text(
+            "".join(f"{n} {k * 7919 % 1000}\n" for k in range(3**n % 20_000 + n)), encoding="utf-8"
+        )
 
 
 def fetch(port: int, path: str, packed: bool) -> str:
     """Status and a digest of what a server answers, unpacked."""
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Accept-Encoding": "gzip"} if packed else {})
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", headers={"Accept-Encoding": "gzip"} if packed else {}
+    )
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
-            body, status, coding = answer.read(), answer.status, answer.headers.get("Content-Encoding", "plain")
+            body, status, coding = (
+                answer.read(),
+                answer.status,
+                answer.headers.get("Content-Encoding", "plain"),
+            )
     except urllib.error.HTTPError as error:
         body, status, coding = error.read(), error.code, "plain"
     if coding == "gzip":
@@ -102,11 +155,31 @@ def nginx_work(stage: Stage) -> None:
     port = free_port()
     config = stage.scratch / "nginx.conf"
     config.write_text(
-        NGINX_CONF.format(user="user root; " if is_root() else "", scratch=stage.scratch, port=port, files=stage.input), encoding="utf-8"
+        NGINX_CONF.format(
+            user="user root; " if is_root() else "",
+            scratch=stage.scratch,
+            port=port,
+            files=stage.input,
+        ),
+        encoding="utf-8",
     )
-    nginx = [executable("nginx"), "-p", str(stage.scratch), "-c", str(config), "-e", str(stage.scratch / "error.log")]
+    nginx = [
+        executable("nginx"),
+        "-p",
+        str(stage.scratch),
+        "-c",
+        str(config),
+        "-e",
+        str(stage.scratch / "error.log"),
+    ]
     with stage.serve(*nginx, ready=lambda: is_listening(port), label="nginx", stop=signal.SIGQUIT):
-        for path in [f"/file{n}.txt" for n in range(12)] + ["/again/file7.txt", "/again/say?x=1", "/say?y=%20z", "/", "/nothing"]:
+        for path in [f"/file{n}.txt" for n in range(12)] + [
+            "/again/file7.txt",
+            "/again/say?x=1",
+            "/say?y=%20z",
+            "/",
+            "/nothing",
+        ]:
             if path not in ("/",):
                 stage.say("fetched", fetch(port, path, False) + fetch(port, path, True))
         for place in ("/file5.txt", "/again/file6.txt", "/say?" + "long" * 200):
@@ -114,10 +187,12 @@ def nginx_work(stage: Stage) -> None:
             load = ["-q", "-k", "-c", "10", "-n", str(count), "-H", "Accept-Encoding: gzip"]
             said = stage.run(executable("ab"), *load, f"http://127.0.0.1:{port}{place}", keep=False)
             kept = ("Complete requests", "Failed requests", "Document Length", "Non-2xx")
-            stage.say("ab", "".join(f"{line}\n" for line in said.splitlines() if line.startswith(kept)))
+            stage.say(
+                "ab", "".join(f"{line}\n" for line in said.splitlines() if line.startswith(kept))
+            )
 
 
-# ---- PostgreSQL -------------------------------------------------------------------------------------------------------
+# ---- PostgreSQL ----------------------------------------------------------------------------------
 
 BIN = "usr/lib/postgresql/*/bin"
 SQL = """
@@ -153,22 +228,65 @@ def postgres_work(stage: Stage) -> None:
     data = stage.scratch / "data"
     user = "postgres"
     stage.give(stage.scratch, user)
-    initdb, postgres, pgbench, psql = (executable(f"{BIN}/{name}") for name in ("initdb", "postgres", "pgbench", "psql"))
+    initdb, postgres, pgbench, psql = (
+        executable(f"{BIN}/{name}") for name in ("initdb", "postgres", "pgbench", "psql")
+    )
     # Memory of a kind that outlives nothing: /dev/shm may be small where this runs.
-    settings = {"shared_buffers": "16MB", "dynamic_shared_memory_type": "mmap", "max_connections": "20", "fsync": "off"}
+    settings = {
+        "shared_buffers": "16MB",
+        "dynamic_shared_memory_type": "mmap",
+        "max_connections": "20",
+        "fsync": "off",
+    }
     words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    stage.run(initdb, "-D", data, "-U", "postgres", "--auth=trust", "--no-sync", "--locale=C.UTF-8", "--encoding=UTF8", user=user, keep=False)
+    stage.run(
+        initdb,
+        "-D",
+        data,
+        "-U",
+        "postgres",
+        "--auth=trust",
+        "--no-sync",
+        "--locale=C.UTF-8",
+        "--encoding=UTF8",
+        user=user,
+        keep=False,
+    )
     at = ["-h", "127.0.0.1", "-p", str(port), "-U", "postgres"]
-    server = [postgres, "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", str(stage.scratch), *words]
+    server = [
+        postgres,
+        "-D",
+        str(data),
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "-k",
+        str(stage.scratch),
+        *words,
+    ]
     ask = [psql, *at, "-d", "postgres", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1"]
-    with stage.serve(*server, ready=lambda: answers(stage, port), label="postgres", user=user, stop=signal.SIGINT):
-        stage.run(*ask, feed=SQL.format(rows=2_000 if stage.quick else 150_000).encode(), label="psql")
+    with stage.serve(
+        *server, ready=lambda: answers(stage, port), label="postgres", user=user, stop=signal.SIGINT
+    ):
+        stage.run(
+            *ask, feed=SQL.format(rows=2_000 if stage.quick else 150_000).encode(), label="psql"
+        )
         scale, clients, turns = (1, 2, 40) if stage.quick else (4, 4, 2500)
-        stage.run(pgbench, *at, "-i", "-q", "-s", str(scale), "postgres", label="pgbench -i", keep=False)
+        stage.run(
+            pgbench, *at, "-i", "-q", "-s", str(scale), "postgres", label="pgbench -i", keep=False
+        )
         load = ["-n", "-c", str(clients), "-j", "2", "-t", str(turns), "--random-seed=7"]
         said = stage.run(pgbench, *at, *load, "-M", "prepared", "postgres", keep=False)
-        kept = ("number of transactions actually", "number of failed", "scaling factor", "query mode")
-        stage.say("pgbench", "".join(f"{line}\n" for line in said.splitlines() if line.startswith(kept)))
+        kept = (
+            "number of transactions actually",
+            "number of failed",
+            "scaling factor",
+            "query mode",
+        )
+        stage.say(
+            "pgbench", "".join(f"{line}\n" for line in said.splitlines() if line.startswith(kept))
+        )
         stage.run(*ask, feed=BALANCES.encode(), label="balances")
 
 
@@ -183,16 +301,29 @@ def answers(stage: Stage, port: int) -> bool:
 
 PROGRAMS = (
     Program(
-        "redis", "redis-benchmark, every kind of value, Lua, fork to save, reload (without preload it runs on its jemalloc)",
-        ("redis-server", "redis-tools"), ("redis-server", "redis-cli", "redis-benchmark"),
-        ("redis-server|redis-check-rdb", "redis-cli", "redis-benchmark"), redis_work,  # Debian links the one to the other
+        "redis",
+        "redis-benchmark, every kind of value, Lua, fork to save, reload (without preload it "
+        "runs on its jemalloc)",
+        ("redis-server", "redis-tools"),
+        ("redis-server", "redis-cli", "redis-benchmark"),
+        ("redis-server|redis-check-rdb", "redis-cli", "redis-benchmark"),
+        redis_work,  # Debian links the one to the other
     ),
     Program(
-        "nginx", "two workers: files, gzip, a proxy to itself, under ab", ("nginx-light", "apache2-utils"), ("nginx", "ab"), ("nginx", "ab"),
-        nginx_work, nginx_prepare,
+        "nginx",
+        "two workers: files, gzip, a proxy to itself, under ab",
+        ("nginx-light", "apache2-utils"),
+        ("nginx", "ab"),
+        ("nginx", "ab"),
+        nginx_work,
+        nginx_prepare,
     ),
     Program(
-        "postgres", "initdb, pgbench with 4 clients, sorts, joins, json, PL/pgSQL", ("postgresql", "postgresql-contrib"),
-        (f"{BIN}/initdb", f"{BIN}/postgres", f"{BIN}/pgbench", f"{BIN}/psql"), ("initdb", "postgres", "psql", "pgbench"), postgres_work,
+        "postgres",
+        "initdb, pgbench with 4 clients, sorts, joins, json, PL/pgSQL",
+        ("postgresql", "postgresql-contrib"),
+        (f"{BIN}/initdb", f"{BIN}/postgres", f"{BIN}/pgbench", f"{BIN}/psql"),
+        ("initdb", "postgres", "psql", "pgbench"),
+        postgres_work,
     ),
-)  # fmt: skip
+)

@@ -1,7 +1,9 @@
-"""Where a program runs: a fresh directory, a fixed environment with the allocator preloaded, a time limit, and an end.
+"""Where a program runs: a fresh directory, a fixed environment with the allocator preloaded, a time
+limit, and an end.
 
-Everything a step prints, how it ends, and every file left in ``Stage.work`` is kept to be compared. Whatever a stage has
-started is gone when it is closed, also after a failure: the runner adopts orphans (``adopt_orphans``) and ends them.
+Everything a step prints, how it ends, and every file left in ``Stage.work`` is kept to be compared.
+Whatever a stage has started is gone when it is closed, also after a failure: the runner adopts
+orphans (``adopt_orphans``) and ends them.
 """
 
 from __future__ import annotations
@@ -29,14 +31,17 @@ Normalise = Callable[[str], str]
 
 
 class StepFailed(Exception):
-    """A step that did not start, did not end in time, or ended otherwise than it should; one line."""
+    """A step that did not start, did not end in time, or ended otherwise than it should; one
+    line."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a program did: ``said`` by label (output, exit status), ``files`` by name (sha256), and what it took.
+    """What a program did: ``said`` by label (output, exit status), ``files`` by name (sha256), and
+    what it took.
 
-    ``wall_s`` is the sum of the steps that were waited for; ``cpu_s`` of every process, also of servers.
+    ``wall_s`` is the sum of the steps that were waited for; ``cpu_s`` of every process, also of
+    servers.
     """
 
     said: dict[str, str] = field(default_factory=dict)
@@ -47,7 +52,8 @@ class Outcome:
 
 
 def adopt_orphans() -> None:
-    """From now on a grandchild whose parent ends becomes this process's child, so that it can be ended and counted."""
+    """From now on a grandchild whose parent ends becomes this process's child, so that it can be
+    ended and counted."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
@@ -67,10 +73,13 @@ def children() -> list[int]:
 
 
 def end_children(known: frozenset[int], grace_s: float = 0.0) -> list[str]:
-    """Kills and reaps every child that is not in ``known`` and does not end by itself in ``grace_s``; the names of those killed."""
+    """Kills and reaps every child that is not in ``known`` and does not end by itself in
+    ``grace_s``; the names of those killed."""
     names: list[str] = []
     deadline = time.monotonic() + grace_s
-    while time.monotonic() < deadline and (fresh := [pid for pid in children() if pid not in known]):
+    while time.monotonic() < deadline and (
+        fresh := [pid for pid in children() if pid not in known]
+    ):
         for pid in fresh:
             with contextlib.suppress(OSError):
                 os.waitpid(pid, os.WNOHANG)
@@ -109,8 +118,9 @@ def is_root() -> bool:
 
 @dataclass(slots=True)
 class Stage:
-    """One run of one program. ``input``: what prepare made, to be read only; ``work``: the fresh current directory, whose files
-    are compared; ``scratch``: another whose files are not; ``quick``: take small amounts; ``tracer``: strace and its options.
+    """One run of one program. ``input``: what prepare made, to be read only; ``work``: the fresh
+    current directory, whose files are compared; ``scratch``: another whose files are not;
+    ``quick``: take small amounts; ``tracer``: strace and its options.
     """
 
     input: Path
@@ -123,7 +133,7 @@ class Stage:
     outcome: Outcome = field(default_factory=Outcome)
     _log_count: int = 0
 
-    # ---- what a program says ----------------------------------------------------------------------
+    # ---- what a program says ---------------------------------------------------------------------
 
     def say(self, label: str, text: str) -> None:
         """Keep ``text`` to be compared; a second text of one label is put behind the first."""
@@ -133,15 +143,24 @@ class Stage:
         """End the program with a failure. Raises StepFailed."""
         raise StepFailed(text)
 
-    # ---- steps ------------------------------------------------------------------------------------
+    # ---- steps -----------------------------------------------------------------------------------
 
     def run(
-        self, *command: str | Path, label: str = "", feed: bytes | Path | None = None, normalise: Normalise | None = None,
-        statuses: Sequence[int] | None = (0,), user: str | None = None, keep: bool = True, variables: dict[str, str] | None = None,
-    ) -> str:  # fmt: skip
-        """Runs a command to its end and keeps what it said on stdout and stderr and how it ended; its stdout.
+        self,
+        *command: str | Path,
+        label: str = "",
+        feed: bytes | Path | None = None,
+        normalise: Normalise | None = None,
+        statuses: Sequence[int] | None = (0,),
+        user: str | None = None,
+        keep: bool = True,
+        variables: dict[str, str] | None = None,
+    ) -> str:
+        """Runs a command to its end and keeps what it said on stdout and stderr and how it ended;
+        its stdout.
 
-        ``statuses``: those it may end with, None for any. ``keep=False``: what it says is not compared. Raises StepFailed.
+        ``statuses``: those it may end with, None for any. ``keep=False``: what it says is not
+        compared. Raises StepFailed.
         """
         label = label or Path(str(command[0])).name
         begun = time.monotonic()
@@ -149,7 +168,9 @@ class Stage:
             process, out, err = self._start(command, label, source, user, variables)
             status = self._wait(process, label)
         self.outcome.wall_s += time.monotonic() - begun
-        said, complaint = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))
+        said, complaint = (
+            path.read_text(encoding="utf-8", errors="replace") for path in (out, err)
+        )
         if statuses is not None and status not in statuses:
             raise StepFailed(f"{label}: {ended(status)}{last_words(complaint or said)}")
         if keep:
@@ -160,21 +181,32 @@ class Stage:
 
     @contextlib.contextmanager
     def serve(
-        self, *command: str | Path, ready: Callable[[], bool], label: str = "", stop: signal.Signals = signal.SIGTERM,
+        self,
+        *command: str | Path,
+        ready: Callable[[], bool],
+        label: str = "",
+        stop: signal.Signals = signal.SIGTERM,
         user: str | None = None,
-    ) -> Iterator[int]:  # fmt: skip
-        """A server for the length of a ``with``: waits until it is ready, gives its process id, stops it with ``stop`` at the end and compares
-        how it ended. Raises StepFailed when it does not come up, dies meanwhile, or does not stop."""
+    ) -> Iterator[int]:
+        """A server for the length of a ``with``: waits until it is ready, gives its process id,
+        stops it with ``stop`` at the end and compares how it ended. Raises StepFailed when it does
+        not come up, dies meanwhile, or does not stop."""
         label = label or Path(str(command[0])).name
         process, out, err = self._start(command, label, subprocess.DEVNULL, user, None)
         try:
             while not ready():
                 if process.poll() is not None:
-                    raise StepFailed(f"{label} did not come up: {ended(process.returncode)}{last_words(err.read_text() + out.read_text())}")
+                    raise StepFailed(
+                        f"{label} did not come up: "
+                        f"{ended(process.returncode)}{last_words(err.read_text() + out.read_text())}"
+                    )
                 self._pause(label)
             yield process.pid
             if process.poll() is not None:
-                raise StepFailed(f"{label} died: {ended(process.returncode)}{last_words(err.read_text() + out.read_text())}")
+                raise StepFailed(
+                    f"{label} died: "
+                    f"{ended(process.returncode)}{last_words(err.read_text() + out.read_text())}"
+                )
             process.send_signal(stop)
             self.say(f"{label} (status)", f"{ended(self._wait(process, label))}\n")
         finally:
@@ -187,7 +219,7 @@ class Stage:
         if is_root():
             shutil.chown(path, user)
 
-    # ---- beneath ----------------------------------------------------------------------------------
+    # ---- beneath ---------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _source(self, feed: bytes | Path | None) -> Iterator[int]:
@@ -206,7 +238,12 @@ class Stage:
         return self.scratch / f"{self._log_count:03}.{kind}"
 
     def _start(
-        self, command: Sequence[str | Path], label: str, source: int, user: str | None, variables: dict[str, str] | None
+        self,
+        command: Sequence[str | Path],
+        label: str,
+        source: int,
+        user: str | None,
+        variables: dict[str, str] | None,
     ) -> tuple[subprocess.Popen[bytes], Path, Path]:
         out, err = self._log("stdout"), self._log("stderr")
         environment = {**self.environment, **(variables or {})}
@@ -218,10 +255,17 @@ class Stage:
         with open(out, "wb") as out_file, open(err, "wb") as err_file:
             try:
                 process = subprocess.Popen(
-                    words, cwd=self.work, env=environment,
-                    stdin=source, stdout=out_file, stderr=err_file, start_new_session=True,
-                    user=other, group=None if other is None else pwd.getpwnam(other).pw_gid, extra_groups=groups,
-                )  # fmt: skip
+                    words,
+                    cwd=self.work,
+                    env=environment,
+                    stdin=source,
+                    stdout=out_file,
+                    stderr=err_file,
+                    start_new_session=True,
+                    user=other,
+                    group=None if other is None else pwd.getpwnam(other).pw_gid,
+                    extra_groups=groups,
+                )
             except OSError as error:
                 raise StepFailed(f"{label}: cannot be started: {error.strerror}") from None
         return process, out, err

@@ -1,14 +1,16 @@
 """The command line: ``hakmem COMMAND``, also ``python -m hakmem COMMAND``.
 
-One file of this room is one command, with one row in COMMANDS; it is imported when it is called, no other with it. A
-command's module has ``DESCRIPTION``, ``EXAMPLES``, ``add_arguments(parser)`` and ``main(arguments) -> exit code``.
+One file of this room is one command, with one row in COMMANDS; it is imported when it is called, no
+other with it. A command's module has ``DESCRIPTION``, ``EXAMPLES``, ``add_arguments(parser)`` and
+``main(arguments) -> exit code``.
 
-Conventions: results on stdout; what is wrong is one line on stderr, ``hakmem COMMAND: ...``, and no traceback; ``-q`` says
-less, ``-v`` more; ``--json`` is for programs; ``-o`` names a file, which is overwritten only with ``-f``.
+Conventions: results on stdout; what is wrong is one line on stderr, ``hakmem COMMAND: ...``, and no
+traceback; ``-q`` says less, ``-v`` more; ``--json`` is for programs; ``-o`` names a file, which is
+overwritten only with ``-f``.
 
-Exit codes: 0 done, 1 it could not be done, 2 wrong arguments or input, 3 asked for but not done yet, 130 interrupted, 141 the
-reader of stdout is gone;
-``hakmem run`` ends with its program's own, or 126 where that cannot be run and 127 where it is not found.
+Exit codes: 0 done, 1 it could not be done, 2 wrong arguments or input, 3 asked for but not done
+yet, 130 interrupted, 141 the reader of stdout is gone; ``hakmem run`` ends with its program's own,
+or 126 where that cannot be run and 127 where it is not found.
 """
 
 from __future__ import annotations
@@ -65,7 +67,15 @@ def usage() -> str:
     """What ``hakmem --help`` prints."""
     width = max(len(command.name) for command in COMMANDS)
     rows = [f"  {command.name:<{width}}  {command.summary}" for command in COMMANDS]
-    return "\n".join(["usage: hakmem [--version] COMMAND ...", "", *rows, "", "hakmem COMMAND --help says more of one."])
+    return "\n".join(
+        [
+            "usage: hakmem [--version] COMMAND ...",
+            "",
+            *rows,
+            "",
+            "hakmem COMMAND --help says more of one.",
+        ]
+    )
 
 
 def _close(name: str, names: Sequence[str]) -> str:
@@ -109,7 +119,9 @@ def _dispatch(arguments: Sequence[str]) -> int:
     names = [command.name for command in COMMANDS]
     if name not in names:
         what = "option" if name.startswith("-") else "command"
-        raise CommandError(f"there is no {what} {name!r}{_close(name, names)}; there are {', '.join(names)}", USAGE)
+        raise CommandError(
+            f"there is no {what} {name!r}{_close(name, names)}; there are {', '.join(names)}", USAGE
+        )
     parser = parser_of(name)
     code: int = import_module(f"{__name__}.{name}").main(parser.parse_args(arguments[1:]))
     return code
@@ -121,7 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given:
         print(usage(), file=sys.stderr)
         return USAGE
-    prefix = f"hakmem {given[0]}" if any(given[0] == command.name for command in COMMANDS) else "hakmem"
+    prefix = (
+        f"hakmem {given[0]}" if any(given[0] == command.name for command in COMMANDS) else "hakmem"
+    )
     try:
         code = _dispatch(given)
         sys.stdout.flush()
@@ -131,7 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HakmemError as error:
         return _say(prefix, str(error), USAGE if isinstance(error, ValueError) else FAILED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at its end
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), 1
+        )  # or the interpreter complains when it flushes at its end
         return PIPE
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""

@@ -36,7 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Two targets."""
     parser.add_argument("before", metavar="A", help=TARGET)
     parser.add_argument("after", metavar="B", help="the same, later")
-    parser.add_argument("--heap", metavar="N", type=whole, default=0, help="which heap of both: 0, the default, is the one behind malloc")
+    parser.add_argument(
+        "--heap",
+        metavar="N",
+        type=whole,
+        default=0,
+        help="which heap of both: 0, the default, is the one behind malloc",
+    )
     add_output(parser)
     add_volume(parser, "only the line in short", f"200 rows a table instead of {SHOWN}")
 
@@ -60,7 +66,14 @@ def _title(found: Diff) -> str:
 
 
 def _later(seconds: float) -> str:
-    size, unit = next(((size, unit) for size, unit in ((86400, "days"), (3600, "h"), (60, "min")) if abs(seconds) >= 2 * size), (1, "s"))
+    size, unit = next(
+        (
+            (size, unit)
+            for size, unit in ((86400, "days"), (3600, "h"), (60, "min"))
+            if abs(seconds) >= 2 * size
+        ),
+        (1, "s"),
+    )
     return f"{abs(seconds) / size:.3g} {unit} {'later' if seconds >= 0 else 'earlier'}"
 
 
@@ -68,7 +81,10 @@ def _text(found: Diff, arguments: argparse.Namespace) -> str:
     if arguments.quiet:
         return _title(found)
     tables = [getattr(found, name) for name in (TABLES if found.same_heap else TABLES[:2])]
-    parts = [_title(found), *(table.table() if arguments.verbose else table.table(SHOWN) for table in tables)]
+    parts = [
+        _title(found),
+        *(table.table() if arguments.verbose else table.table(SHOWN) for table in tables),
+    ]
     if not found.same_heap:
         parts.append("two runs: slabs and spans are not compared")
     return "\n\n".join(parts)
@@ -80,8 +96,13 @@ def _json(found: Diff) -> dict[str, object]:
     made: dict[str, object] = {"same_heap": found.same_heap, "title": _title(found)}
     for name in TABLES:
         growth = getattr(found, name)
-        listed = rows(growth.array, list(dict.fromkeys([*fields(growth.columns), *(growth.array.dtype.names or ())])))
-        made[name] = [row | {"change": CHANGES[row["change"]]} if "change" in row else row for row in listed]
+        listed = rows(
+            growth.array,
+            list(dict.fromkeys([*fields(growth.columns), *(growth.array.dtype.names or ())])),
+        )
+        made[name] = [
+            row | {"change": CHANGES[row["change"]]} if "change" in row else row for row in listed
+        ]
     return made
 
 

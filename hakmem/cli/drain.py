@@ -23,9 +23,23 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The process and how long to wait."""
     parser.add_argument("target", metavar="PID", help="process id")
-    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=TIMEOUT_SECONDS, help=f"how long to wait in all: {TIMEOUT_SECONDS:g}")
-    parser.add_argument("--no-trim", action="store_true", help="leave what became free to the policy")
-    parser.add_argument("--heap", metavar="N", type=whole, default=0, help="which heap of the process: 0, the default, is the one behind malloc")
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=TIMEOUT_SECONDS,
+        help=f"how long to wait in all: {TIMEOUT_SECONDS:g}",
+    )
+    parser.add_argument(
+        "--no-trim", action="store_true", help="leave what became free to the policy"
+    )
+    parser.add_argument(
+        "--heap",
+        metavar="N",
+        type=whole,
+        default=0,
+        help="which heap of the process: 0, the default, is the one behind malloc",
+    )
     add_volume(parser, "only the exit code", "name all threads that have not obeyed")
     parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -35,22 +49,43 @@ def main(arguments: argparse.Namespace) -> int:
     from ..outside.asking import drain, trim
     from ..views.showing.tables import format_bytes, format_count
 
-    view, began = open_target(str(pid_of(arguments.target)), number=arguments.heap), time.monotonic()
+    view, began = (
+        open_target(str(pid_of(arguments.target)), number=arguments.heap),
+        time.monotonic(),
+    )
     answer = drain(view, arguments.timeout)
     left = max(arguments.timeout - (time.monotonic() - began), min(arguments.timeout, 0.5))
     trimmed = None if arguments.no_trim else trim(view, left)
     served = answer.served and (trimmed is None or trimmed.served)
     if arguments.json:
-        write_json({"drain": as_json(answer), "trim": None if trimmed is None else as_json(trimmed)}, sys.stdout)
+        write_json(
+            {"drain": as_json(answer), "trim": None if trimmed is None else as_json(trimmed)},
+            sys.stdout,
+        )
     elif not arguments.quiet:
         after = answer.rss_after if trimmed is None else trimmed.rss_after
-        given = f", {format_bytes(trimmed.given_bytes)} given back" if trimmed is not None and trimmed.served else ""
-        print(f"{format_bytes(answer.drained_bytes)} drained from caches{given}: {residence(answer.rss_before, after)}")
+        given = (
+            f", {format_bytes(trimmed.given_bytes)} given back"
+            if trimmed is not None and trimmed.served
+            else ""
+        )
+        print(
+            f"{format_bytes(answer.drained_bytes)} drained from caches{given}: "
+            f"{residence(answer.rss_before, after)}"
+        )
         if not answer.served:
-            who = f"{format_count(len(answer.pending), 'thread')} {'has' if len(answer.pending) == 1 else 'have'} not been to a slow path"
+            who = (
+                f"{format_count(len(answer.pending), 'thread')} "
+                f"{'has' if len(answer.pending) == 1 else 'have'} not been to a slow path"
+            )
             print(
-                f"hakmem drain: {who} within {arguments.timeout:g} s and will obey then: {named(answer.pending, arguments.verbose)}", file=sys.stderr
+                f"hakmem drain: {who} within {arguments.timeout:g} s and will obey then: "
+                f"{named(answer.pending, arguments.verbose)}",
+                file=sys.stderr,
             )
         elif not served:
-            print("hakmem drain: drained; the trim behind it still waits for a slow path", file=sys.stderr)
+            print(
+                "hakmem drain: drained; the trim behind it still waits for a slow path",
+                file=sys.stderr,
+            )
     return OK if served else PENDING

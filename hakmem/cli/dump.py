@@ -21,10 +21,20 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The process and the file."""
     parser.add_argument("target", metavar="PID", help="process id")
-    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the file to write; .npz by custom")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="the file to write; .npz by custom"
+    )
     parser.add_argument("-f", "--force", action="store_true", help="overwrite it")
-    parser.add_argument("--stop", action="store_true", help="stop all threads while reading, for one exact moment; they go on at once")
-    parser.add_argument("--contents", action="store_true", help="also what the program wrote into its blocks: passwords and all")
+    parser.add_argument(
+        "--stop",
+        action="store_true",
+        help="stop all threads while reading, for one exact moment; they go on at once",
+    )
+    parser.add_argument(
+        "--contents",
+        action="store_true",
+        help="also what the program wrote into its blocks: passwords and all",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="do not say what was written")
 
 
@@ -42,5 +52,8 @@ def main(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         who = "" if view.process is None else f" of {view.process.title()}"
         size = format_bytes(os.path.getsize(place))
-        print(f"hakmem dump: {place}: {size}, {format_count(len(view.heaps), 'heap')}{who}", file=sys.stderr)
+        print(
+            f"hakmem dump: {place}: {size}, {format_count(len(view.heaps), 'heap')}{who}",
+            file=sys.stderr,
+        )
     return OK

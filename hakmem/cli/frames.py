@@ -1,4 +1,5 @@
-"""What ``hakmem top`` shows: samples of a heap, and a frame of text made of two of them. Knows no terminal."""
+"""What ``hakmem top`` shows: samples of a heap, and a frame of text made of two of them. Knows no
+terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 HISTORY: Final = 60
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
-KEYS: Final = "q quit   p pause   s S sort   r reverse   Tab other table   t tables   + - interval   ? help"
+KEYS: Final = (
+    "q quit   p pause   s S sort   r reverse   Tab other table   t tables   + - interval   ? help"
+)
 HELP: Final = (
     "q, Ctrl-C   quit",
     "p, Space    pause, go on",
@@ -43,16 +46,31 @@ class Heading(NamedTuple):
 
 
 CLASS_COLUMNS: Final = (
-    Heading("class_index", "class"), Heading("stride_bytes", "stride"), Heading("application_bytes", "in use", "bytes"),
-    Heading("grown", "grows/s", "signed"), Heading("application_count", "blocks"), Heading("slab_count", "slabs"),
-    Heading("size_bytes", "slab bytes", "bytes"), Heading("fill", "fill", "share"), Heading("cached_count", "cached"),
-    Heading("free_count", "free"), Heading("remote_count", "remote"), Heading("purged_count", "purged"),
-)  # fmt: skip
+    Heading("class_index", "class"),
+    Heading("stride_bytes", "stride"),
+    Heading("application_bytes", "in use", "bytes"),
+    Heading("grown", "grows/s", "signed"),
+    Heading("application_count", "blocks"),
+    Heading("slab_count", "slabs"),
+    Heading("size_bytes", "slab bytes", "bytes"),
+    Heading("fill", "fill", "share"),
+    Heading("cached_count", "cached"),
+    Heading("free_count", "free"),
+    Heading("remote_count", "remote"),
+    Heading("purged_count", "purged"),
+)
 THREAD_COLUMNS: Final = (
-    Heading("index", "thread"), Heading("os_id", "OS id", "plain"), Heading("name", "name", "text"), Heading("cached_bytes", "cached", "bytes"),
-    Heading("grown", "grows/s", "signed"), Heading("cap_bytes", "caps", "bytes"), Heading("refill_count", "refills/s", "rate"),
-    Heading("overflow_count", "overflows/s", "rate"), Heading("remote_block_count", "remote frees/s", "rate"), Heading("fault_count", "faults"),
-)  # fmt: skip
+    Heading("index", "thread"),
+    Heading("os_id", "OS id", "plain"),
+    Heading("name", "name", "text"),
+    Heading("cached_bytes", "cached", "bytes"),
+    Heading("grown", "grows/s", "signed"),
+    Heading("cap_bytes", "caps", "bytes"),
+    Heading("refill_count", "refills/s", "rate"),
+    Heading("overflow_count", "overflows/s", "rate"),
+    Heading("remote_block_count", "remote frees/s", "rate"),
+    Heading("fault_count", "faults"),
+)
 TABLES: Final = (CLASS_COLUMNS, THREAD_COLUMNS)
 SHOWS: Final = ((0, 1), (0,), (1,))
 
@@ -79,13 +97,31 @@ class Sample:
 def take(glance: Glance) -> Sample:
     """A look's figures."""
     heap, facts, outline = glance.outline.heap, glance.process, glance.outline
-    calls = sum(getattr(heap.os, name) for name in ("reserve_count", "commit_count", "purge_count", "advise_count", "remap_count", "release_count"))
+    calls = sum(
+        getattr(heap.os, name)
+        for name in (
+            "reserve_count",
+            "commit_count",
+            "purge_count",
+            "advise_count",
+            "remap_count",
+            "release_count",
+        )
+    )
     return Sample(
-        taken=time.monotonic(), clock=time.strftime("%H:%M:%S"), title=glance.name if facts is None else facts.title(),
-        rss_bytes=0 if facts is None else facts.rss_bytes, live_bytes=heap.live_units << layout.UNIT_SHIFT,
-        kept_bytes=heap.dirty_units << layout.UNIT_SHIFT, committed_bytes=(outline.unit_top - outline.meta_units) << layout.UNIT_SHIFT,
-        purged_bytes=int(heap.os.purged_bytes), os_calls=int(calls), classes=glance.classes, threads=glance.threads, unclean=glance.unclean(),
-    )  # fmt: skip
+        taken=time.monotonic(),
+        clock=time.strftime("%H:%M:%S"),
+        title=glance.name if facts is None else facts.title(),
+        rss_bytes=0 if facts is None else facts.rss_bytes,
+        live_bytes=heap.live_units << layout.UNIT_SHIFT,
+        kept_bytes=heap.dirty_units << layout.UNIT_SHIFT,
+        committed_bytes=(outline.unit_top - outline.meta_units) << layout.UNIT_SHIFT,
+        purged_bytes=int(heap.os.purged_bytes),
+        os_calls=int(calls),
+        classes=glance.classes,
+        threads=glance.threads,
+        unclean=glance.unclean(),
+    )
 
 
 @dataclass(slots=True)
@@ -139,10 +175,14 @@ def sparkline(values: Iterable[int], blocks: str = BLOCKS) -> str:
     """
     found = list(values)
     least, span = min(found, default=0), max(found, default=0) - min(found, default=0)
-    return "".join(blocks[(value - least) * (len(blocks) - 1) // span if span else 0] for value in found)
+    return "".join(
+        blocks[(value - least) * (len(blocks) - 1) // span if span else 0] for value in found
+    )
 
 
-def _rates(now: Records, before: Records | None, seconds: float, key: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+def _rates(
+    now: Records, before: Records | None, seconds: float, key: str, names: Sequence[str]
+) -> dict[str, np.ndarray]:
     """What each row counted a second since ``before``, matched by ``key``; all 0 without one."""
     made = {name: np.zeros(len(now), dtype=np.float64) for name in names}
     if before is None or seconds <= 0:
@@ -172,7 +212,8 @@ def _text(value: Any, kind: str) -> str:
 
 
 def table_rows(now: Sample, before: Sample | None, which: int) -> list[dict[str, Any]]:
-    """The rows of a table with plain values by field: of classes those with slabs, of threads those that live."""
+    """The rows of a table with plain values by field: of classes those with slabs, of threads those
+    that live."""
     seconds = now.taken - before.taken if before is not None else 0.0
     names: tuple[str, ...]
     if which == 0:
@@ -182,21 +223,37 @@ def table_rows(now: Sample, before: Sample | None, which: int) -> list[dict[str,
         array, key, names = now.threads, "index", ("cached_bytes", *_RATES)
         old, mask = (None if before is None else before.threads), array["state"] == _LIVE
     rates = _rates(array, old, seconds, key, names)
-    columns = {heading.field: array[heading.field].tolist() for heading in TABLES[which] if heading.field != "grown"}
+    columns = {
+        heading.field: array[heading.field].tolist()
+        for heading in TABLES[which]
+        if heading.field != "grown"
+    }
     columns["grown"] = rates[names[0]].tolist()
     for name in names[1:]:
         columns[name] = rates[name].tolist()
-    return [{name: values[place] for name, values in columns.items()} for place in np.flatnonzero(mask).tolist()]
+    return [
+        {name: values[place] for name, values in columns.items()}
+        for place in np.flatnonzero(mask).tolist()
+    ]
 
 
-def _table(now: Sample, before: Sample | None, which: int, choice: Choice, width: int, height: int) -> list[str]:
+def _table(
+    now: Sample, before: Sample | None, which: int, choice: Choice, width: int, height: int
+) -> list[str]:
     """A heading and at most ``height - 1`` rows, the last of which says how many more there are."""
     headings, rows = TABLES[which], table_rows(now, before, which)
     chosen = headings[choice.sort[which]]
-    rows.sort(key=lambda row: row[chosen.field] if row[chosen.field] == row[chosen.field] else -1, reverse=choice.descending[which])
+    rows.sort(
+        key=lambda row: row[chosen.field] if row[chosen.field] == row[chosen.field] else -1,
+        reverse=choice.descending[which],
+    )
     room = max(height - 1, 1)
     shown = rows if len(rows) <= room else rows[: room - 1]
-    mark = ("v" if choice.descending[which] else "^") if choice.plain else ("▼" if choice.descending[which] else "▲")
+    mark = (
+        ("v" if choice.descending[which] else "^")
+        if choice.plain
+        else ("▼" if choice.descending[which] else "▲")
+    )
     made = [[] for _ in range(len(shown) + 1)]  # type: list[list[str]]
     used = 0
     for heading in headings:
@@ -218,8 +275,11 @@ def _clip(line: str, width: int) -> str:
     return line if len(line) <= width else line[: max(width - 1, 0)] + "…"
 
 
-def frame(now: Sample, before: Sample | None, history: deque[int], choice: Choice, width: int, height: int) -> list[str]:
-    """The lines of a screen of ``width`` by ``height``; a heading that stands out begins with ``\\x01``."""
+def frame(
+    now: Sample, before: Sample | None, history: deque[int], choice: Choice, width: int, height: int
+) -> list[str]:
+    """The lines of a screen of ``width`` by ``height``; a heading that stands out begins with
+    ``\\x01``."""
     seconds = now.taken - before.taken if before is not None else 0.0
     state = "paused" if choice.paused else f"every {choice.interval:g} s"
     clock = f"{now.clock}  {state}"
@@ -232,13 +292,18 @@ def frame(now: Sample, before: Sample | None, history: deque[int], choice: Choic
     lines = [
         f"{title}{clock:>{max(width - len(title), 0)}}",
         f"resident {format_bytes(now.rss_bytes)}  {spark}{between}",
-        f"slabs and spans {format_bytes(now.live_bytes)}   free and kept {format_bytes(now.kept_bytes)}   in caches {format_bytes(cached)}   "
+        f"slabs and spans {format_bytes(now.live_bytes)}   free and kept "
+        f"{format_bytes(now.kept_bytes)}   in caches {format_bytes(cached)}   "
         f"committed {format_bytes(now.committed_bytes)}",
     ]
     if before is not None and seconds > 0:
-        refills, overflows, remote, spans = (float(sum(_rates(now.threads, before.threads, seconds, "index", (name,))[name])) for name in _RATES)
+        refills, overflows, remote, spans = (
+            float(sum(_rates(now.threads, before.threads, seconds, "index", (name,))[name]))
+            for name in _RATES
+        )
         lines.append(
-            f"a second: {refills:,.0f} refills   {overflows:,.0f} overflows   {remote:,.0f} remote frees   {spans:,.0f} spans   "
+            f"a second: {refills:,.0f} refills   {overflows:,.0f} overflows   {remote:,.0f} "
+            f"remote frees   {spans:,.0f} spans   "
             f"{(now.os_calls - before.os_calls) / seconds:,.0f} OS calls   "
             f"{format_bytes(int((now.purged_bytes - before.purged_bytes) / seconds))} given back"
         )
@@ -259,7 +324,11 @@ def frame(now: Sample, before: Sample | None, history: deque[int], choice: Choic
 def _tables(now: Sample, before: Sample | None, choice: Choice, width: int, room: int) -> list[str]:
     shown = SHOWS[choice.show]
     threads = int((now.threads["state"] == _LIVE).sum())
-    shares = [room] if len(shown) == 1 else [room - min(threads + 2, max(room // 3, 4)), min(threads + 2, max(room // 3, 4)) - 1]
+    shares = (
+        [room]
+        if len(shown) == 1
+        else [room - min(threads + 2, max(room // 3, 4)), min(threads + 2, max(room // 3, 4)) - 1]
+    )
     lines: list[str] = []
     for which, share in zip(shown, shares, strict=True):
         if share < 2:
@@ -278,9 +347,21 @@ def as_json(now: Sample, before: Sample | None) -> dict[str, Any]:
     """A frame for programs; rates are a second, 0 in the first frame."""
     made: dict[str, Any] = {
         name: getattr(now, name)
-        for name in ("clock", "title", "rss_bytes", "live_bytes", "kept_bytes", "committed_bytes", "purged_bytes", "os_calls")
+        for name in (
+            "clock",
+            "title",
+            "rss_bytes",
+            "live_bytes",
+            "kept_bytes",
+            "committed_bytes",
+            "purged_bytes",
+            "os_calls",
+        )
     }
     for which, name in enumerate(("classes", "threads")):
         listed = table_rows(now, before, which)
-        made[name] = [{key: (None if value != value else value) for key, value in row.items()} for row in listed]
+        made[name] = [
+            {key: (None if value != value else value) for key, value in row.items()}
+            for row in listed
+        ]
     return made

@@ -6,7 +6,9 @@ import argparse
 
 from .library import checked
 
-DESCRIPTION = "Print the absolute path of libhakmem.so, after a look whether it is there and of this version."
+DESCRIPTION = (
+    "Print the absolute path of libhakmem.so, after a look whether it is there and of this version."
+)
 EXAMPLES = """\
   LD_PRELOAD=$(hakmem lib) ls -l       run one program on it, as hakmem run does
   gcc main.c "$(hakmem lib)"           link a program with it"""

@@ -36,31 +36,59 @@ SHOWN = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The target, what of it, and how."""
     add_target(parser)
-    parser.add_argument("--class", dest="class_index", metavar="N", type=whole, help="only the slabs of this class")
+    parser.add_argument(
+        "--class", dest="class_index", metavar="N", type=whole, help="only the slabs of this class"
+    )
     parser.add_argument("--slab", metavar="N", type=whole, help="only the slab at this unit")
-    parser.add_argument("--format", choices=("table", "tsv", "json"), default="table", help="table, the default, is for people")
-    parser.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
-    parser.add_argument("--limit", metavar="N", type=whole, default=None, help=f"slabs drawn at most: {SHOWN} unless a file is written; 0: all")
+    parser.add_argument(
+        "--format",
+        choices=("table", "tsv", "json"),
+        default="table",
+        help="table, the default, is for people",
+    )
+    parser.add_argument(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        help="the same as --format json",
+    )
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        type=whole,
+        default=None,
+        help=f"slabs drawn at most: {SHOWN} unless a file is written; 0: all",
+    )
     add_output(parser, json=False)
     add_volume(parser, "no letter maps", "draw all slabs")
 
 
 def chosen(view: HeapView, arguments: argparse.Namespace) -> SlabsView:
-    """The slabs asked for, those of a class the emptiest first. Raises CommandError where there are none such."""
+    """The slabs asked for, those of a class the emptiest first. Raises CommandError where there are
+    none such."""
     import numpy as np
 
     slabs = view.slabs
     if arguments.class_index is not None:
         count = view.capture.class_count
         if not 0 < arguments.class_index <= count:
-            raise CommandError(f"--class {arguments.class_index}: there are classes 1 to {count}", USAGE)
+            raise CommandError(
+                f"--class {arguments.class_index}: there are classes 1 to {count}", USAGE
+            )
         slabs = slabs[slabs["class_index"] == arguments.class_index]
         slabs = slabs[np.argsort(slabs["fill"], kind="stable")]
     if arguments.slab is not None:
         found = view.find_slab(unit=arguments.slab)
         if found is None:
-            near = slabs["unit"][np.argsort(np.abs(slabs["unit"].astype(np.int64) - arguments.slab))[:3]]
-            hint = f"; the nearest are at {', '.join(map(str, sorted(near.tolist())))}" if len(near) else ""
+            near = slabs["unit"][
+                np.argsort(np.abs(slabs["unit"].astype(np.int64) - arguments.slab))[:3]
+            ]
+            hint = (
+                f"; the nearest are at {', '.join(map(str, sorted(near.tolist())))}"
+                if len(near)
+                else ""
+            )
             raise CommandError(f"--slab {arguments.slab}: no slab begins at this unit{hint}", USAGE)
         slabs = slabs[slabs["unit"] == found.unit]
     return slabs
@@ -97,11 +125,14 @@ def _table(view: HeapView, slabs: SlabsView, arguments: argparse.Namespace, file
         file.write("\n" + "\n".join(squeezed([line for line in lines if line != legend])) + "\n")
     file.write(f"\n{legend}\n")
     if limit and len(slabs) > limit:
-        file.write(f"... {len(slabs) - limit:,} more slabs: -v draws all, --class N and --slab N choose\n")
+        file.write(
+            f"... {len(slabs) - limit:,} more slabs: -v draws all, --class N and --slab N choose\n"
+        )
 
 
 def squeezed(lines: list[str]) -> list[str]:
-    """The lines of a map without those that only repeat the letters above: a star stands for them, as hexdump has it."""
+    """The lines of a map without those that only repeat the letters above: a star stands for them,
+    as hexdump has it."""
     made: list[str] = []
     for place, line in enumerate(lines):
         same = 1 < place < len(lines) - 1 and line.split()[1:] == lines[place - 1].split()[1:]

@@ -30,25 +30,48 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Actions: show (default), save, check."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    for name, text in (("show", "print a policy"), ("save", "write a policy image"), ("check", "say whether files can be obeyed")):
-        action = actions.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
+    for name, text in (
+        ("show", "print a policy"),
+        ("save", "write a policy image"),
+        ("check", "say whether files can be obeyed"),
+    ):
+        action = actions.add_parser(
+            name, help=text, description=text.capitalize() + ".", allow_abbrev=False
+        )
         action.error = parser.error  # type: ignore[method-assign]
         if name == "check":
-            action.add_argument("files", metavar="FILE", nargs="+", help="policy image, or a .toml file")
+            action.add_argument(
+                "files", metavar="FILE", nargs="+", help="policy image, or a .toml file"
+            )
             action.add_argument("-q", "--quiet", action="store_true", help="only the exit code")
             continue
-        action.add_argument("file", metavar="FILE", nargs="?", help="policy image or .toml file; else what the environment says")
+        action.add_argument(
+            "file",
+            metavar="FILE",
+            nargs="?",
+            help="policy image or .toml file; else what the environment says",
+        )
         if name == "show":
             _add_show(action)
         else:
-            action.add_argument("-o", "--output", metavar="FILE", required=True, help="the image to write")
+            action.add_argument(
+                "-o", "--output", metavar="FILE", required=True, help="the image to write"
+            )
             action.add_argument("-f", "--force", action="store_true", help="overwrite it")
     _add_show(parser)
 
 
 def _add_show(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="every number, class by class")
-    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for programs")
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="every number, class by class",
+    )
+    parser.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="for programs"
+    )
 
 
 def _policy(file: str | None) -> tuple[Policy, Mapping[str, str]]:
@@ -59,13 +82,19 @@ def _policy(file: str | None) -> tuple[Policy, Mapping[str, str]]:
 
 
 def _unknown(environment: Mapping[str, str]) -> list[str]:
-    return sorted(name for name in environment if name.startswith("HAKMEM_") and name not in layout.VARIABLE_NAMES)
+    return sorted(
+        name
+        for name in environment
+        if name.startswith("HAKMEM_") and name not in layout.VARIABLE_NAMES
+    )
 
 
 def _show(arguments: argparse.Namespace) -> int:
     policy, environment = _policy(getattr(arguments, "file", None))
     if getattr(arguments, "json", False):
-        values = {variable.name: variables.in_force(policy, variable) for variable in layout.ENVIRONMENT}
+        values = {
+            variable.name: variables.in_force(policy, variable) for variable in layout.ENVIRONMENT
+        }
         print(json.dumps({"variables": values, "policy": asdict(policy)}, indent=2))
         return OK
     named = environment.get(layout.POLICY_FILE_VARIABLE) if environment else arguments.file

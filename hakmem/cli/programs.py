@@ -1,4 +1,5 @@
-"""What a command would run: found as execve finds it, followed through ``#!``, and asked whether a preload reaches it.
+"""What a command would run: found as execve finds it, followed through ``#!``, and asked whether a
+preload reaches it.
 
 Nothing is run here. A program that cannot be read is taken as it is: execve decides.
 """
@@ -15,7 +16,9 @@ from . import CommandError
 
 NOT_RUNNABLE, NOT_FOUND = 126, 127
 SCRIPT_DEPTH: Final = 5
-_ALTERNATIVE: Final = "; link it with the library instead (hakmem lib), or run a dynamic build of it"
+_ALTERNATIVE: Final = (
+    "; link it with the library instead (hakmem lib), or run a dynamic build of it"
+)
 _PYTHON: Final = re.compile(r"python(\d+(\.\d+)?)?(?P<kind>[a-z]*)(-dbg)?")
 
 
@@ -30,7 +33,8 @@ class Program(NamedTuple):
     """What ``binary`` would be given behind its name."""
 
     def python(self) -> str | None:
-        """For CPython its kind: ``""``, ``"t"`` for a free-threaded build, and so on; None for any other program.
+        """For CPython its kind: ``""``, ``"t"`` for a free-threaded build, and so on; None for any
+        other program.
 
         A script that has CPython's name is one too: version managers put such in front of it.
         """
@@ -59,7 +63,9 @@ def find(command: str, *, search: str | None = None) -> str:
     if "/" in command:
         return _executable(command)
     unfit = None
-    for folder in (search if search is not None else os.environ.get("PATH", os.defpath)).split(os.pathsep):
+    for folder in (search if search is not None else os.environ.get("PATH", os.defpath)).split(
+        os.pathsep
+    ):
         path = os.path.join(folder or ".", command)
         if os.path.isfile(path):
             if os.access(path, os.X_OK):
@@ -78,14 +84,18 @@ def _executable(path: str) -> str:
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}", NOT_RUNNABLE) from None
     if not stat.S_ISREG(mode):
-        raise CommandError(f"{path}: a directory" if stat.S_ISDIR(mode) else f"{path}: no regular file", NOT_RUNNABLE)
+        raise CommandError(
+            f"{path}: a directory" if stat.S_ISDIR(mode) else f"{path}: no regular file",
+            NOT_RUNNABLE,
+        )
     if not os.access(path, os.X_OK):
         raise CommandError(f"{path}: not executable; chmod +x makes it so", NOT_RUNNABLE)
     return path
 
 
 def examine(command: str, arguments: tuple[str, ...] = ()) -> Program:
-    """The program behind a command. Raises CommandError where it cannot be run, or a preload would have no effect."""
+    """The program behind a command. Raises CommandError where it cannot be run, or a preload would
+    have no effect."""
     path = find(command)
     binary, given = path, arguments
     for _ in range(SCRIPT_DEPTH):
@@ -95,7 +105,9 @@ def examine(command: str, arguments: tuple[str, ...] = ()) -> Program:
             _check(real, path)
             return Program(path, real, given)
         binary, given = _interpreter(binary, line, given)
-    raise CommandError(f"{path}: a script whose interpreter is a script, {SCRIPT_DEPTH} times over", NOT_RUNNABLE)
+    raise CommandError(
+        f"{path}: a script whose interpreter is a script, {SCRIPT_DEPTH} times over", NOT_RUNNABLE
+    )
 
 
 def _shebang(path: str) -> str | None:
@@ -140,7 +152,9 @@ def _check(binary: str, command: str) -> None:
     try:
         program = elf.head(binary)
     except elf.NotElf:
-        raise CommandError(f"{name}: neither an ELF program nor a script with #! in its first line", NOT_RUNNABLE) from None
+        raise CommandError(
+            f"{name}: neither an ELF program nor a script with #! in its first line", NOT_RUNNABLE
+        ) from None
     except OSError:
         program = None
     if program is not None:
@@ -148,7 +162,10 @@ def _check(binary: str, command: str) -> None:
     gained = _gains_rights(binary)
     if gained:
         remedy = "; run a copy without them (cp drops them), or as the user that it changes to"
-        raise CommandError(f"{name}: a program with {gained}: the loader ignores LD_PRELOAD in it{remedy}", NOT_RUNNABLE)
+        raise CommandError(
+            f"{name}: a program with {gained}: the loader ignores LD_PRELOAD in it{remedy}",
+            NOT_RUNNABLE,
+        )
 
 
 def _check_elf(program: elf.Elf, binary: str, name: str) -> None:
@@ -157,15 +174,25 @@ def _check_elf(program: elf.Elf, binary: str, name: str) -> None:
         raise CommandError(f"{name}: an ELF file that is no program", NOT_RUNNABLE)
     if program.machine != machine or program.bits != 64:
         what = f"a {program.bits}-bit program for {program.machine}"
-        raise CommandError(f"{name}: {what}, and the library is a 64-bit one for {machine}; run a 64-bit build of it", NOT_RUNNABLE)
+        raise CommandError(
+            f"{name}: {what}, and the library is a 64-bit one for {machine}; run a 64-bit build "
+            "of it",
+            NOT_RUNNABLE,
+        )
     if program.interpreter is None:
         if os.path.basename(binary).startswith("ld-"):
             return  # the dynamic loader itself, which preloads for the program that it is given
-        raise CommandError(f"{name}: a static program: nothing can be preloaded into it{_ALTERNATIVE}", NOT_RUNNABLE)
+        raise CommandError(
+            f"{name}: a static program: nothing can be preloaded into it{_ALTERNATIVE}",
+            NOT_RUNNABLE,
+        )
     loader = os.path.basename(program.interpreter)
     if "musl" in loader or not loader.startswith("ld-linux"):
         libc = "musl" if "musl" in loader else "another libc than glibc"
-        text = f"{name}: linked with {libc} (its loader is {program.interpreter}), and the library needs glibc"
+        text = (
+            f"{name}: linked with {libc} (its loader is {program.interpreter}), and the "
+            "library needs glibc"
+        )
         raise CommandError(f"{text}; run a glibc build of it", NOT_RUNNABLE)
     if not os.path.exists(program.interpreter):
         raise CommandError(f"{name}: its loader {program.interpreter} is not there", NOT_FOUND)
@@ -181,7 +208,11 @@ def _gains_rights(binary: str) -> str | None:
         return None
     if about.st_mode & stat.S_ISUID and about.st_uid != os.getuid():
         return f"the set-user-id bit (user {about.st_uid})"
-    if about.st_mode & stat.S_ISGID and about.st_mode & stat.S_IXGRP and about.st_gid != os.getgid():
+    if (
+        about.st_mode & stat.S_ISGID
+        and about.st_mode & stat.S_IXGRP
+        and about.st_gid != os.getgid()
+    ):
         return f"the set-group-id bit (group {about.st_gid})"
     if os.getuid() != 0:
         try:

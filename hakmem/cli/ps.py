@@ -23,12 +23,15 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """None but the volume."""
-    add_volume(parser, "only the process ids", "also the processes that could not be looked at, and why")
+    add_volume(
+        parser, "only the process ids", "also the processes that could not be looked at, and why"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def _candidates() -> Iterator[tuple[int, str]]:
-    """Processes that have a file of our name mapped, or whose program is linked with the library; else why not."""
+    """Processes that have a file of our name mapped, or whose program is linked with the library;
+    else why not."""
     from ..outside.image import find_images
     from ..outside.live import LiveProcess
     from ..system import procfs
@@ -61,23 +64,42 @@ def _look(pid: int) -> dict[str, Any]:
     facts, heap = view.process, view.capture.heap
     units = view.capture.unit_top - view.capture.meta_units
     return {
-        "pid": pid, "command": list(facts.command) if facts else [], "title": " ".join(facts.command) if facts else "",
-        "rss_bytes": facts.rss_bytes if facts else 0, "live_bytes": heap.live_units << 16, "kept_bytes": heap.dirty_units << 16,
-        "committed_bytes": units << 16, "threads": int(heap.thread_live), "heaps": len(view.heaps),
-    }  # fmt: skip
+        "pid": pid,
+        "command": list(facts.command) if facts else [],
+        "title": " ".join(facts.command) if facts else "",
+        "rss_bytes": facts.rss_bytes if facts else 0,
+        "live_bytes": heap.live_units << 16,
+        "kept_bytes": heap.dirty_units << 16,
+        "committed_bytes": units << 16,
+        "threads": int(heap.thread_live),
+        "heaps": len(view.heaps),
+    }
 
 
 def _table(found: list[dict[str, Any]]) -> str:
     from ..views.showing.tables import format_bytes, render, terminal_width
 
-    headings = ("pid", "resident", "slabs+spans", "kept", "committed", "threads", "heaps", "command")
+    headings = (
+        "pid",
+        "resident",
+        "slabs+spans",
+        "kept",
+        "committed",
+        "threads",
+        "heaps",
+        "command",
+    )
     room = max(terminal_width() - 77, 24)
     cells = [
         [str(row["pid"]) for row in found],
-        *([format_bytes(row[name]) for row in found] for name in ("rss_bytes", "live_bytes", "kept_bytes", "committed_bytes")),
-        [str(row["threads"]) for row in found], [str(row["heaps"]) for row in found],
+        *(
+            [format_bytes(row[name]) for row in found]
+            for name in ("rss_bytes", "live_bytes", "kept_bytes", "committed_bytes")
+        ),
+        [str(row["threads"]) for row in found],
+        [str(row["heaps"]) for row in found],
         [_short(" ".join(str(row["title"]).split()), room) for row in found],
-    ]  # fmt: skip
+    ]
     return render(headings, cells, left=(False,) * 7 + (True,), width=10_000)
 
 
@@ -106,6 +128,13 @@ def main(arguments: argparse.Namespace) -> int:
     for text in others if arguments.verbose else []:
         print(f"hakmem ps: {text}", file=sys.stderr)
     if not found and not arguments.quiet and not arguments.json:
-        hidden = f" ({len(others)} could not be looked at: -v says why)" if others and not arguments.verbose else ""
-        print(f"hakmem ps: no process runs on hakmem{hidden}; start one with: hakmem run -- COMMAND", file=sys.stderr)
+        hidden = (
+            f" ({len(others)} could not be looked at: -v says why)"
+            if others and not arguments.verbose
+            else ""
+        )
+        print(
+            f"hakmem ps: no process runs on hakmem{hidden}; start one with: hakmem run -- COMMAND",
+            file=sys.stderr,
+        )
     return OK if found else FAILED

@@ -31,14 +31,38 @@ READABLE = "HAKMEM_READABLE"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options come before the command; what follows it is its own."""
-    parser.usage = "hakmem run [-h] [-q | -v] [--private] [--policy FILE] [--set VARIABLE=VALUE] [--] COMMAND [ARGUMENT ...]"
+    parser.usage = (
+        "hakmem run [-h] [-q | -v] [--private] [--policy FILE] [--set VARIABLE=VALUE] "
+        "[--] COMMAND [ARGUMENT ...]"
+    )
     loud = parser.add_mutually_exclusive_group()
-    loud.add_argument("-q", "--quiet", action="store_true", help="say nothing of PYTHONMALLOC and of being readable")
-    loud.add_argument("-v", "--verbose", action="store_true", help="say what is run with which variables")
-    parser.add_argument("--private", action="store_true", help="where Yama keeps a process's memory to its ancestors, leave it so")
-    parser.add_argument("--policy", metavar="FILE", help="policy image or .toml file to obey (HAKMEM_POLICY)")
-    parser.add_argument("--set", metavar="VARIABLE=VALUE", action="append", default=[], help="set a HAKMEM_ variable, checked first; may be repeated")
-    parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and its arguments")
+    loud.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="say nothing of PYTHONMALLOC and of being readable",
+    )
+    loud.add_argument(
+        "-v", "--verbose", action="store_true", help="say what is run with which variables"
+    )
+    parser.add_argument(
+        "--private",
+        action="store_true",
+        help="where Yama keeps a process's memory to its ancestors, leave it so",
+    )
+    parser.add_argument(
+        "--policy", metavar="FILE", help="policy image or .toml file to obey (HAKMEM_POLICY)"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="VARIABLE=VALUE",
+        action="append",
+        default=[],
+        help="set a HAKMEM_ variable, checked first; may be repeated",
+    )
+    parser.add_argument(
+        "command", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and its arguments"
+    )
 
 
 def say(text: str) -> None:
@@ -47,7 +71,8 @@ def say(text: str) -> None:
 
 
 def settings(given: list[str]) -> dict[str, str]:
-    """The variables of ``--set``. Raises CommandError for one that does not exist, PolicyError for a value out of bounds."""
+    """The variables of ``--set``. Raises CommandError for one that does not exist, PolicyError for
+    a value out of bounds."""
     from difflib import get_close_matches
 
     from .. import layout
@@ -68,7 +93,8 @@ def settings(given: list[str]) -> dict[str, str]:
 
 
 def policy_file(path: str) -> str:
-    """An image to name in HAKMEM_POLICY: the file itself, or the image of a TOML file, kept under its checksum."""
+    """An image to name in HAKMEM_POLICY: the file itself, or the image of a TOML file, kept under
+    its checksum."""
     from ..policy import Policy, files
     from ..policy.policy import checksum
 
@@ -83,7 +109,8 @@ def policy_file(path: str) -> str:
 
 
 def started_with(name: str) -> bool:
-    """Whether this process was started with a variable; the interpreter sets LC_CTYPE for itself in the C locale."""
+    """Whether this process was started with a variable; the interpreter sets LC_CTYPE for itself in
+    the C locale."""
     try:
         words = Path("/proc/self/environ").read_bytes().split(b"\0")
     except OSError:
@@ -91,7 +118,9 @@ def started_with(name: str) -> bool:
     return any(word.startswith(name.encode() + b"=") for word in words)
 
 
-def environment(arguments: argparse.Namespace, program: Program, library: Path, base: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def environment(
+    arguments: argparse.Namespace, program: Program, library: Path, base: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
     """The environment of the program, and what to say about it."""
     made, said = dict(base), []
     if "LC_CTYPE" in made and not started_with("LC_CTYPE"):
@@ -99,21 +128,36 @@ def environment(arguments: argparse.Namespace, program: Program, library: Path, 
     made |= settings(arguments.set)
     if arguments.policy is not None:
         made["HAKMEM_POLICY"] = policy_file(arguments.policy)
-    others = [name for name in made.get("LD_PRELOAD", "").replace(" ", ":").split(":") if name and name != str(library)]
+    others = [
+        name
+        for name in made.get("LD_PRELOAD", "").replace(" ", ":").split(":")
+        if name and name != str(library)
+    ]
     made["LD_PRELOAD"] = ":".join([str(library), *others])
     kind = program.python()
     if kind is not None and "t" in kind:
-        said.append("a free-threaded CPython keeps its own allocator for objects: only the rest is seen")
+        said.append(
+            "a free-threaded CPython keeps its own allocator for objects: only the rest is seen"
+        )
     elif kind is not None and not made.get("PYTHONMALLOC"):
         if program.python_ignores_environment():
-            said.append("CPython with -E or -I ignores PYTHONMALLOC: its own allocator hides the small objects")
+            said.append(
+                "CPython with -E or -I ignores PYTHONMALLOC: its own allocator hides the small "
+                "objects"
+            )
         else:
             made["PYTHONMALLOC"] = "malloc"
-            said.append("CPython: PYTHONMALLOC=malloc is set, so that its small objects are seen too (set it to anything to choose)")
+            said.append(
+                "CPython: PYTHONMALLOC=malloc is set, so that its small objects are seen too "
+                "(set it to anything to choose)"
+            )
     if not arguments.private and made.get(READABLE) is None:
         made[READABLE] = "1"
         if yama_scope() == 1:
-            said.append(f"{READABLE}=1 is set, so that this user's other processes may read its memory, as hakmem why does; --private leaves it out")
+            said.append(
+                f"{READABLE}=1 is set, so that this user's other processes may read its memory, "
+                "as hakmem why does; --private leaves it out"
+            )
     return made, said
 
 
@@ -129,19 +173,25 @@ def main(arguments: argparse.Namespace) -> int:
     """Never returns where the program starts."""
     words = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not words:
-        raise CommandError("no command; expected hakmem run [options] [--] COMMAND [ARGUMENT ...]", USAGE)
+        raise CommandError(
+            "no command; expected hakmem run [options] [--] COMMAND [ARGUMENT ...]", USAGE
+        )
     library = checked()
     program = examine(words[0], tuple(words[1:]))
     made, said = environment(arguments, program, preloadable(library), os.environ)
     for text in [] if arguments.quiet else said:
         say(text)
     if arguments.verbose:
-        changed = [f"{name}={value}" for name, value in made.items() if os.environ.get(name) != value]
+        changed = [
+            f"{name}={value}" for name, value in made.items() if os.environ.get(name) != value
+        ]
         say(" ".join([*changed, program.path, *words[1:]]))
     sys.stdout.flush()
     sys.stderr.flush()
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # the interpreter ignores them, and execve hands that on
+        signal.signal(
+            number, signal.SIG_DFL
+        )  # the interpreter ignores them, and execve hands that on
     try:
         os.execve(program.path, words, made)
     except OSError as error:

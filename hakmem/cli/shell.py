@@ -24,10 +24,22 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The target, if any."""
     parser.add_argument("target", metavar="PID|FILE", nargs="?", help=TARGET)
-    parser.add_argument("--stop", action="store_true", help="stop all threads while reading, for one exact moment; they go on at once")
-    parser.add_argument("--heap", metavar="N", type=whole, default=0, help="which heap of the process: 0, the default, is the one behind malloc")
+    parser.add_argument(
+        "--stop",
+        action="store_true",
+        help="stop all threads while reading, for one exact moment; they go on at once",
+    )
+    parser.add_argument(
+        "--heap",
+        metavar="N",
+        type=whole,
+        default=0,
+        help="which heap of the process: 0, the default, is the one behind malloc",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no help at the start")
-    parser.add_argument("--plain", action="store_true", help="Python's own prompt, also where IPython is installed")
+    parser.add_argument(
+        "--plain", action="store_true", help="Python's own prompt, also where IPython is installed"
+    )
 
 
 def greeting(live: bool, mine: bool) -> str:
@@ -36,7 +48,9 @@ def greeting(live: bool, mine: bool) -> str:
     if mine:
         second = "block = heap.alloc(100); heap.whatis(block); heap.free(block)   Ctrl-D leaves"
     elif live:
-        second = "old, heap = heap, heap.again() looks again; hakmem.diff(old, heap)   Ctrl-D leaves"
+        second = (
+            "old, heap = heap, heap.again() looks again; hakmem.diff(old, heap)   Ctrl-D leaves"
+        )
     else:
         second = "hakmem.diff(heap, hakmem.load(FILE)) compares with another file   Ctrl-D leaves"
     return f"{first}\n{second}"
@@ -87,7 +101,9 @@ def main(arguments: argparse.Namespace) -> int:
             config = Config()
             config.TerminalInteractiveShell.banner1 = banner + "\n" if banner else ""
             config.TerminalInteractiveShell.confirm_exit = False
-            config.Completer.use_jedi = False  # it does not look through properties, and views are nothing else
+            config.Completer.use_jedi = (
+                False  # it does not look through properties, and views are nothing else
+            )
             config.IPCompleter.evaluation = config.Completer.evaluation = "unsafe"
             start_ipython(argv=[], user_ns=names, config=config)
             return OK

@@ -1,4 +1,5 @@
-"""What the commands that look at heaps share: PID or FILE made a view, where results go, rows for programs."""
+"""What the commands that look at heaps share: PID or FILE made a view, where results go, rows for
+programs."""
 
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ TARGET = "a process id, or a file that hakmem dump made (a file whose name is a 
 def pid_of(word: str) -> int:
     """A process id. Raises CommandError for anything else."""
     if not (word.isascii() and word.isdecimal()):
-        raise CommandError(f"{word}: expected a process id; hakmem ps lists the processes that run on hakmem", USAGE)
+        raise CommandError(
+            f"{word}: expected a process id; hakmem ps lists the processes that run on hakmem",
+            USAGE,
+        )
     number = int(word)
     if not 0 < number < PID_LIMIT:
         raise CommandError(f"{word}: expected a process id of 1 to {PID_LIMIT - 1:,}", USAGE)
@@ -42,26 +46,50 @@ def open_target(word: str, *, stop: bool = False, number: int = 0) -> HeapView:
         if stop:
             raise CommandError(f"{word}: --stop is for a process, and this is a file", USAGE)
         if not os.path.lexists(word):
-            raise CommandError(f"{word}: neither a process id nor a file; hakmem ps lists the processes that run on hakmem", USAGE)
+            raise CommandError(
+                f"{word}: neither a process id nor a file; hakmem ps lists the processes that "
+                "run on hakmem",
+                USAGE,
+            )
         view = hakmem.load(word)
     if number == 0:
         return view
     heaps = view.heaps
     if number >= len(heaps):
-        raise CommandError(f"--heap {number}: {word} has {len(heaps)}, numbered from 0: {', '.join(heap.name for heap in heaps)}", USAGE)
+        raise CommandError(
+            f"--heap {number}: {word} has {len(heaps)}, numbered from 0: "
+            f"{', '.join(heap.name for heap in heaps)}",
+            USAGE,
+        )
     return heaps[number]
 
 
-def add_target(parser: argparse.ArgumentParser, name: str = "target", *, live: bool = False) -> None:
+def add_target(
+    parser: argparse.ArgumentParser, name: str = "target", *, live: bool = False
+) -> None:
     """PID|FILE (PID if ``live``), ``--stop``, ``--heap``."""
-    parser.add_argument(name, metavar="PID" if live else "PID|FILE", help="process id" if live else TARGET)
-    parser.add_argument("--stop", action="store_true", help="stop all threads while reading, for one exact moment; they go on at once")
-    parser.add_argument("--heap", metavar="N", type=whole, default=0, help="which heap of the process: 0, the default, is the one behind malloc")
+    parser.add_argument(
+        name, metavar="PID" if live else "PID|FILE", help="process id" if live else TARGET
+    )
+    parser.add_argument(
+        "--stop",
+        action="store_true",
+        help="stop all threads while reading, for one exact moment; they go on at once",
+    )
+    parser.add_argument(
+        "--heap",
+        metavar="N",
+        type=whole,
+        default=0,
+        help="which heap of the process: 0, the default, is the one behind malloc",
+    )
 
 
 def add_output(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
     """``-o``, ``-f`` and ``--json``."""
-    parser.add_argument("-o", "--output", metavar="FILE", help="write the result to a file instead of stdout")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write the result to a file instead of stdout"
+    )
     parser.add_argument("-f", "--force", action="store_true", help="overwrite that file")
     if json:
         parser.add_argument("--json", action="store_true", help="for programs")
@@ -112,7 +140,8 @@ def output(arguments: argparse.Namespace) -> Iterator[IO[str]]:
 
 
 def writable(name: str, *, force: bool) -> str:
-    """A name that may be written. Raises CommandError for a directory, and for a file that exists unless ``force``."""
+    """A name that may be written. Raises CommandError for a directory, and for a file that exists
+    unless ``force``."""
     if os.path.isdir(name):
         raise CommandError(f"{name}: a directory; name a file", USAGE)
     if os.path.lexists(name) and not force:
@@ -121,7 +150,8 @@ def writable(name: str, *, force: bool) -> str:
 
 
 def rows(array: Records, names: Iterable[str]) -> list[dict[str, Any]]:
-    """Fields of a structured array as dictionaries of plain numbers and strings; not a number becomes None."""
+    """Fields of a structured array as dictionaries of plain numbers and strings; not a number
+    becomes None."""
     columns = {name: array[name].tolist() for name in names}
     made = []
     for place in range(len(array)):
@@ -141,16 +171,43 @@ def about(view: HeapView) -> dict[str, Any]:
 
     stats = stats_of(view.capture, view.name)
     names = (
-        "committed_bytes", "live_bytes", "free_bytes", "dirty_bytes", "high_water_bytes", "cached_bytes", "metadata_bytes", "thread_count",
+        "committed_bytes",
+        "live_bytes",
+        "free_bytes",
+        "dirty_bytes",
+        "high_water_bytes",
+        "cached_bytes",
+        "metadata_bytes",
+        "thread_count",
         "arena_count",
-    )  # fmt: skip
+    )
     facts = view.process
-    process = None if facts is None else {
-        "pid": facts.pid, "command": list(facts.command), "program": facts.program, "taken": facts.taken, "machine": facts.machine,
-        "rss_bytes": facts.rss_bytes, "library": facts.library, "build_id": facts.build_id, "stopped": facts.stopped,
-    }  # fmt: skip
-    heap = {"name": view.name, "address": view.capture.address, "plane": view.capture.plane, "checked": view.capture.checked}
-    return {"process": process, "heap": heap | {name: getattr(stats, name) for name in names}, "unclean": view.unclean()}
+    process = (
+        None
+        if facts is None
+        else {
+            "pid": facts.pid,
+            "command": list(facts.command),
+            "program": facts.program,
+            "taken": facts.taken,
+            "machine": facts.machine,
+            "rss_bytes": facts.rss_bytes,
+            "library": facts.library,
+            "build_id": facts.build_id,
+            "stopped": facts.stopped,
+        }
+    )
+    heap = {
+        "name": view.name,
+        "address": view.capture.address,
+        "plane": view.capture.plane,
+        "checked": view.capture.checked,
+    }
+    return {
+        "process": process,
+        "heap": heap | {name: getattr(stats, name) for name in names},
+        "unclean": view.unclean(),
+    }
 
 
 def write_json(value: object, file: IO[str]) -> None:
@@ -171,7 +228,10 @@ def heading(view: HeapView) -> str:
         if getattr(view.capture.source, "torn", None) is not None and facts.taken:
             import time
 
-            where += f"; seen {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(facts.taken))} on {facts.machine.split(',')[0]}"
+            where += (
+                f"; seen {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(facts.taken))} "
+                f"on {facts.machine.split(',')[0]}"
+            )
         lines.append(where[:1].upper() + where[1:])
     lines.append(view.title())
     others = len(view.heaps) - 1
@@ -185,7 +245,10 @@ def shown(view: View[Any]) -> str:
     lines = []
     for line in view.table().splitlines():
         if line.startswith("not shown: "):
-            line = line.replace("; name them in .table([...])", " (a wider terminal shows them; --json and tsv have all)")
+            line = line.replace(
+                "; name them in .table([...])",
+                " (a wider terminal shows them; --json and tsv have all)",
+            )
         elif line.startswith("summed up by "):
             line = line.partition(";")[0] + "; --class N, --json and tsv have single ones"
         lines.append(line)

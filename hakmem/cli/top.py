@@ -1,4 +1,5 @@
-"""``hakmem top``: a heap watched live, on a plain terminal: termios for the keys, ANSI codes for the screen."""
+"""``hakmem top``: a heap watched live, on a plain terminal: termios for the keys, ANSI codes for
+the screen."""
 
 from __future__ import annotations
 
@@ -41,8 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="PID", help="process id")
     often = "time between looks: 1, more where one costs over 1 %% of it"
     parser.add_argument("-d", "--delay", metavar="SECONDS", type=seconds, default=None, help=often)
-    parser.add_argument("-n", "--count", metavar="N", type=whole, default=0, help="end after so many frames; 0, the default: never")
-    parser.add_argument("--heap", metavar="N", type=whole, default=0, help="which heap of the process: 0, the default, is the one behind malloc")
+    parser.add_argument(
+        "-n",
+        "--count",
+        metavar="N",
+        type=whole,
+        default=0,
+        help="end after so many frames; 0, the default: never",
+    )
+    parser.add_argument(
+        "--heap",
+        metavar="N",
+        type=whole,
+        default=0,
+        help="which heap of the process: 0, the default, is the one behind malloc",
+    )
     parser.add_argument("--json", action="store_true", help="a line of JSON a frame, for programs")
 
 
@@ -72,13 +86,15 @@ class Watch:
         self.cost_seconds = time.process_time() - began
 
     def pace(self, choice: Choice) -> None:
-        """Unless somebody chose how often, a heap of which hundreds of thousands of slabs change at once is looked at more rarely."""
+        """Unless somebody chose how often, a heap of which hundreds of thousands of slabs change at
+        once is looked at more rarely."""
         if not choice.chosen:
             choice.interval = max(1.0, round(self.cost_seconds / SHARE_MOST, 1))
 
 
 class Screen:
-    """A terminal taken over: keys come one by one, the lines stand on a screen of their own; given back whatever happens."""
+    """A terminal taken over: keys come one by one, the lines stand on a screen of their own; given
+    back whatever happens."""
 
     def __init__(self) -> None:
         self.resized = self.suspended = False
@@ -145,7 +161,8 @@ class Screen:
         self._enter()
 
     def draw(self, lines: list[str], *, plain: bool) -> None:
-        """The lines from the top; one marked by ``\\x01`` or ``\\x02`` is a table's heading, the first of the table in focus."""
+        """The lines from the top; one marked by ``\\x01`` or ``\\x02`` is a table's heading, the
+        first of the table in focus."""
         made = []
         for line in lines:
             code = {"\x01": "\x1b[7m", "\x02": "\x1b[4m"}.get(line[:1], "")
@@ -155,7 +172,8 @@ class Screen:
         sys.stdout.flush()
 
     def wait(self, timeout: float) -> str:
-        """The keys pressed, at once when there are any; empty after ``timeout`` seconds, or when the screen changed."""
+        """The keys pressed, at once when there are any; empty after ``timeout`` seconds, or when
+        the screen changed."""
         ready, _, _ = select.select([sys.stdin.fileno(), self._pipe[0]], [], [], max(timeout, 0.0))
         if self._pipe[0] in ready:
             try:
@@ -171,7 +189,8 @@ class Screen:
 
 
 def _keys(text: str) -> list[str]:
-    """Single keys; an escape sequence (arrows and the like) is none of ours, left and right sort."""
+    """Single keys; an escape sequence (arrows and the like) is none of ours, left and right
+    sort."""
     text = text.replace("\x1b[C", ">").replace("\x1b[D", "<")
     return [] if "\x1b" in text else list(text)
 
@@ -189,7 +208,10 @@ def live(watch: Watch, choice: Choice, count: int) -> int:
                     watch.pace(choice)
                 due, shown = time.monotonic() + choice.interval, shown + 1
             width, height = screen.size()
-            screen.draw(frame(watch.now, watch.before, watch.history, choice, width - 1, height), plain=choice.plain)  # K takes a last column away
+            screen.draw(
+                frame(watch.now, watch.before, watch.history, choice, width - 1, height),
+                plain=choice.plain,
+            )  # K takes a last column away
             if count and shown >= count:
                 return OK
             for key in _keys(screen.wait(due - time.monotonic())):
@@ -215,7 +237,10 @@ def printed(watch: Watch, choice: Choice, count: int, *, rows: bool) -> int:
             text = json.dumps(as_json(watch.now, watch.before)) + "\n"
         else:
             lines = frame(watch.now, watch.before, watch.history, choice, 120, 200)
-            text = "\n".join(line.lstrip("\x01\x02") for line in lines if line != KEYS).rstrip("\n") + "\n\n"
+            text = (
+                "\n".join(line.lstrip("\x01\x02") for line in lines if line != KEYS).rstrip("\n")
+                + "\n\n"
+            )
         sys.stdout.write(text)
         sys.stdout.flush()
         shown += 1
@@ -229,11 +254,17 @@ def main(arguments: argparse.Namespace) -> int:
 
     pid = pid_of(arguments.target)
     if arguments.delay is not None and arguments.delay < LEAST_SECONDS:
-        raise CommandError(f"--delay {arguments.delay:g}: expected {LEAST_SECONDS:g} s or more", USAGE)
+        raise CommandError(
+            f"--delay {arguments.delay:g}: expected {LEAST_SECONDS:g} s or more", USAGE
+        )
     watch = Watch(open_target(str(pid), number=arguments.heap))
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
-    plain = encoding != "utf8" or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-    choice = Choice(interval=arguments.delay or 1.0, chosen=arguments.delay is not None, plain=plain)
+    plain = (
+        encoding != "utf8" or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    )
+    choice = Choice(
+        interval=arguments.delay or 1.0, chosen=arguments.delay is not None, plain=plain
+    )
     terminal = sys.stdout.isatty() and sys.stdin.isatty() and not arguments.json
     try:
         if terminal:

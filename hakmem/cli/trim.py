@@ -28,8 +28,20 @@ NAMED = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The process and how long to wait."""
     parser.add_argument("target", metavar="PID", help="process id")
-    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=TIMEOUT_SECONDS, help=f"how long to wait for it: {TIMEOUT_SECONDS:g}")
-    parser.add_argument("--heap", metavar="N", type=whole, default=0, help="which heap of the process: 0, the default, is the one behind malloc")
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=TIMEOUT_SECONDS,
+        help=f"how long to wait for it: {TIMEOUT_SECONDS:g}",
+    )
+    parser.add_argument(
+        "--heap",
+        metavar="N",
+        type=whole,
+        default=0,
+        help="which heap of the process: 0, the default, is the one behind malloc",
+    )
     add_volume(parser, "only the exit code", "name all threads that have not obeyed")
     parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -47,8 +59,15 @@ def named(pending: tuple[Thread, ...], verbose: bool) -> str:
 
     listed = sorted(pending, key=lambda thread: -thread.cached_bytes)
     shown = listed if verbose else listed[:NAMED]
-    more = f", and {len(listed) - len(shown)} more (-v names all)" if len(listed) > len(shown) else ""
-    return ", ".join(f"{thread.title()} ({format_bytes(thread.cached_bytes)} cached)" for thread in shown) + more
+    more = (
+        f", and {len(listed) - len(shown)} more (-v names all)" if len(listed) > len(shown) else ""
+    )
+    return (
+        ", ".join(
+            f"{thread.title()} ({format_bytes(thread.cached_bytes)} cached)" for thread in shown
+        )
+        + more
+    )
 
 
 def as_json(answer: Answer) -> dict[str, Any]:
@@ -66,11 +85,15 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_json(as_json(answer), sys.stdout)
     elif not arguments.quiet and answer.served:
-        print(f"{format_bytes(answer.given_bytes)} given back: {residence(answer.rss_before, answer.rss_after)}")
+        print(
+            f"{format_bytes(answer.given_bytes)} given back: "
+            f"{residence(answer.rss_before, answer.rss_after)}"
+        )
     elif not arguments.quiet:
         who = named(answer.pending, arguments.verbose)
         print(
-            f"hakmem trim: not done within {arguments.timeout:g} s: the process has not allocated or freed enough to come to a slow path; "
+            f"hakmem trim: not done within {arguments.timeout:g} s: the process has not "
+            "allocated or freed enough to come to a slow path; "
             f"the request stands; its threads: {who or 'none'}",
             file=sys.stderr,
         )

@@ -22,7 +22,9 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The target."""
     add_target(parser)
-    add_volume(parser, "only the exit code, and what is broken", "also what was checked, with counts")
+    add_volume(
+        parser, "only the exit code, and what is broken", "also what was checked, with counts"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
@@ -38,13 +40,30 @@ def main(arguments: argparse.Namespace) -> int:
             answers.append(asdict(found) | {"broken": None})
         except ValidationError as error:
             code = FAILED
-            answers.append({"heap": heap.name, "broken": {name: str(getattr(error, name)) for name in ("what", "where", "expected", "found")}})
+            answers.append(
+                {
+                    "heap": heap.name,
+                    "broken": {
+                        name: str(getattr(error, name))
+                        for name in ("what", "where", "expected", "found")
+                    },
+                }
+            )
             if not arguments.json:
-                print(f"hakmem validate: {heap.name}: {' '.join(str(error).split())}", file=sys.stderr)
+                print(
+                    f"hakmem validate: {heap.name}: {' '.join(str(error).split())}", file=sys.stderr
+                )
             continue
         if arguments.quiet or arguments.json:
             continue
-        counts = ", ".join(format_count(count, noun) for count, noun in ((found.slabs, "slab"), (found.blocks, "block"), (found.spans, "span")))
+        counts = ", ".join(
+            format_count(count, noun)
+            for count, noun in (
+                (found.slabs, "slab"),
+                (found.blocks, "block"),
+                (found.spans, "span"),
+            )
+        )
         short = f"{repr(found).splitlines()[0]} ({counts})"
         print(repr(found) if arguments.verbose else short)
         if not found.exact and not arguments.stop:

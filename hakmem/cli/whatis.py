@@ -35,8 +35,14 @@ def address_of(text: str) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The target and the addresses."""
     parser.add_argument("target", metavar="PID|FILE", help=TARGET)
-    parser.add_argument("addresses", metavar="ADDRESS", nargs="+", type=address_of, help="0x and hexadecimal digits")
-    parser.add_argument("--stop", action="store_true", help="stop all threads while reading, for one exact moment; they go on at once")
+    parser.add_argument(
+        "addresses", metavar="ADDRESS", nargs="+", type=address_of, help="0x and hexadecimal digits"
+    )
+    parser.add_argument(
+        "--stop",
+        action="store_true",
+        help="stop all threads while reading, for one exact moment; they go on at once",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="only the exit code")
     parser.add_argument("--json", action="store_true", help="for programs")
 

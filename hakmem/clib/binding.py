@@ -1,7 +1,9 @@
-"""The one module with C signatures: finds libhakmem.so, checks its layout, types every call, and the few of libc's.
+"""The one module with C signatures: finds libhakmem.so, checks its layout, types every call, and
+the few of libc's.
 
-Nothing is loaded before the first `library()`. The primitives (loads, stores, CAS, TLS slots) are called with the
-interpreter's lock held, since they never wait and are shorter than letting go of it; every other call lets go.
+Nothing is loaded before the first `library()`. The primitives (loads, stores, CAS, TLS slots) are
+called with the interpreter's lock held, since they never wait and are shorter than letting go of
+it; every other call lets go.
 """
 
 from __future__ import annotations
@@ -108,10 +110,14 @@ def malloc_library() -> Path | None:
 
 
 def refuse_a_copy(path: Path) -> None:
-    """Raise LibraryConflict where another file of the library is this process's malloc: the two would share some of
-    their variables and not others."""
+    """Raise LibraryConflict where another file of the library is this process's malloc: the two
+    would share some of their variables and not others."""
     first = malloc_library()
-    if first is None or first == path or (first.exists() and path.exists() and first.samefile(path)):
+    if (
+        first is None
+        or first == path
+        or (first.exists() and path.exists() and first.samefile(path))
+    ):
         return
     raise LibraryConflict(
         f"{path} would be a second copy of the library: this process's malloc is {first}; "
@@ -120,9 +126,11 @@ def refuse_a_copy(path: Path) -> None:
 
 
 class Library:
-    """A loaded libhakmem.so: every C function is an attribute of its own name, typed; ``path`` says which file.
+    """A loaded libhakmem.so: every C function is an attribute of its own name, typed; ``path`` says
+    which file.
 
-    Raises LayoutMismatch when the file was built from another layout, LibraryConflict when a copy of it is malloc here.
+    Raises LayoutMismatch when the file was built from another layout, LibraryConflict when a copy
+    of it is malloc here.
     """
 
     def __init__(self, path: Path) -> None:
@@ -131,8 +139,12 @@ class Library:
         try:
             held, free = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
         except OSError as error:
-            raise LibraryNotFound(f"{path} cannot be loaded: {error}; rebuild it with: {REBUILD}") from error
-        check_layout(_typed(free, "hak_layout_hash", HEAP_FUNCTIONS["hak_layout_hash"], path)(), path)
+            raise LibraryNotFound(
+                f"{path} cannot be loaded: {error}; rebuild it with: {REBUILD}"
+            ) from error
+        check_layout(
+            _typed(free, "hak_layout_hash", HEAP_FUNCTIONS["hak_layout_hash"], path)(), path
+        )
         for name, signature in SHORT_PRIMITIVES.items():
             setattr(self, name, _typed(held, name, signature, path))
         for name, signature in (OS_PRIMITIVES | HEAP_FUNCTIONS).items():
@@ -149,7 +161,9 @@ def _typed(handle: ctypes.CDLL, name: str, signature: Signature, path: Path) -> 
     try:
         function = getattr(handle, name)
     except AttributeError as error:
-        raise LayoutMismatch(f"{path} has no {name}: it is another version; rebuild it with: {REBUILD}") from error
+        raise LayoutMismatch(
+            f"{path} has no {name}: it is another version; rebuild it with: {REBUILD}"
+        ) from error
     function.restype, function.argtypes = signature
     return function  # type: ignore[no-any-return]
 
@@ -158,14 +172,16 @@ def check_layout(found: int, path: Path) -> None:
     """Raise LayoutMismatch unless ``found`` is the hash of this package's layout.py."""
     if found != mirror.LAYOUT_HASH:
         raise LayoutMismatch(
-            f"{path} was built from layout 0x{found:016x}, hakmem/layout.py is 0x{mirror.LAYOUT_HASH:016x}; "
+            f"{path} was built from layout 0x{found:016x}, hakmem/layout.py is "
+            f"0x{mirror.LAYOUT_HASH:016x}; "
             f"rebuild it with: {REBUILD}"
         )
 
 
 @cache
 def system(name: str) -> Callable[..., Any] | None:
-    """libc's function ``name`` of SYSTEM_FUNCTIONS, which sets ctypes' errno; None where libc has none."""
+    """libc's function ``name`` of SYSTEM_FUNCTIONS, which sets ctypes' errno; None where libc has
+    none."""
     function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
     if function is not None:
         function.restype, function.argtypes = SYSTEM_FUNCTIONS[name]
@@ -177,8 +193,9 @@ _library: Library | None = None
 
 
 def library() -> Library:
-    """The library of this process, loaded at the first call: $HAKMEM_LIBRARY, else the one that is its malloc, else the
-    package's own. Raises LibraryNotFound, LayoutMismatch or LibraryConflict."""
+    """The library of this process, loaded at the first call: $HAKMEM_LIBRARY, else the one that is
+    its malloc, else the package's own. Raises LibraryNotFound, LayoutMismatch or
+    LibraryConflict."""
     global _library
     if _library is None:
         with _lock:

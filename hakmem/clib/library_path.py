@@ -1,4 +1,5 @@
-"""Where libhakmem.so is. Standard library only, and little of it: the command line asks here first."""
+"""Where libhakmem.so is. Standard library only, and little of it: the command line asks here
+first."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ REBUILD: Final = "make setup"
 
 
 def candidates() -> Iterator[Path]:
-    """Where the library may be, best first: $HAKMEM_LIBRARY alone if set, the package's folders, build/release."""
+    """Where the library may be, best first: $HAKMEM_LIBRARY alone if set, the package's folders,
+    build/release."""
     named = os.environ.get("HAKMEM_LIBRARY")
     if named:
         yield Path(named)

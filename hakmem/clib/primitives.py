@@ -1,4 +1,5 @@
-"""What Python gets of C besides whole heaps: loads, stores and CAS of shared words, OS pages, TLS slots.
+"""What Python gets of C besides whole heaps: loads, stores and CAS of shared words, OS pages, TLS
+slots.
 
 This is enough to write an allocator at the prompt. A bump allocator over one reserved range::
 
@@ -16,8 +17,9 @@ This is enough to write an allocator at the prompt. A bump allocator over one re
     (64, 176)
     >>> p.release(arena)
 
-Addresses are integers. Arguments are checked for type, alignment and range; whether an address is mapped is the
-caller's to know, as in C. All orders are sequentially consistent. A refusal of the OS raises OSError.
+Addresses are integers. Arguments are checked for type, alignment and range; whether an address is
+mapped is the caller's to know, as in C. All orders are sequentially consistent. A refusal of the OS
+raises OSError.
 """
 
 from __future__ import annotations
@@ -61,9 +63,14 @@ def _aligned(name: str, value: object, align: int, low: int = 1) -> int:
 
 
 def _pages(address: int, size_bytes: int) -> tuple[int, int]:
-    start, size = _aligned("address", address, OS_PAGE_BYTES), _aligned("size_bytes", size_bytes, OS_PAGE_BYTES)
+    start, size = (
+        _aligned("address", address, OS_PAGE_BYTES),
+        _aligned("size_bytes", size_bytes, OS_PAGE_BYTES),
+    )
     if start + size > ADDRESS_LIMIT:
-        raise ValueError(f"address + size_bytes = {start + size:#x}: expected at most {ADDRESS_LIMIT:#x}")
+        raise ValueError(
+            f"address + size_bytes = {start + size:#x}: expected at most {ADDRESS_LIMIT:#x}"
+        )
     return start, size
 
 
@@ -71,7 +78,7 @@ def _refused(what: str, address: int, size_bytes: int) -> OSError:
     return OSError(f"the OS refused to {what} {size_bytes} bytes at {address:#x}")
 
 
-# --- shared words ---------------------------------------------------------------------------------------------
+# --- shared words ---------------------------------------------------------------------------------
 
 
 def load32(address: int) -> int:
@@ -98,21 +105,30 @@ def cas32(address: int, expected: int, value: int) -> bool:
     """Write ``value`` if the 32-bit word is ``expected``, in one step; whether it did."""
     most = (1 << 32) - 1
     place = _aligned("address", address, 4)
-    return bool(library().hak_cas32(place, _whole("expected", expected, 0, most), _whole("value", value, 0, most)))
+    return bool(
+        library().hak_cas32(
+            place, _whole("expected", expected, 0, most), _whole("value", value, 0, most)
+        )
+    )
 
 
 def cas64(address: int, expected: int, value: int) -> bool:
     """Write ``value`` if the 64-bit word is ``expected``, in one step; whether it did."""
     most = (1 << 64) - 1
     place = _aligned("address", address, 8)
-    return bool(library().hak_cas64(place, _whole("expected", expected, 0, most), _whole("value", value, 0, most)))
+    return bool(
+        library().hak_cas64(
+            place, _whole("expected", expected, 0, most), _whole("value", value, 0, most)
+        )
+    )
 
 
-# --- OS pages -------------------------------------------------------------------------------------------------
+# --- OS pages -------------------------------------------------------------------------------------
 
 
 def reserve(size_bytes: int, align: int = OS_PAGE_BYTES) -> Range:
-    """Reserve addresses, inaccessible until committed; both arguments in bytes, ``align`` a power of two."""
+    """Reserve addresses, inaccessible until committed; both arguments in bytes, ``align`` a power
+    of two."""
     size = _aligned("size_bytes", size_bytes, OS_PAGE_BYTES)
     boundary = _aligned("align", align, OS_PAGE_BYTES)
     if boundary & (boundary - 1):
@@ -132,27 +148,34 @@ def commit(address: int, size_bytes: int) -> None:
 
 
 def purge(address: int, size_bytes: int, *, lazy: bool = False) -> None:
-    """Give OS pages back and keep the address; they read as zero after, or perhaps later if ``lazy``."""
+    """Give OS pages back and keep the address; they read as zero after, or perhaps later if
+    ``lazy``."""
     start, size = _pages(address, size_bytes)
     if not library().hak_os_purge(None, start, size, int(bool(lazy))):
         raise _refused("purge", start, size)
 
 
 def residents(address: int, size_bytes: int) -> int:
-    """How many OS pages of the range, of at most 64, are resident; all of them where the OS does not tell."""
+    """How many OS pages of the range, of at most 64, are resident; all of them where the OS does
+    not tell."""
     start, size = _pages(address, size_bytes)
     count, most = size // OS_PAGE_BYTES, layout.RESIDENT_SAMPLE_PAGES
     if count > most:
-        raise ValueError(f"size_bytes = {size}: expected at most {most} OS pages, {most * OS_PAGE_BYTES} bytes")
+        raise ValueError(
+            f"size_bytes = {size}: expected at most {most} OS pages, {most * OS_PAGE_BYTES} bytes"
+        )
     return int(library().hak_os_residents(None, start, count))
 
 
 def remap(source: int, target: int, size_bytes: int) -> None:
-    """Move the OS pages of ``source`` to ``target``, which are other addresses; ``source`` reads as zero after."""
+    """Move the OS pages of ``source`` to ``target``, which are other addresses; ``source`` reads as
+    zero after."""
     start, size = _pages(source, size_bytes)
     end, _ = _pages(target, size_bytes)
     if abs(start - end) < size:
-        raise ValueError(f"target = {end:#x}: expected a range that does not overlap {start:#x} + {size:#x}")
+        raise ValueError(
+            f"target = {end:#x}: expected a range that does not overlap {start:#x} + {size:#x}"
+        )
     if not library().hak_os_remap(None, start, end, size):
         raise _refused(f"remap to {end:#x}", start, size)
 
@@ -160,13 +183,15 @@ def remap(source: int, target: int, size_bytes: int) -> None:
 def release(reserved: Range) -> None:
     """Give a reserved range back to the OS, addresses and all."""
     if not isinstance(reserved, Range):
-        raise TypeError(f"reserved: expected the Range that reserve() gave, got {type(reserved).__name__}")
+        raise TypeError(
+            f"reserved: expected the Range that reserve() gave, got {type(reserved).__name__}"
+        )
     base, size = _pages(reserved.map_base, reserved.map_bytes)
     if not library().hak_os_release(base, size):
         raise _refused("release", base, size)
 
 
-# --- thread-local storage -------------------------------------------------------------------------------------
+# --- thread-local storage -------------------------------------------------------------------------
 
 
 class TlsSlot:

@@ -33,7 +33,9 @@ class NativeEngine:
 
     plane = "native"
 
-    def __init__(self, policy: Policy, region_bytes: int | None = None, checked: bool = True) -> None:
+    def __init__(
+        self, policy: Policy, region_bytes: int | None = None, checked: bool = True
+    ) -> None:
         self.address = 0
         self.policy = policy
         self.checked = checked
@@ -41,7 +43,9 @@ class NativeEngine:
         asked = check_region_bytes(region_bytes)
         fault = mirror.HakFault()
         image = ctypes.create_string_buffer(policy_image(policy), ctypes.sizeof(mirror.HakPolicy))
-        made = self._library.hak_heap_create(ctypes.addressof(image), asked, _CHECKED if checked else 0, byref(fault))
+        made = self._library.hak_heap_create(
+            ctypes.addressof(image), asked, _CHECKED if checked else 0, byref(fault)
+        )
         if not made:
             raise image_refused() if fault.code == _NO_POLICY else no_region(asked)
         self.address = int(made)
@@ -75,7 +79,9 @@ class NativeEngine:
 
         asked = np.ascontiguousarray(sizes, dtype=np.uint64)
         made = np.empty(len(asked), dtype=np.uintp)
-        count = self._library.hak_heap_alloc_many(self.address, asked.ctypes.data, len(asked), made.ctypes.data)
+        count = self._library.hak_heap_alloc_many(
+            self.address, asked.ctypes.data, len(asked), made.ctypes.data
+        )
         return made[:count]
 
     def free_many(self, addresses: NDArray[np.uintp]) -> tuple[int, Fault | None]:
@@ -83,7 +89,9 @@ class NativeEngine:
 
         given = np.ascontiguousarray(addresses, dtype=np.uint64)
         fault = mirror.HakFault()
-        count = self._library.hak_heap_free_many(self.address, given.ctypes.data, len(given), byref(fault))
+        count = self._library.hak_heap_free_many(
+            self.address, given.ctypes.data, len(given), byref(fault)
+        )
         return count, fault if count < len(given) else None
 
     def flush(self) -> None:

@@ -1,7 +1,8 @@
 """What a plane must do: the protocol that the native and the Python engine both keep.
 
-An engine is one heap run by one plane. It checks no argument but those of its constructor: `hakmem.Heap` does that,
-and turns faults into exceptions. Addresses and sizes are integers of 0 to 2**64 - 1, alignments powers of two.
+An engine is one heap run by one plane. It checks no argument but those of its constructor:
+`hakmem.Heap` does that, and turns faults into exceptions. Addresses and sizes are integers of 0 to
+2**64 - 1, alignments powers of two.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ Fault = ctypes.Structure
 class Engine(Protocol):
     """One heap on one plane.
 
-    Made as ``Engine(policy, region_bytes, checked)``; ``region_bytes`` is user memory, None takes what the OS gives up
-    to 64 GiB. The constructor raises ValueError (range), PolicyError (image refused) or MemoryError (no region).
-    All methods may be called from any thread, but nothing may run beside or after `destroy`, except `destroy`.
+    Made as ``Engine(policy, region_bytes, checked)``; ``region_bytes`` is user memory, None takes
+    what the OS gives up to 64 GiB. The constructor raises ValueError (range), PolicyError (image
+    refused) or MemoryError (no region). All methods may be called from any thread, but nothing may
+    run beside or after `destroy`, except `destroy`.
     """
 
     address: int
@@ -43,13 +45,16 @@ class Engine(Protocol):
     """Whether live marks are kept and every free is checked."""
 
     def alloc(self, size: int, align: int = 1, zero: bool = False) -> int:
-        """Address of a block of at least ``size`` bytes, zeroed if asked; 0 when there is no memory."""
+        """Address of a block of at least ``size`` bytes, zeroed if asked; 0 when there is no
+        memory."""
 
     def free(self, address: int) -> Fault | None:
-        """Give a block back; the fault if it is none, and nothing has changed then. 0 is no block and no fault."""
+        """Give a block back; the fault if it is none, and nothing has changed then. 0 is no block
+        and no fault."""
 
     def realloc(self, address: int, size: int) -> tuple[int, Fault | None]:
-        """The resized block, contents kept; with a fault the address is 0 and the old block stays as it was."""
+        """The resized block, contents kept; with a fault the address is 0 and the old block stays
+        as it was."""
 
     def usable_size(self, address: int) -> tuple[int, Fault | None]:
         """Bytes the caller may use of a live block, or 0 and the fault."""
@@ -83,7 +88,8 @@ class Engine(Protocol):
 
 
 def check_region_bytes(region_bytes: int | None) -> int:
-    """``region_bytes`` as C takes it, 0 for None; TypeError or ValueError when it is out of range."""
+    """``region_bytes`` as C takes it, 0 for None; TypeError or ValueError when it is out of
+    range."""
     if region_bytes is None:
         return 0
     if isinstance(region_bytes, bool) or not isinstance(region_bytes, int):
@@ -121,4 +127,6 @@ def no_region(region_bytes: int) -> MemoryError:
 
 def image_refused() -> PolicyError:
     """The error of a policy that the data plane cannot obey."""
-    return PolicyError("image", "this policy", "tables that fit each other", "see SizeClassMap and CachePolicy")
+    return PolicyError(
+        "image", "this policy", "tables that fit each other", "see SizeClassMap and CachePolicy"
+    )

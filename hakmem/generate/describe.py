@@ -7,7 +7,8 @@ from . import mirror
 
 
 def describe(name: str | None = None) -> str:
-    """Every struct, or the one called ``name``, as a table: offset, size, type, field, unit, meaning, access.
+    """Every struct, or the one called ``name``, as a table: offset, size, type, field, unit,
+    meaning, access.
 
     Raises KeyError naming the structs that exist.
     """
@@ -31,6 +32,8 @@ def describe(name: str | None = None) -> str:
             for field in struct.fields
         ]
         head = f"{struct.name}  {struct.size} bytes  {struct.meaning}"
-        table = tabulate(rows, headers=("offset", "size", "type", "field", "unit", "meaning", "access"))
+        table = tabulate(
+            rows, headers=("offset", "size", "type", "field", "unit", "meaning", "access")
+        )
         parts.append(f"{head}\n{table}")
     return "\n\n".join(parts)

@@ -1,4 +1,5 @@
-"""The text of the C header ``hak_layout.h``, from `hakmem.layout`. Standard library only: the build runs it."""
+"""The text of the C header ``hak_layout.h``, from `hakmem.layout`. Standard library only: the build
+runs it."""
 
 from __future__ import annotations
 
@@ -22,13 +23,21 @@ def _c_struct(struct: layout.Struct) -> list[str]:
     for field in struct.fields:
         offset = getattr(made, field.name).offset
         where = f"{struct.name}.{field.name}"
-        lines.append(f'_Static_assert(offsetof({struct.name}, {field.name}) == {offset}, "{where}: offset");')
+        lines.append(
+            f'_Static_assert(offsetof({struct.name}, {field.name}) == {offset}, "{where}: offset");'
+        )
         member = f"(({struct.name} *)0)->{field.name}"
-        lines.append(f'_Static_assert(sizeof({member}) == {getattr(made, field.name).size}, "{where}: size");')
+        lines.append(
+            f'_Static_assert(sizeof({member}) == {getattr(made, field.name).size}, "{where}: '
+            'size");'
+        )
         if field.type in layout.SCALARS:
             element = member + ("[0]" if field.count > 1 else "")
             base = layout.SCALARS[field.type]
-            lines.append(f'_Static_assert(_Generic({element}, {base}: 1, default: 0), "{where}: type and sign");')
+            lines.append(
+                f'_Static_assert(_Generic({element}, {base}: 1, default: 0), "{where}: type and '
+                'sign");'
+            )
     return lines
 
 
@@ -48,8 +57,14 @@ def c_header() -> str:
         lines.append(f"#define {item.name} {value} /* {item.meaning} */")
     for struct in layout.STRUCTS:
         lines += ["", *_c_struct(struct)]
-    lines += ["", f"#define HAK_VARIABLE_COUNT {len(layout.ENVIRONMENT)} /* environment variables that set a field of the policy */"]
+    lines += [
+        "",
+        f"#define HAK_VARIABLE_COUNT {len(layout.ENVIRONMENT)} /* environment variables that set "
+        "a field of the policy */",
+    ]
     lines += ["", "#define HAK_COUNTERS(X) \\"]
-    lines += [f"    X({field.name}) \\" for field in layout.COUNTERS[:-1]] + [f"    X({layout.COUNTERS[-1].name})"]
+    lines += [f"    X({field.name}) \\" for field in layout.COUNTERS[:-1]] + [
+        f"    X({layout.COUNTERS[-1].name})"
+    ]
     lines += ["", "#endif", ""]
     return "\n".join(lines)

@@ -1,4 +1,5 @@
-"""The ctypes mirror of `hakmem.layout`: each struct with C's offsets, the hash of them all, a policy field's place.
+"""The ctypes mirror of `hakmem.layout`: each struct with C's offsets, the hash of them all, a
+policy field's place.
 
 Standard library only: the build runs it. Numpy dtypes derive from these structures.
 """
@@ -13,7 +14,8 @@ from typing import Any, Final
 from .. import layout
 
 _SCALARS: Final[dict[str, type]] = {
-    name: getattr(ctypes, "c_" + c_name.removesuffix("_t")) for name, c_name in layout.SCALARS.items()
+    name: getattr(ctypes, "c_" + c_name.removesuffix("_t"))
+    for name, c_name in layout.SCALARS.items()
 }
 _CTYPES: Final[dict[str, type[ctypes.Structure]]] = {}
 
@@ -26,9 +28,15 @@ def _member_type(field: layout.Field) -> type:
 
 def _structure(struct: layout.Struct) -> type[ctypes.Structure]:
     members = [(field.name, _member_type(field)) for field in struct.fields]
-    made = type(struct.python_name, (ctypes.Structure,), {"_fields_": members, "__doc__": struct.meaning, "__slots__": ()})
+    made = type(
+        struct.python_name,
+        (ctypes.Structure,),
+        {"_fields_": members, "__doc__": struct.meaning, "__slots__": ()},
+    )
     if ctypes.sizeof(made) != struct.size:
-        raise AssertionError(f"{struct.name}: declared {struct.size} bytes, its fields make {ctypes.sizeof(made)}")
+        raise AssertionError(
+            f"{struct.name}: declared {struct.size} bytes, its fields make {ctypes.sizeof(made)}"
+        )
     return made
 
 
@@ -55,7 +63,8 @@ HakRoot: Final = _CTYPES["hak_root"]
 
 
 class IoVector(ctypes.Structure):
-    """The kernel's ``struct iovec``: an address range of process_vm_readv and of ptrace. No part of the layout."""
+    """The kernel's ``struct iovec``: an address range of process_vm_readv and of ptrace. No part of
+    the layout."""
 
     _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
 
@@ -67,7 +76,8 @@ def structure(name: str) -> type[ctypes.Structure]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a field stands in a policy image: bytes from its start, bytes wide; ``stride``: to the next class's, or 0."""
+    """Where a field stands in a policy image: bytes from its start, bytes wide; ``stride``: to the
+    next class's, or 0."""
 
     offset: int
     width: int
@@ -75,7 +85,8 @@ class Place:
 
 
 def policy_place(path: str) -> Place:
-    """The place of a field of ``hak_policy``, named as in `layout.POLICY_BOUNDS`. Raises AttributeError for an unknown one.
+    """The place of a field of ``hak_policy``, named as in `layout.POLICY_BOUNDS`. Raises
+    AttributeError for an unknown one.
 
     >>> policy_place("arenas.max_bytes")
     Place(offset=40, width=8, stride=0)
@@ -94,10 +105,14 @@ def policy_place(path: str) -> Place:
 
 
 def layout_hash() -> int:
-    """64-bit hash of every struct, field, offset, size, type and constant; equal in Python, C, snapshots and images."""
+    """64-bit hash of every struct, field, offset, size, type and constant; equal in Python, C,
+    snapshots and images."""
     text = "\n".join(
         [f"{c.name}={c.value}" for c in layout.CONSTANTS]
-        + [f"{s.name}:{s.size}:" + ",".join(f"{f.name}:{f.type}:{f.count}" for f in s.fields) for s in layout.STRUCTS]
+        + [
+            f"{s.name}:{s.size}:" + ",".join(f"{f.name}:{f.type}:{f.count}" for f in s.fields)
+            for s in layout.STRUCTS
+        ]
     )
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 

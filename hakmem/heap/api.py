@@ -1,8 +1,9 @@
 """`Heap`: one heap on either plane, safe to use from Python, and seen into.
 
-The engines trust their caller; this class does not. It checks arguments, turns faults into exceptions, keeps a heap's
-memory mapped while any thread is inside a call, and gives the views something to read. A call costs one append and
-one pop of a deque more than the engine itself: that is what lets `destroy` wait for other threads.
+The engines trust their caller; this class does not. It checks arguments, turns faults into
+exceptions, keeps a heap's memory mapped while any thread is inside a call, and gives the views
+something to read. A call costs one append and one pop of a deque more than the engine itself: that
+is what lets `destroy` wait for other threads.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 Plane = Literal["native", "python"]
 
 _numbers = itertools.count(1)
-_live: dict[int, weakref.ref[Heap]] = {}  # by number; every step on it is one step of the interpreter
+_live: dict[
+    int, weakref.ref[Heap]
+] = {}  # by number; every step on it is one step of the interpreter
 
 
 def live_heaps() -> list[Heap]:
@@ -80,12 +83,13 @@ class _Guarded(OwnProcess):
 class Heap(Looks):
     """A heap of its own, beside malloc.
 
-    ``policy``: the numbers it obeys, `Policy.default()` if None. ``plane``: ``"native"`` (C) or ``"python"`` (the
-    reference). ``region_bytes``: address space for blocks; None takes what the OS gives up to 64 GiB. ``checked``: know
-    every block's state and report every wrong free, for some speed. ``name``: what messages and tables call it.
+    ``policy``: the numbers it obeys, `Policy.default()` if None. ``plane``: ``"native"`` (C) or
+    ``"python"`` (the reference). ``region_bytes``: address space for blocks; None takes what the OS
+    gives up to 64 GiB. ``checked``: know every block's state and report every wrong free, for some
+    speed. ``name``: what messages and tables call it.
 
-    Any thread may call any method and free any block. A context manager; collected, it gives its memory back.
-    Raises TypeError, ValueError, PolicyError or MemoryError.
+    Any thread may call any method and free any block. A context manager; collected, it gives its
+    memory back. Raises TypeError, ValueError, PolicyError or MemoryError.
 
     >>> with Heap(region_bytes=1 << 24) as heap:
     ...     block = heap.alloc(100)
@@ -133,10 +137,11 @@ class Heap(Looks):
         self._finalizer = weakref.finalize(self, _forget, number, None if keep else engine)
         self._finalizer.atexit = False
 
-    # --- life -------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------
 
     def _enter(self) -> Engine:
-        """Keeps the heap from being destroyed until the caller pops ``_inside``; HeapDestroyed if it is too late."""
+        """Keeps the heap from being destroyed until the caller pops ``_inside``; HeapDestroyed if
+        it is too late."""
         self._inside.append(None)
         engine = self._engine
         while engine is None:
@@ -151,7 +156,8 @@ class Heap(Looks):
         return engine
 
     def _pause(self) -> Engine | None:
-        """For a fork: whoever comes from now on waits; the engine, or None when the heap is destroyed."""
+        """For a fork: whoever comes from now on waits; the engine, or None when the heap is
+        destroyed."""
         with self._closing:
             if self._engine is not None:
                 self._gate = threading.Event()
@@ -171,8 +177,8 @@ class Heap(Looks):
     def destroy(self) -> None:
         """Give the whole region back, blocks and all; later calls do nothing.
 
-        Waits until no other thread is inside a call. Afterwards every use raises HeapDestroyed. The process's own heap
-        cannot be destroyed: HakmemError.
+        Waits until no other thread is inside a call. Afterwards every use raises HeapDestroyed. The
+        process's own heap cannot be destroyed: HakmemError.
         """
         if self._kept:
             raise HeapDestroyed(f"{self.name} is this process's malloc and stays")
@@ -195,20 +201,25 @@ class Heap(Looks):
         if not self._kept:
             self.destroy()
 
-    # --- blocks -----------------------------------------------------------------------------------------------
+    # --- blocks -----------------------------------------------------------------------------------
 
     def alloc(self, size: int, *, align: int | None = None, zero: bool = False) -> int:
         """Address of a block of at least ``size`` bytes (0 counts as 1).
 
-        Aligned to 16 bytes (8 up to a size of 8), or to ``align``, a power of two; cleared if ``zero``. Raises
-        TypeError or ValueError for bad arguments, MemoryError naming the region, what is used and what was asked for.
+        Aligned to 16 bytes (8 up to a size of 8), or to ``align``, a power of two; cleared if
+        ``zero``. Raises TypeError or ValueError for bad arguments, MemoryError naming the region,
+        what is used and what was asked for.
         """
         if type(size) is not int or size < 0:
             size = size_in_bytes(size)
         boundary = 1 if align is None else power_of_two(align)
         engine = self._enter()
         try:
-            block = engine.alloc(size, boundary, bool(zero)) if size < WORD_LIMIT and boundary < WORD_LIMIT else 0
+            block = (
+                engine.alloc(size, boundary, bool(zero))
+                if size < WORD_LIMIT and boundary < WORD_LIMIT
+                else 0
+            )
             if not block:
                 asked = f"{size:,} bytes" + ("" if align is None else f" aligned to {boundary:,}")
                 raise no_memory(engine, self.name, asked)
@@ -219,9 +230,9 @@ class Heap(Looks):
     def free(self, address: int | None) -> None:
         """Give a block back; None and 0 are no blocks and do nothing.
 
-        Raises InvalidFree or DoubleFree with class, slab, expected and found; the heap is as it was then. A checked
-        heap reports every wrong address; an unchecked one foreign, interior and uncarved ones, and the block freed
-        last.
+        Raises InvalidFree or DoubleFree with class, slab, expected and found; the heap is as it was
+        then. A checked heap reports every wrong address; an unchecked one foreign, interior and
+        uncarved ones, and the block freed last.
         """
         if address is None:
             return
@@ -238,7 +249,8 @@ class Heap(Looks):
             self._inside.pop()
 
     def realloc(self, address: int | None, size: int) -> int:
-        """Address of the block at its new size, contents kept up to the smaller of both; None or 0 allocates.
+        """Address of the block at its new size, contents kept up to the smaller of both; None or 0
+        allocates.
 
         Raises as `alloc` and `free` do; the old block is untouched then.
         """
@@ -274,7 +286,8 @@ class Heap(Looks):
     def alloc_many(self, sizes: ArrayLike) -> NDArray[np.uintp]:
         """Addresses of blocks for ``sizes`` (1-d, whole numbers): uintp, shape (n,).
 
-        All or nothing: if memory runs out, what was allocated is freed again and MemoryError is raised.
+        All or nothing: if memory runs out, what was allocated is freed again and MemoryError is
+        raised.
         """
         asked = words("sizes", "sizes", sizes)
         engine = self._enter()
@@ -292,8 +305,8 @@ class Heap(Looks):
     def free_many(self, addresses: ArrayLike) -> None:
         """Free blocks (1-d, whole numbers; 0 is skipped) in order.
 
-        Raises InvalidFree or DoubleFree for the first wrong one, with its ``index``: those before it are freed, the
-        others are not.
+        Raises InvalidFree or DoubleFree for the first wrong one, with its ``index``: those before
+        it are freed, the others are not.
         """
         try:
             given = words("addresses", "addresses", addresses)
@@ -305,7 +318,10 @@ class Heap(Looks):
         try:
             count, fault = engine.free_many(given)
             if fault is not None:
-                note = f" (element {count} of {len(given)}; the {count} before it are freed, the others are not)"
+                note = (
+                    f" (element {count} of {len(given)}; the {count} before it are freed, the "
+                    "others are not)"
+                )
                 wrong = self._exception(engine, "free_many", fault)
                 if isinstance(wrong, InvalidFree):
                     wrong.args = (f"{wrong}{note}",)
@@ -320,7 +336,7 @@ class Heap(Looks):
 
         return exception_of(engine, self.name, verb, fault, others, asked)
 
-    # --- care -------------------------------------------------------------------------------------------------
+    # --- care -------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Give the calling thread's caches back to the slabs."""
@@ -339,7 +355,8 @@ class Heap(Looks):
             self._inside.pop()
 
     def trim(self) -> int:
-        """Give free memory back to the OS, flushing what can be reached first; the bytes given back."""
+        """Give free memory back to the OS, flushing what can be reached first; the bytes given
+        back."""
         engine = self._enter()
         try:
             return engine.trim()
@@ -347,7 +364,8 @@ class Heap(Looks):
             self._inside.pop()
 
     def tick(self) -> None:
-        """The clock's turn: close an epoch that is over, give back what the policy no longer keeps."""
+        """The clock's turn: close an epoch that is over, give back what the policy no longer
+        keeps."""
         engine = self._enter()
         try:
             engine.tick()
@@ -355,10 +373,12 @@ class Heap(Looks):
             self._inside.pop()
 
     def hold_clock(self, now_ns: int) -> None:
-        """From now on the heap's clock reads ``now_ns`` (ns, 0 to 2^63 - 1) and moves by further calls only.
+        """From now on the heap's clock reads ``now_ns`` (ns, 0 to 2^63 - 1) and moves by further
+        calls only.
 
-        Epochs, decay and work budgets go by this clock: heaps held at the same times and used alike decide alike.
-        For experiments with one thread; the first call begins a new epoch. Raises ValueError or TypeError.
+        Epochs, decay and work budgets go by this clock: heaps held at the same times and used alike
+        decide alike. For experiments with one thread; the first call begins a new epoch. Raises
+        ValueError or TypeError.
         """
         now = whole("now_ns", now_ns)
         if not 0 <= now < 1 << 63:
@@ -377,7 +397,7 @@ class Heap(Looks):
         finally:
             self._inside.pop()
 
-    # --- views ------------------------------------------------------------------------------------------------
+    # --- views ------------------------------------------------------------------------------------
 
     def view(self) -> HeapView:
         """The heap as it is now: one copy, all views of which belong together."""
@@ -390,15 +410,16 @@ class Heap(Looks):
         return stats_of(self.view().capture, self.name)
 
     def events(self) -> Events:
-        """What the slow paths of this heap did lately: array and table. Needs a debug build of the library, and the native
-        plane; HakmemError says how to get one."""
+        """What the slow paths of this heap did lately: array and table. Needs a debug build of the
+        library, and the native plane; HakmemError says how to get one."""
         from ..clib.binding import library
         from ..views.events import events_of
 
         return events_of(library(), self.view().capture.heap.generation, self.name)
 
     def whatis(self, address: int) -> WhatIs:
-        """The block at ``address``: class, state, slab, offset inside; or why there is none. Prints as a sentence."""
+        """The block at ``address``: class, state, slab, offset inside; or why there is none. Prints
+        as a sentence."""
         others = tuple(Region(heap.name, *heap.region) for heap in live_heaps() if heap is not self)
         return self.view().whatis(whole("address", address), others)
 

@@ -1,4 +1,5 @@
-"""Faults as exceptions: what the plane reported, in words. Nothing here touches the heap's blocks."""
+"""Faults as exceptions: what the plane reported, in words. Nothing here touches the heap's
+blocks."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ Others = Callable[[int], "Heap | None"]
 def _class_text(engine: Engine, class_index: int) -> str:
     if not class_index:
         return "a span"
-    return f"class {class_index} ({engine.policy.size_classes.classes[class_index - 1].stride_bytes:,} B)"
+    return (
+        f"class {class_index} "
+        f"({engine.policy.size_classes.classes[class_index - 1].stride_bytes:,} B)"
+    )
 
 
 def no_memory(engine: Engine, name: str, asked: str) -> MemoryError:
@@ -36,7 +40,10 @@ def no_memory(engine: Engine, name: str, asked: str) -> MemoryError:
     heap = mirror.HakHeap.from_address(engine.address)
     region = (heap.unit_limit - heap.meta_units) << layout.UNIT_SHIFT
     used = heap.live_units << layout.UNIT_SHIFT
-    return MemoryError(f"{name}: out of memory: region of {region:,} bytes, {used:,} of them used, asked for {asked}")
+    return MemoryError(
+        f"{name}: out of memory: region of {region:,} bytes, {used:,} of them used, asked for "
+        f"{asked}"
+    )
 
 
 def foreign(verb: str, address: int, name: str, other: Heap | None) -> InvalidFree:
@@ -44,10 +51,16 @@ def foreign(verb: str, address: int, name: str, other: Heap | None) -> InvalidFr
     expected = f"a block of {name}"
     if other is not None:
         found = f"an address of {other.name}"
-        text = f"{verb}({address:#x}): the address belongs to another heap, {other.name}, not to {name}"
+        text = (
+            f"{verb}({address:#x}): the address belongs to another heap, {other.name}, not to "
+            f"{name}"
+        )
     else:
         found = "a foreign address"
-        text = f"{verb}({address:#x}): foreign address, in no region of a heap of this process; expected {expected}"
+        text = (
+            f"{verb}({address:#x}): foreign address, in no region of a heap of this process; "
+            f"expected {expected}"
+        )
     return InvalidFree(text, address=address, expected=expected, found=found)
 
 
@@ -64,13 +77,19 @@ def _inside_region(engine: Engine, name: str, verb: str, address: int) -> Invali
     )
 
 
-def exception_of(engine: Engine, name: str, verb: str, fault: Fault, others: Others, asked: int = 0) -> Exception:
+def exception_of(
+    engine: Engine, name: str, verb: str, fault: Fault, others: Others, asked: int = 0
+) -> Exception:
     """The exception for a fault that ``verb`` met; ``asked`` is the size of a realloc."""
     code, address = int(fault.code), int(fault.address)
     if code == _NOMEM:
         return no_memory(engine, name, f"{asked:,} bytes")
     if code == _FOREIGN:
-        if engine.address <= address < engine.address + mirror.HakHeap.from_address(engine.address).reserved_bytes:
+        if (
+            engine.address
+            <= address
+            < engine.address + mirror.HakHeap.from_address(engine.address).reserved_bytes
+        ):
             return _inside_region(engine, name, verb, address)
         return foreign(verb, address, name, others(address))
     kind: type[InvalidFree] = InvalidFree
@@ -88,7 +107,10 @@ def exception_of(engine: Engine, name: str, verb: str, fault: Fault, others: Oth
             where = f"unit {fault.unit}"
             found = "a free run" if fault.found == TAG_FREE else "a unit that no block uses"
         elif _headers(engine, fault.class_index) and fault.found > 1:
-            found = f"a block that is free (header {fault.found:#04x}, live would be {fault.expected:#04x})"
+            found = (
+                f"a block that is free (header {fault.found:#04x}, live would be "
+                f"{fault.expected:#04x})"
+            )
     elif code == _INTERIOR:
         what, expected = "address inside a block", "the start of a block"
         found = (
@@ -97,7 +119,10 @@ def exception_of(engine: Engine, name: str, verb: str, fault: Fault, others: Oth
             else "the edge of a slab, where no block is"
         )
     elif code == _UNCARVED:
-        what, expected = "address of a block that was never handed out", f"one of the {fault.expected} carved blocks"
+        what, expected = (
+            "address of a block that was never handed out",
+            f"one of the {fault.expected} carved blocks",
+        )
         found = f"block {fault.found}"
     elif code == _HEADER:
         what, expected, found = (
@@ -113,7 +138,9 @@ def exception_of(engine: Engine, name: str, verb: str, fault: Fault, others: Oth
 
 def _headers(engine: Engine, class_index: int) -> bool:
     sizes = engine.policy.size_classes
-    return bool(class_index) and sizes.has_header(sizes.classes[class_index - 1], engine.policy.headers.mode)
+    return bool(class_index) and sizes.has_header(
+        sizes.classes[class_index - 1], engine.policy.headers.mode
+    )
 
 
 def find_heap(heaps: Iterable[Heap], address: int) -> Heap | None:

@@ -1,10 +1,11 @@
 """fork() with live heaps: what `hakmem.Heap` does about it, so that a child can use them.
 
-The native plane repairs its heaps in the child by itself, at the child's first slow path: what a thread that is gone had
-half done is left out and counted. Here that is done at once, so that the child's views are of a repaired heap. The
-Python plane has nothing that would run there before Python does; its heaps are paused instead: the fork waits until no
-thread is in the middle of a step, and threads that come meanwhile wait for the fork. Registered when the first heap is
-made; a fork by C code that is not ``os.fork`` does not pause anything.
+The native plane repairs its heaps in the child by itself, at the child's first slow path: what a
+thread that is gone had half done is left out and counted. Here that is done at once, so that the
+child's views are of a repaired heap. The Python plane has nothing that would run there before
+Python does; its heaps are paused instead: the fork waits until no thread is in the middle of a
+step, and threads that come meanwhile wait for the fork. Registered when the first heap is made; a
+fork by C code that is not ``os.fork`` does not pause anything.
 """
 
 from __future__ import annotations

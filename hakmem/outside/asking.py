@@ -1,9 +1,10 @@
 """Asks a heap of another process to trim itself, or its threads to give their caches back.
 
-A number that stood there at no time before (64 random bits) is written into ``trim_request`` or ``drain_request`` of the
-heap; its slow paths see it, obey, and write the answer beside it (`hakmem/native/requests.c`). A thread that does not
-come to a slow path cannot be made to obey: it runs nothing of ours. Only the library's own background thread is woken
-where it waits: by the word that it waits on, and by a PTRACE_INTERRUPT of that one thread, which makes it look.
+A number that stood there at no time before (64 random bits) is written into ``trim_request`` or
+``drain_request`` of the heap; its slow paths see it, obey, and write the answer beside it
+(`hakmem/native/requests.c`). A thread that does not come to a slow path cannot be made to obey: it
+runs nothing of ours. Only the library's own background thread is woken where it waits: by the word
+that it waits on, and by a PTRACE_INTERRUPT of that one thread, which makes it look.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ from .stopping import _Stopper
 
 BACKGROUND_NAME: Final = "hakmem"
 POLL_SECONDS: Final = 0.005
-STATES: Final = {"R": "running", "S": "sleeping", "D": "waiting for a device", "T": "stopped", "t": "traced", "I": "idle"}
+STATES: Final = {
+    "R": "running",
+    "S": "sleeping",
+    "D": "waiting for a device",
+    "T": "stopped",
+    "t": "traced",
+    "I": "idle",
+}
 _LIVE: Final = layout.constant("HAK_THREAD_LIVE")
 
 
@@ -54,7 +62,8 @@ class Answer:
 
     served: bool
     pending: tuple[Thread, ...]
-    """The threads that have not been to a slow path since: of a trim none is needed more than another."""
+    """The threads that have not been to a slow path since: of a trim none is needed more than
+    another."""
     given_bytes: int
     """What the heap says it gave back to the OS; of a drain 0."""
     drained_bytes: int
@@ -72,25 +81,33 @@ def _source(view: HeapView) -> LiveProcess:
 
 
 def _write(source: LiveProcess, address: int, data: bytes) -> None:
-    """All of ``data`` at ``address``; aligned words are not torn by the kernel, and need not be whole."""
+    """All of ``data`` at ``address``; aligned words are not torn by the kernel, and need not be
+    whole."""
     function = system("process_vm_writev")
     code = 0
     if function is not None:
         raw = ctypes.create_string_buffer(data, len(data))
-        here, there = mirror.IoVector(ctypes.addressof(raw), len(data)), mirror.IoVector(address, len(data))
+        here, there = (
+            mirror.IoVector(ctypes.addressof(raw), len(data)),
+            mirror.IoVector(address, len(data)),
+        )
         if function(source.pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0) == len(data):
             return
         code = ctypes.get_errno()
     source.check()
     try:
-        with open(f"/proc/{source.pid}/mem", "r+b", buffering=0) as memory:  # where the call is forbidden
+        with open(
+            f"/proc/{source.pid}/mem", "r+b", buffering=0
+        ) as memory:  # where the call is forbidden
             memory.seek(address)
             memory.write(data)
     except PermissionError:
         raise denied(source.pid, "written to") from None
     except OSError:
         source.check()
-        raise AttachError(f"process {source.pid} cannot be written to: {os.strerror(code)}") from None
+        raise AttachError(
+            f"process {source.pid} cannot be written to: {os.strerror(code)}"
+        ) from None
 
 
 def _field(name: str) -> int:
@@ -108,15 +125,22 @@ def _fresh() -> int:
 
 def _wake_background(source: LiveProcess) -> None:
     """Let the background thread look, where it waits for the program to do something."""
-    waiting, looking = layout.constant("HAK_BACKGROUND_WAITING"), layout.constant("HAK_BACKGROUND_LOOKING")
+    waiting, looking = (
+        layout.constant("HAK_BACKGROUND_WAITING"),
+        layout.constant("HAK_BACKGROUND_LOOKING"),
+    )
     for image in source.images:
         place = image.root + int(mirror.HakRoot.background.offset)
         if int.from_bytes(bytes(source.read(place, 4)), "little") != waiting:
             continue
-        task = next((task for task, name in _names(source.pid).items() if name == BACKGROUND_NAME), 0)
+        task = next(
+            (task for task, name in _names(source.pid).items() if name == BACKGROUND_NAME), 0
+        )
         if not task:
             continue
-        _write(source, place, looking.to_bytes(4, "little"))  # the same word that a thread of its own writes to wake it
+        _write(
+            source, place, looking.to_bytes(4, "little")
+        )  # the same word that a thread of its own writes to wake it
         stopper = _Stopper(source.pid)
         try:
             stopper.seize(task)
@@ -150,7 +174,9 @@ def _threads(view: HeapView, mask: list[bool] | None = None) -> tuple[Thread, ..
         if task is None:
             continue  # it ended: its record waits for another thread
         state = procfs.task_state(source.pid, task)
-        made.append(Thread(os_id, str(row["name"]), STATES.get(state, ""), int(row["cached_bytes"])))
+        made.append(
+            Thread(os_id, str(row["name"]), STATES.get(state, ""), int(row["cached_bytes"]))
+        )
     return tuple(made)
 
 
@@ -164,8 +190,8 @@ def _rss(pid: int) -> int:
 def trim(view: HeapView, timeout: float) -> Answer:
     """Ask the heap of ``view`` to give back to the OS what nobody uses.
 
-    The first thread that comes to a slow path does it, or the background thread. Waits ``timeout`` seconds; the
-    request stands after that too. Raises AttachError, AttachDenied or ProcessNotFound.
+    The first thread that comes to a slow path does it, or the background thread. Waits ``timeout``
+    seconds; the request stands after that too. Raises AttachError, AttachDenied or ProcessNotFound.
     """
     source, base, began = _source(view), view.capture.address, time.monotonic()
     before, ticket = _rss(source.pid), _fresh()
@@ -188,9 +214,11 @@ def trim(view: HeapView, timeout: float) -> Answer:
 
 
 def drain(view: HeapView, timeout: float) -> Answer:
-    """Ask every thread of the heap of ``view`` to give its caches back to the slabs, each at its own next slow path.
+    """Ask every thread of the heap of ``view`` to give its caches back to the slabs, each at its
+    own next slow path.
 
-    Waits ``timeout`` seconds for all of them; who sleeps obeys when it wakes. Raises as `trim` does.
+    Waits ``timeout`` seconds for all of them; who sleeps obeys when it wakes. Raises as `trim`
+    does.
     """
     source, base, began = _source(view), view.capture.address, time.monotonic()
     before, ticket = _rss(source.pid), _fresh()
@@ -208,4 +236,6 @@ def drain(view: HeapView, timeout: float) -> Answer:
             break
         time.sleep(POLL_SECONDS)
     drained = max(held - int(view.threads["cached_bytes"].sum()), 0)
-    return Answer(not pending, pending, 0, drained, before, _rss(source.pid), time.monotonic() - began)
+    return Answer(
+        not pending, pending, 0, drained, before, _rss(source.pid), time.monotonic() - began
+    )

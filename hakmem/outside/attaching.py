@@ -14,17 +14,19 @@ from .stopping import stopped
 
 
 def attach(pid: int, *, stop: bool = False) -> HeapView:
-    """The heap behind the malloc of process ``pid``, as it is now; ``.heaps`` has the others, ``.again()`` looks again.
+    """The heap behind the malloc of process ``pid``, as it is now; ``.heaps`` has the others,
+    ``.again()`` looks again.
 
-    The process runs on: records that move while they are read are read again a few times, and marked ``torn`` if they
-    never stand still. With ``stop`` every thread is stopped for as long as the reading takes, so that all records
-    belong to one moment; they always go on afterwards, also when the reader is killed. A thread may stand in the
-    middle of a malloc or free even then; ``threads`` says which. The reading takes some 5 µs a slab with free blocks in it,
-    0.2 ms where these are small: their lists lie in the slabs themselves.
+    The process runs on: records that move while they are read are read again a few times, and
+    marked ``torn`` if they never stand still. With ``stop`` every thread is stopped for as long as
+    the reading takes, so that all records belong to one moment; they always go on afterwards, also
+    when the reader is killed. A thread may stand in the middle of a malloc or free even then;
+    ``threads`` says which. The reading takes some 5 µs a slab with free blocks in it, 0.2 ms where
+    these are small: their lists lie in the slabs themselves.
 
-    Raises ProcessNotFound, AttachDenied with what would allow it, NoHakmem with how to start the program, LayoutMismatch
-    for another build, AttachError for a process that is traced already and must be stopped; TypeError or ValueError for
-    what is no pid.
+    Raises ProcessNotFound, AttachDenied with what would allow it, NoHakmem with how to start the
+    program, LayoutMismatch for another build, AttachError for a process that is traced already and
+    must be stopped; TypeError or ValueError for what is no pid.
     """
     number = whole("pid", pid)
     if not 0 < number < 1 << 31:
@@ -46,7 +48,10 @@ def _look(pid: int) -> HeapView:
     heaps = source.heaps()
     source.check()
     if not heaps:
-        raise NoHakmem(f"{source.facts().title()} has the library, {source.images[0].path}, but has made no heap yet")
+        raise NoHakmem(
+            f"{source.facts().title()} has the library, {source.images[0].path}, but has made no "
+            "heap yet"
+        )
     view = HeapView(source, *heaps[0])
     _ = view.process  # what the process is now, not when somebody asks
     return view
@@ -63,7 +68,11 @@ def _stopped_copy(pid: int) -> Frozen:
         inside = source.inside_library(threads)
         heaps = [freeze(heap) for heap in view.heaps]
         source.check()
-        about = None if view.process is None else replace(
-            view.process, stopped=True, in_flight=inside, rss_bytes=source.resident_bytes()
+        about = (
+            None
+            if view.process is None
+            else replace(
+                view.process, stopped=True, in_flight=inside, rss_bytes=source.resident_bytes()
+            )
         )
     return Frozen(source.name, heaps, about, renew=lambda: _stopped_copy(pid))

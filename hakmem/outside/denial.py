@@ -9,7 +9,8 @@ from ..errors import AttachDenied, AttachError, ProcessNotFound
 from ..system import procfs
 
 _SCOPES = {
-    1: "1: a process may be read by its ancestors only, unless it opts in, as programs started by `hakmem run` do",
+    1: "1: a process may be read by its ancestors only, unless it opts in, as programs started "
+    "by `hakmem run` do",
     2: "2: only a process with CAP_SYS_PTRACE may read others",
     3: "3: no process may read another until the next boot, which is to set a lower one",
 }
@@ -23,7 +24,8 @@ def _scope() -> int:
 
 
 def denied(pid: int, verb: str = "read") -> AttachDenied:
-    """The error of a process that the kernel keeps from us, with everything that may be the reason."""
+    """The error of a process that the kernel keeps from us, with everything that may be the
+    reason."""
     me = os.geteuid()
     try:
         owner = int(procfs.status(pid)["Uid"].split()[0])
@@ -31,13 +33,21 @@ def denied(pid: int, verb: str = "read") -> AttachDenied:
         owner = None
     reasons = []
     if owner is not None and owner != me and me != 0:
-        reasons.append(f"it belongs to user {owner} and this process to user {me}: run this as user {owner}, or with CAP_SYS_PTRACE (as root)")
+        reasons.append(
+            f"it belongs to user {owner} and this process to user {me}: run this as user "
+            f"{owner}, or with CAP_SYS_PTRACE (as root)"
+        )
     scope = _scope()
     if scope in _SCOPES and not reasons:
         remedy = "; run this with CAP_SYS_PTRACE (as root)" if scope < 3 else ""
-        reasons.append(f"ptrace scope (/proc/sys/kernel/yama/ptrace_scope) is {_SCOPES[scope]}{remedy}")
+        reasons.append(
+            f"ptrace scope (/proc/sys/kernel/yama/ptrace_scope) is {_SCOPES[scope]}{remedy}"
+        )
     if not reasons:
-        what = "it may have gained privileges or made itself unreadable (prctl PR_SET_DUMPABLE), or a sandbox forbids it"
+        what = (
+            "it may have gained privileges or made itself unreadable (prctl PR_SET_DUMPABLE), "
+            "or a sandbox forbids it"
+        )
         reasons.append(f"{what}: run this with CAP_SYS_PTRACE (as root)")
     return AttachDenied(f"process {pid} may not be {verb}: {'; '.join(reasons)}")
 
@@ -50,7 +60,15 @@ def gone(pid: int) -> AttachError:
         return ProcessNotFound(f"there is no process {pid}")
     if fields.get("State", "")[:1] in procfs.ZOMBIE_STATES:
         name, parent = fields.get("Name", "?"), fields.get("PPid", "?")
-        return ProcessNotFound(f"process {pid} ({name}) has ended: a zombie without memory, until its parent {parent} waits for it")
+        return ProcessNotFound(
+            f"process {pid} ({name}) has ended: a zombie without memory, until its parent "
+            f"{parent} waits for it"
+        )
     if "2" in (str(pid), fields.get("PPid")) and "VmSize" not in fields:
-        return AttachError(f"process {pid} ({fields.get('Name', '?')}) is a thread of the kernel and has no memory of its own")
-    return ProcessNotFound(f"process {pid} ended, or became another program (exec), while it was read; attach again")
+        return AttachError(
+            f"process {pid} ({fields.get('Name', '?')}) is a thread of the kernel and has no "
+            "memory of its own"
+        )
+    return ProcessNotFound(
+        f"process {pid} ended, or became another program (exec), while it was read; attach again"
+    )

@@ -1,8 +1,9 @@
 """The library as it lies in another process: found among its mappings, read from its memory.
 
-Nothing is read from files. What a program runs on may be deleted, replaced since, or in another mount namespace; its
-headers, symbols and build id are part of what is mapped, so they are read where they cannot be another version's.
-Source: the System V ABI's object file chapters, and the GNU hash section as binutils writes it.
+Nothing is read from files. What a program runs on may be deleted, replaced since, or in another
+mount namespace; its headers, symbols and build id are part of what is mapped, so they are read
+where they cannot be another version's. Source: the System V ABI's object file chapters, and the GNU
+hash section as binutils writes it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ class _Elf:
         head = bytes(source.read(start, 64))
         if head[:6] != _MAGIC:
             raise ValueError("no 64-bit little-endian ELF")
-        offset, size, count = struct.unpack_from("<Q", head, 32)[0], *struct.unpack_from("<HH", head, 54)
+        offset, size, count = (
+            struct.unpack_from("<Q", head, 32)[0],
+            *struct.unpack_from("<HH", head, 54),
+        )
         if size != 56 or not 0 < count <= _HEADERS_LIMIT:
             raise ValueError("its program headers do not make sense")
         raw = bytes(source.read(start + offset, size * count))
@@ -57,10 +61,13 @@ class _Elf:
         self.bias = start - first
 
     def words(self, address: int, size_bytes: int) -> bytes:
-        """Bytes at an address of the file's own numbering, or one that the loader has made absolute already."""
+        """Bytes at an address of the file's own numbering, or one that the loader has made absolute
+        already."""
         if size_bytes > _TABLE_LIMIT_BYTES:
             raise ValueError("a table of it does not make sense")
-        return bytes(self.source.read(address if address >= self.start else address + self.bias, size_bytes))
+        return bytes(
+            self.source.read(address if address >= self.start else address + self.bias, size_bytes)
+        )
 
     def build_id(self) -> str:
         """The note's bytes in hexadecimal, or empty."""
@@ -88,7 +95,9 @@ class _Elf:
         if b"\0" + name + b"\0" not in strings:
             return 0
         count = self._symbol_count(tags)
-        for where, _, _, section, value, _ in _SYMBOL.iter_unpack(self.words(tags[_SYMBOLS], count * _SYMBOL.size)):
+        for where, _, _, section, value, _ in _SYMBOL.iter_unpack(
+            self.words(tags[_SYMBOLS], count * _SYMBOL.size)
+        ):
             if section and strings[where : where + len(name) + 1] == name + b"\0":
                 return int(value) + self.bias
         return 0
@@ -122,7 +131,8 @@ def _image(source: MemorySource, start: int, path: str) -> Image | None:
 def find_images(source: MemorySource, maps: list[Mapping]) -> list[Image]:
     """Every mapped file that exports ``hak_root_``, those named after the project first.
 
-    Where one has such a name the others are not looked at; a program may also be linked with the library's objects.
+    Where one has such a name the others are not looked at; a program may also be linked with the
+    library's objects.
     """
     starts: dict[str, int] = {}
     for entry in maps:
@@ -149,7 +159,8 @@ class _File:
 
 
 def file_build_id(path: Path | None = None) -> str:
-    """The build id of a library file, of this package's own by default; empty where there is none."""
+    """The build id of a library file, of this package's own by default; empty where there is
+    none."""
     try:
         return _Elf(_File(path or find()), 0).build_id()
     except (HakmemError, OSError, ValueError, struct.error):

@@ -1,8 +1,9 @@
 """`LiveProcess`: another process's memory as a `MemorySource`.
 
-Reads go through process_vm_readv, by far the fastest. It names its target by number, and numbers are used again; so a
-file descriptor of /proc/PID/mem is held, which belongs to one address space for good: as long as it can be read
-the number meant the same program. After an exec or the end it reads nothing.
+Reads go through process_vm_readv, by far the fastest. It names its target by number, and numbers
+are used again; so a file descriptor of /proc/PID/mem is held, which belongs to one address space
+for good: as long as it can be read the number meant the same program. After an exec or the end it
+reads nothing.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ OWN_CALLS: Final = {
     "x86_64": (9, 10, 11, 14, 24, 25, 27, 28, 39, 56, 186, 435),
     "aarch64": (135, 124, 172, 178, 215, 216, 220, 222, 226, 232, 233, 435),
 }
-"""The system calls that the library makes in the middle of a malloc or free: mmap, mprotect, munmap, mremap, mincore, madvise, sched_yield,
-getpid, gettid, and rt_sigprocmask, clone and clone3 where it starts its thread."""
+"""The system calls that the library makes in the middle of a malloc or free: mmap, mprotect,
+munmap, mremap, mincore, madvise, sched_yield, getpid, gettid, and rt_sigprocmask, clone and clone3
+where it starts its thread."""
 STACK_WORDS: Final = 48
-"""How far up a stopped thread's stack the library's own return addresses are looked for: past a call of libc."""
+"""How far up a stopped thread's stack the library's own return addresses are looked for: past a
+call of libc."""
 
 
 class LiveProcess:
@@ -67,7 +70,14 @@ class LiveProcess:
             raise gone(pid) from None
         if not self.maps:
             raise gone(pid)
-        self._probe = next((entry.start for entry in self.maps if "r" in entry.permissions and entry.path.startswith("/")), 0)
+        self._probe = next(
+            (
+                entry.start
+                for entry in self.maps
+                if "r" in entry.permissions and entry.path.startswith("/")
+            ),
+            0,
+        )
         self.images: list[Image] = []
 
     def alive(self) -> bool:
@@ -78,13 +88,14 @@ class LiveProcess:
             return False
 
     def check(self) -> None:
-        """Raise ProcessNotFound unless the program still runs: whatever was read before came from it then."""
+        """Raise ProcessNotFound unless the program still runs: whatever was read before came from
+        it then."""
         if not self.alive():
             raise gone(self.pid)
 
     def read(self, address: int, size_bytes: int) -> bytes | memoryview:
-        """A copy of ``size_bytes`` bytes from ``address`` on. Raises MemoryUnreadable, or ProcessNotFound when it
-        ended."""
+        """A copy of ``size_bytes`` bytes from ``address`` on. Raises MemoryUnreadable, or
+        ProcessNotFound when it ended."""
         if size_bytes == 0:
             return b""
         if not self._direct:
@@ -93,13 +104,18 @@ class LiveProcess:
                 return copy
             if code in (errno.ENOSYS, errno.EPERM) and done == 0:
                 self._direct = True
-            elif code == errno.ESRCH and (task := procfs.readable_task(self.pid)) not in (0, self._task):
+            elif code == errno.ESRCH and (task := procfs.readable_task(self.pid)) not in (
+                0,
+                self._task,
+            ):
                 self._task = task
                 return self.read(address, size_bytes)
         if self._direct:
             return self._read_file(address, size_bytes)
         self.check()
-        raise MemoryUnreadable(address + done, size_bytes - done, f"{reason_of(code)} in process {self.pid}")
+        raise MemoryUnreadable(
+            address + done, size_bytes - done, f"{reason_of(code)} in process {self.pid}"
+        )
 
     def gather(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
         """The words at ``addresses``; None if they must be read some other way, which says why."""
@@ -116,8 +132,13 @@ class LiveProcess:
             except (OSError, OverflowError) as error:
                 self.check()
                 code = getattr(error, "errno", None) or errno.EFAULT
-                reason = f"{reason_of(errno.EFAULT if code == errno.EIO else code)} in process {self.pid}"
-                raise MemoryUnreadable(address + len(made), size_bytes - len(made), reason) from None
+                reason = (
+                    f"{reason_of(errno.EFAULT if code == errno.EIO else code)} in process "
+                    f"{self.pid}"
+                )
+                raise MemoryUnreadable(
+                    address + len(made), size_bytes - len(made), reason
+                ) from None
             if not piece:
                 raise gone(self.pid)
             made += piece
@@ -126,19 +147,25 @@ class LiveProcess:
     def find_library(self) -> None:
         """Find the library, and check that its layout is this package's.
 
-        Raises NoHakmem with what to start the program with, LayoutMismatch with both layouts and both build ids.
+        Raises NoHakmem with what to start the program with, LayoutMismatch with both layouts and
+        both build ids.
         """
         self.images = find_images(self, self.maps)
         self.check()
         if not self.images:
             title = procfs.facts(self.pid, self.maps).title()
-            raise NoHakmem(f"{title} does not run on hakmem: nothing it has mapped exports hak_root_; start it with: hakmem run -- COMMAND")
+            raise NoHakmem(
+                f"{title} does not run on hakmem: nothing it has mapped exports hak_root_; start "
+                "it with: hakmem run -- COMMAND"
+            )
         for image in self.images:
             root = self._root(image)
             if root.magic != layout.ROOT_MAGIC or root.layout_hash != mirror.LAYOUT_HASH:
                 raise LayoutMismatch(
-                    f"process {self.pid} runs another build, {image.path}: its layout is 0x{root.layout_hash:016x} and its build id "
-                    f"{image.build_id or 'none'}; this package reads layout 0x{mirror.LAYOUT_HASH:016x}, build id {file_build_id() or 'none'}; "
+                    f"process {self.pid} runs another build, {image.path}: its layout is "
+                    f"0x{root.layout_hash:016x} and its build id "
+                    f"{image.build_id or 'none'}; this package reads layout "
+                    f"0x{mirror.LAYOUT_HASH:016x}, build id {file_build_id() or 'none'}; "
                     "use the hakmem that the program was started with"
                 )
 
@@ -146,25 +173,34 @@ class LiveProcess:
         return mirror.HakRoot.from_buffer_copy(self.read(image.root, ctypes.sizeof(mirror.HakRoot)))
 
     def heaps(self) -> list[tuple[int, str]]:
-        """Addresses and names of its heaps, the one behind malloc first, then in the order they were made."""
+        """Addresses and names of its heaps, the one behind malloc first, then in the order they
+        were made."""
         found: dict[int, tuple[int, int, str]] = {}
         for image in self.images:
             root = self._root(image)
             at = int(root.first_heap)
             while at and at not in found and len(found) < HEAPS_LIMIT:
                 try:
-                    heap = mirror.HakHeap.from_buffer_copy(self.read(at, ctypes.sizeof(mirror.HakHeap)))
+                    heap = mirror.HakHeap.from_buffer_copy(
+                        self.read(at, ctypes.sizeof(mirror.HakHeap))
+                    )
                 except MemoryUnreadable:
-                    break  # destroyed meanwhile, and the rest of the list with it; the next look sees them
+                    # destroyed meanwhile, and the rest of the list with it; the next look sees them
+                    break
                 if heap.magic != layout.HEAP_MAGIC:
                     break
                 mine = at == root.process_heap
-                found[at] = (0 if mine else 1, heap.generation, "process heap" if mine else f"heap {heap.generation}")
+                found[at] = (
+                    0 if mine else 1,
+                    heap.generation,
+                    "process heap" if mine else f"heap {heap.generation}",
+                )
                 at = int(heap.next_heap)
         return [(at, name) for at, (_, _, name) in sorted(found.items(), key=lambda item: item[1])]
 
     def inside(self) -> int:
-        """How many threads may be in the middle of a malloc or free now: those that run, and those that sleep in one."""
+        """How many threads may be in the middle of a malloc or free now: those that run, and those
+        that sleep in one."""
         places: dict[int, Place] = {}
         running, me = 0, threading.get_native_id() if self.pid == os.getpid() else 0
         try:
@@ -182,22 +218,30 @@ class LiveProcess:
         return running + len(self.inside_library(places))
 
     def inside_library(self, places: Mapping[int, Place]) -> tuple[int, ...]:
-        """Of stopped threads those that may stand in the middle of a malloc or free, by the ids the process sees.
+        """Of stopped threads those that may stand in the middle of a malloc or free, by the ids the
+        process sees.
 
-        They are in the library's code, or in what it calls: then an address of its code is near the top of the stack.
-        Who is in a system call that the library does not make there is not, whatever earlier calls left on the stack. Nor
-        is who sleeps on a timer or a futex: the library waits there with nothing in hand, its background thread.
+        They are in the library's code, or in what it calls: then an address of its code is near the
+        top of the stack. Who is in a system call that the library does not make there is not,
+        whatever earlier calls left on the stack. Nor is who sleeps on a timer or a futex: the
+        library waits there with nothing in hand, its background thread.
         """
         calls = OWN_CALLS.get(platform.machine())
         paths = {image.path for image in self.images}
-        code = [(entry.start, entry.end) for entry in self.maps if "x" in entry.permissions and entry.path in paths]
+        code = [
+            (entry.start, entry.end)
+            for entry in self.maps
+            if "x" in entry.permissions and entry.path in paths
+        ]
         own, found = procfs.own_ids(self.pid), []
         for task, place in places.items():
             if calls and place.call >= 0 and place.call not in calls:
                 continue
             words = [place.instruction]
             try:
-                words += struct.unpack(f"<{STACK_WORDS}Q", self.read(place.stack & ~7, STACK_WORDS * 8))
+                words += struct.unpack(
+                    f"<{STACK_WORDS}Q", self.read(place.stack & ~7, STACK_WORDS * 8)
+                )
             except MemoryUnreadable:
                 pass  # the stack's end is near: a thread that has just begun
             if any(start <= word < end for word in words for start, end in code):
@@ -205,7 +249,8 @@ class LiveProcess:
         return tuple(sorted(found))
 
     def resident_bytes(self) -> int:
-        """The resident set, added up from the page tables. Raises ProcessNotFound when the process ended."""
+        """The resident set, added up from the page tables. Raises ProcessNotFound when the process
+        ended."""
         try:
             return procfs.resident_bytes(self.pid)
         except (FileNotFoundError, ProcessLookupError):

@@ -1,9 +1,9 @@
 """Stops every thread of a process for a moment, and lets all go on whatever happens.
 
-PTRACE_SEIZE and PTRACE_INTERRUPT: unlike SIGSTOP the program sees nothing of it, and when the one who stopped it dies the
-kernel lets the threads go. New threads may be born while old ones are being stopped, so the list is read until it
-holds no running one. The kernel takes these calls only from the thread that seized, so one call of one thread does
-it all.
+PTRACE_SEIZE and PTRACE_INTERRUPT: unlike SIGSTOP the program sees nothing of it, and when the one
+who stopped it dies the kernel lets the threads go. New threads may be born while old ones are being
+stopped, so the list is read until it holds no running one. The kernel takes these calls only from
+the thread that seized, so one call of one thread does it all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from ..system.procfs import NOWHERE, Place
 from .denial import denied, gone
 
 PATIENCE_SECONDS: Final = 2.0
-"""How long one thread may take to stop; one in the middle of a read from a dead disk may take for ever."""
+"""How long one thread may take to stop; one in the middle of a read from a dead disk may take for
+ever."""
 
 _DETACH, _GETREGSET, _SEIZE, _INTERRUPT = 17, 0x4204, 0x4206, 0x4207
 _WALL: Final = 0x40000000
@@ -34,7 +35,8 @@ _WORD_MASK: Final = (1 << 64) - 1
 _EVENT_STOP: Final = 128
 _REGISTERS, _REGISTERS_BYTES = 1, 512
 _WORDS: Final = {"x86_64": (16, 19, 15), "aarch64": (32, 31)}
-"""Which words of the general registers are the address of the next instruction, the stack pointer, and the system call."""
+"""Which words of the general registers are the address of the next instruction, the stack pointer,
+and the system call."""
 
 
 def _ptrace(request: int, task: int, address: int = 0, data: int = 0) -> int:
@@ -66,7 +68,9 @@ class _Stopper:
     def seize(self, task: int) -> None:
         """Take hold of a thread and ask it to stop; one that ended meanwhile is passed over."""
         code = _ptrace(_SEIZE, task)
-        if code == errno.ESRCH or (code == errno.EPERM and procfs.task_state(self.pid, task) in ("", *procfs.ZOMBIE_STATES)):
+        if code == errno.ESRCH or (
+            code == errno.EPERM and procfs.task_state(self.pid, task) in ("", *procfs.ZOMBIE_STATES)
+        ):
             return
         if code:
             raise self._refusal(task, code)
@@ -87,7 +91,9 @@ class _Stopper:
             return AttachError(f"{what}: a debugger or strace; end it, or attach without stop=True")
         if code == errno.EPERM:
             return denied(self.pid, "stopped")
-        return AttachError(f"process {self.pid} cannot be stopped: {os.strerror(code)}; attach without stop=True")
+        return AttachError(
+            f"process {self.pid} cannot be stopped: {os.strerror(code)}; attach without stop=True"
+        )
 
     def wait(self, task: int) -> None:
         """Until a seized thread has stopped, or ended."""
@@ -109,7 +115,8 @@ class _Stopper:
             if time.monotonic() > limit:
                 state = procfs.task_state(self.pid, task)
                 raise AttachError(
-                    f"thread {task} of process {self.pid} did not stop within {PATIENCE_SECONDS:g} s: its state is {state or 'unknown'}; "
+                    f"thread {task} of process {self.pid} did not stop within "
+                    f"{PATIENCE_SECONDS:g} s: its state is {state or 'unknown'}; "
                     "all threads go on; attach without stop=True"
                 )
             time.sleep(pause)
@@ -149,8 +156,8 @@ class _Stopper:
 def stopped(pid: int) -> Iterator[dict[int, Place]]:
     """While the block lasts every thread of process ``pid`` stands still.
 
-    Gives the place of each by OS thread id. Raises AttachError
-    when it is this process, traced by somebody already, or will not stop; AttachDenied when the kernel forbids it.
+    Gives the place of each by OS thread id. Raises AttachError when it is this process, traced by
+    somebody already, or will not stop; AttachDenied when the kernel forbids it.
     """
     if pid == os.getpid():
         raise AttachError("this process cannot stop itself: attach to it without stop=True")

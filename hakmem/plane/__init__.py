@@ -11,8 +11,9 @@ Rooms from the bottom up; each calls those above its line only. Of C it uses the
     spans.py    blocks of whole units                      blocks.py   one block
     heap.py     create, destroy, batches: PythonEngine
 
-Here ``m`` is always the `Memory` of a heap and ``t`` the `Caller`, a thread's record. The interpreter's lock makes no
-sequence of steps atomic: what C does by CAS is done by CAS here. A backoff is left out: the interpreter's lock is one.
+Here ``m`` is always the `Memory` of a heap and ``t`` the `Caller`, a thread's record. The
+interpreter's lock makes no sequence of steps atomic: what C does by CAS is done by CAS here. A
+backoff is left out: the interpreter's lock is one.
 """
 
 from .heap import PythonEngine

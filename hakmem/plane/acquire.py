@@ -1,7 +1,7 @@
 """Where a refill finds a slab, stage by stage in the policy's order; the shared pool.
 
-Each stage gives a claimed slab of the class with blocks to take or to carve, out of its partial set, or 0. Hints and
-set bits may be stale: claim, then recheck. Only stage grow takes the run lock.
+Each stage gives a claimed slab of the class with blocks to take or to carve, out of its partial
+set, or 0. Hints and set bits may be stale: claim, then recheck. Only stage grow takes the run lock.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def acquire_partial(t: Caller, class_index: int) -> int:
 
 
 def _stage_adopt(t: Caller, class_index: int) -> int:
-    """Empty the class's mailbox: drain every slab in it, keep the first that serves, settle the others."""
+    """Empty the class's mailbox: drain every slab in it, keep the first that serves, settle the
+    others."""
     m, kept = t.m, 0
     if not m.tables.acquire.adoption:
         return 0
@@ -119,8 +120,8 @@ def _stage_empty(t: Caller, class_index: int) -> int:
 def _populate_ahead(t: Caller, class_index: int, unit: int, word: int) -> None:
     """Ask the OS for the pages of a group of fresh units before the first of them is carved.
 
-    Only in a heap that has grown, by a class of which this thread took several slabs, and if the rest of the group is unused
-    still and so will come next.
+    Only in a heap that has grown, by a class of which this thread took several slabs, and if the
+    rest of the group is unused still and so will come next.
     """
     m, bin_ = t.m, t.bins[class_index]
     growth, bit = m.tables.arenas, unit - (word & MASK32)
@@ -137,7 +138,8 @@ def _populate_ahead(t: Caller, class_index: int, unit: int, word: int) -> None:
 
 
 def _stage_unit(t: Caller, class_index: int) -> int:
-    """``open_word`` is first unit | mask << 32; no link is read, so a word that came back does no harm."""
+    """``open_word`` is first unit | mask << 32; no link is read, so a word that came back does no
+    harm."""
     m, record = t.m, t.record
     if m.tables.classes[class_index].unit_count != 1:
         return 0
@@ -161,7 +163,8 @@ def _stage_last(t: Caller, class_index: int) -> int:
 
 
 def _open_units(t: Caller, unit: int, mask: int) -> None:
-    """Open the units behind a new slab to all threads, or give them back if a superslab is open already."""
+    """Open the units behind a new slab to all threads, or give them back if a superslab is open
+    already."""
     m = t.m
     while True:
         word = m.heap.open_word
@@ -247,7 +250,8 @@ def collect(t: Caller) -> None:
 
 
 def flush_ready(t: Caller) -> None:
-    """Give the units that wait outside the run heap, empty slabs and the open superslab, back to it."""
+    """Give the units that wait outside the run heap, empty slabs and the open superslab, back to
+    it."""
     m = t.m
     while unit := slabs.empty_pop(t):
         run_free(m, unit, 1, True)

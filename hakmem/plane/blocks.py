@@ -1,7 +1,7 @@
 """One block: found, checked, allocated, freed, resized.
 
-Every address is resolved through the page registry; headers and live marks are checked against it, never trusted
-instead of it. A fault changes nothing.
+Every address is resolved through the page registry; headers and live marks are checked against it,
+never trusted instead of it. A fault changes nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,14 @@ class Block(NamedTuple):
 
 
 def _fault(
-    m: Memory, code: int, address: int, block: int = 0, unit: int = 0, c: int = 0, expected: int = 0, found: int = 0
+    m: Memory,
+    code: int,
+    address: int,
+    block: int = 0,
+    unit: int = 0,
+    c: int = 0,
+    expected: int = 0,
+    found: int = 0,
 ) -> Fault:
     return mirror.HakFault(code, unit, address, block, c, expected, found, heap=m.base)
 
@@ -76,7 +83,8 @@ def _live_word(m: Memory, address: int) -> tuple[int, int]:
 
 
 def check_live(m: Memory, address: int) -> Block | Fault:
-    """Resolve, and check that the block is out, as far as the heap can tell: live marks and header byte."""
+    """Resolve, and check that the block is out, as far as the heap can tell: live marks and header
+    byte."""
     block = resolve(m, address)
     if not isinstance(block, Block):
         return block
@@ -94,8 +102,8 @@ def check_live(m: Memory, address: int) -> Block | Fault:
 
 
 def _check_own(t: Caller, address: int, block: Block) -> Fault | None:
-    """What the thread's own cache says of a carved block: not out, if it was freed last, or never was, if it stands in
-    the carved range."""
+    """What the thread's own cache says of a carved block: not out, if it was freed last, or never
+    was, if it stands in the carved range."""
     m, (unit, c, _) = t.m, block
     bin_ = t.bins[c]
     if not c:
@@ -106,7 +114,16 @@ def _check_own(t: Caller, address: int, block: Block) -> Fault | None:
         return None
     row = m.tables.classes[c]
     start, stride = m.unit_address(unit) + row.start_bytes, row.stride_bytes
-    return _fault(m, UNCARVED, address, address, unit, c, (bin_.bump - start) // stride, (address - start) // stride)
+    return _fault(
+        m,
+        UNCARVED,
+        address,
+        address,
+        unit,
+        c,
+        (bin_.bump - start) // stride,
+        (address - start) // stride,
+    )
 
 
 def _mark_out(m: Memory, c: int, address: int) -> None:
@@ -129,8 +146,8 @@ def _mark_in(m: Memory, c: int, address: int) -> bool:
 
 
 def _take_block(t: Caller, c: int, may_be_larger: bool) -> tuple[int, int, bool]:
-    """A block for class c from list, carved range, a class that lends or refill, or 0; its class; and whether its bytes are known
-    to be 0.
+    """A block for class c from list, carved range, a class that lends or refill, or 0; its class;
+    and whether its bytes are known to be 0.
     """
     m, bin_ = t.m, t.bins[c]
     if not t.heads[c]:
@@ -164,7 +181,8 @@ def _class_for(m: Memory, size: int, align: int) -> int:
 
 
 def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
-    """A block, or 0 when out of memory or out of range; ``align`` is a power of two, 1 when it does not matter."""
+    """A block, or 0 when out of memory or out of range; ``align`` is a power of two, 1 when it does
+    not matter."""
     m = t.m
     c = _class_for(m, size, align)
     if not c:

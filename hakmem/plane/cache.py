@@ -1,7 +1,8 @@
 """A thread's caches: refilled from slabs, overflowing to slabs, bounded by the policy.
 
-Only the owner thread comes here with ``t``. Blocks in a bin's list and in its carved range [bump, bump_end) count as
-used in their slab. Invariant: room_counts[c] = cap_count - blocks of the list; cap_bytes = sum of the caps in bytes.
+Only the owner thread comes here with ``t``. Blocks in a bin's list and in its carved range [bump,
+bump_end) count as used in their slab. Invariant: room_counts[c] = cap_count - blocks of the list;
+cap_bytes = sum of the caps in bytes.
 """
 
 from __future__ import annotations
@@ -52,21 +53,26 @@ def init(t: Caller) -> None:
     t.record.first_cap_bytes = t.record.cap_bytes
 
 
-# --- giving back ----------------------------------------------------------------------------------------------
+# --- giving back ----------------------------------------------------------------------------------
 
 
 def _give_back(t: Caller, c: int, group: list[int], list_count: int) -> None:
-    """Give a chain to its slab. Its blocks stand below the carved count: `blocks.free` has seen to that, but for blocks
-    of another thread's carved range."""
+    """Give a chain to its slab. Its blocks stand below the carved count: `blocks.free` has seen to
+    that, but for blocks of another thread's carved range."""
     first, last, unit, count, highest = group
     row = t.m.tables.classes[c]
-    limit = t.m.unit_address(unit) + row.start_bytes + t.m.slabs[unit].carved_count * row.stride_bytes
-    assert highest < limit, f"block {highest:#x} of unit {unit} was freed and never handed out: carved up to {limit:#x}"
+    limit = (
+        t.m.unit_address(unit) + row.start_bytes + t.m.slabs[unit].carved_count * row.stride_bytes
+    )
+    assert highest < limit, (
+        f"block {highest:#x} of unit {unit} was freed and never handed out: carved up to {limit:#x}"
+    )
     slabs.give_back(t, unit, first, last, count, list_count)
 
 
 def _flush_list(t: Caller, c: int, count: int) -> None:
-    """Take the first blocks off the list of class c and give them to their slabs, blocks of one slab together."""
+    """Take the first blocks off the list of class c and give them to their slabs, blocks of one
+    slab together."""
     m, list_count = t.m, t.m.tables.caches[c].list_count
     groups: list[list[int] | None] = [None] * GROUPS  # first, last, unit, count, highest
     block = t.heads[c]
@@ -106,7 +112,10 @@ def _free_only(t: Caller, c: int, count: int) -> None:
     bin_, caches = t.bins[c], t.m.tables.policy.caches
     t.record.free_only_bytes += count * bin_.stride_bytes
     bin_.free_only_count += 1
-    if bin_.free_only_count < caches.free_only_count and t.record.free_only_bytes < caches.free_only_bytes:
+    if (
+        bin_.free_only_count < caches.free_only_count
+        and t.record.free_only_bytes < caches.free_only_bytes
+    ):
         return
     bin_.free_only_count = 0
     floor = max(1, t.m.tables.caches[c].batch_count * caches.free_only_per_256 >> 8)
@@ -115,7 +124,8 @@ def _free_only(t: Caller, c: int, count: int) -> None:
 
 
 def _idle_look(t: Caller) -> None:
-    """Every idle_events slow-path events: a class that had none of them gives half its blocks back and shrinks."""
+    """Every idle_events slow-path events: a class that had none of them gives half its blocks back
+    and shrinks."""
     record, tables = t.record, t.m.tables
     record.event_count += 1
     if record.event_count < tables.policy.caches.idle_events:
@@ -131,14 +141,21 @@ def _idle_look(t: Caller) -> None:
         bin_.lend_carve_count -= bin_.lend_carve_count != 0
 
 
-# --- refill ---------------------------------------------------------------------------------------------------
+# --- refill ---------------------------------------------------------------------------------------
 
 
 def _carve(t: Caller, c: int, unit: int, least: int) -> int:
-    """Under the claim: carve a range of ``least`` blocks or the class's number into the bin; its blocks."""
+    """Under the claim: carve a range of ``least`` blocks or the class's number into the bin; its
+    blocks."""
     m, bin_, slab = t.m, t.bins[c], t.m.slabs[unit]
     row, cache = m.tables.classes[c], m.tables.caches[c]
-    count = int(min(row.block_count - slab.carved_count, max(least, cache.carve_count), cache.cap_max_count or 1))
+    count = int(
+        min(
+            row.block_count - slab.carved_count,
+            max(least, cache.carve_count),
+            cache.cap_max_count or 1,
+        )
+    )
     start = m.unit_address(unit) + row.start_bytes + slab.carved_count * row.stride_bytes
     bin_.bump = start
     bin_.bump_end = start + count * row.stride_bytes
@@ -157,8 +174,8 @@ def _carve(t: Caller, c: int, unit: int, least: int) -> int:
 
 
 def _take(t: Caller, c: int, unit: int, gain: int) -> int:
-    """Under the claim: take the slab's free list, whole if the cap can be raised to it, else as many as fit. The cap gains
-    ``gain`` at least.
+    """Under the claim: take the slab's free list, whole if the cap can be raised to it, else as
+    many as fit. The cap gains ``gain`` at least.
     """
     m, bin_, record = t.m, t.bins[c], t.record
     have, limit, count = _length(t, c), _cap_limit(t, c), lists.free_count(m, unit)
@@ -211,8 +228,9 @@ def _turn(t: Caller) -> None:
 
 
 def _swing_raise(t: Caller, c: int) -> int:
-    """What the cap of a list that swings between both its ends gains: a part of itself, so that it is wide enough after a few
-    swings, not after hundreds, as far as this thread's share of what all caps may gain reaches.
+    """What the cap of a list that swings between both its ends gains: a part of itself, so that it
+    is wide enough after a few swings, not after hundreds, as far as this thread's share of what all
+    caps may gain reaches.
     """
     m, bin_, cache = t.m, t.bins[c], t.m.tables.caches[c]
     if not cache.raise_per_256:
@@ -229,7 +247,8 @@ def _refill_raise(t: Caller, c: int) -> int:
 
 
 def _overflow_raises(t: Caller, c: int) -> bool:
-    """An overflow after a refill: the list gets the room it lacks. False: it has had what it may have."""
+    """An overflow after a refill: the list gets the room it lacks. False: it has had what it may
+    have."""
     bin_ = t.bins[c]
     if not bin_.refilled:
         return False
@@ -244,8 +263,8 @@ def _overflow_raises(t: Caller, c: int) -> bool:
 
 
 def refill(t: Caller, c: int, least: int = 0) -> bool:
-    """Bring blocks of class c into the cache: lists of up to refill_slabs slabs, or a carved range, of ``least`` blocks if the slab
-    has them.
+    """Bring blocks of class c into the cache: lists of up to refill_slabs slabs, or a carved range,
+    of ``least`` blocks if the slab has them.
 
     False: out of memory. One claim at a time: a thread that waits for a claim holds none.
     """
@@ -264,7 +283,11 @@ def refill(t: Caller, c: int, least: int = 0) -> bool:
             holes.restore(t, unit)
         listed = lists.free_count(m, unit) != 0
         got += _take(t, c, unit, gain) if listed else _carve(t, c, unit, least)
-        enough = got >= cache.batch_count or taken >= cache.refill_slabs or _length(t, c) >= _cap_limit(t, c)
+        enough = (
+            got >= cache.batch_count
+            or taken >= cache.refill_slabs
+            or _length(t, c) >= _cap_limit(t, c)
+        )
         if not listed or enough:
             lists.claim_release(m, unit)
             if bin_.hot != unit:
@@ -280,12 +303,14 @@ def refill(t: Caller, c: int, least: int = 0) -> bool:
 def _may_lend(t: Caller, k: int) -> bool:
     tables, bin_ = t.m.tables, t.bins[k]
     few_carves = bin_.lend_carve_count < tables.policy.caches.lend_carve_count
-    return bool(_length(t, k) > tables.caches[k].lend_keep_count and few_carves and t.record.reciprocals[k])
+    return bool(
+        _length(t, k) > tables.caches[k].lend_keep_count and few_carves and t.record.reciprocals[k]
+    )
 
 
 def lend(t: Caller, c: int) -> int:
-    """The class that lends a block to class c, which has nothing cached: the next whose list can spare one; 0: none, or free blocks
-    of class c wait where a refill finds them.
+    """The class that lends a block to class c, which has nothing cached: the next whose list can
+    spare one; 0: none, or free blocks of class c wait where a refill finds them.
     """
     m = t.m
     lenders = range(c + 1, c + 1 + m.tables.caches[c].lend_count)
@@ -298,16 +323,20 @@ def lend(t: Caller, c: int) -> int:
     return found
 
 
-# --- overflow, flush, prewarm ---------------------------------------------------------------------------------
+# --- overflow, flush, prewarm ---------------------------------------------------------------------
 
 
 def is_line_of_others(t: Caller, c: int) -> bool:
-    """Whether a thread that asked for nothing yet frees a block that shares its cache line: the block is another's, and its
-    neighbours may be. Kept, malloc would give it to this thread again and again.
+    """Whether a thread that asked for nothing yet frees a block that shares its cache line: the
+    block is another's, and its neighbours may be. Kept, malloc would give it to this thread again
+    and again.
 
     Source: Berger et al., Hoard, 2000: passive false sharing.
     """
-    return not (t.record.refill_count | t.record.overflow_count) and t.bins[c].stride_bytes < layout.CACHE_LINE_BYTES
+    return (
+        not (t.record.refill_count | t.record.overflow_count)
+        and t.bins[c].stride_bytes < layout.CACHE_LINE_BYTES
+    )
 
 
 def _push(t: Caller, c: int, block: int) -> None:
@@ -317,7 +346,8 @@ def _push(t: Caller, c: int, block: int) -> None:
 
 
 def overflow(t: Caller, c: int, block: int) -> None:
-    """A free that found the list full: the cap is raised, or a batch goes back to the slabs; then the block comes in."""
+    """A free that found the list full: the cap is raised, or a batch goes back to the slabs; then
+    the block comes in."""
     m, bin_, cache = t.m, t.bins[c], t.m.tables.caches[c]
     t.record.overflow_count += 1
     bin_.event_count += 1
@@ -335,7 +365,8 @@ def overflow(t: Caller, c: int, block: int) -> None:
 
 
 def _return_range(t: Caller, c: int) -> None:
-    """Give the carved range back: uncarved again if nothing was carved behind it, else block by block."""
+    """Give the carved range back: uncarved again if nothing was carved behind it, else block by
+    block."""
     m, bin_, row = t.m, t.bins[c], t.m.tables.classes[c]
     unit = m.registry[m.unit_of(bin_.bump)] >> 8
     start, end = bin_.bump, bin_.bump_end
@@ -352,14 +383,17 @@ def _return_range(t: Caller, c: int) -> None:
 
 
 def flush(t: Caller, above: int = 0) -> None:
-    """Give back all the thread holds of blocks larger than ``above`` bytes: lists, carved ranges, hints. Caps stay."""
+    """Give back all the thread holds of blocks larger than ``above`` bytes: lists, carved ranges,
+    hints. Caps stay."""
     m = t.m
     for c in range(1, m.tables.class_count + 1):
         bin_ = t.bins[c]
         if bin_.stride_bytes <= above:
             continue
         if bin_.bump != bin_.bump_end:
-            _return_range(t, c)  # first, so that a listed block of the range is above what is carved
+            _return_range(
+                t, c
+            )  # first, so that a listed block of the range is above what is carved
         if have := _length(t, c):
             _flush_list(t, c, have)
         _forget_hot(t, c)
@@ -375,8 +409,8 @@ def _list_range(t: Caller, c: int) -> None:
 
 
 def prewarm(t: Caller) -> None:
-    """Fill each class up to its prewarm count, whatever is in it already. A carved range counts: an allocation takes from it as
-    fast as from the list, and its pages stay untouched.
+    """Fill each class up to its prewarm count, whatever is in it already. A carved range counts: an
+    allocation takes from it as fast as from the list, and its pages stay untouched.
     """
     m = t.m
     for c in range(1, m.tables.class_count + 1):

@@ -16,10 +16,12 @@ _BIN_BYTES: Final = ctypes.sizeof(mirror.HakBin)
 
 
 class Caller:
-    """``record`` is the ``hak_thread`` number ``index``, ``heads[class]``, ``room_counts[class]`` and ``bins[class]`` its caches, ``m`` its heap.
+    """``record`` is the ``hak_thread`` number ``index``, ``heads[class]``, ``room_counts[class]``
+    and ``bins[class]`` its caches, ``m`` its heap.
 
-    The object of a thread's own record lives in the thread's local storage and dies with the thread: ``at_end`` is
-    called then, but not in the child of a fork, where the thread did not end but never was.
+    The object of a thread's own record lives in the thread's local storage and dies with the
+    thread: ``at_end`` is called then, but not in the child of a fork, where the thread did not end
+    but never was.
     """
 
     __slots__ = ("at_end", "bins", "heads", "index", "m", "process_id", "record", "room_counts")
@@ -30,7 +32,9 @@ class Caller:
         self.index = index
         self.record = mirror.HakThread.from_address(address)
         bins = range(m.tables.class_count + 1)
-        self.bins = [mirror.HakBin.from_address(address + _BINS + number * _BIN_BYTES) for number in bins]
+        self.bins = [
+            mirror.HakBin.from_address(address + _BINS + number * _BIN_BYTES) for number in bins
+        ]
         self.heads, self.room_counts = self.record.heads, self.record.room_counts
         self.at_end = at_end
         self.process_id = os.getpid()

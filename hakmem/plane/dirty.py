@@ -1,5 +1,5 @@
-"""Maps of a bit a unit, changed under the run lock: the dirty marks, set where a unit may hold something but zeros, and
-the units purged lately, one map for this epoch and one for the last."""
+"""Maps of a bit a unit, changed under the run lock: the dirty marks, set where a unit may hold
+something but zeros, and the units purged lately, one map for this epoch and one for the last."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def spend(m: Memory, ns: int) -> None:
 
 
 def recent_take(m: Memory, unit: int, units: int) -> None:
-    """Units that are cut out of a free run: those purged lately are refaults, counted and charged. Needs the lock."""
+    """Units that are cut out of a free run: those purged lately are refaults, counted and charged.
+    Needs the lock."""
     heap = m.heap
     for which in range(2):
         start = recent_map(m, which)

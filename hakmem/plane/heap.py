@@ -43,7 +43,9 @@ def _map_region(lib: Library, region_bytes: int, tables: Tables, checked: bool) 
     except ValueError:
         return None
     map_base, map_bytes = c_uint64(), c_uint64()
-    base = lib.hak_os_reserve(plan.reserved_bytes, layout.SUPERSLAB_BYTES, byref(map_base), byref(map_bytes))
+    base = lib.hak_os_reserve(
+        plan.reserved_bytes, layout.SUPERSLAB_BYTES, byref(map_base), byref(map_bytes)
+    )
     if not base:
         return None
     if not lib.hak_os_commit(None, base, plan.meta_units << layout.UNIT_SHIFT):
@@ -72,7 +74,10 @@ def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
     heap.thread_top = 1  # record 0 is the shared one
     ctypes.memmove(m.base + plan.policy_offset, tables.image, len(tables.image))
     if m.fast_map() == m.base + plan.fast_map_offset:
-        direct = bytes(0 if checked or tables.classes[c].header else c for c in tables.size_map[: layout.SIZE_MAP_ENTRIES])
+        direct = bytes(
+            0 if checked or tables.classes[c].header else c
+            for c in tables.size_map[: layout.SIZE_MAP_ENTRIES]
+        )
         ctypes.memmove(m.fast_map(), direct, len(direct))
     heap.epoch_start_ns = heap.earned_at_ns = m.clock_ns()
     heap.earned_ns = tables.retain.work_first_ns
@@ -83,13 +88,15 @@ def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
 class PythonEngine:
     """A heap run by Python; see `hakmem.engine.Engine` for every method.
 
-    Steps of the plane may be followed in a debugger; a step that an asynchronous exception cuts off leaves the heap
-    as a thread would that died in the middle of C.
+    Steps of the plane may be followed in a debugger; a step that an asynchronous exception cuts off
+    leaves the heap as a thread would that died in the middle of C.
     """
 
     plane = "python"
 
-    def __init__(self, policy: Policy, region_bytes: int | None = None, checked: bool = True) -> None:
+    def __init__(
+        self, policy: Policy, region_bytes: int | None = None, checked: bool = True
+    ) -> None:
         self.address = 0
         self.policy = policy
         self.checked = checked

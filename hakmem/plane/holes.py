@@ -1,9 +1,10 @@
 """OS pages of nothing but free blocks go back although their slab is in use.
 
-A hole is a purged page of a slab whose blocks are all free. Their links are gone with the page, so they are in no list:
-used + free list + on holes = carved. All under the claim. Pages are purged only where all blocks are carved; classes with
-headers have none. A sweep visits every slab once an epoch and looks into those not claimed since its last visit, once,
-paid from the eager budget; a slab whose pages are needed again soon is left alone for longer and longer.
+A hole is a purged page of a slab whose blocks are all free. Their links are gone with the page, so
+they are in no list: used + free list + on holes = carved. All under the claim. Pages are purged
+only where all blocks are carved; classes with headers have none. A sweep visits every slab once an
+epoch and looks into those not claimed since its last visit, once, paid from the eager budget; a
+slab whose pages are needed again soon is left alone for longer and longer.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ BLOCKS_MAX: Final = layout.constant("HAK_SLAB_BLOCKS_MAX")
 HOLES: Final = slabs.HOLES
 
 
-# A slab's detail_count: epoch of its last purge | log2 of its pause << 24 | REFAULT once a page of that purge was needed
-# within two epochs, for which the pause doubled; without, it halves at the next purge.
+# A slab's detail_count: epoch of its last purge | log2 of its pause << 24 | REFAULT once a page of
+# that purge was needed within two epochs, for which the pause doubled; without, it halves at the
+# next purge.
 EPOCH_MASK: Final = layout.constant("HAK_LOOK_EPOCH_MASK")
 PAUSE_SHIFT: Final = layout.constant("HAK_LOOK_PAUSE_SHIFT")
 REFAULT: Final = layout.constant("HAK_LOOK_REFAULT")
@@ -83,7 +85,10 @@ def _blocks_on(row: ClassRow, carved: int, page: int) -> range | None:
 
 def _is_on_hole(m: Memory, row: ClassRow, unit: int, block: int) -> bool:
     start = block * row.stride_bytes
-    return any(is_hole(m, unit, page) for page in range(start // PAGE, (start + row.stride_bytes - 1) // PAGE + 1))
+    return any(
+        is_hole(m, unit, page)
+        for page in range(start // PAGE, (start + row.stride_bytes - 1) // PAGE + 1)
+    )
 
 
 def _listed(m: Memory, unit: int, word: int) -> list[int]:
@@ -101,7 +106,10 @@ def _free_blocks(m: Memory, row: ClassRow, unit: int) -> set[int]:
     free = {(block - base) // row.stride_bytes for block in _listed(m, unit, slab.free_list)}
     if slab.flags & HOLES:
         for page in range(row.unit_count * UNIT_PAGES):
-            if is_hole(m, unit, page) and (blocks := _blocks_on(row, slab.carved_count, page)) is not None:
+            if (
+                is_hole(m, unit, page)
+                and (blocks := _blocks_on(row, slab.carved_count, page)) is not None
+            ):
                 free.update(blocks)
     return free
 
@@ -115,7 +123,8 @@ def _push(m: Memory, unit: int, blocks: list[int]) -> None:
 
 
 def _punch(m: Memory, unit: int) -> tuple[int, int]:
-    """Purge the pages of free blocks of a claimed slab: pages, and the length of its free list before."""
+    """Purge the pages of free blocks of a claimed slab: pages, and the length of its free list
+    before."""
     slab, base = m.slabs[unit], m.unit_address(unit)
     row, looked, fresh = m.tables.classes[slab.class_index], lists.free_count(m, unit), []
     free = _free_blocks(m, row, unit)
@@ -128,7 +137,15 @@ def _punch(m: Memory, unit: int) -> tuple[int, int]:
     for page in fresh:
         _set_hole(m, unit, page, True)
     old = _listed(m, unit, lists.free_take_all(m, unit))
-    _push(m, unit, [block for block in old if not _is_on_hole(m, row, unit, (block - base) // row.stride_bytes)])
+    _push(
+        m,
+        unit,
+        [
+            block
+            for block in old
+            if not _is_on_hole(m, row, unit, (block - base) // row.stride_bytes)
+        ],
+    )
     slab.flags |= HOLES
     _look_purged(m, unit)
     start = fresh[0]
@@ -142,7 +159,8 @@ def _punch(m: Memory, unit: int) -> tuple[int, int]:
 
 
 def restore(t: Caller, unit: int) -> None:
-    """Give the blocks of the first hole back to the free list, or of the first few, until there is one."""
+    """Give the blocks of the first hole back to the free list, or of the first few, until there is
+    one."""
     m = t.m
     slab, base = m.slabs[unit], m.unit_address(unit)
     row, restored = m.tables.classes[slab.class_index], 0
@@ -153,7 +171,11 @@ def restore(t: Caller, unit: int) -> None:
             _set_hole(m, unit, page, False)
             restored += 1
             blocks = _blocks_on(row, slab.carved_count, page) or ()
-            found = [base + block * row.stride_bytes for block in blocks if not _is_on_hole(m, row, unit, block)]
+            found = [
+                base + block * row.stride_bytes
+                for block in blocks
+                if not _is_on_hole(m, row, unit, block)
+            ]
         page += 1
     _push(m, unit, found)
     if not any(is_hole(m, unit, later) for later in range(page, pages)):
@@ -165,7 +187,8 @@ def restore(t: Caller, unit: int) -> None:
 
 
 def _visit(t: Caller, unit: int, everything: bool) -> int:
-    """Look at one record; the cost of what was done. ``everything``: whatever was claimed lately."""
+    """Look at one record; the cost of what was done. ``everything``: whatever was claimed
+    lately."""
     m, retain = t.m, t.m.tables.retain
     slab = m.slabs[unit]
     if slab.kind != KIND_SLAB:
@@ -178,7 +201,9 @@ def _visit(t: Caller, unit: int, everything: bool) -> int:
         return 0
     if not everything and _look_age(m, look) < _look_pause(look):
         return 0
-    if (lists.free_count(m, unit) + lists.remote_count(m, unit)) * m.tables.classes[slab.class_index].stride_bytes < PAGE:
+    if (lists.free_count(m, unit) + lists.remote_count(m, unit)) * m.tables.classes[
+        slab.class_index
+    ].stride_bytes < PAGE:
         m.halves[place] = seq | 1  # nothing to find, and no reason to disturb it
         return 0
     if not lists.claim_try(m, unit):

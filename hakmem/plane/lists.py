@@ -1,8 +1,10 @@
-"""The accessors of a slab's claim, free list, remote list and used count; no other room touches those fields.
+"""The accessors of a slab's claim, free list, remote list and used count; no other room touches
+those fields.
 
-A list word is offset/8 of the first block | count << 16 | tag << 32; blocks are linked by address in their first
-word and the count ends a list. The tag moves at every change, which answers ABA: a word that comes back is never the
-same word. There is no lock-free pop. ``claim_seq`` is odd while claimed.
+A list word is offset/8 of the first block | count << 16 | tag << 32; blocks are linked by address
+in their first word and the count ends a list. The tag moves at every change, which answers ABA: a
+word that comes back is never the same word. There is no lock-free pop. ``claim_seq`` is odd while
+claimed.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ def _emptied(word: int) -> int:
     return (((word >> 32) + 1) & MASK32) << 32
 
 
-# --- claim ----------------------------------------------------------------------------------------------------
+# --- claim ----------------------------------------------------------------------------------------
 
 
 def claim_try(m: Memory, unit: int) -> bool:
@@ -49,7 +51,7 @@ def claim_release(m: Memory, unit: int) -> None:
     m.store_release32(m.slabs_address + unit * SLAB_BYTES, (seq + 1) & MASK32)
 
 
-# --- free list: plain, under the claim ------------------------------------------------------------------------
+# --- free list: plain, under the claim ------------------------------------------------------------
 
 
 def free_push_chain(m: Memory, unit: int, first: int, last: int, count: int) -> None:
@@ -87,7 +89,7 @@ def free_count(m: Memory, unit: int) -> int:
     return word_count(m.slabs[unit].free_list)
 
 
-# --- remote list: lock-free -----------------------------------------------------------------------------------
+# --- remote list: lock-free -----------------------------------------------------------------------
 
 
 def remote_push_chain(m: Memory, unit: int, first: int, last: int, count: int) -> bool:
@@ -110,13 +112,15 @@ def remote_count(m: Memory, unit: int) -> int:
     return word_count(m.slabs[unit].remote_list)
 
 
-# --- active count: plain, under the claim ---------------------------------------------------------------------
+# --- active count: plain, under the claim ---------------------------------------------------------
 
 
 def used_add(m: Memory, unit: int, more: int) -> None:
     """Blocks of a slab, outside it from now on; ``more`` may be below 0."""
     slab = m.slabs[unit]
-    assert slab.claim_seq & 1 and slab.used_count + more >= 0, f"unit {unit}: used count changed without a claim"
+    assert slab.claim_seq & 1 and slab.used_count + more >= 0, (
+        f"unit {unit}: used count changed without a claim"
+    )
     slab.used_count += more
 
 

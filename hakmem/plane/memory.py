@@ -1,8 +1,8 @@
 """Typed access to a region's metadata, and the primitives bound to it.
 
-Plain fields are read and written through ctypes structures that stand on the region, one for each record in use;
-words that threads contend for change through the CAS primitives only. An aligned field of up to 64 bits is read and
-written in one piece.
+Plain fields are read and written through ctypes structures that stand on the region, one for each
+record in use; words that threads contend for change through the CAS primitives only. An aligned
+field of up to 64 bits is read and written in one piece.
 """
 
 from __future__ import annotations
@@ -48,18 +48,41 @@ class _Slabs(dict[int, ctypes.Structure]):
 
 
 class Memory:
-    """One heap's region: ``heap`` is its ``hak_heap``, ``slabs[unit]`` its records, ``registry`` and ``words`` views.
+    """One heap's region: ``heap`` is its ``hak_heap``, ``slabs[unit]`` its records, ``registry``
+    and ``words`` views.
 
-    ``words[offset >> 3]`` is the 64-bit word at an offset of the region, ``halves[offset >> 2]`` 32 bits, ``octets[offset]`` a byte.
+    ``words[offset >> 3]`` is the 64-bit word at an offset of the region, ``halves[offset >> 2]`` 32
+    bits, ``octets[offset]`` a byte.
     """
 
     __slots__ = (
-        "_library", "base", "cas32", "cas64", "checked", "clean_bits", "clean_heads", "closed", "dirty_bits",
-        "dirty_heads", "geometry", "halves", "heap", "live_address", "meta_units", "octets", "os_counts", "registry", "slabs",
-        "slabs_address", "tables", "words",
-    )  # fmt: skip
+        "_library",
+        "base",
+        "cas32",
+        "cas64",
+        "checked",
+        "clean_bits",
+        "clean_heads",
+        "closed",
+        "dirty_bits",
+        "dirty_heads",
+        "geometry",
+        "halves",
+        "heap",
+        "live_address",
+        "meta_units",
+        "octets",
+        "os_counts",
+        "registry",
+        "slabs",
+        "slabs_address",
+        "tables",
+        "words",
+    )
 
-    def __init__(self, library: Library, base: int, geometry: Geometry, tables: Tables, checked: bool) -> None:
+    def __init__(
+        self, library: Library, base: int, geometry: Geometry, tables: Tables, checked: bool
+    ) -> None:
         self._library = library
         self.base = base
         self.geometry = geometry
@@ -68,7 +91,9 @@ class Memory:
         self.closed = False
         self.heap = heap = mirror.HakHeap.from_address(base)
         self.meta_units = geometry.meta_units
-        self.octets = memoryview((ctypes.c_uint8 * geometry.reserved_bytes).from_address(base)).cast("B")
+        self.octets = memoryview(
+            (ctypes.c_uint8 * geometry.reserved_bytes).from_address(base)
+        ).cast("B")
         self.words = self.octets.cast("Q")
         self.halves = self.octets.cast("I")
         start = geometry.registry_offset
@@ -87,10 +112,13 @@ class Memory:
         return self.base + int(getattr(mirror.HakHeap, name).offset)
 
     def fast_map(self) -> int:
-        """Address of the fast path's size map: the policy's own where every class may take that path."""
+        """Address of the fast path's size map: the policy's own where every class may take that
+        path."""
         if self.checked or any(row.header for row in self.tables.classes):
             return self.base + self.geometry.fast_map_offset
-        return self.base + self.geometry.policy_offset + mirror.policy_place("sizes.size_map").offset
+        return (
+            self.base + self.geometry.policy_offset + mirror.policy_place("sizes.size_map").offset
+        )
 
     def unit_address(self, unit: int) -> int:
         """First address of a unit."""

@@ -1,8 +1,8 @@
 """Who has free blocks: the per-class sets of partly free slabs, and the mailboxes of remote frees.
 
-A partial set is a bitmap, a word for 64 units and a summary bit for each word; the lowest address is found first. A
-bit is changed under its slab's claim only; finding one promises nothing: claim, then recheck. A mailbox is a list of
-slabs, first unit | tag << 32; push by CAS, take-all only.
+A partial set is a bitmap, a word for 64 units and a summary bit for each word; the lowest address
+is found first. A bit is changed under its slab's claim only; finding one promises nothing: claim,
+then recheck. A mailbox is a list of slabs, first unit | tag << 32; push by CAS, take-all only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def _set_word(m: Memory, class_index: int, unit: int) -> int:
 
 
 def _summary_word(m: Memory, class_index: int, unit: int) -> int:
-    return m.base + m.geometry.summary_offset + ((unit >> 12) * layout.CLASS_LIMIT + class_index) * 8
+    return (
+        m.base + m.geometry.summary_offset + ((unit >> 12) * layout.CLASS_LIMIT + class_index) * 8
+    )
 
 
 def insert(m: Memory, unit: int) -> None:

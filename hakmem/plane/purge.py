@@ -1,9 +1,11 @@
-"""What goes back to the OS, and when: the high-water epochs, the two limits, the budget of eager work, the purge.
+"""What goes back to the OS, and when: the high-water epochs, the two limits, the budget of eager
+work, the purge.
 
-What is above the retain limit is purged at the next slow-path event, what is above the eager limit while the work budget
-lasts: all of it after a deep drop, else what nobody needed for two epochs. A large request that no dirty run fitted has as much
-purged first as would be resident beyond the most of two epochs. A run is taken out of its bin under the lock,
-purged without it, and put back under it.
+What is above the retain limit is purged at the next slow-path event, what is above the eager limit
+while the work budget lasts: all of it after a deep drop, else what nobody needed for two epochs. A
+large request that no dirty run fitted has as much purged first as would be resident beyond the most
+of two epochs. A run is taken out of its bin under the lock, purged without it, and put back under
+it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ def retain_limit(m: Memory) -> int:
 def eager_limit(m: Memory) -> int:
     """Dirty units that eager purges leave."""
     retain = m.tables.retain
-    share = min(live_units(m) * retain.eager_live_per_256, _high_water(m) * retain.high_water_per_256) >> 8
+    share = (
+        min(live_units(m) * retain.eager_live_per_256, _high_water(m) * retain.high_water_per_256)
+        >> 8
+    )
     return int(max(share, retain.floor_bytes >> UNIT_SHIFT))
 
 
@@ -41,7 +46,9 @@ def _purge_run(m: Memory, unit: int, units: int, excess: int) -> int:
         start = at
         while at < end and purged + (at - start) < excess and unit_is_dirty(m, at):
             at += 1
-        if not m.purge(m.unit_address(start), (at - start) << UNIT_SHIFT, m.tables.retain.lazy_free):
+        if not m.purge(
+            m.unit_address(start), (at - start) << UNIT_SHIFT, m.tables.retain.lazy_free
+        ):
             break
         purged += at - start
     return purged
@@ -61,7 +68,8 @@ def _mark_clean(m: Memory, unit: int, units: int, purged: int) -> None:
 
 
 def purge_to(m: Memory, limit: int, runs: int) -> int:
-    """Purge oldest runs first until ``limit`` dirty units are left, or ``runs`` were purged; units purged."""
+    """Purge oldest runs first until ``limit`` dirty units are left, or ``runs`` were purged; units
+    purged."""
     heap, lazy, done = m.heap, m.tables.retain.lazy_free, 0
     for _ in range(runs):
         lock(m)
@@ -118,7 +126,8 @@ def work_spend(m: Memory, ns: int) -> None:
 
 
 def _purge_paid(m: Memory, now: int, limit: int, most: int) -> None:
-    """Purge down to ``limit`` as far as the budget reaches, ``most`` units; paid as if all of it were needed again."""
+    """Purge down to ``limit`` as far as the budget reaches, ``most`` units; paid as if all of it
+    were needed again."""
     heap, retain = m.heap, m.tables.retain
     cost = retain.purge_unit_ns + retain.refault_unit_ns
     units = work_credit(m, now) // cost
@@ -134,22 +143,36 @@ def _purge_paid(m: Memory, now: int, limit: int, most: int) -> None:
 
 
 def _eager_most(m: Memory) -> int:
-    """How much may go early: after a deep drop anything, else what nobody needed for two epochs, little by little."""
+    """How much may go early: after a deep drop anything, else what nobody needed for two epochs,
+    little by little."""
     heap, retain = m.heap, m.tables.retain
     if not retain.work_per_256 or retain.lazy_free:
         return 0
     if live_units(m) << 8 <= _high_water(m) * retain.eager_drop_per_256:
         return int(retain.eager_unit_count)
-    return int(min(heap.low_water_now, heap.low_water_before, max(retain.sweep_event_ns // retain.purge_unit_ns, 1)))
+    return int(
+        min(
+            heap.low_water_now,
+            heap.low_water_before,
+            max(retain.sweep_event_ns // retain.purge_unit_ns, 1),
+        )
+    )
 
 
 def _give_way(m: Memory, now: int, asked: int) -> None:
-    """After a request of ``asked`` units, before any is touched: when more would be resident than lately, others give way."""
+    """After a request of ``asked`` units, before any is touched: when more would be resident than
+    lately, others give way."""
     heap, retain = m.heap, m.tables.retain
     resident, high = live_units(m) + heap.dirty_units, _high_water(m)
     most = max(heap.resident_now, heap.resident_before)
     large = retain.growth_request_per_256 and asked << 8 >= high * retain.growth_request_per_256
-    if asked and large and resident > max(most, retain.floor_bytes >> UNIT_SHIFT) and retain.work_per_256 and not retain.lazy_free:
+    if (
+        asked
+        and large
+        and resident > max(most, retain.floor_bytes >> UNIT_SHIFT)
+        and retain.work_per_256
+        and not retain.lazy_free
+    ):
         _purge_paid(m, now, high * retain.growth_keep_per_256 >> 8, resident - most)
         resident = live_units(m) + heap.dirty_units
     heap.resident_now = max(heap.resident_now, resident)
@@ -174,7 +197,11 @@ def tick(m: Memory, asked: int = 0) -> None:
             heap.low_water_before, heap.low_water_now = heap.low_water_now, heap.dirty_units
             heap.epoch_start_ns = now
             recent_turn(m, 2 if both else 1)
-            if retain.sweep_unit_count and live_units(m) > retain.floor_bytes >> UNIT_SHIFT and not heap.sweep_unit:
+            if (
+                retain.sweep_unit_count
+                and live_units(m) > retain.floor_bytes >> UNIT_SHIFT
+                and not heap.sweep_unit
+            ):
                 heap.sweep_unit = m.meta_units
         unlock(m)
     _give_way(m, now, asked)

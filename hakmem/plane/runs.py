@@ -1,8 +1,8 @@
 """The run heap: every run of free units, and the arena's growth.
 
-Free runs are binned by length, exact to 32 units, then 8 bins a doubling; runs with dirty units apart from clean ones.
-Best fit, dirty first. All of it under the run lock. Invariant: two free runs never touch; registry entries at both
-ends of a run name its head.
+Free runs are binned by length, exact to 32 units, then 8 bins a doubling; runs with dirty units
+apart from clean ones. Best fit, dirty first. All of it under the run lock. Invariant: two free runs
+never touch; registry entries at both ends of a run name its head.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Run(NamedTuple):
 NO_RUN: Final = Run(0, 0, 0)
 
 
-# --- lock and bins --------------------------------------------------------------------------------------------
+# --- lock and bins --------------------------------------------------------------------------------
 
 
 def lock(m: Memory) -> None:
@@ -125,7 +125,8 @@ def _place(m: Memory, unit: int, units: int, dirty: int) -> None:
 
 
 def insert(m: Memory, unit: int, units: int, dirty: int) -> None:
-    """Add free units, ``dirty`` of them dirty; coalesce with the free runs on both sides. Needs the lock."""
+    """Add free units, ``dirty`` of them dirty; coalesce with the free runs on both sides. Needs the
+    lock."""
     left = m.registry[unit - 1]
     right = m.registry[unit + units] if unit + units < m.heap.unit_top else 0
     if left & 0xFF == TAG_FREE:
@@ -176,16 +177,19 @@ def _find(m: Memory, units: int) -> int:
     return _find_among(m, units, True) or _find_among(m, units, False)
 
 
-# --- taking and giving units ----------------------------------------------------------------------------------
+# --- taking and giving units ----------------------------------------------------------------------
 
 
 def live_units(m: Memory) -> int:
     """Units in use but for the purged pages in them."""
-    return int(max(0, m.heap.live_units - m.heap.hole_now_pages // layout.constant("HAK_UNIT_PAGES")))
+    return int(
+        max(0, m.heap.live_units - m.heap.hole_now_pages // layout.constant("HAK_UNIT_PAGES"))
+    )
 
 
 def _cut(m: Memory, run: int, at: int, units: int) -> int:
-    """Cut [at, at + units) out of the free run at ``run``, put the rest back; the dirty units of the cut."""
+    """Cut [at, at + units) out of the free run at ``run``, put the rest back; the dirty units of
+    the cut."""
     heap, record, cut = m.heap, m.slabs[run], 0
     end, dirty_all = run + record.unit_count, record.detail_count
     whole = dirty_all == end - run
@@ -212,7 +216,8 @@ def _cut(m: Memory, run: int, at: int, units: int) -> int:
 
 
 def _grow(m: Memory, units: int) -> bool:
-    """Commit the next arena chunk, at least so much that ``units`` fit behind what is free at the top."""
+    """Commit the next arena chunk, at least so much that ``units`` fit behind what is free at the
+    top."""
     heap, growth = m.heap, m.tables.arenas
     top, room = heap.unit_top, m.geometry.unit_limit - heap.unit_top
     last = m.registry[top - 1]
@@ -251,7 +256,8 @@ def _lock_and_find(m: Memory, units: int) -> int:
 
 
 def run_alloc(m: Memory, units: int, align_units: int) -> Run:
-    """Units on a boundary (a power of two), or NO_RUN. Aligned by address: a region stands on a superslab's only."""
+    """Units on a boundary (a power of two), or NO_RUN. Aligned by address: a region stands on a
+    superslab's only."""
     made, room = NO_RUN, units + align_units - 1
     skew = m.base >> UNIT_SHIFT & align_units - 1
     run = _lock_and_find(m, room)
@@ -263,7 +269,8 @@ def run_alloc(m: Memory, units: int, align_units: int) -> Run:
 
 
 def run_alloc_open(m: Memory) -> Run:
-    """One unit for a slab; from a clean run also the rest of its superslab, which the caller opens to all."""
+    """One unit for a slab; from a clean run also the rest of its superslab, which the caller opens
+    to all."""
     made = NO_RUN
     run = _lock_and_find(m, 1)
     if run:
@@ -288,7 +295,8 @@ def run_free(m: Memory, unit: int, units: int, dirty: bool) -> None:
 
 
 def run_extend(m: Memory, unit: int, have: int, want: int) -> bool:
-    """Grow a span of ``have`` units to ``want`` into the free run behind it; False when that is taken or too short."""
+    """Grow a span of ``have`` units to ``want`` into the free run behind it; False when that is
+    taken or too short."""
     done = False
     lock(m)
     behind = unit + have

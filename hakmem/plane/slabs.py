@@ -1,8 +1,9 @@
-"""A slab's life: made from units, given blocks back to, drained, settled, retired; and the list of empty ones.
+"""A slab's life: made from units, given blocks back to, drained, settled, retired; and the list of
+empty ones.
 
-All but the remote push runs under the slab's claim. A slab with blocks to give is reachable through its class's
-partial set, some thread's ``hot`` hint or a mailbox, or it is lost; who lets go of a slab sees to that. Claim first,
-then drain.
+All but the remote push runs under the slab's claim. A slab with blocks to give is reachable through
+its class's partial set, some thread's ``hot`` hint or a mailbox, or it is lost; who lets go of a
+slab sees to that. Claim first, then drain.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def claim_wait(t: Caller, unit: int) -> None:
 
 
 def make(t: Caller, class_index: int, unit: int, fresh: bool) -> None:
-    """Make a slab of the units from ``unit`` on, which the caller alone holds; it is claimed then."""
+    """Make a slab of the units from ``unit`` on, which the caller alone holds; it is claimed
+    then."""
     m = t.m
     slab, units = m.slabs[unit], m.tables.classes[class_index].unit_count
     claim_wait(t, unit)
@@ -76,7 +78,7 @@ def drain(t: Caller, unit: int) -> None:
     record.drain_block_count += count
 
 
-# --- empty slabs of one unit, for any class: unit | count << 32 | tag << 40 -------------------------------------
+# --- empty slabs of one unit, for any class: unit | count << 32 | tag << 40 -----------------------
 
 
 def _empty_push(t: Caller, unit: int) -> bool:
@@ -88,7 +90,11 @@ def _empty_push(t: Caller, unit: int) -> bool:
             return False
         slab.next = word & MASK32
         t.record.cas_try_count += 1
-        if m.cas64(m.base + _EMPTY_WORD, word, unit | (count + 1 & 0xFF) << 32 | ((word >> 40) + 1 & 0xFF_FFFF) << 40):
+        if m.cas64(
+            m.base + _EMPTY_WORD,
+            word,
+            unit | (count + 1 & 0xFF) << 32 | ((word >> 40) + 1 & 0xFF_FFFF) << 40,
+        ):
             return True
 
 
@@ -100,14 +106,18 @@ def empty_pop(t: Caller) -> int:
         unit: int = word & MASK32
         if not unit:
             return 0
-        rest = m.slabs[unit].next | ((word >> 32 & 0xFF) - 1 & 0xFF) << 32 | ((word >> 40) + 1 & 0xFF_FFFF) << 40
+        rest = (
+            m.slabs[unit].next
+            | ((word >> 32 & 0xFF) - 1 & 0xFF) << 32
+            | ((word >> 40) + 1 & 0xFF_FFFF) << 40
+        )
         record.cas_try_count += 1
         if m.cas64(m.base + _EMPTY_WORD, word, rest):
             return unit
         record.cas_retry_count += 1
 
 
-# --- letting go -----------------------------------------------------------------------------------------------
+# --- letting go -----------------------------------------------------------------------------------
 
 
 def retire(t: Caller, unit: int) -> None:
@@ -117,7 +127,10 @@ def retire(t: Caller, unit: int) -> None:
     units = slab.unit_count
     partial.remove(m, unit)
     if slab.flags & HOLES:
-        first, last = m.geometry.holes_offset + unit * 2, m.geometry.holes_offset + (unit + units) * 2
+        first, last = (
+            m.geometry.holes_offset + unit * 2,
+            m.geometry.holes_offset + (unit + units) * 2,
+        )
         m.heap.hole_now_pages -= int.from_bytes(m.octets[first:last], "little").bit_count()
         m.octets[first:last] = bytes(units * 2)
     lists.reset(m, unit)
@@ -130,7 +143,8 @@ def retire(t: Caller, unit: int) -> None:
 
 
 def settle(t: Caller, unit: int, list_count: int) -> None:
-    """Let go of a claimed slab: retire it when empty, else list it when at least ``list_count`` blocks are free."""
+    """Let go of a claimed slab: retire it when empty, else list it when at least ``list_count``
+    blocks are free."""
     m = t.m
     if m.slabs[unit].kind != KIND_SLAB:  # lost in a fork: takes blocks back, gives none
         lists.claim_release(m, unit)
@@ -146,12 +160,17 @@ def settle(t: Caller, unit: int, list_count: int) -> None:
 def let_go(t: Caller, unit: int) -> None:
     """Let go of a claimed slab that no hint will remember: anything it can give makes it listed."""
     slab = t.m.slabs[unit]
-    room = slab.flags & HOLES or slab.carved_count < t.m.tables.classes[slab.class_index].block_count
+    room = (
+        slab.flags & HOLES or slab.carved_count < t.m.tables.classes[slab.class_index].block_count
+    )
     settle(t, unit, 0 if room else 1)
 
 
-def _return_remote(t: Caller, unit: int, first: int, last: int, count: int, list_count: int) -> None:
-    """The claim was not to be had: the chain goes on the remote list, the slab into its class's mailbox."""
+def _return_remote(
+    t: Caller, unit: int, first: int, last: int, count: int, list_count: int
+) -> None:
+    """The claim was not to be had: the chain goes on the remote list, the slab into its class's
+    mailbox."""
     m, record = t.m, t.record
     record.cas_try_count += 2
     record.cas_retry_count += 1
@@ -175,7 +194,8 @@ def _return_remote(t: Caller, unit: int, first: int, last: int, count: int, list
 
 
 def give_back(t: Caller, unit: int, first: int, last: int, count: int, list_count: int) -> None:
-    """Give a chain of blocks of one slab back to it; any thread may. ``list_count`` is the class's."""
+    """Give a chain of blocks of one slab back to it; any thread may. ``list_count`` is the
+    class's."""
     m, record = t.m, t.record
     if not lists.claim_try(m, unit):
         _return_remote(t, unit, first, last, count, list_count)

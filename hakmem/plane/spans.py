@@ -1,7 +1,7 @@
 """Blocks of whole units, straight from the run heap: allocated, freed, resized, moved.
 
-A span's record belongs to whoever owns the block. Dirty marks of units that are out stay as they were when handed
-out, so that a zeroed span clears only what may be dirty.
+A span's record belongs to whoever owns the block. Dirty marks of units that are out stay as they
+were when handed out, so that a zeroed span clears only what may be dirty.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def _note(m: Memory, unit: int, units: int, size: int) -> None:
 
 
 def _clear_by_purge(m: Memory, address: int, size: int) -> bool:
-    """Give memory that must read as zero back to the OS, when little of it is resident: clearing would make it all resident."""
+    """Give memory that must read as zero back to the OS, when little of it is resident: clearing
+    would make it all resident."""
     heap, retain = m.heap, m.tables.retain
     if not retain.clear_ask_bytes or size < retain.clear_ask_bytes:
         return False
@@ -41,7 +42,9 @@ def _clear_by_purge(m: Memory, address: int, size: int) -> bool:
     asked = min(pages, layout.RESIDENT_SAMPLE_PAGES)
     middle = address + (pages - asked) // 2 * layout.OS_PAGE_BYTES
     sparse = (asked - m.residents(middle, asked)) << 8 >= asked * retain.clear_absent_per_256
-    heap.clear_wait = heap.clear_skip = 0 if sparse else min(heap.clear_wait * 2 + 1, retain.clear_wait_count)
+    heap.clear_wait = heap.clear_skip = (
+        0 if sparse else min(heap.clear_wait * 2 + 1, retain.clear_wait_count)
+    )
     return sparse and m.purge(address, size, False)
 
 
@@ -91,7 +94,8 @@ def free(t: Caller, unit: int) -> None:
 
 
 def _remap(t: Caller, unit: int, have: int, want: int, size: int) -> int:
-    """Move a large span by remapping its pages; the old units read as zero after and go back clean."""
+    """Move a large span by remapping its pages; the old units read as zero after and go back
+    clean."""
     m = t.m
     run = run_alloc(m, want, 1)
     if not run.unit:

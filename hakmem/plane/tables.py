@@ -1,4 +1,5 @@
-"""The policy as the plane asks for it: rows of integers, each made by the policy object that decides it."""
+"""The policy as the plane asks for it: rows of integers, each made by the policy object that
+decides it."""
 
 from __future__ import annotations
 
@@ -23,12 +24,26 @@ class ClassRow(NamedTuple):
 
 
 class Tables:
-    """What a heap under ``policy`` looks up at every step; ``image`` is the ``hak_policy`` that says the same to C."""
+    """What a heap under ``policy`` looks up at every step; ``image`` is the ``hak_policy`` that
+    says the same to C."""
 
     __slots__ = (
-        "acquire", "arenas", "caches", "class_count", "classes", "freed_bytes", "headers", "image", "live_bytes",
-        "order", "policy", "retain", "size_limit_bytes", "size_map", "thread_bytes",
-    )  # fmt: skip
+        "acquire",
+        "arenas",
+        "caches",
+        "class_count",
+        "classes",
+        "freed_bytes",
+        "headers",
+        "image",
+        "live_bytes",
+        "order",
+        "policy",
+        "retain",
+        "size_limit_bytes",
+        "size_map",
+        "thread_bytes",
+    )
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -43,7 +58,10 @@ class Tables:
         ]
         indices = range(1, self.class_count + 1)
         nothing = ClassCache(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-        self.caches = [nothing, *(policy.caches.class_cache(policy.size_classes, index) for index in indices)]
+        self.caches = [
+            nothing,
+            *(policy.caches.class_cache(policy.size_classes, index) for index in indices),
+        ]
         self.thread_bytes = policy.caches.thread_bytes
         self.headers = policy.headers
         self.live_bytes = [0, *(policy.headers.encode(index, live=True) for index in indices)]

@@ -1,7 +1,8 @@
 """Thread records: attached at a thread's first call, parked or flushed at its end.
 
-The calling thread's record hangs on thread-local storage. When a heap has no record left, callers share record 0 under
-its ``busy`` word: slower, never a failure. Lists of records: index + 1 | count << 32 | tag << 40; the tag answers ABA.
+The calling thread's record hangs on thread-local storage. When a heap has no record left, callers
+share record 0 under its ``busy`` word: slower, never a failure. Lists of records: index + 1 | count
+<< 32 | tag << 40; the tag answers ABA.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ class Threads:
             if count >= most:
                 return False
             t.record.next = word & MASK32
-            made = t.index + 1 | (count + (most < _UNCOUNTED) & 0xFF) << 32 | ((word >> 40) + 1 & 0xFF_FFFF) << 40
+            made = (
+                t.index + 1
+                | (count + (most < _UNCOUNTED) & 0xFF) << 32
+                | ((word >> 40) + 1 & 0xFF_FFFF) << 40
+            )
             if self.m.cas64(word_address, word, made):
                 return True
 
@@ -58,7 +63,11 @@ class Threads:
                 return None
             index = (word & MASK32) - 1
             following = mirror.HakThread.from_address(self._record_address(index)).next
-            made = following | ((word >> 32 & 0xFF) - counted & 0xFF) << 32 | ((word >> 40) + 1 & 0xFF_FFFF) << 40
+            made = (
+                following
+                | ((word >> 32 & 0xFF) - counted & 0xFF) << 32
+                | ((word >> 40) + 1 & 0xFF_FFFF) << 40
+            )
             if m.cas64(word_address, word, made):
                 return index
 
@@ -88,7 +97,9 @@ class Threads:
             if index >= m.geometry.thread_limit:
                 return None
         t = Caller(m, index, self._detach)
-        if t.process_id != self._process_id:  # in a fork's child nobody is left to give the lock back
+        if (
+            t.process_id != self._process_id
+        ):  # in a fork's child nobody is left to give the lock back
             self._process_id, self._ending = t.process_id, threading.Lock()
         if fresh:
             self._init(t)
@@ -101,7 +112,8 @@ class Threads:
         return t
 
     def _detach(self, t: Caller) -> None:
-        """A thread ends: its caches of small blocks are parked for the next one, the rest flushed."""
+        """A thread ends: its caches of small blocks are parked for the next one, the rest
+        flushed."""
         with self._ending:
             m = self.m
             if m.closed:
@@ -146,7 +158,8 @@ class Threads:
             self.m.store_release32(t.address + _BUSY, 0)
 
     def flush_idle(self) -> None:
-        """Flush the caches that no live thread owns: the shared record's, and the parked ones of ended threads."""
+        """Flush the caches that no live thread owns: the shared record's, and the parked ones of
+        ended threads."""
         shared = self._enter_shared()
         if shared.record.base:
             cache.flush(shared)

@@ -1,7 +1,7 @@
 """Policy objects: frozen dataclasses that become the tables C obeys. Standard library only.
 
-Every object validates itself on construction, prints as a table, and round-trips through its ctypes struct
-(``to_struct`` / ``from_struct``). `Policy` composes them.
+Every object validates itself on construction, prints as a table, and round-trips through its ctypes
+struct (``to_struct`` / ``from_struct``). `Policy` composes them.
 """
 
 from .arenas import ArenaGrowth
@@ -12,6 +12,14 @@ from .policy import Policy
 from .size_classes import SizeClass, SizeClassMap
 
 __all__ = [
-    "AcquirePolicy", "ArenaGrowth", "CachePolicy", "ClassCache", "HeaderCodec", "Policy", "RetainPolicy", "SizeClass",
-    "SizeClassMap", "Stage",
+    "AcquirePolicy",
+    "ArenaGrowth",
+    "CachePolicy",
+    "ClassCache",
+    "HeaderCodec",
+    "Policy",
+    "RetainPolicy",
+    "SizeClass",
+    "SizeClassMap",
+    "Stage",
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from ..errors import PolicyError
 
 
-def whole(field: str, value: object, low: int, high: int, remedy: str = "choose a value in that range") -> None:
+def whole(
+    field: str, value: object, low: int, high: int, remedy: str = "choose a value in that range"
+) -> None:
     """Raise PolicyError unless ``value`` is an int (not a bool) in ``low..high``."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise PolicyError(field, value, f"a whole number from {low} to {high}", remedy)

@@ -1,6 +1,8 @@
-"""Prints the C source of the built-in policy image and of what is known of images; run at build time, standard library only.
+"""Prints the C source of the built-in policy image and of what is known of images; run at build
+time, standard library only.
 
-``python -I -S -B hakmem/policy/emit.py`` — the header of the layout is printed by ``hakmem/layout.py``.
+``python -I -S -B hakmem/policy/emit.py`` — the header of the layout is printed by
+``hakmem/layout.py``.
 """
 
 from __future__ import annotations
@@ -10,19 +12,37 @@ from pathlib import Path
 
 
 def policy_source() -> str:
-    """The C text: the default policy's bytes, the bounds of an image's fields, the environment variables."""
-    return "\n".join(["/* hak_builtin_policy.c: printed by hakmem/policy/emit.py. */", '#include "policy.h"', "", *_image(), *_bounds(), *_variables()])
+    """The C text: the default policy's bytes, the bounds of an image's fields, the environment
+    variables."""
+    return "\n".join(
+        [
+            "/* hak_builtin_policy.c: printed by hakmem/policy/emit.py. */",
+            '#include "policy.h"',
+            "",
+            *_image(),
+            *_bounds(),
+            *_variables(),
+        ]
+    )
 
 
 def _image() -> list[str]:
     from hakmem.policy import Policy
 
     image = Policy.default().image()
-    words = [int.from_bytes(image[i : i + 8].ljust(8, b"\0"), "little") for i in range(0, len(image), 8)]
+    words = [
+        int.from_bytes(image[i : i + 8].ljust(8, b"\0"), "little") for i in range(0, len(image), 8)
+    ]
     lines = [f"const _Alignas(64) uint64_t hak_builtin_policy_words[{len(words)}] = {{"]
     for start in range(0, len(words), 6):
         lines.append("    " + " ".join(f"0x{word:x}u," for word in words[start : start + 6]))
-    return [*lines, "};", "_Static_assert(sizeof hak_builtin_policy_words >= sizeof(hak_policy), \"built-in policy image\");", ""]
+    return [
+        *lines,
+        "};",
+        '_Static_assert(sizeof hak_builtin_policy_words >= sizeof(hak_policy), "built-in policy '
+        'image");',
+        "",
+    ]
 
 
 def _bounds() -> list[str]:
@@ -32,9 +52,17 @@ def _bounds() -> list[str]:
     lines = ["const hak_bound hak_bounds[] = {"]
     for bound in layout.POLICY_BOUNDS:
         place = mirror.policy_place(bound.path)
-        numbers = f"{place.offset}, {place.width}, {place.stride}, {bound.low}u, {bound.high}u, {bound.step}u"
+        numbers = (
+            f"{place.offset}, {place.width}, {place.stride}, {bound.low}u, {bound.high}u, "
+            f"{bound.step}u"
+        )
         lines.append(f'    {{"{bound.path}", {numbers}}},')
-    return [*lines, "};", "const uint32_t hak_bound_count = sizeof hak_bounds / sizeof *hak_bounds;", ""]
+    return [
+        *lines,
+        "};",
+        "const uint32_t hak_bound_count = sizeof hak_bounds / sizeof *hak_bounds;",
+        "",
+    ]
 
 
 def _variables() -> list[str]:
@@ -54,10 +82,21 @@ def _variables() -> list[str]:
         band = layout.constant(f"HAK_BAND_{variable.band.upper()}") if variable.band else 0
         least = caches.cap_entries_min if variable.band == "tiny" else 0
         numbers = [
-            f"{variable.low}u", f"{variable.high}u", f"{variable.numerator}u", f"{variable.denominator}u",
-            place.offset if place else 0, place.width if place else 0, variable.apply, band, least, caches.cap_entries_max,
-        ]  # fmt: skip
-        rows.append(f'    {{"{variable.name}", {words}, {most}, {", ".join(str(number) for number in numbers)}}},')
+            f"{variable.low}u",
+            f"{variable.high}u",
+            f"{variable.numerator}u",
+            f"{variable.denominator}u",
+            place.offset if place else 0,
+            place.width if place else 0,
+            variable.apply,
+            band,
+            least,
+            caches.cap_entries_max,
+        ]
+        rows.append(
+            f'    {{"{variable.name}", {words}, {most}, '
+            f"{', '.join(str(number) for number in numbers)}}},"
+        )
     return [*lines, f"const hak_variable hak_variables[{len(rows)}] = {{", *rows, "};", ""]
 
 

@@ -1,7 +1,8 @@
-"""The environment's say in a policy: the variables of `layout.ENVIRONMENT`, over an image that ``HAKMEM_POLICY`` names.
+"""The environment's say in a policy: the variables of `layout.ENVIRONMENT`, over an image that
+``HAKMEM_POLICY`` names.
 
-``hakmem/native/environment.c`` does the same for a preloaded process, from the same table; the tests compare the images.
-It ignores a bad value after naming it; here a bad value is an error.
+``hakmem/native/environment.c`` does the same for a preloaded process, from the same table; the
+tests compare the images. It ignores a bad value after naming it; here a bad value is an error.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def numbers(environment: Mapping[str, str]) -> dict[str, int]:
-    """The variables that are set, as numbers, in their own units; an empty one counts as not set. PolicyError names a bad one."""
+    """The variables that are set, as numbers, in their own units; an empty one counts as not set.
+    PolicyError names a bad one."""
     found: dict[str, int] = {}
     for variable in layout.ENVIRONMENT:
         text = environment.get(variable.name)
@@ -34,9 +36,13 @@ def numbers(environment: Mapping[str, str]) -> dict[str, int]:
 
 
 def in_force(policy: Policy, variable: layout.Variable) -> int | None:
-    """What a policy has of a variable, in its unit, rounded up to whole ones; None where single classes differ."""
+    """What a policy has of a variable, in its unit, rounded up to whole ones; None where single
+    classes differ."""
     part, name = variable.policy_path.split(".")
-    if part == "caches" and any(policy.size_classes.classes[index - 1].band == variable.band for index, _ in policy.caches.classes):
+    if part == "caches" and any(
+        policy.size_classes.classes[index - 1].band == variable.band
+        for index, _ in policy.caches.classes
+    ):
         return None
     value = getattr(getattr(policy, part), name)
     if variable.choices:
@@ -45,12 +51,14 @@ def in_force(policy: Policy, variable: layout.Variable) -> int | None:
 
 
 def _scale(variable: layout.Variable) -> int:
-    """What the number is multiplied by for the policy object; arenas count in MiB, as their variables do."""
+    """What the number is multiplied by for the policy object; arenas count in MiB, as their
+    variables do."""
     return 1 if variable.policy_path.startswith("arenas.") else variable.numerator
 
 
 def apply(policy: Policy, environment: Mapping[str, str]) -> Policy:
-    """The policy with the variables that are set. PolicyError names a bad one, or two that contradict each other."""
+    """The policy with the variables that are set. PolicyError names a bad one, or two that
+    contradict each other."""
     given = numbers(environment)
     for variable in layout.ENVIRONMENT:
         if variable.at_most and {variable.name, variable.at_most} & set(given):
@@ -62,7 +70,13 @@ def apply(policy: Policy, environment: Mapping[str, str]) -> Policy:
             part, name = variable.policy_path.split(".")
             old = getattr(getattr(policy, part), name)
             number = given[variable.name] * _scale(variable) // variable.denominator
-            value: object = variable.choices[number] if variable.choices else bool(number) if isinstance(old, bool) else number
+            value: object = (
+                variable.choices[number]
+                if variable.choices
+                else bool(number)
+                if isinstance(old, bool)
+                else number
+            )
             changes.setdefault(part, {})[name] = value
     for part, values in changes.items():
         parts[part] = replace(getattr(policy, part), **values)
@@ -75,11 +89,19 @@ def _check_order(policy: Policy, given: Mapping[str, int], variable: layout.Vari
     most = next(other for other in layout.ENVIRONMENT if other.name == variable.at_most)
     mine, limit = (given.get(each.name, in_force(policy, each)) for each in (variable, most))
     if mine is not None and limit is not None and mine > limit:
-        raise PolicyError(variable.name, mine, f"at most {most.name}, which is {limit}", f"lower it or raise {most.name}")
+        raise PolicyError(
+            variable.name,
+            mine,
+            f"at most {most.name}, which is {limit}",
+            f"lower it or raise {most.name}",
+        )
 
 
-def _rows(caches: CachePolicy, policy: Policy, values: Mapping[str, object]) -> Iterator[tuple[int, ClassCache]]:
-    """The classes that have rows of their own, with what the variables say of their band: a variable wins over an image."""
+def _rows(
+    caches: CachePolicy, policy: Policy, values: Mapping[str, object]
+) -> Iterator[tuple[int, ClassCache]]:
+    """The classes that have rows of their own, with what the variables say of their band: a
+    variable wins over an image."""
     for index, row in caches.classes:
         item = policy.size_classes.classes[index - 1]
         if f"{item.band}_refill_slabs" in values:
@@ -95,7 +117,11 @@ def markdown() -> str:
     rows = ["| variable | default | allowed | sets |", "|---|---|---|---|"]
     for variable in layout.ENVIRONMENT:
         default = variable.choices[variable.default] if variable.choices else str(variable.default)
-        allowed = ", ".join(variable.choices) if variable.choices else f"{variable.low} to {variable.high}"
+        allowed = (
+            ", ".join(variable.choices)
+            if variable.choices
+            else f"{variable.low} to {variable.high}"
+        )
         rows.append(f"| `{variable.name}` | {default} | {allowed} | {variable.meaning} |")
     return "\n".join(rows)
 
@@ -106,8 +132,23 @@ def table(policy: Policy, environment: Mapping[str, str]) -> str:
     rows: list[tuple[object, ...]] = []
     for variable in layout.ENVIRONMENT:
         value = in_force(policy, variable)
-        shown = "by class" if value is None else variable.choices[value] if variable.choices else value
+        shown = (
+            "by class" if value is None else variable.choices[value] if variable.choices else value
+        )
         standard = variable.choices[variable.default] if variable.choices else variable.default
-        allowed = ", ".join(variable.choices) if variable.choices else f"{variable.low} to {variable.high}"
-        rows.append((variable.name, shown, "set" if variable.name in given else "", standard, allowed, variable.meaning))
+        allowed = (
+            ", ".join(variable.choices)
+            if variable.choices
+            else f"{variable.low} to {variable.high}"
+        )
+        rows.append(
+            (
+                variable.name,
+                shown,
+                "set" if variable.name in given else "",
+                standard,
+                allowed,
+                variable.meaning,
+            )
+        )
     return render(rows, ("variable", "value", "", "default", "allowed", "sets"))

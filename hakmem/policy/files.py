@@ -35,7 +35,8 @@ MAGIC = layout.POLICY_MAGIC.to_bytes(8, "little")
 
 
 def save(policy: Policy, path: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Write the image to ``path``: whole or not at all. FileExistsError unless ``force`` when there is a file already."""
+    """Write the image to ``path``: whole or not at all. FileExistsError unless ``force`` when there
+    is a file already."""
     place = Path(path)
     if not force and place.exists():
         raise FileExistsError(f"{place} exists already; choose another name, or force")
@@ -48,19 +49,28 @@ def save(policy: Policy, path: str | os.PathLike[str], *, force: bool = False) -
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a policy file. PolicyError when it is none: missing, not readable, no regular file, or too long."""
+    """The bytes of a policy file. PolicyError when it is none: missing, not readable, no regular
+    file, or too long."""
     place = Path(path)
     try:
         if place.exists() and not place.is_file():
-            raise PolicyError("file", str(place), "a policy image or a TOML file", "this is no regular file; name another")
+            raise PolicyError(
+                "file",
+                str(place),
+                "a policy image or a TOML file",
+                "this is no regular file; name another",
+            )
         with open(place, "rb") as file:
             return file.read(1 << 20)
     except OSError as error:
-        raise PolicyError("file", str(place), "a file that can be read", f"it cannot: {error.strerror or error}") from None
+        raise PolicyError(
+            "file", str(place), "a file that can be read", f"it cannot: {error.strerror or error}"
+        ) from None
 
 
 def load(path: str | os.PathLike[str]) -> Policy:
-    """The policy of an image file, or of a TOML file when the name ends so. PolicyError says what is wrong with it."""
+    """The policy of an image file, or of a TOML file when the name ends so. PolicyError says what
+    is wrong with it."""
     data = read(path)
     if os.fspath(path).endswith(".toml") and not data.startswith(MAGIC):
         return from_toml(data)
@@ -68,7 +78,8 @@ def load(path: str | os.PathLike[str]) -> Policy:
 
 
 def from_toml(text: str | bytes) -> Policy:
-    """The policy of a TOML text. PolicyError names the field that is unknown or out of bounds, or the line that is no TOML."""
+    """The policy of a TOML text. PolicyError names the field that is unknown or out of bounds, or
+    the line that is no TOML."""
     try:
         data = tomllib.loads(text.decode() if isinstance(text, bytes) else text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -78,20 +89,36 @@ def from_toml(text: str | bytes) -> Policy:
     parts: dict[str, Any] = {}
     for name, value in data.items():
         if name not in base.__dataclass_fields__:
-            raise PolicyError(name, value, f"one of {', '.join(base.__dataclass_fields__)}", "drop it or mend its name")
+            raise PolicyError(
+                name,
+                value,
+                f"one of {', '.join(base.__dataclass_fields__)}",
+                "drop it or mend its name",
+            )
         if name != "caches":
-            parts[name] = makers[name](value) if name in makers else _part(name, getattr(base, name), value)
+            parts[name] = (
+                makers[name](value) if name in makers else _part(name, getattr(base, name), value)
+            )
     made = base.replace(**parts)
-    return made.replace(caches=_caches(data["caches"], made.size_classes)) if "caches" in data else made
+    return (
+        made.replace(caches=_caches(data["caches"], made.size_classes))
+        if "caches" in data
+        else made
+    )
 
 
-def _table(path: str, value: object, known: object) -> Mapping[str, Any]:
+def _table(path: str, value: object, known: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise PolicyError(path, value, f"a table [{path}]", "write it so")
-    names = known if isinstance(known, tuple) else tuple(field.name for field in fields(known))  # type: ignore[arg-type]
+    names = known if isinstance(known, tuple) else tuple(field.name for field in fields(known))
     for name in value:
         if name not in names:
-            raise PolicyError(f"{path}.{name}", value[name], f"one of {', '.join(names)}", "drop it or mend its name")
+            raise PolicyError(
+                f"{path}.{name}",
+                value[name],
+                f"one of {', '.join(names)}",
+                "drop it or mend its name",
+            )
     return value
 
 
@@ -100,7 +127,11 @@ def _part(path: str, base: Any, value: object) -> Any:
 
 
 def _headers(value: object) -> HeaderCodec:
-    return HeaderCodec(value) if isinstance(value, str) else HeaderCodec(**_table("headers", value, HeaderCodec))
+    return (
+        HeaderCodec(value)
+        if isinstance(value, str)
+        else HeaderCodec(**_table("headers", value, HeaderCodec))
+    )
 
 
 def _acquire(value: object) -> AcquirePolicy:
@@ -108,8 +139,15 @@ def _acquire(value: object) -> AcquirePolicy:
     if "order" in given:
         stages = {stage.name.lower(): stage for stage in Stage}
         order = given["order"]
-        if not isinstance(order, list) or not all(isinstance(name, str) and name in stages for name in order):
-            raise PolicyError("acquire.order", order, f"a list of {', '.join(stages)}", "write the names of stages")
+        if not isinstance(order, list) or not all(
+            isinstance(name, str) and name in stages for name in order
+        ):
+            raise PolicyError(
+                "acquire.order",
+                order,
+                f"a list of {', '.join(stages)}",
+                "write the names of stages",
+            )
         given["order"] = tuple(stages[name] for name in order)
     return AcquirePolicy(**given)
 
@@ -117,8 +155,12 @@ def _acquire(value: object) -> AcquirePolicy:
 def _size_classes(value: object) -> SizeClassMap:
     given = _table("size_classes", value, ("tiny", "pool"))
     for name, strides in given.items():
-        if not isinstance(strides, list) or not all(isinstance(stride, int) and stride > 0 for stride in strides):
-            raise PolicyError(f"size_classes.{name}", strides, "a list of strides in bytes", "write whole numbers")
+        if not isinstance(strides, list) or not all(
+            isinstance(stride, int) and stride > 0 for stride in strides
+        ):
+            raise PolicyError(
+                f"size_classes.{name}", strides, "a list of strides in bytes", "write whole numbers"
+            )
     return SizeClassMap.of(given.get("tiny", ()), given.get("pool", ()))
 
 

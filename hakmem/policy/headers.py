@@ -1,7 +1,8 @@
 """Header bytes: one byte before a block that says its class and whether it is out.
 
-The bytes avoid 0x00, 0xFF and ASCII, the values an overflow by one most often writes: a live block of class c has
-0x80 + c, a free one 0xC0 + c. The registry gives the class; the header is compared with it.
+The bytes avoid 0x00, 0xFF and ASCII, the values an overflow by one most often writes: a live block
+of class c has 0x80 + c, a free one 0xC0 + c. The registry gives the class; the header is compared
+with it.
 """
 
 from __future__ import annotations
@@ -46,11 +47,25 @@ class HeaderCodec:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise PolicyError("headers", self.mode, "'none', 'tiny' or 'all'", "choose one of them")
-        for name, base in (("headers.live_base", self.live_base), ("headers.freed_base", self.freed_base)):
-            if isinstance(base, bool) or not isinstance(base, int) or not 0 <= base <= 0xFF - layout.CLASS_COUNT_MAX:
-                raise PolicyError(name, base, f"0 to {0xFF - layout.CLASS_COUNT_MAX}", "leave room for 60 classes")
+        for name, base in (
+            ("headers.live_base", self.live_base),
+            ("headers.freed_base", self.freed_base),
+        ):
+            if (
+                isinstance(base, bool)
+                or not isinstance(base, int)
+                or not 0 <= base <= 0xFF - layout.CLASS_COUNT_MAX
+            ):
+                raise PolicyError(
+                    name, base, f"0 to {0xFF - layout.CLASS_COUNT_MAX}", "leave room for 60 classes"
+                )
         if abs(self.live_base - self.freed_base) < layout.CLASS_COUNT_MAX:
-            raise PolicyError("headers.freed_base", self.freed_base, f"at least {layout.CLASS_COUNT_MAX} away from live_base", "move one of them")
+            raise PolicyError(
+                "headers.freed_base",
+                self.freed_base,
+                f"at least {layout.CLASS_COUNT_MAX} away from live_base",
+                "move one of them",
+            )
 
     def encode(self, class_index: int, *, live: bool) -> int:
         """The byte for a class (1..60) and state."""
@@ -82,6 +97,7 @@ class HeaderCodec:
     def table(self, class_count: int = layout.CLASS_COUNT_MAX) -> str:
         """The bytes of each class."""
         rows: list[tuple[object, ...]] = [
-            (i, f"0x{self.encode(i, live=True):02X}", f"0x{self.encode(i, live=False):02X}") for i in range(1, class_count + 1)
+            (i, f"0x{self.encode(i, live=True):02X}", f"0x{self.encode(i, live=False):02X}")
+            for i in range(1, class_count + 1)
         ]
         return render(rows, ("class", "live", "freed"))

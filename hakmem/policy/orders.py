@@ -29,12 +29,21 @@ class Stage(IntEnum):
     GROW = layout.constant("HAK_STAGE_GROW")
 
 
-DEFAULT_ORDER = (Stage.PARTIAL, Stage.HOT, Stage.ADOPT, Stage.EMPTY, Stage.UNIT, Stage.LAST, Stage.GROW)
+DEFAULT_ORDER = (
+    Stage.PARTIAL,
+    Stage.HOT,
+    Stage.ADOPT,
+    Stage.EMPTY,
+    Stage.UNIT,
+    Stage.LAST,
+    Stage.GROW,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class AcquirePolicy:
-    """The order of the stages, the retries of a lost claim or CAS, the empty slabs kept ready, adoption on or off."""
+    """The order of the stages, the retries of a lost claim or CAS, the empty slabs kept ready,
+    adoption on or off."""
 
     order: tuple[Stage, ...] = DEFAULT_ORDER
     retry_count: int = 16
@@ -45,9 +54,16 @@ class AcquirePolicy:
     def __post_init__(self) -> None:
         object.__setattr__(self, "order", tuple(Stage(stage) for stage in self.order))
         if len(set(self.order)) != len(self.order) or len(self.order) >= layout.ACQUIRE_STAGES:
-            raise PolicyError("acquire.order", self.order, "each stage at most once", "drop the repeated stage")
+            raise PolicyError(
+                "acquire.order", self.order, "each stage at most once", "drop the repeated stage"
+            )
         if not self.order or self.order[-1] is not Stage.GROW:
-            raise PolicyError("acquire.order", self.order, "an order that ends with Stage.GROW", "put Stage.GROW last: nothing else can always serve")
+            raise PolicyError(
+                "acquire.order",
+                self.order,
+                "an order that ends with Stage.GROW",
+                "put Stage.GROW last: nothing else can always serve",
+            )
         whole("acquire.retry_count", self.retry_count, 1, 1 << 16)
         whole("acquire.backoff_spins", self.backoff_spins, 1, 1 << 16)
         whole("acquire.empty_keep_count", self.empty_keep_count, 0, 255)
@@ -66,11 +82,19 @@ class AcquirePolicy:
     def from_struct(cls, struct: ctypes.Structure) -> Self:
         """The policy of a ``hak_acquire_policy``."""
         order = tuple(Stage(stage) for stage in struct.order if stage)
-        return cls(order, struct.retry_count, struct.backoff_spins, struct.empty_keep_count, bool(struct.adoption))
+        return cls(
+            order,
+            struct.retry_count,
+            struct.backoff_spins,
+            struct.empty_keep_count,
+            bool(struct.adoption),
+        )
 
     def table(self) -> str:
         """The order and the numbers."""
-        rows: list[tuple[object, ...]] = [(place, stage.name.lower()) for place, stage in enumerate(self.order, start=1)]
+        rows: list[tuple[object, ...]] = [
+            (place, stage.name.lower()) for place, stage in enumerate(self.order, start=1)
+        ]
         return render(rows, ("place", "stage"))
 
 
@@ -78,37 +102,44 @@ class AcquirePolicy:
 class RetainPolicy:
     """What is kept: dirty <= max(0, high water - live) + max(floor, high water * per_256 / 256).
 
-    The high water is the most live bytes over two epochs. ``remap_min_bytes``: spans from there on move by remapping.
-    Source: on random replacement of 64 KiB-25 MiB, half the high water costs no more than never purging and a quarter four times
-    as much, at the same peak; of 5-25 MiB both are within 10 %.
+    The high water is the most live bytes over two epochs. ``remap_min_bytes``: spans from there on
+    move by remapping. Source: on random replacement of 64 KiB-25 MiB, half the high water costs no
+    more than never purging and a quarter four times as much, at the same peak; of 5-25 MiB both are
+    within 10 %.
 
-    A program may sleep for ever after its last free, so after a deep drop (live <= ``eager_drop_per_256`` / 256 of the high water)
-    more is purged *eagerly*, down to max(floor, min(live * ``eager_live_per_256``, high water * ``high_water_per_256``) / 256),
-    ``eager_unit_count`` units a slow-path event, paid from a budget of ``work_per_256`` / 256 of the elapsed time (up to
-    ``work_burst_ns`` saved up, ``work_first_ns`` at the start). A unit costs ``purge_unit_ns`` + ``refault_unit_ns``; the second is
-    given back when the unit was not needed within two epochs, and charged once more when it was, so a program that
-    reuses what it frees soon stops paying. Programs with threads get a background thread instead, from
+    A program may sleep for ever after its last free, so after a deep drop (live <=
+    ``eager_drop_per_256`` / 256 of the high water) more is purged *eagerly*, down to max(floor,
+    min(live * ``eager_live_per_256``, high water * ``high_water_per_256``) / 256),
+    ``eager_unit_count`` units a slow-path event, paid from a budget of ``work_per_256`` / 256 of
+    the elapsed time (up to ``work_burst_ns`` saved up, ``work_first_ns`` at the start). A unit
+    costs ``purge_unit_ns`` + ``refault_unit_ns``; the second is given back when the unit was not
+    needed within two epochs, and charged once more when it was, so a program that reuses what it
+    frees soon stops paying. Programs with threads get a background thread instead, from
     ``background_bytes`` of heap on, which looks every ``background_tick_ms``.
 
-    Without a deep drop the same is done to what nobody needed: no more than the least that was dirty at any moment of two epochs,
-    ``sweep_event_ns`` of purging a slow-path event.
-    Source: the row week, 25 s: nothing was ever purged, day 7 held 2.06 times what was live; 1.54 with this and the pauses below.
+    Without a deep drop the same is done to what nobody needed: no more than the least that was
+    dirty at any moment of two epochs, ``sweep_event_ns`` of purging a slow-path event. Source: the
+    row week, 25 s: nothing was ever purged, day 7 held 2.06 times what was live; 1.54 with this and
+    the pauses below.
 
-    Once an epoch the slabs are swept for *holes*: in one that nobody has touched for an epoch, pages of nothing but free
-    blocks are purged, from the same budget, ``hole_block_ns`` for each free block looked at; ``sweep_unit_count`` records
-    and ``sweep_event_ns`` of work in one go. A slab of which a purged page is needed again within two epochs is left alone for
-    longer and longer, up to ``sweep_wait_count`` epochs; a heap that is within ``floor_bytes`` is not swept.
+    Once an epoch the slabs are swept for *holes*: in one that nobody has touched for an epoch,
+    pages of nothing but free blocks are purged, from the same budget, ``hole_block_ns`` for each
+    free block looked at; ``sweep_unit_count`` records and ``sweep_event_ns`` of work in one go. A
+    slab of which a purged page is needed again within two epochs is left alone for longer and
+    longer, up to ``sweep_wait_count`` epochs; a heap that is within ``floor_bytes`` is not swept.
     Source: per OS page .39 us to purge and 1.6 us to fault, times 16 pages of a unit.
 
-    A request of at least ``growth_request_per_256`` / 256 of the high water that would make more resident than was in two epochs gives
-    as much back first, from the same budget, down to ``growth_keep_per_256`` / 256 of the high water: a buffer that doubles fits into
-    none of those it leaves behind. Nothing of a heap within ``floor_bytes``; 0: never.
-    Source: a string that doubles (the program c++): 17.0 instead of 18.9 MiB, in the same time.
+    A request of at least ``growth_request_per_256`` / 256 of the high water that would make more
+    resident than was in two epochs gives as much back first, from the same budget, down to
+    ``growth_keep_per_256`` / 256 of the high water: a buffer that doubles fits into none of those
+    it leaves behind. Nothing of a heap within ``floor_bytes``; 0: never. Source: a string that
+    doubles (the program c++): 17.0 instead of 18.9 MiB, in the same time.
 
-    A span that must read as zero and is dirty is cleared, unless at least ``clear_absent_per_256`` / 256 of its middle is not resident:
-    then it is purged, and only what the program touches is made again. Asked from ``clear_ask_bytes`` on (0: never); while the
-    answer is no the pauses double, up to ``clear_wait_count`` spans.
-    Source: blocks of 256 KiB-4 MiB of which three pages are touched: 288 us each cleared, 19 purged (the row calloc_big).
+    A span that must read as zero and is dirty is cleared, unless at least ``clear_absent_per_256``
+    / 256 of its middle is not resident: then it is purged, and only what the program touches is
+    made again. Asked from ``clear_ask_bytes`` on (0: never); while the answer is no the pauses
+    double, up to ``clear_wait_count`` spans. Source: blocks of 256 KiB-4 MiB of which three pages
+    are touched: 288 us each cleared, 19 purged (the row calloc_big).
     """
 
     floor_bytes: int = 4 * MIB
@@ -168,7 +199,9 @@ class RetainPolicy:
 
     def to_struct(self) -> ctypes.Structure:
         """The ``hak_retain_policy``."""
-        return mirror.HakRetainPolicy(**{name: int(getattr(self, name)) for name in self.__dataclass_fields__})
+        return mirror.HakRetainPolicy(
+            **{name: int(getattr(self, name)) for name in self.__dataclass_fields__}
+        )
 
     @classmethod
     def from_struct(cls, struct: ctypes.Structure) -> Self:
@@ -178,4 +211,6 @@ class RetainPolicy:
 
     def table(self) -> str:
         """The numbers."""
-        return render([(name, getattr(self, name)) for name in self.__dataclass_fields__], ("field", "value"))
+        return render(
+            [(name, getattr(self, name)) for name in self.__dataclass_fields__], ("field", "value")
+        )

@@ -6,7 +6,7 @@ import ctypes
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 from .. import layout
 from ..errors import PolicyError
@@ -30,7 +30,8 @@ def checksum(image: bytes) -> int:
 
 
 def _check_bounds(image: bytes) -> None:
-    """PolicyError for the first field of an image that is out of `layout.POLICY_BOUNDS`, and for stages that do not exist."""
+    """PolicyError for the first field of an image that is out of `layout.POLICY_BOUNDS`, and for
+    stages that do not exist."""
     count = 0
     for bound in layout.POLICY_BOUNDS:
         place = mirror.policy_place(bound.path)
@@ -38,14 +39,28 @@ def _check_bounds(image: bytes) -> None:
             start = place.offset + index * place.stride
             found = int.from_bytes(image[start : start + place.width], "little")
             if not bound.low <= found <= bound.high or found % bound.step:
-                name = bound.path.replace("classes.", f"classes[{index}].") if place.stride else bound.path
+                name = (
+                    bound.path.replace("classes.", f"classes[{index}].")
+                    if place.stride
+                    else bound.path
+                )
                 steps = f" in steps of {bound.step}" if bound.step > 1 else ""
-                raise PolicyError(f"image.{name}", found, f"{bound.low} to {bound.high}{steps}", "make the image again with Policy.save")
+                raise PolicyError(
+                    f"image.{name}",
+                    found,
+                    f"{bound.low} to {bound.high}{steps}",
+                    "make the image again with Policy.save",
+                )
         if bound.path == "sizes.class_count":
             count = int.from_bytes(image[place.offset : place.offset + place.width], "little")
     place = mirror.policy_place("acquire.order")
     if max(image[place.offset : place.offset + place.width]) > layout.constant("HAK_STAGE_GROW"):
-        raise PolicyError("image.acquire.order", image[place.offset : place.offset + place.width].hex(), "stages that exist", "make the image again")
+        raise PolicyError(
+            "image.acquire.order",
+            image[place.offset : place.offset + place.width].hex(),
+            "stages that exist",
+            "make the image again",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +80,32 @@ class Policy:
 
     def __post_init__(self) -> None:
         kinds = {
-            "size_classes": SizeClassMap, "headers": HeaderCodec, "arenas": ArenaGrowth, "caches": CachePolicy,
-            "acquire": AcquirePolicy, "retain": RetainPolicy,
-        }  # fmt: skip
+            "size_classes": SizeClassMap,
+            "headers": HeaderCodec,
+            "arenas": ArenaGrowth,
+            "caches": CachePolicy,
+            "acquire": AcquirePolicy,
+            "retain": RetainPolicy,
+        }
         for name, kind in kinds.items():
             value = getattr(self, name)
             if not isinstance(value, kind):
-                raise PolicyError(name, value, f"a {kind.__name__}", f"pass {name}={kind.__name__}(...)")
+                raise PolicyError(
+                    name, value, f"a {kind.__name__}", f"pass {name}={kind.__name__}(...)"
+                )
         count = len(self.size_classes.classes)
         for index, row in self.caches.classes:
             if not 1 <= index <= count:
-                raise PolicyError("caches.classes", index, f"1 to {count}", "name a class that exists")
+                raise PolicyError(
+                    "caches.classes", index, f"1 to {count}", "name a class that exists"
+                )
             if index + row.lend_count > count:
-                raise PolicyError(f"caches.classes[{index}].lend_count", row.lend_count, f"0 to {count - index}", "only larger classes lend")
+                raise PolicyError(
+                    f"caches.classes[{index}].lend_count",
+                    row.lend_count,
+                    f"0 to {count - index}",
+                    "only larger classes lend",
+                )
 
     @classmethod
     def default(cls) -> Self:
@@ -86,24 +114,28 @@ class Policy:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """The policy of a preloaded process: the built-in one or the image that ``HAKMEM_POLICY`` names, then the variables of
-        `layout.ENVIRONMENT`. PolicyError names what is bad, where C says so in one line and leaves it out."""
+        """The policy of a preloaded process: the built-in one or the image that ``HAKMEM_POLICY``
+        names, then the variables of `layout.ENVIRONMENT`. PolicyError names what is bad, where C
+        says so in one line and leaves it out."""
         from . import environment as variables
 
         given = os.environ if environment is None else environment
         named = given.get(layout.POLICY_FILE_VARIABLE)
-        return variables.apply(cls.load(named) if named else cls(), given)  # type: ignore[return-value]
+        made = variables.apply(cls.load(named) if named else cls(), given)
+        return made  # type: ignore[return-value]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The policy of an image file, or of a TOML file when its name ends in ``.toml``. PolicyError says what is wrong."""
+        """The policy of an image file, or of a TOML file when its name ends in ``.toml``.
+        PolicyError says what is wrong."""
         from . import files
 
         return files.load(path)  # type: ignore[return-value]
 
     @classmethod
     def from_toml(cls, text: str | bytes) -> Self:
-        """The policy of a TOML text (see `hakmem.policy.files`); what it does not name is the default's. PolicyError names a wrong field.
+        """The policy of a TOML text (see `hakmem.policy.files`); what it does not name is the
+        default's. PolicyError names a wrong field.
 
         >>> Policy.from_toml('headers = "all"').headers.mode
         'all'
@@ -113,19 +145,24 @@ class Policy:
         return files.from_toml(text)  # type: ignore[return-value]
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Write the policy image that ``HAKMEM_POLICY`` may name. FileExistsError when there is one, unless ``force``; OSError."""
+        """Write the policy image that ``HAKMEM_POLICY`` may name. FileExistsError when there is
+        one, unless ``force``; OSError."""
         from . import files
 
         files.save(self, path, force=force)
 
     def replace(self, **changes: object) -> Self:
-        """A copy with some parts changed; ``headers`` also takes the mode's name. PolicyError for an unknown part."""
+        """A copy with some parts changed; ``headers`` also takes the mode's name. PolicyError for
+        an unknown part."""
         known = self.__dataclass_fields__
         for name in changes:
             if name not in known:
-                raise PolicyError(name, changes[name], f"one of {', '.join(known)}", "replace one of those parts")
+                raise PolicyError(
+                    name, changes[name], f"one of {', '.join(known)}", "replace one of those parts"
+                )
         if isinstance(changes.get("headers"), str):
-            changes["headers"] = replace(self.headers, mode=changes["headers"])  # type: ignore[arg-type]
+            mode: Any = changes["headers"]
+            changes["headers"] = replace(self.headers, mode=mode)
         return replace(self, **changes)  # type: ignore[arg-type]
 
     def to_struct(self) -> ctypes.Structure:
@@ -147,17 +184,36 @@ class Policy:
     def from_struct(cls, struct: ctypes.Structure) -> Self:
         """The policy of a ``hak_policy``; PolicyError when magic, layout or checksum do not fit."""
         if struct.magic != layout.POLICY_MAGIC:
-            raise PolicyError("image.magic", hex(struct.magic), hex(layout.POLICY_MAGIC), "this is no policy image")
+            raise PolicyError(
+                "image.magic",
+                hex(struct.magic),
+                hex(layout.POLICY_MAGIC),
+                "this is no policy image",
+            )
         if struct.layout_hash != mirror.LAYOUT_HASH:
-            raise PolicyError("image.layout_hash", hex(struct.layout_hash), hex(mirror.LAYOUT_HASH), "make the image again with this version")
+            raise PolicyError(
+                "image.layout_hash",
+                hex(struct.layout_hash),
+                hex(mirror.LAYOUT_HASH),
+                "make the image again with this version",
+            )
         if struct.checksum != (expected := checksum(bytes(struct))):
-            raise PolicyError("image.checksum", hex(struct.checksum), hex(expected), "the image is damaged; make it again")
+            raise PolicyError(
+                "image.checksum",
+                hex(struct.checksum),
+                hex(expected),
+                "the image is damaged; make it again",
+            )
         _check_bounds(bytes(struct))
         sizes = SizeClassMap.from_struct(struct.sizes)
         return cls(
-            sizes, HeaderCodec.from_struct(struct.headers), ArenaGrowth.from_struct(struct.arenas),
-            CachePolicy.from_struct(struct.caches, sizes), AcquirePolicy.from_struct(struct.acquire), RetainPolicy.from_struct(struct.retain),
-        )  # fmt: skip
+            sizes,
+            HeaderCodec.from_struct(struct.headers),
+            ArenaGrowth.from_struct(struct.arenas),
+            CachePolicy.from_struct(struct.caches, sizes),
+            AcquirePolicy.from_struct(struct.acquire),
+            RetainPolicy.from_struct(struct.retain),
+        )
 
     def image(self) -> bytes:
         """The policy image: the bytes of ``hak_policy``."""
@@ -168,16 +224,31 @@ class Policy:
         """The policy of an image; PolicyError when it is not one."""
         size = ctypes.sizeof(mirror.HakPolicy)
         if len(image) != size:
-            raise PolicyError("image", f"{len(image)} bytes", f"{size} bytes", "make the image again with this version")
+            raise PolicyError(
+                "image",
+                f"{len(image)} bytes",
+                f"{size} bytes",
+                "make the image again with this version",
+            )
         made = cls.from_struct(mirror.HakPolicy.from_buffer_copy(image))
         if made.image() != image:
-            raise PolicyError("image", "tables of its own", "the tables that follow from its numbers", "make the image again with Policy.save")
+            raise PolicyError(
+                "image",
+                "tables of its own",
+                "the tables that follow from its numbers",
+                "make the image again with Policy.save",
+            )
         return made
 
     def table(self) -> str:
         """Every part as a table, one after another."""
         parts = [
-            ("size classes", self.size_classes.table()), ("thread caches", self.caches.table(self.size_classes)),
-            ("arenas", self.arenas.table()), ("acquire order", self.acquire.table()), ("retain", self.retain.table()),
-        ]  # fmt: skip
-        return "\n\n".join(f"{name} (headers: {self.headers.mode})\n{table}" for name, table in parts)
+            ("size classes", self.size_classes.table()),
+            ("thread caches", self.caches.table(self.size_classes)),
+            ("arenas", self.arenas.table()),
+            ("acquire order", self.acquire.table()),
+            ("retain", self.retain.table()),
+        ]
+        return "\n\n".join(
+            f"{name} (headers: {self.headers.mode})\n{table}" for name, table in parts
+        )

@@ -1,8 +1,9 @@
 """Size classes: which strides exist, and which class serves a size.
 
-Tiny (to 1,024 B): 8, then multiples of 16 with four steps to a doubling, so that every block of 16 bytes and up is
-aligned to 16. Pool (to 52 KiB): four steps to a doubling up to 16 KiB, then steps of 4 or 8 KiB. A pool slab is the
-run of units that gives at least ``SizeClassMap.POOL_BLOCKS`` blocks and wastes least of its tail.
+Tiny (to 1,024 B): 8, then multiples of 16 with four steps to a doubling, so that every block of 16
+bytes and up is aligned to 16. Pool (to 52 KiB): four steps to a doubling up to 16 KiB, then steps
+of 4 or 8 KiB. A pool slab is the run of units that gives at least ``SizeClassMap.POOL_BLOCKS``
+blocks and wastes least of its tail.
 """
 
 from __future__ import annotations
@@ -23,16 +24,63 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-TINY_STRIDES = (8, 16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
+TINY_STRIDES = (
+    8,
+    16,
+    32,
+    48,
+    64,
+    80,
+    96,
+    112,
+    128,
+    160,
+    192,
+    224,
+    256,
+    320,
+    384,
+    448,
+    512,
+    640,
+    768,
+    896,
+    1024,
+)
 POOL_STRIDES = (
-    1152, 1280, 1536, 1792, 2048, 2304, 2560, 3072, 3584, 4096, 4608, 5120, 6144, 7168, 8192, 10240, 12288, 14336, 16384,
-    20480, 24576, 28672, 32768, 40960, 49152, 53248,
-)  # fmt: skip
+    1152,
+    1280,
+    1536,
+    1792,
+    2048,
+    2304,
+    2560,
+    3072,
+    3584,
+    4096,
+    4608,
+    5120,
+    6144,
+    7168,
+    8192,
+    10240,
+    12288,
+    14336,
+    16384,
+    20480,
+    24576,
+    28672,
+    32768,
+    40960,
+    49152,
+    53248,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SizeClass:
-    """One class: ``stride_bytes`` between blocks, ``unit_count`` units a slab, ``band`` ``"tiny"`` or ``"pool"``.
+    """One class: ``stride_bytes`` between blocks, ``unit_count`` units a slab, ``band`` ``"tiny"``
+    or ``"pool"``.
 
     >>> SizeClass(24576, 3, "pool").block_count()
     8
@@ -45,15 +93,31 @@ class SizeClass:
     def __post_init__(self) -> None:
         whole("size_classes.stride_bytes", self.stride_bytes, 8, layout.SIZE_MAP_LIMIT_BYTES)
         if self.stride_bytes != 8 and self.stride_bytes % layout.BLOCK_ALIGN_BYTES:
-            raise PolicyError("size_classes.stride_bytes", self.stride_bytes, "8 or a multiple of 16", "round it up to a multiple of 16")
+            raise PolicyError(
+                "size_classes.stride_bytes",
+                self.stride_bytes,
+                "8 or a multiple of 16",
+                "round it up to a multiple of 16",
+            )
         whole("size_classes.unit_count", self.unit_count, 1, layout.SLAB_UNITS_MAX)
-        whole("size_classes.block_count", self.block_count(), 1, 0xFFFF, "use fewer units: list words count to 65535")
+        whole(
+            "size_classes.block_count",
+            self.block_count(),
+            1,
+            0xFFFF,
+            "use fewer units: list words count to 65535",
+        )
         if self.band not in ("tiny", "pool"):
-            raise PolicyError("size_classes.band", self.band, "'tiny' or 'pool'", "name one of the two bands")
+            raise PolicyError(
+                "size_classes.band", self.band, "'tiny' or 'pool'", "name one of the two bands"
+            )
 
     def block_count(self, header: bool = False) -> int:
-        """Blocks of a slab; with headers the first starts at offset 16 so that its header lies inside."""
-        return (self.unit_count * layout.UNIT_BYTES - (layout.BLOCK_ALIGN_BYTES if header else 0)) // self.stride_bytes
+        """Blocks of a slab; with headers the first starts at offset 16 so that its header lies
+        inside."""
+        return (
+            self.unit_count * layout.UNIT_BYTES - (layout.BLOCK_ALIGN_BYTES if header else 0)
+        ) // self.stride_bytes
 
 
 def _tiny(stride: int) -> SizeClass:
@@ -62,11 +126,13 @@ def _tiny(stride: int) -> SizeClass:
 
 @dataclass(frozen=True)
 class SizeClassMap:
-    """The classes in ascending order of stride; class ``i`` of C is ``classes[i - 1]``, index 0 is the empty class.
+    """The classes in ascending order of stride; class ``i`` of C is ``classes[i - 1]``, index 0 is
+    the empty class.
 
-    Raises PolicyError when strides do not ascend or there are more than 60. Source: the strides of the original,
-    at four steps a doubling (12.5 % mean waste), and 1,152, 2,304 and 4,608 for a power of two with a header before it: sqlite's
-    journal in memory (1,032 B) would else take 1,280.
+    Raises PolicyError when strides do not ascend or there are more than 60. Source: the strides of
+    the original, at four steps a doubling (12.5 % mean waste), and 1,152, 2,304 and 4,608 for a
+    power of two with a header before it: sqlite's journal in memory (1,032 B) would else take
+    1,280.
 
     >>> SizeClassMap.default().class_of(100)
     8
@@ -81,14 +147,24 @@ class SizeClassMap:
         whole("size_classes.classes", len(self.classes), 1, layout.CLASS_COUNT_MAX, "merge classes")
         strides = [item.stride_bytes for item in self.classes]
         if any(low >= high for low, high in pairwise(strides)):
-            raise PolicyError("size_classes.classes", strides, "strictly ascending strides", "sort them and drop doubles")
+            raise PolicyError(
+                "size_classes.classes",
+                strides,
+                "strictly ascending strides",
+                "sort them and drop doubles",
+            )
         if strides[0] > 16:
-            raise PolicyError("size_classes.classes", strides[0], "a first stride of 8 or 16", "add a class of 16")
+            raise PolicyError(
+                "size_classes.classes", strides[0], "a first stride of 8 or 16", "add a class of 16"
+            )
 
     @classmethod
     def of(cls, tiny: Sequence[int], pool: Sequence[int]) -> Self:
         """A map from bare strides; slab lengths of the pool band are chosen here."""
-        return cls(tuple(_tiny(s) for s in tiny) + tuple(SizeClass(s, cls.slab_units(s), "pool") for s in pool))
+        return cls(
+            tuple(_tiny(s) for s in tiny)
+            + tuple(SizeClass(s, cls.slab_units(s), "pool") for s in pool)
+        )
 
     @classmethod
     def default(cls) -> Self:
@@ -97,12 +173,16 @@ class SizeClassMap:
 
     @classmethod
     def slab_units(cls, stride_bytes: int) -> int:
-        """Units of a pool slab: at least POOL_BLOCKS blocks, then the shortest within 1/64 of the least tail waste."""
+        """Units of a pool slab: at least POOL_BLOCKS blocks, then the shortest within 1/64 of the
+        least tail waste."""
+
         def tail(units: int) -> float:
             return (units * layout.UNIT_BYTES % stride_bytes) / (units * layout.UNIT_BYTES)
 
         lengths = range(1, layout.SLAB_UNITS_MAX + 1)
-        fitting = [u for u in lengths if u * layout.UNIT_BYTES // stride_bytes >= cls.POOL_BLOCKS] or [layout.SLAB_UNITS_MAX]
+        fitting = [
+            u for u in lengths if u * layout.UNIT_BYTES // stride_bytes >= cls.POOL_BLOCKS
+        ] or [layout.SLAB_UNITS_MAX]
         least = min(tail(u) for u in fitting)
         return next(u for u in fitting if tail(u) <= least + 1 / 64)
 
@@ -133,7 +213,10 @@ class SizeClassMap:
         made = bytearray(layout.SIZE_MAP_ENTRIES)
         first = 0
         for index, item in enumerate(self.classes, start=1):
-            end = min((self.capacity(item, headers) >> layout.SIZE_GRANULE_SHIFT) + 1, layout.SIZE_MAP_ENTRIES)
+            end = min(
+                (self.capacity(item, headers) >> layout.SIZE_GRANULE_SHIFT) + 1,
+                layout.SIZE_MAP_ENTRIES,
+            )
             made[first:end] = bytes([index]) * (end - first)
             first = max(first, end)
         return bytes(made)
@@ -149,11 +232,18 @@ class SizeClassMap:
         return found
 
     def waste(self, headers: str = "none") -> np.ndarray:
-        """Waste by size: structured array of ``size``, ``class_index``, ``stride``, ``waste_bytes``, ``waste`` (fraction of the stride)."""
+        """Waste by size: structured array of ``size``, ``class_index``, ``stride``,
+        ``waste_bytes``, ``waste`` (fraction of the stride)."""
         import numpy as np
 
         limit = self.size_limit(headers)
-        dtype = [("size", "u4"), ("class_index", "u1"), ("stride", "u4"), ("waste_bytes", "u4"), ("waste", "f8")]
+        dtype = [
+            ("size", "u4"),
+            ("class_index", "u1"),
+            ("stride", "u4"),
+            ("waste_bytes", "u4"),
+            ("waste", "f8"),
+        ]
         made = np.zeros(limit, dtype=dtype)
         made["size"] = np.arange(1, limit + 1)
         table = np.frombuffer(self.size_map(headers), dtype="u1")
@@ -189,7 +279,12 @@ class SizeClassMap:
         """The classes of a ``hak_size_class_map``."""
         tiny = layout.constant("HAK_BAND_TINY")
         rows = [struct.classes[index] for index in range(1, struct.class_count + 1)]
-        return cls(tuple(SizeClass(r.stride_bytes, r.unit_count, "tiny" if r.band == tiny else "pool") for r in rows))
+        return cls(
+            tuple(
+                SizeClass(r.stride_bytes, r.unit_count, "tiny" if r.band == tiny else "pool")
+                for r in rows
+            )
+        )
 
     def table(self) -> str:
         """The classes as a table, with the worst and mean waste of the sizes each one serves."""
@@ -197,7 +292,36 @@ class SizeClassMap:
         rows: list[tuple[object, ...]] = []
         for index, item in enumerate(self.classes, start=1):
             mine = waste[waste["class_index"] == index]
-            worst, mean = (float(mine["waste"].max()), float(mine["waste"].mean())) if len(mine) else (0.0, 0.0)
-            tail = 1 - item.block_count() * item.stride_bytes / (item.unit_count * layout.UNIT_BYTES)
-            rows.append((index, item.band, item.stride_bytes, item.unit_count, item.block_count(), f"{tail:.1%}", f"{worst:.1%}", f"{mean:.1%}"))
-        return render(rows, ("class", "band", "stride", "units", "blocks", "tail waste", "worst waste", "mean waste"))
+            worst, mean = (
+                (float(mine["waste"].max()), float(mine["waste"].mean()))
+                if len(mine)
+                else (0.0, 0.0)
+            )
+            tail = 1 - item.block_count() * item.stride_bytes / (
+                item.unit_count * layout.UNIT_BYTES
+            )
+            rows.append(
+                (
+                    index,
+                    item.band,
+                    item.stride_bytes,
+                    item.unit_count,
+                    item.block_count(),
+                    f"{tail:.1%}",
+                    f"{worst:.1%}",
+                    f"{mean:.1%}",
+                )
+            )
+        return render(
+            rows,
+            (
+                "class",
+                "band",
+                "stride",
+                "units",
+                "blocks",
+                "tail waste",
+                "worst waste",
+                "mean waste",
+            ),
+        )

@@ -1,7 +1,8 @@
-"""ELF files on disk: what kind of program one is, and the bytes behind a symbol. Standard library only.
+"""ELF files on disk: what kind of program one is, and the bytes behind a symbol. Standard library
+only.
 
-What is mapped in another process is read by `hakmem.outside.image`; here a file is asked before anything is run.
-Source: the System V ABI's object file chapters.
+What is mapped in another process is read by `hakmem.outside.image`; here a file is asked before
+anything is run. Source: the System V ABI's object file chapters.
 """
 
 from __future__ import annotations
@@ -12,8 +13,17 @@ from typing import Final, NamedTuple
 
 MAGIC: Final = b"\x7fELF"
 MACHINES: Final = {
-    3: "i386", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64", 258: "loongarch64",
-}  # fmt: skip
+    3: "i386",
+    8: "mips",
+    20: "ppc",
+    21: "ppc64",
+    22: "s390x",
+    40: "arm",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv64",
+    258: "loongarch64",
+}
 _LOAD, _INTERPRETER, _DYNAMIC_SYMBOLS = 1, 3, 11
 _LIMIT: Final = 1 << 26
 
@@ -63,9 +73,11 @@ def head(path: str | os.PathLike[str]) -> Elf:
         for at in range(0, size * count, size or 1):
             if _cut(rows, order + "I", at)[0] != _INTERPRETER:
                 continue
-            offset, length = (_cut(rows, order + "Q", at + 8)[0], _cut(rows, order + "Q", at + 32)[0]) if wide else (
-                _cut(rows, order + "I", at + 4)[0], _cut(rows, order + "I", at + 16)[0]
-            )  # fmt: skip
+            offset, length = (
+                (_cut(rows, order + "Q", at + 8)[0], _cut(rows, order + "Q", at + 32)[0])
+                if wide
+                else (_cut(rows, order + "I", at + 4)[0], _cut(rows, order + "I", at + 16)[0])
+            )
             file.seek(offset)
             name = os.fsdecode(file.read(min(length, 4096)).split(b"\0")[0])
             break
@@ -73,7 +85,8 @@ def head(path: str | os.PathLike[str]) -> Elf:
 
 
 def symbol_bytes(path: str | os.PathLike[str], name: str, count: int) -> bytes | None:
-    """The first ``count`` bytes behind an exported symbol of a 64-bit little-endian file; None where it exports no such.
+    """The first ``count`` bytes behind an exported symbol of a 64-bit little-endian file; None
+    where it exports no such.
 
     Raises NotElf, or OSError.
     """
@@ -82,7 +95,10 @@ def symbol_bytes(path: str | os.PathLike[str], name: str, count: int) -> bytes |
         raise NotElf("it is no 64-bit ELF file")
     program_at, section_at = _cut(data, "<QQ", 32)
     program_size, program_count, section_size, section_count = _cut(data, "<HHHH", 54)
-    sections = [_cut(data, "<IIQQQQIIQQ", section_at + index * section_size) for index in range(section_count)]
+    sections = [
+        _cut(data, "<IIQQQQIIQQ", section_at + index * section_size)
+        for index in range(section_count)
+    ]
     wanted = name.encode() + b"\0"
     for _, kind, _, _, offset, length, link, *_ in sections:
         if kind != _DYNAMIC_SYMBOLS or link >= len(sections):
@@ -95,7 +111,9 @@ def symbol_bytes(path: str | os.PathLike[str], name: str, count: int) -> bytes |
         else:
             continue
         for index in range(program_count):
-            kind, _, start, address, _, stored, *_ = _cut(data, "<IIQQQQ", program_at + index * program_size)
+            kind, _, start, address, _, stored, *_ = _cut(
+                data, "<IIQQQQ", program_at + index * program_size
+            )
             if kind == _LOAD and address <= value < address + stored:
                 return data[start + value - address :][:count]
     return None

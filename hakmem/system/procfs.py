@@ -1,7 +1,8 @@
-"""What /proc says of a process: mappings, threads and their names, what it runs. Standard library only.
+"""What /proc says of a process: mappings, threads and their names, what it runs. Standard library
+only.
 
-Functions raise the OSError of the file they read: FileNotFoundError or ProcessLookupError for a process that is gone,
-PermissionError where the kernel does not say.
+Functions raise the OSError of the file they read: FileNotFoundError or ProcessLookupError for a
+process that is gone, PermissionError where the kernel does not say.
 """
 
 from __future__ import annotations
@@ -41,14 +42,25 @@ def mappings(pid: int) -> list[Mapping]:
     for line in _text(pid, "maps").splitlines():
         parts = line.split(maxsplit=5)
         first, _, end = parts[0].partition("-")
-        found.append(Mapping(int(first, 16), int(end, 16), parts[1], int(parts[2], 16), parts[5] if len(parts) > 5 else ""))
+        found.append(
+            Mapping(
+                int(first, 16),
+                int(end, 16),
+                parts[1],
+                int(parts[2], 16),
+                parts[5] if len(parts) > 5 else "",
+            )
+        )
     return found
 
 
 def status(pid: int, task: int | None = None) -> dict[str, str]:
     """The fields of /proc/PID/status, or of one of its threads."""
     text = _text(pid, "status" if task is None else f"task/{task}/status")
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+    return {
+        name: value.strip()
+        for name, _, value in (line.partition(":") for line in text.splitlines())
+    }
 
 
 def task_state(pid: int, task: int) -> str:
@@ -80,7 +92,11 @@ def sleeping_place(pid: int, task: int) -> Place | None:
         words = _text(pid, f"task/{task}/syscall").split()
     except OSError:
         return NOWHERE if task_state(pid, task) != "R" else None
-    return None if words[:1] == ["running"] else Place(int(words[-1], 16), int(words[-2], 16), int(words[0]))
+    return (
+        None
+        if words[:1] == ["running"]
+        else Place(int(words[-1], 16), int(words[-2], 16), int(words[0]))
+    )
 
 
 def tasks(pid: int) -> list[int]:
@@ -89,8 +105,8 @@ def tasks(pid: int) -> list[int]:
 
 
 def own_ids(pid: int) -> dict[int, int]:
-    """The ids of its threads as the process itself sees them, by the ids that this process sees: other numbers in a
-    container."""
+    """The ids of its threads as the process itself sees them, by the ids that this process sees:
+    other numbers in a container."""
     inside = len(status(pid).get("NSpid", "").split()) > 1
     found: dict[int, int] = {}
     for task in tasks(pid):
@@ -113,12 +129,20 @@ def thread_names(pid: int) -> dict[int, str]:
 
 
 def readable_task(pid: int) -> int:
-    """A thread through which the process's memory can be read: the first one, unless it ended before the others.
+    """A thread through which the process's memory can be read: the first one, unless it ended
+    before the others.
 
     0: the process is a zombie, or gone.
     """
     try:
-        return next((task for task in [pid, *tasks(pid)] if (state := task_state(pid, task)) and state not in ZOMBIE_STATES), 0)
+        return next(
+            (
+                task
+                for task in [pid, *tasks(pid)]
+                if (state := task_state(pid, task)) and state not in ZOMBIE_STATES
+            ),
+            0,
+        )
     except (FileNotFoundError, ProcessLookupError):
         return 0
 
@@ -127,11 +151,14 @@ def environment(pid: int) -> dict[str, str]:
     """The environment that the process was started with."""
     words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     pairs = (word.partition(b"=") for word in words if b"=" in word)
-    return {name.decode(errors="replace"): value.decode(errors="replace") for name, _, value in pairs}
+    return {
+        name.decode(errors="replace"): value.decode(errors="replace") for name, _, value in pairs
+    }
 
 
 def resident_bytes(pid: int) -> int:
-    """The resident set, added up from the page tables; the counter of /proc/PID/statm may be some pages behind."""
+    """The resident set, added up from the page tables; the counter of /proc/PID/statm may be some
+    pages behind."""
     try:
         for line in _text(pid, "smaps_rollup").splitlines():
             if line.startswith("Rss:"):
@@ -142,7 +169,8 @@ def resident_bytes(pid: int) -> int:
 
 
 def region_smaps(pid: int, start: int, end: int) -> dict[str, int]:
-    """Bytes of each field of /proc/PID/smaps (``Rss``, ``Pss``, ``Swap``, ...), added up over the mappings inside a range."""
+    """Bytes of each field of /proc/PID/smaps (``Rss``, ``Pss``, ``Swap``, ...), added up over the
+    mappings inside a range."""
     sums: dict[str, int] = {}
     inside = False
     for line in _text(pid, "smaps").splitlines():
@@ -173,7 +201,8 @@ class ProcessFacts:
     thread_names: dict[int, str] = field(default_factory=dict)
     """By OS id."""
     python_malloc: str | None = None
-    """Of a CPython the variable PYTHONMALLOC as it was started, empty if unset; None of any other program."""
+    """Of a CPython the variable PYTHONMALLOC as it was started, empty if unset; None of any other
+    program."""
     library: str = ""
     """The library's file as the process mapped it."""
     build_id: str = ""
@@ -191,7 +220,10 @@ class ProcessFacts:
 
 
 def _python_malloc(pid: int, program: str, maps: list[Mapping]) -> str | None:
-    names = [os.path.basename(program), *(os.path.basename(entry.path) for entry in maps if "libpython" in entry.path)]
+    names = [
+        os.path.basename(program),
+        *(os.path.basename(entry.path) for entry in maps if "libpython" in entry.path),
+    ]
     if not any(name.startswith(("python", "libpython")) for name in names):
         return None
     try:

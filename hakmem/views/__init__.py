@@ -1,7 +1,8 @@
 """Views: a heap read back as numpy arrays, tables and letter maps.
 
-Gathering (source, capture, blocks) knows nothing of rendering (tables); the views stand between. Where the bytes come
-from is a `MemorySource`: this process, and in time another process or a saved file.
+Gathering (source, capture, blocks) knows nothing of rendering (tables); the views stand between.
+Where the bytes come from is a `MemorySource`: this process, and in time another process or a saved
+file.
 """
 
 from .answers.whatis import Region, WhatIs

@@ -1,4 +1,5 @@
-"""The event ring of debug builds: what the slow paths of a heap did lately, as an array and a table."""
+"""The event ring of debug builds: what the slow paths of a heap did lately, as an array and a
+table."""
 
 from __future__ import annotations
 
@@ -49,11 +50,17 @@ class Events:
         cells = [
             [f"{(int(ns) - start) / 1e6:.0f}" for ns in shown["clock_ns"]],
             [KINDS.get(int(kind), str(kind)) for kind in shown["kind"]],
-            *([str(value) for value in shown[field]] for field in ("thread", "os_id", "class_index", "unit", "count")),
+            *(
+                [str(value) for value in shown[field]]
+                for field in ("thread", "os_id", "class_index", "unit", "count")
+            ),
         ]
         heads = ("ms", "event", "thread", "OS id", "class", "unit", "count")
         left = (False, True, False, False, False, False, False)
-        return f"{len(shown)} of {len(self)} events of {self.name}\n{render(heads, cells, left=left, width=width)}"
+        return (
+            f"{len(shown)} of {len(self)} events of "
+            f"{self.name}\n{render(heads, cells, left=left, width=width)}"
+        )
 
     def __repr__(self) -> str:
         return self.table()
@@ -65,11 +72,19 @@ def events_of(library: Library, generation: int, name: str) -> Events:
     if not place:
         raise HakmemError(
             f"{library.path} is a {library.hak_build_kind().decode()} build and keeps no events; "
-            "build a debug one with `make debug` and name it: HAKMEM_LIBRARY=build/debug/libhakmem.so"
+            "build a debug one with `make debug` and name it: "
+            "HAKMEM_LIBRARY=build/debug/libhakmem.so"
         )
     size = ctypes.sizeof(mirror.HakEvent) * layout.EVENT_COUNT
-    first, second = (np.frombuffer(ctypes.string_at(place, size), dtype=dtype_of(mirror.HakEvent)) for _ in range(2))
+    first, second = (
+        np.frombuffer(ctypes.string_at(place, size), dtype=dtype_of(mirror.HakEvent))
+        for _ in range(2)
+    )
     places = np.arange(layout.EVENT_COUNT, dtype=np.uint64)
-    whole = (first == second) & (first["ticket"] != 0) & (first["ticket"] % layout.EVENT_COUNT == places)
+    whole = (
+        (first == second)
+        & (first["ticket"] != 0)
+        & (first["ticket"] % layout.EVENT_COUNT == places)
+    )
     mine = first[whole & (first["heap"] == generation)]
     return Events(mine[np.argsort(mine["ticket"])], name)

@@ -1,7 +1,7 @@
 """`HeapView`: one copy of a heap's metadata and every view of it.
 
-A view is a moment: it does not change when the heap does. What it reads later (the memory of a slab, for a letter map)
-is read when asked for. ``hakmem.Heap`` makes a new one at each look.
+A view is a moment: it does not change when the heap does. What it reads later (the memory of a
+slab, for a letter map) is read when asked for. ``hakmem.Heap`` makes a new one at each look.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ if TYPE_CHECKING:
 class HeapView(Shown):
     """A heap as it was when this was made.
 
-    ``source`` gives the bytes, ``address`` is where the heap's region begins. Raises ValidationError when no whole heap
-    stands there, MemoryUnreadable when the memory cannot be read.
+    ``source`` gives the bytes, ``address`` is where the heap's region begins. Raises
+    ValidationError when no whole heap stands there, MemoryUnreadable when the memory cannot be
+    read.
     """
 
     def __init__(self, source: MemorySource, address: int, name: str = "heap") -> None:
@@ -59,14 +60,17 @@ class HeapView(Shown):
     def again(self) -> HeapView:
         """The same heap as it is now; of a saved heap, the same as it was."""
         renew = getattr(self.capture.source, "renew", None)
-        return HeapView(renew() if renew is not None else self.capture.source, self.capture.address, self.name)
+        return HeapView(
+            renew() if renew is not None else self.capture.source, self.capture.address, self.name
+        )
 
     @property
     def heaps(self) -> tuple[HeapView, ...]:
-        """The heaps of the process this one is of, itself among them: the one behind malloc first, then by age.
+        """The heaps of the process this one is of, itself among them: the one behind malloc first,
+        then by age.
 
-        Heaps of the Python plane are known to their own process alone. The others are looked at now, not when this view
-        was made; one destroyed meanwhile is left out.
+        Heaps of the Python plane are known to their own process alone. The others are looked at
+        now, not when this view was made; one destroyed meanwhile is left out.
         """
         listed = getattr(self.capture.source, "heaps", None)
         if listed is None:
@@ -74,15 +78,19 @@ class HeapView(Shown):
         made = []
         for address, name in listed():
             try:
-                made.append(self if address == self.capture.address else HeapView(self.capture.source, address, name))
+                made.append(
+                    self
+                    if address == self.capture.address
+                    else HeapView(self.capture.source, address, name)
+                )
             except (MemoryUnreadable, ValidationError):
                 continue
         return tuple(made) if any(view is self for view in made) else (self, *made)
 
     @cached_property
     def process(self) -> ProcessFacts | None:
-        """The process: command line, threads' names, resident memory, library. None of a heap that is in none, and when
-        it ended before it was asked."""
+        """The process: command line, threads' names, resident memory, library. None of a heap that
+        is in none, and when it ended before it was asked."""
         facts = getattr(self.capture.source, "facts", None)
         try:
             made: ProcessFacts | None = None if facts is None else facts()
@@ -91,7 +99,8 @@ class HeapView(Shown):
         return made
 
     def unclean(self) -> list[str]:
-        """What would not stand still while it was read, as far as it was looked at; empty: nothing."""
+        """What would not stand still while it was read, as far as it was looked at; empty:
+        nothing."""
         found = []
         if torn := int(self.capture.torn.sum()):
             found.append(f"{format_count(torn, 'record')} changed at every try")
@@ -112,8 +121,8 @@ class HeapView(Shown):
         return stats_of(self.capture, self.name)
 
     def _array(self, name: str, gather: Callable[[HeapView], Records]) -> Records:
-        """The array of a view, gathered once. The views themselves refer to this object: kept here they would make a
-        cycle, and the memory of a look would wait for the garbage collector."""
+        """The array of a view, gathered once. The views themselves refer to this object: kept here
+        they would make a cycle, and the memory of a look would wait for the garbage collector."""
         if name not in self._arrays:
             self._arrays[name] = gather(self)
         return self._arrays[name]
@@ -156,7 +165,8 @@ class HeapView(Shown):
     def whatis(self, address: int, others: tuple[Region, ...] | None = None) -> WhatIs:
         """The block at ``address``: class, state, slab, offset inside; or why there is none.
 
-        ``others``: further heaps, to be named; by default those of the same process, which answer for themselves.
+        ``others``: further heaps, to be named; by default those of the same process, which answer
+        for themselves.
         """
         found = what_is(self, address, others or ())
         if others is None and found.kind == "foreign":
@@ -166,17 +176,21 @@ class HeapView(Shown):
         return found
 
     def validate(self) -> Validation:
-        """Check everything that must hold; raises ValidationError naming what, where, expected, found."""
+        """Check everything that must hold; raises ValidationError naming what, where, expected,
+        found."""
         from .checks.validation import validate
 
         return validate(self)
 
-    def dump(self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False) -> None:
+    def dump(
+        self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False
+    ) -> None:
         """Write the whole slab map; see `hakmem.views.dump.dump`."""
         dump(self, file, format, force=force)
 
     def pinned(self) -> Pinned:
-        """What is resident but not used: in which slabs, held by which blocks and caches, and what would release it.
+        """What is resident but not used: in which slabs, held by which blocks and caches, and what
+        would release it.
 
         Raises HakmemError when which pages are resident is not known.
         """
@@ -191,34 +205,48 @@ class HeapView(Shown):
         return explain(self)
 
     def save(
-        self, path: str | PathLike[str], *, force: bool = False, contents: bool = False, residency: bool = True
+        self,
+        path: str | PathLike[str],
+        *,
+        force: bool = False,
+        contents: bool = False,
+        residency: bool = True,
     ) -> None:
-        """Write this view, and the process's other heaps, to a file for `hakmem.load`; see `hakmem.views.snapshot.save`."""
+        """Write this view, and the process's other heaps, to a file for `hakmem.load`; see
+        `hakmem.views.snapshot.save`."""
         from .files.snapshot import save
 
         save(self, path, force=force, contents=contents, residency=residency)
 
-    # --- habits -----------------------------------------------------------------------------------------------
+    # --- habits -----------------------------------------------------------------------------------
 
     def for_each_slab(self, class_index: int | None = None) -> Iterator[SlabRecord]:
         """The slabs, lazily; those of one class if given."""
         slabs = self.slabs
         return iter(slabs if class_index is None else slabs[slabs["class_index"] == class_index])
 
-    def for_each_block(self, state: str | None = None, class_index: int | None = None) -> Iterator[Block]:
+    def for_each_block(
+        self, state: str | None = None, class_index: int | None = None
+    ) -> Iterator[Block]:
         """The blocks of all slabs, lazily; those in one state or of one class if given."""
         for slab in self.for_each_slab(class_index):
             for block in slab.blocks():
                 if state is None or block.state == state:
                     yield block
 
-    def find_slab(self, *, unit: int | None = None, address: int | None = None) -> SlabRecord | None:
+    def find_slab(
+        self, *, unit: int | None = None, address: int | None = None
+    ) -> SlabRecord | None:
         """The slab that begins at ``unit``, or that holds ``address``; None if there is none."""
         if (unit is None) == (address is None):
             raise TypeError("find_slab: give either unit= or address=")
         slabs = self.slabs
         wanted = unit if unit is not None else ((address or 0) - self.capture.address) >> 16
-        place = int(np.searchsorted(slabs.array["unit"], wanted, side="right")) - 1 if wanted >= 0 else -1
+        place = (
+            int(np.searchsorted(slabs.array["unit"], wanted, side="right")) - 1
+            if wanted >= 0
+            else -1
+        )
         if place < 0:
             return None
         row = slabs.array[place]
@@ -251,7 +279,7 @@ class HeapView(Shown):
         for slab in self.slabs[:limit]:
             slab.print_map()
 
-    # --- in short ---------------------------------------------------------------------------------------------
+    # --- in short ---------------------------------------------------------------------------------
 
     def title(self) -> str:
         """The heap in one line."""
@@ -261,7 +289,11 @@ class HeapView(Shown):
             kind += f", {capture.source.name}'s malloc"
         committed = (capture.unit_top - capture.meta_units) << 16
         live, dirty = format_bytes(heap.live_units << 16), format_bytes(heap.dirty_units << 16)
-        counts = ((len(self.slabs), "slab"), (len(self.spans), "span"), (heap.thread_live, "thread"))
+        counts = (
+            (len(self.slabs), "slab"),
+            (len(self.spans), "span"),
+            (heap.thread_live, "thread"),
+        )
         return (
             f"{self.name} ({kind}) at {capture.address:#x}: "
             f"{live} live of {format_bytes(committed)} committed, {dirty} dirty; "
@@ -275,4 +307,8 @@ class HeapView(Shown):
 
     def _html(self) -> str:
         used = self.classes[self.classes["slab_count"] > 0]
-        return paragraph(self.title()) + used._html() + "".join(paragraph(f"not read cleanly: {note}") for note in self.unclean())
+        return (
+            paragraph(self.title())
+            + used._html()
+            + "".join(paragraph(f"not read cleanly: {note}") for note in self.unclean())
+        )

@@ -1,4 +1,5 @@
-"""`Looks`: what can be seen of a heap, each look a fresh copy. `hakmem.Heap` and, in time, other processes' heaps."""
+"""`Looks`: what can be seen of a heap, each look a fresh copy. `hakmem.Heap` and, in time, other
+processes' heaps."""
 
 from __future__ import annotations
 
@@ -60,34 +61,44 @@ class Looks(Shown):
         return self.view().arenas
 
     def validate(self) -> Validation:
-        """Check the whole heap: a block is in exactly one place, records and registry agree, and the rest.
+        """Check the whole heap: a block is in exactly one place, records and registry agree, and
+        the rest.
 
-        Returns what was checked and whether that is exact. Raises ValidationError naming what, where, expected, found.
+        Returns what was checked and whether that is exact. Raises ValidationError naming what,
+        where, expected, found.
         """
         return self.view().validate()
 
     def pinned(self) -> Pinned:
-        """What is resident but not used, held by what, and what would release it; `explain` says it in a paragraph."""
+        """What is resident but not used, held by what, and what would release it; `explain` says it
+        in a paragraph."""
         return self.view().pinned()
 
     def explain(self) -> str:
         """Where the resident memory is, and what would release it."""
         return self.view().explain()
 
-    def dump(self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False) -> None:
-        """Write the map of all slabs as ``"table"``, ``"tsv"`` or ``"json"``; a path that exists only with
-        ``force``."""
+    def dump(
+        self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False
+    ) -> None:
+        """Write the map of all slabs as ``"table"``, ``"tsv"`` or ``"json"``; a path that exists
+        only with ``force``."""
         self.view().dump(file, format, force=force)
 
     def for_each_slab(self, class_index: int | None = None) -> Iterator[SlabRecord]:
         """The slabs of this moment, lazily; those of one class if given."""
         return self.view().for_each_slab(class_index)
 
-    def for_each_block(self, state: str | None = None, class_index: int | None = None) -> Iterator[Block]:
-        """The blocks of all slabs of this moment, lazily; those in one state or of one class if given."""
+    def for_each_block(
+        self, state: str | None = None, class_index: int | None = None
+    ) -> Iterator[Block]:
+        """The blocks of all slabs of this moment, lazily; those in one state or of one class if
+        given."""
         return self.view().for_each_block(state, class_index)
 
-    def find_slab(self, *, unit: int | None = None, address: int | None = None) -> SlabRecord | None:
+    def find_slab(
+        self, *, unit: int | None = None, address: int | None = None
+    ) -> SlabRecord | None:
         """The slab that begins at ``unit``, or that holds ``address``; None if there is none."""
         return self.view().find_slab(unit=unit, address=address)
 

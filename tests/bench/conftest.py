@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))  # bench/ is run from the repository and never installed
+from bench import driver, records
 
-from bench import driver, records  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +26,17 @@ def library(tmp_path: Path) -> Callable[[str, str], Path]:
 
     def make(name: str, source: str) -> Path:
         path = tmp_path / f"{name}.so"
-        command = [driver.find_compiler(), "-O1", "-shared", "-fPIC", "-x", "c", "-", "-o", str(path)]
+        command = [
+            driver.find_compiler(),
+            "-O1",
+            "-shared",
+            "-fPIC",
+            "-x",
+            "c",
+            "-",
+            "-o",
+            str(path),
+        ]
         subprocess.run(command, input=source, text=True, check=True)
         return path
 
@@ -78,16 +86,22 @@ def session_of(runs: list[records.Run]) -> records.Session:
             records.RowInfo("phase", "phase", 1, "phases", gate=True),
             records.RowInfo("aside", "latency", 1, "in no geomean"),
         ],
-        calls=[records.Calls("small", "hakmem", {"mmap": 2, "madvise": 1}), records.Calls("small", "glibc", {}, "exit status 1")],
+        calls=[
+            records.Calls("small", "hakmem", {"mmap": 2, "madvise": 1}),
+            records.Calls("small", "glibc", {}, "exit status 1"),
+        ],
         runs=runs,
     )
 
 
 @pytest.fixture
 def session() -> records.Session:
-    """hakmem takes half of mimalloc's time and an eighth on phases; glibc twice as long, and crashes once."""
+    """hakmem takes half of mimalloc's time and an eighth on phases; glibc twice as long, and
+    crashes once."""
     runs = []
-    for repetition, drift in enumerate((10, 20, 40)):  # a machine that slows down: paired ratios do not care
+    for repetition, drift in enumerate(
+        (10, 20, 40)
+    ):  # a machine that slows down: paired ratios do not care
         runs += [
             run_of("small", "mimalloc", repetition, 1000 * drift, 2048),
             run_of("small", "hakmem", repetition, (400, 500, 600)[repetition] * drift, 1024),

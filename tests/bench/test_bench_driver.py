@@ -21,9 +21,15 @@ def test_the_driver_refuses_an_unknown_row(binary: Path) -> None:
 
 def test_every_row_runs_and_its_work_depends_on_the_seed_alone(binary: Path) -> None:
     for row in driver.list_rows(binary):
-        if row.name in ("random_mixed_1m", "random_mixed_100k", "larson_8t_100k"):  # others with a long set-up
+        if row.name in (
+            "random_mixed_1m",
+            "random_mixed_100k",
+            "larson_8t_100k",
+        ):  # others with a long set-up
             continue
-        results = [driver.run_row(binary, row.name, None, {}, SCALE, seed, 30) for seed in (1, 1, 2)]
+        results = [
+            driver.run_row(binary, row.name, None, {}, SCALE, seed, 30) for seed in (1, 1, 2)
+        ]
         assert [result.status for result in results] == ["ok"] * 3, (row.name, results)
         first, again, other = (result.measure for result in results)
         assert first is not None and again is not None and other is not None
@@ -38,8 +44,6 @@ def test_a_library_without_malloc_is_not_loaded(binary: Path, library: Library) 
     result = driver.run_row(binary, "lifo_64", path, {}, SCALE, 1, 30)
     assert result.status == "not loaded"
     assert result.detail is not None and result.detail.startswith("malloc came from /")
-
-
 
 
 def test_half_a_malloc_is_not_loaded(binary: Path, library: Library) -> None:

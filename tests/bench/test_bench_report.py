@@ -1,4 +1,5 @@
-"""What is said about a session: tables of a synthetic one compared whole, behind, targets, comparisons, refusals."""
+"""What is said about a session: tables of a synthetic one compared whole, behind, targets,
+comparisons, refusals."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ def test_geomeans_leave_out_failed_rows_and_latency(session: records.Session) ->
     mine = analysis.geomean_of(session, counted, "hakmem", "mimalloc", "time")
     assert mine is not None and mine.median == pytest.approx((0.5 * 0.125) ** 0.5)
     assert 0.4 * 0.125 <= mine.low**2 < mine.high**2 <= 0.6 * 0.1251
-    assert [row.name for row in analysis.sound_rows(session, counted, "glibc", "mimalloc")] == ["phase"]
+    assert [row.name for row in analysis.sound_rows(session, counted, "glibc", "mimalloc")] == [
+        "phase"
+    ]
 
 
 def test_an_interval_covers_as_often_as_it_says() -> None:
@@ -69,30 +72,50 @@ def test_behind_needs_the_whole_interval(session: records.Session) -> None:
     assert not analysis.is_behind(analysis.Spread(1.5, 1.04, 2.0, 5))
     assert analysis.is_behind(analysis.Spread(1.07, 1.06, 1.1, 5))
     assert analysis.rows_behind(session, "hakmem") == []  # latency rows are judged by their figures
-    assert [(row.name, peer) for row, peer, _ in analysis.rows_behind(session, "hakmem", "peak")] == [("aside", "glibc"), ("phase", "glibc")]
+    assert [
+        (row.name, peer) for row, peer, _ in analysis.rows_behind(session, "hakmem", "peak")
+    ] == [("aside", "glibc"), ("phase", "glibc")]
 
 
 def test_scaling_is_taken_within_a_repetition(session: records.Session) -> None:
     """A machine that is slow in one repetition is slow in both rows of it."""
     base = next(run for run in session.runs if run.measure is not None and run.status == "ok")
     assert base.measure is not None
-    rows = [replace(session.rows[0], name=f"mixed_{threads}t", family="scale", threads=threads) for threads in (1, 2)]
+    rows = [
+        replace(session.rows[0], name=f"mixed_{threads}t", family="scale", threads=threads)
+        for threads in (1, 2)
+    ]
     times = {"mixed_1t": (8.0, 80.0, 8.0, 8.0, 90.0), "mixed_2t": (4.0, 40.0, 4.0, 40.0, 45.0)}
     runs = [
-        replace(base, row=row.name, allocator="hakmem", repetition=at, measure=replace(base.measure, wall_ns=int(ns * base.measure.ops)))
+        replace(
+            base,
+            row=row.name,
+            allocator="hakmem",
+            repetition=at,
+            measure=replace(base.measure, wall_ns=int(ns * base.measure.ops)),
+        )
         for row in rows
         for at, ns in enumerate(times[row.name])
     ]
     found = analysis.scaling(replace(session, rows=rows, runs=runs), "scale", 1, 2, "hakmem")
-    assert found is not None and found.paired.median == pytest.approx(2.0)  # the medians' own ratio would be 0.2
-    assert (found.paired.low, found.paired.high, found.fastest) == (pytest.approx(0.2), pytest.approx(2.0), pytest.approx(2.0))
+    assert found is not None and found.paired.median == pytest.approx(
+        2.0
+    )  # the medians' own ratio would be 0.2
+    assert (found.paired.low, found.paired.high, found.fastest) == (
+        pytest.approx(0.2),
+        pytest.approx(2.0),
+        pytest.approx(2.0),
+    )
     assert analysis.scaling(session, "scale", 1, 2, "hakmem") is None
 
 
 def test_targets_are_judged_of_the_whole_suite_only(session: records.Session) -> None:
     lines = targets.verdicts(session)
     assert lines[0] == "hakmem: geomean time over mimalloc's 0.25 [0.22-0.27] (target ≤ 0.50: met)"
-    assert "hakmem: rows above 1.2 of the smallest peak: 2: aside 9.00 (glibc), phase 1.25 (glibc)" in lines
+    assert (
+        "hakmem: rows above 1.2 of the smallest peak: 2: aside 9.00 (glibc), phase 1.25 (glibc)"
+        in lines
+    )
     assert targets.verdicts(replace(session, scale=0.1)) == []
     assert targets.verdicts(replace(session, suite_row_count=13)) == []
 
@@ -128,7 +151,9 @@ def test_compare_refuses_what_is_not_alike(session: records.Session, tmp_path: P
     with pytest.raises(BenchError, match="other work: row small is version 1 there, 2 here"):
         compare(session, replace(session, rows=newer))
     other = tmp_path / "other.json"
-    other.write_text(records.session_to_json(replace(session, schema="hakmem-bench/0")), encoding="utf-8")
+    other.write_text(
+        records.session_to_json(replace(session, schema="hakmem-bench/0")), encoding="utf-8"
+    )
     with pytest.raises(BenchError, match="schema 'hakmem-bench/0'"):
         records.session_load(other)
 

@@ -1,4 +1,5 @@
-"""The runner: bad input, allocators that are absent, crash, hang or are not loaded, results kept."""
+"""The runner: bad input, allocators that are absent, crash, hang or are not loaded, results
+kept."""
 
 from __future__ import annotations
 
@@ -43,10 +44,16 @@ def test_a_checksum_unlike_the_others_is_a_failure(session: records.Session) -> 
     ("words", "said"),
     [
         (["run", "--rows", "nonesuch"], "no row named nonesuch; families: gate all random_mixed "),
-        (["run", "--rows", "order", "--without", "order"], "--rows order --without order: no row is left"),
+        (
+            ["run", "--rows", "order", "--without", "order"],
+            "--rows order --without order: no row is left",
+        ),
         (["run", "--without", "nonesuch"], "no row named nonesuch; families: "),
         (["run", "--only", "nonesuch"], "no allocator named nonesuch; allocators: "),
-        (["run", "--only", "glibc", "--base", "nonesuch"], "no allocator named nonesuch; allocators: glibc"),
+        (
+            ["run", "--only", "glibc", "--base", "nonesuch"],
+            "no allocator named nonesuch; allocators: glibc",
+        ),
         (["run", "--alloc", "mine"], "--alloc mine: expected NAME=PATH.so"),
         (["run", "--alloc", "mine=/nonesuch.so"], "/nonesuch.so is no file and no known allocator"),
         (["run", "--out", "result.txt"], "the name must end in .json"),
@@ -63,17 +70,35 @@ def test_bad_input_is_one_line_and_status_2(
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["run", "--reps", "0"], ["run", "--scale", "-1"], ["nonesuch"], []])
-def test_a_bad_option_is_one_line_and_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["run", "--reps", "0"], ["run", "--scale", "-1"], ["nonesuch"], []]
+)
+def test_a_bad_option_is_one_line_and_status_2(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(words)
     assert stopped.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_kept_result_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_kept_result_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept = tmp_path / "kept.json"
-    words = ["run", "--only", "glibc", "--rows", "lifo_64", "--reps", "1", "--scale", str(SCALE), "--out", str(kept)]
+    words = [
+        "run",
+        "--only",
+        "glibc",
+        "--rows",
+        "lifo_64",
+        "--reps",
+        "1",
+        "--scale",
+        str(SCALE),
+        "--out",
+        str(kept),
+    ]
     assert main(words) == 0
     before = kept.read_text(encoding="utf-8")
     assert kept.with_suffix(".md").read_text(encoding="utf-8") == capsys.readouterr().out
@@ -86,7 +111,9 @@ def test_a_kept_result_is_not_overwritten(tmp_path: Path, capsys: pytest.Capture
 # allocators
 
 
-def test_an_absent_peer_is_skipped_with_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_peer_is_skipped_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     present = tmp_path / "libjemalloc.so.2"
     present.touch()
     monkeypatch.setenv("HAKMEM_LIB", str(present))
@@ -99,7 +126,10 @@ def test_an_absent_peer_is_skipped_with_a_line(tmp_path: Path, monkeypatch: pyte
         found, lines = run.select_allocators(known, absent, [], only)
         return [allocator.name for allocator in found], lines
 
-    assert selected(None) == (["hakmem", "glibc", "jemalloc", "limit"], [mimalloc, tcmalloc, tbbmalloc])
+    assert selected(None) == (
+        ["hakmem", "glibc", "jemalloc", "limit"],
+        [mimalloc, tcmalloc, tbbmalloc],
+    )
     assert selected("mimalloc,glibc") == (["glibc"], [mimalloc])
     with pytest.raises(BenchError, match="mimalloc: skipped"):
         selected("mimalloc")
@@ -107,14 +137,18 @@ def test_an_absent_peer_is_skipped_with_a_line(tmp_path: Path, monkeypatch: pyte
 
 def test_every_allocator_takes_every_place() -> None:
     allocators = [peers.Allocator(name, "peer", None) for name in "abc"]
-    orders = ["".join(allocator.name for allocator in run.rotated(allocators, turn)) for turn in range(4)]
+    orders = [
+        "".join(allocator.name for allocator in run.rotated(allocators, turn)) for turn in range(4)
+    ]
     assert orders == ["abc", "bca", "cab", "abc"]
 
 
 def test_a_known_allocator_with_variables_of_its_own() -> None:
     known = [peers.Allocator("hakmem", "subject", Path("/lib/libhakmem.so"))]
     made = peers.allocator_from("v2=hakmem,HAKMEM_TINY_HEAP_V2=1", known)
-    assert made == peers.Allocator("v2", "subject", Path("/lib/libhakmem.so"), {"HAKMEM_TINY_HEAP_V2": "1"})
+    assert made == peers.Allocator(
+        "v2", "subject", Path("/lib/libhakmem.so"), {"HAKMEM_TINY_HEAP_V2": "1"}
+    )
 
 
 def test_a_crash_and_a_hang_are_recorded_and_the_session_goes_on(
@@ -123,28 +157,70 @@ def test_a_crash_and_a_hang_are_recorded_and_the_session_goes_on(
     crash = library("crash", FAMILY + "void free(void *block) { if (block) abort(); }")
     hang = library("hang", FAMILY + "void free(void *block) { while (block) pause(); }")
     kept = tmp_path / "kept.json"
-    words = ["run", "--only", "glibc,crash,hang", "--rows", "pair_64,lifo_64", "--reps", "2", "--scale", str(SCALE)]
-    words += ["--timeout", "0.5", "--alloc", f"crash={crash}", "--alloc", f"hang={hang}", "--out", str(kept)]
+    words = [
+        "run",
+        "--only",
+        "glibc,crash,hang",
+        "--rows",
+        "pair_64,lifo_64",
+        "--reps",
+        "2",
+        "--scale",
+        str(SCALE),
+    ]
+    words += [
+        "--timeout",
+        "0.5",
+        "--alloc",
+        f"crash={crash}",
+        "--alloc",
+        f"hang={hang}",
+        "--out",
+        str(kept),
+    ]
     assert main(words) == 0
     runs = json.loads(kept.read_text(encoding="utf-8"))["runs"]
     found = {(item["row"], item["allocator"], item["status"], item["detail"]) for item in runs}
     assert found == {
         (row, *outcome)
         for row in ("pair_64", "lifo_64")
-        for outcome in (("glibc", "ok", None), ("crash", "crashed", "SIGABRT"), ("hang", "hung", "stopped after 0.5 s"))
+        for outcome in (
+            ("glibc", "ok", None),
+            ("crash", "crashed", "SIGABRT"),
+            ("hang", "hung", "stopped after 0.5 s"),
+        )
     }
     assert "hung 1/1" in capsys.readouterr().out
 
 
-def test_a_debug_build_is_refused(binary: Path, library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_debug_build_is_refused(
+    binary: Path, library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = library("debug", 'const char *hak_build_kind(void) { return "debug"; }')
     assert main(["run", "--only", "mine", "--rows", "lifo_64", "--alloc", f"mine={path}"]) == 2
-    assert capsys.readouterr().err == f"bench: mine: {path} is a debug build; benchmarks take release builds\n"
+    assert (
+        capsys.readouterr().err
+        == f"bench: mine: {path} is a debug build; benchmarks take release builds\n"
+    )
 
 
-def test_one_that_is_not_loaded_is_not_run(binary: Path, library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_that_is_not_loaded_is_not_run(
+    binary: Path, library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = library("bystander", "int bystander;")
-    words = ["run", "--only", "glibc,mine", "--rows", "pair_64,lifo_64", "--reps", "3", "--scale", str(SCALE), "--alloc", f"mine={path}"]
+    words = [
+        "run",
+        "--only",
+        "glibc,mine",
+        "--rows",
+        "pair_64,lifo_64",
+        "--reps",
+        "3",
+        "--scale",
+        str(SCALE),
+        "--alloc",
+        f"mine={path}",
+    ]
     assert main(words) == 0
     said = capsys.readouterr()
     assert said.out.count("mine on pair_64: not loaded: malloc came from /") == 1
@@ -153,7 +229,10 @@ def test_one_that_is_not_loaded_is_not_run(binary: Path, library: Library, capsy
 
 
 def test_rows_have_repetitions_of_their_own_unless_all_are_told() -> None:
-    row, own = records.RowInfo("a", "order", 1, ""), records.RowInfo("b", "order", 1, "", repetitions=20)
+    row, own = (
+        records.RowInfo("a", "order", 1, ""),
+        records.RowInfo("b", "order", 1, "", repetitions=20),
+    )
     plan = run.Plan([row, own], [], 5, 1.0, 1, 60.0, "glibc", 2, "")
     assert (plan.repetitions_of(row), plan.repetitions_of(own)) == (5, 20)
     told = replace(plan, every_row_alike=True)
@@ -161,21 +240,44 @@ def test_rows_have_repetitions_of_their_own_unless_all_are_told() -> None:
 
 
 def test_rows_by_family_and_left_out() -> None:
-    known = [records.RowInfo("pair", "order", 1, "", gate=True), records.RowInfo("fifo", "order", 1, ""), records.RowInfo("week", "week", 1, "")]
+    known = [
+        records.RowInfo("pair", "order", 1, "", gate=True),
+        records.RowInfo("fifo", "order", 1, ""),
+        records.RowInfo("week", "week", 1, ""),
+    ]
 
     def names(text: str | None, without: str | None = None) -> list[str]:
         return [row.name for row in run.select_rows(text, known, without)]
 
     assert names(None) == names("all") == ["pair", "fifo", "week"]
-    assert (names("gate"), names("order", "fifo"), names(None, "week")) == (["pair"], ["pair"], ["pair", "fifo"])
+    assert (names("gate"), names("order", "fifo"), names(None, "week")) == (
+        ["pair"],
+        ["pair"],
+        ["pair", "fifo"],
+    )
 
 
-def test_os_calls_are_counted(binary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_os_calls_are_counted(
+    binary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     if shutil.which("strace") is None:
         assert main(["run", "--calls", "--only", "glibc", "--rows", "big", "--reps", "1"]) == 2
         pytest.skip("no strace here")
     kept = tmp_path / "kept.json"
-    words = ["run", "--only", "glibc", "--rows", "big", "--reps", "1", "--scale", "0.1", "--calls", "--out", str(kept)]
+    words = [
+        "run",
+        "--only",
+        "glibc",
+        "--rows",
+        "big",
+        "--reps",
+        "1",
+        "--scale",
+        "0.1",
+        "--calls",
+        "--out",
+        str(kept),
+    ]
     assert main(words) == 0
     counts = json.loads(kept.read_text(encoding="utf-8"))["calls"][0]["counts"]
     assert counts["mmap"] > 5 and counts["munmap"] > 5  # glibc maps each large block

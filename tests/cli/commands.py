@@ -14,38 +14,68 @@ Target = subprocess.Popen[str]
 
 
 def clean(**variables: str) -> dict[str, str]:
-    """This process's environment with ``variables``, and without what would bend a policy or a preload."""
+    """This process's environment with ``variables``, and without what would bend a policy or a
+    preload."""
     dropped = ("LD_PRELOAD", "PYTHONMALLOC")
-    kept = {name: value for name, value in os.environ.items() if name == "HAKMEM_LIBRARY" or (not name.startswith("HAKMEM_") and name not in dropped)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name == "HAKMEM_LIBRARY" or (not name.startswith("HAKMEM_") and name not in dropped)
+    }
     return kept | variables
 
 
 def hakmem(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """``hakmem`` with arguments: exit code, stdout, stderr."""
     command = [sys.executable, "-m", "hakmem", *map(str, arguments)]
-    return subprocess.run(command, env=clean(**variables), capture_output=True, text=True, timeout=60, cwd=ROOT, errors="replace")
+    return subprocess.run(
+        command,
+        env=clean(**variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        errors="replace",
+    )
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> str:
     """Asserts one line on stderr with these words, and nothing on stdout; the line."""
     lines = done.stderr.splitlines()
-    assert (done.returncode, done.stdout, len(lines)) == (code, "", 1), (done.returncode, done.stdout, done.stderr)
+    assert (done.returncode, done.stdout, len(lines)) == (code, "", 1), (
+        done.returncode,
+        done.stdout,
+        done.stderr,
+    )
     assert lines[0].startswith("hakmem") and "Traceback" not in lines[0]
     for word in words:
         assert word in lines[0], (word, lines[0])
     return lines[0]
 
 
-def elf_copy(place: Path, *, machine: int | None = None, bits: int | None = None, interpreter: bytes | None = b"") -> Path:
-    """A copy of ``true`` with another machine, class or loader; ``interpreter=None`` makes it a static program by its headers."""
+def elf_copy(
+    place: Path,
+    *,
+    machine: int | None = None,
+    bits: int | None = None,
+    interpreter: bytes | None = b"",
+) -> Path:
+    """A copy of ``true`` with another machine, class or loader; ``interpreter=None`` makes it a
+    static program by its headers."""
     data = bytearray(Path(shutil.which("true") or "/bin/true").read_bytes())
     if machine is not None:
         data[18:20] = struct.pack("<H", machine)
-    table, (size, count) = struct.unpack_from("<Q", data, 32)[0], struct.unpack_from("<HH", data, 54)
+    table, (size, count) = (
+        struct.unpack_from("<Q", data, 32)[0],
+        struct.unpack_from("<HH", data, 54),
+    )
     for at in range(table, table + size * count, size):
         if struct.unpack_from("<I", data, at)[0] != 3:
             continue
-        offset, length = struct.unpack_from("<Q", data, at + 8)[0], struct.unpack_from("<Q", data, at + 32)[0]
+        offset, length = (
+            struct.unpack_from("<Q", data, at + 8)[0],
+            struct.unpack_from("<Q", data, at + 32)[0],
+        )
         if interpreter is None:
             data[at : at + 4] = bytes(4)
         elif interpreter:

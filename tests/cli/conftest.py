@@ -27,16 +27,21 @@ span = libc.malloc(1 << 20)
 
 @pytest.fixture(scope="module")
 def launch() -> Iterator[Callable[..., Target]]:
-    """``launch(code)``: a CPython under ``hakmem run`` that has run the code, printed what it printed, and waits."""
+    """``launch(code)``: a CPython under ``hakmem run`` that has run the code, printed what it
+    printed, and waits."""
     running: list[Target] = []
 
     def start(code: str = "", *words: str, env: dict[str, str] | None = None) -> Target:
         text = f"import sys\n{code}\nprint('ready', flush=True)\nfor line in sys.stdin: exec(line)"
         command = words or (sys.executable, "-c", text)
         program = subprocess.Popen(
-            [sys.executable, "-m", "hakmem", "run", "-q", "--", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=clean() | (env or {}), cwd=ROOT,
-        )  # fmt: skip
+            [sys.executable, "-m", "hakmem", "run", "-q", "--", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=clean() | (env or {}),
+            cwd=ROOT,
+        )
         running.append(program)
         return program
 
@@ -48,7 +53,8 @@ def launch() -> Iterator[Callable[..., Target]]:
 
 @pytest.fixture(scope="module")
 def pinned(launch: Callable[..., Target]) -> Target:
-    """A CPython with 200 blocks of 640 B that hold nearly as many slabs, and a span of 1 MiB; it has printed an address."""
+    """A CPython with 200 blocks of 640 B that hold nearly as many slabs, and a span of 1 MiB; it
+    has printed an address."""
     program = launch(PINNING + "print(hex(kept), hex(span), flush=True)")
     program.addresses = said(program).split()  # type: ignore[attr-defined]
     return program

@@ -21,7 +21,11 @@ from hakmem.policy import environment
 def test_every_command_has_its_room() -> None:
     for command in cli.COMMANDS:
         done = hakmem(command.name, "--help")
-        assert done.returncode == 0 and done.stdout.startswith(f"usage: hakmem {command.name}") and "examples:" in done.stdout, command
+        assert (
+            done.returncode == 0
+            and done.stdout.startswith(f"usage: hakmem {command.name}")
+            and "examples:" in done.stdout
+        ), command
         assert command.summary in hakmem("--help").stdout
 
 
@@ -29,7 +33,10 @@ def test_entry_point_is_the_module() -> None:
     script = Path(sys.executable).with_name("hakmem")
     if not script.exists():
         pytest.skip("installed before there was a command: make setup")
-    assert subprocess.run([script, "lib"], env=clean(), capture_output=True, text=True).stdout == hakmem("lib").stdout
+    assert (
+        subprocess.run([script, "lib"], env=clean(), capture_output=True, text=True).stdout
+        == hakmem("lib").stdout
+    )
 
 
 def test_wrong_commands() -> None:
@@ -49,11 +56,17 @@ def test_lib() -> None:
 
 
 def test_lib_loads_little() -> None:
-    """A command in every preload: neither numpy nor the layout, which takes three times as long as all else."""
+    """A command in every preload: neither numpy nor the layout, which takes three times as long as
+    all else."""
     header = find().parent / "hak_layout.h"
     names = "{'numpy', 'tabulate', 'psutil', 'ctypes', 'hakmem.heap'}"
-    source = f"import sys, hakmem.cli; hakmem.cli.main(['lib']); print(sorted({names} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", source], env=clean(), capture_output=True, text=True)
+    source = (
+        f"import sys, hakmem.cli; hakmem.cli.main(['lib']); print(sorted({names} & "
+        "set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", source], env=clean(), capture_output=True, text=True
+    )
     heavy = done.stdout.splitlines()[-1]
     assert heavy == "[]" or (heavy == "['ctypes']" and not header.exists()), heavy
 
@@ -61,16 +74,25 @@ def test_lib_loads_little() -> None:
 def test_a_reader_that_goes_and_an_interrupt() -> None:
     done = subprocess.run(
         f"{sys.executable} -m hakmem policy show -v | head -c 1; exit ${{PIPESTATUS[0]}}",
-        shell=True, executable="/bin/bash", env=clean(), capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
+        shell=True,
+        executable="/bin/bash",
+        env=clean(),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert (done.stdout, done.stderr) == ("p", "") and done.returncode in (0, cli.PIPE)
     os.mkfifo(fifo := Path(os.environ.get("TMPDIR", "/tmp")) / f"hakmem-fifo-{os.getpid()}")
     try:
-        source = (  # an interrupt is ignored from birth where the tests run in the background of a shell
-            "import hakmem.cli, hakmem.cli.lib as lib, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        # an interrupt is ignored from birth where the tests run in the background of a shell
+        source = (
+            "import hakmem.cli, hakmem.cli.lib as lib, signal, sys; signal.signal(signal.SIGINT, "
+            "signal.default_int_handler); "
             f"lib.checked = lambda: open({str(fifo)!r}); sys.exit(hakmem.cli.main(['lib']))"
         )
-        with subprocess.Popen([sys.executable, "-c", source], env=clean(), stderr=subprocess.PIPE, cwd=ROOT) as child:
+        with subprocess.Popen(
+            [sys.executable, "-c", source], env=clean(), stderr=subprocess.PIPE, cwd=ROOT
+        ) as child:
             time.sleep(1.0)
             child.send_signal(signal.SIGINT)
             try:
@@ -82,14 +104,16 @@ def test_a_reader_that_goes_and_an_interrupt() -> None:
         fifo.unlink()
 
 
-# --- policy -------------------------------------------------------------------------------------------------------
+# --- policy ---------------------------------------------------------------------------------------
 
 
 def test_show() -> None:
     done = hakmem("policy", HAKMEM_RETAIN_MB="64", HAKMEM_RETIAN_MB="1")
     row = next(line for line in done.stdout.splitlines() if line.startswith("HAKMEM_RETAIN_MB"))
     assert row.split()[:4] == ["HAKMEM_RETAIN_MB", "64", "set", "4"]
-    assert done.stderr == "hakmem policy: HAKMEM_RETIAN_MB is set, and no variable of this version\n"
+    assert (
+        done.stderr == "hakmem policy: HAKMEM_RETIAN_MB is set, and no variable of this version\n"
+    )
     assert len(hakmem("policy", "show", "-v").stdout) > 2 * len(hakmem("policy").stdout)
     found = json.loads(hakmem("policy", "--json", HAKMEM_HEADERS="all").stdout)
     assert found["variables"]["HAKMEM_HEADERS"] == 2 and found["policy"]["headers"]["mode"] == "all"
@@ -115,16 +139,22 @@ def test_save_never_overwrites_without_force(tmp_path: Path) -> None:
 
 def test_check(tmp_path: Path) -> None:
     (tmp_path / "good.toml").write_text("[acquire]\norder = ['hot', 'grow']\n")
-    assert hakmem("policy", "save", tmp_path / "good.toml", "-o", tmp_path / "good.image").returncode == 0
+    assert (
+        hakmem("policy", "save", tmp_path / "good.toml", "-o", tmp_path / "good.image").returncode
+        == 0
+    )
     (tmp_path / "bad.image").write_bytes(bytes(100))
     done = hakmem("policy", "check", *sorted(tmp_path.iterdir()))
     assert done.returncode == 1 and done.stderr == ""
     says = [line.partition(": ")[2] for line in done.stdout.splitlines()]
-    assert says[0].startswith("policy field image = '100 bytes'") and says[1:] == ["can be obeyed", "can be saved as an image"]
+    assert says[0].startswith("policy field image = '100 bytes'") and says[1:] == [
+        "can be obeyed",
+        "can be saved as an image",
+    ]
     assert hakmem("policy", "check", "-q", tmp_path / "good.image").stdout == ""
 
 
-# --- TOML ---------------------------------------------------------------------------------------------------------
+# --- TOML -----------------------------------------------------------------------------------------
 
 
 def test_toml_sets_what_it_names() -> None:
@@ -142,7 +172,12 @@ tiny = [16, 32, 64]
 pool = [2048, 8192]
 """
     made = Policy.from_toml(text)
-    assert (made.headers.mode, made.arenas.init_mb, made.arenas.huge_pages, made.caches.parked_count) == ("all", 2, True, 1)
+    assert (
+        made.headers.mode,
+        made.arenas.init_mb,
+        made.arenas.huge_pages,
+        made.caches.parked_count,
+    ) == ("all", 2, True, 1)
     assert [item.stride_bytes for item in made.size_classes.classes] == [16, 32, 64, 2048, 8192]
     assert [(index, row.cap_max_count) for index, row in made.caches.classes] == [(3, 7)]
     assert Policy.from_image(made.image()).image() == made.image()
@@ -152,15 +187,25 @@ pool = [2048, 8192]
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("nonsense = 1", "nonsense"), ("x", "toml"), ("caches = 1", "caches"), ("arenas = 3", "arenas"),
-        ("[arenas]\ninit = 1", "arenas.init"), ("[arenas]\ninit_mb = 1.5", "arenas.init_mb"), ("[retain]\nlazy_free = 1", "retain.lazy_free"),
-        ("headers = 'some'", "headers"), ("headers = true", "headers"), ("[acquire]\norder = 'hot'", "acquire.order"),
-        ("[acquire]\norder = ['hot']", "acquire.order"), ("[acquire]\norder = ['warm', 'grow']", "acquire.order"),
-        ("[caches.classes.99]\ncap_max_count = 1", "99"), ("[caches.classes.1]\nrefill_slabs = 9", "refill_slabs"),
+        ("nonsense = 1", "nonsense"),
+        ("x", "toml"),
+        ("caches = 1", "caches"),
+        ("arenas = 3", "arenas"),
+        ("[arenas]\ninit = 1", "arenas.init"),
+        ("[arenas]\ninit_mb = 1.5", "arenas.init_mb"),
+        ("[retain]\nlazy_free = 1", "retain.lazy_free"),
+        ("headers = 'some'", "headers"),
+        ("headers = true", "headers"),
+        ("[acquire]\norder = 'hot'", "acquire.order"),
+        ("[acquire]\norder = ['hot']", "acquire.order"),
+        ("[acquire]\norder = ['warm', 'grow']", "acquire.order"),
+        ("[caches.classes.99]\ncap_max_count = 1", "99"),
+        ("[caches.classes.1]\nrefill_slabs = 9", "refill_slabs"),
         ("[size_classes]\ntiny = [17]", "stride_bytes"),
-        ("[size_classes]\ntiny = 3", "size_classes.tiny"), ("[size_classes]\ntiny = []", "size_classes"),
+        ("[size_classes]\ntiny = 3", "size_classes.tiny"),
+        ("[size_classes]\ntiny = []", "size_classes"),
     ],
-)  # fmt: skip
+)
 def test_toml_that_is_wrong(text: str, names: str) -> None:
     with pytest.raises(PolicyError, match=names):
         Policy.from_toml(text)
@@ -176,7 +221,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-# --- the README ---------------------------------------------------------------------------------------------------
+# --- the README -----------------------------------------------------------------------------------
 
 
 def test_readme_has_the_table_of_variables() -> None:
@@ -184,11 +229,16 @@ def test_readme_has_the_table_of_variables() -> None:
 
 
 def test_variables_are_what_the_policy_has() -> None:
-    """Defaults of the table are the built-in policy's, and each bound is one that the policy takes."""
+    """Defaults of the table are the built-in policy's, and each bound is one that the policy
+    takes."""
     for variable in layout.ENVIRONMENT:
         assert environment.in_force(Policy.default(), variable) == variable.default, variable.name
         for number in (variable.low, variable.high):
             text = variable.choices[number] if variable.choices else str(number)
-            others = {variable.at_most: "1024"} if variable.at_most else {"HAKMEM_POOL_TLS_ARENA_MB_INIT": "1"}
+            others = (
+                {variable.at_most: "1024"}
+                if variable.at_most
+                else {"HAKMEM_POOL_TLS_ARENA_MB_INIT": "1"}
+            )
             made = Policy.from_environment(others | {variable.name: text})
             assert environment.in_force(made, variable) == number, variable.name

@@ -29,7 +29,9 @@ def work(count=4000, size=640):
     for block in blocks:
         libc.free(block)
 """
-THREADS = MALLOC + """
+THREADS = (
+    MALLOC
+    + """
 wake = threading.Event()
 def sleeper():
     open(f"/proc/self/task/{threading.get_native_id()}/comm", "w").write("dreamer")
@@ -43,6 +45,7 @@ asleep, awake = threading.Event(), threading.Event()
 threading.Thread(target=sleeper, daemon=True).start()
 asleep.wait()
 """
+)
 ALTERNATE = """
 import signal
 signal.signal(signal.SIGUSR1, lambda *_: wake.set())
@@ -65,13 +68,21 @@ def test_trim_waits_for_a_slow_path_and_stands(launch: Callable[..., Target]) ->
     program = launch(MALLOC + "work(20000)")
     said(program)
     done = hakmem("trim", "--timeout", "0.2", program.pid)
-    assert done.returncode == cli.PENDING == 3 and done.stdout == "" and done.stderr.count("\n") == 1
-    assert "within 0.2 s" in done.stderr and "the request stands" in done.stderr and f"python {program.pid} sleeping" in done.stderr
+    assert (
+        done.returncode == cli.PENDING == 3 and done.stdout == "" and done.stderr.count("\n") == 1
+    )
+    assert (
+        "within 0.2 s" in done.stderr
+        and "the request stands" in done.stderr
+        and f"python {program.pid} sleeping" in done.stderr
+    )
     heap = package.attach(program.pid).capture.heap
     assert heap.trim_request and heap.trim_served != heap.trim_request
     tell(program, "work()", "worked")
     heap = package.attach(program.pid).capture.heap
-    assert heap.trim_served == heap.trim_request and heap.trim_bytes > 1 << 20 and heap.trim_busy == 0
+    assert (
+        heap.trim_served == heap.trim_request and heap.trim_bytes > 1 << 20 and heap.trim_busy == 0
+    )
 
 
 def test_trim_of_a_program_at_work(launch: Callable[..., Target]) -> None:
@@ -79,10 +90,17 @@ def test_trim_of_a_program_at_work(launch: Callable[..., Target]) -> None:
     said(program)
     done = hakmem("trim", "--json", program.pid)
     found = json.loads(done.stdout)
-    assert done.returncode == 0 and found["served"] and found["pending"] == [] and found["given_bytes"] > 1 << 20
+    assert (
+        done.returncode == 0
+        and found["served"]
+        and found["pending"] == []
+        and found["given_bytes"] > 1 << 20
+    )
     assert found["rss_after"] < found["rss_before"] and found["seconds"] < 2
     text = hakmem("trim", program.pid)
-    assert text.returncode == 0 and " given back: " in text.stdout and "resident before" in text.stdout
+    assert (
+        text.returncode == 0 and " given back: " in text.stdout and "resident before" in text.stdout
+    )
     assert hakmem("trim", "-q", program.pid).stdout == ""
 
 
@@ -102,9 +120,15 @@ def test_mt_drain_names_the_threads_that_sleep(launch: Callable[..., Target]) ->
     held = {thread.name: int(thread.cached_bytes) for thread in view.threads}
     assert held["dreamer"] > 50_000
     done = hakmem("drain", "--timeout", "1", program.pid)
-    assert done.returncode == 3 and "1 thread has not been to a slow path within 1 s" in done.stderr and "dreamer" in done.stderr
+    assert (
+        done.returncode == 3
+        and "1 thread has not been to a slow path within 1 s" in done.stderr
+        and "dreamer" in done.stderr
+    )
     assert "python" not in done.stderr and "drained from caches" in done.stdout
-    after = {thread.name: int(thread.cached_bytes) for thread in package.attach(program.pid).threads}
+    after = {
+        thread.name: int(thread.cached_bytes) for thread in package.attach(program.pid).threads
+    }
     assert after["dreamer"] == held["dreamer"]
     program.send_signal(signal.SIGUSR1)
     said(program, "woken")
@@ -113,11 +137,25 @@ def test_mt_drain_names_the_threads_that_sleep(launch: Callable[..., Target]) ->
     assert row.drain_served == view.capture.heap.drain_request != 0, "it obeyed when it woke"
 
 
-def test_mt_the_background_thread_trims_while_all_sleep(native_program: Callable[..., Path], tmp_path: Path) -> None:
-    """Its long wait is ended from outside; nothing stays stopped, and its program ends as it would have."""
+def test_mt_the_background_thread_trims_while_all_sleep(
+    native_program: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Its long wait is ended from outside; nothing stays stopped, and its program ends as it would
+    have."""
     out = tmp_path / "out"
     with open(out, "w") as file:
-        command = [sys.executable, "-m", "hakmem", "run", native_program("giveback"), "4", "20", "64", "sleep", "12"]
+        command = [
+            sys.executable,
+            "-m",
+            "hakmem",
+            "run",
+            native_program("giveback"),
+            "4",
+            "20",
+            "64",
+            "sleep",
+            "12",
+        ]
         program = subprocess.Popen(command, env=clean(HAKMEM_RETAIN_MB="4"), stdout=file)
     try:
         waiting, root = package.layout.constant("HAK_BACKGROUND_WAITING"), None
@@ -132,9 +170,16 @@ def test_mt_the_background_thread_trims_while_all_sleep(native_program: Callable
                 continue
         found = json.loads(hakmem("trim", "--json", program.pid).stdout)
         assert found["served"] and found["seconds"] < 1.5
-        assert {procfs.task_state(program.pid, task) for task in procfs.tasks(program.pid)} <= {"S", "R"}
+        assert {procfs.task_state(program.pid, task) for task in procfs.tasks(program.pid)} <= {
+            "S",
+            "R",
+        }
         drained = hakmem("drain", "--timeout", "0.5", program.pid)
-        assert drained.returncode == 3 and "giveback" in drained.stderr and "hakmem " not in drained.stderr.partition(": ")[2]
+        assert (
+            drained.returncode == 3
+            and "giveback" in drained.stderr
+            and "hakmem " not in drained.stderr.partition(": ")[2]
+        )
         assert program.wait(60) == 0 and out.read_text().startswith("threads 4 classes 20")
     finally:
         program.kill()
@@ -150,7 +195,9 @@ def test_mt_requests_of_several_readers_are_all_answered(launch: Callable[..., T
 
     def ask() -> None:
         view = package.attach(program.pid)
-        answers.extend(request(view, 20.0).served for _ in range(10) for request in (asking.trim, asking.drain))
+        answers.extend(
+            request(view, 20.0).served for _ in range(10) for request in (asking.trim, asking.drain)
+        )
 
     readers = [threading.Thread(target=ask) for _ in range(4)]
     for reader in readers:

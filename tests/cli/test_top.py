@@ -44,7 +44,7 @@ threading.Thread(target=work, daemon=True).start()
 """
 
 
-# --- frames -------------------------------------------------------------------------------------------------------
+# --- frames ---------------------------------------------------------------------------------------
 
 
 def glance(heap: package.Heap) -> Glance:
@@ -68,7 +68,10 @@ def test_rates_are_a_second(samples: tuple[Sample, Sample]) -> None:
     assert rows[640]["grown"] == 640 * 1000 / 2 and rows[40_960]["grown"] == 0
     assert {row["grown"] for row in table_rows(now, None, 0)} == {0.0}
     thread = table_rows(now, before, 1)[0]
-    refills = now.threads["refill_count"].astype(int).sum() - before.threads["refill_count"].astype(int).sum()
+    refills = (
+        now.threads["refill_count"].astype(int).sum()
+        - before.threads["refill_count"].astype(int).sum()
+    )
     assert thread["refill_count"] == refills / 2 > 0
 
 
@@ -77,7 +80,9 @@ def column(lines: list[str], heading: str) -> list[str]:
     start = next(place for place, line in enumerate(lines) if "class" in line and "stride" in line)
     end = next(place for place in range(start, len(lines)) if not lines[place])
     names = [cell.strip("▼▲\x01\x02") for cell in re.split(r" {2,}", lines[start].strip())]
-    return [re.split(r" {2,}", line.strip())[names.index(heading)] for line in lines[start + 1 : end]]
+    return [
+        re.split(r" {2,}", line.strip())[names.index(heading)] for line in lines[start + 1 : end]
+    ]
 
 
 def test_sort_keys_and_frames(samples: tuple[Sample, Sample]) -> None:
@@ -94,16 +99,26 @@ def test_sort_keys_and_frames(samples: tuple[Sample, Sample]) -> None:
     choice.press("t")
     assert not any("OS id" in line for line in frame(now, before, history, choice, 200, 50))
     choice.press("t")
-    assert not any("stride" in line for line in frame(now, before, history, choice, 200, 50)) and choice.focus == 1
+    assert (
+        not any("stride" in line for line in frame(now, before, history, choice, 200, 50))
+        and choice.focus == 1
+    )
     assert not choice.press("x") and choice.press("?")
     assert any("Ctrl-C" in line for line in frame(now, before, history, choice, 80, 24))
 
 
 @pytest.mark.parametrize("size", [(20, 8), (80, 24), (99, 12), (200, 60)])
 def test_a_frame_fits(samples: tuple[Sample, Sample], size: tuple[int, int]) -> None:
-    for choice in (Choice(), Choice(plain=True), Choice(show=2, focus=1), Choice(help=True, paused=True)):
+    for choice in (
+        Choice(),
+        Choice(plain=True),
+        Choice(show=2, focus=1),
+        Choice(help=True, paused=True),
+    ):
         lines = frame(samples[1], samples[0], deque(range(60)), choice, *size)
-        assert len(lines) == size[1] and max(len(line.lstrip("\x01\x02")) for line in lines) <= size[0]
+        assert (
+            len(lines) == size[1] and max(len(line.lstrip("\x01\x02")) for line in lines) <= size[0]
+        )
         assert KEYS.startswith(lines[-1].rstrip("…"))
 
 
@@ -122,10 +137,15 @@ def test_a_dear_look_comes_more_rarely() -> None:
 
 
 def test_sparkline() -> None:
-    assert sparkline([]) == "" and sparkline([5, 5]) == "▁▁" and sparkline([0, 7]) == "▁█" and sparkline([0, 1], "_#") == "_#"
+    assert (
+        sparkline([]) == ""
+        and sparkline([5, 5]) == "▁▁"
+        and sparkline([0, 7]) == "▁█"
+        and sparkline([0, 1], "_#") == "_#"
+    )
 
 
-# --- without a terminal -------------------------------------------------------------------------------------------
+# --- without a terminal ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -139,12 +159,25 @@ def test_frames_in_a_pipe(busy: Target) -> None:
     done = hakmem("top", "-n", "2", "-d", "0.2", busy.pid)
     assert done.returncode == 0 and done.stderr == "" and "\x1b" not in done.stdout
     assert done.stdout.count("hakmem top  process") == 2 and "refills" in done.stdout
-    rows = [json.loads(line) for line in hakmem("top", "--json", "-n", "2", "-d", "0.2", busy.pid).stdout.splitlines()]
-    assert len(rows) == 2 and rows[1]["rss_bytes"] > 1 << 20 and any(thread["refill_count"] > 0 for thread in rows[1]["threads"])
+    rows = [
+        json.loads(line)
+        for line in hakmem("top", "--json", "-n", "2", "-d", "0.2", busy.pid).stdout.splitlines()
+    ]
+    assert (
+        len(rows) == 2
+        and rows[1]["rss_bytes"] > 1 << 20
+        and any(thread["refill_count"] > 0 for thread in rows[1]["threads"])
+    )
     piped = subprocess.run(
         f"{sys.executable} -m hakmem top -d 0.1 {busy.pid} | head -n 1; exit ${{PIPESTATUS[0]}}",
-        shell=True, executable="/bin/bash", env=clean(), capture_output=True, text=True, cwd=ROOT, timeout=60,
-    )  # fmt: skip
+        shell=True,
+        executable="/bin/bash",
+        env=clean(),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
     assert (piped.returncode, piped.stderr) == (141, "")
 
 
@@ -155,7 +188,7 @@ def test_bad_arguments(busy: Target) -> None:
     refused(hakmem("top", "heap.npz"), 2, "expected a process id")
 
 
-# --- on a terminal ------------------------------------------------------------------------------------------------
+# --- on a terminal --------------------------------------------------------------------------------
 
 
 class Terminal:
@@ -163,14 +196,41 @@ class Terminal:
 
     def __init__(self, folder: Path) -> None:
         self.socket = str(folder / "tmux")
-        variables = clean(TERM="screen", LC_ALL="C.UTF-8", HAKMEM_LIBRARY=str(find().absolute()), PS1="$ ", IPYTHONDIR=str(folder))
+        variables = clean(
+            TERM="screen",
+            LC_ALL="C.UTF-8",
+            HAKMEM_LIBRARY=str(find().absolute()),
+            PS1="$ ",
+            IPYTHONDIR=str(folder),
+        )
         variables.pop("NO_COLOR", None)
         variables.pop("TMUX", None)
-        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "110", "-y", "30", "bash", "--norc", "--noprofile", env=variables)
+        self.tmux(
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "110",
+            "-y",
+            "30",
+            "bash",
+            "--norc",
+            "--noprofile",
+            env=variables,
+        )
         self.until(lambda screen: "$" in screen)
 
     def tmux(self, *words: str, env: dict[str, str] | None = None) -> str:
-        return subprocess.run(["tmux", "-S", self.socket, *words], check=True, capture_output=True, text=True, env=env, cwd=ROOT, timeout=20).stdout
+        return subprocess.run(
+            ["tmux", "-S", self.socket, *words],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=env,
+            cwd=ROOT,
+            timeout=20,
+        ).stdout
 
     def screen(self, *, codes: bool = False) -> str:
         return self.tmux("capture-pane", "-p", *(["-e"] if codes else []))
@@ -204,13 +264,26 @@ def left_well(terminal: Terminal) -> None:
     terminal.type("-l", "stty -a | grep -ow -- '-\\?icanon\\|-\\?echo'; echo code $?")
     terminal.type("Enter")
     screen = terminal.until(lambda screen: "code 0" in screen)
-    assert "\nicanon\necho\n" in screen and "-icanon\n" not in screen and "committed" not in screen, screen
+    assert (
+        "\nicanon\necho\n" in screen and "-icanon\n" not in screen and "committed" not in screen
+    ), screen
 
 
 def test_top_as_a_person_drives_it(busy: Target, terminal: Terminal) -> None:
     terminal.run("top", "-d", "0.2", busy.pid)
-    screen = terminal.until(lambda screen: "in use▼" in screen and re.search(r"a second: [1-9]", screen) and re.search("[▁▂▃▄▅▆▇█]{3}", screen))
-    assert screen.startswith(f"hakmem top  process {busy.pid}") and "every 0.2 s\n" in screen and "640" in screen and "OS id" in screen
+    screen = terminal.until(
+        lambda screen: (
+            "in use▼" in screen
+            and re.search(r"a second: [1-9]", screen)
+            and re.search("[▁▂▃▄▅▆▇█]{3}", screen)
+        )
+    )
+    assert (
+        screen.startswith(f"hakmem top  process {busy.pid}")
+        and "every 0.2 s\n" in screen
+        and "640" in screen
+        and "OS id" in screen
+    )
     assert screen.rstrip().endswith("? help")
     terminal.type("s")
     terminal.until(lambda screen: "grows/s▼" in screen)
@@ -219,7 +292,9 @@ def test_top_as_a_person_drives_it(busy: Target, terminal: Terminal) -> None:
     terminal.type("t")
     terminal.until(lambda screen: "OS id" not in screen)
     terminal.type("t", "t", "p")
-    still = terminal.until(lambda screen: "paused" in screen and "OS id" in screen and "stride" in screen)
+    still = terminal.until(
+        lambda screen: "paused" in screen and "OS id" in screen and "stride" in screen
+    )
     time.sleep(0.6)
     assert terminal.screen() == still, "paused, nothing moves"
     terminal.type("?")
@@ -227,7 +302,9 @@ def test_top_as_a_person_drives_it(busy: Target, terminal: Terminal) -> None:
     terminal.type("?", "p", "-")
     terminal.until(lambda screen: "every 0.4 s" in screen)
     terminal.tmux("resize-window", "-x", "60", "-y", "12")
-    small = terminal.until(lambda screen: max(map(len, screen.splitlines())) <= 60 and "…" in screen)
+    small = terminal.until(
+        lambda screen: max(map(len, screen.splitlines())) <= 60 and "…" in screen
+    )
     assert len(small.splitlines()) <= 12
     terminal.type("C-z")
     terminal.until(lambda screen: "Stopped" in screen)
@@ -240,7 +317,9 @@ def test_top_as_a_person_drives_it(busy: Target, terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize("way", ["C-c", "target", "terminated"])
-def test_top_gives_the_terminal_back(launch: Callable[..., Target], terminal: Terminal, way: str) -> None:
+def test_top_gives_the_terminal_back(
+    launch: Callable[..., Target], terminal: Terminal, way: str
+) -> None:
     program = launch()
     said(program)
     terminal.run("top", "-d", "0.2", program.pid)
@@ -252,7 +331,11 @@ def test_top_gives_the_terminal_back(launch: Callable[..., Target], terminal: Te
         program.wait()
         terminal.until(lambda screen: f"hakmem top: process {program.pid} has ended" in screen)
     else:
-        top = next(int(name) for name in os.listdir("/proc") if name.isdecimal() and _is_top(name, program.pid))
+        top = next(
+            int(name)
+            for name in os.listdir("/proc")
+            if name.isdecimal() and _is_top(name, program.pid)
+        )
         os.kill(top, signal.SIGTERM)
     terminal.until(lambda screen: not screen.startswith("hakmem top  "))
     left_well(terminal)
@@ -260,7 +343,13 @@ def test_top_gives_the_terminal_back(launch: Callable[..., Target], terminal: Te
 
 def _is_top(name: str, pid: int) -> bool:
     try:
-        return Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")[2:-1] == [b"hakmem", b"top", b"-d", b"0.2", str(pid).encode()]
+        return Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")[2:-1] == [
+            b"hakmem",
+            b"top",
+            b"-d",
+            b"0.2",
+            str(pid).encode(),
+        ]
     except OSError:
         return False
 

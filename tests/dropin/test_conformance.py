@@ -1,7 +1,9 @@
-"""Every entry of malloc and every edge of it: the named checks of the conformance programs, linked and preloaded.
+"""Every entry of malloc and every edge of it: the named checks of the conformance programs, linked
+and preloaded.
 
-The programs that look at addresses only also run with a header before every block, which is another class table.
-What a program promises as glibc does it (``ALIKE`` in its source) passes on libc's own malloc too, and says the same.
+The programs that look at addresses only also run with a header before every block, which is another
+class table. What a program promises as glibc does it (``ALIKE`` in its source) passes on libc's own
+malloc too, and says the same.
 """
 
 from __future__ import annotations
@@ -17,11 +19,19 @@ import pytest
 from hakmem import Policy
 from tests.support.preload import NATIVE, library_of, preloaded
 
-PROGRAMS = ("conform_mt.c", "conform_blocks.c", "conform_aligned.c", "conform_accounts.c", "conform_new.cc")
+PROGRAMS = (
+    "conform_mt.c",
+    "conform_blocks.c",
+    "conform_aligned.c",
+    "conform_accounts.c",
+    "conform_new.cc",
+)
 CHECKS = [
     (Path(file).stem, kind, name)
     for file in PROGRAMS
-    for kind, name in re.findall(r"^(CHECK|ALIKE)\((\w+)\)", (NATIVE / file).read_text(), re.MULTILINE)
+    for kind, name in re.findall(
+        r"^(CHECK|ALIKE)\((\w+)\)", (NATIVE / file).read_text(), re.MULTILINE
+    )
 ]
 SINGLE = [check for check in CHECKS if check[0] != "conform_mt"]
 THREADED = [check for check in CHECKS if check[0] == "conform_mt"]
@@ -31,7 +41,8 @@ Reports = Callable[[str, str], dict[str, str]]
 
 @pytest.fixture(scope="module")
 def reports(native_program: Programs, tmp_path_factory: pytest.TempPathFactory) -> Reports:
-    """``reports(program, how)``: its lines by check, run linked, preloaded, preloaded with headers, or on glibc."""
+    """``reports(program, how)``: its lines by check, run linked, preloaded, preloaded with headers,
+    or on glibc."""
     image = tmp_path_factory.mktemp("policy") / "headers.image"
     image.write_bytes(Policy.default().replace(headers="all").image())
     environments = {
@@ -43,11 +54,17 @@ def reports(native_program: Programs, tmp_path_factory: pytest.TempPathFactory) 
     def look(program: str, how: str) -> dict[str, str]:
         if (program, how) not in seen:
             path = native_program(program if how == "linked" else f"{program}_plain")
-            if program == "conform_new" and not path.exists() and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+            if (
+                program == "conform_new"
+                and not path.exists()
+                and not any(map(shutil.which, ("c++", "g++", "clang++")))
+            ):
                 pytest.skip("no C++ compiler")
             environment = environments[how]() if how in environments else None
             words = [str(path), *(["--alike"] if how == "glibc" else [])]
-            done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
+            done = subprocess.run(
+                words, capture_output=True, text=True, env=environment, timeout=300
+            )
             assert not done.stderr, done.stderr
             lines = re.findall(r"^(?:not )?ok (\w+).*$", done.stdout, re.MULTILINE)
             seen[program, how] = dict(zip(lines, done.stdout.splitlines(), strict=True))
@@ -63,7 +80,10 @@ def test_check(reports: Reports, program: str, name: str, how: str) -> None:
     assert line.startswith("ok "), line
 
 
-@pytest.mark.parametrize(("program", "name"), [(program, name) for program, _, name in SINGLE if program != "conform_accounts"])
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [(program, name) for program, _, name in SINGLE if program != "conform_accounts"],
+)
 def test_check_with_headers(reports: Reports, program: str, name: str) -> None:
     line = reports(program, "headers")[name]
     assert line.startswith("ok "), line
@@ -76,11 +96,15 @@ def test_mt_check(reports: Reports, name: str, how: str) -> None:
     assert line.startswith("ok "), line
 
 
-@pytest.mark.parametrize(("program", "name"), [(program, name) for program, kind, name in CHECKS if kind == "ALIKE"])
+@pytest.mark.parametrize(
+    ("program", "name"), [(program, name) for program, kind, name in CHECKS if kind == "ALIKE"]
+)
 def test_glibc_does_alike(reports: Reports, program: str, name: str) -> None:
     assert reports(program, "glibc")[name] == reports(program, "preloaded")[name]
 
 
 def test_every_program_ran_every_check(reports: Reports) -> None:
     for program in {program for program, *_ in SINGLE}:
-        assert set(reports(program, "linked")) == {name for where, _, name in SINGLE if where == program}
+        assert set(reports(program, "linked")) == {
+            name for where, _, name in SINGLE if where == program
+        }

@@ -1,4 +1,5 @@
-"""The symbols that the library exports: the whole malloc surface, C++'s operators, the C API; nothing else."""
+"""The symbols that the library exports: the whole malloc surface, C++'s operators, the C API;
+nothing else."""
 
 from __future__ import annotations
 
@@ -13,16 +14,50 @@ from hakmem.clib import binding
 from tests.support.preload import library_of
 
 MALLOC = {
-    "malloc", "free", "calloc", "realloc", "reallocarray", "aligned_alloc", "posix_memalign", "memalign", "valloc", "pvalloc", "malloc_usable_size",
-    "free_sized", "free_aligned_sized", "malloc_trim", "mallinfo", "mallinfo2", "malloc_info", "malloc_stats", "mallopt", "cfree",
-}  # fmt: skip
-LIBC_NAMES = {f"__libc_{name}" for name in ("malloc", "free", "calloc", "realloc", "memalign", "valloc", "pvalloc")}
+    "malloc",
+    "free",
+    "calloc",
+    "realloc",
+    "reallocarray",
+    "aligned_alloc",
+    "posix_memalign",
+    "memalign",
+    "valloc",
+    "pvalloc",
+    "malloc_usable_size",
+    "free_sized",
+    "free_aligned_sized",
+    "malloc_trim",
+    "mallinfo",
+    "mallinfo2",
+    "malloc_info",
+    "malloc_stats",
+    "mallopt",
+    "cfree",
+}
+LIBC_NAMES = {
+    f"__libc_{name}"
+    for name in ("malloc", "free", "calloc", "realloc", "memalign", "valloc", "pvalloc")
+}
 # The nothrow forms of new are the C++ runtime's: they call the throwing ones, and catch.
 OPERATORS = {
-    "_Znwm", "_Znam", "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t", "_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm", "_ZdlPvSt11align_val_t",
-    "_ZdaPvSt11align_val_t", "_ZdlPvmSt11align_val_t", "_ZdaPvmSt11align_val_t", "_ZdlPvRKSt9nothrow_t", "_ZdaPvRKSt9nothrow_t",
-    "_ZdlPvSt11align_val_tRKSt9nothrow_t", "_ZdaPvSt11align_val_tRKSt9nothrow_t",
-}  # fmt: skip
+    "_Znwm",
+    "_Znam",
+    "_ZnwmSt11align_val_t",
+    "_ZnamSt11align_val_t",
+    "_ZdlPv",
+    "_ZdaPv",
+    "_ZdlPvm",
+    "_ZdaPvm",
+    "_ZdlPvSt11align_val_t",
+    "_ZdaPvSt11align_val_t",
+    "_ZdlPvmSt11align_val_t",
+    "_ZdaPvmSt11align_val_t",
+    "_ZdlPvRKSt9nothrow_t",
+    "_ZdaPvRKSt9nothrow_t",
+    "_ZdlPvSt11align_val_tRKSt9nothrow_t",
+    "_ZdaPvSt11align_val_tRKSt9nothrow_t",
+}
 Programs = Callable[..., Path]
 
 
@@ -44,7 +79,9 @@ def test_the_operators_are_exported(exported: set[str]) -> None:
 
 
 def test_nothing_else_is_exported(exported: set[str]) -> None:
-    others = {name for name in exported - MALLOC - LIBC_NAMES - OPERATORS if not name.startswith("hak_")}
+    others = {
+        name for name in exported - MALLOC - LIBC_NAMES - OPERATORS if not name.startswith("hak_")
+    }
     assert others == set()
 
 

@@ -1,4 +1,5 @@
-"""Programs under limits of the OS and under tools: address space, data, overcommit, valgrind, gdb, strace."""
+"""Programs under limits of the OS and under tools: address space, data, overcommit, valgrind, gdb,
+strace."""
 
 from __future__ import annotations
 
@@ -17,22 +18,31 @@ from tests.support.preload import library_of, preloaded
 Programs = Callable[..., Path]
 MIB = 1 << 20
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
-PROGRAM = "import json; rows = [{'n': n, 'text': str(n) * 9} for n in range(20000)]; print(len(json.dumps(rows)))"
+PROGRAM = (
+    "import json; rows = [{'n': n, 'text': str(n) * 9} for n in range(20000)]; "
+    "print(len(json.dumps(rows)))"
+)
 PRINTS = "1308900\n"
 
 
-def preloaded_python(native_program: Programs, **variables: str) -> tuple[list[str], dict[str, str]]:
+def preloaded_python(
+    native_program: Programs, **variables: str
+) -> tuple[list[str], dict[str, str]]:
     """A program that allocates some 20 MiB, and the environment that preloads the library."""
     environment = preloaded(library_of(native_program), PYTHONMALLOC="malloc", **variables)
     return [sys.executable, "-S", "-c", PROGRAM], environment
 
 
-def run(command: list[str], environment: dict[str, str], limits: dict[int, int] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str], environment: dict[str, str], limits: dict[int, int] | None = None
+) -> subprocess.CompletedProcess[str]:
     def limit() -> None:
         for kind, value in (limits or {}).items():
             resource.setrlimit(kind, (value, value))
 
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, preexec_fn=limit)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=environment, preexec_fn=limit
+    )
 
 
 @pytest.mark.parametrize("mib", (1024, 256, 128))
@@ -43,7 +53,11 @@ def test_limited_address_space(native_program: Programs, mib: int) -> None:
 
 @pytest.mark.parametrize("mib", (64, 24))
 def test_small_program_in_a_small_address_space(native_program: Programs, mib: int) -> None:
-    done = run([str(native_program("storm")), "--forks", "0"], preloaded(library_of(native_program)), {resource.RLIMIT_AS: mib * MIB})
+    done = run(
+        [str(native_program("storm")), "--forks", "0"],
+        preloaded(library_of(native_program)),
+        {resource.RLIMIT_AS: mib * MIB},
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -56,14 +70,18 @@ def test_address_space_that_runs_out_is_no_memory(native_program: Programs) -> N
 
 @pytest.mark.parametrize("mib", (1024, 256))
 def test_limited_data(native_program: Programs, mib: int) -> None:
-    """RLIMIT_DATA counts private writable memory: what is reserved does not count, what is committed does."""
+    """RLIMIT_DATA counts private writable memory: what is reserved does not count, what is
+    committed does."""
     done = run(*preloaded_python(native_program), {resource.RLIMIT_DATA: mib * MIB})
     assert (done.returncode, done.stdout, done.stderr) == (0, PRINTS, "")
 
 
 def test_strict_overcommit(native_program: Programs) -> None:
     if os.environ.get("HAKMEM_TEST_OVERCOMMIT") != "1":
-        pytest.skip("changes a setting of the whole machine for a second: HAKMEM_TEST_OVERCOMMIT=1 asks for it, as `make storm` does")
+        pytest.skip(
+            "changes a setting of the whole machine for a second: HAKMEM_TEST_OVERCOMMIT=1 asks "
+            "for it, as `make storm` does"
+        )
     if not os.access(OVERCOMMIT, os.W_OK):
         pytest.skip(f"{OVERCOMMIT} may not be written here")
     before = OVERCOMMIT.read_text()
@@ -85,7 +103,8 @@ def tool(name: str, *words: str) -> list[str]:
 
 
 def test_under_valgrind(native_program: Programs) -> None:
-    """valgrind brings its own malloc; told not to (--soname-synonyms), ours runs in what address space it leaves."""
+    """valgrind brings its own malloc; told not to (--soname-synonyms), ours runs in what address
+    space it leaves."""
     program, library = native_program("storm"), library_of(native_program)
     for words in ([], ["--soname-synonyms=somalloc=nouserintercepts"]):
         command = tool("valgrind", "--quiet", *words, str(program), "--forks", "0")
@@ -95,13 +114,39 @@ def test_under_valgrind(native_program: Programs) -> None:
 
 
 def test_under_gdb(native_program: Programs) -> None:
-    command = tool("gdb", "-q", "-batch", "-ex", "run", "-ex", "print hak_root_.magic", "--args", str(native_program("storm")), "--forks", "8")
-    done = run([*command, "--threads", "2"], preloaded(library_of(native_program)) | {"LD_PRELOAD": ""})
-    assert "8 forks" in done.stdout and "exited normally" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+    command = tool(
+        "gdb",
+        "-q",
+        "-batch",
+        "-ex",
+        "run",
+        "-ex",
+        "print hak_root_.magic",
+        "--args",
+        str(native_program("storm")),
+        "--forks",
+        "8",
+    )
+    done = run(
+        [*command, "--threads", "2"], preloaded(library_of(native_program)) | {"LD_PRELOAD": ""}
+    )
+    assert "8 forks" in done.stdout and "exited normally" in done.stdout, (
+        done.stdout[-2000:] + done.stderr[-2000:]
+    )
 
 
 def test_under_strace(native_program: Programs) -> None:
-    command = tool("strace", "-f", "-o", os.devnull, str(native_program("storm")), "--forks", "8", "--threads", "2")
+    command = tool(
+        "strace",
+        "-f",
+        "-o",
+        os.devnull,
+        str(native_program("storm")),
+        "--forks",
+        "8",
+        "--threads",
+        "2",
+    )
     if subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True).returncode:
         pytest.skip("strace may not trace here")
     done = run(command, preloaded(library_of(native_program)) | {"LD_PRELOAD": ""})

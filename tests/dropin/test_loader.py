@@ -1,4 +1,5 @@
-"""The library in odd company: the dynamic loader before main, destructors after it, dlopen when static TLS is short."""
+"""The library in odd company: the dynamic loader before main, destructors after it, dlopen when
+static TLS is short."""
 
 from __future__ import annotations
 
@@ -23,10 +24,14 @@ STATIC_TLS_BYTES = 64
 def build(place: Path, name: str, source: str, *flags: str) -> Path:
     """A program, or a library where the name ends in .so, made of ``source``."""
     text = place / f"{name}.c"
-    headers = "".join(f"#include <{header}.h>\n" for header in ("dlfcn", "stdio", "stdlib", "string", "unistd"))
+    headers = "".join(
+        f"#include <{header}.h>\n" for header in ("dlfcn", "stdio", "stdlib", "string", "unistd")
+    )
     text.write_text(f"#define _GNU_SOURCE\n{headers}{source}")
     shared = ["-shared", "-fPIC"] if name.endswith(".so") else []
-    subprocess.run([COMPILER, "-O1", "-w", *shared, str(text), "-o", str(place / name), *flags], check=True)
+    subprocess.run(
+        [COMPILER, "-O1", "-w", *shared, str(text), "-o", str(place / name), *flags], check=True
+    )
     return place / name
 
 
@@ -49,21 +54,37 @@ static void work(const char *when) {
 
 
 def test_before_and_after_main(native_program: Programs, tmp_path: Path) -> None:
-    """An IFUNC's resolver, DT_INIT of a dependency and of a plugin, the earliest constructor; atexit and destructors."""
-    early = build(tmp_path, "libearly.so", WORK + """
+    """An IFUNC's resolver, DT_INIT of a dependency and of a plugin, the earliest constructor;
+    atexit and destructors."""
+    early = build(
+        tmp_path,
+        "libearly.so",
+        WORK
+        + """
         static int chosen(void) { return 7; }
         static void *(*get)(size_t) = malloc;
         static int (*choose(void))(void) { return chosen; }
         int early(void) __attribute__((ifunc("choose")));
         __attribute__((constructor(101))) static void first(void) { work("dependency "); }
         __attribute__((destructor(101))) static void last(void) { work("dependency's end\\n"); }
-    """, "-Wl,-soname,libearly.so")  # fmt: skip
-    plugin = build(tmp_path, "plugin.so", WORK + """
+    """,
+        "-Wl,-soname,libearly.so",
+    )
+    plugin = build(
+        tmp_path,
+        "plugin.so",
+        WORK
+        + """
         static char *kept;
         __attribute__((constructor)) static void first(void) { kept = malloc(5000); work("plugin "); }
         __attribute__((destructor)) static void last(void) { free(kept); work("plugin's end "); }
-    """)  # fmt: skip
-    main = build(tmp_path, "program", WORK + """
+    """,
+    )
+    main = build(
+        tmp_path,
+        "program",
+        WORK
+        + """
         int early(void);
         __attribute__((constructor(101))) static void first(void) { work("constructor "); }
         __attribute__((destructor(101))) static void last(void) { work("destructor "); }
@@ -77,25 +98,47 @@ def test_before_and_after_main(native_program: Programs, tmp_path: Path) -> None
             work("main ");
             return early() != 7;
         }
-    """, str(early), f"-Wl,-rpath,{tmp_path}", "-ldl")  # fmt: skip
+    """,
+        str(early),
+        f"-Wl,-rpath,{tmp_path}",
+        "-ldl",
+    )
     said = run([str(main), str(plugin)], preloaded(library_of(native_program), LD_BIND_NOW="1"))
-    assert said == "dependency constructor " + "plugin plugin's end " * 20 + "main atexit destructor dependency's end\n"
+    assert (
+        said
+        == "dependency constructor "
+        + "plugin plugin's end " * 20
+        + "main atexit destructor dependency's end\n"
+    )
 
 
 def test_static_tls_is_tiny(native_program: Programs) -> None:
     if not shutil.which("readelf"):
         pytest.skip("no readelf")
-    headers = subprocess.run(["readelf", "-lW", str(library_of(native_program))], capture_output=True, text=True, check=True).stdout
-    sizes = [int(line.split()[5], 16) for line in headers.splitlines() if line.split()[:1] == ["TLS"]]
+    headers = subprocess.run(
+        ["readelf", "-lW", str(library_of(native_program))],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    sizes = [
+        int(line.split()[5], 16) for line in headers.splitlines() if line.split()[:1] == ["TLS"]
+    ]
     assert sizes and sum(sizes) <= STATIC_TLS_BYTES
 
 
-def test_late_dlopen_where_static_tls_is_nearly_used_up(native_program: Programs, tmp_path: Path) -> None:
-    """Libraries with 256 bytes of static TLS each are opened until one is refused; ours still comes in, and works."""
+def test_late_dlopen_where_static_tls_is_nearly_used_up(
+    native_program: Programs, tmp_path: Path
+) -> None:
+    """Libraries with 256 bytes of static TLS each are opened until one is refused; ours still comes
+    in, and works."""
     for i in range(24):
         kept = '__thread char kept[256] __attribute__((tls_model("initial-exec"))) = "x";'
         build(tmp_path, f"hog{i}.so", kept + " char *get(void) { return kept; }")
-    main = build(tmp_path, "opener", """
+    main = build(
+        tmp_path,
+        "opener",
+        """
         int main(int count, char **words) {
             char path[4096];
             int n = 0;
@@ -114,30 +157,39 @@ def test_late_dlopen_where_static_tls_is_nearly_used_up(native_program: Programs
             printf("in, and %s\\n", block && !give(heap, block, fault) ? "works" : "fails");
             return 0;
         }
-    """, "-ldl")  # fmt: skip
-    said = run([str(main), str(tmp_path), str(library_of(native_program))], {**os.environ, "LD_PRELOAD": ""})
+    """,
+        "-ldl",
+    )
+    said = run(
+        [str(main), str(tmp_path), str(library_of(native_program))],
+        {**os.environ, "LD_PRELOAD": ""},
+    )
     found = re.fullmatch(r"(\d+) opened, then in, and works\n", said)
     assert found and int(found[1]) < 24, f"static TLS was never used up, or we did not fit: {said}"
 
 
-
-
-def test_preloaded_and_loaded_by_python_is_one_instance(native_program: Programs, tmp_path: Path) -> None:
-    """By its own path and by a symbolic link; the heap that malloc uses is the one that Python sees."""
+def test_preloaded_and_loaded_by_python_is_one_instance(
+    native_program: Programs, tmp_path: Path
+) -> None:
+    """By its own path and by a symbolic link; the heap that malloc uses is the one that Python
+    sees."""
     library = library_of(native_program)
     link = tmp_path / "libhakmem.so"
     link.symlink_to(library)
     source = (
         "import ctypes, hakmem.binding as b, hakmem\n"
         "root = ctypes.CDLL(None).hak_root_address; root.restype = ctypes.c_void_p\n"
-        "print(b.library().hak_root_address() == root(), b.library().hak_process_heap() == hakmem.process_heap().address)\n"
+        "print(b.library().hak_root_address() == root(), b.library().hak_process_heap() == "
+        "hakmem.process_heap().address)\n"
     )
     for named in (library, link):
         environment = preloaded(library, HAKMEM_LIBRARY=str(named), PYTHONMALLOC="malloc")
         assert run([sys.executable, "-c", source], environment) == "True True\n"
 
 
-def test_preloaded_and_a_copy_loaded_by_python_is_refused(native_program: Programs, tmp_path: Path) -> None:
+def test_preloaded_and_a_copy_loaded_by_python_is_refused(
+    native_program: Programs, tmp_path: Path
+) -> None:
     library = library_of(native_program)
     copy = tmp_path / "libhakmem.so"
     shutil.copy(library, copy)
@@ -148,4 +200,9 @@ def test_preloaded_and_a_copy_loaded_by_python_is_refused(native_program: Progra
         "except hakmem.HakmemError as error: print(type(error).__name__, error)\n"
     )
     said = run([sys.executable, "-c", source], environment)
-    assert said.startswith("LibraryConflict ") and str(copy) in said and str(library) in said and "HAKMEM_LIBRARY" in said
+    assert (
+        said.startswith("LibraryConflict ")
+        and str(copy) in said
+        and str(library) in said
+        and "HAKMEM_LIBRARY" in said
+    )

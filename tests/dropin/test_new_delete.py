@@ -1,4 +1,5 @@
-"""C++'s operators where the conformance program cannot look: programs that replace them, libraries that come late."""
+"""C++'s operators where the conformance program cannot look: programs that replace them, libraries
+that come late."""
 
 from __future__ import annotations
 
@@ -23,10 +24,14 @@ def cxx_program(native_program: Programs, name: str) -> Path:
 
 
 @pytest.mark.parametrize("how", ("linked", "preloaded", "glibc"))
-def test_replaced_operators_serve_every_form_made_of_them(native_program: Programs, how: str) -> None:
+def test_replaced_operators_serve_every_form_made_of_them(
+    native_program: Programs, how: str
+) -> None:
     program = cxx_program(native_program, "replace_new" if how == "linked" else "replace_new_plain")
     environment = preloaded(library_of(native_program)) if how == "preloaded" else None
-    done = subprocess.run([str(program)], capture_output=True, text=True, env=environment, timeout=60)
+    done = subprocess.run(
+        [str(program)], capture_output=True, text=True, env=environment, timeout=60
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "6 6\n", "")
 
 
@@ -36,12 +41,22 @@ def test_runtime_that_comes_by_dlopen_throws(native_program: Programs, how: str)
     plugin = cxx_program(native_program, "late_new_plugin.so")
     program = native_program("late_new" if how == "linked" else "late_new_plain")
     environment = preloaded(library_of(native_program)) if how == "preloaded" else None
-    done = subprocess.run([str(program), str(plugin)], capture_output=True, text=True, env=environment, timeout=60)
+    done = subprocess.run(
+        [str(program), str(plugin)], capture_output=True, text=True, env=environment, timeout=60
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "0 1 1\n", "")
 
 
 def test_without_a_runtime_it_stops_with_a_line(native_program: Programs) -> None:
     environment = preloaded(library_of(native_program))
-    done = subprocess.run([str(native_program("late_new_plain"))], capture_output=True, text=True, env=environment, timeout=60)
-    said = "hakmem: operator new: out of memory, and there is no C++ runtime to throw std::bad_alloc\n"
+    done = subprocess.run(
+        [str(native_program("late_new_plain"))],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+    )
+    said = (
+        "hakmem: operator new: out of memory, and there is no C++ runtime to throw std::bad_alloc\n"
+    )
     assert (done.returncode, done.stderr) == (-signal.SIGABRT, said)

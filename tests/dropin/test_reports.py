@@ -16,8 +16,12 @@ from tests.support.preload import library_of, preloaded
 Programs = Callable[..., Path]
 
 
-def output(program: Path, word: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([str(program), word], capture_output=True, text=True, env=environment, timeout=60)
+def output(
+    program: Path, word: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [str(program), word], capture_output=True, text=True, env=environment, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return done
 
@@ -39,7 +43,9 @@ def shape(element: ElementTree.Element) -> set[tuple[str, ...]]:
 def test_malloc_info_has_the_shape_of_glibcs(native_program: Programs) -> None:
     plain = native_program("conform_accounts_plain")
     theirs = ElementTree.fromstring(output(plain, "--info").stdout)
-    ours = ElementTree.fromstring(output(plain, "--info", preloaded(library_of(native_program))).stdout)
+    ours = ElementTree.fromstring(
+        output(plain, "--info", preloaded(library_of(native_program))).stdout
+    )
     assert shape(ours) == shape(theirs)
     assert [(at.tag, at.get("type")) for at in ours] == [(at.tag, at.get("type")) for at in theirs]
     assert ours.attrib == theirs.attrib == {"version": "1"}
@@ -47,11 +53,16 @@ def test_malloc_info_has_the_shape_of_glibcs(native_program: Programs) -> None:
 
 def test_malloc_info_adds_up(native_program: Programs) -> None:
     root = ElementTree.fromstring(output(native_program("conform_accounts"), "--info").stdout)
-    sizes = [{name: int(value) for name, value in size.attrib.items()} for size in root.iterfind("heap/sizes/size")]
+    sizes = [
+        {name: int(value) for name, value in size.attrib.items()}
+        for size in root.iterfind("heap/sizes/size")
+    ]
     free = {total.attrib["type"]: int(total.attrib["count"]) for total in root.iterfind("total")}
     system = {one.attrib["type"]: int(one.attrib["size"]) for one in root.iterfind("system")}
     assert len(sizes) > 20, "half of blocks of all classes were freed"
-    assert all(size["from"] <= size["to"] and size["total"] >= size["count"] * size["to"] for size in sizes)
+    assert all(
+        size["from"] <= size["to"] and size["total"] >= size["count"] * size["to"] for size in sizes
+    )
     assert all(low["to"] < high["from"] for low, high in pairwise(sizes))
     runs = sum(int(run.attrib["count"]) for run in root.iterfind("heap/sizes/unsorted"))
     assert sum(size["count"] for size in sizes) + runs == free["fast"] + free["rest"]
@@ -68,7 +79,11 @@ def test_malloc_stats_goes_to_stderr_in_glibcs_shape(native_program: Programs) -
     assert [re.sub(r"\s*=\s+\d+$", "", line) for line in ours[: len(theirs)]] == labels
     assert ours[len(theirs) :] == ["mallopt ignored  = M_ARENA_MAX"]
     figures = [int(line.split("=")[1]) for line in ours if re.search(r"=\s+\d+$", line)]
-    assert figures[0] > figures[1] > 0 and figures[2] == figures[0] + figures[5] and figures[3] == figures[1] + figures[5]
+    assert (
+        figures[0] > figures[1] > 0
+        and figures[2] == figures[0] + figures[5]
+        and figures[3] == figures[1] + figures[5]
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,9 +91,21 @@ def test_malloc_stats_goes_to_stderr_in_glibcs_shape(native_program: Programs) -
     [
         ({}, []),
         ({"HAKMEM_VERBOSE": "0"}, []),
-        ({"HAKMEM_VERBOSE": "1"}, ["hakmem: mallopt: M_ARENA_MAX is ignored", "hakmem: mallopt: M_MMAP_THRESHOLD is ignored"]),
+        (
+            {"HAKMEM_VERBOSE": "1"},
+            [
+                "hakmem: mallopt: M_ARENA_MAX is ignored",
+                "hakmem: mallopt: M_MMAP_THRESHOLD is ignored",
+            ],
+        ),
     ],
 )
-def test_mallopt_is_silent_unless_asked(native_program: Programs, variables: dict[str, str], said: list[str]) -> None:
-    done = output(native_program("conform_accounts_plain"), "--mallopt", preloaded(library_of(native_program), **variables))
+def test_mallopt_is_silent_unless_asked(
+    native_program: Programs, variables: dict[str, str], said: list[str]
+) -> None:
+    done = output(
+        native_program("conform_accounts_plain"),
+        "--mallopt",
+        preloaded(library_of(native_program), **variables),
+    )
     assert (done.stdout, done.stderr.splitlines()) == ("", said)

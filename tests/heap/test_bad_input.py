@@ -43,7 +43,11 @@ def heap(make: Make) -> hakmem.Heap:
 
 @pytest.mark.parametrize("size", [True, np.bool_(True), 1.5, 4.0, "8", None, Decimal(3), b"1"])
 def test_size_that_is_no_whole_number(heap: hakmem.Heap, size: object) -> None:
-    for use in (lambda: heap.alloc(size), lambda: heap.realloc(None, size), lambda: heap.alloc_many([1, size])):  # type: ignore[arg-type,list-item]
+    for use in (
+        lambda: heap.alloc(size),
+        lambda: heap.realloc(None, size),
+        lambda: heap.alloc_many([1, size]),
+    ):  # type: ignore[arg-type,list-item]
         with pytest.raises(TypeError, match=r"size.*: expected an int, got "):
             use()
 
@@ -67,10 +71,15 @@ def test_negative_size(heap: hakmem.Heap) -> None:
         heap.alloc_many(np.array([1, -3]))
 
 
-@pytest.mark.parametrize("size", [1 << 24, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 64, 1 << 200])
+@pytest.mark.parametrize(
+    "size", [1 << 24, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 64, 1 << 200]
+)
 def test_size_over_the_region(heap: hakmem.Heap, size: int) -> None:
     kept = heap.alloc(1 << 20)
-    text = rf"h: out of memory: region of [0-9,]+ bytes, [0-9,]+ of them used, asked for {size + 1:,} bytes"
+    text = (
+        r"h: out of memory: region of [0-9,]+ bytes, [0-9,]+ of them used, asked for "
+        rf"{size + 1:,} bytes"
+    )
     with pytest.raises(MemoryError, match=text):
         heap.alloc(size + 1)
     with pytest.raises(MemoryError, match=text):
@@ -101,7 +110,9 @@ def test_align_over_the_region(heap: hakmem.Heap, align: int) -> None:
 def test_memory_runs_out_and_nothing_is_lost(heap: hakmem.Heap) -> None:
     blocks = []
     with pytest.raises(
-        MemoryError, match=r"h: out of memory: region of 16,777,216 bytes, [0-9,]+ of them used, asked for 3,000 bytes"
+        MemoryError,
+        match=r"h: out of memory: region of 16,777,216 bytes, [0-9,]+ of them used, asked for "
+        r"3,000 bytes",
     ):
         while True:
             blocks.append(heap.alloc(3000))
@@ -118,7 +129,8 @@ def test_memory_runs_out_and_nothing_is_lost(heap: hakmem.Heap) -> None:
 def test_alloc_many_is_all_or_nothing(heap: hakmem.Heap) -> None:
     kept = heap.alloc(100)
     with pytest.raises(
-        MemoryError, match=r"asked for 1,048,576 bytes, block [0-9]+ of 100; all of them were freed again"
+        MemoryError,
+        match=r"asked for 1,048,576 bytes, block [0-9]+ of 100; all of them were freed again",
     ):
         heap.alloc_many([1 << 20] * 100)
     summary = heap.validate()
@@ -127,7 +139,15 @@ def test_alloc_many_is_all_or_nothing(heap: hakmem.Heap) -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes", [np.zeros((2, 2), dtype=np.uint64), [[1, 2], [3, 4]], np.zeros(3), np.ones(3, dtype=bool), ["a"], 5]
+    "sizes",
+    [
+        np.zeros((2, 2), dtype=np.uint64),
+        [[1, 2], [3, 4]],
+        np.zeros(3),
+        np.ones(3, dtype=bool),
+        ["a"],
+        5,
+    ],
 )
 def test_batches_of_the_wrong_shape_or_type(heap: hakmem.Heap, sizes: object) -> None:
     with pytest.raises((TypeError, ValueError)):
@@ -153,7 +173,9 @@ def test_address_of_another_type(heap: hakmem.Heap, address: object) -> None:
 
 
 @pytest.mark.parametrize("checked", [True, False])
-@pytest.mark.parametrize("address", [-1, 1, 8, 4096, (1 << 47) - 8, (1 << 64) - 8, 1 << 64, 1 << 90])
+@pytest.mark.parametrize(
+    "address", [-1, 1, 8, 4096, (1 << 47) - 8, (1 << 64) - 8, 1 << 64, 1 << 90]
+)
 def test_foreign_address(make: Make, checked: bool, address: int) -> None:
     heap = make(checked=checked, name="h")
     for verb, use in (
@@ -161,7 +183,9 @@ def test_foreign_address(make: Make, checked: bool, address: int) -> None:
         ("usable_size", heap.usable_size),
         ("realloc", lambda a: heap.realloc(a, 9)),
     ):
-        with pytest.raises(InvalidFree, match=rf"{verb}\({address:#x}\): foreign address") as caught:
+        with pytest.raises(
+            InvalidFree, match=rf"{verb}\({address:#x}\): foreign address"
+        ) as caught:
             use(address)
         assert (caught.value.address, caught.value.expected, caught.value.found) == (
             address,
@@ -205,7 +229,8 @@ def test_every_double_free_of_a_checked_heap(make: Make, size: int, headers: str
         for block in blocks[:-1]:
             with pytest.raises(
                 DoubleFree,
-                match=rf"free\({block:#x}\): double free: class [0-9]+ \({stride:,} B\), slab at unit {slab} of h",
+                match=rf"free\({block:#x}\): double free: class [0-9]+ \({stride:,} B\), slab at "
+                rf"unit {slab} of h",
             ) as caught:
                 heap.free(block)
             assert "a block that is out" in caught.value.expected and "free" in caught.value.found
@@ -251,10 +276,17 @@ def test_unchecked_heap_sees_the_block_freed_last(make: Make) -> None:
 def test_unchecked_heap_knows_which_blocks_it_has_not_handed_out(make: Make) -> None:
     heap = make(checked=False)
     block = heap.alloc(100)
-    coming, never = block + 112, block + 500 * 112  # the first stands in the range that is carved for this thread
+    coming, never = (
+        block + 112,
+        block + 500 * 112,
+    )  # the first stands in the range that is carved for this thread
     for address in (coming, never):
         before = heap.stats()
-        for misuse in (heap.free, lambda at: heap.realloc(at, 300), lambda at: heap.free_many([at])):
+        for misuse in (
+            heap.free,
+            lambda at: heap.realloc(at, 300),
+            lambda at: heap.free_many([at]),
+        ):
             with pytest.raises(InvalidFree, match="never"):
                 misuse(address)
         assert heap.stats().fault_count == before.fault_count + 3
@@ -285,7 +317,10 @@ def test_overwritten_header_is_reported(make: Make) -> None:
     ctypes.memset(first, 0x41, usable + 1)  # one byte too many
     with pytest.raises(InvalidFree, match=r"the header byte was overwritten.* of h") as caught:
         heap.free(second)
-    assert (caught.value.expected, caught.value.found) == (f"header {wanted[0]:#04x}", "header 0x41")
+    assert (caught.value.expected, caught.value.found) == (
+        f"header {wanted[0]:#04x}",
+        "header 0x41",
+    )
     with pytest.raises(hakmem.ValidationError, match="header byte"):
         heap.validate()
     ctypes.memmove(second - 1, wanted, 1)
@@ -326,7 +361,8 @@ def test_addresses_of_the_region_that_are_no_blocks(heap: hakmem.Heap, place: st
 
 @pytest.mark.parametrize("other_plane", ["native", "python"])
 def test_block_of_another_heap_names_it(heap: hakmem.Heap, other_plane: str) -> None:
-    with hakmem.Heap(plane=other_plane, region_bytes=1 << 24, name="the other one") as other:  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    with hakmem.Heap(plane=other_plane, region_bytes=1 << 24, name="the other one") as other:
         block = other.alloc(100)
         for verb, use in (
             ("free", heap.free),
@@ -335,7 +371,8 @@ def test_block_of_another_heap_names_it(heap: hakmem.Heap, other_plane: str) -> 
         ):
             with pytest.raises(
                 InvalidFree,
-                match=rf"{verb}\({block:#x}\): the address belongs to another heap, the other one, not to h",
+                match=rf"{verb}\({block:#x}\): the address belongs to another heap, the other "
+                r"one, not to h",
             ):
                 use(block)
         assert other.whatis(block).state == "application"
@@ -350,7 +387,9 @@ def test_free_many_names_the_element(heap: hakmem.Heap) -> None:
     ) as caught:
         heap.free_many(wrong)
     assert caught.value.index == 4
-    assert [heap.whatis(block).state for block in blocks.tolist()] == ["cached"] * 4 + ["application"] * 6
+    assert [heap.whatis(block).state for block in blocks.tolist()] == ["cached"] * 4 + [
+        "application"
+    ] * 6
     with pytest.raises(DoubleFree) as double:
         heap.free_many([blocks[9], blocks[9]])
     assert double.value.index == 1
@@ -373,14 +412,17 @@ def test_free_many_names_the_element(heap: hakmem.Heap) -> None:
         ({"region_bytes": 1.5}, TypeError, "region_bytes: expected an int"),
     ],
 )
-def test_heap_made_from_bad_arguments(arguments: dict[str, object], error: type[Exception], text: str) -> None:
+def test_heap_made_from_bad_arguments(
+    arguments: dict[str, object], error: type[Exception], text: str
+) -> None:
     with pytest.raises(error, match=re.escape(text)):
         hakmem.Heap(**arguments)  # type: ignore[arg-type]
 
 
 def test_policy_field_out_of_bounds_names_field_value_and_range() -> None:
     with pytest.raises(
-        hakmem.PolicyError, match=r"policy field caches\.batch_count = 0: allowed is a whole number from 1 to 1024"
+        hakmem.PolicyError,
+        match=r"policy field caches\.batch_count = 0: allowed is a whole number from 1 to 1024",
     ):
         hakmem.CachePolicy(batch_count=0)
 

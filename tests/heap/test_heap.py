@@ -22,7 +22,8 @@ from hakmem import layout
 Make = Callable[..., hakmem.Heap]
 STRIDES = [item.stride_bytes for item in hakmem.SizeClassMap.default().classes]
 EDGES = sorted(
-    {max(0, stride + step) for stride in STRIDES for step in (-1, 0, 1)} | {0, 1 << 16, (1 << 16) + 1, 1 << 20}
+    {max(0, stride + step) for stride in STRIDES for step in (-1, 0, 1)}
+    | {0, 1 << 16, (1 << 16) + 1, 1 << 20}
 )
 
 
@@ -50,7 +51,9 @@ def fill(address: int, size: int, byte: int) -> None:
 
 @pytest.mark.parametrize("headers", ["none", "all"])
 @pytest.mark.parametrize("checked", [True, False])
-def test_blocks_of_every_size_are_apart_aligned_and_usable(make: Make, headers: str, checked: bool) -> None:
+def test_blocks_of_every_size_are_apart_aligned_and_usable(
+    make: Make, headers: str, checked: bool
+) -> None:
     heap = make(policy=hakmem.Policy.default().replace(headers=headers), checked=checked)
     blocks = [(heap.alloc(size), size) for size in EDGES]
     for number, (block, size) in enumerate(blocks):
@@ -63,7 +66,9 @@ def test_blocks_of_every_size_are_apart_aligned_and_usable(make: Make, headers: 
     for number, (block, _) in enumerate(blocks):
         usable = heap.usable_size(block)
         assert ctypes.string_at(block, usable) == bytes([number & 0xFF]) * usable
-    assert heap.validate().application == sum(heap.whatis(block).kind == "block" for block, _ in blocks)
+    assert heap.validate().application == sum(
+        heap.whatis(block).kind == "block" for block, _ in blocks
+    )
     for block, _ in blocks:
         heap.free(block)
     assert heap.validate().application == 0
@@ -72,7 +77,9 @@ def test_blocks_of_every_size_are_apart_aligned_and_usable(make: Make, headers: 
 @pytest.mark.parametrize("align", [1, 2, 8, 16, 32, 64, 256, 4096, 1 << 16, 1 << 21])
 def test_alignment(make: Make, align: int) -> None:
     heap = make()
-    blocks = [heap.alloc(size, align=align) for size in (0, 1, 17, 100, 1000, 5000, 60_000, 100_000)]
+    blocks = [
+        heap.alloc(size, align=align) for size in (0, 1, 17, 100, 1000, 5000, 60_000, 100_000)
+    ]
     assert all(block % align == 0 for block in blocks)
     assert len(set(blocks)) == len(blocks)
     heap.validate()
@@ -108,13 +115,20 @@ def test_realloc_keeps_contents(make: Make) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_sequence_leaves_a_sound_heap(plane: str, data: st.DataObject) -> None:
-    with hakmem.Heap(plane=plane, region_bytes=1 << 24, checked=data.draw(st.booleans())) as heap:  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    with hakmem.Heap(plane=plane, region_bytes=1 << 24, checked=data.draw(st.booleans())) as heap:
         live: dict[int, tuple[int, int]] = {}
-        sizes = st.one_of(st.integers(0, 1100), st.integers(1000, 54_000), st.integers(54_000, 300_000))
+        sizes = st.one_of(
+            st.integers(0, 1100), st.integers(1000, 54_000), st.integers(54_000, 300_000)
+        )
         for step in range(data.draw(st.integers(1, 40))):
-            action = data.draw(st.sampled_from(["alloc", "alloc", "free", "realloc", "flush", "trim"]))
+            action = data.draw(
+                st.sampled_from(["alloc", "alloc", "free", "realloc", "flush", "trim"])
+            )
             if action == "alloc" or not live:
                 size = data.draw(sizes)
                 block = heap.alloc(size)
@@ -134,7 +148,9 @@ def test_any_sequence_leaves_a_sound_heap(plane: str, data: st.DataObject) -> No
                 else:
                     wanted = data.draw(sizes)
                     block = heap.realloc(block, wanted)
-                    assert ctypes.string_at(block, min(size, wanted)) == bytes([byte]) * min(size, wanted)
+                    assert ctypes.string_at(block, min(size, wanted)) == bytes([byte]) * min(
+                        size, wanted
+                    )
                     fill(block, wanted, byte)
                     live[block] = (wanted, byte)
         summary = heap.validate()
@@ -189,11 +205,25 @@ def test_destroyed_heap_refuses_everything(make: Make) -> None:
     heap.destroy()
     assert not heap.alive and repr(heap) == "<gone, destroyed>"
     uses: list[Callable[[], object]] = [
-        lambda: heap.alloc(1), lambda: heap.free(block), lambda: heap.realloc(block, 5),
-        lambda: heap.usable_size(block), lambda: heap.alloc_many([1]), lambda: heap.free_many([block]),
-        heap.flush, heap.prewarm, heap.trim, heap.tick, heap.stats, heap.validate, heap.view, lambda: heap.slabs,
-        lambda: heap.whatis(block), lambda: heap.dump("/nonexistent"), lambda: view.slabs[0].map(), view.validate,
-    ]  # fmt: skip
+        lambda: heap.alloc(1),
+        lambda: heap.free(block),
+        lambda: heap.realloc(block, 5),
+        lambda: heap.usable_size(block),
+        lambda: heap.alloc_many([1]),
+        lambda: heap.free_many([block]),
+        heap.flush,
+        heap.prewarm,
+        heap.trim,
+        heap.tick,
+        heap.stats,
+        heap.validate,
+        heap.view,
+        lambda: heap.slabs,
+        lambda: heap.whatis(block),
+        lambda: heap.dump("/nonexistent"),
+        lambda: view.slabs[0].map(),
+        view.validate,
+    ]
     for use in uses:
         with pytest.raises(hakmem.HeapDestroyed, match="gone was destroyed"):
             use()
@@ -208,7 +238,10 @@ def test_context_manager_destroys(plane: str) -> None:
 
 def mapped(address: int) -> bool:
     with open("/proc/self/maps") as maps:
-        return any(int(line.split("-")[0], 16) <= address < int(line.split("-")[1].split()[0], 16) for line in maps)
+        return any(
+            int(line.split("-")[0], 16) <= address < int(line.split("-")[1].split()[0], 16)
+            for line in maps
+        )
 
 
 def test_collected_heap_gives_its_region_back(plane: str) -> None:
@@ -240,14 +273,30 @@ def test_stats_agree_with_the_views(make: Make) -> None:
         heap.free(block)
     stats, view = heap.stats(), heap.view()
     assert stats.cached_count == view.threads["cached_count"].sum()
-    assert stats.cached_bytes == view.threads["cached_bytes"].sum() == view.classes["cached_bytes"].sum()
+    assert (
+        stats.cached_bytes
+        == view.threads["cached_bytes"].sum()
+        == view.classes["cached_bytes"].sum()
+    )
     assert stats.live_bytes == heap.view().capture.heap.live_units << 16
-    assert stats.live_bytes + stats.free_bytes == stats.committed_bytes == view.arenas["size_bytes"].sum()
-    assert stats.span_alloc_count == stats.counters.span_alloc_count == len(view.spans) + stats.span_free_count
+    assert (
+        stats.live_bytes + stats.free_bytes
+        == stats.committed_bytes
+        == view.arenas["size_bytes"].sum()
+    )
+    assert (
+        stats.span_alloc_count
+        == stats.counters.span_alloc_count
+        == len(view.spans) + stats.span_free_count
+    )
     assert stats.os.commit_count == stats.arena_count + 1
     assert {field.name for field in layout.COUNTERS} == set(stats.as_dict()["counters"])
     text = repr(stats)
-    assert text.startswith(f"{heap.name}\n") and "committed bytes" in text and "OS: commit count" in text
+    assert (
+        text.startswith(f"{heap.name}\n")
+        and "committed bytes" in text
+        and "OS: commit count" in text
+    )
     with pytest.raises(AttributeError, match="no field 'nonsense'"):
         _ = stats.nonsense
 
@@ -391,7 +440,9 @@ def test_fork_while_other_threads_allocate_mt(make: Make) -> None:
 
 
 def run(source: str, **environment: str) -> str:
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, env=os.environ | environment)
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, env=os.environ | environment
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -399,7 +450,9 @@ def run(source: str, **environment: str) -> str:
 def test_import_loads_nothing() -> None:
     heavy = "{'numpy', 'ctypes', 'tabulate', 'psutil', 'hakmem.clib.binding'}"
     assert run(f"import sys, hakmem; print(sorted({heavy} & set(sys.modules)))") == "[]"
-    assert run("import hakmem; print(all(hasattr(hakmem, name) for name in hakmem.__all__))") == "True"
+    assert (
+        run("import hakmem; print(all(hasattr(hakmem, name) for name in hakmem.__all__))") == "True"
+    )
     assert set(hakmem.__all__) <= set(dir(hakmem))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = hakmem.nonsense
@@ -436,4 +489,7 @@ heap.validate()
 with hakmem.Heap(region_bytes=1 << 24) as other:
     print(heap.whatis(other.alloc(5)).heap == other.name)
 """
-    assert run(source, LD_PRELOAD=str(find())) == "process heap is this process's malloc and stays\nTrue"
+    assert (
+        run(source, LD_PRELOAD=str(find()))
+        == "process heap is this process's malloc and stays\nTrue"
+    )

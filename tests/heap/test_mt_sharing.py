@@ -1,4 +1,5 @@
-"""Cache lines between threads: a block that another thread allocated does not stay with the thread that freed it."""
+"""Cache lines between threads: a block that another thread allocated does not stay with the thread
+that freed it."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from hakmem.heap.api import Plane
 
 @pytest.mark.parametrize("plane", ["native", "python"])
 @pytest.mark.parametrize(("size", "moves"), [(8, True), (48, True), (64, False)])
-def test_mt_a_thread_that_begins_with_a_free_gets_another_line(plane: Plane, size: int, moves: bool) -> None:
+def test_mt_a_thread_that_begins_with_a_free_gets_another_line(
+    plane: Plane, size: int, moves: bool
+) -> None:
     with hakmem.Heap(plane=plane, region_bytes=1 << 26) as heap:
         given, neighbour = heap.alloc(size), heap.alloc(size)
         assert not moves or given // layout.CACHE_LINE_BYTES == neighbour // layout.CACHE_LINE_BYTES
@@ -26,8 +29,12 @@ def test_mt_a_thread_that_begins_with_a_free_gets_another_line(plane: Plane, siz
         thread = threading.Thread(target=worker)
         thread.start()
         thread.join()
-        assert (got[0] != given) is moves, "a block with a cache line of its own is the warmest to get"
-        assert not moves or got[0] // layout.CACHE_LINE_BYTES != neighbour // layout.CACHE_LINE_BYTES
+        assert (got[0] != given) is moves, (
+            "a block with a cache line of its own is the warmest to get"
+        )
+        assert (
+            not moves or got[0] // layout.CACHE_LINE_BYTES != neighbour // layout.CACHE_LINE_BYTES
+        )
         heap.free(neighbour)
         heap.free(got[0])
         heap.validate()

@@ -1,4 +1,5 @@
-"""Prints the stress driver's policy images as C (``stress_policies.h``) at build time; standard library only."""
+"""Prints the stress driver's policy images as C (``stress_policies.h``) at build time; standard
+library only."""
 
 import sys
 from dataclasses import replace
@@ -37,9 +38,13 @@ POLICIES = {
     ),
     # Gives everything back at once, commits as little as it can, prewarms.
     "lean": default.replace(
-        retain=RetainPolicy(floor_bytes=0, high_water_per_256=0, epoch_ns=1_000_000, remap_min_bytes=1 << 17),
+        retain=RetainPolicy(
+            floor_bytes=0, high_water_per_256=0, epoch_ns=1_000_000, remap_min_bytes=1 << 17
+        ),
         arenas=ArenaGrowth(levels=0),
-        caches=replace(default.caches, prewarm=True, parked_count=1, idle_events=16, free_only_count=2),
+        caches=replace(
+            default.caches, prewarm=True, parked_count=1, idle_events=16, free_only_count=2
+        ),
         acquire=replace(default.acquire, empty_keep_count=0),
     ),
     # Small caches and nothing kept: what is free must be found again at once.
@@ -50,8 +55,14 @@ POLICIES = {
     # Looks for holes all the time, and pays whatever it costs.
     "holes": default.replace(
         retain=RetainPolicy(
-            epoch_ns=1_000_000, work_first_ns=60 * 10**9, work_burst_ns=60 * 10**9, work_per_256=256, refault_unit_ns=0,
-            sweep_event_ns=10**8, sweep_wait_count=0, floor_bytes=0,
+            epoch_ns=1_000_000,
+            work_first_ns=60 * 10**9,
+            work_burst_ns=60 * 10**9,
+            work_per_256=256,
+            refault_unit_ns=0,
+            sweep_event_ns=10**8,
+            sweep_wait_count=0,
+            floor_bytes=0,
         ),
         caches=small_caps,
     ),
@@ -63,10 +74,15 @@ POLICIES = {
 
 def main() -> None:
     """One array of words for each policy, and the table of them."""
-    print('/* stress_policies.h: printed by tests/native/policies.py. */\n#include "hak_layout.h"\n')
+    print(
+        '/* stress_policies.h: printed by tests/native/policies.py. */\n#include "hak_layout.h"\n'
+    )
     for name, policy in POLICIES.items():
         image = policy.image()
-        words = [int.from_bytes(image[i : i + 8].ljust(8, b"\0"), "little") for i in range(0, len(image), 8)]
+        words = [
+            int.from_bytes(image[i : i + 8].ljust(8, b"\0"), "little")
+            for i in range(0, len(image), 8)
+        ]
         print(f"static const _Alignas(64) uint64_t policy_{name}[{len(words)}] = {{")
         for start in range(0, len(words), 8):
             print("    " + " ".join(f"0x{word:x}u," for word in words[start : start + 8]))

@@ -1,4 +1,5 @@
-"""The C stress driver in its short form: every scenario, the sanitizer build, and the bug it must find."""
+"""The C stress driver in its short form: every scenario, the sanitizer build, and the bug it must
+find."""
 
 from __future__ import annotations
 
@@ -14,21 +15,54 @@ from hakmem.policy import Policy
 
 Programs = Callable[..., Path]
 SCENARIOS = (
-    "handoff", "rings", "batches", "random", "aligned", "realloc", "zeroed", "caps0", "contend", "smallcaps", "pool",
-    "orders", "noadopt", "headers", "headers0", "checked", "trim", "holes", "lazy", "churn", "shared", "full", "tight",
-    "destroy", "malloc", "fork1", "fork", "forks",
-)  # fmt: skip
+    "handoff",
+    "rings",
+    "batches",
+    "random",
+    "aligned",
+    "realloc",
+    "zeroed",
+    "caps0",
+    "contend",
+    "smallcaps",
+    "pool",
+    "orders",
+    "noadopt",
+    "headers",
+    "headers0",
+    "checked",
+    "trim",
+    "holes",
+    "lazy",
+    "churn",
+    "shared",
+    "full",
+    "tight",
+    "destroy",
+    "malloc",
+    "fork1",
+    "fork",
+    "forks",
+)
 
 
 def run(program: Path, *words: str, limit: int = 300) -> subprocess.CompletedProcess[str]:
-    """The driver with ``words``; address randomisation off, which older sanitizer run-times want; they bring a malloc."""
+    """The driver with ``words``; address randomisation off, which older sanitizer run-times want;
+    they bring a malloc."""
     fixed = (
         ["setarch", "-R"]
-        if shutil.which("setarch") and subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode == 0
+        if shutil.which("setarch")
+        and subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode == 0
         else []
     )
-    kept = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD" or "tsan" not in program.parts}
-    return subprocess.run([*fixed, str(program), *words], capture_output=True, text=True, timeout=limit, env=kept)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "LD_PRELOAD" or "tsan" not in program.parts
+    }
+    return subprocess.run(
+        [*fixed, str(program), *words], capture_output=True, text=True, timeout=limit, env=kept
+    )
 
 
 def passes(program: Path, *words: str) -> str:
@@ -47,7 +81,9 @@ def test_mt_scenarios_are_all_named_here(native_program: Programs) -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_mt_scenario(native_program: Programs, scenario: str) -> None:
-    assert passes(native_program("stress"), "--short", "--threads", "8", "--scenario", scenario).startswith(scenario)
+    assert passes(
+        native_program("stress"), "--short", "--threads", "8", "--scenario", scenario
+    ).startswith(scenario)
 
 
 def test_mt_thread_churn_of_ten_thousand(native_program: Programs) -> None:
@@ -61,7 +97,15 @@ def test_mt_every_scenario_with_other_thread_counts(native_program: Programs, th
         for name in ("handoff", "rings", "random", "caps0", "smallcaps", "checked", "trim", "full")
         for word in ("--scenario", name)
     ]
-    passes(native_program("stress"), "--short", "--threads", str(threads), "--seed", str(threads), *chosen)
+    passes(
+        native_program("stress"),
+        "--short",
+        "--threads",
+        str(threads),
+        "--seed",
+        str(threads),
+        *chosen,
+    )
 
 
 @pytest.mark.parametrize("headers", ("tiny", "all"))
@@ -77,19 +121,29 @@ def test_mt_damaged_policy_image_is_refused(native_program: Programs, tmp_path: 
     image = bytearray(Policy.default().image())
     image[100] ^= 1
     (tmp_path / "policy.image").write_bytes(image)
-    done = run(native_program("stress"), "--short", "--scenario", "handoff", "--policy", str(tmp_path / "policy.image"))
+    done = run(
+        native_program("stress"),
+        "--short",
+        "--scenario",
+        "handoff",
+        "--policy",
+        str(tmp_path / "policy.image"),
+    )
     assert (done.returncode, done.stderr) == (1, "stress: handoff: create: fault 8\n")
 
 
 def test_mt_debug_build_asserts_its_claims(native_program: Programs) -> None:
     chosen = [
-        word for name in ("handoff", "contend", "pool", "orders", "trim", "churn") for word in ("--scenario", name)
+        word
+        for name in ("handoff", "contend", "pool", "orders", "trim", "churn")
+        for word in ("--scenario", name)
     ]
     passes(native_program("stress", "debug"), "--short", *chosen)
 
 
 def test_mt_thread_sanitizer_is_silent(native_program: Programs) -> None:
-    """ThreadSanitizer without a suppression, over the scenarios in which threads meet most; `make tsan` runs all."""
+    """ThreadSanitizer without a suppression, over the scenarios in which threads meet most; `make
+    tsan` runs all."""
     chosen = [
         word
         for name in ("handoff", "rings", "contend", "checked", "trim", "churn", "shared", "destroy")
@@ -99,12 +153,22 @@ def test_mt_thread_sanitizer_is_silent(native_program: Programs) -> None:
 
 
 def test_mt_child_of_a_fork_finds_threads_cut_off_anywhere(native_program: Programs) -> None:
-    """Each state that a thread which is gone may leave behind, written by hand; the list is the program's own."""
+    """Each state that a thread which is gone may leave behind, written by hand; the list is the
+    program's own."""
     assert len(passes(native_program("torn")).splitlines()) == 19
 
 
 def test_mt_drain_before_claim_is_found(native_program: Programs) -> None:
-    """Negative control: with remote lists drained before the claim, lists break, and the driver says so in one line."""
-    done = run(native_program("stress_drain_bug"), "--scenario", "contend", "--seconds", "60", "--threads", "8")
+    """Negative control: with remote lists drained before the claim, lists break, and the driver
+    says so in one line."""
+    done = run(
+        native_program("stress_drain_bug"),
+        "--scenario",
+        "contend",
+        "--seconds",
+        "60",
+        "--threads",
+        "8",
+    )
     assert done.returncode == 1, f"the bug was not found:\n{done.stdout}"
     assert done.stderr.startswith("stress: contend: ") and done.stderr.count("\n") == 1

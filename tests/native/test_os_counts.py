@@ -1,9 +1,10 @@
 """The C counters of OS calls equal what strace counts, on real runs.
 
-Each run makes two marker system calls (``access`` of a path that cannot be) and prints the library's own counts of what
-came between. There is one thread, and nothing but the library maps memory meanwhile: the C program allocates only from
-its heaps, and Python runs with every allocation of its own sent to malloc, which is the preloaded library, or, where
-libc's malloc serves it, with that malloc kept from mapping.
+Each run makes two marker system calls (``access`` of a path that cannot be) and prints the
+library's own counts of what came between. There is one thread, and nothing but the library maps
+memory meanwhile: the C program allocates only from its heaps, and Python runs with every allocation
+of its own sent to malloc, which is the preloaded library, or, where libc's malloc serves it, with
+that malloc kept from mapping.
 """
 
 from __future__ import annotations
@@ -95,8 +96,11 @@ def work():
 """
 
 
-def traced(command: list[str], environment: dict[str, str], tmp_path: Path) -> tuple[Counter[str], dict[str, int]]:
-    """Runs a command under strace: its calls between the markers as traced, and as it printed them."""
+def traced(
+    command: list[str], environment: dict[str, str], tmp_path: Path
+) -> tuple[Counter[str], dict[str, int]]:
+    """Runs a command under strace: its calls between the markers as traced, and as it printed
+    them."""
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
     trial = subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, text=True)
@@ -104,15 +108,29 @@ def traced(command: list[str], environment: dict[str, str], tmp_path: Path) -> t
         pytest.skip(f"strace may not trace here: {trial.stderr.strip()}")
     trace = tmp_path / "trace"
     environ = [word for name, value in environment.items() for word in ("-E", f"{name}={value}")]
-    strace = ["strace", "-f", "-o", str(trace), "-e", "trace=access,mmap,munmap,mremap,mprotect,madvise,mincore", *environ]
+    strace = [
+        "strace",
+        "-f",
+        "-o",
+        str(trace),
+        "-e",
+        "trace=access,mmap,munmap,mremap,mprotect,madvise,mincore",
+        *environ,
+    ]
     done = subprocess.run([*strace, *command], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = trace.read_text().splitlines()
     start = max(i for i, line in enumerate(lines) if BEGIN in line)
     stop = max(i for i, line in enumerate(lines) if END in line)
-    assert len({line.split()[0] for line in lines[start : stop + 1]}) == 1, "more than one thread between the markers"
-    names = [found.group(1) for line in lines[start:stop] if (found := re.match(r"\d+\s+(\w+)\(", line))]
-    printed = {name: int(count) for name, count in (line.split() for line in done.stdout.splitlines())}
+    assert len({line.split()[0] for line in lines[start : stop + 1]}) == 1, (
+        "more than one thread between the markers"
+    )
+    names = [
+        found.group(1) for line in lines[start:stop] if (found := re.match(r"\d+\s+(\w+)\(", line))
+    ]
+    printed = {
+        name: int(count) for name, count in (line.split() for line in done.stdout.splitlines())
+    }
     return Counter(name for name in names if name in CALLS), printed
 
 
@@ -123,7 +141,9 @@ def compare(traced_counts: Counter[str], printed: dict[str, int]) -> None:
 def python(library: Path, script: str, tmp_path: Path) -> list[str]:
     """A command that runs ``script`` with the library at hand."""
     path = tmp_path / "script.py"
-    path.write_text(f"LIBRARY, BEGIN, END = {str(library)!r}, {BEGIN!r}, {END!r}\n{PRELUDE}{script}{WORK}")
+    path.write_text(
+        f"LIBRARY, BEGIN, END = {str(library)!r}, {BEGIN!r}, {END!r}\n{PRELUDE}{script}{WORK}"
+    )
     return [sys.executable, str(path)]
 
 
@@ -135,7 +155,9 @@ def library_of(native_program: Programs) -> Path:
 def test_counts_of_a_c_program(native_program: Programs, tmp_path: Path) -> None:
     counts, printed = traced([str(native_program("os_counts"))], {}, tmp_path)
     compare(counts, printed)
-    assert all(printed[name] for name in CALLS if name != "mincore"), "the program should have made every kind of call"
+    assert all(printed[name] for name in CALLS if name != "mincore"), (
+        "the program should have made every kind of call"
+    )
 
 
 def test_counts_of_a_preloaded_python(native_program: Programs, tmp_path: Path) -> None:
@@ -148,16 +170,20 @@ def test_counts_of_a_preloaded_python(native_program: Programs, tmp_path: Path) 
     }
     counts, printed = traced(python(library, ALLOCATES, tmp_path), environment, tmp_path)
     compare(counts, printed)
-    assert printed["madvise"] and printed["mincore"], "malloc_trim should have looked, and given something back"
+    assert printed["madvise"] and printed["mincore"], (
+        "malloc_trim should have looked, and given something back"
+    )
 
 
 def test_counts_of_heaps_in_python(native_program: Programs, tmp_path: Path) -> None:
     """Heaps beside libc's malloc, which is told to use the break alone: that is no mmap."""
     library = library_of(native_program)
     environment = {
-        "PYTHONMALLOC": "malloc", "PYTHONPATH": str(ROOT), "HAKMEM_LIBRARY": str(library),
+        "PYTHONMALLOC": "malloc",
+        "PYTHONPATH": str(ROOT),
+        "HAKMEM_LIBRARY": str(library),
         "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.top_pad=67108864:glibc.malloc.trim_threshold=999999999",
-    }  # fmt: skip
+    }
     counts, printed = traced(python(library, HEAPS, tmp_path), environment, tmp_path)
     compare(counts, printed)
     assert printed["mmap"] and printed["munmap"] and printed["mprotect"]

@@ -1,4 +1,5 @@
-"""What holds for the C sources as text: one layout, one OS file, one atomics header, no policy number of their own."""
+"""What holds for the C sources as text: one layout, one OS file, one atomics header, no policy
+number of their own."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)),
 needs_compiler = pytest.mark.skipif(compiler is None, reason="no C compiler")
 
 
-# --- one layout ---------------------------------------------------------------------------------------------------
+# --- one layout -----------------------------------------------------------------------------------
 
 
 def compiles(text: str, tmp_path: Path) -> bool:
@@ -45,7 +46,10 @@ def compiles(text: str, tmp_path: Path) -> bool:
 
 def test_header_is_printed_by_the_layout_alone() -> None:
     command = [sys.executable, "-I", "-S", "-B", str(ROOT / "hakmem" / "layout.py")]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == header.c_header()
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        == header.c_header()
+    )
 
 
 def test_header_of_the_build_is_the_layout_of_today(native_program: Programs) -> None:
@@ -74,7 +78,7 @@ def test_static_asserts_catch_a_drift(tmp_path: Path, member: str, changed: str)
     assert not compiles(text.replace(f"    {member} /*", f"    {changed} /*"), tmp_path)
 
 
-# --- one OS file, one atomics header ------------------------------------------------------------------------------
+# --- one OS file, one atomics header --------------------------------------------------------------
 
 OS_CALLS = (
     "mmap",
@@ -105,14 +109,21 @@ def test_only_the_os_file_maps_memory() -> None:
 
 
 def test_only_the_os_object_asks_libc_for_it(native_program: Programs) -> None:
-    """The same of the objects: undefined symbols, so that no macro or inline function hides a call."""
+    """The same of the objects: undefined symbols, so that no macro or inline function hides a
+    call."""
     if not shutil.which("nm"):
         pytest.skip("no nm")
-    objects = sorted((native_program("os_counts").parent.parent.parent / "CMakeFiles" / "hakmem.dir").rglob("*.c.o"))
+    objects = sorted(
+        (native_program("os_counts").parent.parent.parent / "CMakeFiles" / "hakmem.dir").rglob(
+            "*.c.o"
+        )
+    )
     assert len(objects) >= len([name for name in TEXTS if name.endswith(".c")])
     asking = set()
     for path in objects:
-        symbols = subprocess.run(["nm", "-u", str(path)], capture_output=True, text=True, check=True).stdout.split()
+        symbols = subprocess.run(
+            ["nm", "-u", str(path)], capture_output=True, text=True, check=True
+        ).stdout.split()
         if any(symbol.split("@")[0] in (*OS_CALLS, "syscall") for symbol in symbols):
             asking.add(path.name)
     assert asking == {"os.c.o"}
@@ -120,7 +131,9 @@ def test_only_the_os_object_asks_libc_for_it(native_program: Programs) -> None:
 
 def test_atomic_builtins_stand_in_two_files() -> None:
     assert set(
-        mentions(r"\b(?:__atomic_|__sync_)\w+|\b_Atomic\b|\batomic_(?:load|store|fetch|exchange|compare)\w*")
+        mentions(
+            r"\b(?:__atomic_|__sync_)\w+|\b_Atomic\b|\batomic_(?:load|store|fetch|exchange|compare)\w*"
+        )
     ) == {"atomic.h", "primitives.c"}
     assert mentions(r"\bvolatile\b(?!\s*\()").keys() <= {"atomic.h", "fast.h"}, (
         "volatile orders nothing between threads"
@@ -137,17 +150,25 @@ def test_struct_fields_are_documented_with_writer_and_order() -> None:
     assert bare == []
 
 
-# --- no policy number in C ----------------------------------------------------------------------------------------
+# --- no policy number in C ------------------------------------------------------------------------
 #
 # A number in the C sources is allowed when it is 0, 1 or 2, or when it is a shape of words and bytes used as an operand
 # of arithmetic; anything else needs a row in REASONS. A number that decides sizes, counts or times is the policy's
 # or to layout.py, where Python sees it.
 
 SHAPES = {
-    3: "log2 of 8", 6: "log2 of a word's bits", 7: "to round up to 8", 8: "bytes of a word, bits of a byte or of a tag",
-    63: "to index a word's bits", 64: "bits of a word", 16: "fields of list words", 32: "fields of list words",
-    40: "fields of list words", 255: "a byte", 65535: "16 bits",
-}  # fmt: skip
+    3: "log2 of 8",
+    6: "log2 of a word's bits",
+    7: "to round up to 8",
+    8: "bytes of a word, bits of a byte or of a tag",
+    63: "to index a word's bits",
+    64: "bits of a word",
+    16: "fields of list words",
+    32: "fields of list words",
+    40: "fields of list words",
+    255: "a byte",
+    65535: "16 bits",
+}
 REASONS = {
     ("runs.c", "3"): "run bins: 8 a doubling",
     ("runs.c", "5"): "run bins: log2 of the exact ones",
@@ -198,11 +219,15 @@ def numbers(name: str, plain: str) -> Iterator[tuple[str, int, str]]:
 def test_c_holds_no_policy_number() -> None:
     found = [place for name, plain in PLAIN.items() for place in numbers(name, plain)]
     bare = [f"{name}:{line}: {text}" for name, line, text in found if (name, text) not in REASONS]
-    assert not bare, f"numbers that belong into layout.py or the policy, or need a reason here: {bare}"
+    assert not bare, (
+        f"numbers that belong into layout.py or the policy, or need a reason here: {bare}"
+    )
 
 
 def test_reasons_are_all_in_use() -> None:
-    there = {(name, match.group(1)) for name, plain in PLAIN.items() for match in NUMBER.finditer(plain)}
+    there = {
+        (name, match.group(1)) for name, plain in PLAIN.items() for match in NUMBER.finditer(plain)
+    }
     assert sorted(set(REASONS) - there) == []
 
 
@@ -224,7 +249,7 @@ def test_policy_numbers_are_caught(line: str, caught: list[str]) -> None:
     assert [text for _, _, text in numbers("x.c", ctext.blank(line))] == caught
 
 
-# --- shape --------------------------------------------------------------------------------------------------------
+# --- shape ----------------------------------------------------------------------------------------
 
 
 def test_every_file_opens_with_what_it_is() -> None:

@@ -24,13 +24,20 @@ def preloaded(**more: str) -> dict[str, str]:
 
 @pytest.fixture
 def launch() -> Iterator[Launch]:
-    """``launch(*words, **environment)``: a program on the library that has said "ready"; ended with the test."""
+    """``launch(*words, **environment)``: a program on the library that has said "ready"; ended with
+    the test."""
     running: list[subprocess.Popen[str]] = []
 
-    def start(*words: str | Path, preload: bool = True, wait: bool = True, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        *words: str | Path, preload: bool = True, wait: bool = True, **environment: str
+    ) -> subprocess.Popen[str]:
         env = preloaded(**environment) if preload else os.environ | environment
         program = subprocess.Popen(
-            [str(word) for word in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+            [str(word) for word in words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
         )
         running.append(program)
         if wait:
@@ -62,5 +69,7 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler is None:
         pytest.skip("no C++ compiler")
     program = tmp_path_factory.mktemp("workload") / "workload"
-    subprocess.run([compiler, "-O2", "-pthread", "-o", str(program), str(HERE / "workload.cpp")], check=True)
+    subprocess.run(
+        [compiler, "-O2", "-pthread", "-o", str(program), str(HERE / "workload.cpp")], check=True
+    )
     return program

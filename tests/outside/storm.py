@@ -1,7 +1,9 @@
-"""Readers and their targets killed at random moments: ``python tests/outside/storm.py WORKLOAD --rounds 1000``.
+"""Readers and their targets killed at random moments: ``python tests/outside/storm.py WORKLOAD
+--rounds 1000``.
 
-When a reader is killed, in the middle of a stop too, nothing of the target stays stopped and its output is what it
-would have been. When a target is killed, its reader ends with an AttachError. Prints one line, exits 1 at a failure.
+When a reader is killed, in the middle of a stop too, nothing of the target stays stopped and its
+output is what it would have been. When a target is killed, its reader ends with an AttachError.
+Prints one line, exits 1 at a failure.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ def start(workload: str, threads: int, rounds: int) -> subprocess.Popen[str]:
     """The C++ program on the library, ready; more polite than its readers."""
     command = ["nice", "-n", "5", workload, str(threads), str(rounds)]
     env = os.environ | {"LD_PRELOAD": str(binding.find())}
-    program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+    program = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    )
     assert program.stdout is not None
     if program.stdout.readline() != "ready\n":
         raise Failure("the workload did not start")
@@ -52,7 +56,8 @@ def look(pid: int, stop: bool, rng: random.Random) -> None:
 
 
 def forked(work: Callable[[], None]) -> int:
-    """Run ``work`` in a child; its pid. The child exits 0 after an AttachError, 3 after anything else."""
+    """Run ``work`` in a child; its pid. The child exits 0 after an AttachError, 3 after anything
+    else."""
     pid = os.fork()
     if pid:
         return pid
@@ -89,7 +94,9 @@ def nothing_stopped(pid: int) -> None:
 def kill_readers(workload: str, rounds: int, rng: random.Random) -> int:
     """Kill readers; how often. Their targets run to the end and say what they say alone."""
     env = os.environ | {"LD_PRELOAD": str(binding.find())}
-    wanted = subprocess.run([workload, "4", str(TARGET_ROUNDS)], capture_output=True, text=True, env=env, check=True).stdout
+    wanted = subprocess.run(
+        [workload, "4", str(TARGET_ROUNDS)], capture_output=True, text=True, env=env, check=True
+    ).stdout
     killed = 0
     while killed < rounds:
         program = start(workload, 4, TARGET_ROUNDS)
@@ -105,12 +112,15 @@ def kill_readers(workload: str, rounds: int, rng: random.Random) -> int:
                 break
         out, _ = program.communicate(timeout=120)
         if (f"ready\n{out}", program.returncode) != (wanted, 0):
-            raise Failure(f"a target said {out!r} and exited {program.returncode}, alone it says {wanted!r}")
+            raise Failure(
+                f"a target said {out!r} and exited {program.returncode}, alone it says {wanted!r}"
+            )
     return killed
 
 
 def kill_targets(workload: str, rounds: int, rng: random.Random) -> int:
-    """Kill targets under their readers; how often. Each reader ends by itself, with an AttachError."""
+    """Kill targets under their readers; how often. Each reader ends by itself, with an
+    AttachError."""
     for _ in range(rounds):
         program = start(workload, 3, 0)
         reader = forked(partial(endless, program.pid, rng.getrandbits(32)))
@@ -129,25 +139,37 @@ def kill_targets(workload: str, rounds: int, rng: random.Random) -> int:
             time.sleep(0.002)
         program.communicate()
         if os.waitstatus_to_exitcode(status) != 0:
-            raise Failure(f"a reader whose target was killed exited {os.waitstatus_to_exitcode(status)}")
+            raise Failure(
+                f"a reader whose target was killed exited {os.waitstatus_to_exitcode(status)}"
+            )
     return rounds
 
 
 def main() -> int:
     """The storm."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("workload", help="the program made from workload.cpp")
-    parser.add_argument("--rounds", type=int, default=1000, help="kills, half of readers and half of targets")
+    parser.add_argument(
+        "--rounds", type=int, default=1000, help="kills, half of readers and half of targets"
+    )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     rng = random.Random(options.seed)
     half = (options.rounds + 1) // 2
     try:
-        readers, targets = kill_readers(options.workload, half, rng), kill_targets(options.workload, half, rng)
+        readers, targets = (
+            kill_readers(options.workload, half, rng),
+            kill_targets(options.workload, half, rng),
+        )
     except Failure as failure:
         print(f"storm: {failure}", file=sys.stderr)
         return 1
-    print(f"storm: {readers} readers and {targets} targets killed: outputs unchanged, nothing stopped, every reader ended with a clear error")
+    print(
+        f"storm: {readers} readers and {targets} targets killed: outputs unchanged, nothing "
+        "stopped, every reader ended with a clear error"
+    )
     return 0
 
 

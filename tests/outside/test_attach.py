@@ -45,18 +45,30 @@ def test_python_is_seen(python: Start) -> None:
 
 
 def test_whatis_agrees_with_the_process_itself(python: Start) -> None:
-    program = python("import ctypes; libc = ctypes.CDLL(None); libc.malloc.restype = ctypes.c_void_p\nprint(libc.malloc(700))", wait=False)
+    program = python(
+        "import ctypes; libc = ctypes.CDLL(None); libc.malloc.restype = "
+        "ctypes.c_void_p\nprint(libc.malloc(700))",
+        wait=False,
+    )
     assert program.stdout is not None
     block = int(program.stdout.readline())
     assert program.stdout.readline() == "ready\n"
     view = hakmem.attach(program.pid)
     found = view.whatis(block + 5)
-    assert (found.kind, found.state, found.block, found.offset) == ("block", "application", block, 5)
+    assert (found.kind, found.state, found.block, found.offset) == (
+        "block",
+        "application",
+        block,
+        5,
+    )
     assert view.whatis(4096).sentence().endswith(f"in no region of a heap of process {program.pid}")
 
 
 def test_the_process_is_described(python: Start) -> None:
-    program = python("import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()")
+    program = python(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), "
+        "daemon=True).start()"
+    )
     view = hakmem.attach(program.pid)
     facts = view.process
     assert facts is not None and facts.pid == program.pid and facts.command[0] == sys.executable
@@ -68,7 +80,11 @@ def test_the_process_is_described(python: Start) -> None:
 
 def test_all_heaps_of_a_process(python: Start) -> None:
     heaps = "import hakmem\nheaps = [hakmem.Heap(region_bytes=1 << 26) for _ in range(3)]"
-    program = python(f"{heaps}\nprint(*(heap.alloc(5000 * (i + 1)) for i, heap in enumerate(heaps)))", HAKMEM_LIBRARY=str(binding.find()), wait=False)
+    program = python(
+        f"{heaps}\nprint(*(heap.alloc(5000 * (i + 1)) for i, heap in enumerate(heaps)))",
+        HAKMEM_LIBRARY=str(binding.find()),
+        wait=False,
+    )
     assert program.stdout is not None
     blocks = [int(word) for word in program.stdout.readline().split()]
     assert program.stdout.readline() == "ready\n"
@@ -83,7 +99,12 @@ def test_all_heaps_of_a_process(python: Start) -> None:
 
 def test_again_is_a_new_moment(launch: Start) -> None:
     more = "x = [bytearray(3000) for _ in range(2000)]\nprint('more', flush=True)\nsys.stdin.read()"
-    program = launch(sys.executable, "-c", f"import sys\nprint('ready', flush=True)\nsys.stdin.readline()\n{more}", PYTHONMALLOC="malloc")
+    program = launch(
+        sys.executable,
+        "-c",
+        f"import sys\nprint('ready', flush=True)\nsys.stdin.readline()\n{more}",
+        PYTHONMALLOC="malloc",
+    )
     before = hakmem.attach(program.pid)
     count = int(before.classes["application_count"].sum())
     assert program.stdin is not None and program.stdout is not None
@@ -97,9 +118,15 @@ def test_again_is_a_new_moment(launch: Start) -> None:
 def test_own_process_from_outside() -> None:
     with hakmem.Heap(region_bytes=1 << 24) as heap:
         blocks = heap.alloc_many([500] * 100)
-        view = next(view for view in hakmem.attach(os.getpid()).heaps if view.capture.address == heap.address)
+        view = next(
+            view
+            for view in hakmem.attach(os.getpid()).heaps
+            if view.capture.address == heap.address
+        )
         assert view.whatis(int(blocks[3])).state == "application"
-        assert np.array_equal(view.classes.array["application_count"], heap.classes.array["application_count"])
+        assert np.array_equal(
+            view.classes.array["application_count"], heap.classes.array["application_count"]
+        )
 
 
 def test_redis_is_seen(launch: Start, tmp_path: Path) -> None:
@@ -107,7 +134,20 @@ def test_redis_is_seen(launch: Start, tmp_path: Path) -> None:
     if redis is None:
         pytest.skip("no redis-server")
     socket = tmp_path / "socket"
-    program = launch(redis, "--port", "0", "--unixsocket", str(socket), "--save", "", "--loglevel", "warning", "--dir", str(tmp_path), wait=False)
+    program = launch(
+        redis,
+        "--port",
+        "0",
+        "--unixsocket",
+        str(socket),
+        "--save",
+        "",
+        "--loglevel",
+        "warning",
+        "--dir",
+        str(tmp_path),
+        wait=False,
+    )
     limit = time.monotonic() + 20
     while not socket.exists() and time.monotonic() < limit:
         time.sleep(0.02)
@@ -118,13 +158,18 @@ def test_redis_is_seen(launch: Start, tmp_path: Path) -> None:
     assert {name for name in view.threads["name"].tolist() if name} >= {"redis-server"}
 
 
-# --- a library that is not where it was -------------------------------------------------------------------------------
+# --- a library that is not where it was -----------------------------------------------------------
 
 
 def test_deleted_library_is_read_from_memory(launch: Start, tmp_path: Path) -> None:
     copy = tmp_path / "libhakmem-copy.so"
     shutil.copy(binding.find(), copy)
-    program = launch(sys.executable, "-c", "import sys; print('ready', flush=True); sys.stdin.read()", LD_PRELOAD=str(copy))
+    program = launch(
+        sys.executable,
+        "-c",
+        "import sys; print('ready', flush=True); sys.stdin.read()",
+        LD_PRELOAD=str(copy),
+    )
     copy.unlink()
     view = hakmem.attach(program.pid)
     assert view.process is not None and view.process.library == f"{copy} (deleted)"
@@ -137,37 +182,64 @@ def test_another_mount_namespace(launch: Start, tmp_path: Path) -> None:
     inside.mkdir()
     library = inside / "libinside-hakmem.so"
     wait = f"exec {sys.executable} -c 'import sys; print(\"ready\", flush=True); sys.stdin.read()'"
-    script = f"mount -t tmpfs none {inside} && cp {binding.find()} {library} && LD_PRELOAD={library} {wait}"
-    if unshare is None or subprocess.run([unshare, "-mp", "--fork", "true"], capture_output=True).returncode:
+    script = (
+        f"mount -t tmpfs none {inside} && cp {binding.find()} {library} && "
+        f"LD_PRELOAD={library} {wait}"
+    )
+    if (
+        unshare is None
+        or subprocess.run([unshare, "-mp", "--fork", "true"], capture_output=True).returncode
+    ):
         pytest.skip("no namespaces of its own here")
     program = launch(unshare, "-m", "sh", "-c", script, preload=False)
     assert not any(inside.iterdir())
     view = hakmem.attach(program.pid)
-    assert view.validate().exact and view.process is not None and view.process.library.endswith("libinside-hakmem.so")
+    assert (
+        view.validate().exact
+        and view.process is not None
+        and view.process.library.endswith("libinside-hakmem.so")
+    )
 
 
 def test_thread_ids_of_a_pid_namespace(launch: Start) -> None:
     unshare = shutil.which("unshare")
-    if unshare is None or subprocess.run([unshare, "-p", "--fork", "true"], capture_output=True).returncode:
+    if (
+        unshare is None
+        or subprocess.run([unshare, "-p", "--fork", "true"], capture_output=True).returncode
+    ):
         pytest.skip("no pid namespace here")
-    program = launch(unshare, "-p", "--fork", "--kill-child", sys.executable, "-c", "import sys; print('ready', flush=True); sys.stdin.read()")
+    program = launch(
+        unshare,
+        "-p",
+        "--fork",
+        "--kill-child",
+        sys.executable,
+        "-c",
+        "import sys; print('ready', flush=True); sys.stdin.read()",
+    )
     child = int(Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()[0])
     threads = hakmem.attach(child).threads
     assert threads["os_id"].tolist() == [1] and threads[0].name.startswith("python")
 
 
-# --- what cannot be read ----------------------------------------------------------------------------------------------
+# --- what cannot be read --------------------------------------------------------------------------
 
 
 def test_no_such_process() -> None:
     child = subprocess.Popen(["true"])
     child.wait()
-    assert said(hakmem.ProcessNotFound, lambda: hakmem.attach(child.pid)) == f"there is no process {child.pid}"
+    assert (
+        said(hakmem.ProcessNotFound, lambda: hakmem.attach(child.pid))
+        == f"there is no process {child.pid}"
+    )
 
 
 @pytest.mark.parametrize("pid", [0, -1, 1 << 31, 1 << 70])
 def test_no_pid(pid: int) -> None:
-    assert said(ValueError, lambda: hakmem.attach(pid)) == f"pid = {pid}: expected a process id, 1 or more"
+    assert (
+        said(ValueError, lambda: hakmem.attach(pid))
+        == f"pid = {pid}: expected a process id, 1 or more"
+    )
 
 
 @pytest.mark.parametrize("pid", ["1", 1.0, None, True])
@@ -182,7 +254,11 @@ def test_zombie() -> None:
         time.sleep(0.005)
     try:
         text = said(hakmem.ProcessNotFound, lambda: hakmem.attach(child.pid))
-        assert text == f"process {child.pid} (true) has ended: a zombie without memory, until its parent {os.getpid()} waits for it"
+        assert (
+            text
+            == f"process {child.pid} (true) has ended: a zombie without memory, until its parent "
+            f"{os.getpid()} waits for it"
+        )
     finally:
         child.wait()
 
@@ -195,7 +271,9 @@ def test_kernel_thread() -> None:
 
 
 def test_a_process_without_the_library(launch: Start) -> None:
-    program = launch(sys.executable, "-c", "print('ready', flush=True); input()", preload=False, LD_PRELOAD="")
+    program = launch(
+        sys.executable, "-c", "print('ready', flush=True); input()", preload=False, LD_PRELOAD=""
+    )
     text = said(hakmem.NoHakmem, lambda: hakmem.attach(program.pid))
     assert text.startswith(f"process {program.pid} ({sys.executable} -c print('ready'")
     assert text.endswith("start it with: hakmem run -- COMMAND")
@@ -204,30 +282,55 @@ def test_a_process_without_the_library(launch: Start) -> None:
 def test_the_library_without_a_heap() -> None:
     code = "import os, hakmem.binding\nhakmem.binding.library()\nhakmem.attach(os.getpid())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert re.search(r"NoHakmem: process \d+ .* has the library, .*, but has made no heap yet", done.stderr)
+    assert re.search(
+        r"NoHakmem: process \d+ .* has the library, .*, but has made no heap yet", done.stderr
+    )
 
 
 def test_another_users_process(python: Start) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, to be somebody else")
     program = python()
-    code = f"import os\nimport hakmem, numpy, hakmem.outside.attaching\nos.setgid({NOBODY}); os.setuid({NOBODY})\nhakmem.attach({program.pid})"
+    code = (
+        f"import os\nimport hakmem, numpy, hakmem.outside.attaching\nos.setgid({NOBODY}); "
+        f"os.setuid({NOBODY})\nhakmem.attach({program.pid})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert f"AttachDenied: process {program.pid} may not be read: it belongs to user 0 and this process to user {NOBODY}" in done.stderr
+    assert (
+        f"AttachDenied: process {program.pid} may not be read: it belongs to user 0 and this "
+        f"process to user {NOBODY}" in done.stderr
+    )
     assert "run this as user 0, or with CAP_SYS_PTRACE" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("scope", "said"),
     [
-        (0, "it may have gained privileges or made itself unreadable (prctl PR_SET_DUMPABLE), or a sandbox forbids it: run this with"),
-        (1, "ptrace_scope) is 1: a process may be read by its ancestors only, unless it opts in, as programs started by `hakmem run` do; run"),
-        (2, "ptrace_scope) is 2: only a process with CAP_SYS_PTRACE may read others; run this with CAP_SYS_PTRACE (as root)"),
-        (3, "ptrace_scope) is 3: no process may read another until the next boot, which is to set a lower one"),
+        (
+            0,
+            "it may have gained privileges or made itself unreadable (prctl PR_SET_DUMPABLE), or "
+            "a sandbox forbids it: run this with",
+        ),
+        (
+            1,
+            "ptrace_scope) is 1: a process may be read by its ancestors only, unless it opts in, "
+            "as programs started by `hakmem run` do; run",
+        ),
+        (
+            2,
+            "ptrace_scope) is 2: only a process with CAP_SYS_PTRACE may read others; run this "
+            "with CAP_SYS_PTRACE (as root)",
+        ),
+        (
+            3,
+            "ptrace_scope) is 3: no process may read another until the next boot, which is to "
+            "set a lower one",
+        ),
     ],
 )
 def test_what_is_needed_is_said(scope: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the kernel says here is no matter: a process of one's own that may not be read, under each scope of Yama."""
+    """What the kernel says here is no matter: a process of one's own that may not be read, under
+    each scope of Yama."""
     monkeypatch.setattr(denial, "_scope", lambda: scope)
     text = str(denial.denied(os.getpid()))
     assert text.startswith(f"process {os.getpid()} may not be read: ") and said in text
@@ -242,7 +345,10 @@ def test_another_layout_names_both_builds(python: Start, monkeypatch: pytest.Mon
 
 
 def test_exec_while_it_is_read(launch: Start) -> None:
-    code = "import os, sys\nprint('ready', flush=True)\nsys.stdin.readline()\nos.execv('/bin/sleep', ['sleep', '60'])"
+    code = (
+        "import os, sys\nprint('ready', "
+        "flush=True)\nsys.stdin.readline()\nos.execv('/bin/sleep', ['sleep', '60'])"
+    )
     program = launch(sys.executable, "-c", code)
     view = hakmem.attach(program.pid)
     assert program.stdin is not None
@@ -250,7 +356,10 @@ def test_exec_while_it_is_read(launch: Start) -> None:
     program.stdin.flush()
     while b"sleep" not in Path(f"/proc/{program.pid}/cmdline").read_bytes()[:6]:
         time.sleep(0.005)
-    wanted = f"process {program.pid} ended, or became another program (exec), while it was read; attach again"
+    wanted = (
+        f"process {program.pid} ended, or became another program (exec), while it was read; "
+        "attach again"
+    )
     assert said(hakmem.ProcessNotFound, view.again) == wanted
     assert view.classes.array["slab_count"].sum() > 0, "what was copied stays"
     program.kill()
@@ -268,11 +377,12 @@ def test_where_the_system_call_is_forbidden(python: Start, monkeypatch: pytest.M
     assert hakmem.attach(program.pid).validate().exact
 
 
-# --- while it runs ----------------------------------------------------------------------------------------------------
+# --- while it runs --------------------------------------------------------------------------------
 
 
 def test_mt_attach_under_mutation(launch: Start, workload: Path) -> None:
-    """16 threads that never stop: every view can be made, counts stay possible, and the program is none the wiser."""
+    """16 threads that never stop: every view can be made, counts stay possible, and the program is
+    none the wiser."""
     program = launch("nice", "-n", "10", workload, "16")  # else the reader gets an 8th of a core
     looks = 0
     limit = time.monotonic() + 3
@@ -293,7 +403,8 @@ def test_mt_attach_under_mutation(launch: Start, workload: Path) -> None:
 
 
 def test_mt_python_of_16_threads(python: Start) -> None:
-    """A CPython whose 16 threads build and drop lists: looked at live and stopped, it prints what it would have printed."""
+    """A CPython whose 16 threads build and drop lists: looked at live and stopped, it prints what
+    it would have printed."""
     code = """
 import threading
 def work(number):
@@ -327,4 +438,6 @@ def test_mt_source_refuses_what_is_not_mapped(launch: Start, workload: Path) -> 
     from hakmem.views import MemoryUnreadable
 
     program = launch(workload, "2")
-    assert f"not mapped, or not readable in process {program.pid}" in said(MemoryUnreadable, lambda: LiveProcess(program.pid).read(4096, 8))
+    assert f"not mapped, or not readable in process {program.pid}" in said(
+        MemoryUnreadable, lambda: LiveProcess(program.pid).read(4096, 8)
+    )

@@ -8,7 +8,13 @@ from pathlib import Path
 
 
 def test_mt_killed_readers_and_killed_targets(workload: Path) -> None:
-    command = [sys.executable, str(Path(__file__).parent / "storm.py"), str(workload), "--rounds", "30"]
+    command = [
+        sys.executable,
+        str(Path(__file__).parent / "storm.py"),
+        str(workload),
+        "--rounds",
+        "30",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert done.stdout.startswith("storm: 15 readers and 15 targets killed")

@@ -1,4 +1,5 @@
-"""pinned() and explain(): every resident byte has one cause, the causes add up to what the kernel says."""
+"""pinned() and explain(): every resident byte has one cause, the causes add up to what the kernel
+says."""
 
 from __future__ import annotations
 
@@ -47,17 +48,31 @@ def test_one_live_block_in_each_slab(python: Start) -> None:
     assert found.rss_bytes == pytest.approx(procfs.resident_bytes(program.pid), rel=0.05)
     assert int(found.causes["size_bytes"].sum()) == found.rss_bytes
     worst = found.by_class[0]
-    slabs = found.slabs[(found.slabs["class_index"] == worst["class_index"]) & (found.slabs["application_count"] == 1)]
+    slabs = found.slabs[
+        (found.slabs["class_index"] == worst["class_index"])
+        & (found.slabs["application_count"] == 1)
+    ]
     assert worst["stride_bytes"] == 2048 and len(slabs) >= SLABS - 5
-    assert int(worst["slabs"]) == pytest.approx(SLABS, rel=0.05) and int(worst["blocks"]) == pytest.approx(SLABS, rel=0.05)
+    assert int(worst["slabs"]) == pytest.approx(SLABS, rel=0.05) and int(
+        worst["blocks"]
+    ) == pytest.approx(SLABS, rel=0.05)
     held = int(slabs["pinned_bytes"].sum())
     assert int(worst["pinned_bytes"]) == pytest.approx(held, rel=0.05)
     used = found.bytes_of("in use") + found.bytes_of("metadata")
     assert used + found.pinned_bytes == pytest.approx(smaps_bytes(view, program.pid), rel=0.05)
     text = view.explain()
-    assert f"class {worst['class_index']} (2,048 B): {int(worst['slabs']):,} slabs held by {int(worst['blocks']):,} live blocks" in text
-    assert "only the program can release, by freeing those blocks" in text and "PYTHONMALLOC" not in text
-    assert "OS pages of it without a live block go back by the sweep of each epoch, or at once by trim" in text
+    assert (
+        f"class {worst['class_index']} (2,048 B): {int(worst['slabs']):,} slabs held by "
+        f"{int(worst['blocks']):,} live blocks" in text
+    )
+    assert (
+        "only the program can release, by freeing those blocks" in text
+        and "PYTHONMALLOC" not in text
+    )
+    assert (
+        "OS pages of it without a live block go back by the sweep of each epoch, or at once by trim"
+        in text
+    )
 
 
 def test_thread_caches_are_blamed_by_thread(python: Start) -> None:
@@ -87,7 +102,10 @@ done.wait()
     if not hoarder.cached_bytes:
         pytest.skip("this policy gave the sleeping thread's cache back")
     assert hoarder.index in large["thread"] and large["blocks"].sum() > 0
-    assert "draining the caches releases it" in view.explain() or found.bytes_of("thread caches") * 64 < found.rss_bytes
+    assert (
+        "draining the caches releases it" in view.explain()
+        or found.bytes_of("thread caches") * 64 < found.rss_bytes
+    )
 
 
 def test_what_decays_and_what_is_kept() -> None:
@@ -106,7 +124,10 @@ def test_what_decays_and_what_is_kept() -> None:
         assert "trim gives it back" in heap.explain() or free * 64 < found.rss_bytes
         heap.trim()
         after = heap.pinned()
-        assert after.bytes_of("kept free") + after.bytes_of("decaying") == 0 and after.bytes_of("in use") == 10 << 20
+        assert (
+            after.bytes_of("kept free") + after.bytes_of("decaying") == 0
+            and after.bytes_of("in use") == 10 << 20
+        )
 
 
 def test_a_snapshot_says_the_same(python: Start, tmp_path: Path) -> None:
@@ -129,7 +150,8 @@ def test_python_without_its_malloc_is_told(python: Start) -> None:
 
 
 def test_pages_that_were_only_read_are_not_resident() -> None:
-    """Reading untouched memory maps the page of zeros; the kernel counts nothing for it, and neither do we."""
+    """Reading untouched memory maps the page of zeros; the kernel counts nothing for it, and
+    neither do we."""
     import ctypes
 
     with hakmem.Heap(region_bytes=1 << 26) as heap:
@@ -154,7 +176,9 @@ def test_each_cause_of_a_heap_written_by_hand() -> None:
     unit = 1 << 16
     heap = _Resident(20, threads=2)
     heap.slab(0, class_index=18, carved=102, free=list(range(1, 102)))  # one live block
-    heap.slab(1, class_index=18, carved=102, free=list(range(2, 102)))  # two blocks, both cached, by thread 2
+    heap.slab(
+        1, class_index=18, carved=102, free=list(range(2, 102))
+    )  # two blocks, both cached, by thread 2
     heap.cache(2, 18, [heap.address_of(1, 18, 0), heap.address_of(1, 18, 1)])
     heap.slab(2, class_index=18, carved=102, free=list(range(3, 102)), remote=[0, 1, 2])
     heap.slab(3, class_index=18, carved=102, free=list(range(102)))
@@ -163,12 +187,20 @@ def test_each_cause_of_a_heap_written_by_hand() -> None:
     found = HeapView(heap.finish(), BASE, "by hand").pinned()
     stride = int(heap.classes[18]["stride_bytes"])
     wanted = {
-        "in use": stride + 40 * 4096, "live blocks": unit - stride, "thread caches": unit, "remote frees": unit,
-        "empty slabs": unit, "span ends": 4 * unit - 40 * 4096, "ready units": 2 * unit, "kept free": 10 * unit,
-    }  # fmt: skip
+        "in use": stride + 40 * 4096,
+        "live blocks": unit - stride,
+        "thread caches": unit,
+        "remote frees": unit,
+        "empty slabs": unit,
+        "span ends": 4 * unit - 40 * 4096,
+        "ready units": 2 * unit,
+        "kept free": 10 * unit,
+    }
     assert {name: found.bytes_of(name) for name, _ in CAUSES if found.bytes_of(name)} == wanted
     assert sum(wanted.values()) == found.rss_bytes == found.region_bytes
-    assert found.by_class[["class_index", "slabs", "blocks", "pinned_bytes"]].tolist() == [(18, 1, 1, unit - stride)]
+    assert found.by_class[["class_index", "slabs", "blocks", "pinned_bytes"]].tolist() == [
+        (18, 1, 1, unit - stride)
+    ]
     assert found.by_thread[["class_index", "slabs", "blocks", "thread"]].tolist() == [(18, 1, 2, 2)]
     wanted_title = f"slab at unit {heap.first + 1}, class 18: 64 KiB held by thread caches"
     assert [slab.title() for slab in found.slabs[found.slabs["cause"] == 2]] == [wanted_title]

@@ -1,4 +1,5 @@
-"""save() and load(): the same views from a file; and files that are none, each refused in one sentence and little memory."""
+"""save() and load(): the same views from a file; and files that are none, each refused in one
+sentence and little memory."""
 
 from __future__ import annotations
 
@@ -54,9 +55,13 @@ def assert_same(one: HeapView, other: HeapView) -> None:
         first, second = getattr(one, name).array, getattr(other, name).array
         assert first.dtype == second.dtype
         for field in first.dtype.names:
-            assert np.array_equal(first[field], second[field], equal_nan=first[field].dtype.kind == "f"), f"{name}.{field}"
+            assert np.array_equal(
+                first[field], second[field], equal_nan=first[field].dtype.kind == "f"
+            ), f"{name}.{field}"
     assert [slab.map() for slab in one.slabs] == [slab.map() for slab in other.slabs]
-    assert [list(slab.blocks()) for slab in one.slabs[:5]] == [list(slab.blocks()) for slab in other.slabs[:5]]
+    assert [list(slab.blocks()) for slab in one.slabs[:5]] == [
+        list(slab.blocks()) for slab in other.slabs[:5]
+    ]
     assert one.stats() == other.stats() and one.policy == other.policy
     assert repr(one.validate()) == repr(other.validate())
 
@@ -65,7 +70,9 @@ def assert_same(one: HeapView, other: HeapView) -> None:
 @pytest.mark.parametrize("headers", ["none", "all"])
 @pytest.mark.parametrize("checked", [True, False])
 def test_round_trip(plane: str, headers: str, checked: bool, tmp_path: Path) -> None:
-    heap, blocks = used_heap(plane, checked=checked, policy=hakmem.Policy.default().replace(headers=headers))
+    heap, blocks = used_heap(
+        plane, checked=checked, policy=hakmem.Policy.default().replace(headers=headers)
+    )
     view = heap.view()
     view.save(tmp_path / "one.npz")
     loaded = hakmem.load(tmp_path / "one.npz")
@@ -79,7 +86,10 @@ def test_round_trip(plane: str, headers: str, checked: bool, tmp_path: Path) -> 
 
 
 def test_process_round_trip(python: Start, tmp_path: Path) -> None:
-    code = "import hakmem\nheap = hakmem.Heap(region_bytes=1 << 26)\nx = [heap.alloc(100) for _ in range(500)]"
+    code = (
+        "import hakmem\nheap = hakmem.Heap(region_bytes=1 << 26)\nx = [heap.alloc(100) for _ "
+        "in range(500)]"
+    )
     program = python(code, HAKMEM_LIBRARY=str(binding.find()))
     view = hakmem.attach(program.pid, stop=True)
     view.save(tmp_path / "file.npz")
@@ -105,7 +115,10 @@ def test_contents_stay_at_home_unless_asked_for(tmp_path: Path) -> None:
                 held = b"".join(file[key].tobytes() for key in file.files)
             assert (secret in held) == contents and (secret[8:] in held) == contents
             assert_same(heap.view(), hakmem.load(tmp_path / name))
-        assert bytes(hakmem.load(tmp_path / "whole.npz").capture.source.read(places[2], len(secret))) == secret
+        assert (
+            bytes(hakmem.load(tmp_path / "whole.npz").capture.source.read(places[2], len(secret)))
+            == secret
+        )
         with pytest.raises(hakmem.views.MemoryUnreadable, match="not kept in the copy"):
             hakmem.load(tmp_path / "plain.npz").capture.source.read(places[2], 8)
 
@@ -116,7 +129,9 @@ def test_a_broken_list_is_as_broken_in_the_file(tmp_path: Path) -> None:
         for block in blocks[:10]:
             heap.free(block)
         heap.flush()
-        ctypes.memmove(blocks[4], (0x6C61636F6E666964).to_bytes(8, "little"), 8)  # written after it was freed
+        ctypes.memmove(
+            blocks[4], (0x6C61636F6E666964).to_bytes(8, "little"), 8
+        )  # written after it was freed
         heap.view().save(tmp_path / "broken.npz")
         loaded = hakmem.load(tmp_path / "broken.npz")
         for view in (heap.view(), loaded):
@@ -168,7 +183,9 @@ def test_a_broken_cache_is_kept_as_it_is(tmp_path: Path) -> None:
     loaded = hakmem.load(tmp_path / "broken.npz")
     with pytest.raises(hakmem.ValidationError, match="cached block"):
         loaded.validate()
-    assert "0x1234560" not in str(loaded.blocks.cached.problems), "what stands there is the program's"
+    assert "0x1234560" not in str(loaded.blocks.cached.problems), (
+        "what stands there is the program's"
+    )
 
 
 def test_a_cache_in_use_is_followed_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +195,9 @@ def test_a_cache_in_use_is_followed_again(monkeypatch: pytest.MonkeyPatch) -> No
         view, calls = heap.view(), []
         follow = Blocks._follow
 
-        def moved(self: Blocks, words: Any, head: int, length: int, where: str, problems: list[Any]) -> list[int]:
+        def moved(
+            self: Blocks, words: Any, head: int, length: int, where: str, problems: list[Any]
+        ) -> list[int]:
             calls.append(where)
             found = follow(self, words, head, length, where, problems)
             if calls.count(where) == 1 and length > 3:
@@ -199,10 +218,12 @@ def test_a_file_is_not_overwritten_by_chance(tmp_path: Path) -> None:
             heap.view().save(path)
         assert path.read_text() == "mine"
         heap.view().save(path, force=True)
-    assert hakmem.load(path).name.startswith("heap") and [entry.name for entry in tmp_path.iterdir()] == ["file.npz"]
+    assert hakmem.load(path).name.startswith("heap") and [
+        entry.name for entry in tmp_path.iterdir()
+    ] == ["file.npz"]
 
 
-# --- files that are none ----------------------------------------------------------------------------------------------
+# --- files that are none --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -237,11 +258,18 @@ def refused(path: Path) -> str:
     with pytest.raises(hakmem.SnapshotError) as caught:
         hakmem.load(path)
     text = str(caught.value)
-    assert text.startswith(f"{path} is no snapshot that can be loaded: ") and "\n" not in text and len(text) < 400 + len(str(path))
+    assert (
+        text.startswith(f"{path} is no snapshot that can be loaded: ")
+        and "\n" not in text
+        and len(text) < 400 + len(str(path))
+    )
     return text
 
 
-@pytest.mark.parametrize("data", [b"", b"x", b"hello" * 1000, bytes(100_000), b"PK\x05\x06" + bytes(18), b"\x93NUMPY" * 50])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"x", b"hello" * 1000, bytes(100_000), b"PK\x05\x06" + bytes(18), b"\x93NUMPY" * 50],
+)
 def test_foreign_files(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(data)
     refused(tmp_path / "f")
@@ -254,7 +282,8 @@ def test_every_truncation(good: bytes, tmp_path: Path) -> None:
 
 
 def test_flipped_bits(good: bytes, tmp_path: Path) -> None:
-    """A flip is refused, or hits what nobody reads (a date, a name's copy): then everything is as it was."""
+    """A flip is refused, or hits what nobody reads (a date, a name's copy): then everything is as
+    it was."""
     (tmp_path / "good").write_bytes(good)
     wanted = repr(hakmem.load(tmp_path / "good").slabs.table(limit=1000))
     rng = np.random.default_rng(3)
@@ -277,7 +306,10 @@ def test_another_layout(good: bytes, tmp_path: Path) -> None:
     header["layout_hash"] = "0x0000000000001234"
     parts["header.npy"] = npy(np.frombuffer(json.dumps(header).encode(), dtype=np.uint8))
     text = refused(packed(parts, tmp_path / "f"))
-    assert f"layout: expected 0x{mirror.LAYOUT_HASH:016x}, found 0x0000000000001234; load it with the hakmem that saved it" in text
+    assert (
+        f"layout: expected 0x{mirror.LAYOUT_HASH:016x}, found 0x0000000000001234; load it with "
+        "the hakmem that saved it" in text
+    )
 
 
 def test_object_arrays_are_never_unpickled(good: bytes, tmp_path: Path) -> None:
@@ -294,7 +326,11 @@ def test_object_arrays_are_never_unpickled(good: bytes, tmp_path: Path) -> None:
 def test_arrays_of_another_shape_or_type(good: bytes, tmp_path: Path) -> None:
     for name in PARTS:
         key = f"h0_{name}.npy"
-        arrays = (np.zeros((2, 3), dtype=PARTS[name]), np.zeros(3, dtype="f8"), np.zeros(3, dtype=">u2"))
+        arrays = (
+            np.zeros((2, 3), dtype=PARTS[name]),
+            np.zeros(3, dtype="f8"),
+            np.zeros(3, dtype=">u2"),
+        )
         for wrong in (*(npy(array) for array in arrays), b"", b"\x93NUMPY\x01\x00\xff\xff"):
             assert f"h0_{name}" in refused(packed(members(good) | {key: wrong}, tmp_path / "f"))
         parts = members(good)
@@ -317,7 +353,9 @@ def test_hostile_numbers(good: bytes, tmp_path: Path) -> None:
 
     def put(offset: int, value: int, width: int = 4) -> Callable[[Any], None]:
         def change(array: Any) -> None:
-            array.view(np.uint8)[offset : offset + width] = np.frombuffer(value.to_bytes(width, "little"), dtype=np.uint8)
+            array.view(np.uint8)[offset : offset + width] = np.frombuffer(
+                value.to_bytes(width, "little"), dtype=np.uint8
+            )
 
         return change
 
@@ -355,19 +393,32 @@ def test_hostile_headers(good: bytes, tmp_path: Path) -> None:
     parts = members(good)
     sound = json.loads(np.lib.format.read_array(io.BytesIO(parts["header.npy"])).tobytes())
     wrong: list[object] = [
-        b"[" * 100_000, b"{}", b"null", b"\xff\xfe", sound | {"schema": "other/9"}, sound | {"schema": ["\x1b[2J"] * 9},
-        sound | {"heaps": []}, sound | {"heaps": {}}, sound | {"heaps": sound["heaps"] * 300}, sound | {"heaps": [None]},
-        sound | {"heaps": [sound["heaps"][0] | {"address": "0"}]}, sound | {"heaps": [sound["heaps"][0] | {"address": 1 << 70}]},
-        sound | {"process": {"pid": 1}}, sound | {"process": 5},
-    ]  # fmt: skip
+        b"[" * 100_000,
+        b"{}",
+        b"null",
+        b"\xff\xfe",
+        sound | {"schema": "other/9"},
+        sound | {"schema": ["\x1b[2J"] * 9},
+        sound | {"heaps": []},
+        sound | {"heaps": {}},
+        sound | {"heaps": sound["heaps"] * 300},
+        sound | {"heaps": [None]},
+        sound | {"heaps": [sound["heaps"][0] | {"address": "0"}]},
+        sound | {"heaps": [sound["heaps"][0] | {"address": 1 << 70}]},
+        sound | {"process": {"pid": 1}},
+        sound | {"process": 5},
+    ]
     for item in wrong:
         text = item if isinstance(item, bytes) else json.dumps(item).encode()
-        said = refused(packed(parts | {"header.npy": npy(np.frombuffer(text, dtype=np.uint8))}, tmp_path / "f"))
+        said = refused(
+            packed(parts | {"header.npy": npy(np.frombuffer(text, dtype=np.uint8))}, tmp_path / "f")
+        )
         assert "\x1b" not in said
 
 
 def test_a_small_file_takes_little_memory(good: bytes, tmp_path: Path) -> None:
-    """Zip bombs, lying directories and honest giants: refused before the memory they ask for is taken."""
+    """Zip bombs, lying directories and honest giants: refused before the memory they ask for is
+    taken."""
     bomb = npy(np.zeros(40 << 20, dtype=np.uint64))
     packed(members(good) | {"h0_slabs.npy": bomb}, tmp_path / "giant")
     liar = bytearray((tmp_path / "giant").read_bytes())
@@ -380,12 +431,15 @@ def test_a_small_file_takes_little_memory(good: bytes, tmp_path: Path) -> None:
             archive.writestr(f"{number}", b"")
     (tmp_path / "crowd").write_bytes(crowd.getvalue())
     code = (
-        "import resource, sys, hakmem, hakmem.views.snapshot\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "import resource, sys, hakmem, hakmem.views.snapshot\nbefore = "
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n    hakmem.load(sys.argv[1])\nexcept hakmem.SnapshotError as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     for name in ("giant", "liar", "crowd"):
-        done = subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / name)], capture_output=True, text=True
+        )
         said, grown = done.stdout.splitlines()
         assert "is no snapshot that can be loaded" in said and int(grown) < 64 << 10, name
     assert "load(..., limit_bytes=" in refused(tmp_path / "giant")

@@ -1,4 +1,5 @@
-"""attach(stop=True): one moment, every thread stopped for it, and everything goes on afterwards whatever happens."""
+"""attach(stop=True): one moment, every thread stopped for it, and everything goes on afterwards
+whatever happens."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def states(pid: int) -> set[str]:
 
 
 def settles(pid: int, wanted: set[str]) -> bool:
-    """Whether its threads come to these states; who was let go runs for a moment before it sleeps again."""
+    """Whether its threads come to these states; who was let go runs for a moment before it sleeps
+    again."""
     limit = time.monotonic() + 5
     while states(pid) != wanted and time.monotonic() < limit:
         time.sleep(0.005)
@@ -36,7 +38,10 @@ def settles(pid: int, wanted: set[str]) -> bool:
 
 def holder(pid: int) -> subprocess.Popen[str]:
     """A process that stops another one, says so, and sleeps on it."""
-    code = f"import time\nfrom hakmem.outside.stopping import stopped\nwith stopped({pid}):\n    print('stopped', flush=True)\n    time.sleep(60)"
+    code = (
+        f"import time\nfrom hakmem.outside.stopping import stopped\nwith stopped({pid}):\n    "
+        "print('stopped', flush=True)\n    time.sleep(60)"
+    )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 
@@ -51,11 +56,15 @@ def test_mt_a_stopped_look_is_of_one_moment(launch: Start, workload: Path) -> No
     view = hakmem.attach(program.pid, stop=True)
     assert states(program.pid) <= {"R", "S", "D"}, "they go on before anybody looks"
     facts = view.process
-    assert facts is not None and facts.stopped and len(facts.thread_names) in (17, 18), "the program's, and the library's own"
+    assert facts is not None and facts.stopped and len(facts.thread_names) in (17, 18), (
+        "the program's, and the library's own"
+    )
     assert view.unclean() == [] and view.capture.torn.sum() == 0
     found = view.validate()
     assert found.why_not == "" or "inside a call" in found.why_not
-    assert int(view.slabs["application_count"].sum()) == pytest.approx(int(view.classes["application_count"].sum()), abs=17)
+    assert int(view.slabs["application_count"].sum()) == pytest.approx(
+        int(view.classes["application_count"].sum()), abs=17
+    )
     flight = view.threads.array[view.threads["in_flight"]]
     assert sorted(flight["os_id"].tolist()) == sorted(facts.in_flight)
     assert view.again().process is not facts
@@ -63,7 +72,8 @@ def test_mt_a_stopped_look_is_of_one_moment(launch: Start, workload: Path) -> No
 
 
 def test_mt_validate_holds_at_every_stop(launch: Start, workload: Path) -> None:
-    """Whatever validate() finds wrong in a stopped process is explained by threads in the middle of a call."""
+    """Whatever validate() finds wrong in a stopped process is explained by threads in the middle of
+    a call."""
     program = launch("nice", "-n", "10", workload, "4")
     exact = 0
     for _ in range(10):
@@ -76,7 +86,8 @@ def test_mt_validate_holds_at_every_stop(launch: Start, workload: Path) -> None:
 
 
 def test_who_sleeps_in_a_system_call_of_the_program_is_not_in_flight(python: Start) -> None:
-    """Not even with a return address of the library on its stack, which a malloc before left there."""
+    """Not even with a return address of the library on its stack, which a malloc before left
+    there."""
     program = python()
     assert settles(program.pid, {"S"})  # in read, past the write that said it is ready
     source = LiveProcess(program.pid)
@@ -85,13 +96,29 @@ def test_who_sleeps_in_a_system_call_of_the_program_is_not_in_flight(python: Sta
         assert source.inside_library(places) == ()
         place = places[program.pid]
         assert place.call == 0, "it reads its standard input"
-        inside = next(entry for entry in source.maps if "x" in entry.permissions and entry.path == source.images[0].path).start
-        for call, flight in ((0, ()), (230, ()), (219, ()), (28, (program.pid,)), (-1, (program.pid,))):
-            assert source.inside_library({program.pid: place._replace(instruction=inside, call=call)}) == flight, call
+        inside = next(
+            entry
+            for entry in source.maps
+            if "x" in entry.permissions and entry.path == source.images[0].path
+        ).start
+        for call, flight in (
+            (0, ()),
+            (230, ()),
+            (219, ()),
+            (28, (program.pid,)),
+            (-1, (program.pid,)),
+        ):
+            assert (
+                source.inside_library({program.pid: place._replace(instruction=inside, call=call)})
+                == flight
+            ), call
 
 
 def test_stopped_is_stopped_and_goes_on(python: Start) -> None:
-    program = python("import threading, time\nfor _ in range(5): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()")
+    program = python(
+        "import threading, time\nfor _ in range(5): threading.Thread(target=time.sleep, "
+        "args=(60,), daemon=True).start()"
+    )
     with stopped(program.pid) as places:
         assert len(places) == 6 and states(program.pid) == {"t"}
         assert all(place.instruction and place.stack for place in places.values())
@@ -124,7 +151,9 @@ def test_a_traced_process_is_a_clear_error(python: Start) -> None:
         with pytest.raises(hakmem.AttachError) as caught:
             hakmem.attach(program.pid, stop=True)
         wanted = f"process {program.pid} is traced already, by process {tracer.pid} ("
-        assert str(caught.value).startswith(wanted) and str(caught.value).endswith("attach without stop=True")
+        assert str(caught.value).startswith(wanted) and str(caught.value).endswith(
+            "attach without stop=True"
+        )
         assert hakmem.attach(program.pid).validate().exact, "and without stopping it can be read"
     finally:
         tracer.kill()
@@ -132,14 +161,18 @@ def test_a_traced_process_is_a_clear_error(python: Start) -> None:
 
 
 def test_this_process_cannot_stop_itself() -> None:
-    with hakmem.Heap(region_bytes=1 << 24), pytest.raises(hakmem.AttachError, match="cannot stop itself"):
+    with (
+        hakmem.Heap(region_bytes=1 << 24),
+        pytest.raises(hakmem.AttachError, match="cannot stop itself"),
+    ):
         hakmem.attach(os.getpid(), stop=True)
 
 
 def test_a_signal_on_its_way_arrives(launch: Start) -> None:
     """A stop may catch a thread just before a signal; the signal is not lost."""
     code = (
-        "import signal, sys\nhits = 0\ndef hit(*_):\n    global hits\n    hits += 1\n    print(hits, flush=True)\n"
+        "import signal, sys\nhits = 0\ndef hit(*_):\n    global hits\n    hits += 1\n    "
+        "print(hits, flush=True)\n"
         "signal.signal(signal.SIGUSR1, hit)\nprint('ready', flush=True)\nwhile True: signal.pause()"
     )
     program = launch(sys.executable, "-c", code)
@@ -166,13 +199,19 @@ def test_mt_threads_that_come_and_go_are_all_stopped(launch: Start) -> None:
     code = (
         "import sys, threading\nover = False\ndef churn():\n    while not over:\n"
         "        inner = [threading.Thread(target=bytearray, args=(5000,)) for _ in range(4)]\n"
-        "        [t.start() for t in inner]; [t.join() for t in inner]\nouter = [threading.Thread(target=churn) for _ in range(3)]\n"
-        "[t.start() for t in outer]\nprint('ready', flush=True)\nsys.stdin.read()\nover = True\n[t.join() for t in outer]\nprint('sum 0')"
+        "        [t.start() for t in inner]; [t.join() for t in inner]\nouter = "
+        "[threading.Thread(target=churn) for _ in range(3)]\n"
+        "[t.start() for t in outer]\nprint('ready', flush=True)\nsys.stdin.read()\nover = "
+        "True\n[t.join() for t in outer]\nprint('sum 0')"
     )
     program = launch("nice", "-n", "5", sys.executable, "-c", code, PYTHONMALLOC="malloc")
     for _ in range(15):
         with stopped(program.pid) as places:
-            alive = {task for task in procfs.tasks(program.pid) if procfs.task_state(program.pid, task) not in ("", "Z", "X")}
+            alive = {
+                task
+                for task in procfs.tasks(program.pid)
+                if procfs.task_state(program.pid, task) not in ("", "Z", "X")
+            }
             assert alive == places.keys() and states(program.pid) <= {"t", "Z", "X"}
         assert hakmem.attach(program.pid, stop=True).process is not None
     ends_well(program)
@@ -183,7 +222,18 @@ def test_mt_redis_under_load_is_none_the_wiser(launch: Start, tmp_path: Path) ->
     if redis is None or bench is None:
         pytest.skip("no redis-server with redis-benchmark")
     socket = tmp_path / "socket"
-    options = ("--port", "0", "--unixsocket", socket, "--save", "", "--loglevel", "warning", "--dir", tmp_path)
+    options = (
+        "--port",
+        "0",
+        "--unixsocket",
+        socket,
+        "--save",
+        "",
+        "--loglevel",
+        "warning",
+        "--dir",
+        tmp_path,
+    )
     program = launch(redis, *options, wait=False)
     limit = time.monotonic() + 20
     while not socket.exists() and time.monotonic() < limit:

@@ -1,7 +1,7 @@
 """All metadata of a heap as named arrays, and where two of them differ.
 
-Addresses are compared as offsets. Left out of a comparison: where the regions are (base, map, directory slot), which
-plane runs them, and when they were made; all else must agree.
+Addresses are compared as offsets. Left out of a comparison: where the regions are (base, map,
+directory slot), which plane runs them, and when they were made; all else must agree.
 """
 
 from __future__ import annotations
@@ -69,7 +69,10 @@ def _field_differences(where: str, one: Any, other: Any) -> Iterator[str]:
             yield from _field_differences(f"{where}.{name}", one[name], other[name])
     elif one.shape:
         for index in np.flatnonzero((one != other).reshape(-1)):
-            yield f"{where}[{index}]: native {one.reshape(-1)[index]:#x}, python {other.reshape(-1)[index]:#x}"
+            yield (
+                f"{where}[{index}]: native {one.reshape(-1)[index]:#x}, python "
+                f"{other.reshape(-1)[index]:#x}"
+            )
     elif one != other:
         yield f"{where}: native {int(one):#x}, python {int(other):#x}"
 
@@ -88,9 +91,13 @@ def _record_differences(where: str, one: np.ndarray, other: np.ndarray) -> Itera
             part, counterpart = one[index][name], other[index][name]
             if getattr(part, "dtype", None) is not None and part.dtype.names and part.shape:
                 for place in range(len(part)):
-                    yield from _field_differences(f"{where}[{index}].{name}[{place}]", part[place], counterpart[place])
+                    yield from _field_differences(
+                        f"{where}[{index}].{name}[{place}]", part[place], counterpart[place]
+                    )
             else:
-                yield from _field_differences(f"{where}[{index}].{name}", np.asarray(part), np.asarray(counterpart))
+                yield from _field_differences(
+                    f"{where}[{index}].{name}", np.asarray(part), np.asarray(counterpart)
+                )
 
 
 def differences(native: Engine, python: Engine, limit: int = 40) -> list[str]:

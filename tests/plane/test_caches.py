@@ -55,7 +55,9 @@ def test_an_overflow_after_a_refill_raises_the_cap_and_gives_nothing_back(twins:
     twins.free_many(offsets[: cap + 1])
     assert (record.overflow_count, record.return_block_count) == (1, 0)
     assert record.bins[tag].cap_count == cap + 32
-    twins.free_many(offsets[cap + 1 : cap + 34])  # no refill between: a thread that only frees needs no cache
+    twins.free_many(
+        offsets[cap + 1 : cap + 34]
+    )  # no refill between: a thread that only frees needs no cache
     assert (record.overflow_count, record.return_block_count) == (2, 32)
     assert record.bins[tag].cap_count == cap + 32
 
@@ -71,13 +73,18 @@ def test_swings_raise_the_caps_by_a_share_of_what_is_live(name: str, share: int)
         gone = [twins.live[offset] for offset in offsets[:300]]
         twins.free_many(offsets[:300])
         offsets[:300] = twins.alloc_many(gone)
-    assert record.cap_bytes - record.first_cap_bytes <= (live * share >> 8) + record.cap_raise_count * 1024  # a block a refill
+    assert (
+        record.cap_bytes - record.first_cap_bytes
+        <= (live * share >> 8) + record.cap_raise_count * 1024
+    )  # a block a refill
     assert record.cap_raise_count
     twins.check("the swings")
     twins.close()
 
 
-def test_mt_a_thread_that_ends_leaves_small_blocks_to_the_next_and_no_large_ones(twins: Twins) -> None:
+def test_mt_a_thread_that_ends_leaves_small_blocks_to_the_next_and_no_large_ones(
+    twins: Twins,
+) -> None:
     twins.alloc_many([64])  # the first thread has its record
     visitors: list[int] = []
 
@@ -98,7 +105,9 @@ def test_mt_a_thread_that_ends_leaves_small_blocks_to_the_next_and_no_large_ones
     held = {
         record.bins[tag].stride_bytes
         for tag in range(1, layout.CLASS_LIMIT)
-        if record.heads[tag] or record.bins[tag].bump != record.bins[tag].bump_end or record.bins[tag].hot
+        if record.heads[tag]
+        or record.bins[tag].bump != record.bins[tag].bump_end
+        or record.bins[tag].hot
     }
     assert held == {64, 8192}
 
@@ -109,13 +118,17 @@ def strides(twins: Twins, offsets: list[int]) -> list[int]:
     return [record.bins[twins.entry(offset) & 0xFF].stride_bytes for offset in offsets]
 
 
-def test_a_class_with_nothing_free_borrows_from_the_next_ones_up_to_twice_its_stride(twins: Twins) -> None:
+def test_a_class_with_nothing_free_borrows_from_the_next_ones_up_to_twice_its_stride(
+    twins: Twins,
+) -> None:
     twins.free_many(twins.alloc_many([80] * 12 + [128] * 11 + [160] * 20))
     got = twins.alloc_many([64] * 9)  # each keeps 8 blocks for itself
     assert strides(twins, got) == [80] * 4 + [128] * 3 + [64] * 2
     assert twins.first_thread().lend_count == 7
     twins.free_many(got)
-    assert strides(twins, twins.alloc_many([80] * 12)) == [80] * 12  # a freed loan is its own class's again
+    assert (
+        strides(twins, twins.alloc_many([80] * 12)) == [80] * 12
+    )  # a freed loan is its own class's again
 
 
 def test_what_waits_in_slabs_of_the_class_comes_before_a_loan(twins: Twins) -> None:
@@ -139,9 +152,13 @@ def test_what_was_freed_under_anothers_claim_comes_before_a_loan(twins: Twins) -
     assert record.lend_count == 0
 
 
-@pytest.mark.parametrize(("name", "size", "align"), [("default", 64, 64), ("default", 1024, 1), ("headers tiny", 60, 1), ("no loans", 64, 1)])
+@pytest.mark.parametrize(
+    ("name", "size", "align"),
+    [("default", 64, 64), ("default", 1024, 1), ("headers tiny", 60, 1), ("no loans", 64, 1)],
+)
 def test_nothing_is_lent_where(name: str, size: int, align: int) -> None:
-    """An alignment is asked for; the lender's blocks are above lend_bytes; the class is checked; the policy says so."""
+    """An alignment is asked for; the lender's blocks are above lend_bytes; the class is checked;
+    the policy says so."""
     twins = Twins(name, 64 << 20, False)
     twins.free_many(twins.alloc_many([size * 5 // 4] * 40))
     twins.alloc(size, align)
@@ -169,7 +186,8 @@ def test_a_lent_block_is_cleared_for_calloc_and_counts_as_its_own_class(twins: T
 
 
 def test_blocks_for_a_moment_do_not_pay_for_blocks_for_good(twins: Twins) -> None:
-    """What is freed at once and needed again a moment later is lent a few times, not in each round."""
+    """What is freed at once and needed again a moment later is lent a few times, not in each
+    round."""
     kept: list[int] = []
     loans = []
     for _ in range(60):
@@ -178,7 +196,11 @@ def test_blocks_for_a_moment_do_not_pay_for_blocks_for_good(twins: Twins) -> Non
         loans.append(twins.first_thread().lend_count)
     assert 0 < loans[-1] == loans[-10] < len(kept) // 3
     record, limit = twins.first_thread(), twins.policy.caches.lend_carve_count
-    lenders = [record.bins[tag] for tag in range(1, layout.CLASS_LIMIT) if record.bins[tag].lend_carve_count >= limit]
+    lenders = [
+        record.bins[tag]
+        for tag in range(1, layout.CLASS_LIMIT)
+        if record.bins[tag].lend_carve_count >= limit
+    ]
     assert [lender.stride_bytes for lender in lenders] == [128]
 
 

@@ -1,4 +1,5 @@
-"""Large blocks that must read as zero: what is not resident is given back instead of cleared, on both planes alike."""
+"""Large blocks that must read as zero: what is not resident is given back instead of cleared, on
+both planes alike."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def heap(request: pytest.FixtureRequest) -> Iterator[hakmem.Heap]:
 
 
 def round_trip(heap: hakmem.Heap, written_bytes: int) -> int:
-    """A cleared MiB of which so much is written, freed and got again cleared; how many of its first 64 OS pages are resident."""
+    """A cleared MiB of which so much is written, freed and got again cleared; how many of its first
+    64 OS pages are resident."""
     block = heap.alloc(MIB, zero=True)
     ctypes.memset(block, 0xFF, written_bytes)
     heap.free(block)

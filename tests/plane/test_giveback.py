@@ -103,7 +103,9 @@ def test_pages_that_are_needed_again_are_left_for_longer_and_longer(twins: Twins
 
 
 @swept
-def test_a_slab_that_is_needed_again_and_again_does_not_keep_others_from_being_swept(twins: Twins) -> None:
+def test_a_slab_that_is_needed_again_and_again_does_not_keep_others_from_being_swept(
+    twins: Twins,
+) -> None:
     offsets = fill(twins)
     for _ in range(8):
         twins.free_many(offsets[1:])
@@ -150,24 +152,39 @@ def test_what_a_phase_leaves_goes_back_within_the_budget(twins: Twins) -> None:
     assert first == retain.work_first_ns // (retain.purge_unit_ns + retain.refault_unit_ns)
     twins.advance(20 * 10**9)
     phase(twins)
-    dirty, live, eager, earned = figures(twins, "dirty_units", "live_units", "eager_units", "earned_ns")
-    assert dirty == max(retain.floor_bytes, live * retain.eager_live_per_256 // 256) >> layout.UNIT_SHIFT
-    assert eager > first + 500 and earned <= retain.work_burst_ns + 20 * 10**9 * retain.work_per_256 // 256
+    dirty, live, eager, earned = figures(
+        twins, "dirty_units", "live_units", "eager_units", "earned_ns"
+    )
+    assert (
+        dirty
+        == max(retain.floor_bytes, live * retain.eager_live_per_256 // 256) >> layout.UNIT_SHIFT
+    )
+    assert (
+        eager > first + 500
+        and earned <= retain.work_burst_ns + 20 * 10**9 * retain.work_per_256 // 256
+    )
 
 
 def test_what_is_needed_again_soon_is_counted_and_paid_for_twice(twins: Twins) -> None:
     retain = twins.policy.retain
     for _ in range(200):
         phase(twins)
-    refaults, eager, spent, earned = figures(twins, "refault_units", "eager_units", "spent_ns", "earned_ns")
+    refaults, eager, spent, earned = figures(
+        twins, "refault_units", "eager_units", "spent_ns", "earned_ns"
+    )
     assert 0 < refaults <= eager < 200 * 40 * 16 // 4, "a program that reuses soon stops purging"
-    assert spent == eager * retain.purge_unit_ns + (eager + refaults) * retain.refault_unit_ns > earned
+    assert (
+        spent == eager * retain.purge_unit_ns + (eager + refaults) * retain.refault_unit_ns > earned
+    )
 
 
 @pytest.mark.parametrize("twins", ["no way given"], indirect=True)
 def test_what_is_needed_again_late_is_no_refault(twins: Twins) -> None:
     phase(twins)
-    for _ in range(2):  # the first closes the epochs and purges what they held back, the second lets that be long ago
+    for _ in range(
+        2
+        # the first closes the epochs and purges what they held back, the second lets that be long ago
+    ):
         twins.advance(3 * EPOCH_NS)
         twins.both("tick", lambda engine: engine.tick())
     for _ in range(40):
@@ -227,7 +244,14 @@ def test_a_buffer_that_doubles_has_what_it_leaves_behind_given_back(twins: Twins
     retain = twins.policy.retain
     for power, units in enumerate(doubles(twins), start=20):
         high = 3 << power >> 1 >> layout.UNIT_SHIFT  # the old buffer and the new one
-        assert units <= max(high + (high * retain.growth_keep_per_256 >> 8), retain.floor_bytes >> layout.UNIT_SHIFT) + 1
+        assert (
+            units
+            <= max(
+                high + (high * retain.growth_keep_per_256 >> 8),
+                retain.floor_bytes >> layout.UNIT_SHIFT,
+            )
+            + 1
+        )
     assert figures(twins, "refault_units") == [0]
 
 

@@ -17,19 +17,52 @@ from hakmem.policy import SizeClass
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
-PROFILE = settings(max_examples=2000 if LONG else 80, stateful_step_count=120 if LONG else 40, **COMMON)
+PROFILE = settings(
+    max_examples=2000 if LONG else 80, stateful_step_count=120 if LONG else 40, **COMMON
+)
 RANDOM_STEPS = 5_000 if LONG else 400
 
 NAMES = list(policies())
 REGIONS = [64 << 20, 3 << 20, 200_000]
-ALIGNS = [1, 8, 16, 32, 64, 256, 1024, 4096, 65536, 131072, 1 << 21]  # beyond, places depend on the region's
+ALIGNS = [
+    1,
+    8,
+    16,
+    32,
+    64,
+    256,
+    1024,
+    4096,
+    65536,
+    131072,
+    1 << 21,
+]  # beyond, places depend on the region's
 sizes = st.one_of(
     st.integers(0, 64),
     st.integers(1, 1024),
     st.integers(1025, 53248),
     st.integers(53249, 400_000),
     st.integers(1 << 20, 5 << 20),
-    st.sampled_from([0, 1, 7, 8, 9, 1023, 1024, 1025, 53247, 53248, 53249, 65535, 65536, 65537, 1 << 26, 1 << 40]),
+    st.sampled_from(
+        [
+            0,
+            1,
+            7,
+            8,
+            9,
+            1023,
+            1024,
+            1025,
+            53247,
+            53248,
+            53249,
+            65535,
+            65536,
+            65537,
+            1 << 26,
+            1 << 40,
+        ]
+    ),
 )
 small_sizes = st.one_of(st.integers(0, 200), st.integers(1, 9000), st.integers(30_000, 53_248))
 
@@ -106,7 +139,11 @@ class TwinMachine(RuleBasedStateMachine):
     def overwritten_header(self, data: st.DataObject, byte: int) -> None:
         self.twins.overwritten_free(self.pick(data)[0], byte)
 
-    @rule(offset=st.one_of(st.integers(-(1 << 40), -1), st.integers(1, 1 << 16), st.integers(1 << 36, 1 << 45)))
+    @rule(
+        offset=st.one_of(
+            st.integers(-(1 << 40), -1), st.integers(1, 1 << 16), st.integers(1 << 36, 1 << 45)
+        )
+    )
     def foreign_free(self, offset: int) -> None:
         assert self.twins.free(offset) is not None
 
@@ -127,7 +164,11 @@ class TwinMachine(RuleBasedStateMachine):
     def prewarm(self) -> None:
         self.twins.prewarm()
 
-    @rule(ns=st.sampled_from([0, 1, 500_000, 1_000_000, 2_000_000, 600_000_000, 10**9, 2 * 10**9, 5 * 10**9]))
+    @rule(
+        ns=st.sampled_from(
+            [0, 1, 500_000, 1_000_000, 2_000_000, 600_000_000, 10**9, 2 * 10**9, 5 * 10**9]
+        )
+    )
     def advance(self, ns: int) -> None:
         self.twins.advance(ns)
 
@@ -156,12 +197,14 @@ def random_size(rng: random.Random) -> int:
 
 
 def near_usable(twins: Twins, offset: int, divisor: int, more: int) -> int:
-    """What may be used of a block, or half of it, give or take one byte: where the rules of realloc change."""
+    """What may be used of a block, or half of it, give or take one byte: where the rules of realloc
+    change."""
     return max(0, twins.usable(offset) // divisor + more)
 
 
 def random_step(twins: Twins, rng: random.Random, double_frees: bool = True) -> str:
-    """One random operation; its name. Double frees are for the first thread, whose caches are known."""
+    """One random operation; its name. Double frees are for the first thread, whose caches are
+    known."""
     live, dice = twins.live, rng.random()
     if not live or dice < 0.35:
         align = 1 << rng.randrange(0, 14) if rng.random() < 0.2 else 1
@@ -182,7 +225,9 @@ def random_step(twins: Twins, rng: random.Random, double_frees: bool = True) -> 
         offset = rng.choice(list(live))
         spans = [at for at, size in live.items() if size > 53_248]
         if rng.random() < 0.2:
-            twins.realloc(offset, near_usable(twins, offset, rng.choice((1, 2)), rng.randrange(-1, 2)))
+            twins.realloc(
+                offset, near_usable(twins, offset, rng.choice((1, 2)), rng.randrange(-1, 2))
+            )
         elif spans and rng.random() < 0.6:
             offset = rng.choice(spans)
             twins.realloc(offset, int(live[offset] * rng.uniform(0.5, 4)))
@@ -193,12 +238,18 @@ def random_step(twins: Twins, rng: random.Random, double_frees: bool = True) -> 
         first, *others = rng.sample(list(live), min(len(live), 12))
         alike = [at for at in live if at >> 16 == first >> 16 and at != first]
         size = live[first]
-        twins.free_under_claim([first, *alike[::2], *(at for at in others if at not in alike)], size)
+        twins.free_under_claim(
+            [first, *alike[::2], *(at for at in others if at not in alike)], size
+        )
         for _ in range(rng.randrange(3)):
             twins.alloc_many([size] * rng.randrange(1, 40))
         return "free under claim"
     if dice < 0.95:
-        twins.advance(rng.choice([0, 1_000_000, 2_000_000, 700_000_000, 1_000_000_000, 2_000_000_000, 3_000_000_000]))
+        twins.advance(
+            rng.choice(
+                [0, 1_000_000, 2_000_000, 700_000_000, 1_000_000_000, 2_000_000_000, 3_000_000_000]
+            )
+        )
         return "advance"
     if dice < 0.97 and double_frees:
         twins.early_free(rng.choice(list(live)))

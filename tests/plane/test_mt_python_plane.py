@@ -1,4 +1,5 @@
-"""The Python plane from several threads: nothing lost, nothing handed out twice, ended threads leave nothing behind.
+"""The Python plane from several threads: nothing lost, nothing handed out twice, ended threads
+leave nothing behind.
 
 In lockstep, one operation at a time on alternating threads, both planes must still decide alike.
 """
@@ -68,15 +69,20 @@ def assert_empty(engine: PythonEngine) -> None:
 
 
 class Worker:
-    """Allocates, writes, checks, frees and hands over blocks; each block carries its own address and size."""
+    """Allocates, writes, checks, frees and hands over blocks; each block carries its own address
+    and size."""
 
-    def __init__(self, engine: PythonEngine, seed: int, inbox: queue.SimpleQueue, outbox: queue.SimpleQueue) -> None:
+    def __init__(
+        self, engine: PythonEngine, seed: int, inbox: queue.SimpleQueue, outbox: queue.SimpleQueue
+    ) -> None:
         self.engine, self.rng, self.inbox, self.outbox = engine, random.Random(seed), inbox, outbox
 
     def run(self, rounds: int) -> None:
         rng, live = self.rng, []
         for _ in range(rounds):
-            size = rng.choice((rng.randrange(16, 200), rng.randrange(16, 1024), rng.randrange(1024, 60_000)))
+            size = rng.choice(
+                (rng.randrange(16, 200), rng.randrange(16, 1024), rng.randrange(1024, 60_000))
+            )
             block = self.engine.alloc(size)
             assert block
             ctypes.c_uint64.from_address(block).value = block
@@ -103,11 +109,15 @@ class Worker:
 
 
 @pytest.mark.parametrize("checked", [False, True], ids=["unchecked", "checked"])
-@pytest.mark.parametrize("name", ["default", "no caches", "small caps", "headers all", "grow only", "eager purge"])
+@pytest.mark.parametrize(
+    "name", ["default", "no caches", "small caps", "headers all", "grow only", "eager purge"]
+)
 def test_mt_threads_hand_blocks_over(name: str, checked: bool) -> None:
     engine = PythonEngine(policy(name), 256 << 20, checked)
     boxes: list[queue.SimpleQueue] = [queue.SimpleQueue() for _ in range(3)]
-    workers = [Worker(engine, number, boxes[number], boxes[(number + 1) % 3]) for number in range(3)]
+    workers = [
+        Worker(engine, number, boxes[number], boxes[(number + 1) % 3]) for number in range(3)
+    ]
     run_threads(*(lambda worker=worker: worker.run(1200) for worker in workers))
     for worker, box in zip(workers, boxes, strict=True):
         while not box.empty():
@@ -144,7 +154,9 @@ def test_mt_ended_threads_leave_nothing(name: str) -> None:
     for _ in range(30):
         run_threads(visit, visit)
     assert engine.heap.thread_live == 0
-    assert engine.heap.thread_top <= 1 + 2 + policy(name).caches.parked_count, "records are used again"
+    assert engine.heap.thread_top <= 1 + 2 + policy(name).caches.parked_count, (
+        "records are used again"
+    )
     for block in left:
         assert engine.free(block) is None
     assert_empty(engine)

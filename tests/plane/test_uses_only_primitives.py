@@ -42,11 +42,18 @@ def exercise(engine: PythonEngine) -> None:
     for _ in range(400):
         size = rng.choice((rng.randrange(1024), rng.randrange(53_248), rng.randrange(1 << 21)))
         live.append(engine.alloc(size, rng.choice((1, 64, 1 << 17)), rng.random() < 0.5))
-        live.extend(engine.alloc_many(np.full(rng.randrange(20), rng.randrange(9000), dtype=np.uint64)).tolist())
+        live.extend(
+            engine.alloc_many(
+                np.full(rng.randrange(20), rng.randrange(9000), dtype=np.uint64)
+            ).tolist()
+        )
         rng.shuffle(live)
         if rng.random() < 0.4:
             half = len(live) // 2
-            assert engine.free_many(np.array(live[half:], dtype=np.uintp)) == (len(live) - half, None)
+            assert engine.free_many(np.array(live[half:], dtype=np.uintp)) == (
+                len(live) - half,
+                None,
+            )
             del live[half:]
         if live:
             live[-1], fault = engine.realloc(live[-1], rng.randrange(1 << 22))
@@ -72,7 +79,9 @@ def test_every_call_into_c_is_a_primitive(name: str, monkeypatch: pytest.MonkeyP
     engine.destroy()
     assert set(recorder.calls) <= binding.PRIMITIVES
     assert recorder.calls["hak_os_release"] == 1
-    assert {"hak_load64", "hak_store32", "hak_cas32", "hak_cas64", "hak_os_commit"} <= set(recorder.calls)
+    assert {"hak_load64", "hak_store32", "hak_cas32", "hak_cas64", "hak_os_commit"} <= set(
+        recorder.calls
+    )
 
 
 def test_sources_name_no_other_function_of_c() -> None:

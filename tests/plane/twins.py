@@ -23,7 +23,9 @@ def fault_fields(fault: ctypes.Structure | None, base: int) -> dict[str, int] | 
     """A fault's fields, addresses as offsets."""
     if fault is None:
         return None
-    made = {name: getattr(fault, name) for name, *_ in mirror.HakFault._fields_ if name != "reserved"}
+    made = {
+        name: getattr(fault, name) for name, *_ in mirror.HakFault._fields_ if name != "reserved"
+    }
     no_address = made["code"] == layout.constant("HAK_FAULT_NOMEM")
     for name in ("address", "block", "heap"):
         if made[name] and not (no_address and name == "address"):
@@ -32,7 +34,8 @@ def fault_fields(fault: ctypes.Structure | None, base: int) -> dict[str, int] | 
 
 
 class Twins:
-    """Both engines; every method does the same on both, compares what it gave, and keeps the live blocks' offsets."""
+    """Both engines; every method does the same on both, compares what it gave, and keeps the live
+    blocks' offsets."""
 
     def __init__(self, name: str, region_bytes: int | None, checked: bool) -> None:
         self.policy = policy(name)
@@ -53,7 +56,9 @@ class Twins:
     def both(self, what: str, step: Callable[[Any], Any]) -> Any:
         """Run a step on both; what it gives must be equal."""
         native, python = step(self.native), step(self.python)
-        assert native == python, f"{what}: native gave {native}, python gave {python}; {self.explain()}"
+        assert native == python, (
+            f"{what}: native gave {native}, python gave {python}; {self.explain()}"
+        )
         return native
 
     def explain(self) -> str:
@@ -136,7 +141,9 @@ class Twins:
         del self.live[offset]
         self.live[moved] = size
         for engine, content in zip(self.engines, expected, strict=True):
-            assert ctypes.string_at(engine.address + moved, kept) == content, f"{engine.plane}: contents lost"
+            assert ctypes.string_at(engine.address + moved, kept) == content, (
+                f"{engine.plane}: contents lost"
+            )
         self.write(moved)
         return int(moved)
 
@@ -181,7 +188,8 @@ class Twins:
         assert self.usable(offset + inside) == 0
 
     def early_free(self, offset: int) -> None:
-        """Free the block that the range carved for this thread would give next, of the class of a live block."""
+        """Free the block that the range carved for this thread would give next, of the class of a
+        live block."""
         engine, tag = self.engines[0], self.entry(offset) & 0xFF
         if tag > layout.CLASS_COUNT_MAX:
             return
@@ -195,7 +203,9 @@ class Twins:
         row = self.policy.size_classes.classes[tag - 1] if tag <= layout.CLASS_COUNT_MAX else None
         if row is None or not self.policy.size_classes.has_header(row, self.policy.headers.mode):
             return
-        cells = [ctypes.c_uint8.from_address(engine.address + offset - 1) for engine in self.engines]
+        cells = [
+            ctypes.c_uint8.from_address(engine.address + offset - 1) for engine in self.engines
+        ]
         right = cells[0].value
         for cell in cells:
             cell.value = byte
@@ -214,20 +224,25 @@ class Twins:
 
     def first_thread(self) -> ctypes.Structure:
         """The native plane's record of the first thread."""
-        place = self.native.address + self.native.heap.threads_offset + ctypes.sizeof(mirror.HakThread)
+        place = (
+            self.native.address + self.native.heap.threads_offset + ctypes.sizeof(mirror.HakThread)
+        )
         return mirror.HakThread.from_address(place)
 
     def slabs_of(self, unit: int) -> list[ctypes.Structure]:
         """A unit's record on both planes."""
         size = ctypes.sizeof(mirror.HakSlab)
-        places = (engine.address + engine.heap.slabs_offset + unit * size for engine in self.engines)
+        places = (
+            engine.address + engine.heap.slabs_offset + unit * size for engine in self.engines
+        )
         return [mirror.HakSlab.from_address(place) for place in places]
 
     def free_under_claim(self, offsets: list[int], alloc_bytes: int | None = None) -> None:
-        """Free blocks while somebody else holds the claim of the first one's slab: they go to its remote list.
+        """Free blocks while somebody else holds the claim of the first one's slab: they go to its
+        remote list.
 
-        With ``alloc_bytes`` a block is allocated too, which does not wait for the claim while there is memory; the caller
-        sees to that.
+        With ``alloc_bytes`` a block is allocated too, which does not wait for the claim while there
+        is memory; the caller sees to that.
         """
         entry = self.entry(offsets[0])
         slabs = self.slabs_of(entry >> 8)

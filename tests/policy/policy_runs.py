@@ -28,14 +28,23 @@ sys.stdout.buffer.write(bytes(mirror.HakPolicy.from_address(address + heap.polic
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment without HAKMEM_ variables, with the library preloaded and ``variables`` set."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HAKMEM_", "LD_PRELOAD"))}
+    """This process's environment without HAKMEM_ variables, with the library preloaded and
+    ``variables`` set."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HAKMEM_", "LD_PRELOAD"))
+    }
     return kept | {"LD_PRELOAD": str(find().resolve())} | variables
 
 
-def run(command: Sequence[str], variables: dict[str, str], **options: object) -> subprocess.CompletedProcess[bytes]:
+def run(
+    command: Sequence[str], variables: dict[str, str], **options: object
+) -> subprocess.CompletedProcess[bytes]:
     """Runs a program on the library."""
-    return subprocess.run(command, env=environment(**variables), capture_output=True, timeout=60, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(
+        command, env=environment(**variables), capture_output=True, timeout=60, **options
+    )  # type: ignore[call-overload,no-any-return]
 
 
 def image(variables: dict[str, str]) -> tuple[bytes, list[str]]:
@@ -48,10 +57,24 @@ def image(variables: dict[str, str]) -> tuple[bytes, list[str]]:
 
 
 def compile_c(source: str, arguments: str, made: Path, *linked: Path) -> None:
-    """Compiles C text into ``made``, with the libraries ``linked``; skips where there is no compiler."""
-    compiler = next((name for name in (os.environ.get("CC", "cc"), "gcc", "clang") if shutil.which(name)), None)
+    """Compiles C text into ``made``, with the libraries ``linked``; skips where there is no
+    compiler."""
+    compiler = next(
+        (name for name in (os.environ.get("CC", "cc"), "gcc", "clang") if shutil.which(name)), None
+    )
     if compiler is None:
         pytest.skip("no C compiler")
-    command = [compiler, *arguments.split(), "-x", "c", "-", "-o", str(made), "-x", "none", *(str(path) for path in linked)]
+    command = [
+        compiler,
+        *arguments.split(),
+        "-x",
+        "c",
+        "-",
+        "-o",
+        str(made),
+        "-x",
+        "none",
+        *(str(path) for path in linked),
+    ]
     done = subprocess.run(command, input=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

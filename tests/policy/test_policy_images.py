@@ -1,4 +1,5 @@
-"""Policy image files: what is no image is named in one line; what C accepts runs a program; what Python accepts, C accepts."""
+"""Policy image files: what is no image is named in one line; what C accepts runs a program; what
+Python accepts, C accepts."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ CHECKSUM = mirror.policy_place("checksum").offset
 NOBODY = 65534
 ROUNDS = int(os.environ.get("HAKMEM_FUZZ_ROUNDS", "25"))
 
-# Sizes of every band, aligned blocks, realloc and calloc, each block's bytes checked before it goes.
+# Sizes of every band, aligned blocks, realloc and calloc, each block's bytes checked before it
+# goes.
 PROGRAM = r"""
 #include <stdint.h>
 #include <stdlib.h>
@@ -92,7 +94,9 @@ def changed(path: str, value: int, index: int = 1) -> bytes:
     """The default image with one field set, sealed."""
     image, place = bytearray(IMAGE), mirror.policy_place(path)
     start = place.offset + (index * place.stride if place.stride else 0)
-    image[start : start + place.width] = (value % (1 << 8 * place.width)).to_bytes(place.width, "little")
+    image[start : start + place.width] = (value % (1 << 8 * place.width)).to_bytes(
+        place.width, "little"
+    )
     return sealed(image)
 
 
@@ -128,17 +132,33 @@ def bad_files() -> Iterator[tuple[str, bytes, str]]:
     damaged[5000] ^= 1
     yield "damaged", bytes(damaged), "checksum does not fit"
     yield "other layout", changed("layout_hash", 12345), "another layout"
-    yield "hostile epoch", changed("retain.epoch_ns", 5), "retain.epoch_ns is 5, expected 1000000 to 3600000000000"
-    yield "hostile stride", changed("sizes.classes.stride_bytes", 1 << 31, 7), "sizes.classes.stride_bytes (class 7) is 2147483648"
+    yield (
+        "hostile epoch",
+        changed("retain.epoch_ns", 5),
+        "retain.epoch_ns is 5, expected 1000000 to 3600000000000",
+    )
+    yield (
+        "hostile stride",
+        changed("sizes.classes.stride_bytes", 1 << 31, 7),
+        "sizes.classes.stride_bytes (class 7) is 2147483648",
+    )
 
 
-@pytest.mark.parametrize(("content", "says"), [row[1:] for row in bad_files()], ids=[row[0] for row in bad_files()])
-def test_a_bad_file_is_named_once_and_the_built_in_used(program: Path, tmp_path: Path, content: bytes, says: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "says"), [row[1:] for row in bad_files()], ids=[row[0] for row in bad_files()]
+)
+def test_a_bad_file_is_named_once_and_the_built_in_used(
+    program: Path, tmp_path: Path, content: bytes, says: str
+) -> None:
     path = tmp_path / "bad.image"
     path.write_bytes(content)
     code, said = obeys(program, path)
     assert code == 0 and len(said) == 1
-    assert said[0].startswith(f"hakmem: HAKMEM_POLICY={path}"[:150]) and says in said[0] and said[0].endswith("; the built-in policy is used")
+    assert (
+        said[0].startswith(f"hakmem: HAKMEM_POLICY={path}"[:150])
+        and says in said[0]
+        and said[0].endswith("; the built-in policy is used")
+    )
     found, _ = policy_runs.image({"HAKMEM_POLICY": str(path), "HAKMEM_RETAIN_MB": "9"})
     assert found == Policy.from_environment({"HAKMEM_RETAIN_MB": "9"}).image()
     with pytest.raises(PolicyError):
@@ -161,7 +181,10 @@ def test_what_is_no_file(program: Path, tmp_path: Path) -> None:
     for path, says in cases.items():
         begun = time.monotonic()
         code, said = obeys(program, Path(path))
-        assert (code, len(said)) == (0, 1) and says in said[0] and said[0].isprintable(), (path, said)
+        assert (code, len(said)) == (0, 1) and says in said[0] and said[0].isprintable(), (
+            path,
+            said,
+        )
         assert len(said[0]) < layout.LINE_BYTES and time.monotonic() - begun < 20
     for path in (tmp_path / "missing", tmp_path, tmp_path / "fifo"):
         with pytest.raises(PolicyError):
@@ -195,7 +218,8 @@ int main(int count, char **words) {
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that other users may look into, on a file system that obeys set-user-id; with the library in it."""
+    """A directory that other users may look into, on a file system that obeys set-user-id; with the
+    library in it."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to be somebody else")
     place = Path(f"/run/hakmem-test-public-{os.getpid()}")
@@ -215,18 +239,30 @@ def test_a_file_that_another_user_may_not_read(public: Path) -> None:
     path, made = public / "secret", public / "program"
     path.write_bytes(Policy.default().replace(headers="all").image())
     path.chmod(0o600)
-    policy_runs.compile_c(PRINTS_POLICY, f"-O0 -fno-builtin -Wl,-rpath,{public}", made, public / "libhakmem.so")
+    policy_runs.compile_c(
+        PRINTS_POLICY, f"-O0 -fno-builtin -Wl,-rpath,{public}", made, public / "libhakmem.so"
+    )
     words = [str(made), str(mirror.HakHeap.policy_offset.offset), str(len(IMAGE))]
-    options = {"env": os.environ | {"HAKMEM_POLICY": str(path)}, "capture_output": True, "timeout": 60}
-    done = subprocess.run(words, user=NOBODY, group=NOBODY, extra_groups=[], **options)  # type: ignore[call-overload]
+    options = {
+        "env": os.environ | {"HAKMEM_POLICY": str(path)},
+        "capture_output": True,
+        "timeout": 60,
+    }
+    # type: ignore[call-overload]
+    done = subprocess.run(words, user=NOBODY, group=NOBODY, extra_groups=[], **options)
     said = done.stderr.decode().splitlines()
     assert (done.returncode, len(said)) == (0, 1), done
-    assert said[0].startswith(f"hakmem: HAKMEM_POLICY={path}") and "permission denied" in said[0], said
+    assert said[0].startswith(f"hakmem: HAKMEM_POLICY={path}") and "permission denied" in said[0], (
+        said
+    )
     assert said[0].endswith("; the built-in policy is used")
     assert done.stdout == Policy.default().image()
     path.chmod(0o644)
-    done = subprocess.run(words, user=NOBODY, group=NOBODY, extra_groups=[], **options)  # type: ignore[call-overload]
-    assert (done.returncode, done.stderr, done.stdout) == (0, b"", path.read_bytes()), "the file's own policy, once it may be read"
+    # type: ignore[call-overload]
+    done = subprocess.run(words, user=NOBODY, group=NOBODY, extra_groups=[], **options)
+    assert (done.returncode, done.stderr, done.stdout) == (0, b"", path.read_bytes()), (
+        "the file's own policy, once it may be read"
+    )
 
 
 def test_empty_is_not_set(program: Path) -> None:
@@ -235,17 +271,23 @@ def test_empty_is_not_set(program: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-# --- bounds -------------------------------------------------------------------------------------------------------
+# --- bounds ---------------------------------------------------------------------------------------
 
 
 def every_field() -> list[str]:
     """Paths of the scalar fields of an image, as POLICY_BOUNDS names them."""
     found = []
     for part in ("arenas", "caches", "acquire", "retain", "headers", "sizes"):
-        struct = next(field.type for field in layout.struct_of("hak_policy").fields if field.name == part)
+        struct = next(
+            field.type for field in layout.struct_of("hak_policy").fields if field.name == part
+        )
         for field in layout.struct_of(struct).fields:
             if field.name == "classes":
-                found += [f"{part}.classes.{row.name}" for row in layout.struct_of(field.type).fields if row.name not in ("reserved", "reciprocal")]
+                found += [
+                    f"{part}.classes.{row.name}"
+                    for row in layout.struct_of(field.type).fields
+                    if row.name not in ("reserved", "reciprocal")
+                ]
             elif field.count == 1 and not field.name.startswith("reserved"):
                 found.append(f"{part}.{field.name}")
     return found
@@ -259,7 +301,9 @@ def test_every_field_has_bounds() -> None:
 @pytest.mark.parametrize("bound", layout.POLICY_BOUNDS, ids=lambda bound: bound.path)
 def test_past_its_bounds_both_refuse(bound: layout.Bound) -> None:
     width = mirror.policy_place(bound.path).width
-    outside = [bound.high + bound.step, (1 << 8 * width) - bound.step] + ([bound.low - bound.step] if bound.low >= bound.step else [])
+    outside = [bound.high + bound.step, (1 << 8 * width) - bound.step] + (
+        [bound.low - bound.step] if bound.low >= bound.step else []
+    )
     for value in [*outside, *([bound.low + 1] if bound.step > 1 else [])]:
         if value >= 1 << 8 * width:
             continue
@@ -270,7 +314,11 @@ def test_past_its_bounds_both_refuse(bound: layout.Bound) -> None:
 
 
 # Those that no other number bounds too.
-FREE = [bound for bound in layout.POLICY_BOUNDS if not bound.path.startswith(("sizes.", "headers.", "caches.classes.lend_count"))]
+FREE = [
+    bound
+    for bound in layout.POLICY_BOUNDS
+    if not bound.path.startswith(("sizes.", "headers.", "caches.classes.lend_count"))
+]
 
 
 @pytest.mark.parametrize("bound", FREE, ids=lambda bound: bound.path)
@@ -296,12 +344,21 @@ def test_structure_is_judged() -> None:
         with pytest.raises(PolicyError):
             Policy.from_image(sealed(image))
     for path, value, index in [
-        ("sizes.classes.stride_bytes", 24, 3), ("sizes.classes.stride_bytes", 16, 3), ("sizes.classes.capacity_bytes", 1024, 5),
-        ("sizes.classes.block_count", 60000, 9), ("sizes.classes.header", 1, 4), ("sizes.classes.start_bytes", 16, 2),
-        ("sizes.classes.unit_count", 1, 40), ("sizes.class_count", 3, 0), ("sizes.size_limit_bytes", 1 << 16, 0),
-        ("sizes.classes.reciprocal", 1, 6), ("sizes.classes.reciprocal", 1, 0), ("arenas.populate_units", 3, 0),
-        ("caches.classes.lend_count", 1, CLASS_COUNT), ("caches.classes.lend_count", 5, CLASS_COUNT - 4),
-    ]:  # fmt: skip
+        ("sizes.classes.stride_bytes", 24, 3),
+        ("sizes.classes.stride_bytes", 16, 3),
+        ("sizes.classes.capacity_bytes", 1024, 5),
+        ("sizes.classes.block_count", 60000, 9),
+        ("sizes.classes.header", 1, 4),
+        ("sizes.classes.start_bytes", 16, 2),
+        ("sizes.classes.unit_count", 1, 40),
+        ("sizes.class_count", 3, 0),
+        ("sizes.size_limit_bytes", 1 << 16, 0),
+        ("sizes.classes.reciprocal", 1, 6),
+        ("sizes.classes.reciprocal", 1, 0),
+        ("arenas.populate_units", 3, 0),
+        ("caches.classes.lend_count", 1, CLASS_COUNT),
+        ("caches.classes.lend_count", 5, CLASS_COUNT - 4),
+    ]:
         assert not accepted(changed(path, value, index)), (path, value)
         with pytest.raises(PolicyError):
             Policy.from_image(changed(path, value, index))
@@ -314,21 +371,41 @@ def test_structure_is_judged() -> None:
         assert not accepted(sealed(image)), entry
     headed = bytearray(Policy.default().replace(headers="all").image())
     assert accepted(bytes(headed))
-    headed[mirror.policy_place("sizes.size_map").offset + 2] = 2  # 16 bytes into a block of 16 less its header
+    headed[mirror.policy_place("sizes.size_map").offset + 2] = (
+        2  # 16 bytes into a block of 16 less its header
+    )
     assert not accepted(sealed(headed))
 
 
 def hostile(chance: random.Random) -> bytes:
     """A valid image with some bytes or fields replaced, and a checksum that fits."""
-    base = chance.choice([Policy.default(), Policy.default().replace(headers="all"), Policy.default().replace(acquire=AcquirePolicy((Stage.GROW,)))])
+    base = chance.choice(
+        [
+            Policy.default(),
+            Policy.default().replace(headers="all"),
+            Policy.default().replace(acquire=AcquirePolicy((Stage.GROW,))),
+        ]
+    )
     image = bytearray(base.image())
     for _ in range(chance.choice((1, 1, 2, 4))):
         if chance.random() < 0.7:
             bound = chance.choice(layout.POLICY_BOUNDS)
             place = mirror.policy_place(bound.path)
             start = place.offset + (chance.randint(0, 63) * place.stride if place.stride else 0)
-            value = chance.choice((bound.low, bound.high, bound.high + 1, 0, 1, (1 << 64) - 1, chance.randint(bound.low, bound.high)))
-            image[start : start + place.width] = (value % (1 << 8 * place.width)).to_bytes(place.width, "little")
+            value = chance.choice(
+                (
+                    bound.low,
+                    bound.high,
+                    bound.high + 1,
+                    0,
+                    1,
+                    (1 << 64) - 1,
+                    chance.randint(bound.low, bound.high),
+                )
+            )
+            image[start : start + place.width] = (value % (1 << 8 * place.width)).to_bytes(
+                place.width, "little"
+            )
         else:
             image[chance.randrange(32, SIZE)] = chance.randrange(256)
     return sealed(image)
@@ -357,21 +434,34 @@ def test_hostile_images(program: Path, tmp_path: Path) -> None:
     assert taken > ROUNDS // 10
 
 
-# --- more rights than the caller ----------------------------------------------------------------------------------
+# --- more rights than the caller ------------------------------------------------------------------
 
 
 def test_a_process_with_more_rights_ignores_it_silently(public: Path) -> None:
-    """A set-user-id program linked with the library: its caller's environment says nothing to it."""
+    """A set-user-id program linked with the library: its caller's environment says nothing to
+    it."""
     made = public / "linked"
     body = "free(malloc(10)); mallopt(M_ARENA_MAX, 1); return geteuid() == 0 ? 0 : 9;"
-    source = "#include <malloc.h>\n#include <stdlib.h>\n#include <unistd.h>\nint main(void) { " + body + " }"
-    policy_runs.compile_c(source, f"-O0 -fno-builtin -Wl,-rpath,{public}", made, public / "libhakmem.so")
+    source = (
+        "#include <malloc.h>\n#include <stdlib.h>\n#include <unistd.h>\nint main(void) { "
+        + body
+        + " }"
+    )
+    policy_runs.compile_c(
+        source, f"-O0 -fno-builtin -Wl,-rpath,{public}", made, public / "libhakmem.so"
+    )
     made.chmod(0o4755)
-    variables = os.environ | {"HAKMEM_RETAIN_MB": "nonsense", "HAKMEM_POLICY": "/missing", "HAKMEM_VERBOSE": "1"}
+    variables = os.environ | {
+        "HAKMEM_RETAIN_MB": "nonsense",
+        "HAKMEM_POLICY": "/missing",
+        "HAKMEM_VERBOSE": "1",
+    }
     plain = subprocess.run([made], env=variables, capture_output=True)
     secure = subprocess.run([made], env=variables, capture_output=True, user=NOBODY, group=NOBODY)
     said = [line.split()[1] for line in plain.stderr.decode().splitlines()]
-    assert said == ["HAKMEM_POLICY=/missing:", "HAKMEM_RETAIN_MB=nonsense:", "mallopt:"], "without more rights it speaks: else the test shows nothing"
+    assert said == ["HAKMEM_POLICY=/missing:", "HAKMEM_RETAIN_MB=nonsense:", "mallopt:"], (
+        "without more rights it speaks: else the test shows nothing"
+    )
     if secure.returncode == 9:
         pytest.skip("the file system ignores set-user-id")
     assert (secure.returncode, secure.stderr) == (0, b"")

@@ -1,4 +1,5 @@
-"""Where the programs and the library of the drop-in tests are, and the environment that preloads it."""
+"""Where the programs and the library of the drop-in tests are, and the environment that preloads
+it."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ def library_of(native_program: Callable[..., Path]) -> Path:
 
 
 def preloaded(library: Path, **variables: str) -> dict[str, str]:
-    """This process's environment without its HAKMEM_ variables, with the library preloaded and ``variables`` set."""
+    """This process's environment without its HAKMEM_ variables, with the library preloaded and
+    ``variables`` set."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HAKMEM_")}
     return {**kept, "LD_PRELOAD": str(library), **variables}

@@ -1,8 +1,8 @@
 """`SyntheticHeap`: a heap of records alone, written by hand, that views read like any other.
 
-For tests, which compare whole tables of known records, and for measuring views of more slabs than a machine has memory
-for. Only metadata has memory of its own (cleared, so what nobody writes costs nothing); of user memory only the units
-that were given links.
+For tests, which compare whole tables of known records, and for measuring views of more slabs than a
+machine has memory for. Only metadata has memory of its own (cleared, so what nobody writes costs
+nothing); of user memory only the units that were given links.
 
 >>> heap = SyntheticHeap(64)
 >>> heap.slab(0, class_index=8, carved=5, free=[1, 3])
@@ -39,12 +39,18 @@ BASE = 0x7000_0000_0000
 
 
 class SyntheticHeap:
-    """A region of ``user_units`` units, all committed. It is a `MemorySource`; unit 0 here is the first user unit."""
+    """A region of ``user_units`` units, all committed. It is a `MemorySource`; unit 0 here is the
+    first user unit."""
 
     name = "synthetic"
 
     def __init__(
-        self, user_units: int, policy: Policy | None = None, *, threads: int = 1, checked: bool = False
+        self,
+        user_units: int,
+        policy: Policy | None = None,
+        *,
+        threads: int = 1,
+        checked: bool = False,
     ) -> None:
         self.policy = policy or Policy.default()
         self.geometry = Geometry.for_user_bytes(user_units << layout.UNIT_SHIFT, checked)
@@ -54,20 +60,30 @@ class SyntheticHeap:
         self._units: dict[int, NDArray[np.uint64]] = {}
         self.heap = mirror.HakHeap.from_buffer(self._memory.data)
         self.geometry.write(self.heap)
-        self.heap.magic, self.heap.layout_hash, self.heap.base = layout.HEAP_MAGIC, mirror.LAYOUT_HASH, BASE
+        self.heap.magic, self.heap.layout_hash, self.heap.base = (
+            layout.HEAP_MAGIC,
+            mirror.LAYOUT_HASH,
+            BASE,
+        )
         self.heap.reserved_bytes = self.geometry.reserved_bytes
         self.heap.flags = HEAP_CHECKED if checked else 0
         self.heap.unit_top = top
         self.heap.arena_units[0], self.heap.arena_count = user_units, 1
         self.heap.thread_top, self.heap.thread_live = threads + 1, threads
         image = self.policy.image()
-        self._memory[self.geometry.policy_offset : self.geometry.policy_offset + len(image)] = np.frombuffer(
-            image, "u1"
+        self._memory[self.geometry.policy_offset : self.geometry.policy_offset + len(image)] = (
+            np.frombuffer(image, "u1")
         )
         self.slabs: Records = self._array(self.geometry.slabs_offset, top, dtype_of(mirror.HakSlab))
-        self.registry: NDArray[np.uint32] = self._array(self.geometry.registry_offset, top, np.dtype("u4"))
-        self.threads: Records = self._array(self.geometry.threads_offset, threads + 1, dtype_of(mirror.HakThread))
-        self.classes = np.frombuffer(bytes(self.policy.to_struct().sizes.classes), dtype=dtype_of(mirror.HakClass))
+        self.registry: NDArray[np.uint32] = self._array(
+            self.geometry.registry_offset, top, np.dtype("u4")
+        )
+        self.threads: Records = self._array(
+            self.geometry.threads_offset, threads + 1, dtype_of(mirror.HakThread)
+        )
+        self.classes = np.frombuffer(
+            bytes(self.policy.to_struct().sizes.classes), dtype=dtype_of(mirror.HakClass)
+        )
         for index in range(1, threads + 1):
             record = self.threads[index]
             record["base"] = record["heap"] = BASE
@@ -85,7 +101,9 @@ class SyntheticHeap:
         if offset + size_bytes <= meta:
             return self._memory[offset : offset + size_bytes].tobytes()
         made = np.zeros(size_bytes, dtype=np.uint8)
-        for unit in range(offset >> layout.UNIT_SHIFT, (offset + size_bytes - 1 >> layout.UNIT_SHIFT) + 1):
+        for unit in range(
+            offset >> layout.UNIT_SHIFT, (offset + size_bytes - 1 >> layout.UNIT_SHIFT) + 1
+        ):
             if unit in self._units:
                 start = (unit << layout.UNIT_SHIFT) - offset
                 data = self._units[unit].view(np.uint8)
@@ -116,9 +134,16 @@ class SyntheticHeap:
         return (head - slab) >> 3 | len(blocks) << 16 if blocks else 0
 
     def slab(
-        self, unit: int, *, class_index: int, carved: int, free: Sequence[int] = (), remote: Sequence[int] = ()
+        self,
+        unit: int,
+        *,
+        class_index: int,
+        carved: int,
+        free: Sequence[int] = (),
+        remote: Sequence[int] = (),
     ) -> None:
-        """Make a slab at user unit ``unit`` with so many blocks carved, and these blocks in its lists."""
+        """Make a slab at user unit ``unit`` with so many blocks carved, and these blocks in its
+        lists."""
         at = self.first + unit
         record = self.slabs[at]
         record["kind"], record["class_index"], record["unit_count"] = (
@@ -131,7 +156,9 @@ class SyntheticHeap:
         record["remote_list"] = self._list_word(unit, class_index, remote)
         self.registry[at : at + int(record["unit_count"])] = class_index | at << 8
 
-    def slabs_bulk(self, count: int, class_index: int, carved: NDArray[np.integer], unit: int = 0) -> None:
+    def slabs_bulk(
+        self, count: int, class_index: int, carved: NDArray[np.integer], unit: int = 0
+    ) -> None:
         """Make ``count`` slabs of a one-unit class side by side, without lists."""
         units = np.arange(self.first + unit, self.first + unit + count)
         records = self.slabs[units]
@@ -163,14 +190,17 @@ class SyntheticHeap:
         carved_range: tuple[int, int] = (0, 0),
         cap: int = 64,
     ) -> None:
-        """Put blocks into a thread's cache: a list, and a carved range from one address to another."""
+        """Put blocks into a thread's cache: a list, and a carved range from one address to
+        another."""
         place = self.threads[thread]["bins"][class_index]
         self.threads[thread]["heads"][class_index] = self._chain(list(addresses))
         self.threads[thread]["room_counts"][class_index] = cap - len(addresses)
         place["cap_count"] = cap
         place["bump"], place["bump_end"] = carved_range
         place["stride_bytes"] = self.classes[class_index]["stride_bytes"]
-        self.threads[thread]["cap_bytes"] += np.uint64(cap * int(self.classes[class_index]["stride_bytes"]))
+        self.threads[thread]["cap_bytes"] += np.uint64(
+            cap * int(self.classes[class_index]["stride_bytes"])
+        )
 
     def finish(self) -> SyntheticHeap:
         """Set the counts that follow from the records: live units, bins of the free runs."""
@@ -181,7 +211,9 @@ class SyntheticHeap:
         self.heap.live_units = int(self.slabs["unit_count"][live].sum())
         runs = np.flatnonzero(kinds == KIND_RUN)
         for unit, place in zip(
-            runs.tolist(), run_bins(self.slabs["unit_count"][runs].astype(np.int64)).tolist(), strict=True
+            runs.tolist(),
+            run_bins(self.slabs["unit_count"][runs].astype(np.int64)).tolist(),
+            strict=True,
         ):
             following = self.heap.run_clean[place]
             self.slabs[unit]["next"] = following

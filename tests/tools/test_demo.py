@@ -11,7 +11,13 @@ import hakmem
 
 
 def test_demo_runs_and_agrees() -> None:
-    done = subprocess.run([sys.executable, "-m", "tools.demo"], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.demo"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "both planes agree" in done.stdout
     assert done.stderr == ""
@@ -19,7 +25,10 @@ def test_demo_runs_and_agrees() -> None:
 
 @pytest.mark.parametrize("now_ns", [-1, 1 << 63])
 def test_a_clock_out_of_range_is_refused(now_ns: int) -> None:
-    with hakmem.Heap(region_bytes=1 << 24) as heap, pytest.raises(ValueError, match="expected 0 to 2\\^63 - 1 ns"):
+    with (
+        hakmem.Heap(region_bytes=1 << 24) as heap,
+        pytest.raises(ValueError, match="expected 0 to 2\\^63 - 1 ns"),
+    ):
         heap.hold_clock(now_ns)
 
 

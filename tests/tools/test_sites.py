@@ -1,4 +1,5 @@
-"""The site checker: it catches each slip in a synthetic source, lets good code pass, and finds none in the real one."""
+"""The site checker: it catches each slip in a synthetic source, lets good code pass, and finds none
+in the real one."""
 
 from __future__ import annotations
 
@@ -42,7 +43,12 @@ def test_every_mention_of_an_accessor_in_the_sources_is_a_site() -> None:
         spans = ctext.functions(plain)
         bodies = " ".join(plain[span.start : span.end] for span in spans)
         words = (
-            bodies.replace("(", " ( ").replace("!", " ").replace(")", " ").replace(",", " ").replace("&", " ").split()
+            bodies.replace("(", " ( ")
+            .replace("!", " ")
+            .replace(")", " ")
+            .replace(",", " ")
+            .replace("&", " ")
+            .split()
         )
         mentions = sum(word in names for word in words)
         assert mentions == len(sites.sites_of(file, text, KNOWN)), file
@@ -60,7 +66,8 @@ def test_every_mention_of_an_accessor_in_the_sources_is_a_site() -> None:
 )
 def test_direct_access_is_caught(access: str) -> None:
     assert any(
-        "direct access" in what for what in wrong(f"void f(hak_slab *slab) {{ uint64_t x = {access}; (void)x; }}")
+        "direct access" in what
+        for what in wrong(f"void f(hak_slab *slab) {{ uint64_t x = {access}; (void)x; }}")
     )
     assert any("direct access" in what for what in wrong(f"#define PEEK(slab) ({access})\n")), (
         "a macro is no way around"
@@ -68,7 +75,10 @@ def test_direct_access_is_caught(access: str) -> None:
 
 
 def test_comments_and_strings_are_no_access() -> None:
-    assert wrong('/* slab->free_list */ void f(void) { puts("slab->free_list"); } // used_count\n') == []
+    assert (
+        wrong('/* slab->free_list */ void f(void) { puts("slab->free_list"); } // used_count\n')
+        == []
+    )
 
 
 def test_double_pop_is_caught() -> None:
@@ -143,10 +153,17 @@ def test_push_after_a_push_that_failed_is_one_push() -> None:
         ("uint32_t unit = hak_empty_pop(t); if (unit) use(unit);", False),
         ("uint32_t unit = hak_empty_pop(t); if (!unit) return; use(unit);", False),
         ("for (uint32_t unit; (unit = hak_empty_pop(t));) use(unit);", False),
-        ("for (uint32_t unit = hak_mail_take_all(t, 1); unit; unit = next(unit)) use(unit);", False),
+        (
+            "for (uint32_t unit = hak_mail_take_all(t, 1); unit; unit = next(unit)) use(unit);",
+            False,
+        ),
         ("for (uint32_t unit = hak_mail_take_all(t, 1);; unit = next(unit)) use(unit);", True),
         ("return hak_empty_pop(t);", False),
-        ("uint64_t last; uint64_t first = hak_free_pop_chain(slab, base, 4, &last); use(first, last);", True),
+        (
+            "uint64_t last; uint64_t first = hak_free_pop_chain(slab, base, 4, &last); "
+            "use(first, last);",
+            True,
+        ),
         (
             "uint64_t last, first; if (hak_free_count(slab) < 4) return; "
             "first = hak_free_pop_chain(slab, base, 4, &last); use(first);",
@@ -183,13 +200,21 @@ def test_function_spans_survive_odd_text() -> None:
 
 def test_an_accessor_of_no_known_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="hak_free_frobnicate"):
-        sites.accessors("static inline void hak_free_frobnicate(hak_slab *slab) { slab->free_list = 0; }")
+        sites.accessors(
+            "static inline void hak_free_frobnicate(hak_slab *slab) { slab->free_list = 0; }"
+        )
 
 
-def test_command_prints_table_and_status(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_command_prints_table_and_status(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert sites.main([]) == 0
     printed = capsys.readouterr().out
-    assert "take_all" in printed and "under the claim" in printed and printed.rstrip().endswith("0 problems")
+    assert (
+        "take_all" in printed
+        and "under the claim" in printed
+        and printed.rstrip().endswith("0 problems")
+    )
     (tmp_path / sites.HOME).write_text(HOME)
     (tmp_path / "bad.c").write_text("int f(hak_slab *s) { return (int)s->used_count; }\n")
     assert sites.main(["--sources", str(tmp_path), "--all"]) == 1

@@ -20,7 +20,9 @@ def test_what_was_allocated_is_what_grew(heap: hakmem.Heap) -> None:
     span = heap.alloc(200_000)
     found = hakmem.diff(before, heap)
     assert found.same_heap
-    assert found.classes["stride_bytes"].tolist() == [640, 3072] and found.classes["application_count"].tolist() == [150, 5]
+    assert found.classes["stride_bytes"].tolist() == [640, 3072] and found.classes[
+        "application_count"
+    ].tolist() == [150, 5]
     assert found.spans[["address", "change"]].tolist() == [(span, 1)]
     assert found.slabs["application_count"].sum() == 155
     assert (np.diff(found.slabs["application_bytes"]) <= 0).all(), "most growth first"
@@ -30,13 +32,22 @@ def test_what_was_allocated_is_what_grew(heap: hakmem.Heap) -> None:
         heap.free(block)
     heap.free(span)
     back = hakmem.diff(before, heap.view())
-    assert back.classes["application_count"].sum() == -50 and back.classes["application_count"][-1] == -50 and len(back.spans) == 0
+    assert (
+        back.classes["application_count"].sum() == -50
+        and back.classes["application_count"][-1] == -50
+        and len(back.spans) == 0
+    )
 
 
 def test_nothing_changed(heap: hakmem.Heap) -> None:
     heap.alloc(100)
     found = hakmem.diff(heap, heap)
-    assert [len(table) for table in (found.classes, found.slabs, found.spans, found.threads)] == [0, 0, 0, 0]
+    assert [len(table) for table in (found.classes, found.slabs, found.spans, found.threads)] == [
+        0,
+        0,
+        0,
+        0,
+    ]
     assert found.classes.table() == "0 classes changed"
 
 
@@ -58,7 +69,9 @@ def test_two_heaps_are_compared_by_class_alone(make: Make) -> None:
     other.alloc(100_000)
     found = hakmem.diff(one, other)
     assert not found.same_heap and found.classes["application_count"].tolist() == [6]
-    assert len(found.slabs) == len(found.spans) == 0 and repr(found).endswith("two runs: slabs and spans are not compared")
+    assert len(found.slabs) == len(found.spans) == 0 and repr(found).endswith(
+        "two runs: slabs and spans are not compared"
+    )
 
 
 def test_whole_tables_of_a_heap_written_by_hand() -> None:
@@ -70,12 +83,17 @@ def test_whole_tables_of_a_heap_written_by_hand() -> None:
     after.span(4, 2, 20)
     before.run(4, 2)
     found = hakmem.diff(before.finish().view(), after.finish().view())
-    assert found.slabs.table(width=200) == "\n".join([
-        "1 slab changed",
-        "           unit    class    stride    app bytes    app    cached    free    size         address",
-        "-------  ------  -------  --------  -----------  -----  --------  ------  ------  --------------",
-        f"changed  {before.first + 1:>6}        8       112    +1.86 KiB    +17                +3          {BASE + (before.first + 1 << 16):#x}",
-    ])  # fmt: skip
+    assert found.slabs.table(width=200) == "\n".join(
+        [
+            "1 slab changed",
+            "           unit    class    stride    app bytes    app    cached    free    size    "
+            "     address",
+            "-------  ------  -------  --------  -----------  -----  --------  ------  ------  "
+            "--------------",
+            f"changed  {before.first + 1:>6}        8       112    +1.86 KiB    +17              "
+            f"  +3          {BASE + (before.first + 1 << 16):#x}",
+        ]
+    )
 
 
 @pytest.mark.parametrize("wrong", [None, 5, "file.npz", object])

@@ -1,4 +1,5 @@
-"""The event ring: a debug build tells what its slow paths did; a release build says how to get one."""
+"""The event ring: a debug build tells what its slow paths did; a release build says how to get
+one."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def test_mt_debug_build_tells_its_slow_paths(native_program: Programs) -> None:
     library = native_program("stress", "debug").parent.parent.parent / "libhakmem.so"
     environment = {**os.environ, "HAKMEM_LIBRARY": str(library), "PYTHONPATH": str(ROOT)}
     environment.pop("LD_PRELOAD", None)  # under `make mt-preload` another build is malloc already
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, timeout=120
+    )
     assert (done.returncode, done.stderr) == (0, "")
     figures, overflow = done.stdout.splitlines()
     for name, (found, expected) in json.loads(figures).items():
@@ -60,6 +63,9 @@ def test_mt_debug_build_tells_its_slow_paths(native_program: Programs) -> None:
 
 
 def test_release_build_says_how_to_get_events() -> None:
-    with hakmem.Heap(region_bytes=1 << 22) as heap, pytest.raises(hakmem.HakmemError, match="make debug") as error:
+    with (
+        hakmem.Heap(region_bytes=1 << 22) as heap,
+        pytest.raises(hakmem.HakmemError, match="make debug") as error,
+    ):
         heap.events()
     assert "HAKMEM_LIBRARY=" in str(error.value)

@@ -1,4 +1,5 @@
-"""`Glance`: sums kept up to date look after look are those of a whole view, whatever happened in between."""
+"""`Glance`: sums kept up to date look after look are those of a whole view, whatever happened in
+between."""
 
 from __future__ import annotations
 
@@ -11,14 +12,24 @@ from hakmem.views.reading import class_totals
 from tests.support.synthetic import BASE, SyntheticHeap
 
 KEPT = (
-    "slab_count", "application_count", "cached_count", "free_count", "remote_count", "purged_count", "uncarved_count", "size_bytes", "fill",
-)  # fmt: skip
+    "slab_count",
+    "application_count",
+    "cached_count",
+    "free_count",
+    "remote_count",
+    "purged_count",
+    "uncarved_count",
+    "size_bytes",
+    "fill",
+)
 
 
 def agree(glance: Glance, view: hakmem.HeapView) -> None:
     for name in KEPT:
         np.testing.assert_array_equal(glance.classes[name], view.classes.array[name], err_msg=name)
-    np.testing.assert_array_equal(glance.threads["cached_bytes"], view.threads.array["cached_bytes"])
+    np.testing.assert_array_equal(
+        glance.threads["cached_bytes"], view.threads.array["cached_bytes"]
+    )
 
 
 @pytest.mark.parametrize("piece", [8, 64, 4096])
@@ -31,7 +42,9 @@ def test_looks_agree_with_views(piece: int, monkeypatch: pytest.MonkeyPatch) -> 
         agree(glance, view)
         blocks = np.empty(0, dtype=np.uint64)
         for _ in range(6):
-            blocks = np.concatenate([blocks, heap.alloc_many(random.integers(16, 40_000, 700).astype(np.uint64))])
+            blocks = np.concatenate(
+                [blocks, heap.alloc_many(random.integers(16, 40_000, 700).astype(np.uint64))]
+            )
             random.shuffle(blocks)
             heap.free_many(blocks[:300])
             blocks = blocks[300:]

@@ -26,11 +26,15 @@ def test_alloc_free_flush(heap: hakmem.Heap) -> None:
     blocks = [heap.alloc(100) for _ in range(4)]
     assert sorted(blocks) == blocks
     rest = letters_of(heap, blocks[0])[4:]
-    assert rest.startswith("c") and rest.strip("c").strip("-") == ""  # the carved range, then uncarved
+    assert (
+        rest.startswith("c") and rest.strip("c").strip("-") == ""
+    )  # the carved range, then uncarved
     heap.free(blocks[1])
     assert letters_of(heap, blocks[0])[:5] == "#c##c"
     heap.flush()
-    assert letters_of(heap, blocks[0])[:5] == "#.##-"  # the unused part of the range is uncarved again
+    assert (
+        letters_of(heap, blocks[0])[:5] == "#.##-"
+    )  # the unused part of the range is uncarved again
     assert set(letters_of(heap, blocks[0])[4:]) == {"-"}
     again = heap.alloc(100)
     assert again == blocks[1]
@@ -74,10 +78,15 @@ def test_remote_frees_show_and_drain_mt(make: Make) -> None:
     view = heap.view()
     claim = view.capture.address + view.capture.geometry.slabs_offset + 64 * slab.unit
     sequence = hakmem.primitives.load32(claim)
-    hakmem.primitives.store32(claim, sequence + 1)  # as if another thread were in the middle of a refill
-    done = threading.Thread(target=lambda: [heap.free(block) for block in blocks[:3]] and heap.flush())
+    hakmem.primitives.store32(
+        claim, sequence + 1
+    )  # as if another thread were in the middle of a refill
+    done = threading.Thread(
+        target=lambda: [heap.free(block) for block in blocks[:3]] and heap.flush()
+    )
     try:
-        # a thread cannot flush its carved range while the slab is claimed, but it has none: it only frees
+        # a thread cannot flush its carved range while the slab is claimed, but it has none: it only
+        # frees
         done.start()
         done.join(timeout=20)
         assert not done.is_alive()
@@ -105,10 +114,15 @@ def test_each_class_tells_every_block(make: Make, headers: str) -> None:
             assert (found.block, found.offset) == (block, 0)
             assert found.capacity_bytes == heap.usable_size(blocks[0]) >= stride - short
     for slab in heap.slabs:
-        counts = {name: slab.letters().count(letter) for name, letter in zip(STATE_NAMES, STATE_LETTERS, strict=True)}
+        counts = {
+            name: slab.letters().count(letter)
+            for name, letter in zip(STATE_NAMES, STATE_LETTERS, strict=True)
+        }
         for name in ("application", "cached", "free", "remote", "uncarved"):
             assert counts[name] == getattr(slab, f"{name}_count"), (slab.title(), name)
-        assert [block.state for block in slab.blocks()] == [STATE_NAMES[state] for state in slab.states]
+        assert [block.state for block in slab.blocks()] == [
+            STATE_NAMES[state] for state in slab.states
+        ]
     assert (heap.validate().headers > 0) == (headers == "all")
 
 

@@ -41,9 +41,22 @@ def heap() -> Iterator[hakmem.Heap]:
 def shown(heap: hakmem.Heap) -> list[object]:
     view = heap.view()
     return [
-        heap, view, view.classes, view.slabs, view.spans, view.threads, view.arenas, view.superslabs, view.slabs[0], view.classes[3], view.threads[0],
-        hakmem.diff(view, view), hakmem.diff(view, view).classes, view.pinned(), view.slabs[:0],
-    ]  # fmt: skip
+        heap,
+        view,
+        view.classes,
+        view.slabs,
+        view.spans,
+        view.threads,
+        view.arenas,
+        view.superslabs,
+        view.slabs[0],
+        view.classes[3],
+        view.threads[0],
+        hakmem.diff(view, view),
+        hakmem.diff(view, view).classes,
+        view.pinned(),
+        view.slabs[:0],
+    ]
 
 
 def test_everything_has_both_forms(heap: hakmem.Heap) -> None:
@@ -62,7 +75,9 @@ def test_everything_has_both_forms(heap: hakmem.Heap) -> None:
 def test_a_table_of_html_has_the_cells_of_the_text(heap: hakmem.Heap) -> None:
     slabs = heap.slabs
     rows = Tree.fromstring(f"<div>{slabs._repr_html_()}</div>").findall(".//tbody/tr")
-    assert len(rows) == len(slabs) and [row[0].text for row in rows] == [str(unit) for unit in slabs["unit"].tolist()]
+    assert len(rows) == len(slabs) and [row[0].text for row in rows] == [
+        str(unit) for unit in slabs["unit"].tolist()
+    ]
     assert len(heap.slabs[[0] * 300]._repr_html_()) < 3000, "more than 200 are summed up"
 
 
@@ -78,7 +93,9 @@ def test_a_slab_is_its_map(heap: hakmem.Heap) -> None:
     printer = Printer()
     slab._repr_pretty_(printer, False)
     assert printer.said == slab.map()
-    letters = "".join(Tree.fromstring(f"<div>{slab._repr_html_()}</div>").find("pre").itertext()).partition("\n\n")[0]  # type: ignore[union-attr]
+    letters = "".join(
+        Tree.fromstring(f"<div>{slab._repr_html_()}</div>").find("pre").itertext()
+    ).partition("\n\n")[0]  # type: ignore[union-attr]
     assert letters.replace("\n", "") == slab.letters()
 
 
@@ -87,9 +104,12 @@ def test_colours_on_a_terminal_only(heap: hakmem.Heap, monkeypatch: pytest.Monke
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     for stream, variables, coloured in (
-        (Terminal(), {}, True), (io.StringIO(), {}, False), (Terminal(), {"NO_COLOR": "1"}, False), (Terminal(), {"NO_COLOR": ""}, True),
+        (Terminal(), {}, True),
+        (io.StringIO(), {}, False),
+        (Terminal(), {"NO_COLOR": "1"}, False),
+        (Terminal(), {"NO_COLOR": ""}, True),
         (Terminal(), {"TERM": "dumb"}, False),
-    ):  # fmt: skip
+    ):
         with monkeypatch.context() as inner:
             for name, value in variables.items():
                 inner.setenv(name, value)

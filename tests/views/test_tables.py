@@ -10,7 +10,12 @@ from hakmem.views.showing.tables import Column, fit, format_bytes, format_value,
 from tests.support.synthetic import BASE, SyntheticHeap
 
 SIZES = SizeClassMap(
-    (SizeClass(16, 1, "tiny"), SizeClass(112, 1, "tiny"), SizeClass(128, 1, "tiny"), SizeClass(5120, 1, "pool"))
+    (
+        SizeClass(16, 1, "tiny"),
+        SizeClass(112, 1, "tiny"),
+        SizeClass(128, 1, "tiny"),
+        SizeClass(5120, 1, "pool"),
+    )
 )
 POLICY = Policy.default().replace(size_classes=SIZES)
 
@@ -32,9 +37,12 @@ def example() -> SyntheticHeap:
 
 
 def whole(text: str, heap: SyntheticHeap) -> str:
-    """``text`` with the units and addresses of user memory counted from 100, wherever the metadata ends."""
+    """``text`` with the units and addresses of user memory counted from 100, wherever the metadata
+    ends."""
     for unit in range(heap.first, heap.first + 40):
-        text = text.replace(f"{BASE + (unit << 16):#x}", f"{BASE + (100 + unit - heap.first << 16):#x}")
+        text = text.replace(
+            f"{BASE + (unit << 16):#x}", f"{BASE + (100 + unit - heap.first << 16):#x}"
+        )
     return text
 
 
@@ -49,15 +57,32 @@ def units_from_100(text: str, heap: SyntheticHeap) -> str:
 
 def test_slabs_table_whole() -> None:
     heap = example()
-    columns = ["unit", "class", "stride", "blocks", "app", "cached", "free", "remote", "uncarved", "fill", "size"]
+    columns = [
+        "unit",
+        "class",
+        "stride",
+        "blocks",
+        "app",
+        "cached",
+        "free",
+        "remote",
+        "uncarved",
+        "fill",
+        "size",
+    ]
     text = units_from_100(heap.view().slabs.table([*columns, "listed"], width=140), heap)
     assert text == (
         "3 slabs of synthetic\n"
-        "  unit    class    stride    blocks    app    cached    free    remote    uncarved    fill    size  listed\n"
-        "------  -------  --------  --------  -----  --------  ------  --------  ----------  ------  ------  --------\n"
-        "   100        2       112       585      7         0       2         1         575    1.2%  64 KiB\n"
-        "   101        2       112       585     12         8       0         0         565    2.1%  64 KiB\n"
-        "   102        4     5,120        12      4         0       0         0           8   31.2%  64 KiB"
+        "  unit    class    stride    blocks    app    cached    free    remote    uncarved    "
+        "fill    size  listed\n"
+        "------  -------  --------  --------  -----  --------  ------  --------  ----------  "
+        "------  ------  --------\n"
+        "   100        2       112       585      7         0       2         1         575    "
+        "1.2%  64 KiB\n"
+        "   101        2       112       585     12         8       0         0         565    "
+        "2.1%  64 KiB\n"
+        "   102        4     5,120        12      4         0       0         0           8   "
+        "31.2%  64 KiB"
     )
 
 
@@ -75,7 +100,9 @@ def test_spans_table_whole() -> None:
 
 def test_threads_table_whole() -> None:
     threads = example().view().threads
-    assert threads.table(["thread", "state", "cached", "in lists", "in ranges", "cached bytes", "caps"], width=90) == (
+    assert threads.table(
+        ["thread", "state", "cached", "in lists", "in ranges", "cached bytes", "caps"], width=90
+    ) == (
         "2 threads of synthetic\n"
         "  thread  state      cached    in lists    in ranges    cached bytes    caps\n"
         "--------  -------  --------  ----------  -----------  --------------  ------\n"
@@ -94,7 +121,15 @@ def test_threads_table_whole() -> None:
 def test_superslabs_add_up() -> None:
     heap = example()
     array = heap.view().superslabs.array
-    kinds = ("meta_units", "slab_units", "span_units", "free_units", "ready_units", "lost_units", "uncommitted_units")
+    kinds = (
+        "meta_units",
+        "slab_units",
+        "span_units",
+        "free_units",
+        "ready_units",
+        "lost_units",
+        "uncommitted_units",
+    )
     assert (sum(array[name].astype(int) for name in kinds) == 32).all()
     totals = {name: int(array[name].sum()) for name in kinds}
     assert (
@@ -120,9 +155,21 @@ def test_arenas_table_whole() -> None:
 def test_classes_count_what_slabs_count() -> None:
     view = example().view()
     row = view.classes[view.classes["class_index"] == 2][0]
-    assert (row.slab_count, row.block_count, row.application_count, row.cached_count) == (2, 1170, 19, 8)
+    assert (row.slab_count, row.block_count, row.application_count, row.cached_count) == (
+        2,
+        1170,
+        19,
+        8,
+    )
     assert (row.free_count, row.remote_count, row.uncarved_count) == (2, 1, 1140)
-    for name in ("application_count", "cached_count", "free_count", "remote_count", "uncarved_count", "size_bytes"):
+    for name in (
+        "application_count",
+        "cached_count",
+        "free_count",
+        "remote_count",
+        "uncarved_count",
+        "size_bytes",
+    ):
         assert view.classes[name].sum() == view.slabs[name].sum(), name
 
 
@@ -133,10 +180,14 @@ def test_more_than_200_rows_are_summed_up() -> None:
     view = heap.finish().view()
     assert view.slabs.table(width=140) == (
         "300 slabs of synthetic\n"
-        "class        rows    blocks    app    cached    free    remote    purged    uncarved      size    app bytes\n"
-        "---------  ------  --------  -----  --------  ------  --------  --------  ----------  --------  -----------\n"
-        "2 (112 B)     180   105,300    900         0       0         0         0     104,400  11.2 MiB     98.4 KiB\n"
-        "3 (128 B)     120    61,440    840         0       0         0         0      60,600  7.50 MiB      105 KiB\n"
+        "class        rows    blocks    app    cached    free    remote    purged    uncarved    "
+        "  size    app bytes\n"
+        "---------  ------  --------  -----  --------  ------  --------  --------  ----------  "
+        "--------  -----------\n"
+        "2 (112 B)     180   105,300    900         0       0         0         0     104,400  "
+        "11.2 MiB     98.4 KiB\n"
+        "3 (128 B)     120    61,440    840         0       0         0         0      60,600  "
+        "7.50 MiB      105 KiB\n"
         "summed up by class; .table(limit=...) prints single slabs, .array has all"
     )
     assert view.slabs.table(limit=2).splitlines()[-1] == "... 298 more"
@@ -162,8 +213,14 @@ def test_selection_by_index_mask_slice_and_name() -> None:
 
 def test_sort_and_columns() -> None:
     heap = example()
-    text = units_from_100(heap.view().slabs.table(["unit", "application_count"], sort="-application_count"), heap)
-    assert text == "3 slabs of synthetic\n  unit    app\n------  -----\n   101     12\n   100      7\n   102      4"
+    text = units_from_100(
+        heap.view().slabs.table(["unit", "application_count"], sort="-application_count"), heap
+    )
+    assert (
+        text
+        == "3 slabs of synthetic\n  unit    app\n------  -----\n   101     12\n   100      7\n   "
+        "102      4"
+    )
 
 
 def test_columns_that_do_not_fit_are_named() -> None:
@@ -175,7 +232,9 @@ def test_columns_that_do_not_fit_are_named() -> None:
 def test_record_prints_all_its_columns() -> None:
     heap = example()
     text = whole(repr(heap.view().spans[0]), heap)
-    assert text.startswith(f"span at unit {heap.first + 3}, 0x700000670000: 128 KiB, 80 KiB asked for\n")
+    assert text.startswith(
+        f"span at unit {heap.first + 3}, 0x700000670000: 128 KiB, 80 KiB asked for\n"
+    )
     for heading in ("unit", "units", "size", "asked", "waste", "address"):
         assert any(line.startswith(heading + " ") for line in text.splitlines())
 
@@ -191,7 +250,11 @@ def test_array_is_the_record_and_what_is_derived() -> None:
 @pytest.mark.parametrize("width", [20, 60, 100, 200])
 def test_maps_fit_any_width(width: int) -> None:
     slab = example().view().slabs[0]
-    lines = [line for line in slab.map(width=width).splitlines() if line[:1].isspace() or line[:1].isdigit()]
+    lines = [
+        line
+        for line in slab.map(width=width).splitlines()
+        if line[:1].isspace() or line[:1].isdigit()
+    ]
     assert all(len(line) <= max(width, 13) for line in lines)
     assert "".join(line.split()[1] for line in lines) == slab.letters()
 
@@ -199,7 +262,12 @@ def test_maps_fit_any_width(width: int) -> None:
 def test_map_whole() -> None:
     heap = SyntheticHeap(8, POLICY)
     heap.slab(0, class_index=4, carved=8, free=[2], remote=[3, 4])
-    heap.cache(1, 4, [heap.address_of(0, 4, 1)], carved_range=(heap.address_of(0, 4, 6), heap.address_of(0, 4, 8)))
+    heap.cache(
+        1,
+        4,
+        [heap.address_of(0, 4, 1)],
+        carved_range=(heap.address_of(0, 4, 6), heap.address_of(0, 4, 8)),
+    )
     assert whole(heap.finish().view().slabs[0].map(width=60), heap) == (
         f"slab at unit {heap.first}, 0x700000640000, class 4 of 5,120 B, 12 blocks: "
         "2 application, 1 free, 3 cached, 2 remote, 4 uncarved\n"
@@ -223,7 +291,8 @@ def test_block_table_decodes_headers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (1023, "1,023 B"), (1024, "1 KiB"), (1536, "1.50 KiB"), (15 << 20, "15 MiB")]
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1,023 B"), (1024, "1 KiB"), (1536, "1.50 KiB"), (15 << 20, "15 MiB")],
 )
 def test_format_bytes(count: int, text: str) -> None:
     assert format_bytes(count) == text
@@ -235,5 +304,8 @@ def test_rendering_knows_nothing_of_heaps() -> None:
         == "  a  b\n---  ---\n  1  x\n 22  yy"
     )
     assert render(("a",), [[]], left=(False,), width=80) == "a\n(none)"
-    assert fit(("aaaa", "bbbb"), [["1"], ["2"]], 13) == 1 and fit(("aaaa", "bbbb"), [["1"], ["2"]], 14) == 2
+    assert (
+        fit(("aaaa", "bbbb"), [["1"], ["2"]], 13) == 1
+        and fit(("aaaa", "bbbb"), [["1"], ["2"]], 14) == 2
+    )
     assert format_value(float("nan"), Column("x", "x", "share")) == ""

@@ -1,4 +1,5 @@
-"""validate(): sound heaps pass, and each thing broken by hand is named for what it is, on both planes."""
+"""validate(): sound heaps pass, and each thing broken by hand is named for what it is, on both
+planes."""
 
 from __future__ import annotations
 
@@ -152,7 +153,9 @@ def test_block_in_two_places(make: Make) -> None:
 def test_duplicate_block_in_a_cache(make: Make) -> None:
     heap, blocks = used_heap(make)
     class_index = heap.whatis(blocks[0]).class_index
-    with poked(blocks[9], blocks[9]):  # the head points to itself: five times the same block, never an end
+    with poked(
+        blocks[9], blocks[9]
+    ):  # the head points to itself: five times the same block, never an end
         fails(heap, "cached blocks", f"class {class_index}")
 
 
@@ -261,7 +264,9 @@ def test_free_runs_that_disagree(make: Make) -> None:
 def test_threads_that_disagree(make: Make) -> None:
     heap, blocks = used_heap(make)
     class_index = heap.whatis(blocks[0]).class_index
-    record = heap.address + heap.view().capture.geometry.threads_offset + ctypes.sizeof(mirror.HakThread)
+    record = (
+        heap.address + heap.view().capture.geometry.threads_offset + ctypes.sizeof(mirror.HakThread)
+    )
     with poked(record + mirror.HakThread.cap_bytes.offset, 5):
         fails(heap, "cap_bytes of a thread", "thread 1")
     with poked(record + mirror.HakThread.state.offset, 7, 4):
@@ -270,7 +275,12 @@ def test_threads_that_disagree(make: Make) -> None:
         fails(heap, "heap of a thread record", "thread 1")
     with poked(cache_address(heap, 1, class_index, "heads"), 0):
         fails(heap, "cache list", f"class {class_index}")
-    with poked(cache_address(heap, 1, 0, "bins") + class_index * ctypes.sizeof(mirror.HakBin) + mirror.HakBin.bump.offset, 8):
+    with poked(
+        cache_address(heap, 1, 0, "bins")
+        + class_index * ctypes.sizeof(mirror.HakBin)
+        + mirror.HakBin.bump.offset,
+        8,
+    ):
         fails(heap, "")
     with poked(heap_field(heap, "thread_live"), 2, 4):
         fails(heap, "heap.thread_live")
@@ -281,7 +291,12 @@ def test_slab_with_room_that_nobody_would_find(make: Make) -> None:
     slab = heap.find_slab(address=blocks[0])
     assert slab is not None
     capture = heap.view().capture
-    word = heap.address + capture.geometry.partial_offset + (slab.unit >> 6) * 512 + slab.class_index * 8
+    word = (
+        heap.address
+        + capture.geometry.partial_offset
+        + (slab.unit >> 6) * 512
+        + slab.class_index * 8
+    )
     assert slab.listed
     with poked(word, 0):
         fails(heap, "listed flag and partial set", f"unit {slab.unit}")
@@ -312,7 +327,9 @@ def test_damaged_heap_header(make: Make, name: str, value: int) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_random_damage_to_records_never_crashes(data: st.DataObject) -> None:
     with hakmem.Heap(region_bytes=1 << 24) as heap:
         blocks = [heap.alloc(size) for size in (16, 16, 300, 5000, 70_000, 200_000)]
@@ -320,13 +337,22 @@ def test_random_damage_to_records_never_crashes(data: st.DataObject) -> None:
         heap.free(blocks[5])
         unit = data.draw(
             st.sampled_from(
-                [*heap.slabs["unit"].tolist(), *heap.spans["unit"].tolist(), heap.view().capture.unit_top - 1]
+                [
+                    *heap.slabs["unit"].tolist(),
+                    *heap.spans["unit"].tolist(),
+                    heap.view().capture.unit_top - 1,
+                ]
             )
         )
         place = data.draw(st.integers(0, 15))
         value = data.draw(st.integers(0, 2**32 - 1) | st.integers(0, 300))
         with poked(field_address(heap, unit, "claim_seq") + 4 * place, value, 4):
-            for look in (heap.validate, lambda: repr(heap), lambda: heap.slabs.table(), lambda: heap.whatis(blocks[0])):
+            for look in (
+                heap.validate,
+                lambda: repr(heap),
+                lambda: heap.slabs.table(),
+                lambda: heap.whatis(blocks[0]),
+            ):
                 try:
                     look()
                 except (ValidationError, hakmem.HakmemError):

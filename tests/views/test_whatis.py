@@ -32,7 +32,12 @@ def test_block_and_inside(heap: hakmem.Heap) -> None:
 def test_span(heap: hakmem.Heap) -> None:
     span = heap.alloc(200_000)
     found = heap.whatis(span + 70_000)
-    assert (found.kind, found.block, found.offset, found.capacity_bytes) == ("span", span, 70_000, 4 * UNIT)
+    assert (found.kind, found.block, found.offset, found.capacity_bytes) == (
+        "span",
+        span,
+        70_000,
+        4 * UNIT,
+    )
     record = heap.view().find_span(span + 3 * UNIT)
     assert record is not None and record.address == span and record.asked_bytes == 49 * 4096
     assert heap.view().find_span(span + 4 * UNIT) is None
@@ -95,5 +100,8 @@ def test_caches_followed_class_by_class_are_those_followed_at_once() -> None:
             assert len(view.blocks.cached.address) == view.threads["cached_count"].sum() > 100
         order = [np.argsort(view.blocks.cached.address) for view in (one, other)]
         for name in ("address", "thread", "class_index", "in_range", "head", "block", "following"):
-            mine, theirs = (getattr(view.blocks.cached, name)[at] for view, at in zip((one, other), order, strict=True))
+            mine, theirs = (
+                getattr(view.blocks.cached, name)[at]
+                for view, at in zip((one, other), order, strict=True)
+            )
             assert np.array_equal(mine, theirs), name

@@ -1,7 +1,8 @@
 """`diff`: what grew between two views of a heap, by class, slab, span and thread.
 
-Classes are matched by their stride, threads by record and OS id. Slabs and spans are matched by address, which means
-something only where both views are of one heap of one process; of two runs of a program these two tables are empty.
+Classes are matched by their stride, threads by record and OS id. Slabs and spans are matched by
+address, which means something only where both views are of one heap of one process; of two runs of
+a program these two tables are empty.
 """
 
 from __future__ import annotations
@@ -25,26 +26,69 @@ if TYPE_CHECKING:
 CHANGES: Final = ("", "new", "gone", "changed")
 SHOWN: Final = 10
 
-_SUMS: Final = ("slab_count", "application_count", "cached_count", "free_count", "remote_count", "uncarved_count", "application_bytes", "size_bytes")
-CLASS_DIFF: Final = np.dtype([("class_index", "u1"), ("stride_bytes", "u4"), *((name, "i8") for name in _SUMS)])
-"""Of a class what there is more in the second view; ``class_index`` is the second's, or the first's where it is gone."""
+_SUMS: Final = (
+    "slab_count",
+    "application_count",
+    "cached_count",
+    "free_count",
+    "remote_count",
+    "uncarved_count",
+    "application_bytes",
+    "size_bytes",
+)
+CLASS_DIFF: Final = np.dtype(
+    [("class_index", "u1"), ("stride_bytes", "u4"), *((name, "i8") for name in _SUMS)]
+)
+"""Of a class what there is more in the second view; ``class_index`` is the second's, or the first's
+where it is gone."""
 
-SLAB_DIFF: Final = np.dtype([
-    ("change", "u1"), ("unit", "u4"), ("address", "u8"), ("class_index", "u1"), ("stride_bytes", "u4"),
-    ("application_count", "i8"), ("cached_count", "i8"), ("free_count", "i8"), ("application_bytes", "i8"), ("size_bytes", "i8"),
-])  # fmt: skip
-"""A slab that is new, gone (or another class's now: then both), or has other blocks out; ``change``: a place in CHANGES."""
+SLAB_DIFF: Final = np.dtype(
+    [
+        ("change", "u1"),
+        ("unit", "u4"),
+        ("address", "u8"),
+        ("class_index", "u1"),
+        ("stride_bytes", "u4"),
+        ("application_count", "i8"),
+        ("cached_count", "i8"),
+        ("free_count", "i8"),
+        ("application_bytes", "i8"),
+        ("size_bytes", "i8"),
+    ]
+)
+"""A slab that is new, gone (or another class's now: then both), or has other blocks out;
+``change``: a place in CHANGES."""
 
-SPAN_DIFF: Final = np.dtype([("change", "u1"), ("unit", "u4"), ("address", "u8"), ("asked_bytes", "i8"), ("size_bytes", "i8")])
+SPAN_DIFF: Final = np.dtype(
+    [
+        ("change", "u1"),
+        ("unit", "u4"),
+        ("address", "u8"),
+        ("asked_bytes", "i8"),
+        ("size_bytes", "i8"),
+    ]
+)
 """A span that is new, gone or resized."""
 
 _COUNTS: Final = (
-    "cached_count", "cached_bytes", "cap_bytes", "refill_count", "overflow_count", "remote_block_count", "drain_block_count",
+    "cached_count",
+    "cached_bytes",
+    "cap_bytes",
+    "refill_count",
+    "overflow_count",
+    "remote_block_count",
+    "drain_block_count",
     "fault_count",
-)  # fmt: skip
-THREAD_DIFF: Final = np.dtype([
-    ("change", "u1"), ("index", "u4"), ("os_id", "u4"), ("name", "U15"), *((name, "i8") for name in _COUNTS),
-])  # fmt: skip
+)
+THREAD_DIFF: Final = np.dtype(
+    [
+        ("change", "u1"),
+        ("index", "u4"),
+        ("os_id", "u4"),
+        ("name", "U15"),
+        *((name, "i8") for name in _COUNTS),
+    ]
+)
 """A thread that is new, gone, or has cached or counted something meanwhile."""
 
 
@@ -84,7 +128,13 @@ class Growth(Shown):
         left = [column.kind in ("text", "names", "flag") for column in self.columns]
         more = (f"... {len(self) - limit:,} more",) if len(self) > limit else ()
         head = f"{format_count(len(self), self.noun)} changed"
-        return html_table(head, [column.heading for column in self.columns], cells_of(self.array[:limit], self.columns), left, more)
+        return html_table(
+            head,
+            [column.heading for column in self.columns],
+            cells_of(self.array[:limit], self.columns),
+            left,
+            more,
+        )
 
 
 def _signed(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
@@ -102,12 +152,19 @@ class Diff(Shown):
     def same_heap(self) -> bool:
         """Whether both views are of one heap of one process, so that addresses can be compared."""
         one, other = self.before.capture, self.after.capture
-        pids = {facts.pid for facts in (self.before.process, self.after.process) if facts is not None}
-        return one.address == other.address and one.heap.generation == other.heap.generation and len(pids) <= 1
+        pids = {
+            facts.pid for facts in (self.before.process, self.after.process) if facts is not None
+        }
+        return (
+            one.address == other.address
+            and one.heap.generation == other.heap.generation
+            and len(pids) <= 1
+        )
 
     @cached_property
     def classes(self) -> Growth:
-        """By class: `CLASS_DIFF`, those with any difference, most growth of application bytes first."""
+        """By class: `CLASS_DIFF`, those with any difference, most growth of application bytes
+        first."""
         one, other = self.before.classes.array, self.after.classes.array
         strides = np.union1d(one["stride_bytes"], other["stride_bytes"])
         made = np.zeros(len(strides), dtype=CLASS_DIFF)
@@ -118,23 +175,48 @@ class Diff(Shown):
             for name in _SUMS:
                 np.add.at(made[name], at, sign * rows[name].astype(np.int64))
         columns = _signed(
-            ("class_index", "class", "int"), ("stride_bytes", "stride", "int"), ("application_bytes", "app bytes", "signed bytes"),
-            ("application_count", "app", "signed"), ("slab_count", "slabs", "signed"), ("cached_count", "cached", "signed"),
-            ("free_count", "free", "signed"), ("remote_count", "remote", "signed"), ("uncarved_count", "uncarved", "signed"),
+            ("class_index", "class", "int"),
+            ("stride_bytes", "stride", "int"),
+            ("application_bytes", "app bytes", "signed bytes"),
+            ("application_count", "app", "signed"),
+            ("slab_count", "slabs", "signed"),
+            ("cached_count", "cached", "signed"),
+            ("free_count", "free", "signed"),
+            ("remote_count", "remote", "signed"),
+            ("uncarved_count", "uncarved", "signed"),
             ("size_bytes", "slab bytes", "signed bytes"),
-        )  # fmt: skip
+        )
         return _growth("class", made, _SUMS, "application_bytes", columns)
 
     @cached_property
     def slabs(self) -> Growth:
         """By slab: `SLAB_DIFF`, most growth of application bytes first."""
-        numbers = ("application_count", "cached_count", "free_count", "application_bytes", "size_bytes")
-        made = self._matched("slabs", SLAB_DIFF, ("unit", "address", "class_index", "stride_bytes"), numbers, ("address", "class_index"))
+        numbers = (
+            "application_count",
+            "cached_count",
+            "free_count",
+            "application_bytes",
+            "size_bytes",
+        )
+        made = self._matched(
+            "slabs",
+            SLAB_DIFF,
+            ("unit", "address", "class_index", "stride_bytes"),
+            numbers,
+            ("address", "class_index"),
+        )
         columns = _signed(
-            ("change", "change", "names"), ("unit", "unit", "int"), ("class_index", "class", "int"), ("stride_bytes", "stride", "int"),
-            ("application_bytes", "app bytes", "signed bytes"), ("application_count", "app", "signed"), ("cached_count", "cached", "signed"),
-            ("free_count", "free", "signed"), ("size_bytes", "size", "signed bytes"), ("address", "address", "hex"),
-        )  # fmt: skip
+            ("change", "change", "names"),
+            ("unit", "unit", "int"),
+            ("class_index", "class", "int"),
+            ("stride_bytes", "stride", "int"),
+            ("application_bytes", "app bytes", "signed bytes"),
+            ("application_count", "app", "signed"),
+            ("cached_count", "cached", "signed"),
+            ("free_count", "free", "signed"),
+            ("size_bytes", "size", "signed bytes"),
+            ("address", "address", "hex"),
+        )
         return _growth("slab", made, numbers, "application_bytes", columns)
 
     @cached_property
@@ -143,27 +225,52 @@ class Diff(Shown):
         numbers = ("asked_bytes", "size_bytes")
         made = self._matched("spans", SPAN_DIFF, ("unit", "address"), numbers, ("address",))
         columns = _signed(
-            ("change", "change", "names"), ("unit", "unit", "int"), ("asked_bytes", "asked", "signed bytes"),
-            ("size_bytes", "size", "signed bytes"), ("address", "address", "hex"),
-        )  # fmt: skip
+            ("change", "change", "names"),
+            ("unit", "unit", "int"),
+            ("asked_bytes", "asked", "signed bytes"),
+            ("size_bytes", "size", "signed bytes"),
+            ("address", "address", "hex"),
+        )
         return _growth("span", made, numbers, "size_bytes", columns)
 
     @cached_property
     def threads(self) -> Growth:
         """By thread: `THREAD_DIFF`, most growth of cached bytes first."""
-        made = self._matched("threads", THREAD_DIFF, ("index", "os_id", "name"), _COUNTS, ("index", "os_id"), addresses=False)
+        made = self._matched(
+            "threads",
+            THREAD_DIFF,
+            ("index", "os_id", "name"),
+            _COUNTS,
+            ("index", "os_id"),
+            addresses=False,
+        )
         columns = _signed(
-            ("change", "change", "names"), ("index", "thread", "int"), ("os_id", "OS id", "plain"), ("name", "name", "text"),
-            ("cached_bytes", "cached bytes", "signed bytes"), ("cached_count", "cached", "signed"), ("cap_bytes", "caps", "signed bytes"),
-            ("refill_count", "refills", "signed"), ("overflow_count", "overflows", "signed"), ("remote_block_count", "remote frees", "signed"),
-            ("drain_block_count", "drained", "signed"), ("fault_count", "faults", "signed"),
-        )  # fmt: skip
+            ("change", "change", "names"),
+            ("index", "thread", "int"),
+            ("os_id", "OS id", "plain"),
+            ("name", "name", "text"),
+            ("cached_bytes", "cached bytes", "signed bytes"),
+            ("cached_count", "cached", "signed"),
+            ("cap_bytes", "caps", "signed bytes"),
+            ("refill_count", "refills", "signed"),
+            ("overflow_count", "overflows", "signed"),
+            ("remote_block_count", "remote frees", "signed"),
+            ("drain_block_count", "drained", "signed"),
+            ("fault_count", "faults", "signed"),
+        )
         return _growth("thread", made, _COUNTS, "cached_bytes", columns)
 
     def _matched(
-        self, view: str, dtype: np.dtype[Any], same: Sequence[str], numbers: Sequence[str], keys: Sequence[str], addresses: bool = True
+        self,
+        view: str,
+        dtype: np.dtype[Any],
+        same: Sequence[str],
+        numbers: Sequence[str],
+        keys: Sequence[str],
+        addresses: bool = True,
     ) -> Records:
-        """Rows of both views matched by ``keys``: what is the same of either, and the numbers' differences."""
+        """Rows of both views matched by ``keys``: what is the same of either, and the numbers'
+        differences."""
         if addresses and not self.same_heap:
             return np.zeros(0, dtype=dtype)
         one, other = getattr(self.before, view).array, getattr(self.after, view).array
@@ -184,7 +291,10 @@ class Diff(Shown):
         """In one line."""
         one, other = self.before.capture, self.after.capture
         live = (other.heap.live_units - one.heap.live_units) << 16
-        return f"from {self.before.title().split(':')[0]} to {self.after.name}: {'+' if live > 0 else ''}{format_bytes(live)} live"
+        return (
+            f"from {self.before.title().split(':')[0]} to {self.after.name}: "
+            f"{'+' if live > 0 else ''}{format_bytes(live)} live"
+        )
 
     def __repr__(self) -> str:
         parts = [self.title(), self.classes.table(SHOWN), self.threads.table(SHOWN)]
@@ -195,7 +305,11 @@ class Diff(Shown):
         return "\n\n".join(parts)
 
     def _html(self) -> str:
-        tables = (self.classes, self.threads, self.spans, self.slabs) if self.same_heap else (self.classes, self.threads)
+        tables = (
+            (self.classes, self.threads, self.spans, self.slabs)
+            if self.same_heap
+            else (self.classes, self.threads)
+        )
         return paragraph(self.title()) + "".join(growth._html(SHOWN) for growth in tables)
 
 
@@ -206,7 +320,9 @@ def _keys(rows: Records, names: Sequence[str]) -> NDArray[Any]:
     return made
 
 
-def _growth(noun: str, rows: Records, numbers: Sequence[str], by: str, columns: tuple[Column, ...]) -> Growth:
+def _growth(
+    noun: str, rows: Records, numbers: Sequence[str], by: str, columns: tuple[Column, ...]
+) -> Growth:
     moved = np.zeros(len(rows), dtype=np.bool_)
     for name in numbers:
         moved |= rows[name] != 0
@@ -218,7 +334,8 @@ def _growth(noun: str, rows: Records, numbers: Sequence[str], by: str, columns: 
 
 
 def diff(before: HeapView | Viewable, after: HeapView | Viewable) -> Diff:
-    """What grew from one view to another. Heaps are looked at now. Raises TypeError for anything else."""
+    """What grew from one view to another. Heaps are looked at now. Raises TypeError for anything
+    else."""
     found = []
     for name, given in (("before", before), ("after", after)):
         view = given if isinstance(given, HeapView) else getattr(given, "view", None)

@@ -1,7 +1,8 @@
 """`Glance`: what `hakmem top` shows of a heap and no more, brought up to date look after look.
 
-Of 160,000 slabs a look costs some milliseconds where little changed; a whole `HeapView` costs ten times that. Records are
-read once, not twice: one that is torn is wrong in one class's sums until the next look.
+Of 160,000 slabs a look costs some milliseconds where little changed; a whole `HeapView` costs ten
+times that. Records are read once, not twice: one that is torn is wrong in one class's sums until
+the next look.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
 
 class Glance:
-    """The classes, the threads and the header of the heap at ``address``, as they were at the last ``look()``.
+    """The classes, the threads and the header of the heap at ``address``, as they were at the last
+    ``look()``.
 
-    Raises ValidationError when no whole heap stands there, MemoryUnreadable when the memory cannot be read.
+    Raises ValidationError when no whole heap stands there, MemoryUnreadable when the memory cannot
+    be read.
     """
 
     def __init__(self, source: MemorySource, address: int, name: str = "heap") -> None:

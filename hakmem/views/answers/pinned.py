@@ -1,10 +1,12 @@
 """Memory that is resident but not used: where, held by what, and what would release it.
 
-Every resident byte of the process gets exactly one cause, so that the causes add up to its resident set. In a slab the
-program uses its live blocks (as far as their pages are resident at all); the rest of its resident pages is held by
-whoever keeps the slab from going back: live blocks beside it, else thread caches, else blocks freed by other threads and not
-yet collected. Free runs are kept by the retain policy up to its limit; what is above goes back with time, as the work budget allows.
-Source of the bytes: the kernel's page tables (`hakmem.views.residency`), never the heap's own belief.
+Every resident byte of the process gets exactly one cause, so that the causes add up to its resident
+set. In a slab the program uses its live blocks (as far as their pages are resident at all); the
+rest of its resident pages is held by whoever keeps the slab from going back: live blocks beside it,
+else thread caches, else blocks freed by other threads and not yet collected. Free runs are kept by
+the retain policy up to its limit; what is above goes back with time, as the work budget allows.
+Source of the bytes: the kernel's page tables (`hakmem.views.residency`), never the heap's own
+belief.
 """
 
 from __future__ import annotations
@@ -40,7 +42,11 @@ CAUSES: Final[tuple[tuple[str, str], ...]] = (
     ("remote frees", "trim; or the next refill of that class, which collects them"),
     ("empty slabs", "trim"),
     ("kept free", "trim; a smaller retain policy keeps less"),
-    ("decaying", "time: it goes back while the program works or its other threads sleep; trim does it at once"),
+    (
+        "decaying",
+        "time: it goes back while the program works or its other threads sleep; trim does it at "
+        "once",
+    ),
     ("ready units", "trim"),
     ("span ends", "the program alone: it must free or shrink these spans"),
     ("lost to fork", "nothing: a thread that a fork left behind had them"),
@@ -49,32 +55,73 @@ CAUSES: Final[tuple[tuple[str, str], ...]] = (
     ("outside", "not hakmem's: code, stacks, mappings of the program's own"),
 )
 """What resident memory is there for, and what would release it."""
-IN_USE, LIVE, CACHES, REMOTE, EMPTY, KEPT, DECAYING, READY, ENDS, LOST, METADATA, OTHERS, OUTSIDE = range(len(CAUSES))
+(
+    IN_USE,
+    LIVE,
+    CACHES,
+    REMOTE,
+    EMPTY,
+    KEPT,
+    DECAYING,
+    READY,
+    ENDS,
+    LOST,
+    METADATA,
+    OTHERS,
+    OUTSIDE,
+) = range(len(CAUSES))
 NAMES: Final = tuple(name for name, _ in CAUSES)
 
-PINNED_DTYPE: Final = np.dtype([
-    ("unit", "u4"), ("address", "u8"), ("class_index", "u1"), ("stride_bytes", "u4"), ("unit_count", "u4"),
-    ("resident_bytes", "u8"), ("used_bytes", "u8"), ("pinned_bytes", "u8"), ("application_count", "u4"),
-    ("cached_count", "u4"), ("free_count", "u4"), ("remote_count", "u4"), ("thread", "u4"), ("thread_cached", "u4"),
-    ("cause", "u1"),
-])  # fmt: skip
-"""A slab that holds resident memory which nobody uses. ``thread``: the index of the thread record whose cache has most
-of its blocks, ``thread_cached`` of them, NO_THREAD if none has; ``cause``: a place in `CAUSES`."""
+PINNED_DTYPE: Final = np.dtype(
+    [
+        ("unit", "u4"),
+        ("address", "u8"),
+        ("class_index", "u1"),
+        ("stride_bytes", "u4"),
+        ("unit_count", "u4"),
+        ("resident_bytes", "u8"),
+        ("used_bytes", "u8"),
+        ("pinned_bytes", "u8"),
+        ("application_count", "u4"),
+        ("cached_count", "u4"),
+        ("free_count", "u4"),
+        ("remote_count", "u4"),
+        ("thread", "u4"),
+        ("thread_cached", "u4"),
+        ("cause", "u1"),
+    ]
+)
+"""A slab that holds resident memory which nobody uses. ``thread``: the index of the thread record
+whose cache has most of its blocks, ``thread_cached`` of them, NO_THREAD if none has; ``cause``: a
+place in `CAUSES`."""
 
-CAUSE_DTYPE: Final = np.dtype([("cause", "u1"), ("slabs", "u4"), ("blocks", "u8"), ("size_bytes", "u8"), ("share", "f8")])
-"""A cause: how many slabs, how many blocks hold them (live ones, or cached, or remote), resident bytes, their share."""
+CAUSE_DTYPE: Final = np.dtype(
+    [("cause", "u1"), ("slabs", "u4"), ("blocks", "u8"), ("size_bytes", "u8"), ("share", "f8")]
+)
+"""A cause: how many slabs, how many blocks hold them (live ones, or cached, or remote), resident
+bytes, their share."""
 
-BLAME_DTYPE: Final = np.dtype([
-    ("class_index", "u1"), ("stride_bytes", "u4"), ("slabs", "u4"), ("blocks", "u8"), ("pinned_bytes", "u8"), ("thread", "u4"),
-])  # fmt: skip
+BLAME_DTYPE: Final = np.dtype(
+    [
+        ("class_index", "u1"),
+        ("stride_bytes", "u4"),
+        ("slabs", "u4"),
+        ("blocks", "u8"),
+        ("pinned_bytes", "u8"),
+        ("thread", "u4"),
+    ]
+)
 """Slabs of one class (and, of caches, one thread) held by so many blocks."""
 
 
 CAUSE_COLUMNS: Final = (
-    Column("cause", "resident memory", "names", names=NAMES), Column("size_bytes", "bytes", "bytes"),
-    Column("share", "of all", "share"), Column("slabs", "slabs"), Column("blocks", "held by blocks"),
+    Column("cause", "resident memory", "names", names=NAMES),
+    Column("size_bytes", "bytes", "bytes"),
+    Column("share", "of all", "share"),
+    Column("slabs", "slabs"),
+    Column("blocks", "held by blocks"),
     Column("cause", "what would release it", "names", names=tuple(remedy for _, remedy in CAUSES)),
-)  # fmt: skip
+)
 
 
 class PinnedSlab(Record):
@@ -82,17 +129,26 @@ class PinnedSlab(Record):
 
     noun = "pinned slab"
     columns = (
-        Column("unit", "unit", total=False), Column("class_index", "class", total=False),
-        Column("stride_bytes", "stride", total=False), Column("cause", "held by", "names", names=NAMES),
-        Column("application_count", "live"), Column("cached_count", "cached"), Column("free_count", "free"),
-        Column("remote_count", "remote"), Column("resident_bytes", "resident", "bytes"),
-        Column("used_bytes", "used", "bytes"), Column("pinned_bytes", "pinned", "bytes"),
+        Column("unit", "unit", total=False),
+        Column("class_index", "class", total=False),
+        Column("stride_bytes", "stride", total=False),
+        Column("cause", "held by", "names", names=NAMES),
+        Column("application_count", "live"),
+        Column("cached_count", "cached"),
+        Column("free_count", "free"),
+        Column("remote_count", "remote"),
+        Column("resident_bytes", "resident", "bytes"),
+        Column("used_bytes", "used", "bytes"),
+        Column("pinned_bytes", "pinned", "bytes"),
         Column("address", "address", "hex", total=False),
-    )  # fmt: skip
+    )
 
     def title(self) -> str:
         """Which one, and how much."""
-        return f"slab at unit {self.unit}, class {self.class_index}: {format_bytes(self.pinned_bytes)} held by {NAMES[self.cause]}"
+        return (
+            f"slab at unit {self.unit}, class {self.class_index}: "
+            f"{format_bytes(self.pinned_bytes)} held by {NAMES[self.cause]}"
+        )
 
 
 class PinnedSlabs(View[PinnedSlab]):
@@ -111,7 +167,8 @@ class PinnedSlabs(View[PinnedSlab]):
 
 @dataclass(frozen=True, repr=False)
 class Pinned(Shown):
-    """The answer to ``pinned()``: bytes by cause, by class, by thread, by slab. Printed, the causes as a table."""
+    """The answer to ``pinned()``: bytes by cause, by class, by thread, by slab. Printed, the causes
+    as a table."""
 
     view: HeapView
     rss_bytes: int
@@ -123,7 +180,8 @@ class Pinned(Shown):
     array: Records
     """The slabs: `PINNED_DTYPE`, most pinned bytes first."""
     causes: Records
-    """`CAUSE_DTYPE`, the causes in the order of `CAUSES`; ``size_bytes`` add up to ``rss_bytes``."""
+    """`CAUSE_DTYPE`, the causes in the order of `CAUSES`; ``size_bytes`` add up to
+    ``rss_bytes``."""
 
     @property
     def slabs(self) -> PinnedSlabs:
@@ -147,9 +205,12 @@ class Pinned(Shown):
 
     @cached_property
     def by_thread(self) -> Records:
-        """Slabs held by thread caches alone, by thread and class: `BLAME_DTYPE`, most pinned bytes first."""
+        """Slabs held by thread caches alone, by thread and class: `BLAME_DTYPE`, most pinned bytes
+        first."""
         mine = self.array[self.array["cause"] == CACHES]
-        return _blame(mine, mine["thread"].astype(np.int64) << 8 | mine["class_index"], "cached_count")
+        return _blame(
+            mine, mine["thread"].astype(np.int64) << 8 | mine["class_index"], "cached_count"
+        )
 
     def table(self, width: int | None = None) -> str:
         """The causes that have bytes."""
@@ -159,7 +220,10 @@ class Pinned(Shown):
     def title(self) -> str:
         """In one line."""
         used = format_bytes(self.bytes_of("in use"))
-        return f"{self.view.name}: {format_bytes(self.rss_bytes)} resident, {used} of it in use, {format_bytes(self.pinned_bytes)} pinned"
+        return (
+            f"{self.view.name}: {format_bytes(self.rss_bytes)} resident, {used} of it in use, "
+            f"{format_bytes(self.pinned_bytes)} pinned"
+        )
 
     def __repr__(self) -> str:
         return self.table()
@@ -186,24 +250,31 @@ def _blame(mine: Records, keys: NDArray[np.int64], blocks: str) -> Records:
 def region_residency(view: HeapView) -> NDArray[np.int64]:
     """Resident bytes of each committed unit, shape (unit_top,).
 
-    Raises HakmemError when that is not known: a snapshot saved without it, or a kernel that does not say.
+    Raises HakmemError when that is not known: a snapshot saved without it, or a kernel that does
+    not say.
     """
     capture = view.capture
     pages = resident_pages(capture.source, capture.address, capture.unit_top << layout.UNIT_SHIFT)
     if pages is None:
         raise HakmemError(
             f"{view.name} of {capture.source.name}: which pages are resident is not known; "
-            "save a snapshot with residency=True, or look at a process whose /proc/PID/pagemap can be read"
+            "save a snapshot with residency=True, or look at a process whose /proc/PID/pagemap "
+            "can be read"
         )
-    made: NDArray[np.int64] = pages.reshape(-1, PAGES_PER_UNIT).sum(axis=1).astype(np.int64) * layout.OS_PAGE_BYTES
+    made: NDArray[np.int64] = (
+        pages.reshape(-1, PAGES_PER_UNIT).sum(axis=1).astype(np.int64) * layout.OS_PAGE_BYTES
+    )
     return made
 
 
 def retain_limit_bytes(view: HeapView) -> int:
-    """Free memory that the policy keeps for good: the limit of eager purges, or where there are none the one by high
-    water."""
+    """Free memory that the policy keeps for good: the limit of eager purges, or where there are
+    none the one by high water."""
     heap, retain = view.capture.heap, view.capture.policy.retain
-    high, floor = max(heap.high_water_now, heap.high_water_before), retain.floor_bytes >> layout.UNIT_SHIFT
+    high, floor = (
+        max(heap.high_water_now, heap.high_water_before),
+        retain.floor_bytes >> layout.UNIT_SHIFT,
+    )
     share = high * retain.high_water_per_256
     if retain.work_per_256:
         units = max(min(heap.live_units * retain.eager_live_per_256, share) >> 8, floor)
@@ -213,7 +284,8 @@ def retain_limit_bytes(view: HeapView) -> int:
 
 
 def _most_cached(view: HeapView) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For every unit, the thread whose cache has most blocks of the slab that begins there, and how many; NO_THREAD, 0."""
+    """For every unit, the thread whose cache has most blocks of the slab that begins there, and how
+    many; NO_THREAD, 0."""
     cached, top = view.blocks.cached, view.capture.unit_top
     thread, most = np.full(top, NO_THREAD, dtype=np.int64), np.zeros(top, dtype=np.int64)
     mine = cached.head != 0
@@ -226,9 +298,21 @@ def _most_cached(view: HeapView) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 def _slabs(view: HeapView, resident: NDArray[np.int64]) -> Records:
     slabs = view.slabs.array
     made = np.zeros(len(slabs), dtype=PINNED_DTYPE)
-    for name in ("unit", "address", "class_index", "stride_bytes", "unit_count", "application_count", "cached_count", "free_count", "remote_count"):
+    for name in (
+        "unit",
+        "address",
+        "class_index",
+        "stride_bytes",
+        "unit_count",
+        "application_count",
+        "cached_count",
+        "free_count",
+        "remote_count",
+    ):
         made[name] = slabs[name]
-    made["resident_bytes"] = sums(resident, slabs["unit"].astype(np.int64), slabs["unit_count"].astype(np.int64))
+    made["resident_bytes"] = sums(
+        resident, slabs["unit"].astype(np.int64), slabs["unit_count"].astype(np.int64)
+    )
     wanted = slabs["application_count"].astype(np.int64) * slabs["stride_bytes"]
     made["used_bytes"] = np.minimum(wanted, made["resident_bytes"].astype(np.int64))
     made["pinned_bytes"] = made["resident_bytes"] - made["used_bytes"]
@@ -239,10 +323,14 @@ def _slabs(view: HeapView, resident: NDArray[np.int64]) -> Records:
     return made
 
 
-def sums(values: NDArray[np.int64], starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def sums(
+    values: NDArray[np.int64], starts: NDArray[np.int64], counts: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """The sum of ``values`` over each run of ``counts`` places from ``starts`` on."""
     before = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(values)))
-    made: NDArray[np.int64] = before[np.minimum(starts + counts, len(values))] - before[np.minimum(starts, len(values))]
+    made: NDArray[np.int64] = (
+        before[np.minimum(starts + counts, len(values))] - before[np.minimum(starts, len(values))]
+    )
     return made
 
 
@@ -267,16 +355,26 @@ def pinned(view: HeapView) -> Pinned:
     size[LOST] = int(resident[kinds == KIND_LOST].sum())
     size[METADATA] = int(resident[~user].sum())
     region = int(resident.sum())
-    size[IN_USE] += region - int(size.sum())  # what a record that changed under the reading left over
+    size[IN_USE] += region - int(
+        size.sum()
+    )  # what a record that changed under the reading left over
     rss = _process_bytes(view, region)
     size[OTHERS] = min(_other_heaps(view), max(rss - region, 0))
     size[OUTSIDE] = max(rss - region - int(size[OTHERS]), 0)
     causes = np.zeros(len(CAUSES), dtype=CAUSE_DTYPE)
     causes["cause"], causes["size_bytes"] = np.arange(len(CAUSES)), np.maximum(size, 0)
     causes["share"] = causes["size_bytes"] / max(rss, 1)
-    for cause, blocks in ((LIVE, "application_count"), (CACHES, "cached_count"), (REMOTE, "remote_count"), (EMPTY, "free_count")):
+    for cause, blocks in (
+        (LIVE, "application_count"),
+        (CACHES, "cached_count"),
+        (REMOTE, "remote_count"),
+        (EMPTY, "free_count"),
+    ):
         mine = (slabs["cause"] == cause) & (slabs["pinned_bytes"] > 0)
-        causes["slabs"][cause], causes["blocks"][cause] = mine.sum(), 0 if cause == EMPTY else slabs[blocks][mine].sum()
+        causes["slabs"][cause], causes["blocks"][cause] = (
+            mine.sum(),
+            0 if cause == EMPTY else slabs[blocks][mine].sum(),
+        )
     rows = slabs[slabs["pinned_bytes"] > 0]
     rows = rows[np.argsort(rows["pinned_bytes"], kind="stable")[::-1]]
     return Pinned(view, max(rss, region), region, limit, rows, causes)
@@ -300,4 +398,3 @@ def _other_heaps(view: HeapView) -> int:
         if other is not view:
             total += int(region_residency(other).sum())
     return total
-

@@ -18,17 +18,23 @@ if TYPE_CHECKING:
 _OS_FIELDS: Final = tuple(name for name, *_ in mirror.HakOsCounts._fields_ if name != "reserved")
 _COUNTER_FIELDS: Final = tuple(field.name for field in layout.COUNTERS)
 
-Counters = make_dataclass("Counters", [(name, int) for name in _COUNTER_FIELDS], frozen=True, slots=True)
-Counters.__doc__ = "The counters of all thread records added up; their meanings are in `layout.COUNTERS`."
+Counters = make_dataclass(
+    "Counters", [(name, int) for name in _COUNTER_FIELDS], frozen=True, slots=True
+)
+Counters.__doc__ = (
+    "The counters of all thread records added up; their meanings are in `layout.COUNTERS`."
+)
 OsCalls = make_dataclass("OsCalls", [(name, int) for name in _OS_FIELDS], frozen=True, slots=True)
 OsCalls.__doc__ = (
-    "Calls to the OS made for this heap, by kind, and the bytes given back; see `layout` ``hak_os_counts``."
+    "Calls to the OS made for this heap, by kind, and the bytes given back; see "
+    "`layout` ``hak_os_counts``."
 )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Stats:
-    """Figures of a heap. The counters and the OS calls can also be named directly: ``stats.refill_count``."""
+    """Figures of a heap. The counters and the OS calls can also be named directly:
+    ``stats.refill_count``."""
 
     name: str
     plane: str
@@ -51,7 +57,8 @@ class Stats:
     caps_bytes: int
     """What the thread caches may hold at most."""
     metadata_bytes: int
-    """Metadata in use: registry, records, sets and marks of the committed units, records of the threads."""
+    """Metadata in use: registry, records, sets and marks of the committed units, records of the
+    threads."""
     metadata_reserved_bytes: int
     thread_count: int
     """Threads attached now."""
@@ -86,7 +93,9 @@ class Stats:
 
     def __getattr__(self, name: str) -> int:
         for part in ("counters", "os"):
-            if not name.startswith("_") and hasattr(held := object.__getattribute__(self, part), name):
+            if not name.startswith("_") and hasattr(
+                held := object.__getattribute__(self, part), name
+            ):
                 return int(getattr(held, name))
         raise AttributeError(f"Stats has no field {name!r}")
 
@@ -111,7 +120,9 @@ class Stats:
             elif name.endswith("bytes"):
                 rows.append((name.replace("_", " "), format_bytes(value)))
             elif name != "name":
-                rows.append((name.replace("_", " "), f"{value:,}" if type(value) is int else str(value)))
+                rows.append(
+                    (name.replace("_", " "), f"{value:,}" if type(value) is int else str(value))
+                )
         cells = [list(column) for column in zip(*rows, strict=True)]
         return f"{self.name}\n{render(('figure', 'value'), cells, left=(True, False), width=width)}"
 
@@ -134,7 +145,14 @@ def stats_of(capture: Capture, name: str) -> Stats:
     units = capture.unit_top - capture.meta_units
     per_unit = 4 + _size("hak_slab") + (layout.LIVE_BYTES_PER_UNIT if capture.checked else 0)
     sets = capture.partial.nbytes + capture.summary.nbytes + len(capture.dirty) // 8
-    used = _size("hak_heap") + _size("hak_policy") + layout.SIZE_MAP_ENTRIES + units * per_unit + sets + threads.nbytes
+    used = (
+        _size("hak_heap")
+        + _size("hak_policy")
+        + layout.SIZE_MAP_ENTRIES
+        + units * per_unit
+        + sets
+        + threads.nbytes
+    )
     return Stats(
         name=name,
         plane=capture.plane,

@@ -37,9 +37,9 @@ class WhatIs:
     address: int
     """The address asked for."""
     kind: str
-    """``block``, ``span``, or why there is none: ``edge`` (of a slab, no block there), ``free run``, ``ready`` (a
-    unit kept
-    for slabs), ``lost``, ``metadata``, ``uncommitted``, ``other heap``, ``foreign``."""
+    """``block``, ``span``, or why there is none: ``edge`` (of a slab, no block there), ``free
+    run``, ``ready`` (a unit kept for slabs), ``lost``, ``metadata``, ``uncommitted``, ``other
+    heap``, ``foreign``."""
     heap: str
     """Name of the heap it belongs to; empty when foreign."""
     block: int = 0
@@ -49,8 +49,8 @@ class WhatIs:
     capacity_bytes: int = 0
     """Bytes the caller may use of the block or span."""
     state: str = ""
-    """State of the block: ``application``, ``free``, ``cached``, ``remote``, ``purged``, ``uncarved``; of a span
-    ``application``."""
+    """State of the block: ``application``, ``free``, ``cached``, ``remote``, ``purged``,
+    ``uncarved``; of a span ``application``."""
     unit: int = 0
     """First unit of its slab, span or free run, else the unit of the address."""
     index: int = 0
@@ -60,7 +60,8 @@ class WhatIs:
     header: int | None = None
     """The block's header byte, where its class has one."""
     note: str = ""
-    """A header that does not fit, a list that is broken; of a foreign address, whose heaps were looked at."""
+    """A header that does not fit, a list that is broken; of a foreign address, whose heaps were
+    looked at."""
 
     def __repr__(self) -> str:
         return self.sentence()
@@ -77,14 +78,17 @@ class WhatIs:
             if self.kind == "span":
                 what = f"the span of {format_bytes(self.capacity_bytes)} at unit {self.unit}"
             else:
-                what = f"block {self.index} of the slab at unit {self.unit}, class {self.class_index}"
+                what = (
+                    f"block {self.index} of the slab at unit {self.unit}, class {self.class_index}"
+                )
                 what += f", {self.capacity_bytes:,} B"
             start = "" if self.offset == 0 else f" from {self.block:#x}"
             header = "" if self.header is None else f", header {self.header:#04x}"
             note = f" ({self.note})" if self.note else ""
             return f"{at} {place} {what}{start}: {self.state}{header}, {self.heap}{note}"
         reasons = {
-            "edge": f"at the edge of the slab at unit {self.unit}, class {self.class_index}, where no block is",
+            "edge": f"at the edge of the slab at unit {self.unit}, class {self.class_index}, "
+            "where no block is",
             "free run": f"free: in the free run at unit {self.unit}",
             "ready": f"free: unit {self.unit} is kept ready for a slab",
             "lost": f"in a slab lost to a fork, unit {self.unit}",
@@ -120,7 +124,18 @@ def what_is(heap: HeapView, address: int, others: tuple[Region, ...] = ()) -> Wh
         size = int(record["unit_count"]) << layout.UNIT_SHIFT
         note = "" if record["kind"] == KIND_SPAN else "its record is no span's"
         return WhatIs(
-            address, "span", heap.name, base, 0, size, STATE_NAMES[APPLICATION], head, 0, address - base, None, note
+            address,
+            "span",
+            heap.name,
+            base,
+            0,
+            size,
+            STATE_NAMES[APPLICATION],
+            head,
+            0,
+            address - base,
+            None,
+            note,
         )
     return _slab_block(heap, address, head, tag)
 
@@ -129,7 +144,9 @@ def _no_block(heap: HeapView, address: int, unit: int) -> WhatIs:
     capture = heap.capture
     kinds = unit_kinds(capture)
     if kinds[unit] != KIND_RUN:
-        return WhatIs(address, "lost" if kinds[unit] == KIND_LOST else "ready", heap.name, unit=unit)
+        return WhatIs(
+            address, "lost" if kinds[unit] == KIND_LOST else "ready", heap.name, unit=unit
+        )
     heads = np.flatnonzero(capture.slabs["kind"][: unit + 1] == KIND_RUN)
     return WhatIs(address, "free run", heap.name, unit=int(heads[-1]))
 
@@ -153,9 +170,21 @@ def _slab_block(heap: HeapView, address: int, head: int, tag: int) -> WhatIs:
     headers = record.headers()
     header = None if headers is None or state == 0 else int(headers[index])
     notes = [str(problem.error()) for problem in record.problems[:1]]
-    if header is not None and header != (wanted := heap.codec.encode(tag, live=state == APPLICATION)):
+    if header is not None and header != (
+        wanted := heap.codec.encode(tag, live=state == APPLICATION)
+    ):
         notes.append(f"header should be {wanted:#04x}")
     return WhatIs(
-        address, "block", heap.name, address - offset, tag, int(shape["capacity_bytes"]), STATE_NAMES[state], head,
-        index, offset, header, "; ".join(notes),
-    )  # fmt: skip
+        address,
+        "block",
+        heap.name,
+        address - offset,
+        tag,
+        int(shape["capacity_bytes"]),
+        STATE_NAMES[state],
+        head,
+        index,
+        offset,
+        header,
+        "; ".join(notes),
+    )

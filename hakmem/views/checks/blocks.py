@@ -1,4 +1,5 @@
-"""Checks of every block: in exactly one place, live marks and header bytes agreeing with where it is."""
+"""Checks of every block: in exactly one place, live marks and header bytes agreeing with where it
+is."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def check_blocks(heap: HeapView, counts: Counts, report: Report) -> None:
             _check_headers(heap, index, chunk, states, counts, report)
     shapes = heap.capture.classes[slabs["class_index"]]
     counts.application_bytes = int(
-        (slabs["application_count"] * shapes["capacity_bytes"].astype(np.int64)).sum() + heap.spans["size_bytes"].sum()
+        (slabs["application_count"] * shapes["capacity_bytes"].astype(np.int64)).sum()
+        + heap.spans["size_bytes"].sum()
     )
     if heap.capture.checked:
         _check_unit_marks(heap, counts, report)
@@ -49,13 +51,20 @@ def check_blocks(heap: HeapView, counts: Counts, report: Report) -> None:
 
 def _marks(heap: HeapView, unit: int, unit_count: int) -> NDArray[np.uint8]:
     """The live marks of neighbouring units, one byte (0 or 1) a mark."""
-    start = heap.capture.address + heap.capture.geometry.live_offset + unit * layout.LIVE_BYTES_PER_UNIT
+    start = (
+        heap.capture.address + heap.capture.geometry.live_offset + unit * layout.LIVE_BYTES_PER_UNIT
+    )
     raw = heap.capture.source.read(start, unit_count * layout.LIVE_BYTES_PER_UNIT)
     return np.unpackbits(np.frombuffer(raw, dtype=np.uint8), bitorder="little")
 
 
 def _check_marks(
-    heap: HeapView, index: int, units: NDArray[np.int64], application: NDArray[np.bool_], counts: Counts, report: Report
+    heap: HeapView,
+    index: int,
+    units: NDArray[np.int64],
+    application: NDArray[np.bool_],
+    counts: Counts,
+    report: Report,
 ) -> None:
     """In a checked heap the live marks of a slab are exactly its application blocks."""
     if not heap.capture.checked or not len(units):
@@ -70,7 +79,9 @@ def _check_marks(
     for first in range(0, len(units), piece):
         mine, wanted = units[first : first + piece], application[first : first + piece]
         offset, size = heap.capture.geometry.live_offset, layout.LIVE_BYTES_PER_UNIT
-        marks = np.unpackbits(heap.blocks.rows(offset, size, mine, unit_count), axis=1, bitorder="little")
+        marks = np.unpackbits(
+            heap.blocks.rows(offset, size, mine, unit_count), axis=1, bitorder="little"
+        )
         found = marks[:, places].view(np.bool_)
         missing = wanted & ~found
         wrong = ~wanted & found if forked else wanted != found
@@ -80,13 +91,25 @@ def _check_marks(
         marks[:, places] = 0
         for row, mark in np.argwhere(marks)[:1].tolist():
             found_at = f"one at offset {mark << layout.SIZE_GRANULE_SHIFT}"
-            report(Problem("live mark", f"slab at unit {int(mine[row])}, class {index}", "only at blocks", found_at))
+            report(
+                Problem(
+                    "live mark",
+                    f"slab at unit {int(mine[row])}, class {index}",
+                    "only at blocks",
+                    found_at,
+                )
+            )
         counts.lost += int(missing.sum())
     counts.live_marks += application.size
 
 
 def _check_headers(
-    heap: HeapView, index: int, units: NDArray[np.int64], states: NDArray[np.uint8], counts: Counts, report: Report
+    heap: HeapView,
+    index: int,
+    units: NDArray[np.int64],
+    states: NDArray[np.uint8],
+    counts: Counts,
+    report: Report,
 ) -> None:
     """Where a class has headers, each carved block's byte says its class and whether it is out."""
     shape = heap.capture.classes[index]
@@ -95,15 +118,24 @@ def _check_headers(
     places = int(shape["start_bytes"]) - 1 + np.arange(states.shape[1]) * int(shape["stride_bytes"])
     found = heap.blocks.memory(units, int(shape["unit_count"])).view(np.uint8)[:, places]
     codec = heap.codec
-    expected = np.where(states == APPLICATION, codec.encode(index, live=True), codec.encode(index, live=False)).astype(
-        np.uint8
-    )
+    expected = np.where(
+        states == APPLICATION, codec.encode(index, live=True), codec.encode(index, live=False)
+    ).astype(np.uint8)
     wrong = (found != expected) & (states != UNCARVED)
-    if heap.capture.forked:  # a block that is out may be lost: its thread had not written the byte yet, or had
+    if (
+        heap.capture.forked
+    ):  # a block that is out may be lost: its thread had not written the byte yet, or had
         wrong &= (states != APPLICATION) | (found != codec.encode(index, live=False))
     for row, block in np.argwhere(wrong)[:1].tolist():
         where = f"slab at unit {int(units[row])}, class {index}, block {block}"
-        report(Problem("header byte", where, f"{int(expected[row, block]):#04x}", f"{int(found[row, block]):#04x}"))
+        report(
+            Problem(
+                "header byte",
+                where,
+                f"{int(expected[row, block]):#04x}",
+                f"{int(found[row, block]):#04x}",
+            )
+        )
     counts.headers += int((states != UNCARVED).sum())
 
 

@@ -1,4 +1,5 @@
-"""Checks of the records: registry against slabs, spans and runs; counts of a slab; thread records; partial sets."""
+"""Checks of the records: registry against slabs, spans and runs; counts of a slab; thread records;
+partial sets."""
 
 from __future__ import annotations
 
@@ -35,27 +36,48 @@ def first_of(wrong: NDArray[np.bool_]) -> int | None:
 
 
 def require(
-    report: Report, wrong: NDArray[np.bool_], what: str, where: Callable[[int], str], expected: Any, found: Any
+    report: Report,
+    wrong: NDArray[np.bool_],
+    what: str,
+    where: Callable[[int], str],
+    expected: Any,
+    found: Any,
 ) -> None:
-    """Report the first place where ``wrong`` is True; ``expected`` and ``found`` are arrays or values."""
+    """Report the first place where ``wrong`` is True; ``expected`` and ``found`` are arrays or
+    values."""
     at = first_of(wrong)
     if at is not None:
-        pick = [value[at].item() if isinstance(value, np.ndarray) else value for value in (expected, found)]
+        pick = [
+            value[at].item() if isinstance(value, np.ndarray) else value
+            for value in (expected, found)
+        ]
         report(Problem(what, where(at), *pick))
 
 
 def ready_units(capture: Capture, report: Report) -> list[int]:
-    """Units outside the run heap that wait for slabs: the list of empty ones and the open superslab."""
+    """Units outside the run heap that wait for slabs: the list of empty ones and the open
+    superslab."""
     first, count = index_word(capture.heap.empty_word)
     ready: list[int] = []
     while first and len(ready) < count:
         if not capture.meta_units <= first < capture.unit_top:
-            report(Problem("list of empty slabs", f"place {len(ready)}", "a unit of user memory", first))
+            report(
+                Problem(
+                    "list of empty slabs", f"place {len(ready)}", "a unit of user memory", first
+                )
+            )
             break
         ready.append(first)
         first = int(capture.slabs["next"][first])
     if len(ready) != count or first:
-        report(Problem("list of empty slabs", "heap.empty_word", f"{count} units", f"{len(ready)}, then {first}"))
+        report(
+            Problem(
+                "list of empty slabs",
+                "heap.empty_word",
+                f"{count} units",
+                f"{len(ready)}, then {first}",
+            )
+        )
     base, mask = capture.heap.open_word & 0xFFFFFFFF, capture.heap.open_word >> 32
     ready += [base + bit for bit in range(32) if mask >> bit & 1]
     return ready
@@ -67,30 +89,62 @@ def check_registry(heap: HeapView, report: Report) -> None:
     records, low, top = capture.slabs, capture.meta_units, capture.unit_top
     kinds = records["kind"]
     require(report, kinds > KIND_LOST, "kind of a record", lambda u: f"unit {u}", "0 to 4", kinds)
-    require(report, kinds[:low] != 0, "kind of a metadata unit", lambda u: f"unit {u}", 0, kinds[:low])
+    require(
+        report, kinds[:low] != 0, "kind of a metadata unit", lambda u: f"unit {u}", 0, kinds[:low]
+    )
     heads = np.flatnonzero(kinds)
     sizes = records["unit_count"][heads].astype(np.int64)
     ends = heads + sizes
 
     def name(at: int) -> str:
-        return f"{('', 'slab', 'span', 'free run', 'lost slab')[kinds[heads[at]]]} at unit {heads[at]}"
+        return (
+            f"{('', 'slab', 'span', 'free run', 'lost slab')[kinds[heads[at]]]} at unit {heads[at]}"
+        )
 
-    require(report, (sizes < 1) | (ends > top), "units of a record", name, f"1 or more, below unit {top}", sizes)
-    following = np.concatenate((heads[1:], [top]))
-    require(report, ends > following, "a unit is in exactly one record", name, following - heads, sizes)
-    owner = np.zeros(top, dtype=np.int64)  # head unit of each unit, 0 where there is none
-    owner[np.repeat(heads, sizes) + np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)] = np.repeat(
-        heads, sizes
+    require(
+        report,
+        (sizes < 1) | (ends > top),
+        "units of a record",
+        name,
+        f"1 or more, below unit {top}",
+        sizes,
     )
+    following = np.concatenate((heads[1:], [top]))
+    require(
+        report, ends > following, "a unit is in exactly one record", name, following - heads, sizes
+    )
+    owner = np.zeros(top, dtype=np.int64)  # head unit of each unit, 0 where there is none
+    owner[
+        np.repeat(heads, sizes)
+        + np.arange(sizes.sum())
+        - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    ] = np.repeat(heads, sizes)
     ready = np.array(ready_units(capture, report), dtype=np.int64)
     outside = (ready < low) | (ready >= top)
-    require(report, outside, "unit ready for a slab", lambda at: f"unit {ready[at]}", f"{low} to {top - 1}", ready)
     require(
-        report, owner[ready] != 0, "unit ready for a slab", lambda at: f"unit {ready[at]}", "in no record", owner[ready]
+        report,
+        outside,
+        "unit ready for a slab",
+        lambda at: f"unit {ready[at]}",
+        f"{low} to {top - 1}",
+        ready,
+    )
+    require(
+        report,
+        owner[ready] != 0,
+        "unit ready for a slab",
+        lambda at: f"unit {ready[at]}",
+        "in no record",
+        owner[ready],
     )
     if len(np.unique(ready)) != len(ready):
         report(
-            Problem("units ready for slabs", "heap.empty_word and heap.open_word", "each once", sorted(ready.tolist()))
+            Problem(
+                "units ready for slabs",
+                "heap.empty_word and heap.open_word",
+                "each once",
+                sorted(ready.tolist()),
+            )
         )
     lonely = owner == 0
     lonely[:low] = False
@@ -107,11 +161,18 @@ def check_registry(heap: HeapView, report: Report) -> None:
     live = (np.isin(kinds[heads], (KIND_SLAB, KIND_SPAN, KIND_LOST)) * sizes).sum() + len(ready)
     if live != capture.heap.live_units:
         report(
-            Problem("heap.live_units", "units of slabs and spans, and ready ones", int(live), capture.heap.live_units)
+            Problem(
+                "heap.live_units",
+                "units of slabs and spans, and ready ones",
+                int(live),
+                capture.heap.live_units,
+            )
         )
 
 
-def _check_entries(capture: Capture, owner: NDArray[np.int64], ready: NDArray[np.int64], report: Report) -> None:
+def _check_entries(
+    capture: Capture, owner: NDArray[np.int64], ready: NDArray[np.int64], report: Report
+) -> None:
     entries, kinds = capture.registry, capture.slabs["kind"][owner]
     tags, heads = (entries & 0xFF).astype(np.int64), (entries >> 8).astype(np.int64)
     classes = capture.slabs["class_index"][owner].astype(np.int64)
@@ -123,13 +184,27 @@ def _check_entries(capture: Capture, owner: NDArray[np.int64], ready: NDArray[np
     require(report, mine & (heads != owner), "registry: head", name, owner, heads)
     slabs = mine & (kinds != KIND_SPAN)
     require(report, slabs & (tags != classes), "registry: class", name, classes, tags)
-    require(report, mine & (kinds == KIND_SPAN) & (tags != TAG_SPAN), "registry: tag of a span", name, TAG_SPAN, tags)
+    require(
+        report,
+        mine & (kinds == KIND_SPAN) & (tags != TAG_SPAN),
+        "registry: tag of a span",
+        name,
+        TAG_SPAN,
+        tags,
+    )
     runs = np.flatnonzero(capture.slabs["kind"] == KIND_RUN)
     last = runs + capture.slabs["unit_count"][runs].astype(np.int64) - 1
     ends, owners = np.concatenate((runs, last)), np.concatenate((runs, runs))
     wrong = (tags[ends] != TAG_FREE) | (heads[ends] != owners)
     expected = owners << 8 | TAG_FREE
-    require(report, wrong, "registry: end of a free run", lambda at: name(int(ends[at])), expected, entries[ends])
+    require(
+        report,
+        wrong,
+        "registry: end of a free run",
+        lambda at: name(int(ends[at])),
+        expected,
+        entries[ends],
+    )
     inner = (owner > 0) & (kinds == KIND_RUN) & (tags != TAG_FREE) & (tags != TAG_NONE)
     require(report, inner, "registry: unit of a free run", name, f"{TAG_FREE} or {TAG_NONE}", tags)
     require(
@@ -156,7 +231,9 @@ def check_slabs(heap: HeapView, report: Report) -> None:
     free, remote = slabs["free_count"].astype(np.int64), slabs["remote_count"].astype(np.int64)
     purged = slabs["purged_count"].astype(np.int64)
     none = (slabs["class_index"] < 1) | (slabs["class_index"] > capture.class_count)
-    require(report, none, "class of a slab", name, f"1 to {capture.class_count}", slabs["class_index"])
+    require(
+        report, none, "class of a slab", name, f"1 to {capture.class_count}", slabs["class_index"]
+    )
     require(
         report,
         slabs["unit_count"] != shape["unit_count"],
@@ -165,21 +242,53 @@ def check_slabs(heap: HeapView, report: Report) -> None:
         shape["unit_count"],
         slabs["unit_count"],
     )
-    require(report, carved > slabs["block_count"], "carved blocks", name, slabs["block_count"], carved)
-    require(report, used + free + purged != carved, "used + free + purged = carved", name, carved, used + free + purged)
+    require(
+        report, carved > slabs["block_count"], "carved blocks", name, slabs["block_count"], carved
+    )
+    require(
+        report,
+        used + free + purged != carved,
+        "used + free + purged = carved",
+        name,
+        carved,
+        used + free + purged,
+    )
     inside = remote + slabs["cached_count"].astype(np.int64)
-    require(report, (inside > used) & (not capture.gone.any()), "remote and cached blocks", name, used, inside)
+    require(
+        report,
+        (inside > used) & (not capture.gone.any()),
+        "remote and cached blocks",
+        name,
+        used,
+        inside,
+    )
     flagged = (slabs["flags"] & layout.constant("HAK_SLAB_LISTED")) != 0
-    require(report, flagged != slabs["listed"], "listed flag and partial set", name, slabs["listed"], flagged)
+    require(
+        report,
+        flagged != slabs["listed"],
+        "listed flag and partial set",
+        name,
+        slabs["listed"],
+        flagged,
+    )
 
 
-def _listed_threads(capture: Capture, word: int, counted: bool, name: str, report: Report) -> list[int]:
+def _listed_threads(
+    capture: Capture, word: int, counted: bool, name: str, report: Report
+) -> list[int]:
     """Indices of the thread records of one list."""
     first, count = index_word(word)
     found: list[int] = []
     while first and len(found) <= len(capture.threads):
         if first > len(capture.threads):
-            report(Problem(f"list of {name} threads", f"place {len(found)}", f"1 to {len(capture.threads)}", first))
+            report(
+                Problem(
+                    f"list of {name} threads",
+                    f"place {len(found)}",
+                    f"1 to {len(capture.threads)}",
+                    first,
+                )
+            )
             break
         found.append(first - 1)
         first = int(capture.threads["next"][first - 1])
@@ -211,7 +320,12 @@ def check_threads(heap: HeapView, report: Report) -> None:
         threads["index"],
     )
     require(
-        report, threads["state"] >= len(THREAD_STATES), "state of a thread record", name, "0 to 3", threads["state"]
+        report,
+        threads["state"] >= len(THREAD_STATES),
+        "state of a thread record",
+        name,
+        "0 to 3",
+        threads["state"],
     )
     bins = threads["bins"]
     strides = capture.classes["stride_bytes"].astype(np.int64)
@@ -228,13 +342,22 @@ def check_threads(heap: HeapView, report: Report) -> None:
     lengths = bins["cap_count"].astype(np.int64) - threads["room_counts"]
     unruly = ((lengths < 0) | ((lengths == 0) != (threads["heads"] == 0))) & ~capture.gone[:, None]
     for thread, index in np.argwhere(unruly)[:1].tolist():
-        found = f"{int(lengths[thread, index])} blocks, head {int(threads['heads'][thread, index]):#x}"
+        found = (
+            f"{int(lengths[thread, index])} blocks, head {int(threads['heads'][thread, index]):#x}"
+        )
         report(
-            Problem("cache list", f"thread {thread}, class {index}", "a head if and only if there are blocks", found)
+            Problem(
+                "cache list",
+                f"thread {thread}, class {index}",
+                "a head if and only if there are blocks",
+                found,
+            )
         )
     spare_classes = [0, *range(count + 1, layout.CLASS_LIMIT)]
     empty = bins[:, spare_classes]
-    spare = (threads["heads"][:, spare_classes] != 0) | (empty["bump"] != 0) | (empty["cap_count"] != 0)
+    spare = (
+        (threads["heads"][:, spare_classes] != 0) | (empty["bump"] != 0) | (empty["cap_count"] != 0)
+    )
     for thread, place in np.argwhere(spare)[:1].tolist():
         report(Problem("cache of no class", f"thread {thread}", "empty", f"bin {place}"))
     live = int((threads["state"] == THREAD_LIVE).sum())
@@ -247,7 +370,14 @@ def check_threads(heap: HeapView, report: Report) -> None:
         members = _listed_threads(capture, word, counted, state, report)
         for member in members:
             if threads["state"][member] != THREAD_STATES.index(state):
-                report(Problem(f"list of {state} threads", name(member), state, int(threads["state"][member])))
+                report(
+                    Problem(
+                        f"list of {state} threads",
+                        name(member),
+                        state,
+                        int(threads["state"][member]),
+                    )
+                )
     for problem in heap.blocks.cached.problems:
         report(problem)
 
@@ -267,7 +397,8 @@ def _mailed(capture: Capture, report: Report) -> NDArray[np.bool_]:
 
 
 def check_partial(heap: HeapView, report: Report) -> None:
-    """Partial sets hold slabs of their class only; a slab with room is in one, in a mailbox, or some thread's hint."""
+    """Partial sets hold slabs of their class only; a slab with room is in one, in a mailbox, or
+    some thread's hint."""
     capture, slabs = heap.capture, heap.slabs.array
     top = capture.unit_top
     bits = np.unpackbits(
@@ -278,7 +409,11 @@ def check_partial(heap: HeapView, report: Report) -> None:
     is_slab = np.isin(capture.slabs["kind"], (KIND_SLAB, KIND_LOST))
     for index, unit in np.argwhere(bits)[:, :2].tolist() if bits.any() else []:
         if not is_slab[unit] or capture.slabs["class_index"][unit] != index:
-            report(Problem("partial set", f"class {index}, unit {unit}", f"a slab of class {index}", "none"))
+            report(
+                Problem(
+                    "partial set", f"class {index}, unit {unit}", f"a slab of class {index}", "none"
+                )
+            )
     words = capture.partial != 0
     padded = np.zeros((len(capture.summary) * 64, layout.CLASS_LIMIT), dtype=np.bool_)
     padded[: len(words)] = words
@@ -288,7 +423,14 @@ def check_partial(heap: HeapView, report: Report) -> None:
         bitorder="little",
     )
     for index, word in np.argwhere(padded.T & ~hints.astype(np.bool_))[:1].tolist():
-        report(Problem("summary of a partial set", f"class {index}, units {word * 64} to {word * 64 + 63}", 1, 0))
+        report(
+            Problem(
+                "summary of a partial set",
+                f"class {index}, units {word * 64} to {word * 64 + 63}",
+                1,
+                0,
+            )
+        )
     mailed = _mailed(capture, report)
     hot = np.zeros(top, dtype=np.bool_)
     hints_of = np.unique(capture.threads["bins"]["hot"])
@@ -302,10 +444,20 @@ def check_partial(heap: HeapView, report: Report) -> None:
     waiting = word_count(slabs["remote_list"]) > 0
     unheard = waiting & (slabs["mailed"] == 0)
     require(report, unheard, "slab with remote frees", name, "in a mailbox", "not mailed")
-    room = (slabs["uncarved_count"] > 0) | (slabs["purged_count"] > 0) | (
-        slabs["free_count"] >= np.maximum(capture.cache_classes["list_count"][slabs["class_index"]], 1)
+    room = (
+        (slabs["uncarved_count"] > 0)
+        | (slabs["purged_count"] > 0)
+        | (
+            slabs["free_count"]
+            >= np.maximum(capture.cache_classes["list_count"][slabs["class_index"]], 1)
+        )
     )
     found = slabs["free_count"] + slabs["uncarved_count"]
     require(
-        report, room & ~reachable, "slab with room", name, "in its partial set, a mailbox, or a thread's hint", found
+        report,
+        room & ~reachable,
+        "slab with room",
+        name,
+        "in its partial set, a mailbox, or a thread's hint",
+        found,
     )

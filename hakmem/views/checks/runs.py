@@ -1,4 +1,5 @@
-"""Checks of the run heap and the arena: bins, bitmaps, dirty counts, the order of purging, the chunks."""
+"""Checks of the run heap and the arena: bins, bitmaps, dirty counts, the order of purging, the
+chunks."""
 
 from __future__ import annotations
 
@@ -40,20 +41,32 @@ def check_arena(heap: HeapView, report: Report) -> None:
 
 
 def check_runs(heap: HeapView, report: Report) -> int:
-    """Free runs: apart from each other, in their bins, counted right; returns how many there are."""
+    """Free runs: apart from each other, in their bins, counted right; returns how many there
+    are."""
     capture = heap.capture
     runs = np.flatnonzero(capture.slabs["kind"] == KIND_RUN)
-    sizes, dirty = (capture.slabs[name][runs].astype(np.int64) for name in ("unit_count", "detail_count"))
+    sizes, dirty = (
+        capture.slabs[name][runs].astype(np.int64) for name in ("unit_count", "detail_count")
+    )
 
     def name(at: int) -> str:
         return f"free run at unit {runs[at]}"
 
-    require(report, (runs + sizes)[:-1] == runs[1:], "free runs do not touch", name, "a unit between them", "none")
+    require(
+        report,
+        (runs + sizes)[:-1] == runs[1:],
+        "free runs do not touch",
+        name,
+        "a unit between them",
+        "none",
+    )
     marks = np.concatenate(([0], np.cumsum(capture.dirty)))
     marked = marks[runs + sizes] - marks[runs]
     require(report, marked != dirty, "dirty units of a run", name, marked, dirty)
     if int(dirty.sum()) != capture.heap.dirty_units:
-        report(Problem("heap.dirty_units", "all free runs", int(dirty.sum()), capture.heap.dirty_units))
+        report(
+            Problem("heap.dirty_units", "all free runs", int(dirty.sum()), capture.heap.dirty_units)
+        )
     bins = run_bins(sizes)
     for label, chosen, heads, bits in (
         ("clean", dirty == 0, capture.heap.run_clean, capture.heap.run_clean_bits),
@@ -82,39 +95,65 @@ def _check_bins(
     bits: list[int],
     report: Report,
 ) -> None:
-    """Every run of the list stands in its bin once, linked both ways, and the bitmap shows the bins that are not
-    empty."""
+    """Every run of the list stands in its bin once, linked both ways, and the bitmap shows the bins
+    that are not empty."""
     members: dict[int, set[int]] = {}
     for unit, place in zip(runs.tolist(), bins.tolist(), strict=True):
         members.setdefault(place, set()).add(unit)
     for place, head in enumerate(heads):
         wanted = members.get(place, set())
         if head or wanted:
-            _check_chain(capture, f"{label} bin {place}", head, "next", "prev", wanted, None, report)
+            _check_chain(
+                capture, f"{label} bin {place}", head, "next", "prev", wanted, None, report
+            )
         if bool(bits[place >> 6] >> (place & 63) & 1) != bool(head):
-            report(Problem(f"bitmap of {label} bins", f"bin {place}", int(bool(head)), int(not head)))
+            report(
+                Problem(f"bitmap of {label} bins", f"bin {place}", int(bool(head)), int(not head))
+            )
 
 
 def _check_chain(
-    capture: Capture, label: str, head: int, forward: str, back: str, wanted: set[int], last: int | None, report: Report
+    capture: Capture,
+    label: str,
+    head: int,
+    forward: str,
+    back: str,
+    wanted: set[int],
+    last: int | None,
+    report: Report,
 ) -> None:
-    """Walk a doubly linked list of runs: exactly ``wanted``, links back right, ending at ``last`` if that is given."""
+    """Walk a doubly linked list of runs: exactly ``wanted``, links back right, ending at ``last``
+    if that is given."""
     found: set[int] = set()
     unit, before = head, 0
     following, preceding = capture.slabs[forward], capture.slabs[back]
     while unit:
         if unit not in wanted or unit in found:
-            report(Problem(f"list of free runs: {label}", f"behind unit {before}", "a run of the list, once", unit))
+            report(
+                Problem(
+                    f"list of free runs: {label}",
+                    f"behind unit {before}",
+                    "a run of the list, once",
+                    unit,
+                )
+            )
             return
         if int(preceding[unit]) != before:
             report(
                 Problem(
-                    f"list of free runs: {label}", f"{back} of the run at unit {unit}", before, int(preceding[unit])
+                    f"list of free runs: {label}",
+                    f"{back} of the run at unit {unit}",
+                    before,
+                    int(preceding[unit]),
                 )
             )
         found.add(unit)
         unit, before = int(following[unit]), unit
     if found != wanted:
-        report(Problem(f"list of free runs: {label}", "runs in it", sorted(wanted)[:8], sorted(found)[:8]))
+        report(
+            Problem(
+                f"list of free runs: {label}", "runs in it", sorted(wanted)[:8], sorted(found)[:8]
+            )
+        )
     if last is not None and last != before:
         report(Problem(f"list of free runs: {label}", "its end", before, last))

@@ -1,10 +1,11 @@
 """``validate()``: walk everything, check what must hold, say how sure the answer is.
 
-The invariants, and who states them: *a block is in exactly one place* (free list, remote list, a thread cache, else
-the application), the registry and the records agree, free runs do not touch and stand in the right bins, what can be
-given is reachable. The checks run over copies. A heap that moves meanwhile makes copies that do not fit each other, so
-a check that fails counts only if a second copy shows that nothing moved; else the walk is done again, and in the end
-the summary says that it could not be exact, and why.
+The invariants, and who states them: *a block is in exactly one place* (free list, remote list, a
+thread cache, else the application), the registry and the records agree, free runs do not touch and
+stand in the right bins, what can be given is reachable. The checks run over copies. A heap that
+moves meanwhile makes copies that do not fit each other, so a check that fails counts only if a
+second copy shows that nothing moved; else the walk is done again, and in the end the summary says
+that it could not be exact, and why.
 """
 
 from __future__ import annotations
@@ -27,15 +28,17 @@ if TYPE_CHECKING:
     from ..heap_view import HeapView
 
 PAUSES_SECONDS: Final = (0.0, 0.002, 0.01, 0.05)
-"""Before each walk. A thread may stand still in the middle of a step: only where the source knows of every call that is
-under way (``inside()``) does a problem count at once, elsewhere it must last."""
+"""Before each walk. A thread may stand still in the middle of a step: only where the source knows
+of every call that is under way (``inside()``) does a problem count at once, elsewhere it must
+last."""
 
 Report = Callable[[Problem], None]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Validation:
-    """What ``validate()`` looked at, and whether the answer is exact. Counts unless the name says otherwise."""
+    """What ``validate()`` looked at, and whether the answer is exact. Counts unless the name says
+    otherwise."""
 
     heap: str
     """The heap's name."""
@@ -44,7 +47,8 @@ class Validation:
     why_not: str
     """What moved, or empty."""
     units: int
-    """Committed units of user memory, each of them in exactly one slab, span or free run, or ready for a slab."""
+    """Committed units of user memory, each of them in exactly one slab, span or free run, or ready
+    for a slab."""
     slabs: int
     spans: int
     runs: int
@@ -66,7 +70,8 @@ class Validation:
     uncarved: int
     """Blocks never handed out since their slab was made."""
     lost: int
-    """Of the application's, those that only a thread left behind by a fork knew; they are never handed out again."""
+    """Of the application's, those that only a thread left behind by a fork knew; they are never
+    handed out again."""
     live_marks: int
     """Live marks compared; 0 in an unchecked heap."""
     headers: int
@@ -75,9 +80,16 @@ class Validation:
     """Bytes usable by the application, spans included."""
 
     def __repr__(self) -> str:
-        verdict = "everything holds" if self.exact else f"nothing found wrong, but not exact: {self.why_not}"
+        verdict = (
+            "everything holds"
+            if self.exact
+            else f"nothing found wrong, but not exact: {self.why_not}"
+        )
         names = [field.name for field in fields(self)][3:]
-        values = [format_bytes(getattr(self, n)) if n.endswith("bytes") else f"{getattr(self, n):,}" for n in names]
+        values = [
+            format_bytes(getattr(self, n)) if n.endswith("bytes") else f"{getattr(self, n):,}"
+            for n in names
+        ]
         cells = [[name.replace("_", " ") for name in names], values]
         return f"{self.heap}: {verdict}\n{render(('checked', 'count'), cells, left=(True, False))}"
 
@@ -140,13 +152,16 @@ def _moved(capture: Capture) -> list[str]:
 def validate(heap: HeapView) -> Validation:
     """Check a heap; the summary of what was checked.
 
-    Raises ValidationError naming what, where, expected, found when something is broken. While other threads use the
-    heap the walk is repeated a few times; if it never finds the heap standing still, ``exact`` is False.
-    Source: the retry of a torn copy is the reader's half of a sequence lock.
+    Raises ValidationError naming what, where, expected, found when something is broken. While other
+    threads use the heap the walk is repeated a few times; if it never finds the heap standing
+    still, ``exact`` is False. Source: the retry of a torn copy is the reader's half of a sequence
+    lock.
     """
     looked, problem, moved, counts = heap, None, [], Counts()
     inside = getattr(heap.capture.source, "inside", None)
-    is_copy = hasattr(heap.capture.source, "moved")  # its process has gone on: what the copy holds is all there is to judge
+    is_copy = hasattr(
+        heap.capture.source, "moved"
+    )  # its process has gone on: what the copy holds is all there is to judge
     for pause in PAUSES_SECONDS[:1] if is_copy else PAUSES_SECONDS:
         if pause:
             time.sleep(pause)
@@ -157,7 +172,9 @@ def validate(heap: HeapView) -> Validation:
             moved = _moved(looked.capture)
             busy = max(busy, 0 if inside is None else inside())
         except MemoryUnreadable as error:
-            raise ValidationError("memory of the heap", looked.name, "readable", str(error)) from error
+            raise ValidationError(
+                "memory of the heap", looked.name, "readable", str(error)
+            ) from error
         if busy:
             moved.append(f"{format_count(busy, 'thread')} inside a call")
         if not moved and (problem is None or inside is not None):

@@ -1,7 +1,8 @@
 """Copying a heap once and for all: a `HeapView` becomes a `FrozenHeap`.
 
-Metadata is what the view holds. A slab's lists are read now; where its record changed since, the newer record is taken
-with them, a bounded number of times, so that a record and its lists always belong together or are marked torn.
+Metadata is what the view holds. A slab's lists are read now; where its record changed since, the
+newer record is taken with them, a bounded number of times, so that a record and its lists always
+belong together or are marked torn.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def freeze(view: HeapView, *, residency: bool = True, contents: bool = False) -> FrozenHeap:
-    """Copy a heap. ``residency``: also which pages are resident; ``contents``: also what the program wrote.
+    """Copy a heap. ``residency``: also which pages are resident; ``contents``: also what the
+    program wrote.
 
     Raises MemoryUnreadable when the heap goes away meanwhile.
     """
@@ -73,14 +75,21 @@ def _padded_bits(flags: NDArray[np.bool_], align: int) -> NDArray[np.uint8]:
 def _masked(links: NDArray[np.uint64], capture: Capture) -> NDArray[np.uint64]:
     """Links that lie in the heap, and `BAD_LINK` for those that do not."""
     low, high = capture.unit_address(capture.meta_units), capture.unit_address(capture.unit_top)
-    return np.where((links == 0) | ((links >= low) & (links < high) & (links & np.uint64(7) == 0)), links, np.uint64(BAD_LINK))
+    return np.where(
+        (links == 0) | ((links >= low) & (links < high) & (links & np.uint64(7) == 0)),
+        links,
+        np.uint64(BAD_LINK),
+    )
 
 
 def _patched_threads(view: HeapView) -> NDArray[np.uint64]:
     """The thread records, with the caches as they were when their lists were followed."""
     threads = view.capture.threads.copy()
     for (thread, index), mine in view.blocks.fresh_caches.items():
-        threads["heads"][thread, index], threads["room_counts"][thread, index] = mine.head, mine.room_count
+        threads["heads"][thread, index], threads["room_counts"][thread, index] = (
+            mine.head,
+            mine.room_count,
+        )
         for name in ("cap_count", "bump", "bump_end"):
             threads["bins"][name][thread, index] = getattr(mine, name)
     return np.asarray(threads.view(np.uint64).reshape(-1))
@@ -103,8 +112,14 @@ class _Lists:
         self.records: Records = self.slabs.reshape(-1).view(dtype_of(mirror.HakSlab))
         self.torn = self.capture.torn.copy()
         self._leave_out()
-        listed = (word_count(self.records["free_list"]) > 0) | (word_count(self.records["remote_list"]) > 0)
-        self.units = np.flatnonzero(listed & (self.records["kind"] == KIND_SLAB) & (self.records["class_index"] <= self.capture.class_count))
+        listed = (word_count(self.records["free_list"]) > 0) | (
+            word_count(self.records["remote_list"]) > 0
+        )
+        self.units = np.flatnonzero(
+            listed
+            & (self.records["kind"] == KIND_SLAB)
+            & (self.records["class_index"] <= self.capture.class_count)
+        )
         blocks = self.capture.classes["block_count"][self.records["class_index"][self.units]]
         self.starts = starts_of(byte_counts(blocks))
         self.free, self.remote = (np.zeros(int(self.starts[-1]), dtype=np.uint8) for _ in range(2))
@@ -116,13 +131,17 @@ class _Lists:
         self.parts: Arrays = self._parts()
 
     def _leave_out(self) -> None:
-        """Records that were half written when they were read, or that reach into units committed since: torn, and of no kind."""
+        """Records that were half written when they were read, or that reach into units committed
+        since: torn, and of no kind."""
         records, top = self.records, len(self.records)
         kinds, lengths = records["kind"], records["unit_count"].astype(np.int64)
         beyond = (kinds != 0) & (np.arange(top) + lengths > top)
         owned = np.isin(kinds, (KIND_SLAB, KIND_LOST))
         known = (records["class_index"] >= 1) & (records["class_index"] <= self.capture.class_count)
-        fits = known & (lengths == self.capture.classes["unit_count"][records["class_index"] & (layout.CLASS_LIMIT - 1)])
+        fits = known & (
+            lengths
+            == self.capture.classes["unit_count"][records["class_index"] & (layout.CLASS_LIMIT - 1)]
+        )
         half = self.torn & ((kinds > KIND_LOST) | ((kinds != 0) & (lengths < 1)) | (owned & ~fits))
         self.torn |= beyond
         records["kind"][beyond | half] = 0
@@ -134,7 +153,9 @@ class _Lists:
                 return
             before = self.slabs[units]
             self._read(units)
-            now = np.ascontiguousarray(self.view.blocks.rows(self.capture.geometry.slabs_offset, SLAB_BYTES, units, 1))
+            now = np.ascontiguousarray(
+                self.view.blocks.rows(self.capture.geometry.slabs_offset, SLAB_BYTES, units, 1)
+            )
             words = now.view(np.uint64)
             changed = (words != before).any(axis=1)
             units, words = units[changed], words[changed]
@@ -149,16 +170,23 @@ class _Lists:
         problems: list[Problem] = []
         states, links = self.view.blocks.listed(units, problems.append, self.records[units])
         broken = {problem.where.split(",")[0] for problem in problems}
-        places = self.starts[np.searchsorted(self.units, units)][:, None] + np.arange(-(-states.shape[1] // 8))
+        places = self.starts[np.searchsorted(self.units, units)][:, None] + np.arange(
+            -(-states.shape[1] // 8)
+        )
         self.free[places] = np.packbits(states == FREE, axis=1, bitorder="little")
         self.remote[places] = np.packbits(states == REMOTE, axis=1, bitorder="little")
         for row, unit in enumerate(units.tolist()) if broken or self.odd else ():
             self.odd.pop(unit, None)
             if f"slab at unit {unit}" in broken:
-                base, size = int(self.capture.unit_address(unit)), int(self.records["unit_count"][unit]) << layout.UNIT_SHIFT
+                base, size = (
+                    int(self.capture.unit_address(unit)),
+                    int(self.records["unit_count"][unit]) << layout.UNIT_SHIFT,
+                )
                 inside = (links[row] == 0) | ((links[row] >= base) & (links[row] < base + size))
                 on_list = (states[row] == FREE) | (states[row] == REMOTE)
-                self.odd[unit] = np.where(on_list, np.where(inside, links[row], np.uint64(BAD_LINK)), np.uint64(0))
+                self.odd[unit] = np.where(
+                    on_list, np.where(inside, links[row], np.uint64(BAD_LINK)), np.uint64(0)
+                )
 
     def _parts(self) -> Arrays:
         odd = sorted(self.odd)
@@ -172,7 +200,9 @@ class _Lists:
             "slabs": self.slabs.reshape(-1),
             "torn": np.packbits(self.torn, bitorder="little"),
             "odd_units": np.array(odd, dtype=np.uint32),
-            "odd_words": np.concatenate([empty_part("odd_words"), *(self.odd[unit] for unit in odd)]),
+            "odd_words": np.concatenate(
+                [empty_part("odd_words"), *(self.odd[unit] for unit in odd)]
+            ),
             "headers": self._headers(),
         }
 
@@ -181,12 +211,22 @@ class _Lists:
         made: dict[int, NDArray[np.uint8]] = {}
         for index in np.flatnonzero(self.capture.classes["header"]).tolist():
             shape = self.capture.classes[index]
-            places = int(shape["start_bytes"]) - 1 + np.arange(int(shape["block_count"])) * int(shape["stride_bytes"])
-            units = np.flatnonzero((self.records["kind"] == KIND_SLAB) & (self.records["class_index"] == index))
+            places = (
+                int(shape["start_bytes"])
+                - 1
+                + np.arange(int(shape["block_count"])) * int(shape["stride_bytes"])
+            )
+            units = np.flatnonzero(
+                (self.records["kind"] == KIND_SLAB) & (self.records["class_index"] == index)
+            )
             for chunk in self.view.blocks.for_each_chunk(index, units):
-                found = self.view.blocks.memory(chunk, int(shape["unit_count"])).view(np.uint8)[:, places]
+                found = self.view.blocks.memory(chunk, int(shape["unit_count"])).view(np.uint8)[
+                    :, places
+                ]
                 carved = self.records["carved_count"][chunk][:, None] > np.arange(len(places))
-                made |= dict(zip(chunk.tolist(), np.where(carved, found, 0).astype(np.uint8), strict=True))
+                made |= dict(
+                    zip(chunk.tolist(), np.where(carved, found, 0).astype(np.uint8), strict=True)
+                )
         return np.concatenate([empty_part("headers"), *(made[unit] for unit in sorted(made))])
 
 
@@ -196,7 +236,9 @@ def _contents(view: HeapView) -> Arrays:
     heads = np.flatnonzero(np.isin(capture.slabs["kind"], (KIND_SLAB, KIND_SPAN)))
     units: list[NDArray[np.uint32]] = [empty_part("memory_units")]
     memory: list[NDArray[np.uint8]] = [empty_part("memory")]
-    for head, count in zip(heads.tolist(), capture.slabs["unit_count"][heads].tolist(), strict=True):
+    for head, count in zip(
+        heads.tolist(), capture.slabs["unit_count"][heads].tolist(), strict=True
+    ):
         try:
             raw = capture.source.read(int(capture.unit_address(head)), count << layout.UNIT_SHIFT)
         except MemoryUnreadable:

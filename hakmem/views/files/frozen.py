@@ -1,8 +1,10 @@
-"""A heap that was copied once and for all: of a stopped process, or of a file; a `MemorySource` like any other.
+"""A heap that was copied once and for all: of a stopped process, or of a file; a `MemorySource`
+like any other.
 
-The metadata is kept as it was. Of the user memory only what the views follow is: which blocks are on a slab's free and
-remote lists (a bit each), the links of the thread caches, header bytes. What a program wrote is not, unless asked
-for. `Frozen.read` makes the memory of a slab from that, so the views that follow lists need not know.
+The metadata is kept as it was. Of the user memory only what the views follow is: which blocks are
+on a slab's free and remote lists (a bit each), the links of the thread caches, header bytes. What a
+program wrote is not, unless asked for. `Frozen.read` makes the memory of a slab from that, so the
+views that follow lists need not know.
 """
 
 from __future__ import annotations
@@ -25,18 +27,40 @@ from ..reading.records import KIND_SLAB, Records, dtype_of, word_offset
 from ..reading.source import MemoryUnreadable
 
 BAD_LINK: Final = 8
-"""Stands for a link that is no block of its slab: what is there instead was written by the program, and is its secret."""
+"""Stands for a link that is no block of its slab: what is there instead was written by the program,
+and is its secret."""
 PARTS: Final[dict[str, str]] = {
-    "heap": "u1", "policy": "u1", "registry": "u4", "slabs": "u8", "threads": "u8", "partial": "u8", "summary": "u8",
-    "dirty": "u1", "holes": "u2", "live": "u1", "torn": "u1", "free_units": "u4", "free_bits": "u1", "remote_units": "u4",
-    "remote_bits": "u1", "odd_units": "u4", "odd_words": "u8", "cached": "u8", "cached_links": "u8", "headers": "u1", "resident": "u1",
-    "memory_units": "u4", "memory": "u1",
-}  # fmt: skip
-"""The arrays of a frozen heap and their element types. ``heap`` to ``live``: the metadata as it lies in memory, for the
-committed units and used thread records. ``torn``, ``resident``: packed bits, a unit and an OS page each; ``resident``
-may be empty. ``free_units``, ``remote_units``: slabs with such a list, ascending; ``free_bits``, ``remote_bits``: its blocks,
-packed, one slab after another. ``odd_*``: slabs whose lists are broken, and a link for each block. ``cached*``: addresses and links of the
-cached blocks. ``headers``: header bytes of the slabs whose class has them, ascending. ``memory*``: contents, if kept."""
+    "heap": "u1",
+    "policy": "u1",
+    "registry": "u4",
+    "slabs": "u8",
+    "threads": "u8",
+    "partial": "u8",
+    "summary": "u8",
+    "dirty": "u1",
+    "holes": "u2",
+    "live": "u1",
+    "torn": "u1",
+    "free_units": "u4",
+    "free_bits": "u1",
+    "remote_units": "u4",
+    "remote_bits": "u1",
+    "odd_units": "u4",
+    "odd_words": "u8",
+    "cached": "u8",
+    "cached_links": "u8",
+    "headers": "u1",
+    "resident": "u1",
+    "memory_units": "u4",
+    "memory": "u1",
+}
+"""The arrays of a frozen heap and their element types. ``heap`` to ``live``: the metadata as it
+lies in memory, for the committed units and used thread records. ``torn``, ``resident``: packed
+bits, a unit and an OS page each; ``resident`` may be empty. ``free_units``, ``remote_units``: slabs
+with such a list, ascending; ``free_bits``, ``remote_bits``: its blocks, packed, one slab after
+another. ``odd_*``: slabs whose lists are broken, and a link for each block. ``cached*``: addresses
+and links of the cached blocks. ``headers``: header bytes of the slabs whose class has them,
+ascending. ``memory*``: contents, if kept."""
 
 
 def byte_counts(blocks: NDArray[Any]) -> NDArray[np.int64]:
@@ -85,23 +109,33 @@ class FrozenHeap:
     @cached_property
     def links(self) -> dict[int, int]:
         """The link of each cached block, by address."""
-        return dict(zip(self.parts["cached"].tolist(), self.parts["cached_links"].tolist(), strict=True))
+        return dict(
+            zip(self.parts["cached"].tolist(), self.parts["cached_links"].tolist(), strict=True)
+        )
 
     @cached_property
     def header_units(self) -> NDArray[np.int64]:
         """The slabs whose blocks have headers."""
-        has = (self.slabs["kind"] == KIND_SLAB) & (self.classes["header"][self.slabs["class_index"] & 63] != 0)
+        has = (self.slabs["kind"] == KIND_SLAB) & (
+            self.classes["header"][self.slabs["class_index"] & 63] != 0
+        )
         return np.flatnonzero(has)
 
     def block_counts(self, units: NDArray[Any]) -> NDArray[np.int64]:
         """Blocks of slabs."""
-        counts: NDArray[np.int64] = self.classes["block_count"][self.slabs["class_index"][units] & 63].astype(np.int64)
+        counts: NDArray[np.int64] = self.classes["block_count"][
+            self.slabs["class_index"][units] & 63
+        ].astype(np.int64)
         return counts
 
     @cached_property
     def bit_starts(self) -> dict[str, NDArray[np.int64]]:
-        """Where each slab's bits begin in ``free_bits`` and ``remote_bits``, and behind them the end."""
-        return {name: starts_of(byte_counts(self.block_counts(self.parts[f"{name}_units"]))) for name in ("free", "remote")}
+        """Where each slab's bits begin in ``free_bits`` and ``remote_bits``, and behind them the
+        end."""
+        return {
+            name: starts_of(byte_counts(self.block_counts(self.parts[f"{name}_units"])))
+            for name in ("free", "remote")
+        }
 
     @cached_property
     def odd_starts(self) -> NDArray[np.int64]:
@@ -113,18 +147,29 @@ class FrozenHeap:
         """Where the header bytes of each slab that has them begin, and behind them the end."""
         return starts_of(self.block_counts(self.header_units))
 
-    # --- memory -----------------------------------------------------------------------------------------------
+    # --- memory -----------------------------------------------------------------------------------
 
     @cached_property
     def _metadata(self) -> list[tuple[int, NDArray[np.uint8]]]:
         """The ranges that were kept as they were: offset in the region, bytes."""
         plan = self.geometry
         places = {
-            "heap": 0, "policy": plan.policy_offset, "registry": plan.registry_offset, "slabs": plan.slabs_offset,
-            "threads": plan.threads_offset, "partial": plan.partial_offset, "summary": plan.summary_offset,
-            "dirty": plan.dirty_offset, "holes": plan.holes_offset, "live": plan.live_offset + plan.meta_units * layout.LIVE_BYTES_PER_UNIT,
-        }  # fmt: skip
-        return [(offset, self.parts[name].view(np.uint8)) for name, offset in places.items() if len(self.parts[name])]
+            "heap": 0,
+            "policy": plan.policy_offset,
+            "registry": plan.registry_offset,
+            "slabs": plan.slabs_offset,
+            "threads": plan.threads_offset,
+            "partial": plan.partial_offset,
+            "summary": plan.summary_offset,
+            "dirty": plan.dirty_offset,
+            "holes": plan.holes_offset,
+            "live": plan.live_offset + plan.meta_units * layout.LIVE_BYTES_PER_UNIT,
+        }
+        return [
+            (offset, self.parts[name].view(np.uint8))
+            for name, offset in places.items()
+            if len(self.parts[name])
+        ]
 
     def read(self, offset: int, size_bytes: int) -> bytes | memoryview | None:
         """Bytes from an offset in the region on; None for what was not kept."""
@@ -134,7 +179,11 @@ class FrozenHeap:
         first, end = offset >> layout.UNIT_SHIFT, -(-(offset + size_bytes) >> layout.UNIT_SHIFT)
         if not self.geometry.meta_units <= first < end <= self.header.unit_top:
             return None
-        made = self._contents(first, end) if len(self.parts["memory_units"]) else self._made(first, end)
+        made = (
+            self._contents(first, end)
+            if len(self.parts["memory_units"])
+            else self._made(first, end)
+        )
         skip = offset - (first << layout.UNIT_SHIFT)
         return None if made is None else made[skip : skip + size_bytes].data
 
@@ -146,7 +195,8 @@ class FrozenHeap:
         return np.asarray(self.parts["memory"].reshape(-1, layout.UNIT_BYTES)[at]).reshape(-1)
 
     def _made(self, first: int, end: int) -> NDArray[np.uint8] | None:
-        """The memory of the slabs in units ``first`` to ``end`` - 1, as far as lists and headers go."""
+        """The memory of the slabs in units ``first`` to ``end`` - 1, as far as lists and headers
+        go."""
         low = max(first - layout.SLAB_UNITS_MAX + 1, self.geometry.meta_units)
         kinds = self.slabs["kind"][low:end]
         heads = low + np.flatnonzero(kinds == KIND_SLAB)
@@ -163,20 +213,34 @@ class FrozenHeap:
         made: NDArray[np.uint8] = words.view(np.uint8)
         return made[(first - start) << layout.UNIT_SHIFT : (end - start) << layout.UNIT_SHIFT]
 
-    def _write_lists(self, words: NDArray[np.uint64], start: int, units: NDArray[np.int64], shape: np.void) -> None:
-        count, stride, begin = int(shape["block_count"]), int(shape["stride_bytes"]), int(shape["start_bytes"])
+    def _write_lists(
+        self, words: NDArray[np.uint64], start: int, units: NDArray[np.int64], shape: np.void
+    ) -> None:
+        count, stride, begin = (
+            int(shape["block_count"]),
+            int(shape["stride_bytes"]),
+            int(shape["start_bytes"]),
+        )
         for name in ("free", "remote"):
             known = self.parts[f"{name}_units"]
             mine = np.flatnonzero(np.isin(units, known))
             if not len(mine):
                 continue
-            places = self.bit_starts[name][np.searchsorted(known, units[mine])][:, None] + np.arange(-(-count // 8))
-            rows, blocks = np.nonzero(np.unpackbits(self.parts[f"{name}_bits"][places], axis=1, bitorder="little")[:, :count])
+            places = self.bit_starts[name][np.searchsorted(known, units[mine])][
+                :, None
+            ] + np.arange(-(-count // 8))
+            rows, blocks = np.nonzero(
+                np.unpackbits(self.parts[f"{name}_bits"][places], axis=1, bitorder="little")[
+                    :, :count
+                ]
+            )
             if not len(rows):
                 continue
             lists = self.slabs[f"{name}_list"][units[mine]]
             first = (word_offset(lists).astype(np.int64) - begin) // max(stride, 1)
-            order = np.lexsort((blocks, blocks != first[rows], rows))  # the list's head first, the rest as they lie
+            order = np.lexsort(
+                (blocks, blocks != first[rows], rows)
+            )  # the list's head first, the rest as they lie
             rows, blocks = rows[order], blocks[order]
             inside = begin + blocks * stride + ((units[mine][rows] - start) << layout.UNIT_SHIFT)
             following = np.zeros(len(rows), dtype=np.uint64)
@@ -187,15 +251,21 @@ class FrozenHeap:
         for place in np.flatnonzero(np.isin(self.parts["odd_units"], units)).tolist():
             links = self.parts["odd_words"][self.odd_starts[place] : self.odd_starts[place + 1]]
             unit = int(self.parts["odd_units"][place])
-            words[(begin + np.arange(count) * stride + ((unit - start) << layout.UNIT_SHIFT)) >> 3] = links
+            words[
+                (begin + np.arange(count) * stride + ((unit - start) << layout.UNIT_SHIFT)) >> 3
+            ] = links
 
-    def _write_headers(self, raw: NDArray[np.uint8], start: int, units: NDArray[np.int64], shape: np.void) -> None:
+    def _write_headers(
+        self, raw: NDArray[np.uint8], start: int, units: NDArray[np.int64], shape: np.void
+    ) -> None:
         if not shape["header"] or not len(self.parts["headers"]):
             return
         at = self.header_starts[np.searchsorted(self.header_units, units)]
         blocks = np.arange(int(shape["block_count"]))
         inside = int(shape["start_bytes"]) - 1 + blocks * int(shape["stride_bytes"])
-        raw[((units - start) << layout.UNIT_SHIFT)[:, None] + inside] = self.parts["headers"][at[:, None] + blocks]
+        raw[((units - start) << layout.UNIT_SHIFT)[:, None] + inside] = self.parts["headers"][
+            at[:, None] + blocks
+        ]
 
 
 class _Links:
@@ -230,7 +300,8 @@ class Frozen:
         return None
 
     def read(self, address: int, size_bytes: int) -> bytes | memoryview:
-        """Bytes as `MemorySource.read` gives them; of user memory only lists and headers, unless contents were kept."""
+        """Bytes as `MemorySource.read` gives them; of user memory only lists and headers, unless
+        contents were kept."""
         heap = self._heap(address)
         found = None if heap is None else heap.read(address - heap.address, size_bytes)
         if found is None:
@@ -260,7 +331,9 @@ class Frozen:
     def torn(self, address: int) -> NDArray[np.bool_]:
         """Which records of the heap at ``address`` moved while they were read, by unit."""
         heap = self._at(address)
-        return np.unpackbits(heap.parts["torn"], bitorder="little")[: heap.header.unit_top].view(np.bool_)
+        return np.unpackbits(heap.parts["torn"], bitorder="little")[: heap.header.unit_top].view(
+            np.bool_
+        )
 
     def moved(self, address: int) -> tuple[str, ...]:
         """What of that heap changed while it was read."""
@@ -271,7 +344,8 @@ class Frozen:
         return self._at(address).unsettled
 
     def resident(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
-        """Which OS pages of a range of committed units were resident; None where that was not kept."""
+        """Which OS pages of a range of committed units were resident; None where that was not
+        kept."""
         heap = self._heap(address)
         if heap is None or not len(heap.parts["resident"]):
             return None
@@ -286,4 +360,3 @@ class Frozen:
 def empty_part(name: str) -> NDArray[Any]:
     """No elements of a part."""
     return np.empty(0, dtype=PARTS[name])
-

@@ -1,7 +1,7 @@
 """What must hold of a frozen heap that came from a file before any view follows its numbers.
 
-Views of a damaged heap show the damage; so these checks leave alone what merely looks wrong, and refuse what would be
-looked up out of bounds, or would make a small file take much memory or time.
+Views of a damaged heap show the damage; so these checks leave alone what merely looks wrong, and
+refuse what would be looked up out of bounds, or would make a small file take much memory or time.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ Require = Callable[[bool, str, object, object], None]
 Load = Callable[..., None]
 
 RANGES_LIMIT: Final = 1 << 22
-"""Blocks in carved ranges of all threads together: ranges are written as two addresses, however many blocks they have."""
+"""Blocks in carved ranges of all threads together: ranges are written as two addresses, however
+many blocks they have."""
 
 BROKEN_LIMIT: Final = 1 << 16
-"""How many more blocks thread caches may count than are listed: of a list with a broken link only its beginning is."""
+"""How many more blocks thread caches may count than are listed: of a list with a broken link only
+its beginning is."""
 
 
 def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: Require) -> None:
-    """The lengths of all parts follow from the heap's own header and records, which are loaded here, the rest is not."""
+    """The lengths of all parts follow from the heap's own header and records, which are loaded
+    here, the rest is not."""
 
     def length(name: str, expected: int) -> None:
         require(counts[name] == expected, f"length of {name}", expected, counts[name])
@@ -45,12 +48,27 @@ def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: R
         plan = check_heap(heap.header, heap.address)
     except ValidationError as error:
         plain = isinstance(error.found, (int, str))
-        require(False, error.what, error.expected if plain else "what its units make it", error.found if plain else "another")
+        require(
+            False,
+            error.what,
+            error.expected if plain else "what its units make it",
+            error.found if plain else "another",
+        )
         raise
     header = heap.header
     top, checked = header.unit_top, bool(header.flags & layout.constant("HAK_HEAP_CHECKED"))
-    require(0 < heap.address <= heap.address + plan.reserved_bytes <= 1 << 64, "address", "a region below 2**64", hex(heap.address))
-    require(header.reserved_bytes == plan.reserved_bytes, "reserved_bytes", plan.reserved_bytes, header.reserved_bytes)
+    require(
+        0 < heap.address <= heap.address + plan.reserved_bytes <= 1 << 64,
+        "address",
+        "a region below 2**64",
+        hex(heap.address),
+    )
+    require(
+        header.reserved_bytes == plan.reserved_bytes,
+        "reserved_bytes",
+        plan.reserved_bytes,
+        header.reserved_bytes,
+    )
     words = -(-top // 64)
     length("registry", top)
     length("slabs", top * (SLAB_BYTES // 8))
@@ -71,7 +89,9 @@ def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: R
     load("slabs", "free_units", "remote_units", "odd_units", "memory_units")
     _check_records(heap, require)
     for name in ("free", "remote"):
-        length(f"{name}_bits", int(byte_counts(heap.block_counts(heap.parts[f"{name}_units"])).sum()))
+        length(
+            f"{name}_bits", int(byte_counts(heap.block_counts(heap.parts[f"{name}_units"])).sum())
+        )
     length("odd_words", int(heap.block_counts(heap.parts["odd_units"]).sum()))
     length("headers", int(heap.block_counts(heap.header_units).sum()))
 
@@ -79,12 +99,30 @@ def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: R
 def _check_classes(heap: FrozenHeap, require: Require) -> None:
     policy = mirror.HakPolicy.from_buffer_copy(heap.parts["policy"].tobytes())
     count = policy.sizes.class_count
-    require(1 <= count <= layout.CLASS_COUNT_MAX, "policy: classes", f"1 to {layout.CLASS_COUNT_MAX}", count)
+    require(
+        1 <= count <= layout.CLASS_COUNT_MAX,
+        "policy: classes",
+        f"1 to {layout.CLASS_COUNT_MAX}",
+        count,
+    )
     shape = heap.classes
-    room = np.minimum(shape["unit_count"], layout.SLAB_UNITS_MAX).astype(np.int64) << layout.UNIT_SHIFT
-    used = shape["start_bytes"].astype(np.int64) + shape["block_count"].astype(np.int64) * shape["stride_bytes"]
-    wrong = (used > np.maximum(room, 0)) | (shape["unit_count"] > layout.SLAB_UNITS_MAX) | (shape["stride_bytes"] % 8 != 0)
-    wrong |= (shape["block_count"] > 0) & (shape["stride_bytes"] < 8) | (shape["start_bytes"] % 8 != 0) | (shape["header"] > 1)
+    room = (
+        np.minimum(shape["unit_count"], layout.SLAB_UNITS_MAX).astype(np.int64) << layout.UNIT_SHIFT
+    )
+    used = (
+        shape["start_bytes"].astype(np.int64)
+        + shape["block_count"].astype(np.int64) * shape["stride_bytes"]
+    )
+    wrong = (
+        (used > np.maximum(room, 0))
+        | (shape["unit_count"] > layout.SLAB_UNITS_MAX)
+        | (shape["stride_bytes"] % 8 != 0)
+    )
+    wrong |= (
+        (shape["block_count"] > 0) & (shape["stride_bytes"] < 8)
+        | (shape["start_bytes"] % 8 != 0)
+        | (shape["header"] > 1)
+    )
     wrong |= (shape["header"] == 1) & (shape["block_count"] > 0) & (shape["start_bytes"] < 1)
     wrong[0] = False
     require(shape["block_count"][0] == 0, "policy: class 0", "no blocks", shape["block_count"][0])
@@ -102,11 +140,21 @@ def _check_records(heap: FrozenHeap, require: Require) -> None:
     count = mirror.HakPolicy.from_buffer_copy(heap.parts["policy"].tobytes()).sizes.class_count
     _none(kinds > KIND_LOST, "kind of record", "0 to 4", require)
     _none(kinds[:low] != 0, "kind of metadata unit", 0, require)
-    _none((kinds != 0) & ((units < 1) | (np.arange(top) + units > top)), "units of record", f"1 or more, below {top}", require)
+    _none(
+        (kinds != 0) & ((units < 1) | (np.arange(top) + units > top)),
+        "units of record",
+        f"1 or more, below {top}",
+        require,
+    )
     mine = np.isin(kinds, (KIND_SLAB, KIND_LOST))
     classes = slabs["class_index"]
     _none(mine & ((classes < 1) | (classes > count)), "class of record", f"1 to {count}", require)
-    _none(mine & (units != heap.classes["unit_count"][classes & 63]), "units of slab", "its class's", require)
+    _none(
+        mine & (units != heap.classes["unit_count"][classes & 63]),
+        "units of slab",
+        "its class's",
+        require,
+    )
     for name in ("free_units", "remote_units", "odd_units", "memory_units"):
         listed = heap.parts[name].astype(np.int64)
         wrong = (np.diff(listed, prepend=-1) <= 0) | (listed >= top)
@@ -122,14 +170,36 @@ def check_contents(heap: FrozenHeap, require: Require) -> None:
     threads = heap.parts["threads"].view(dtype_of(mirror.HakThread))
     bins: Any = threads["bins"]
     lengths = bins["cap_count"].astype(np.int64) - threads["room_counts"]
-    require(bool(((lengths >= 0) & (lengths <= CACHED_LIMIT)).all()), "cached blocks of a thread", f"0 to {CACHED_LIMIT}", "something else")
+    require(
+        bool(((lengths >= 0) & (lengths <= CACHED_LIMIT)).all()),
+        "cached blocks of a thread",
+        f"0 to {CACHED_LIMIT}",
+        "something else",
+    )
     most = len(heap.parts["cached"]) + BROKEN_LIMIT
-    require(int(lengths.sum()) <= most, "cached blocks", f"at most {most}, as listed", int(lengths.sum()))
-    ranges = (bins["bump_end"] - bins["bump"]).astype(np.int64) // np.maximum(heap.classes["stride_bytes"].astype(np.int64), 8)
+    require(
+        int(lengths.sum()) <= most,
+        "cached blocks",
+        f"at most {most}, as listed",
+        int(lengths.sum()),
+    )
+    ranges = (bins["bump_end"] - bins["bump"]).astype(np.int64) // np.maximum(
+        heap.classes["stride_bytes"].astype(np.int64), 8
+    )
     sound = bool(((ranges >= 0) & (ranges <= CACHED_LIMIT)).all())
-    require(sound and int(ranges.sum()) <= RANGES_LIMIT, "carved ranges", f"at most {RANGES_LIMIT} blocks", int(ranges.sum()))
+    require(
+        sound and int(ranges.sum()) <= RANGES_LIMIT,
+        "carved ranges",
+        f"at most {RANGES_LIMIT} blocks",
+        int(ranges.sum()),
+    )
     low, high = heap.address, heap.address + (top << layout.UNIT_SHIFT)
     cached = heap.parts["cached"]
     wrong = (cached < np.uint64(low)) | (cached >= np.uint64(high))
     _none(wrong, "cached block, place", f"{low:#x} to {high - 1:#x}", require)
-    require(header.thread_live <= header.thread_top + 1, "thread_live", f"at most {header.thread_top}", header.thread_live)
+    require(
+        header.thread_live <= header.thread_top + 1,
+        "thread_live",
+        f"at most {header.thread_top}",
+        header.thread_live,
+    )

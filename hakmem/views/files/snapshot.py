@@ -1,9 +1,11 @@
-"""Snapshots: `save` writes the heaps of a process to a file, `load` reads them back as the same views.
+"""Snapshots: `save` writes the heaps of a process to a file, `load` reads them back as the same
+views.
 
-A snapshot is a compressed npz: ``header`` is JSON in bytes (schema, layout, machine, process, time), ``h0_slabs`` and the
-like are the parts of `hakmem.views.frozen.PARTS`, plain one-dimensional arrays of whole numbers. `load` trusts nothing: the
-directory's sizes are compared with what the heap's own header makes them before memory is taken, everything is
-unpacked once without being kept, and every number that others are looked up by is checked.
+A snapshot is a compressed npz: ``header`` is JSON in bytes (schema, layout, machine, process,
+time), ``h0_slabs`` and the like are the parts of `hakmem.views.frozen.PARTS`, plain one-dimensional
+arrays of whole numbers. `load` trusts nothing: the directory's sizes are compared with what the
+heap's own header makes them before memory is taken, everything is unpacked once without being kept,
+and every number that others are looked up by is checked.
 """
 
 from __future__ import annotations
@@ -48,25 +50,37 @@ LEVEL: Final = 1
 """zlib's: records shrink to a tenth at the fastest level already."""
 
 _END: Final = struct.Struct("<4s4H2IH")
-_NPY: Final = re.compile(rb"\{'descr': '([<|]\w+)', 'fortran_order': False, 'shape': \((\d{1,12}),\), \} *\n")
+_NPY: Final = re.compile(
+    rb"\{'descr': '([<|]\w+)', 'fortran_order': False, 'shape': \((\d{1,12}),\), \} *\n"
+)
 
 
-# --- writing ------------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 
 def save(
-    view: HeapView, path: str | PathLike[str], *, force: bool = False, contents: bool = False, residency: bool = True
+    view: HeapView,
+    path: str | PathLike[str],
+    *,
+    force: bool = False,
+    contents: bool = False,
+    residency: bool = True,
 ) -> None:
-    """Write a view, and the other heaps of its process as they are now, to a file that `load` reads.
+    """Write a view, and the other heaps of its process as they are now, to a file that `load`
+    reads.
 
-    ``contents``: also what the program has written into its blocks, passwords and all; off by default. ``residency``:
-    which pages are resident, for `pinned`. Slabs whose lists were not looked at before are saved as they are now.
-    Raises FileExistsError for a path that exists unless ``force``, MemoryUnreadable when the heap is gone.
+    ``contents``: also what the program has written into its blocks, passwords and all; off by
+    default. ``residency``: which pages are resident, for `pinned`. Slabs whose lists were not
+    looked at before are saved as they are now. Raises FileExistsError for a path that exists unless
+    ``force``, MemoryUnreadable when the heap is gone.
     """
     file = Path(fspath(path))
     if not force and file.exists():
         raise FileExistsError(f"{file} exists; pass force=True to overwrite it")
-    frozen = [freeze(heap, residency=residency, contents=contents) for heap in (view, *(heap for heap in view.heaps if heap is not view))]
+    frozen = [
+        freeze(heap, residency=residency, contents=contents)
+        for heap in (view, *(heap for heap in view.heaps if heap is not view))
+    ]
     process, pid = view.process, getattr(view.capture.source, "pid", 0)
     if process is not None and pid and residency:
         with suppress(OSError):  # the process has ended: what was known of it stays
@@ -87,10 +101,15 @@ def write(out: IO[bytes], frozen: list[FrozenHeap], process: ProcessFacts | None
         "layout_version": layout.LAYOUT_VERSION,
         "layout_hash": f"0x{mirror.LAYOUT_HASH:016x}",
         "process": None if process is None else asdict(process),
-        "heaps": [{"address": h.address, "name": h.name, "unsettled": h.unsettled, "moved": list(h.moved)} for h in frozen],
+        "heaps": [
+            {"address": h.address, "name": h.name, "unsettled": h.unsettled, "moved": list(h.moved)}
+            for h in frozen
+        ],
     }
     text = json.dumps(header).encode()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, allowZip64=False, compresslevel=LEVEL) as archive:
+    with zipfile.ZipFile(
+        out, "w", zipfile.ZIP_DEFLATED, allowZip64=False, compresslevel=LEVEL
+    ) as archive:
         _write_array(archive, "header", np.frombuffer(text, dtype=np.uint8))
         for number, heap in enumerate(frozen):
             for name in PARTS:
@@ -99,10 +118,12 @@ def write(out: IO[bytes], frozen: list[FrozenHeap], process: ProcessFacts | None
 
 def _write_array(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
     with archive.open(f"{name}.npy", "w") as member:
-        np.lib.format.write_array(member, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+        np.lib.format.write_array(
+            member, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False
+        )
 
 
-# --- reading ------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 class _Reader:
@@ -121,29 +142,43 @@ class _Reader:
 
     def wrong(self, what: str, expected: object, found: object) -> SnapshotError:
         """The error of this file."""
-        return SnapshotError(f"{self.path} is no snapshot that can be loaded: {what}: expected {expected}, found {found}")
+        return SnapshotError(
+            f"{self.path} is no snapshot that can be loaded: {what}: expected {expected}, found "
+            f"{found}"
+        )
 
     def _check_end(self) -> None:
         """The directory is small; checked before anything reads it whole."""
         size = self.file.seek(0, os.SEEK_END)
         if size < _END.size:
-            raise self.wrong("size", f"at least {_END.size} bytes", f"{size}: cut off, or another kind of file")
+            raise self.wrong(
+                "size", f"at least {_END.size} bytes", f"{size}: cut off, or another kind of file"
+            )
         self.file.seek(max(size - _END.size - 20, 0))
         tail = self.file.read(_END.size + 20)
         signature, _, _, count, _, directory, _, comment = _END.unpack(tail[-_END.size :])
         if signature != b"PK\x05\x06" or comment:
-            raise self.wrong("its end", "a zip file's", "something else: cut off, or another kind of file")
+            raise self.wrong(
+                "its end", "a zip file's", "something else: cut off, or another kind of file"
+            )
         if tail.startswith(b"PK\x06\x07"):
             raise self.wrong("its directory", "a plain zip file's", "a zip64 one")
         if count > HEAPS_LIMIT * len(PARTS) + 1 or directory > DIRECTORY_LIMIT_BYTES:
-            raise self.wrong("its directory", f"at most {DIRECTORY_LIMIT_BYTES} bytes", f"{count} members, {directory} bytes")
+            raise self.wrong(
+                "its directory",
+                f"at most {DIRECTORY_LIMIT_BYTES} bytes",
+                f"{count} members, {directory} bytes",
+            )
 
     def info(self, name: str) -> zipfile.ZipInfo:
         """The directory's entry of an array."""
         info = self.members.get(f"{name}.npy")
         if info is None:
             raise self.wrong("its members", f"{name}", "none of that name")
-        if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        if info.flag_bits & 1 or info.compress_type not in (
+            zipfile.ZIP_STORED,
+            zipfile.ZIP_DEFLATED,
+        ):
             raise self.wrong(name, "plain or deflated", "encrypted, or compressed some other way")
         return info
 
@@ -155,7 +190,13 @@ class _Reader:
     def _open(self, name: str) -> IO[bytes]:
         try:
             return self.archive.open(self.info(name))
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        except (
+            zipfile.BadZipFile,
+            OSError,
+            ValueError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
             raise self.wrong(name, "a member that can be read", str(error)) from None
 
     def _exactly(self, name: str, member: IO[bytes], size: int) -> bytes:
@@ -176,10 +217,18 @@ class _Reader:
         match = _NPY.fullmatch(head)
         dtype = np.dtype(kind)
         if match is None or match[1].decode() != dtype.str:
-            raise self.wrong(name, f"a one-dimensional array of {dtype.str}", head[:80].decode(errors="replace").strip())
+            raise self.wrong(
+                name,
+                f"a one-dimensional array of {dtype.str}",
+                head[:80].decode(errors="replace").strip(),
+            )
         count = int(match[2])
         if self.info(name).file_size != 10 + length + count * dtype.itemsize:
-            raise self.wrong(name, f"{count} elements as it says", f"{self.info(name).file_size} bytes in the directory")
+            raise self.wrong(
+                name,
+                f"{count} elements as it says",
+                f"{self.info(name).file_size} bytes in the directory",
+            )
         return count
 
     def check(self, name: str) -> None:
@@ -206,7 +255,9 @@ class _Reader:
     def header(self) -> dict[str, Any]:
         """The JSON part, its schema and layout checked."""
         if self.info("header").file_size > HEADER_LIMIT_BYTES:
-            raise self.wrong("header", f"at most {HEADER_LIMIT_BYTES} bytes", self.info("header").file_size)
+            raise self.wrong(
+                "header", f"at most {HEADER_LIMIT_BYTES} bytes", self.info("header").file_size
+            )
         self.check("header")
         try:
             found = json.loads(self.array("header", "u1").tobytes())
@@ -217,7 +268,11 @@ class _Reader:
             raise self.wrong("schema", SCHEMA, _short(schema))
         if found.get("layout_hash") != f"0x{mirror.LAYOUT_HASH:016x}":
             remedy = "; load it with the hakmem that saved it"
-            raise self.wrong("layout", f"0x{mirror.LAYOUT_HASH:016x}", f"{_short(found.get('layout_hash'))}{remedy}")
+            raise self.wrong(
+                "layout",
+                f"0x{mirror.LAYOUT_HASH:016x}",
+                f"{_short(found.get('layout_hash'))}{remedy}",
+            )
         return found
 
 
@@ -230,29 +285,60 @@ def _process(reader: _Reader, found: object) -> ProcessFacts | None:
     if found is None:
         return None
     kinds: dict[str, type | tuple[type, ...]] = {
-        "pid": int, "command": list, "program": str, "taken": (int, float), "machine": str, "rss_bytes": int, "thread_names": dict,
-        "python_malloc": (str, type(None)), "library": str, "build_id": str, "stopped": bool, "in_flight": list,
-    }  # fmt: skip
-    if not isinstance(found, dict) or found.keys() != kinds.keys() or not all(isinstance(found[name], kind) for name, kind in kinds.items()):
+        "pid": int,
+        "command": list,
+        "program": str,
+        "taken": (int, float),
+        "machine": str,
+        "rss_bytes": int,
+        "thread_names": dict,
+        "python_malloc": (str, type(None)),
+        "library": str,
+        "build_id": str,
+        "stopped": bool,
+        "in_flight": list,
+    }
+    if (
+        not isinstance(found, dict)
+        or found.keys() != kinds.keys()
+        or not all(isinstance(found[name], kind) for name, kind in kinds.items())
+    ):
         raise reader.wrong("header: process", f"the fields {', '.join(kinds)}", _short(found))
     try:
         names = {int(task): _short(name) for task, name in found["thread_names"].items()}
         flight = tuple(int(task) for task in found["in_flight"])
     except (TypeError, ValueError) as error:
         raise reader.wrong("header: process", "thread ids that are numbers", str(error)) from None
-    plain = {name: _short(found[name], PATH_LIMIT) for name in ("program", "machine", "library", "build_id")}
+    plain = {
+        name: _short(found[name], PATH_LIMIT)
+        for name in ("program", "machine", "library", "build_id")
+    }
     if found["python_malloc"] is not None:
         plain["python_malloc"] = _short(found["python_malloc"])
     command = tuple(str(word) for word in found["command"])
-    return ProcessFacts(**(found | plain | {"command": command, "thread_names": names, "in_flight": flight}))
+    return ProcessFacts(
+        **(found | plain | {"command": command, "thread_names": names, "in_flight": flight})
+    )
 
 
 def _heap(reader: _Reader, number: int, about: object) -> FrozenHeap:
     fields = {"address": int, "name": str, "unsettled": int, "moved": list}
-    if not isinstance(about, dict) or about.keys() != fields.keys() or not all(isinstance(about[n], k) for n, k in fields.items()):
-        raise reader.wrong(f"header: heap {number}", f"the fields {', '.join(fields)}", _short(about))
+    if (
+        not isinstance(about, dict)
+        or about.keys() != fields.keys()
+        or not all(isinstance(about[n], k) for n, k in fields.items())
+    ):
+        raise reader.wrong(
+            f"header: heap {number}", f"the fields {', '.join(fields)}", _short(about)
+        )
     parts: dict[str, NDArray[Any]] = {}
-    heap = FrozenHeap(about["address"], _short(about["name"]), parts, about["unsettled"], tuple(_short(word) for word in about["moved"]))
+    heap = FrozenHeap(
+        about["address"],
+        _short(about["name"]),
+        parts,
+        about["unsettled"],
+        tuple(_short(word) for word in about["moved"]),
+    )
     counts = {name: reader.count(f"h{number}_{name}", kind) for name, kind in PARTS.items()}
 
     def load(*names: str) -> None:
@@ -272,15 +358,18 @@ def _heap(reader: _Reader, number: int, about: object) -> FrozenHeap:
 def load(path: str | PathLike[str], *, limit_bytes: int = LIMIT_BYTES) -> HeapView:
     """The heap saved in a file; ``.heaps`` has the others of its process, ``.process`` what it was.
 
-    ``limit_bytes``: what its arrays may take; give more for a large file that you trust. Raises SnapshotError saying
-    what was expected and what was found, OSError when the file cannot be read.
+    ``limit_bytes``: what its arrays may take; give more for a large file that you trust. Raises
+    SnapshotError saying what was expected and what was found, OSError when the file cannot be read.
     """
     from ..heap_view import HeapView
 
     place = Path(fspath(path))
     with open(place, "rb") as file:
         if not file.seekable():
-            raise SnapshotError(f"{place} is no snapshot that can be loaded: expected a file, found a pipe or a device")
+            raise SnapshotError(
+                f"{place} is no snapshot that can be loaded: expected a file, found a pipe or a "
+                "device"
+            )
         reader = _Reader(place, file, limit_bytes)
         header = reader.header()
         about = header.get("heaps")
@@ -290,7 +379,9 @@ def load(path: str | PathLike[str], *, limit_bytes: int = LIMIT_BYTES) -> HeapVi
         total = sum(reader.info(name).file_size for name in wanted)
         if total > limit_bytes:
             raise reader.wrong(
-                "its arrays", f"at most {format_bytes(limit_bytes)}", f"{format_bytes(total)}; if you trust it: load(..., limit_bytes={total})"
+                "its arrays",
+                f"at most {format_bytes(limit_bytes)}",
+                f"{format_bytes(total)}; if you trust it: load(..., limit_bytes={total})",
             )
         for name in sorted(wanted):
             reader.check(name)

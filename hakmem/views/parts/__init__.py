@@ -1,1 +1,2 @@
-"""The parts of a heap, each an array with a table: classes, slabs, superslabs, spans, arenas, threads."""
+"""The parts of a heap, each an array with a table: classes, slabs, superslabs, spans, arenas,
+threads."""

@@ -1,6 +1,7 @@
 """The size classes as this heap uses them: slabs, and the blocks of all slabs by state.
 
-Summed up from the records alone; no list of blocks is followed, so that a look costs the same however many are cached.
+Summed up from the records alone; no list of blocks is followed, so that a look costs the same
+however many are cached.
 """
 
 from __future__ import annotations
@@ -21,13 +22,30 @@ from .view import Record, View
 if TYPE_CHECKING:
     from ..heap_view import HeapView
 
-CLASS_DTYPE: Final = np.dtype([
-    ("class_index", "u1"), ("band", "U4"), ("stride_bytes", "u4"), ("capacity_bytes", "u4"), ("slab_units", "u4"),
-    ("slab_blocks", "u4"), ("header", "?"), ("slab_count", "u4"), ("block_count", "u8"), ("application_count", "i8"),
-    ("cached_count", "u8"), ("free_count", "u8"), ("remote_count", "u8"), ("purged_count", "u8"),
-    ("uncarved_count", "u8"), ("listed_count", "u4"), ("application_bytes", "u8"), ("cached_bytes", "u8"), ("size_bytes", "u8"),
-    ("fill", "f8"),
-])  # fmt: skip
+CLASS_DTYPE: Final = np.dtype(
+    [
+        ("class_index", "u1"),
+        ("band", "U4"),
+        ("stride_bytes", "u4"),
+        ("capacity_bytes", "u4"),
+        ("slab_units", "u4"),
+        ("slab_blocks", "u4"),
+        ("header", "?"),
+        ("slab_count", "u4"),
+        ("block_count", "u8"),
+        ("application_count", "i8"),
+        ("cached_count", "u8"),
+        ("free_count", "u8"),
+        ("remote_count", "u8"),
+        ("purged_count", "u8"),
+        ("uncarved_count", "u8"),
+        ("listed_count", "u4"),
+        ("application_bytes", "u8"),
+        ("cached_bytes", "u8"),
+        ("size_bytes", "u8"),
+        ("fill", "f8"),
+    ]
+)
 """Geometry of a class; ``slab_count`` slabs and, of all their blocks together, how many are where;
 ``listed_count`` slabs in its partial set; ``fill`` application / size of the slabs."""
 
@@ -46,7 +64,8 @@ def class_array(heap: HeapView) -> Records:
 
 
 def class_rows(outline: Outline, sums: NDArray[np.int64]) -> Records:
-    """The classes in use by the policy from their `class_sums`: `CLASS_DTYPE`, ``listed_count`` 0."""
+    """The classes in use by the policy from their `class_sums`: `CLASS_DTYPE`, ``listed_count``
+    0."""
     count = outline.class_count
     made = np.zeros(count, dtype=CLASS_DTYPE)
     shape = outline.classes[1 : count + 1]
@@ -60,9 +79,17 @@ def class_rows(outline: Outline, sums: NDArray[np.int64]) -> Records:
     made["block_count"] = made["slab_count"] * shape["block_count"].astype(np.uint64)
     lists, ranges = outline.cached_counts
     made["cached_count"] = (lists + ranges).sum(axis=0)[1 : count + 1]
-    made["free_count"], made["remote_count"], made["purged_count"] = found["free"], found["remote"], found["purged"]
-    made["uncarved_count"] = made["block_count"] - np.minimum(found["carved"].astype(np.uint64), made["block_count"])
-    made["application_count"] = np.maximum(found["used"] - made["cached_count"].astype(np.int64) - found["remote"], 0)
+    made["free_count"], made["remote_count"], made["purged_count"] = (
+        found["free"],
+        found["remote"],
+        found["purged"],
+    )
+    made["uncarved_count"] = made["block_count"] - np.minimum(
+        found["carved"].astype(np.uint64), made["block_count"]
+    )
+    made["application_count"] = np.maximum(
+        found["used"] - made["cached_count"].astype(np.int64) - found["remote"], 0
+    )
     made["application_bytes"] = made["application_count"] * shape["capacity_bytes"]
     made["size_bytes"] = found["units"] << layout.UNIT_SHIFT
     made["cached_bytes"] = made["cached_count"] * made["stride_bytes"]
@@ -76,20 +103,33 @@ class ClassRecord(Record):
 
     noun = "class"
     columns = (
-        Column("class_index", "class", total=False), Column("band", "band", "text"),
-        Column("stride_bytes", "stride"), Column("slab_count", "slabs"), Column("block_count", "blocks"),
-        Column("application_count", "app"), Column("cached_count", "cached"), Column("free_count", "free"),
-        Column("remote_count", "remote"), Column("purged_count", "purged"), Column("uncarved_count", "uncarved"), Column("fill", "fill", "share"),
-        Column("application_bytes", "app bytes", "bytes"), Column("cached_bytes", "cached bytes", "bytes"),
-        Column("size_bytes", "slab bytes", "bytes"), Column("listed_count", "listed"),
-        Column("slab_units", "slab units"), Column("slab_blocks", "slab blocks"),
-        Column("capacity_bytes", "capacity"), Column("header", "header", "flag"),
-    )  # fmt: skip
+        Column("class_index", "class", total=False),
+        Column("band", "band", "text"),
+        Column("stride_bytes", "stride"),
+        Column("slab_count", "slabs"),
+        Column("block_count", "blocks"),
+        Column("application_count", "app"),
+        Column("cached_count", "cached"),
+        Column("free_count", "free"),
+        Column("remote_count", "remote"),
+        Column("purged_count", "purged"),
+        Column("uncarved_count", "uncarved"),
+        Column("fill", "fill", "share"),
+        Column("application_bytes", "app bytes", "bytes"),
+        Column("cached_bytes", "cached bytes", "bytes"),
+        Column("size_bytes", "slab bytes", "bytes"),
+        Column("listed_count", "listed"),
+        Column("slab_units", "slab units"),
+        Column("slab_blocks", "slab blocks"),
+        Column("capacity_bytes", "capacity"),
+        Column("header", "header", "flag"),
+    )
 
     def title(self) -> str:
         """Which one it is."""
         return (
-            f"class {self.class_index}, {self.band}, {self.stride_bytes:,} B: {format_count(self.slab_count, 'slab')}"
+            f"class {self.class_index}, {self.band}, {self.stride_bytes:,} B: "
+            f"{format_count(self.slab_count, 'slab')}"
         )
 
 

@@ -1,4 +1,5 @@
-"""The whole slab map of a heap, written to a file: as text to read, as TSV or JSON to compute with."""
+"""The whole slab map of a heap, written to a file: as text to read, as TSV or JSON to compute
+with."""
 
 from __future__ import annotations
 
@@ -17,9 +18,22 @@ if TYPE_CHECKING:
 Format = Literal["table", "tsv", "json"]
 FORMATS: Final = ("table", "tsv", "json")
 FIELDS: Final = (
-    "unit", "address", "class_index", "stride_bytes", "unit_count", "block_count", "application_count", "cached_count",
-    "free_count", "remote_count", "purged_count", "uncarved_count", "listed", "fresh", "torn",
-)  # fmt: skip
+    "unit",
+    "address",
+    "class_index",
+    "stride_bytes",
+    "unit_count",
+    "block_count",
+    "application_count",
+    "cached_count",
+    "free_count",
+    "remote_count",
+    "purged_count",
+    "uncarved_count",
+    "listed",
+    "fresh",
+    "torn",
+)
 SPAN_FIELDS: Final = ("unit", "address", "unit_count", "size_bytes", "asked_bytes")
 
 
@@ -33,14 +47,24 @@ def _table(heap: HeapView, slabs: SlabsView) -> Iterator[str]:
 def _tsv(heap: HeapView, slabs: SlabsView) -> Iterator[str]:
     yield "\t".join((*FIELDS, "map")) + "\n"
     for slab in slabs:
-        yield "\t".join([*(str(int(getattr(slab, name))) for name in FIELDS), slab.letters()]) + "\n"
+        yield (
+            "\t".join([*(str(int(getattr(slab, name))) for name in FIELDS), slab.letters()]) + "\n"
+        )
 
 
 def _json(heap: HeapView, slabs: SlabsView) -> Iterator[str]:
-    head = {"heap": heap.name, "address": heap.capture.address, "plane": heap.capture.plane, "legend": LEGEND}
+    head = {
+        "heap": heap.name,
+        "address": heap.capture.address,
+        "plane": heap.capture.plane,
+        "legend": LEGEND,
+    }
     spans = [{name: int(getattr(span, name)) for name in SPAN_FIELDS} for span in heap.spans]
     yield (
-        json.dumps(head)[:-1] + ',\n"spans": [\n' + ",\n".join(json.dumps(span) for span in spans) + '\n],\n"slabs": ['
+        json.dumps(head)[:-1]
+        + ',\n"spans": [\n'
+        + ",\n".join(json.dumps(span) for span in spans)
+        + '\n],\n"slabs": ['
     )
     for place, slab in enumerate(slabs):
         row = {name: int(getattr(slab, name)) for name in FIELDS[:-3]} | {
@@ -51,11 +75,17 @@ def _json(heap: HeapView, slabs: SlabsView) -> Iterator[str]:
 
 
 def dump(
-    heap: HeapView, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False, slabs: SlabsView | None = None
+    heap: HeapView,
+    file: str | PathLike[str] | IO[str],
+    format: Format = "table",
+    *,
+    force: bool = False,
+    slabs: SlabsView | None = None,
 ) -> None:
     """Write the slab map to a path or a text file object; of ``slabs`` alone if given.
 
-    Raises ValueError for an unknown format, FileExistsError for a path that exists unless ``force``.
+    Raises ValueError for an unknown format, FileExistsError for a path that exists unless
+    ``force``.
     """
     writers = {"table": _table, "tsv": _tsv, "json": _json}
     if format not in writers:

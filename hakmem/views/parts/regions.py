@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 GROUP: Final = layout.SUPERSLAB_UNITS
 
 
-def paint(capture: Capture, heads: NDArray[np.int64], values: NDArray[Any] | int) -> NDArray[np.int64]:
-    """An array over all units with ``values`` in every unit of the records at ``heads``, 0 elsewhere."""
+def paint(
+    capture: Capture, heads: NDArray[np.int64], values: NDArray[Any] | int
+) -> NDArray[np.int64]:
+    """An array over all units with ``values`` in every unit of the records at ``heads``, 0
+    elsewhere."""
     edges = np.zeros(capture.unit_top + 1, dtype=np.int64)
     ends = np.minimum(heads + capture.slabs["unit_count"][heads].astype(np.int64), capture.unit_top)
     np.add.at(edges, heads, values)
@@ -38,20 +41,37 @@ def paint(capture: Capture, heads: NDArray[np.int64], values: NDArray[Any] | int
 
 
 def unit_kinds(capture: Capture) -> NDArray[np.int64]:
-    """What each unit is part of, a HAK_KIND; 0: metadata, or ready for a slab outside the run heap."""
+    """What each unit is part of, a HAK_KIND; 0: metadata, or ready for a slab outside the run
+    heap."""
     kinds = capture.slabs["kind"]
     heads = np.flatnonzero(kinds)
     return paint(capture, heads, kinds[heads].astype(np.int64))
 
 
-SUPERSLAB_DTYPE: Final = np.dtype([
-    ("superslab", "u4"), ("unit", "u4"), ("address", "u8"), ("meta_units", "u4"), ("slab_units", "u4"),
-    ("span_units", "u4"), ("free_units", "u4"), ("ready_units", "u4"), ("lost_units", "u4"),
-    ("uncommitted_units", "u4"), ("dirty_units", "u4"), ("slab_count", "u4"), ("class_count", "u4"),
-    ("committed_bytes", "u8"), ("slab_bytes", "u8"), ("application_bytes", "u8"), ("fill", "f8"),
-])  # fmt: skip
-"""Units by what they are; ``ready_units``: kept for slabs outside the run heap; ``dirty_units``: free and perhaps
-resident; ``application_bytes``: of slabs that begin here, ``fill`` of their ``slab_bytes``."""
+SUPERSLAB_DTYPE: Final = np.dtype(
+    [
+        ("superslab", "u4"),
+        ("unit", "u4"),
+        ("address", "u8"),
+        ("meta_units", "u4"),
+        ("slab_units", "u4"),
+        ("span_units", "u4"),
+        ("free_units", "u4"),
+        ("ready_units", "u4"),
+        ("lost_units", "u4"),
+        ("uncommitted_units", "u4"),
+        ("dirty_units", "u4"),
+        ("slab_count", "u4"),
+        ("class_count", "u4"),
+        ("committed_bytes", "u8"),
+        ("slab_bytes", "u8"),
+        ("application_bytes", "u8"),
+        ("fill", "f8"),
+    ]
+)
+"""Units by what they are; ``ready_units``: kept for slabs outside the run heap; ``dirty_units``:
+free and perhaps resident; ``application_bytes``: of slabs that begin here, ``fill`` of their
+``slab_bytes``."""
 
 
 def superslab_array(heap: HeapView) -> Records:
@@ -81,17 +101,25 @@ def superslab_array(heap: HeapView) -> Records:
         made[name] = per_superslab(kinds == kind).sum(axis=1)
     made["ready_units"] = per_superslab((kinds == 0) & ~is_meta).sum(axis=1)
     made["dirty_units"] = per_superslab(capture.dirty & (kinds == KIND_RUN)).sum(axis=1)
-    made["committed_bytes"] = per_superslab(np.ones(top, dtype=np.bool_)).sum(axis=1) << layout.UNIT_SHIFT
-    made["uncommitted_units"] = GROUP - (made["committed_bytes"] >> np.uint64(layout.UNIT_SHIFT)).astype(np.int64)
+    made["committed_bytes"] = (
+        per_superslab(np.ones(top, dtype=np.bool_)).sum(axis=1) << layout.UNIT_SHIFT
+    )
+    made["uncommitted_units"] = GROUP - (
+        made["committed_bytes"] >> np.uint64(layout.UNIT_SHIFT)
+    ).astype(np.int64)
     home = slabs["unit"].astype(np.int64) // GROUP
     made["slab_count"] = np.bincount(home, minlength=count)
-    made["application_bytes"] = np.bincount(home, weights=slabs["application_bytes"], minlength=count)
+    made["application_bytes"] = np.bincount(
+        home, weights=slabs["application_bytes"], minlength=count
+    )
     made["slab_bytes"] = np.bincount(home, weights=slabs["size_bytes"], minlength=count)
     with np.errstate(invalid="ignore"):
         made["fill"] = made["application_bytes"] / made["slab_bytes"]
     pairs = np.unique(home * layout.CLASS_LIMIT + slabs["class_index"])
     made["class_count"] = np.bincount(pairs // layout.CLASS_LIMIT, minlength=count)
-    return made[(made["meta_units"].astype(np.int64) << layout.UNIT_SHIFT) < made["committed_bytes"]]
+    return made[
+        (made["meta_units"].astype(np.int64) << layout.UNIT_SHIFT) < made["committed_bytes"]
+    ]
 
 
 class SuperslabRecord(Record):
@@ -99,22 +127,35 @@ class SuperslabRecord(Record):
 
     noun = "superslab"
     columns = (
-        Column("superslab", "superslab", total=False), Column("unit", "first unit", total=False),
-        Column("slab_count", "slabs"), Column("class_count", "classes", total=False),
-        Column("slab_units", "slab units"), Column("span_units", "span units"), Column("free_units", "free units"),
-        Column("dirty_units", "dirty"), Column("ready_units", "ready"), Column("meta_units", "metadata"),
-        Column("uncommitted_units", "uncommitted"), Column("fill", "slab fill", "share"),
-        Column("application_bytes", "app bytes", "bytes"), Column("committed_bytes", "committed", "bytes"),
-        Column("lost_units", "lost"), Column("address", "address", "hex", total=False),
-    )  # fmt: skip
+        Column("superslab", "superslab", total=False),
+        Column("unit", "first unit", total=False),
+        Column("slab_count", "slabs"),
+        Column("class_count", "classes", total=False),
+        Column("slab_units", "slab units"),
+        Column("span_units", "span units"),
+        Column("free_units", "free units"),
+        Column("dirty_units", "dirty"),
+        Column("ready_units", "ready"),
+        Column("meta_units", "metadata"),
+        Column("uncommitted_units", "uncommitted"),
+        Column("fill", "slab fill", "share"),
+        Column("application_bytes", "app bytes", "bytes"),
+        Column("committed_bytes", "committed", "bytes"),
+        Column("lost_units", "lost"),
+        Column("address", "address", "hex", total=False),
+    )
 
     def title(self) -> str:
         """Which one it is."""
-        return f"superslab {self.superslab}: units {self.unit} to {self.unit + GROUP - 1}, {self.address:#x}"
+        return (
+            f"superslab {self.superslab}: units {self.unit} to {self.unit + GROUP - 1}, "
+            f"{self.address:#x}"
+        )
 
 
 class SuperslabsView(View[SuperslabRecord]):
-    """The superslabs of a heap that have a committed unit of user memory; the array's dtype is `SUPERSLAB_DTYPE`."""
+    """The superslabs of a heap that have a committed unit of user memory; the array's dtype is
+    `SUPERSLAB_DTYPE`."""
 
     noun = "superslab"
     columns = SuperslabRecord.columns
@@ -125,17 +166,28 @@ class SuperslabsView(View[SuperslabRecord]):
 
     def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
         tenth = np.where(
-            self.array["slab_count"] > 0, np.minimum(np.nan_to_num(self.array["fill"]) * 10, 9).astype(np.int64), -1
+            self.array["slab_count"] > 0,
+            np.minimum(np.nan_to_num(self.array["fill"]) * 10, 9).astype(np.int64),
+            -1,
         )
-        return tenth, {-1: "no slab"} | {step: f"{step * 10}-{step * 10 + 10} %" for step in range(10)}
+        return tenth, {-1: "no slab"} | {
+            step: f"{step * 10}-{step * 10 + 10} %" for step in range(10)
+        }
 
 
 SPAN_DTYPE: Final = extend_dtype(
     mirror.HakSlab,
-    (("unit", "u4"), ("address", "u8"), ("size_bytes", "u8"), ("asked_bytes", "u8"), ("waste", "f8"), ("torn", "?")),
+    (
+        ("unit", "u4"),
+        ("address", "u8"),
+        ("size_bytes", "u8"),
+        ("asked_bytes", "u8"),
+        ("waste", "f8"),
+        ("torn", "?"),
+    ),
 )
-"""``hak_slab`` of a span and what is derived; ``asked_bytes`` is rounded up to OS pages, ``waste`` a share of
-``size_bytes``."""
+"""``hak_slab`` of a span and what is derived; ``asked_bytes`` is rounded up to OS pages, ``waste``
+a share of ``size_bytes``."""
 
 
 def span_array(heap: HeapView) -> Records:
@@ -157,10 +209,13 @@ class SpanRecord(Record):
 
     noun = "span"
     columns = (
-        Column("unit", "unit", total=False), Column("unit_count", "units"), Column("size_bytes", "size", "bytes"),
-        Column("asked_bytes", "asked", "bytes"), Column("waste", "waste", "share"),
+        Column("unit", "unit", total=False),
+        Column("unit_count", "units"),
+        Column("size_bytes", "size", "bytes"),
+        Column("asked_bytes", "asked", "bytes"),
+        Column("waste", "waste", "share"),
         Column("address", "address", "hex", total=False),
-    )  # fmt: skip
+    )
 
     def title(self) -> str:
         """Where it is and how large."""
@@ -179,17 +234,31 @@ class SpansView(View[SpanRecord]):
         return SpanRecord(self._heap, row)
 
     def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
-        powers = np.ceil(np.log2(np.maximum(self.array["size_bytes"], 1).astype(np.float64))).astype(np.int64)
-        return powers, {power: f"to {format_bytes(1 << power)}" for power in np.unique(powers).tolist()}
+        powers = np.ceil(
+            np.log2(np.maximum(self.array["size_bytes"], 1).astype(np.float64))
+        ).astype(np.int64)
+        return powers, {
+            power: f"to {format_bytes(1 << power)}" for power in np.unique(powers).tolist()
+        }
 
 
-ARENA_DTYPE: Final = np.dtype([
-    ("chunk", "u4"), ("unit", "u4"), ("unit_count", "u4"), ("address", "u8"), ("size_bytes", "u8"),
-    ("live_units", "u4"), ("free_units", "u4"), ("dirty_units", "u4"), ("live_bytes", "u8"), ("dirty_bytes", "u8"),
-    ("live", "f8"),
-])  # fmt: skip
-"""Arena chunks in the order they were committed; live: in slabs, spans, or ready for slabs; the last may stand for
-many."""
+ARENA_DTYPE: Final = np.dtype(
+    [
+        ("chunk", "u4"),
+        ("unit", "u4"),
+        ("unit_count", "u4"),
+        ("address", "u8"),
+        ("size_bytes", "u8"),
+        ("live_units", "u4"),
+        ("free_units", "u4"),
+        ("dirty_units", "u4"),
+        ("live_bytes", "u8"),
+        ("dirty_bytes", "u8"),
+        ("live", "f8"),
+    ]
+)
+"""Arena chunks in the order they were committed; live: in slabs, spans, or ready for slabs; the
+last may stand for many."""
 
 
 def arena_array(heap: HeapView) -> Records:
@@ -221,11 +290,16 @@ class ArenaRecord(Record):
 
     noun = "arena chunk"
     columns = (
-        Column("chunk", "chunk", total=False), Column("unit", "first unit", total=False), Column("unit_count", "units"),
-        Column("size_bytes", "size", "bytes"), Column("live_units", "live units"), Column("free_units", "free units"),
-        Column("dirty_units", "dirty"), Column("live", "live", "share"),
+        Column("chunk", "chunk", total=False),
+        Column("unit", "first unit", total=False),
+        Column("unit_count", "units"),
+        Column("size_bytes", "size", "bytes"),
+        Column("live_units", "live units"),
+        Column("free_units", "free units"),
+        Column("dirty_units", "dirty"),
+        Column("live", "live", "share"),
         Column("address", "address", "hex", total=False),
-    )  # fmt: skip
+    )
 
     def title(self) -> str:
         """Which one it is."""

@@ -28,30 +28,52 @@ if TYPE_CHECKING:
 
 LEGEND: Final = "# application   . free   o purged   c cached   r remote   - uncarved"
 PIECE_SLABS: Final = 4096
-"""Slabs filled in at a time: what is computed on the way stays in memory that was used before, and in the cache."""
+"""Slabs filled in at a time: what is computed on the way stays in memory that was used before, and
+in the cache."""
 LETTERS: Final = np.frombuffer(STATE_LETTERS.encode(), dtype=np.uint8)
 
 SLAB_DTYPE: Final = extend_dtype(
     mirror.HakSlab,
     (
-        ("unit", "u4"), ("address", "u8"), ("stride_bytes", "u4"), ("capacity_bytes", "u4"), ("block_count", "u4"),
-        ("application_count", "u4"), ("cached_count", "u4"), ("free_count", "u4"), ("remote_count", "u4"), ("purged_count", "u4"),
-        ("uncarved_count", "u4"), ("application_bytes", "u8"), ("size_bytes", "u8"), ("fill", "f8"),
-        ("listed", "?"), ("fresh", "?"), ("torn", "?"),
+        ("unit", "u4"),
+        ("address", "u8"),
+        ("stride_bytes", "u4"),
+        ("capacity_bytes", "u4"),
+        ("block_count", "u4"),
+        ("application_count", "u4"),
+        ("cached_count", "u4"),
+        ("free_count", "u4"),
+        ("remote_count", "u4"),
+        ("purged_count", "u4"),
+        ("uncarved_count", "u4"),
+        ("application_bytes", "u8"),
+        ("size_bytes", "u8"),
+        ("fill", "f8"),
+        ("listed", "?"),
+        ("fresh", "?"),
+        ("torn", "?"),
     ),
-)  # fmt: skip
-"""``hak_slab`` and, behind it, what is derived: counts in blocks, ``size_bytes`` of its units, ``fill`` application
-/ size."""
+)
+"""``hak_slab`` and, behind it, what is derived: counts in blocks, ``size_bytes`` of its units,
+``fill`` application / size."""
 
 COLUMNS: Final = (
-    Column("unit", "unit", total=False), Column("class_index", "class", total=False),
-    Column("stride_bytes", "stride", total=False), Column("block_count", "blocks"),
-    Column("application_count", "app"), Column("cached_count", "cached"), Column("free_count", "free"),
-    Column("remote_count", "remote"), Column("purged_count", "purged"), Column("uncarved_count", "uncarved"),
-    Column("fill", "fill", "share", total=False), Column("size_bytes", "size", "bytes"),
-    Column("listed", "listed", "flag"), Column("address", "address", "hex", total=False),
+    Column("unit", "unit", total=False),
+    Column("class_index", "class", total=False),
+    Column("stride_bytes", "stride", total=False),
+    Column("block_count", "blocks"),
+    Column("application_count", "app"),
+    Column("cached_count", "cached"),
+    Column("free_count", "free"),
+    Column("remote_count", "remote"),
+    Column("purged_count", "purged"),
+    Column("uncarved_count", "uncarved"),
+    Column("fill", "fill", "share", total=False),
+    Column("size_bytes", "size", "bytes"),
+    Column("listed", "listed", "flag"),
+    Column("address", "address", "hex", total=False),
     Column("application_bytes", "app bytes", "bytes"),
-)  # fmt: skip
+)
 
 
 def slab_array(heap: HeapView) -> Records:
@@ -65,12 +87,18 @@ def slab_array(heap: HeapView) -> Records:
     return made
 
 
-def _fill(heap: HeapView, made: Records, units: NDArray[np.int64], cached: NDArray[np.int64]) -> None:
-    """The records of ``units`` and what is derived, ``cached`` blocks of each given, written to ``made``."""
+def _fill(
+    heap: HeapView, made: Records, units: NDArray[np.int64], cached: NDArray[np.int64]
+) -> None:
+    """The records of ``units`` and what is derived, ``cached`` blocks of each given, written to
+    ``made``."""
     capture = heap.capture
     copy_records(capture.slabs, units, made)
     classes = (made["class_index"] & (layout.CLASS_LIMIT - 1)).astype(np.intp)
-    capacity, blocks = (capture.classes[name].astype(np.uint64)[classes] for name in ("capacity_bytes", "block_count"))
+    capacity, blocks = (
+        capture.classes[name].astype(np.uint64)[classes]
+        for name in ("capacity_bytes", "block_count")
+    )
     size = made["unit_count"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
     remote = word_count(made["remote_list"])
     application = np.maximum(made["used_count"].astype(np.int64) - cached - remote, 0)
@@ -81,7 +109,11 @@ def _fill(heap: HeapView, made: Records, units: NDArray[np.int64], cached: NDArr
     made["address"] = capture.unit_address(units)
     made["stride_bytes"] = capture.classes["stride_bytes"][classes]
     made["capacity_bytes"], made["block_count"] = capacity, blocks
-    made["application_count"], made["cached_count"], made["remote_count"] = application, cached, remote
+    made["application_count"], made["cached_count"], made["remote_count"] = (
+        application,
+        cached,
+        remote,
+    )
     made["free_count"] = word_count(made["free_list"])
     made["purged_count"] = purged_counts(capture, units)
     made["uncarved_count"] = blocks - carved
@@ -116,13 +148,20 @@ class SlabRecord(Record):
     def title(self) -> str:
         """What it is and who has its blocks, in one line."""
         parts = [
-            f"{count:,} {name}" for count, name in (
-                (self.application_count, "application"), (self.free_count, "free"), (self.cached_count, "cached"),
-                (self.remote_count, "remote"), (self.purged_count, "purged"), (self.uncarved_count, "uncarved"),
-            ) if count
-        ]  # fmt: skip
+            f"{count:,} {name}"
+            for count, name in (
+                (self.application_count, "application"),
+                (self.free_count, "free"),
+                (self.cached_count, "cached"),
+                (self.remote_count, "remote"),
+                (self.purged_count, "purged"),
+                (self.uncarved_count, "uncarved"),
+            )
+            if count
+        ]
         return (
-            f"slab at unit {self.unit}, {self.address:#x}, class {self.class_index} of {self.stride_bytes:,} B, "
+            f"slab at unit {self.unit}, {self.address:#x}, class {self.class_index} of "
+            f"{self.stride_bytes:,} B, "
             f"{format_count(self.block_count, 'block')}: {', '.join(parts) or 'none carved'}"
         )
 
@@ -131,8 +170,14 @@ class SlabRecord(Record):
         """States and problems; read again while the slab's record changes under the reading."""
         blocks, unit = self._heap.blocks, np.array([self.unit])
         record = self._heap.capture.slabs[unit]
-        mine = [problem for problem in blocks.cached_of(self.class_index).problems if f"class {self.class_index}" in problem.where]
-        torn = bool(self.torn) and getattr(self._heap.capture.source, "torn", None) is not None  # of a copy: no second try
+        mine = [
+            problem
+            for problem in blocks.cached_of(self.class_index).problems
+            if f"class {self.class_index}" in problem.where
+        ]
+        torn = (
+            bool(self.torn) and getattr(self._heap.capture.source, "torn", None) is not None
+        )  # of a copy: no second try
         for _ in range(0 if torn else REREADS):
             problems: list[Problem] = []
             states = blocks.states(unit, problems.append, record)[0]
@@ -144,7 +189,15 @@ class SlabRecord(Record):
             record = now
         if torn:
             states = blocks.states(unit, None, record)[0]
-        return states, [*mine, Problem("slab", f"unit {self.unit}", "a record that stands still", "one that changes: the map is of no one moment")]
+        return states, [
+            *mine,
+            Problem(
+                "slab",
+                f"unit {self.unit}",
+                "a record that stands still",
+                "one that changes: the map is of no one moment",
+            ),
+        ]
 
     @property
     def states(self) -> NDArray[np.uint8]:
@@ -153,7 +206,8 @@ class SlabRecord(Record):
 
     @property
     def problems(self) -> list[Problem]:
-        """What does not fit together in this slab or in the caches of its class; ``validate()`` raises it."""
+        """What does not fit together in this slab or in the caches of its class; ``validate()``
+        raises it."""
         return self._found[1]
 
     def letters(self) -> str:
@@ -161,16 +215,23 @@ class SlabRecord(Record):
         return LETTERS[self.states].tobytes().decode()
 
     def map(self, width: int | None = None, *, colour: bool = False) -> str:
-        """The letter map: one letter a block, with a legend, wrapped to ``width`` or the terminal; ``colour``: with a
-        terminal's colours."""
+        """The letter map: one letter a block, with a legend, wrapped to ``width`` or the terminal;
+        ``colour``: with a terminal's colours."""
         letters = self.letters()
         margin = len(str(max(self.block_count - 1, 0)))
         room = max(terminal_width(width) - margin - 2, 8)
         row = room if room < 16 else room // 16 * 16
         paint = painted if colour else str
-        lines = [f"{first:>{margin}}  {paint(letters[first : first + row])}" for first in range(0, len(letters), row)]
-        notes = [f"broken: {problem.error()}" for problem in self.problems if problem.what != "slab"]
-        notes += [f"changing: {problem.found}" for problem in self.problems if problem.what == "slab"]
+        lines = [
+            f"{first:>{margin}}  {paint(letters[first : first + row])}"
+            for first in range(0, len(letters), row)
+        ]
+        notes = [
+            f"broken: {problem.error()}" for problem in self.problems if problem.what != "slab"
+        ]
+        notes += [
+            f"changing: {problem.found}" for problem in self.problems if problem.what == "slab"
+        ]
         return "\n".join([self.title(), *lines, painted_legend() if colour else LEGEND, *notes])
 
     def print_map(self, width: int | None = None) -> None:
@@ -183,7 +244,9 @@ class SlabRecord(Record):
     def _html(self) -> str:
         letters = self.letters()
         row = 64 if len(letters) > 64 else max(len(letters), 1)
-        lines = [html_letters(letters[first : first + row]) for first in range(0, len(letters), row)]
+        lines = [
+            html_letters(letters[first : first + row]) for first in range(0, len(letters), row)
+        ]
         key = "   ".join(html_letters(part[0]) + part[1:] for part in LEGEND.split("   "))
         notes = "".join(shown.paragraph(str(problem.error())) for problem in self.problems)
         return f"{shown.paragraph(self.title())}<pre>{chr(10).join(lines)}\n\n{key}</pre>{notes}"
@@ -195,7 +258,11 @@ class SlabRecord(Record):
         if not shape["header"]:
             return None
         raw = heap.blocks.memory(np.array([self.unit]), int(shape["unit_count"])).view(np.uint8)[0]
-        places = int(shape["start_bytes"]) - 1 + np.arange(self.block_count, dtype=np.int64) * self.stride_bytes
+        places = (
+            int(shape["start_bytes"])
+            - 1
+            + np.arange(self.block_count, dtype=np.int64) * self.stride_bytes
+        )
         return np.asarray(raw[places])
 
     def blocks(self) -> Iterator[Block]:
@@ -204,18 +271,29 @@ class SlabRecord(Record):
         states, headers = self.states.tolist(), self.headers()
         for index, state in enumerate(states):
             byte = None if headers is None or state == 0 else int(headers[index])
-            yield Block(index, start + index * self.stride_bytes, STATE_NAMES[state], byte, self.capacity_bytes)
+            yield Block(
+                index,
+                start + index * self.stride_bytes,
+                STATE_NAMES[state],
+                byte,
+                self.capacity_bytes,
+            )
 
     def _header_text(self, block: Block) -> str:
         if block.header is None:
             return ""
         decoded = self._heap.codec.decode(block.header)
-        wanted = self._heap.codec.encode(self.class_index, live=block.state == STATE_NAMES[APPLICATION])
-        text = f"{block.header:#04x} " + (f"{decoded.state}, class {decoded.class_index}" if decoded else "no header")
+        wanted = self._heap.codec.encode(
+            self.class_index, live=block.state == STATE_NAMES[APPLICATION]
+        )
+        text = f"{block.header:#04x} " + (
+            f"{decoded.state}, class {decoded.class_index}" if decoded else "no header"
+        )
         return text if block.header == wanted else f"{text}; expected {wanted:#04x}"
 
     def table(self, limit: int | None = None, width: int | None = None) -> str:
-        """The blocks as a table; more than 200 are summed up as runs of one state unless ``limit`` says how many."""
+        """The blocks as a table; more than 200 are summed up as runs of one state unless ``limit``
+        says how many."""
         rows: list[tuple[str, ...]] = []
         size = format_bytes(self.capacity_bytes)
         if limit is None and self.block_count > ROWS_MAX:
@@ -242,9 +320,21 @@ class SlabRecord(Record):
             for block in self.blocks():
                 if limit is not None and block.place >= limit:
                     break
-                rows.append((str(block.place), f"{block.address:#x}", block.state, self._header_text(block), size))
+                rows.append(
+                    (
+                        str(block.place),
+                        f"{block.address:#x}",
+                        block.state,
+                        self._header_text(block),
+                        size,
+                    )
+                )
             shown = rows
-            note = "" if len(rows) == self.block_count else f"\n... {self.block_count - len(rows):,} more blocks"
+            note = (
+                ""
+                if len(rows) == self.block_count
+                else f"\n... {self.block_count - len(rows):,} more blocks"
+            )
             if not self._heap.capture.classes[self.class_index]["header"]:
                 headings, shown = (*headings[:3], headings[4]), [(*row[:3], row[4]) for row in rows]
         cells = [list(column) for column in zip(*shown, strict=True)] or [[] for _ in headings]
@@ -257,7 +347,12 @@ def slab_at(heap: HeapView, unit: int) -> SlabRecord | None:
     if heap.capture.slabs["kind"][unit] != KIND_SLAB:
         return None
     made = np.zeros(1, dtype=SLAB_DTYPE)
-    _fill(heap, made, np.array([unit], dtype=np.int64), np.array([heap.blocks.cached_in(unit)], dtype=np.int64))
+    _fill(
+        heap,
+        made,
+        np.array([unit], dtype=np.int64),
+        np.array([heap.blocks.cached_in(unit)], dtype=np.int64),
+    )
     return SlabRecord(heap, made[0])
 
 
@@ -273,5 +368,8 @@ class SlabsView(View[SlabRecord]):
 
     def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
         strides = self._heap.capture.classes["stride_bytes"].tolist()
-        names = {index: f"{index} ({strides[index]:,} B)" for index in range(1, self._heap.capture.class_count + 1)}
+        names = {
+            index: f"{index} ({strides[index]:,} B)"
+            for index in range(1, self._heap.capture.class_count + 1)
+        }
         return self.array["class_index"], names

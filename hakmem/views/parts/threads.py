@@ -30,20 +30,29 @@ THREAD_DTYPE: Final = extend_dtype(
         ("in_flight", "?"),
     ),
 )
-"""``hak_thread`` and what is derived: blocks in lists and in carved ranges, both, their bytes, classes that have any;
-the OS's name of the thread, empty where it is not known; whether it was stopped in the middle of a malloc or free, so
-that one block of it may be counted nowhere or twice."""
+"""``hak_thread`` and what is derived: blocks in lists and in carved ranges, both, their bytes,
+classes that have any; the OS's name of the thread, empty where it is not known; whether it was
+stopped in the middle of a malloc or free, so that one block of it may be counted nowhere or
+twice."""
 
 BIN_DTYPE: Final = extend_dtype(
     mirror.HakBin,
-    (("class_index", "u1"), ("room_count", "i8"), ("list_count", "u4"), ("range_count", "u4"), ("cached_bytes", "u8"), ("cap_bytes", "u8")),
+    (
+        ("class_index", "u1"),
+        ("room_count", "i8"),
+        ("list_count", "u4"),
+        ("range_count", "u4"),
+        ("cached_bytes", "u8"),
+        ("cap_bytes", "u8"),
+    ),
 )
-"""``hak_bin`` of one class, its room and what is derived: blocks in the list and in the carved range, their bytes, the cap's
-bytes."""
+"""``hak_bin`` of one class, its room and what is derived: blocks in the list and in the carved
+range, their bytes, the cap's bytes."""
 
 
 def thread_array(heap: HeapView) -> Records:
-    """All thread records ever used, without the shared record 0 while nobody used it: `THREAD_DTYPE`."""
+    """All thread records ever used, without the shared record 0 while nobody used it:
+    `THREAD_DTYPE`."""
     return thread_rows(heap.capture, heap.process)
 
 
@@ -67,28 +76,51 @@ class ThreadRecord(Record):
 
     noun = "thread"
     columns = (
-        Column("index", "thread", total=False), Column("state", "state", "names", names=THREAD_STATES),
-        Column("os_id", "OS id", "plain", total=False), Column("name", "name", "text"), Column("cached_count", "cached"),
-        Column("cached_bytes", "cached bytes", "bytes"), Column("list_count", "in lists"),
-        Column("range_count", "in ranges"), Column("class_count", "classes"), Column("cap_bytes", "caps", "bytes"),
-        Column("refill_count", "refills"), Column("overflow_count", "overflows"),
-        Column("remote_block_count", "remote frees"), Column("drain_block_count", "drained"),
-        Column("cas_retry_count", "CAS retries"), Column("fault_count", "faults"),
+        Column("index", "thread", total=False),
+        Column("state", "state", "names", names=THREAD_STATES),
+        Column("os_id", "OS id", "plain", total=False),
+        Column("name", "name", "text"),
+        Column("cached_count", "cached"),
+        Column("cached_bytes", "cached bytes", "bytes"),
+        Column("list_count", "in lists"),
+        Column("range_count", "in ranges"),
+        Column("class_count", "classes"),
+        Column("cap_bytes", "caps", "bytes"),
+        Column("refill_count", "refills"),
+        Column("overflow_count", "overflows"),
+        Column("remote_block_count", "remote frees"),
+        Column("drain_block_count", "drained"),
+        Column("cas_retry_count", "CAS retries"),
+        Column("fault_count", "faults"),
         Column("in_flight", "in flight", "flag"),
-    )  # fmt: skip
+    )
 
     bin_columns = (
-        Column("class_index", "class"), Column("stride_bytes", "stride"), Column("list_count", "in list"),
-        Column("range_count", "in range"), Column("cap_count", "cap"), Column("room_count", "room"),
-        Column("cached_bytes", "cached bytes", "bytes"), Column("cap_bytes", "cap bytes", "bytes"),
-        Column("hot", "hot slab"), Column("event_count", "events"), Column("free_only_count", "frees only"),
-    )  # fmt: skip
+        Column("class_index", "class"),
+        Column("stride_bytes", "stride"),
+        Column("list_count", "in list"),
+        Column("range_count", "in range"),
+        Column("cap_count", "cap"),
+        Column("room_count", "room"),
+        Column("cached_bytes", "cached bytes", "bytes"),
+        Column("cap_bytes", "cap bytes", "bytes"),
+        Column("hot", "hot slab"),
+        Column("event_count", "events"),
+        Column("free_only_count", "frees only"),
+    )
 
     def title(self) -> str:
         """What it is and what it holds, in one line."""
         state = THREAD_STATES[self.state] if self.state < len(THREAD_STATES) else str(self.state)
-        name = "the shared record" if self.index == 0 else f"thread {self.index} ({state}, OS id {self.os_id}{', ' + self.name if self.name else ''})"
-        held = f"{format_count(self.cached_count, 'block')}, {format_bytes(self.cached_bytes)} cached"
+        name = (
+            "the shared record"
+            if self.index == 0
+            else f"thread {self.index} ({state}, OS id "
+            f"{self.os_id}{', ' + self.name if self.name else ''})"
+        )
+        held = (
+            f"{format_count(self.cached_count, 'block')}, {format_bytes(self.cached_bytes)} cached"
+        )
         return f"{name}: {held}; caps {format_bytes(self.cap_bytes)}"
 
     @property
@@ -96,17 +128,19 @@ class ThreadRecord(Record):
         """Its caches of all classes of the policy: `BIN_DTYPE`."""
         capture, cached = self._heap.capture, self._heap.blocks.cached
         count = capture.class_count
-        bins = np.ascontiguousarray(capture.threads["bins"][self.index, 1 : count + 1], dtype=dtype_of(mirror.HakBin))
+        bins = np.ascontiguousarray(
+            capture.threads["bins"][self.index, 1 : count + 1], dtype=dtype_of(mirror.HakBin)
+        )
         made = extend_records(bins, slice(None), BIN_DTYPE)
         mine = cached.thread == self.index
         made["class_index"] = np.arange(1, count + 1)
         made["room_count"] = capture.threads["room_counts"][self.index, 1 : count + 1]
-        made["list_count"] = np.bincount(cached.class_index[mine & ~cached.in_range], minlength=layout.CLASS_LIMIT)[
-            1 : count + 1
-        ]
-        made["range_count"] = np.bincount(cached.class_index[mine & cached.in_range], minlength=layout.CLASS_LIMIT)[
-            1 : count + 1
-        ]
+        made["list_count"] = np.bincount(
+            cached.class_index[mine & ~cached.in_range], minlength=layout.CLASS_LIMIT
+        )[1 : count + 1]
+        made["range_count"] = np.bincount(
+            cached.class_index[mine & cached.in_range], minlength=layout.CLASS_LIMIT
+        )[1 : count + 1]
         strides = capture.classes["stride_bytes"][1 : count + 1]
         made["stride_bytes"] = strides
         made["cached_bytes"] = (made["list_count"] + made["range_count"]) * strides

@@ -1,4 +1,5 @@
-"""What all views have in common: a structured array underneath, a table on the screen, records when indexed."""
+"""What all views have in common: a structured array underneath, a table on the screen, records when
+indexed."""
 
 from __future__ import annotations
 
@@ -43,10 +44,13 @@ class Record(Shown):
             value = self._row[name]
         except ValueError:
             raise AttributeError(
-                f"{self.noun} has no field {name!r}; it has {', '.join(self._row.dtype.names or ())}"
+                f"{self.noun} has no field {name!r}; it has "
+                f"{', '.join(self._row.dtype.names or ())}"
             ) from None
         return (
-            value.item() if isinstance(value, np.generic) and value.ndim == 0 and value.dtype.fields is None else value
+            value.item()
+            if isinstance(value, np.generic) and value.ndim == 0 and value.dtype.fields is None
+            else value
         )
 
     def __dir__(self) -> list[str]:
@@ -54,7 +58,11 @@ class Record(Shown):
 
     def as_dict(self) -> dict[str, Any]:
         """The scalar fields by name."""
-        return {name: getattr(self, name) for name in self._row.dtype.names or () if self._row.dtype[name].shape == ()}
+        return {
+            name: getattr(self, name)
+            for name in self._row.dtype.names or ()
+            if self._row.dtype[name].shape == ()
+        }
 
     def title(self) -> str:
         """The record in one line."""
@@ -81,9 +89,9 @@ RecordT = TypeVar("RecordT", bound=Record)
 class View(Shown, Generic[RecordT]):
     """Records of one kind of one heap.
 
-    ``array`` is the structured numpy array. ``view[3]`` is a record, ``view["unit"]`` a column of the array,
-    ``view[mask]``, ``view[2:5]`` and ``view[[1, 4]]`` are views of fewer records; iteration gives records. Printed,
-    it is a table; more than 200 records are summed up in groups.
+    ``array`` is the structured numpy array. ``view[3]`` is a record, ``view["unit"]`` a column of
+    the array, ``view[mask]``, ``view[2:5]`` and ``view[[1, 4]]`` are views of fewer records;
+    iteration gives records. Printed, it is a table; more than 200 records are summed up in groups.
     """
 
     noun: ClassVar[str] = "record"
@@ -128,11 +136,15 @@ class View(Shown, Generic[RecordT]):
     def _columns_named(self, names: Sequence[str] | None) -> tuple[Column, ...]:
         if names is None:
             return self.columns
-        known = {column.field: column for column in self.columns} | {column.heading: column for column in self.columns}
+        known = {column.field: column for column in self.columns} | {
+            column.heading: column for column in self.columns
+        }
         made = []
         for name in names:
             if name not in known and name not in (self.array.dtype.names or ()):
-                raise ValueError(f"no column {name!r}; there are {', '.join(self.array.dtype.names or ())}")
+                raise ValueError(
+                    f"no column {name!r}; there are {', '.join(self.array.dtype.names or ())}"
+                )
             made.append(known.get(name, Column(name, name)))
         return tuple(made)
 
@@ -146,9 +158,10 @@ class View(Shown, Generic[RecordT]):
     ) -> str:
         """The records as a table.
 
-        ``columns``: fields or headings, in order. ``sort``: a field, descending with a ``-`` before it. ``limit``:
-        print so many rows; without it, more than 200 are summed up in groups. ``width``: characters a line, the
-        terminal's by default. Raises ValueError for a name that does not exist.
+        ``columns``: fields or headings, in order. ``sort``: a field, descending with a ``-`` before
+        it. ``limit``: print so many rows; without it, more than 200 are summed up in groups.
+        ``width``: characters a line, the terminal's by default. Raises ValueError for a name that
+        does not exist.
         """
         chosen, array = self._columns_named(columns), self.array
         if sort is not None:
@@ -159,7 +172,10 @@ class View(Shown, Generic[RecordT]):
         if limit is None and len(array) > ROWS_MAX:
             keys, labels = self._group_keys()
             headings, cells = group(self.array, keys, chosen, labels, self.group_heading)
-            note = f"\nsummed up by {self.group_heading}; .table(limit=...) prints single {self.noun}s, .array has all"
+            note = (
+                f"\nsummed up by {self.group_heading}; .table(limit=...) prints single "
+                f"{self.noun}s, .array has all"
+            )
             return f"{head}\n{render(headings, cells, left=[True] + [False] * (len(cells) - 1), width=width)}{note}"
         shown = array if limit is None else array[:limit]
         text = f"{head}\n{render_array(shown, chosen, width=width, remedy='; name them in .table([...])')}"
@@ -170,7 +186,9 @@ class View(Shown, Generic[RecordT]):
         if len(self) != self._all_count:
             count = f"{len(self):,} of {format_count(self._all_count, self.noun)}"
         torn = int(self.array["torn"].sum()) if "torn" in (self.array.dtype.names or ()) else 0
-        return f"{count} of {self._heap.name}" + (f", {torn} of them changed while being read" if torn else "")
+        return f"{count} of {self._heap.name}" + (
+            f", {torn} of them changed while being read" if torn else ""
+        )
 
     def __repr__(self) -> str:
         return self.table()
@@ -179,7 +197,17 @@ class View(Shown, Generic[RecordT]):
         if len(self) > ROWS_MAX:
             keys, labels = self._group_keys()
             headings, cells = group(self.array, keys, self.columns, labels, self.group_heading)
-            note = f"summed up by {self.group_heading}; .table(limit=...) prints single {self.noun}s, .array has all"
-            return shown.table(self._title(), headings, cells, [True] + [False] * (len(cells) - 1), (note,))
+            note = (
+                f"summed up by {self.group_heading}; .table(limit=...) prints single "
+                f"{self.noun}s, .array has all"
+            )
+            return shown.table(
+                self._title(), headings, cells, [True] + [False] * (len(cells) - 1), (note,)
+            )
         left = [column.kind in ("text", "names", "flag") for column in self.columns]
-        return shown.table(self._title(), [column.heading for column in self.columns], cells_of(self.array, self.columns), left)
+        return shown.table(
+            self._title(),
+            [column.heading for column in self.columns],
+            cells_of(self.array, self.columns),
+            left,
+        )

@@ -1,1 +1,2 @@
-"""Gathering: the bytes of a heap, copied and taken apart into records and blocks. Knows nothing of tables."""
+"""Gathering: the bytes of a heap, copied and taken apart into records and blocks. Knows nothing of
+tables."""

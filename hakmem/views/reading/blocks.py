@@ -1,11 +1,12 @@
-"""Where each block is: with the application, free in its slab, in a thread cache, on a remote list, on a purged page,
-or uncarved.
+"""Where each block is: with the application, free in its slab, in a thread cache, on a remote list,
+on a purged page, or uncarved.
 
-The lists are followed inside copies. A thread's lists may run through any slab of their class, so they are followed
-once for a whole copy, or for one class; a slab's own lists by `hakmem.views.slab_states`.
+The lists are followed inside copies. A thread's lists may run through any slab of their class, so
+they are followed once for a whole copy, or for one class; a slab's own lists by
+`hakmem.views.slab_states`.
 
-What cannot be followed (a link that leaves the slab, a cycle, a count that does not fit) becomes a `Problem`; views
-show it, ``validate()`` raises it.
+What cannot be followed (a link that leaves the slab, a cycle, a count that does not fit) becomes a
+`Problem`; views show it, ``validate()`` raises it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ CHUNK_BLOCKS: Final = 1 << 21
 CHUNK_UNITS: Final = 1 << 10
 """How much of the blocks is looked at at a time: so many, and so many units of memory."""
 GATHER_STRIDE_BYTES: Final = 2048
-"""From this stride on the links of blocks are read one by one: of 10 GiB in large blocks, 10 MiB. A call of a thousand words costs
-as much as copying half a MiB."""
+"""From this stride on the links of blocks are read one by one: of 10 GiB in large blocks, 10 MiB. A
+call of a thousand words costs as much as copying half a MiB."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class CachedBlocks:
     following: NDArray[np.uint64]
     """The link of a listed block, 0 for blocks of carved ranges."""
     gone: NDArray[np.bool_]
-    """Whether a fork left the thread behind: such a block may be elsewhere as well, and is lost if it is not."""
+    """Whether a fork left the thread behind: such a block may be elsewhere as well, and is lost if
+    it is not."""
     problems: tuple[Problem, ...]
 
 
@@ -63,25 +65,33 @@ class Blocks:
         self.unsettled = 0
         """Cache lists that changed at every try to follow them."""
         self.fresh_caches: dict[tuple[int, int], ThreadCache] = {}
-        """Caches, by thread and class, that moved since the capture: as they were when their lists were followed."""
+        """Caches, by thread and class, that moved since the capture: as they were when their lists
+        were followed."""
         self._by_class: dict[int, CachedBlocks] = {}
 
-    # --- thread caches ----------------------------------------------------------------------------------------
+    # --- thread caches ----------------------------------------------------------------------------
 
     @cached_property
     def cached(self) -> CachedBlocks:
         """The blocks of all thread caches, of records of ended threads too."""
-        rest = self._gather([index for index in range(layout.CLASS_LIMIT) if index not in self._by_class])
+        rest = self._gather(
+            [index for index in range(layout.CLASS_LIMIT) if index not in self._by_class]
+        )
         parts = [rest, *self._by_class.values()]
         if len(parts) == 1:
             return rest
         arrays: dict[str, Any] = {
-            field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(CachedBlocks) if field.name != "problems"
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(CachedBlocks)
+            if field.name != "problems"
         }
-        return CachedBlocks(**arrays, problems=tuple(problem for part in parts for problem in part.problems))
+        return CachedBlocks(
+            **arrays, problems=tuple(problem for part in parts for problem in part.problems)
+        )
 
     def cached_of(self, class_index: int) -> CachedBlocks:
-        """Of `cached` at least the blocks of one class; only its lists are followed if none were yet."""
+        """Of `cached` at least the blocks of one class; only its lists are followed if none were
+        yet."""
         if "cached" in self.__dict__:
             return self.cached
         if class_index not in self._by_class:
@@ -104,11 +114,15 @@ class Blocks:
             for thread, place in np.argwhere(flags[:, classes]).tolist():
                 yield thread, classes[place]
 
-        with words_of(self.capture.source, self.capture.address, self._end - self.capture.address) as words:
+        with words_of(
+            self.capture.source, self.capture.address, self._end - self.capture.address
+        ) as words:
             for thread, index in pairs((heads != 0) | (lengths != 0)):
                 told: list[Problem] = []
                 where = f"cache list of thread {thread}, class {index}"
-                found = self._follow(words, int(heads[thread, index]), int(lengths[thread, index]), where, told)
+                found = self._follow(
+                    words, int(heads[thread, index]), int(lengths[thread, index]), where, told
+                )
                 if told and not gone[thread]:
                     found = self._follow_again(thread, index, where, found, told)
                     problems += told
@@ -123,10 +137,17 @@ class Blocks:
                 where = f"thread {thread}, class {index}"
                 if not gone[thread] and first != end:
                     problems.append(
-                        Problem("carved range", where, f"a multiple of {stride} bytes", f"{first:#x} to {end:#x}")
+                        Problem(
+                            "carved range",
+                            where,
+                            f"a multiple of {stride} bytes",
+                            f"{first:#x} to {end:#x}",
+                        )
                     )
                 continue
-            addresses.append(np.uint64(first) + np.arange(count, dtype=np.uint64) * np.uint64(stride))
+            addresses.append(
+                np.uint64(first) + np.arange(count, dtype=np.uint64) * np.uint64(stride)
+            )
             following.append(np.zeros(count, dtype=np.uint64))
             origin.append((thread, index, True, count))
         repeats = [item[3] for item in origin]
@@ -139,23 +160,44 @@ class Blocks:
         for at in np.flatnonzero((head == 0) & ~gone[thread_of])[:1].tolist():
             where = f"cache of thread {thread_of[at]}, class {class_of[at]}"
             problems.append(
-                Problem("cached block", where, f"a block of class {class_of[at]}", f"{int(address[at]):#x}")
+                Problem(
+                    "cached block",
+                    where,
+                    f"a block of class {class_of[at]}",
+                    f"{int(address[at]):#x}",
+                )
             )
         return CachedBlocks(
-            address, thread_of, class_of, in_range, head, block, links, gone[thread_of], tuple(problems)
-        )  # fmt: skip
+            address,
+            thread_of,
+            class_of,
+            in_range,
+            head,
+            block,
+            links,
+            gone[thread_of],
+            tuple(problems),
+        )
 
-    def _follow_again(self, thread: int, index: int, where: str, found: list[int], told: list[Problem]) -> list[int]:
-        """A cache list that did not fit its record: read again until it does, or until both stand still and it is broken.
+    def _follow_again(
+        self, thread: int, index: int, where: str, found: list[int], told: list[Problem]
+    ) -> list[int]:
+        """A cache list that did not fit its record: read again until it does, or until both stand
+        still and it is broken.
 
-        ``told`` keeps what is broken then; a list that never stood still is counted in ``unsettled`` instead.
+        ``told`` keeps what is broken then; a list that never stood still is counted in
+        ``unsettled`` instead.
         """
         before = self.capture.cache_then(thread, index)
         for _ in range(REREADS):
             mine = self.capture.cache_now(thread, index)
             told.clear()
-            with words_of(self.capture.source, self.capture.address, self._end - self.capture.address) as words:
-                again = self._follow(words, mine.head, mine.cap_count - mine.room_count, where, told)
+            with words_of(
+                self.capture.source, self.capture.address, self._end - self.capture.address
+            ) as words:
+                again = self._follow(
+                    words, mine.head, mine.cap_count - mine.room_count, where, told
+                )
             if mine == before and again == found and told:
                 return found  # nothing moved since: it is as it was found
             before, found = mine, again
@@ -164,16 +206,21 @@ class Blocks:
                 return found
         told.clear()
         self.unsettled += 1
-        followed = mine._replace(head=found[0], room_count=mine.cap_count - (len(found) - 1))  # as far as it could be
+        followed = mine._replace(
+            head=found[0], room_count=mine.cap_count - (len(found) - 1)
+        )  # as far as it could be
         self.fresh_caches[thread, index] = followed
         return [*found[:-1], 0]
 
     def _range(self, thread: int, index: int, stride: int) -> tuple[int, int]:
-        """A thread's carved range: two words, read again where they were copied while the thread wrote them."""
+        """A thread's carved range: two words, read again where they were copied while the thread
+        wrote them."""
         mine = self.fresh_caches.get((thread, index)) or self.capture.cache_then(thread, index)
         first, end = mine.bump, mine.bump_end
         for _ in range(REREADS):
-            if 0 <= end - first <= CACHED_LIMIT * stride and (stride == 0 or (end - first) % stride == 0):
+            if 0 <= end - first <= CACHED_LIMIT * stride and (
+                stride == 0 or (end - first) % stride == 0
+            ):
                 break
             now = self.capture.cache_now(thread, index)
             before, (first, end) = (first, end), (now.bump, now.bump_end)
@@ -183,8 +230,11 @@ class Blocks:
             self.fresh_caches[thread, index] = mine
         return first, end
 
-    def _follow(self, words: Words, head: int, length: int, where: str, problems: list[Problem]) -> list[int]:
-        """The addresses of one cache list, and behind them the last one's link: 0 where the list is sound."""
+    def _follow(
+        self, words: Words, head: int, length: int, where: str, problems: list[Problem]
+    ) -> list[int]:
+        """The addresses of one cache list, and behind them the last one's link: 0 where the list is
+        sound."""
         base = self.capture.address
         low, high = base + (self.capture.meta_units << layout.UNIT_SHIFT), self._end
         if not 0 <= length <= CACHED_LIMIT:
@@ -195,12 +245,18 @@ class Blocks:
         while at and len(found) < length:
             if at & 7 or not low <= at < high:
                 after = f"{at:#x} after {len(found)} blocks"
-                problems.append(Problem("link of a cached block", where, "an address of this heap", after))
+                problems.append(
+                    Problem("link of a cached block", where, "an address of this heap", after)
+                )
                 return [*found, at]
             found.append(at)
             at = words[(at - base) >> 3]
         if len(found) != length or at:
-            problems.append(Problem("cached blocks", where, f"{length} and no more", f"{len(found)}, then {at:#x}"))
+            problems.append(
+                Problem(
+                    "cached blocks", where, f"{length} and no more", f"{len(found)}, then {at:#x}"
+                )
+            )
         found.append(at)
         return found
 
@@ -215,36 +271,49 @@ class Blocks:
 
     def cached_in(self, unit: int) -> int:
         """Cached blocks of one slab."""
-        return int((self.cached_of(int(self.capture.slabs["class_index"][unit])).head == unit).sum())
+        return int(
+            (self.cached_of(int(self.capture.slabs["class_index"][unit])).head == unit).sum()
+        )
 
-    # --- slabs ------------------------------------------------------------------------------------------------
+    # --- slabs ------------------------------------------------------------------------------------
 
     def locate(
         self, addresses: NDArray[np.uint64], classes: NDArray[np.uint8]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Head unit and block index of addresses that should be blocks of ``classes``; head 0 where they are not."""
+        """Head unit and block index of addresses that should be blocks of ``classes``; head 0 where
+        they are not."""
         capture = self.capture
         inside = addresses - np.uint64(capture.address)
         unit = (inside >> np.uint64(layout.UNIT_SHIFT)).astype(np.int64)
         known = (unit >= capture.meta_units) & (unit < capture.unit_top)
         entry = capture.registry[np.where(known, unit, 0)]
         head = (entry >> 8).astype(np.int64)
-        stride, start = (capture.classes[name][classes].astype(np.int64) for name in ("stride_bytes", "start_bytes"))
+        stride, start = (
+            capture.classes[name][classes].astype(np.int64)
+            for name in ("stride_bytes", "start_bytes")
+        )
         offset = inside.astype(np.int64) - (head << layout.UNIT_SHIFT) - start
         block = offset // np.maximum(stride, 1)
         good = (
-            known & ((entry & 0xFF) == classes) & (classes > 0) & (offset >= 0) & (offset % np.maximum(stride, 1) == 0)
+            known
+            & ((entry & 0xFF) == classes)
+            & (classes > 0)
+            & (offset >= 0)
+            & (offset % np.maximum(stride, 1) == 0)
         )
         good &= block < capture.classes["block_count"][classes]
         return np.where(good, head, 0), np.where(good, block, 0)
 
     def states(
-        self, units: Units, report: Callable[[Problem], object] | None = None, records: Records | None = None
+        self,
+        units: Units,
+        report: Callable[[Problem], object] | None = None,
+        records: Records | None = None,
     ) -> NDArray[np.uint8]:
         """State of every block of slabs of one class: uint8, shape (slabs, blocks of the class).
 
-        ``report`` is called with every problem. ``records``: the slabs' records where they are not to be the capture's.
-        Raises ValueError if the units are not slabs of one class.
+        ``report`` is called with every problem. ``records``: the slabs' records where they are not
+        to be the capture's. Raises ValueError if the units are not slabs of one class.
         """
         found: list[Problem] = []
         made: NDArray[np.uint8] = SlabStates(self, units, found.append, records).states
@@ -256,19 +325,26 @@ class Blocks:
     def listed(
         self, units: Units, report: Callable[[Problem], object], records: Records
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
-        """As `states`, of the slabs' own lists alone, without the thread caches; and the first word of every block."""
+        """As `states`, of the slabs' own lists alone, without the thread caches; and the first word
+        of every block."""
         found = SlabStates(self, units, report, records, caches=False)
         return found.states, found.links
 
     def for_each_chunk(self, class_index: int, units: Units) -> Iterator[Units]:
         """``units`` in pieces whose states fit into memory easily."""
-        blocks, length = (max(1, int(self.capture.classes[name][class_index])) for name in ("block_count", "unit_count"))
+        blocks, length = (
+            max(1, int(self.capture.classes[name][class_index]))
+            for name in ("block_count", "unit_count")
+        )
         size = max(1, min(CHUNK_BLOCKS // blocks, CHUNK_UNITS // length))
         for first in range(0, len(units), size):
             yield units[first : first + size]
 
-    def rows(self, offset: int, unit_bytes: int, units: Units, unit_count: int) -> NDArray[np.uint8]:
-        """What belongs to records of ``unit_count`` units each, in an array at ``offset`` with ``unit_bytes`` a unit.
+    def rows(
+        self, offset: int, unit_bytes: int, units: Units, unit_count: int
+    ) -> NDArray[np.uint8]:
+        """What belongs to records of ``unit_count`` units each, in an array at ``offset`` with
+        ``unit_bytes`` a unit.
 
         uint8, shape (records, unit_count * unit_bytes); neighbours are read together.
         """
@@ -287,11 +363,16 @@ class Blocks:
         return self.rows(0, layout.UNIT_BYTES, units, unit_count).view(np.uint64)
 
     def first_words(self, units: Units, shape: np.void) -> NDArray[np.uint64]:
-        """The first word of every block of slabs of one class: its link, where it is on a list. uint64, shape (slabs, blocks)."""
-        places = int(shape["start_bytes"]) + np.arange(int(shape["block_count"]), dtype=np.int64) * int(shape["stride_bytes"])
+        """The first word of every block of slabs of one class: its link, where it is on a list.
+        uint64, shape (slabs, blocks)."""
+        places = int(shape["start_bytes"]) + np.arange(
+            int(shape["block_count"]), dtype=np.int64
+        ) * int(shape["stride_bytes"])
         gather = getattr(self.capture.source, "gather", None)
         if gather is not None and int(shape["stride_bytes"]) >= GATHER_STRIDE_BYTES:
-            found: NDArray[np.uint64] | None = gather(self.capture.unit_address(units)[:, None] + places.astype(np.uint64))
+            found: NDArray[np.uint64] | None = gather(
+                self.capture.unit_address(units)[:, None] + places.astype(np.uint64)
+            )
             if found is not None:
                 return found
         return self.memory(units, int(shape["unit_count"]))[:, places >> 3]

@@ -1,7 +1,8 @@
 """Memory for large arrays, used again once nothing refers to it.
 
-A view of 100,000 slabs takes 22 MiB. Fresh from the OS that is thousands of page faults, four fifths of the time of a
-look; a second look finds the memory of one that is gone. At most POOL_BYTES are kept.
+A view of 100,000 slabs takes 22 MiB. Fresh from the OS that is thousands of page faults, four
+fifths of the time of a look; a second look finds the memory of one that is gone. At most POOL_BYTES
+are kept.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ def buffer(size_bytes: int) -> NDArray[np.uint8]:
     with _lock:
         for place in range(len(_pool)):
             # Two references: the pool's and the call's own. An array over it would hold a third.
-            if size_bytes <= len(_pool[place]) <= 2 * size_bytes and sys.getrefcount(_pool[place]) == 2:
+            if (
+                size_bytes <= len(_pool[place]) <= 2 * size_bytes
+                and sys.getrefcount(_pool[place]) == 2
+            ):
                 return np.frombuffer(_pool[place], dtype=np.uint8, count=size_bytes)
         made = bytearray(size_bytes)
         if sum(map(len, _pool)) + size_bytes > POOL_BYTES:

@@ -1,8 +1,8 @@
 """Gathering: one bulk copy of a heap's metadata, consistent record by record.
 
-Slab records are copied twice; a record that differs between two copies, or whose claim sequence is odd, was being
-changed and is read again, a bounded number of times. What still moves is marked ``torn``. On a quiescent heap
-nothing is, and the copy is exact.
+Slab records are copied twice; a record that differs between two copies, or whose claim sequence is
+odd, was being changed and is read again, a bounded number of times. What still moves is marked
+``torn``. On a quiescent heap nothing is, and the copy is exact.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ SLAB_BYTES: Final = ctypes.sizeof(mirror.HakSlab)
 
 
 class ThreadCache(NamedTuple):
-    """One class of a thread's cache: the words that say what is in it, named as in ``hak_thread`` and ``hak_bin``."""
+    """One class of a thread's cache: the words that say what is in it, named as in ``hak_thread``
+    and ``hak_bin``."""
 
     head: int
     room_count: int
@@ -37,7 +38,8 @@ class ThreadCache(NamedTuple):
 
 @dataclass(frozen=True)
 class Capture(Outline):
-    """A copy of one heap's metadata. Indices of ``registry``, ``slabs``, ``dirty`` and ``torn`` are unit numbers."""
+    """A copy of one heap's metadata. Indices of ``registry``, ``slabs``, ``dirty`` and ``torn`` are
+    unit numbers."""
 
     registry: NDArray[np.uint32]
     """Page registry, shape (unit_top,)."""
@@ -58,8 +60,8 @@ class Capture(Outline):
     def take(cls, source: MemorySource, address: int) -> Capture:
         """Copy the metadata of the heap at ``address``.
 
-        Raises ValidationError when no heap stands there or its geometry is damaged, MemoryUnreadable when the memory
-        is gone.
+        Raises ValidationError when no heap stands there or its geometry is damaged,
+        MemoryUnreadable when the memory is gone.
         """
         parts = cls.parts(source, address)
         heap, geometry = parts["heap"], parts["geometry"]
@@ -73,15 +75,24 @@ class Capture(Outline):
         if still is None:
             slabs, torn = _settled_slabs(source, address + geometry.slabs_offset, top)
         else:  # a copy stands still
-            slabs, torn = copy(geometry.slabs_offset, top * SLAB_BYTES, dtype_of(mirror.HakSlab)), still(address)
+            slabs, torn = (
+                copy(geometry.slabs_offset, top * SLAB_BYTES, dtype_of(mirror.HakSlab)),
+                still(address),
+            )
         partial = copy(geometry.partial_offset, words * 8 * layout.CLASS_LIMIT, np.uint64)
         summary = copy(geometry.summary_offset, groups * 8 * layout.CLASS_LIMIT, np.uint64)
         bits = np.unpackbits(copy(geometry.dirty_offset, words * 8, np.uint8), bitorder="little")
         holes = copy(geometry.holes_offset, top * 2, np.uint16)
         return cls(
-            **parts, registry=registry, slabs=slabs, partial=partial.reshape(words, layout.CLASS_LIMIT),
-            summary=summary.reshape(groups, layout.CLASS_LIMIT), dirty=bits[:top].view(np.bool_), holes=holes, torn=torn,
-        )  # fmt: skip
+            **parts,
+            registry=registry,
+            slabs=slabs,
+            partial=partial.reshape(words, layout.CLASS_LIMIT),
+            summary=summary.reshape(groups, layout.CLASS_LIMIT),
+            dirty=bits[:top].view(np.bool_),
+            holes=holes,
+            torn=torn,
+        )
 
     def slab_now(self, unit: int) -> Records:
         """The record of ``unit`` as it is now, shape (1,)."""
@@ -90,7 +101,9 @@ class Capture(Outline):
 
     def cache_now(self, thread: int, class_index: int) -> ThreadCache:
         """A thread's cache of one class as it is now."""
-        place = self.address + self.geometry.threads_offset + thread * ctypes.sizeof(mirror.HakThread)
+        place = (
+            self.address + self.geometry.threads_offset + thread * ctypes.sizeof(mirror.HakThread)
+        )
 
         def read(array: Any, size: int) -> bytes:
             return bytes(self.source.read(place + array.offset + class_index * size, size))
@@ -105,15 +118,22 @@ class Capture(Outline):
         """The same as it was copied."""
         record = self.threads[thread]
         rest = record["bins"][class_index]
-        numbers = (record["heads"][class_index], record["room_counts"][class_index], *(rest[name] for name in ("cap_count", "bump", "bump_end")))
+        numbers = (
+            record["heads"][class_index],
+            record["room_counts"][class_index],
+            *(rest[name] for name in ("cap_count", "bump", "bump_end")),
+        )
         return ThreadCache(*(int(number) for number in numbers))
 
     def unit_address(self, units: NDArray[np.integer] | int) -> NDArray[np.uint64]:
         """Addresses of units, uint64."""
-        return (np.asarray(units).astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)) + np.uint64(self.address)
+        return (np.asarray(units).astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)) + np.uint64(
+            self.address
+        )
 
     def differs_from(self, other: Capture) -> list[str]:
-        """What moved between two copies of one heap: names of the parts, empty when the heap stood still."""
+        """What moved between two copies of one heap: names of the parts, empty when the heap stood
+        still."""
         moved = []
         if bytes(self.heap) != bytes(other.heap):
             moved.append("heap header")
@@ -132,18 +152,22 @@ class Capture(Outline):
         return moved
 
 
-def _settled_slabs(source: MemorySource, address: int, count: int) -> tuple[Records, NDArray[np.bool_]]:
+def _settled_slabs(
+    source: MemorySource, address: int, count: int
+) -> tuple[Records, NDArray[np.bool_]]:
     """Slab records of units 0 .. count - 1, and which of them would not stand still."""
     dtype = dtype_of(mirror.HakSlab)
 
     def words_of(first: int, n: int) -> NDArray[np.uint64]:
-        return np.frombuffer(source.read(address + first * SLAB_BYTES, n * SLAB_BYTES), dtype=np.uint64).reshape(
-            n, SLAB_BYTES // 8
-        )
+        return np.frombuffer(
+            source.read(address + first * SLAB_BYTES, n * SLAB_BYTES), dtype=np.uint64
+        ).reshape(n, SLAB_BYTES // 8)
 
     after = words_of(0, count)
     torn = (after.reshape(-1).view(dtype)["claim_seq"] & 1) != 0
-    for first in range(0, count, PIECE_RECORDS):  # in pieces: memory that was used already costs no page faults
+    for first in range(
+        0, count, PIECE_RECORDS
+    ):  # in pieces: memory that was used already costs no page faults
         mine = after[first : first + PIECE_RECORDS]
         again = words_of(first, len(mine))
         if not np.array_equal(again, mine):
@@ -154,7 +178,9 @@ def _settled_slabs(source: MemorySource, address: int, count: int) -> tuple[Reco
     for _ in range(REREADS):
         for unit in np.flatnonzero(torn).tolist():
             again = words_of(unit, 1)[0]
-            torn[unit] = bool((again != after[unit]).any()) or bool(again.view(dtype)["claim_seq"][0] & 1)
+            torn[unit] = bool((again != after[unit]).any()) or bool(
+                again.view(dtype)["claim_seq"][0] & 1
+            )
             after[unit] = again
         if not torn.any():
             break

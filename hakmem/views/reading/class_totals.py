@@ -1,7 +1,8 @@
 """Sums over slab records by class: all of a copy at once, or of a live heap look after look.
 
-A look at another process's 160,000 slabs is 10 MiB of records. `RunningTotals` reads them piece by piece into memory that
-stays in the processor's cache, compares each piece with what it was, and puts only the records that changed into its sums.
+A look at another process's 160,000 slabs is 10 MiB of records. `RunningTotals` reads them piece by
+piece into memory that stays in the processor's cache, compares each piece with what it was, and
+puts only the records that changed into its sums.
 """
 
 from __future__ import annotations
@@ -25,16 +26,23 @@ WORDS: Final = SLAB_BYTES // 8
 
 
 def class_sums(records: Records, purged: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Sums over the records that are slabs, int64, shape (CLASS_LIMIT, number of `FIELDS`); ``purged``: each one's blocks
-    on holes."""
+    """Sums over the records that are slabs, int64, shape (CLASS_LIMIT, number of `FIELDS`);
+    ``purged``: each one's blocks on holes."""
     made = np.zeros((layout.CLASS_LIMIT, len(FIELDS)), dtype=np.int64)
     for first in range(0, len(records), PIECE_RECORDS):
         piece = records[first : first + PIECE_RECORDS]
-        of = np.where(piece["kind"] == KIND_SLAB, piece["class_index"] & (layout.CLASS_LIMIT - 1), 0)
+        of = np.where(
+            piece["kind"] == KIND_SLAB, piece["class_index"] & (layout.CLASS_LIMIT - 1), 0
+        )
         weights = (
-            None, piece["used_count"], word_count(piece["free_list"]), word_count(piece["remote_list"]), piece["carved_count"],
-            piece["unit_count"], purged[first : first + PIECE_RECORDS],
-        )  # fmt: skip
+            None,
+            piece["used_count"],
+            word_count(piece["free_list"]),
+            word_count(piece["remote_list"]),
+            piece["carved_count"],
+            piece["unit_count"],
+            purged[first : first + PIECE_RECORDS],
+        )
         for column, weight in enumerate(weights):
             if weight is None or weight.any():
                 made[:, column] += np.bincount(of, weight, layout.CLASS_LIMIT).astype(np.int64)
@@ -72,7 +80,9 @@ class RunningTotals:
             if number == len(self._pieces):
                 self._pieces.append(bytearray())
                 self._purged.append(np.zeros(PIECE_RECORDS, dtype=np.uint32))
-            fresh: bytes | memoryview = b""  # so that the memory of the last piece is free for this one
+            fresh: bytes | memoryview = (
+                b""  # so that the memory of the last piece is free for this one
+            )
             kept, fresh = self._pieces[number], read(place + first * SLAB_BYTES, count * SLAB_BYTES)
             if kept == fresh:  # type: ignore[comparison-overlap]  # by memcmp
                 continue
@@ -93,7 +103,9 @@ class RunningTotals:
             self.sums += class_sums(_records(np.concatenate(new)), np.concatenate(come))
             self.sums -= class_sums(_records(np.concatenate(old)), np.concatenate(gone))
 
-    def _settle(self, words: NDArray[np.uint64], outline: Outline, units: NDArray[np.int64]) -> None:
+    def _settle(
+        self, words: NDArray[np.uint64], outline: Outline, units: NDArray[np.int64]
+    ) -> None:
         """Read again, a few times, what somebody had in hand."""
         claims = _records(words)["claim_seq"]
         for row in np.flatnonzero(claims & 1).tolist():
@@ -117,11 +129,22 @@ def _distinct(ascending: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _purged(outline: Outline, units: NDArray[np.int64], records: Records) -> NDArray[np.uint32]:
-    """Blocks on holes of the slabs at ``units``. Read after their records: what changes in between changes the record too."""
+    """Blocks on holes of the slabs at ``units``. Read after their records: what changes in between
+    changes the record too."""
     made = np.zeros(len(units), dtype=np.uint32)
     holed = np.flatnonzero((records["flags"] & SLAB_HOLES != 0) & (records["kind"] == KIND_SLAB))
     if len(holed):
-        low, high = int(units[holed[0]]), min(int(units[holed[-1]]) + layout.SLAB_UNITS_MAX, outline.unit_top)
-        raw = outline.source.read(outline.address + outline.geometry.holes_offset + low * 2, (high - low) * 2)
-        made[holed] = purged_blocks(outline, records["class_index"][holed], units[holed] - low, np.frombuffer(raw, dtype=np.uint16))
+        low, high = (
+            int(units[holed[0]]),
+            min(int(units[holed[-1]]) + layout.SLAB_UNITS_MAX, outline.unit_top),
+        )
+        raw = outline.source.read(
+            outline.address + outline.geometry.holes_offset + low * 2, (high - low) * 2
+        )
+        made[holed] = purged_blocks(
+            outline,
+            records["class_index"][holed],
+            units[holed] - low,
+            np.frombuffer(raw, dtype=np.uint16),
+        )
     return made

@@ -1,4 +1,5 @@
-"""Blocks on holes: pages of a slab in use that were purged; their blocks are free, but in no list."""
+"""Blocks on holes: pages of a slab in use that were purged; their blocks are free, but in no
+list."""
 
 from __future__ import annotations
 
@@ -17,9 +18,14 @@ PAGES_PER_UNIT: Final = layout.UNIT_BYTES // layout.OS_PAGE_BYTES
 
 
 def holed_blocks(capture: Capture, class_index: int, units: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which blocks of slabs of one class lie on a hole, in part or wholly: shape (slabs, blocks of the class)."""
+    """Which blocks of slabs of one class lie on a hole, in part or wholly: shape (slabs, blocks of
+    the class)."""
     shape = capture.classes[class_index]
-    blocks, stride, count = int(shape["block_count"]), int(shape["stride_bytes"]), int(shape["unit_count"])
+    blocks, stride, count = (
+        int(shape["block_count"]),
+        int(shape["stride_bytes"]),
+        int(shape["unit_count"]),
+    )
     masks = capture.holes[np.minimum(units[:, None] + np.arange(count), capture.unit_top - 1)]
     pages = np.unpackbits(np.ascontiguousarray(masks).view(np.uint8), axis=1, bitorder="little")
     before = np.zeros((len(units), pages.shape[1] + 1), dtype=np.uint16)
@@ -35,15 +41,23 @@ def purged_counts(capture: Capture, units: NDArray[np.int64]) -> NDArray[np.uint
     records = capture.slabs
     flagged = np.flatnonzero(records["flags"][units] & SLAB_HOLES)
     if len(flagged):
-        made[flagged] = purged_blocks(capture, records["class_index"][units[flagged]], units[flagged], capture.holes)
+        made[flagged] = purged_blocks(
+            capture, records["class_index"][units[flagged]], units[flagged], capture.holes
+        )
     return made
 
 
-def purged_blocks(outline: Outline, classes: NDArray[np.uint8], units: NDArray[np.int64], holes: NDArray[np.uint16]) -> NDArray[np.uint32]:
-    """Blocks on holes of slabs of ``classes``, whose hole words begin at ``units`` of ``holes``; 0 for a class that is none.
+def purged_blocks(
+    outline: Outline,
+    classes: NDArray[np.uint8],
+    units: NDArray[np.int64],
+    holes: NDArray[np.uint16],
+) -> NDArray[np.uint32]:
+    """Blocks on holes of slabs of ``classes``, whose hole words begin at ``units`` of ``holes``; 0
+    for a class that is none.
 
-    The holes under one block are neighbours, since a page is purged when all on it is free: so a block is counted once by
-    the pages under it less the pairs of neighbours.
+    The holes under one block are neighbours, since a page is purged when all on it is free: so a
+    block is counted once by the pages under it less the pairs of neighbours.
     """
     made = np.zeros(len(units), dtype=np.uint32)
     for index in np.unique(classes).tolist():
@@ -51,7 +65,11 @@ def purged_blocks(outline: Outline, classes: NDArray[np.uint8], units: NDArray[n
             continue
         mine = np.flatnonzero(classes == index)
         shape = outline.classes[index]
-        blocks, stride, count = int(shape["block_count"]), int(shape["stride_bytes"]), int(shape["unit_count"])
+        blocks, stride, count = (
+            int(shape["block_count"]),
+            int(shape["stride_bytes"]),
+            int(shape["unit_count"]),
+        )
         start = np.arange(blocks) * stride + int(shape["start_bytes"])
         first, last = start // layout.OS_PAGE_BYTES, (start + stride - 1) // layout.OS_PAGE_BYTES
         pages = np.arange(count * PAGES_PER_UNIT)[:, None]
@@ -60,6 +78,8 @@ def purged_blocks(outline: Outline, classes: NDArray[np.uint8], units: NDArray[n
         for at in range(0, len(mine), CHUNK_SLABS):
             chunk = mine[at : at + CHUNK_SLABS]
             words = holes[np.minimum(units[chunk][:, None] + np.arange(count), len(holes) - 1)]
-            gone = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little").astype(np.float32)
+            gone = np.unpackbits(
+                np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little"
+            ).astype(np.float32)
             made[chunk] = gone @ under - (gone[:, :-1] * gone[:, 1:]) @ across[:-1]
     return made

@@ -1,4 +1,5 @@
-"""The small parts of a heap's metadata, the same whatever the number of its slabs: header, policy, thread records."""
+"""The small parts of a heap's metadata, the same whatever the number of its slabs: header, policy,
+thread records."""
 
 from __future__ import annotations
 
@@ -40,17 +41,21 @@ class Outline:
     def parts(cls, source: MemorySource, address: int) -> dict[str, Any]:
         """The fields of an outline, copied from the heap at ``address``.
 
-        Raises ValidationError when no heap stands there or its geometry is damaged, MemoryUnreadable when the memory
-        is gone.
+        Raises ValidationError when no heap stands there or its geometry is damaged,
+        MemoryUnreadable when the memory is gone.
         """
         heap = mirror.HakHeap.from_buffer_copy(source.read(address, ctypes.sizeof(mirror.HakHeap)))
         geometry = check_heap(heap, address)
         threads = source.read(address + geometry.threads_offset, heap.thread_top * THREAD_BYTES)
         policy = source.read(address + geometry.policy_offset, ctypes.sizeof(mirror.HakPolicy))
         return {
-            "source": source, "address": address, "heap": heap, "geometry": geometry,
-            "policy": mirror.HakPolicy.from_buffer_copy(policy), "threads": np.frombuffer(threads, dtype=dtype_of(mirror.HakThread)),
-        }  # fmt: skip
+            "source": source,
+            "address": address,
+            "heap": heap,
+            "geometry": geometry,
+            "policy": mirror.HakPolicy.from_buffer_copy(policy),
+            "threads": np.frombuffer(threads, dtype=dtype_of(mirror.HakThread)),
+        }
 
     @property
     def unit_top(self) -> int:
@@ -84,41 +89,56 @@ class Outline:
 
     @cached_property
     def classes(self) -> Records:
-        """The geometry of the classes, dtype of ``hak_class``, shape (CLASS_LIMIT,); index 0 is the empty class."""
+        """The geometry of the classes, dtype of ``hak_class``, shape (CLASS_LIMIT,); index 0 is the
+        empty class."""
         return np.frombuffer(bytes(self.policy.sizes.classes), dtype=dtype_of(mirror.HakClass))
 
     @cached_property
     def cache_classes(self) -> Records:
         """The cache numbers of the classes, dtype of ``hak_cache_class``, shape (CLASS_LIMIT,)."""
-        return np.frombuffer(bytes(self.policy.caches.classes), dtype=dtype_of(mirror.HakCacheClass))
+        return np.frombuffer(
+            bytes(self.policy.caches.classes), dtype=dtype_of(mirror.HakCacheClass)
+        )
 
     @cached_property
     def cached_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Blocks of the thread caches by what their records say, without following a list: in lists and in carved
-        ranges, shape (thread_top, CLASS_LIMIT) each; 0 where a record makes no sense."""
+        """Blocks of the thread caches by what their records say, without following a list: in lists
+        and in carved ranges, shape (thread_top, CLASS_LIMIT) each; 0 where a record makes no
+        sense."""
         bins, strides = self.threads["bins"], self.classes["stride_bytes"].astype(np.int64)
         lists = bins["cap_count"].astype(np.int64) - self.threads["room_counts"]
         ranges = (bins["bump_end"] - bins["bump"]).astype(np.int64) // np.maximum(strides, 1)
-        return tuple(np.where((counts >= 0) & (counts <= CACHED_LIMIT) & (strides > 0), counts, 0) for counts in (lists, ranges))  # type: ignore[return-value]
+        return tuple(
+            np.where((counts >= 0) & (counts <= CACHED_LIMIT) & (strides > 0), counts, 0)
+            for counts in (lists, ranges)
+        )  # type: ignore[return-value]
 
     @cached_property
     def gone(self) -> NDArray[np.bool_]:
-        """Which thread records a fork left behind whose caches are still to be flushed: they may be half changed."""
+        """Which thread records a fork left behind whose caches are still to be flushed: they may be
+        half changed."""
         return np.asarray(self.threads["state"] == THREAD_LEFT)
 
     @property
     def forked(self) -> bool:
-        """Whether this heap was repaired after a fork beside other threads: blocks that they had half handed out or
-        half freed are lost, and their marks may say either."""
+        """Whether this heap was repaired after a fork beside other threads: blocks that they had
+        half handed out or half freed are lost, and their marks may say either."""
         return bool(self.heap.repair_count)
 
 
 def check_heap(heap: ctypes.Structure, address: int) -> Geometry:
-    """The geometry of a ``hak_heap`` copied from ``address``; ValidationError unless it is whole."""
+    """The geometry of a ``hak_heap`` copied from ``address``; ValidationError unless it is
+    whole."""
     where = f"heap at {address:#x}"
-    for name, expected in (("magic", layout.HEAP_MAGIC), ("layout_hash", mirror.LAYOUT_HASH), ("base", address)):
+    for name, expected in (
+        ("magic", layout.HEAP_MAGIC),
+        ("layout_hash", mirror.LAYOUT_HASH),
+        ("base", address),
+    ):
         if getattr(heap, name) != expected:
-            raise ValidationError(f"heap.{name}", where, f"{expected:#x}", f"{getattr(heap, name):#x}")
+            raise ValidationError(
+                f"heap.{name}", where, f"{expected:#x}", f"{getattr(heap, name):#x}"
+            )
     found = Geometry.read(heap)
     limit = layout.REGION_UNITS_MAX
     if not 0 < found.unit_limit <= limit:
@@ -127,7 +147,11 @@ def check_heap(heap: ctypes.Structure, address: int) -> Geometry:
     if found != expected_geometry:
         raise ValidationError("heap geometry", where, expected_geometry, found)
     if not found.meta_units <= heap.unit_top <= found.unit_limit:
-        raise ValidationError("heap.unit_top", where, f"{found.meta_units} to {found.unit_limit}", heap.unit_top)
+        raise ValidationError(
+            "heap.unit_top", where, f"{found.meta_units} to {found.unit_limit}", heap.unit_top
+        )
     if not heap.thread_top <= found.thread_limit:
-        raise ValidationError("heap.thread_top", where, f"at most {found.thread_limit}", heap.thread_top)
+        raise ValidationError(
+            "heap.thread_top", where, f"at most {found.thread_limit}", heap.thread_top
+        )
     return found

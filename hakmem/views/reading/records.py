@@ -1,6 +1,7 @@
 """Numpy dtypes of the mirrored structs, and the few words whose fields must be taken apart.
 
-A ctypes structure and its dtype have the same offsets, so copied bytes are viewed, never copied field by field.
+A ctypes structure and its dtype have the same offsets, so copied bytes are viewed, never copied
+field by field.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def dtype_of(struct: type[ctypes.Structure]) -> np.dtype[Any]:
     return np.dtype(struct)
 
 
-def extend_dtype(struct: type[ctypes.Structure], derived: Sequence[tuple[str, DTypeLike]]) -> np.dtype[Any]:
+def extend_dtype(
+    struct: type[ctypes.Structure], derived: Sequence[tuple[str, DTypeLike]]
+) -> np.dtype[Any]:
     """A structure's dtype with the ``derived`` fields (name, type) behind its own."""
     base = dtype_of(struct)
     names, formats, offsets = [], [], []
@@ -60,10 +63,14 @@ def extend_dtype(struct: type[ctypes.Structure], derived: Sequence[tuple[str, DT
         formats.append(item)
         offsets.append(at)
         at += item.itemsize
-    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": -(-at // 8) * 8})
+    return np.dtype(
+        {"names": names, "formats": formats, "offsets": offsets, "itemsize": -(-at // 8) * 8}
+    )
 
 
-def extend_records(records: Records, chosen: NDArray[np.int64] | slice, dtype: np.dtype[Any]) -> Records:
+def extend_records(
+    records: Records, chosen: NDArray[np.int64] | slice, dtype: np.dtype[Any]
+) -> Records:
     """``records[chosen]`` copied into an array of an extended dtype, derived fields zero.
 
     Copied as words: numpy would copy a structured array field by field, ten times slower.
@@ -75,7 +82,8 @@ def extend_records(records: Records, chosen: NDArray[np.int64] | slice, dtype: n
 
 
 def copy_records(records: Records, chosen: NDArray[np.int64], made: Records) -> None:
-    """Write ``records[chosen]`` to the front of the rows of ``made``, an array of an extended dtype."""
+    """Write ``records[chosen]`` to the front of the rows of ``made``, an array of an extended
+    dtype."""
     words, out = _words(records)[chosen], _words(made)
     out[:, : words.shape[1]] = words
     out[:, words.shape[1] :] = 0
@@ -91,7 +99,8 @@ def word_count(words: NDArray[np.uint64]) -> NDArray[np.uint32]:
 
 
 def word_offset(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Bytes from the slab's start to the first block of each list word; meaningless where the count is 0."""
+    """Bytes from the slab's start to the first block of each list word; meaningless where the count
+    is 0."""
     return (words & np.uint64(0xFFFF)) << np.uint64(3)
 
 

@@ -1,9 +1,10 @@
 """Which OS pages of a process are in memory: what smaps adds up, page by page.
 
-The kernel is asked by the PAGEMAP_SCAN call where it has it (Linux 6.7), since that alone tells the page of zeros, which
-reading untouched memory maps and nobody counts, from a page shared after a fork. Older ones are asked by
-/proc/PID/pagemap, where a page that is present but not exclusive could be either, and is taken for a page of zeros.
-Source: Documentation/admin-guide/mm/pagemap.rst of Linux.
+The kernel is asked by the PAGEMAP_SCAN call where it has it (Linux 6.7), since that alone tells the
+page of zeros, which reading untouched memory maps and nobody counts, from a page shared after a
+fork. Older ones are asked by /proc/PID/pagemap, where a page that is present but not exclusive
+could be either, and is taken for a page of zeros. Source: Documentation/admin-guide/mm/pagemap.rst
+of Linux.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _WORD_PRESENT, _WORD_EXCLUSIVE = np.uint64(1 << 63), np.uint64(1 << 56)
 
 
 def resident_pages(source: MemorySource, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
-    """Which pages of a range are resident, bool, shape (size_bytes / 4096,); None where the kernel does not say.
+    """Which pages of a range are resident, bool, shape (size_bytes / 4096,); None where the kernel
+    does not say.
 
     Raises ProcessNotFound when the process ended.
     """
@@ -53,7 +55,9 @@ def resident_pages(source: MemorySource, address: int, size_bytes: int) -> NDArr
     if check is not None:
         check()  # the tables of a process that ended are empty
         limit = time.monotonic() + ENDING_SECONDS
-        while ending and time.monotonic() < limit:  # its first thread has gone, another one is about to
+        while (
+            ending and time.monotonic() < limit
+        ):  # its first thread has gone, another one is about to
             time.sleep(0.002)
             check()
     return pages
@@ -61,12 +65,28 @@ def resident_pages(source: MemorySource, address: int, size_bytes: int) -> NDArr
 
 def _scan(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
     """By PAGEMAP_SCAN; None where the kernel has no such call."""
-    steps = np.zeros(size_bytes // PAGE + 1, dtype=np.int8)  # 1 where pages begin to be resident, -1 where they end
+    steps = np.zeros(
+        size_bytes // PAGE + 1, dtype=np.int8
+    )  # 1 where pages begin to be resident, -1 where they end
     regions = np.zeros((_VECTOR_LIMIT, 3), dtype=np.uint64)
     at, end = address, address + size_bytes
     while at < end:
-        # size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask, anyof_mask, return_mask
-        words = (_ARGUMENT_BYTES, 0, at, end, 0, regions.ctypes.data, _VECTOR_LIMIT, 0, _ZERO_PAGE, _PRESENT | _ZERO_PAGE, 0, _PRESENT)
+        # size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask, anyof_mask,
+        # return_mask
+        words = (
+            _ARGUMENT_BYTES,
+            0,
+            at,
+            end,
+            0,
+            regions.ctypes.data,
+            _VECTOR_LIMIT,
+            0,
+            _ZERO_PAGE,
+            _PRESENT | _ZERO_PAGE,
+            0,
+            _PRESENT,
+        )
         argument = np.array(words, dtype=np.uint64)
         try:
             count = fcntl.ioctl(file, _SCAN, argument)  # type: ignore[call-overload]
@@ -90,6 +110,8 @@ def _words(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None
         words = np.frombuffer(raw[: len(raw) // 8 * 8], dtype=np.uint64)
         if not len(words):
             return None
-        made[done : done + len(words)] = (words & _WORD_PRESENT != 0) & (words & _WORD_EXCLUSIVE != 0)
+        made[done : done + len(words)] = (words & _WORD_PRESENT != 0) & (
+            words & _WORD_EXCLUSIVE != 0
+        )
         done += len(words)
     return made

@@ -1,7 +1,9 @@
-"""The states of the blocks of some slabs: each block starts with the application, and is moved once to where it is found.
+"""The states of the blocks of some slabs: each block starts with the application, and is moved once
+to where it is found.
 
-A slab's own lists are followed for many slabs at once by pointer doubling: from "the next of each block" follows "the
-second next of each", and so on, so that a list of n blocks takes log2(n) rounds.
+A slab's own lists are followed for many slabs at once by pointer doubling: from "the next of each
+block" follows "the second next of each", and so on, so that a list of n blocks takes log2(n)
+rounds.
 """
 
 from __future__ import annotations
@@ -49,9 +51,13 @@ class SlabStates:
     """The states of the blocks of some slabs of one class."""
 
     def __init__(
-        self, blocks: Blocks, units: Units, report: Callable[[Problem], object], records: Records | None = None,
+        self,
+        blocks: Blocks,
+        units: Units,
+        report: Callable[[Problem], object],
+        records: Records | None = None,
         caches: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         capture = blocks.capture
         self.blocks, self.units, self.report = blocks, units, report
         self.records = capture.slabs[units] if records is None else records
@@ -62,7 +68,9 @@ class SlabStates:
         self.shape = capture.classes[self.class_index]
         self.count = int(self.shape["block_count"])
         carved = np.minimum(self.records["carved_count"], self.count)
-        self.states = (np.arange(self.count)[None, :] < carved[:, None]).astype(np.uint8)  # uncarved or application
+        self.states = (np.arange(self.count)[None, :] < carved[:, None]).astype(
+            np.uint8
+        )  # uncarved or application
         self.links = np.zeros(self.states.shape if not caches else (0, 0), dtype=np.uint64)
         self._place_listed()
         if caches:
@@ -72,13 +80,16 @@ class SlabStates:
     def where(self, row: int) -> str:
         """The name of a slab in messages."""
         return (
-            f"slab at unit {int(self.units[row])}, class {self.class_index} of {int(self.shape['stride_bytes'])} bytes"
+            f"slab at unit {int(self.units[row])}, class {self.class_index} of "
+            f"{int(self.shape['stride_bytes'])} bytes"
         )
 
     def _place_purged(self) -> None:
         rows = np.flatnonzero(self.records["flags"] & SLAB_HOLES)
         if len(rows):
-            at, columns = np.nonzero(holed_blocks(self.blocks.capture, self.class_index, self.units[rows]))
+            at, columns = np.nonzero(
+                holed_blocks(self.blocks.capture, self.class_index, self.units[rows])
+            )
             self._place(rows[at], columns, PURGED)
 
     def _place_cached(self) -> None:
@@ -86,8 +97,12 @@ class SlabStates:
         if not len(cached.head) or not len(self.units):
             return
         order = np.argsort(self.units)
-        row_of = order[np.searchsorted(self.units, cached.head, sorter=order).clip(max=len(order) - 1)]
-        mine = np.flatnonzero((self.units[row_of] == cached.head) & (cached.class_index == self.class_index))
+        row_of = order[
+            np.searchsorted(self.units, cached.head, sorter=order).clip(max=len(order) - 1)
+        ]
+        mine = np.flatnonzero(
+            (self.units[row_of] == cached.head) & (cached.class_index == self.class_index)
+        )
         rows, columns = row_of[mine], cached.block[mine]
         sure = ~cached.gone[mine]
         self._place(rows[sure], columns[sure], CACHED)
@@ -138,7 +153,9 @@ class SlabStates:
             self.links[rows] = links
         base = self.blocks.capture.unit_address(self.units[rows])
         end, bad = self.count, self.count + 1
-        inside = links - (base + np.uint64(start))[:, None]  # below the slab it wraps round to a large number
+        inside = (
+            links - (base + np.uint64(start))[:, None]
+        )  # below the slab it wraps round to a large number
         following = inside // np.uint64(stride)
         wrong = (following >= np.uint64(self.count)) | (following * np.uint64(stride) != inside)
         step = np.empty((len(rows), self.count + 2), dtype=np.int64)
@@ -149,10 +166,16 @@ class SlabStates:
             self._place_list(state, rows, word_offset(word[rows]), counts[state][rows], step, links)
 
     def _place_list(
-        self, state: int, rows: NDArray[np.int64], offsets: NDArray[np.uint64], counts: NDArray[np.int64],
-        step: NDArray[np.int64], links: NDArray[np.uint64],
-    ) -> None:  # fmt: skip
-        """Follow one list of each slab from its first block by pointer doubling, and place its blocks."""
+        self,
+        state: int,
+        rows: NDArray[np.int64],
+        offsets: NDArray[np.uint64],
+        counts: NDArray[np.int64],
+        step: NDArray[np.int64],
+        links: NDArray[np.uint64],
+    ) -> None:
+        """Follow one list of each slab from its first block by pointer doubling, and place its
+        blocks."""
         stride, start = int(self.shape["stride_bytes"]), int(self.shape["start_bytes"])
         width, name = self.count + 2, f"{STATE_NAMES[state]} list"
         used = np.flatnonzero(counts > 0)
@@ -162,7 +185,12 @@ class SlabStates:
         for at in used[~good].tolist():
             where = self.where(int(rows[at]))
             self.report(
-                Problem(f"first block of the {name}", where, "a block of the slab", f"offset {int(offsets[at])}")
+                Problem(
+                    f"first block of the {name}",
+                    where,
+                    "a block of the slab",
+                    f"offset {int(offsets[at])}",
+                )
             )
         used, first = used[good], first[good]
         if not len(used):
@@ -175,7 +203,9 @@ class SlabStates:
             jump = jump[jump]
         lengths = reached[:, : self.count].sum(axis=1)
         for at in used[
-            reached[used, self.count + 1] | (lengths[used] != counts[used]) | ~reached[used, self.count]
+            reached[used, self.count + 1]
+            | (lengths[used] != counts[used])
+            | ~reached[used, self.count]
         ].tolist():
             where, found = self.where(int(rows[at])), f"{int(lengths[at])} blocks"
             if reached[at, self.count + 1]:
@@ -190,7 +220,14 @@ class SlabStates:
                     )
                 )
             elif not reached[at, self.count]:
-                self.report(Problem(name, where, "a list that ends", "a cycle" if lengths[at] <= counts[at] else found))
+                self.report(
+                    Problem(
+                        name,
+                        where,
+                        "a list that ends",
+                        "a cycle" if lengths[at] <= counts[at] else found,
+                    )
+                )
             else:
                 self.report(Problem(name, where, f"{int(counts[at])} blocks", found))
         listed_rows, columns = np.nonzero(reached[used, : self.count])

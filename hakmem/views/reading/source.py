@@ -1,9 +1,9 @@
 """Where the bytes of a heap come from: a view asks a `MemorySource` and knows nothing else.
 
-`OwnProcess` reads this process. It goes through the kernel (process_vm_readv), which copies like memcpy but answers an
-address that is not mapped with an error: a heap whose records somebody overwrote can be looked at without a crash.
-Where the kernel does not offer the call, bytes are copied directly. Another process or a saved file is another
-`read`, nothing more.
+`OwnProcess` reads this process. It goes through the kernel (process_vm_readv), which copies like
+memcpy but answers an address that is not mapped with an error: a heap whose records somebody
+overwrote can be looked at without a crash. Where the kernel does not offer the call, bytes are
+copied directly. Another process or a saved file is another `read`, nothing more.
 """
 
 from __future__ import annotations
@@ -39,17 +39,19 @@ class MemoryUnreadable(HakmemError, OSError):
 class MemorySource(Protocol):
     """A place that holds a heap's memory, addressed as the heap itself addresses it.
 
-    A source may offer more, which views use where it is there: ``window`` (see `OwnProcess`), ``heaps()``, addresses and
-    names of the process's heaps; ``facts()``, its `ProcessFacts`; ``inside()``, how many threads are in a call now;
-    ``pid``, where /proc can be asked; ``torn(address)``, marks made when the heap was copied; ``gather(addresses)``, the
-    words there, or None where they must be read in larger pieces.
+    A source may offer more, which views use where it is there: ``window`` (see `OwnProcess`),
+    ``heaps()``, addresses and names of the process's heaps; ``facts()``, its `ProcessFacts`;
+    ``inside()``, how many threads are in a call now; ``pid``, where /proc can be asked;
+    ``torn(address)``, marks made when the heap was copied; ``gather(addresses)``, the words there,
+    or None where they must be read in larger pieces.
     """
 
     name: str
     """What it is, for people: a process, a file."""
 
     def read(self, address: int, size_bytes: int) -> bytes | memoryview:
-        """A copy of ``size_bytes`` bytes from ``address`` on, all of them. Raises MemoryUnreadable."""
+        """A copy of ``size_bytes`` bytes from ``address`` on, all of them. Raises
+        MemoryUnreadable."""
 
 
 class Words(Protocol):
@@ -62,7 +64,8 @@ class Words(Protocol):
 VECTORS_MAX: Final = 1024
 """Ranges of one process_vm_readv: the kernel's UIO_MAXIOV."""
 PIECE_SHIFT: Final = 15
-"""log2 of the bytes read at a time where links are followed: half a unit. A system call costs as much as copying it."""
+"""log2 of the bytes read at a time where links are followed: half a unit. A system call costs as
+much as copying it."""
 
 
 class _Pieces(dict[int, memoryview]):
@@ -91,7 +94,8 @@ class PagedWords:
 
 @contextmanager
 def words_of(source: MemorySource, address: int, size_bytes: int) -> Iterator[Words]:
-    """The words of a range, to follow links in: the memory itself where the source is this process, else copied pages."""
+    """The words of a range, to follow links in: the memory itself where the source is this process,
+    else copied pages."""
     window = getattr(source, "window", None)
     if window is None or not size_bytes:
         yield PagedWords(source, address)
@@ -101,10 +105,11 @@ def words_of(source: MemorySource, address: int, size_bytes: int) -> Iterator[Wo
 
 
 def copy_from(pid: int, address: int, size_bytes: int) -> tuple[memoryview, int, int]:
-    """Bytes of a process's memory through process_vm_readv: the copy, how much of it is filled, and the errno.
+    """Bytes of a process's memory through process_vm_readv: the copy, how much of it is filled, and
+    the errno.
 
-    Short only where something cannot be read; errno 0 with a short copy means the end of a mapping. ENOSYS where libc
-    has no such call.
+    Short only where something cannot be read; errno 0 with a short copy means the end of a mapping.
+    ENOSYS where libc has no such call.
     """
     from .buffers import buffer  # numpy, and memory that is not cleared first
 
@@ -124,19 +129,25 @@ def copy_from(pid: int, address: int, size_bytes: int) -> tuple[memoryview, int,
 
 
 def gather_from(pid: int, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
-    """The 64-bit words of a process's memory at ``addresses``, same shape; None if one of them cannot be read."""
+    """The 64-bit words of a process's memory at ``addresses``, same shape; None if one of them
+    cannot be read."""
     import numpy
 
     function = system("process_vm_readv")
     if function is None:
         return None
     flat = addresses.reshape(-1)
-    words, vectors = numpy.empty(len(flat), dtype=numpy.uint64), numpy.full((len(flat), 2), 8, dtype=numpy.uint64)
+    words, vectors = (
+        numpy.empty(len(flat), dtype=numpy.uint64),
+        numpy.full((len(flat), 2), 8, dtype=numpy.uint64),
+    )
     vectors[:, 0] = flat
     for first in range(0, len(flat), VECTORS_MAX):
         count = min(VECTORS_MAX, len(flat) - first)
         here = mirror.IoVector(words.ctypes.data + first * 8, count * 8)
-        there = mirror.IoVector.from_address(vectors.ctypes.data + first * ctypes.sizeof(mirror.IoVector))
+        there = mirror.IoVector.from_address(
+            vectors.ctypes.data + first * ctypes.sizeof(mirror.IoVector)
+        )
         if function(pid, ctypes.byref(here), 1, ctypes.byref(there), count, 0) != count * 8:
             return None
     return words.reshape(addresses.shape)
@@ -144,7 +155,9 @@ def gather_from(pid: int, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] |
 
 def reason_of(code: int) -> str:
     """Why a copy stopped short, from its errno."""
-    return {0: "the end of a mapping", errno.EFAULT: "not mapped, or not readable"}.get(code) or os.strerror(code)
+    return {0: "the end of a mapping", errno.EFAULT: "not mapped, or not readable"}.get(
+        code
+    ) or os.strerror(code)
 
 
 _READ_ONLY: Final = 0x100
@@ -154,7 +167,10 @@ _READ_ONLY: Final = 0x100
 def _view_of_memory() -> Any:
     """A memoryview of an address range."""
     function = ctypes.pythonapi.PyMemoryView_FromMemory
-    function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int), ctypes.py_object
+    function.argtypes, function.restype = (
+        (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int),
+        ctypes.py_object,
+    )
     return function
 
 
@@ -188,7 +204,8 @@ class OwnProcess:
         raise MemoryUnreadable(address + done, size_bytes - done, reason_of(code))
 
     def gather(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
-        """The words at ``addresses``; None if one cannot be read, or the kernel does not offer the call."""
+        """The words at ``addresses``; None if one cannot be read, or the kernel does not offer the
+        call."""
         return None if OwnProcess._refused else gather_from(os.getpid(), addresses)
 
     @contextmanager

@@ -1,4 +1,5 @@
-"""Colours of the letter maps on a terminal: each state of a block has one, on top of its letter, never instead of it."""
+"""Colours of the letter maps on a terminal: each state of a block has one, on top of its letter,
+never instead of it."""
 
 from __future__ import annotations
 
@@ -7,14 +8,23 @@ import re
 from typing import IO, Any, Final
 
 LEGEND_COLOURS: Final = {"#": "32", ".": "90", "o": "34", "c": "33", "r": "31", "-": "2"}
-"""SGR codes by letter: what the program has is green, what caches hold yellow, frees of others red."""
-HTML_COLOURS: Final = {"#": "#2a9d43", ".": "#999999", "o": "#3a6fd8", "c": "#c98a00", "r": "#d33c3c", "-": "#cccccc"}
+"""SGR codes by letter: what the program has is green, what caches hold yellow, frees of others
+red."""
+HTML_COLOURS: Final = {
+    "#": "#2a9d43",
+    ".": "#999999",
+    "o": "#3a6fd8",
+    "c": "#c98a00",
+    "r": "#d33c3c",
+    "-": "#cccccc",
+}
 
 _RUNS: Final = re.compile(r"(.)\1*")
 
 
 def wanted(stream: IO[Any] | None) -> bool:
-    """Whether a stream should get colours: a terminal that can, unless NO_COLOR says no (https://no-color.org)."""
+    """Whether a stream should get colours: a terminal that can, unless NO_COLOR says no
+    (https://no-color.org)."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     try:
@@ -42,4 +52,9 @@ def painted_legend() -> str:
 
 def html_letters(letters: str) -> str:
     """Letters as HTML, a span for each run."""
-    return _RUNS.sub(lambda found: f'<span style="color:{HTML_COLOURS.get(found[1], "inherit")}">{found[0]}</span>', letters)
+    return _RUNS.sub(
+        lambda found: (
+            f'<span style="color:{HTML_COLOURS.get(found[1], "inherit")}">{found[0]}</span>'
+        ),
+        letters,
+    )

@@ -38,12 +38,26 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
-def table(title: str, headings: Sequence[str], cells: Sequence[Sequence[str]], left: Sequence[bool], notes: Sequence[str] = ()) -> str:
+def table(
+    title: str,
+    headings: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    left: Sequence[bool],
+    notes: Sequence[str] = (),
+) -> str:
     """A table from cells given column by column, a line above it and lines below."""
     sides = ["left" if item else "right" for item in left]
-    head = "".join(f'<th style="text-align:{side}">{escape(heading)}</th>' for side, heading in zip(sides, headings, strict=True))
+    head = "".join(
+        f'<th style="text-align:{side}">{escape(heading)}</th>'
+        for side, heading in zip(sides, headings, strict=True)
+    )
     rows = "".join(
-        "<tr>" + "".join(f'<td style="text-align:{side}">{escape(cell)}</td>' for side, cell in zip(sides, row, strict=True)) + "</tr>"
+        "<tr>"
+        + "".join(
+            f'<td style="text-align:{side}">{escape(cell)}</td>'
+            for side, cell in zip(sides, row, strict=True)
+        )
+        + "</tr>"
         for row in zip(*cells, strict=True)
     )
     body = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"

@@ -1,7 +1,8 @@
 """Rendering: structured arrays as text, fitted to the terminal. Knows nothing of heaps.
 
-tabulate takes some 40 ms for 1,000 rows, so a table has at most ``ROWS_MAX`` of them; the caller sums up the rest in
-numpy first. Columns that do not fit are left out from the right, and named below the table.
+tabulate takes some 40 ms for 1,000 rows, so a table has at most ``ROWS_MAX`` of them; the caller
+sums up the rest in numpy first. Columns that do not fit are left out from the right, and named
+below the table.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ _STEPS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: array ``field``, ``heading``, ``kind`` of text, and whether groups add it up.
+    """A column of a table: array ``field``, ``heading``, ``kind`` of text, and whether groups add
+    it up.
 
-    ``kind``: ``int``, ``plain`` (without commas), ``bytes`` (with binary units), ``signed``, ``signed bytes``,
-    ``hex``, ``flag``, ``share`` (a fraction as per cent), ``text``,
-    or ``names`` with the names of the values in ``names``.
+    ``kind``: ``int``, ``plain`` (without commas), ``bytes`` (with binary units), ``signed``,
+    ``signed bytes``, ``hex``, ``flag``, ``share`` (a fraction as per cent), ``text``, or ``names``
+    with the names of the values in ``names``.
     """
 
     field: str
@@ -68,7 +70,12 @@ def format_value(value: object, column: Column) -> str:
         return "" if share != share else f"{share:.1%}"
     number = int(value)  # type: ignore[call-overload]
     if column.kind.startswith("signed"):
-        return ("+" if number > 0 else "") + (format_bytes(number) if column.kind == "signed bytes" else f"{number:,}") if number else ""
+        return (
+            ("+" if number > 0 else "")
+            + (format_bytes(number) if column.kind == "signed bytes" else f"{number:,}")
+            if number
+            else ""
+        )
     if column.kind == "plain":
         return str(number)
     if column.kind == "hex":
@@ -89,11 +96,15 @@ def terminal_width(width: int | None = None) -> int:
 
 def cells_of(array: Records, columns: Sequence[Column]) -> list[list[str]]:
     """The cells, column by column."""
-    return [[format_value(value, column) for value in array[column.field].tolist()] for column in columns]
+    return [
+        [format_value(value, column) for value in array[column.field].tolist()]
+        for column in columns
+    ]
 
 
 def fit(headings: Sequence[str], cells: list[list[str]], width: int) -> int:
-    """How many columns fit into ``width`` characters; at least one. tabulate gives a heading two more than it needs."""
+    """How many columns fit into ``width`` characters; at least one. tabulate gives a heading two
+    more than it needs."""
     used = -2
     for place, (heading, column) in enumerate(zip(headings, cells, strict=True)):
         used += 2 + max(len(heading) + 2, *map(len, column), 0)
@@ -103,7 +114,12 @@ def fit(headings: Sequence[str], cells: list[list[str]], width: int) -> int:
 
 
 def render(
-    headings: Sequence[str], cells: list[list[str]], *, left: Sequence[bool], width: int | None = None, remedy: str = ""
+    headings: Sequence[str],
+    cells: list[list[str]],
+    *,
+    left: Sequence[bool],
+    width: int | None = None,
+    remedy: str = "",
 ) -> str:
     """A table from cells given column by column; ``left`` says which columns are text.
 
@@ -123,24 +139,39 @@ def render(
     return text
 
 
-def render_array(array: Records, columns: Sequence[Column], *, width: int | None = None, remedy: str = "") -> str:
+def render_array(
+    array: Records, columns: Sequence[Column], *, width: int | None = None, remedy: str = ""
+) -> str:
     """A structured array as a table."""
     left = [column.kind in ("text", "names", "flag") for column in columns]
     return render(
-        [column.heading for column in columns], cells_of(array, columns), left=left, width=width, remedy=remedy
+        [column.heading for column in columns],
+        cells_of(array, columns),
+        left=left,
+        width=width,
+        remedy=remedy,
     )
 
 
 def group(
-    array: Records, keys: np.ndarray, columns: Sequence[Column], labels: dict[int, str], heading: str
+    array: Records,
+    keys: np.ndarray,
+    columns: Sequence[Column],
+    labels: dict[int, str],
+    heading: str,
 ) -> tuple[list[str], list[list[str]]]:
     """Sum ``array`` up by ``keys`` (int, one a row): headings, and cells column by column."""
     values, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
     summed = [column for column in columns if column.total and column.kind in ("int", "bytes")]
     headings = [heading, "rows"]
-    cells = [[labels.get(value, str(value)) for value in values.tolist()], [f"{count:,}" for count in counts.tolist()]]
+    cells = [
+        [labels.get(value, str(value)) for value in values.tolist()],
+        [f"{count:,}" for count in counts.tolist()],
+    ]
     for column in summed:
-        sums = np.bincount(inverse, weights=array[column.field].astype(np.float64), minlength=len(values))
+        sums = np.bincount(
+            inverse, weights=array[column.field].astype(np.float64), minlength=len(values)
+        )
         headings.append(column.heading)
         cells.append([format_value(int(total), column) for total in sums.tolist()])
     return headings, cells
