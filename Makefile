@@ -198,7 +198,8 @@ C_SOURCES = $(shell find $(wildcard hakmem tests bench tools) -name '*.[ch]' -o 
 
 lint: $(LINT_STAMP)  ## ruff, mypy and clang-format
 	@$(VENV)/bin/ruff check .
-	@$(VENV)/bin/mypy $(wildcard hakmem bench)
+	@$(VENV)/bin/ruff format --quiet --check . || { echo "lint: run make format" >&2; exit 1; }
+	@$(VENV)/bin/mypy $(wildcard hakmem bench tools)
 	@$(VENV)/bin/clang-format --dry-run -Werror $(C_SOURCES)
 
 format: $(LINT_STAMP)  ## write Python and C in the one style
