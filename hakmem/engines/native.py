@@ -29,7 +29,7 @@ _CHECKED = layout.constant("HAK_HEAP_CHECKED")
 
 
 class NativeEngine:
-    """A heap run by C; see `hakmem.engine.Engine` for every method."""
+    """A heap run by C; see `hakmem.engines.protocol.Engine` for every method."""
 
     plane = "native"
 

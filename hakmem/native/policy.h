@@ -1,7 +1,7 @@
 /* policy.h: what is known of policy images: the bounds of their fields and the variables that
  * change them.
  *
- * Both tables are printed by hakmem/emit.py from hakmem/layout.py. policy.c judges and reads
+ * Both tables are printed by hakmem/policy/emit.py from hakmem/layout.py. policy.c judges and reads
  * images, environment.c puts the process's policy together.
  */
 #ifndef HAK_POLICY_H

@@ -86,7 +86,7 @@ def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
 
 
 class PythonEngine:
-    """A heap run by Python; see `hakmem.engine.Engine` for every method.
+    """A heap run by Python; see `hakmem.engines.protocol.Engine` for every method.
 
     Steps of the plane may be followed in a debugger; a step that an asynchronous exception cuts off
     leaves the heap as a thread would that died in the middle of C.

@@ -185,7 +185,7 @@ class HeapView(Shown):
     def dump(
         self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False
     ) -> None:
-        """Write the whole slab map; see `hakmem.views.dump.dump`."""
+        """Write the whole slab map; see `hakmem.views.parts.maps.dump`."""
         dump(self, file, format, force=force)
 
     def pinned(self) -> Pinned:
@@ -213,7 +213,7 @@ class HeapView(Shown):
         residency: bool = True,
     ) -> None:
         """Write this view, and the process's other heaps, to a file for `hakmem.load`; see
-        `hakmem.views.snapshot.save`."""
+        `hakmem.views.files.snapshot.save`."""
         from .files.snapshot import save
 
         save(self, path, force=force, contents=contents, residency=residency)

@@ -177,7 +177,7 @@ def test_preloaded_and_loaded_by_python_is_one_instance(
     link = tmp_path / "libhakmem.so"
     link.symlink_to(library)
     source = (
-        "import ctypes, hakmem.binding as b, hakmem\n"
+        "import ctypes, hakmem.clib.binding as b, hakmem\n"
         "root = ctypes.CDLL(None).hak_root_address; root.restype = ctypes.c_void_p\n"
         "print(b.library().hak_root_address() == root(), b.library().hak_process_heap() == "
         "hakmem.process_heap().address)\n"
@@ -195,7 +195,7 @@ def test_preloaded_and_a_copy_loaded_by_python_is_refused(
     shutil.copy(library, copy)
     environment = preloaded(library, HAKMEM_LIBRARY=str(copy), PYTHONMALLOC="malloc")
     source = (
-        "import hakmem.binding as b, hakmem\n"
+        "import hakmem.clib.binding as b, hakmem\n"
         "try: b.library()\n"
         "except hakmem.HakmemError as error: print(type(error).__name__, error)\n"
     )

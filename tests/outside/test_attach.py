@@ -280,7 +280,9 @@ def test_a_process_without_the_library(launch: Start) -> None:
 
 
 def test_the_library_without_a_heap() -> None:
-    code = "import os, hakmem.binding\nhakmem.binding.library()\nhakmem.attach(os.getpid())"
+    code = (
+        "import os, hakmem.clib.binding\nhakmem.clib.binding.library()\nhakmem.attach(os.getpid())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert re.search(
         r"NoHakmem: process \d+ .* has the library, .*, but has made no heap yet", done.stderr

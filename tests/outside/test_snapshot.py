@@ -431,7 +431,7 @@ def test_a_small_file_takes_little_memory(good: bytes, tmp_path: Path) -> None:
             archive.writestr(f"{number}", b"")
     (tmp_path / "crowd").write_bytes(crowd.getvalue())
     code = (
-        "import resource, sys, hakmem, hakmem.views.snapshot\nbefore = "
+        "import resource, sys, hakmem, hakmem.views.files.snapshot\nbefore = "
         "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n    hakmem.load(sys.argv[1])\nexcept hakmem.SnapshotError as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

@@ -18,7 +18,7 @@ ANNOUNCED = "hakmem: "
 
 IMAGE_SOURCE = """
 import ctypes, sys
-from hakmem import layout
+from hakmem.generate import mirror
 library = ctypes.CDLL(None)
 library.hak_process_heap.restype = ctypes.c_void_p
 address = library.hak_process_heap()

@@ -5,8 +5,8 @@ set. In a slab the program uses its live blocks (as far as their pages are resid
 rest of its resident pages is held by whoever keeps the slab from going back: live blocks beside it,
 else thread caches, else blocks freed by other threads and not yet collected. Free runs are kept by
 the retain policy up to its limit; what is above goes back with time, as the work budget allows.
-Source of the bytes: the kernel's page tables (`hakmem.views.residency`), never the heap's own
-belief.
+Source of the bytes: the kernel's page tables (`hakmem.views.reading.residency`), never the heap's
+own belief.
 """
 
 from __future__ import annotations

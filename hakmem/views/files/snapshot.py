@@ -2,10 +2,10 @@
 views.
 
 A snapshot is a compressed npz: ``header`` is JSON in bytes (schema, layout, machine, process,
-time), ``h0_slabs`` and the like are the parts of `hakmem.views.frozen.PARTS`, plain one-dimensional
-arrays of whole numbers. `load` trusts nothing: the directory's sizes are compared with what the
-heap's own header makes them before memory is taken, everything is unpacked once without being kept,
-and every number that others are looked up by is checked.
+time), ``h0_slabs`` and the like are the parts of `hakmem.views.files.frozen.PARTS`, plain
+one-dimensional arrays of whole numbers. `load` trusts nothing: the directory's sizes are compared
+with what the heap's own header makes them before memory is taken, everything is unpacked once
+without being kept, and every number that others are looked up by is checked.
 """
 
 from __future__ import annotations

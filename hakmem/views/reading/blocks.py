@@ -3,7 +3,7 @@ on a purged page, or uncarved.
 
 The lists are followed inside copies. A thread's lists may run through any slab of their class, so
 they are followed once for a whole copy, or for one class; a slab's own lists by
-`hakmem.views.slab_states`.
+`hakmem.views.reading.slab_states`.
 
 What cannot be followed (a link that leaves the slab, a cycle, a count that does not fit) becomes a
 `Problem`; views show it, ``validate()`` raises it.
