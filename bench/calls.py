@@ -108,7 +108,7 @@ def _traced(
 def parse(text: str) -> dict[str, int]:
     """The table of ``strace -c -U name,calls``.
 
-    >>> parse("syscall  calls\\n-------- -----\\nmmap        12\\n-------- -----\\ntotal       12\\n")
+    >>> parse("syscall  calls\\n-------- -----\\nmmap        12\\n-------- -----\\ntotal  12\\n")
     {'mmap': 12}
     """
     found = {}

@@ -19,7 +19,8 @@ from bench.views import Figure, timed
 SLABS = 160_000
 _OWNER = f"""
 import sys, numpy, hakmem
-policy = hakmem.Policy.default().replace(arenas=hakmem.ArenaGrowth(populate_units=0))  # nothing is made resident ahead
+# Nothing is made resident ahead.
+policy = hakmem.Policy.default().replace(arenas=hakmem.ArenaGrowth(populate_units=0))
 heap = hakmem.Heap(policy, checked=False, name="large")
 blocks = heap.alloc_many(numpy.full({SLABS} * 8, 8192, dtype=numpy.uint64))
 print(int(blocks[1]), flush=True)

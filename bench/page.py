@@ -12,9 +12,12 @@ from bench.report import allocator_line, circumstances, failures, sections
 from bench.targets import verdicts
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #212121; }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
-th, td { padding: 2px 9px; border-bottom: 1px solid #e0e0e0; text-align: right; white-space: nowrap; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto;
+    padding: 0 1rem; color: #212121; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums;
+    display: block; overflow-x: auto; }
+th, td { padding: 2px 9px; border-bottom: 1px solid #e0e0e0; text-align: right;
+    white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 td.bad { background: #ffebee; }
 svg { max-width: 100%; height: auto; }

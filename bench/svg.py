@@ -164,7 +164,8 @@ def dots(
                 continue
             dot = row[name]
             parts.append(_line(axis.place(dot.low), y, axis.place(dot.high), y, colour, 1.5))
-            hint = f"<title>{escape(f'{label}, {name}: {dot.value:.2f} [{dot.low:.2f}-{dot.high:.2f}]')}</title>"
+            said = escape(f"{label}, {name}: {dot.value:.2f} [{dot.low:.2f}-{dot.high:.2f}]")
+            hint = f"<title>{said}</title>"
             parts.append(
                 f'<circle cx="{axis.place(dot.value):.1f}" cy="{y:.1f}" r="4.5" fill="{colour}" '
                 f'fill-opacity="0.85">{hint}</circle>'

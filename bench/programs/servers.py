@@ -115,8 +115,10 @@ events {{ worker_connections 256; }}
 http {{
     access_log {scratch}/access.log;
     client_body_temp_path {scratch}/body; proxy_temp_path {scratch}/proxy;
-    fastcgi_temp_path {scratch}/fastcgi; uwsgi_temp_path {scratch}/uwsgi; scgi_temp_path {scratch}/scgi;
-    gzip on; gzip_min_length 100; gzip_types text/plain application/json; sendfile off; keepalive_requests 10000;
+    fastcgi_temp_path {scratch}/fastcgi; uwsgi_temp_path {scratch}/uwsgi;
+    scgi_temp_path {scratch}/scgi;
+    gzip on; gzip_min_length 100; gzip_types text/plain application/json;
+    sendfile off; keepalive_requests 10000;
     server {{ listen 127.0.0.1:{port}; root {files}; autoindex on; autoindex_format json;
         location /again/ {{ proxy_pass http://127.0.0.1:{port}/; proxy_buffers 8 4k; }}
         location /say {{ return 200 "$request_method $uri $args\\n"; }}
@@ -197,8 +199,10 @@ def nginx_work(stage: Stage) -> None:
 BIN = "usr/lib/postgresql/*/bin"
 SQL = """
 CREATE EXTENSION IF NOT EXISTS plpgsql;
-CREATE TABLE item AS SELECT i AS id, md5(i::text) AS name, i % 97 AS kind, (i * 1.25)::numeric(12, 2) AS price,
-    jsonb_build_object('a', i, 'b', ARRAY[i, i + 1], 'c', md5((i * 7)::text)) AS doc FROM generate_series(1, {rows}) AS i;
+CREATE TABLE item AS SELECT i AS id, md5(i::text) AS name, i % 97 AS kind,
+    (i * 1.25)::numeric(12, 2) AS price,
+    jsonb_build_object('a', i, 'b', ARRAY[i, i + 1], 'c', md5((i * 7)::text)) AS doc
+    FROM generate_series(1, {rows}) AS i;
 CREATE INDEX ON item(name);
 CREATE INDEX ON item USING gin(doc);
 ANALYZE item;
@@ -209,7 +213,8 @@ SELECT count(*) FROM item WHERE name ~ '^[0-9]+[a-f]{{2}}.*7$';
 SELECT count(*) FROM item WHERE doc @> '{{"a": 77}}';
 SELECT sum((doc -> 'b' ->> 1)::bigint), count(DISTINCT doc ->> 'c') FROM item;
 SELECT md5(string_agg(regexp_replace(name, '([a-f]+)', '<\\1>', 'g'), '' ORDER BY id)) FROM item;
-SELECT name, rank() OVER (PARTITION BY kind ORDER BY price DESC) FROM item WHERE kind < 5 ORDER BY name LIMIT 30;
+SELECT name, rank() OVER (PARTITION BY kind ORDER BY price DESC) FROM item
+    WHERE kind < 5 ORDER BY name LIMIT 30;
 DO $$ DECLARE r record; n bigint := 0; BEGIN
     FOR r IN SELECT * FROM item ORDER BY name LOOP n := n + length(r.name || r.doc::text); END LOOP;
     RAISE NOTICE 'length %', n;

@@ -198,7 +198,8 @@ class Stage:
                 if process.poll() is not None:
                     raise StepFailed(
                         f"{label} did not come up: "
-                        f"{ended(process.returncode)}{last_words(err.read_text() + out.read_text())}"
+                        f"{ended(process.returncode)}"
+                        f"{last_words(err.read_text() + out.read_text())}"
                     )
                 self._pause(label)
             yield process.pid

@@ -198,20 +198,26 @@ PRAGMA journal_mode = {journal};
 PRAGMA synchronous = OFF;
 CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT, kind INTEGER, price REAL, note TEXT);
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
-INSERT INTO item SELECT i, printf('item-%07d', i * 7919 % {rows}), i % 97, i * 1.25, hex(i * 104729) || '-' || (i % 1000) FROM n;
+INSERT INTO item SELECT i, printf('item-%07d', i * 7919 % {rows}), i % 97, i * 1.25,
+    hex(i * 104729) || '-' || (i % 1000) FROM n;
 CREATE INDEX by_name ON item(name);
 CREATE INDEX by_kind ON item(kind, price);
 SELECT count(*), sum(price), min(name), max(name) FROM item;
-SELECT kind, count(*), avg(price), group_concat(DISTINCT length(note)) FROM item GROUP BY kind ORDER BY kind;
-SELECT a.name, b.name FROM item a JOIN item b ON b.id = a.id * 3 WHERE a.kind = 5 ORDER BY a.note LIMIT 50;
+SELECT kind, count(*), avg(price), group_concat(DISTINCT length(note))
+    FROM item GROUP BY kind ORDER BY kind;
+SELECT a.name, b.name FROM item a JOIN item b ON b.id = a.id * 3
+    WHERE a.kind = 5 ORDER BY a.note LIMIT 50;
 SELECT substr(note, 1, 2) AS head, count(*) FROM item GROUP BY head ORDER BY 2 DESC, 1 LIMIT 40;
-SELECT json_extract(doc, '$.k[1]') FROM (SELECT json_object('k', json_array(id, name, price)) AS doc FROM item WHERE id % {step} = 0) LIMIT 100;
+SELECT json_extract(doc, '$.k[1]') FROM (
+    SELECT json_object('k', json_array(id, name, price)) AS doc
+    FROM item WHERE id % {step} = 0) LIMIT 100;
 SELECT count(DISTINCT note) FROM item;
 UPDATE item SET note = upper(name) || note WHERE kind < 20;
 DELETE FROM item WHERE kind BETWEEN 40 AND 60;
 VACUUM;
 PRAGMA integrity_check;
-SELECT name, row_number() OVER (PARTITION BY kind ORDER BY price DESC) AS place FROM item WHERE kind > 90 ORDER BY name LIMIT 60;
+SELECT name, row_number() OVER (PARTITION BY kind ORDER BY price DESC) AS place
+    FROM item WHERE kind > 90 ORDER BY name LIMIT 60;
 """
 
 
