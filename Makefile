@@ -15,7 +15,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 
 # What the installed library is made from. The directory itself stands for files added or removed.
 # GENERATORS: the Python modules that the build runs (see hakmem_generate in CMakeLists.txt).
-GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py $(wildcard hakmem/generate/*.py hakmem/policy/*.py)
+GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/text.py $(wildcard hakmem/generate/*.py hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
 .PHONY: help setup demo test mt peers bench bench-check programs test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model lint format clean storm attach-storm mt-preload

@@ -18,7 +18,10 @@ Unit numbers count from the start of the reservation, so unit 0 is always metada
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from .text import Text
 
 # --- geometry -------------------------------------------------------------------------------------
 
@@ -1096,7 +1099,7 @@ def struct_of(name: str) -> Struct:
     return STRUCT_BY_NAME[name]
 
 
-def describe(name: str | None = None) -> str:
+def describe(name: str | None = None) -> Text:
     """Every struct, or the one called ``name``, as a table: offset, size, type, field, unit,
     meaning, access.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .. import layout
+from ..text import Text
 from . import mirror
 
 
-def describe(name: str | None = None) -> str:
+def describe(name: str | None = None) -> Text:
     """Every struct, or the one called ``name``, as a table: offset, size, type, field, unit,
     meaning, access.
 
@@ -36,4 +37,4 @@ def describe(name: str | None = None) -> str:
             rows, headers=("offset", "size", "type", "field", "unit", "meaning", "access")
         )
         parts.append(f"{head}\n{table}")
-    return "\n\n".join(parts)
+    return Text("\n\n".join(parts))

@@ -5,14 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from html import escape
-from typing import Protocol
 
-
-class Printer(Protocol):
-    """What IPython hands to ``_repr_pretty_``."""
-
-    def text(self, obj: str, /) -> None:
-        """Print as it is."""
+from ...text import Printer
 
 
 class Shown(ABC):
