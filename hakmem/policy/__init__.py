@@ -4,11 +4,12 @@ Every object validates itself on construction, prints as a table, and round-trip
 struct (``to_struct`` / ``from_struct``). `Policy` composes them.
 """
 
+from .acquire import AcquirePolicy, Stage
 from .arenas import ArenaGrowth
 from .caches import CachePolicy, ClassCache
 from .headers import HeaderCodec
-from .orders import AcquirePolicy, RetainPolicy, Stage
 from .policy import Policy
+from .retain import RetainPolicy
 from .size_classes import SizeClass, SizeClassMap
 
 __all__ = [

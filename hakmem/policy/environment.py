@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from .. import layout
 from ..errors import PolicyError
 from .caches import CachePolicy, ClassCache
 from .checks import render
+from .parts import Parts
 
-if TYPE_CHECKING:
-    from .policy import Policy
+P = TypeVar("P", bound=Parts)
 
 
 def numbers(environment: Mapping[str, str]) -> dict[str, int]:
@@ -35,7 +35,7 @@ def numbers(environment: Mapping[str, str]) -> dict[str, int]:
     return found
 
 
-def in_force(policy: Policy, variable: layout.Variable) -> int | None:
+def in_force(policy: Parts, variable: layout.Variable) -> int | None:
     """What a policy has of a variable, in its unit, rounded up to whole ones; None where single
     classes differ."""
     part, name = variable.policy_path.split(".")
@@ -56,7 +56,7 @@ def _scale(variable: layout.Variable) -> int:
     return 1 if variable.policy_path.startswith("arenas.") else variable.numerator
 
 
-def apply(policy: Policy, environment: Mapping[str, str]) -> Policy:
+def apply(policy: P, environment: Mapping[str, str]) -> P:
     """The policy with the variables that are set. PolicyError names a bad one, or two that
     contradict each other."""
     given = numbers(environment)
@@ -85,7 +85,7 @@ def apply(policy: Policy, environment: Mapping[str, str]) -> Policy:
     return made.replace(caches=replace(made.caches, classes=rows)) if rows else made
 
 
-def _check_order(policy: Policy, given: Mapping[str, int], variable: layout.Variable) -> None:
+def _check_order(policy: Parts, given: Mapping[str, int], variable: layout.Variable) -> None:
     most = next(other for other in layout.ENVIRONMENT if other.name == variable.at_most)
     mine, limit = (given.get(each.name, in_force(policy, each)) for each in (variable, most))
     if mine is not None and limit is not None and mine > limit:
@@ -98,7 +98,7 @@ def _check_order(policy: Policy, given: Mapping[str, int], variable: layout.Vari
 
 
 def _rows(
-    caches: CachePolicy, policy: Policy, values: Mapping[str, object]
+    caches: CachePolicy, policy: Parts, values: Mapping[str, object]
 ) -> Iterator[tuple[int, ClassCache]]:
     """The classes that have rows of their own, with what the variables say of their band: a
     variable wins over an image."""
@@ -126,7 +126,7 @@ def markdown() -> str:
     return "\n".join(rows)
 
 
-def table(policy: Policy, environment: Mapping[str, str]) -> str:
+def table(policy: Parts, environment: Mapping[str, str]) -> str:
     """The variables with their values in a policy, and which of them the environment set."""
     given = numbers(environment)
     rows: list[tuple[object, ...]] = []

@@ -21,28 +21,29 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import layout
 from ..errors import PolicyError
-from .caches import CachePolicy, ClassCache
+from .acquire import AcquirePolicy, Stage
+from .caches import CachePolicy
 from .headers import HeaderCodec
-from .orders import AcquirePolicy, Stage
-from .policy import Policy
+from .parts import Parts
 from .size_classes import SizeClassMap
 
+P = TypeVar("P", bound=Parts)
 MAGIC = layout.POLICY_MAGIC.to_bytes(8, "little")
 
 
-def save(policy: Policy, path: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Write the image to ``path``: whole or not at all. FileExistsError unless ``force`` when there
-    is a file already."""
+def save(image: bytes, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Write a policy image to ``path``: whole or not at all. FileExistsError when there is a file
+    already, unless ``force``."""
     place = Path(path)
     if not force and place.exists():
         raise FileExistsError(f"{place} exists already; choose another name, or force")
     part = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(policy.image())
+        part.write_bytes(image)
         os.replace(part, place) if force else os.link(part, place)
     finally:
         part.unlink(missing_ok=True)
@@ -68,23 +69,14 @@ def read(path: str | os.PathLike[str]) -> bytes:
         ) from None
 
 
-def load(path: str | os.PathLike[str]) -> Policy:
-    """The policy of an image file, or of a TOML file when the name ends so. PolicyError says what
-    is wrong with it."""
-    data = read(path)
-    if os.fspath(path).endswith(".toml") and not data.startswith(MAGIC):
-        return from_toml(data)
-    return Policy.from_image(data)
-
-
-def from_toml(text: str | bytes) -> Policy:
-    """The policy of a TOML text. PolicyError names the field that is unknown or out of bounds, or
-    the line that is no TOML."""
+def from_toml(text: str | bytes, kind: type[P]) -> P:
+    """A ``kind`` made as a TOML text says. PolicyError names the field that is unknown or out of
+    bounds, or the line that is no TOML."""
     try:
         data = tomllib.loads(text.decode() if isinstance(text, bytes) else text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PolicyError("toml", str(error), "a TOML text", "mend it there") from None
-    base = Policy.default()
+    base = kind()
     makers = {"headers": _headers, "acquire": _acquire, "size_classes": _size_classes}
     parts: dict[str, Any] = {}
     for name, value in data.items():
@@ -174,6 +166,3 @@ def _caches(value: object, sizes: SizeClassMap) -> CachePolicy:
         for index, row in _table("caches.classes", rows, names).items()
     ]
     return replace(made, classes=tuple(sorted(overrides, key=lambda row: row[0])))
-
-
-__all__ = ["MAGIC", "ClassCache", "from_toml", "load", "read", "save"]

@@ -5,16 +5,20 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
 from .. import layout
 from ..errors import PolicyError
 from ..generate import mirror
+from . import environment as environment_variables
+from . import files
+from .acquire import AcquirePolicy
 from .arenas import ArenaGrowth
 from .caches import CachePolicy
 from .headers import HeaderCodec
-from .orders import AcquirePolicy, RetainPolicy
+from .parts import Parts
+from .retain import RetainPolicy
 from .size_classes import SizeClassMap
 
 _FNV_OFFSET, _FNV_PRIME, _MASK = 0xCBF2_9CE4_8422_2325, 0x100_0000_01B3, (1 << 64) - 1
@@ -64,48 +68,12 @@ def _check_bounds(image: bytes) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Parts):
     """Everything a heap may decide. ``replace()`` makes a changed one; ``image()`` is what C gets.
 
     >>> Policy.default().replace(headers="all").headers.mode
     'all'
     """
-
-    size_classes: SizeClassMap = field(default_factory=SizeClassMap.default)
-    headers: HeaderCodec = field(default_factory=HeaderCodec)
-    arenas: ArenaGrowth = field(default_factory=ArenaGrowth)
-    caches: CachePolicy = field(default_factory=CachePolicy)
-    acquire: AcquirePolicy = field(default_factory=AcquirePolicy)
-    retain: RetainPolicy = field(default_factory=RetainPolicy)
-
-    def __post_init__(self) -> None:
-        kinds = {
-            "size_classes": SizeClassMap,
-            "headers": HeaderCodec,
-            "arenas": ArenaGrowth,
-            "caches": CachePolicy,
-            "acquire": AcquirePolicy,
-            "retain": RetainPolicy,
-        }
-        for name, kind in kinds.items():
-            value = getattr(self, name)
-            if not isinstance(value, kind):
-                raise PolicyError(
-                    name, value, f"a {kind.__name__}", f"pass {name}={kind.__name__}(...)"
-                )
-        count = len(self.size_classes.classes)
-        for index, row in self.caches.classes:
-            if not 1 <= index <= count:
-                raise PolicyError(
-                    "caches.classes", index, f"1 to {count}", "name a class that exists"
-                )
-            if index + row.lend_count > count:
-                raise PolicyError(
-                    f"caches.classes[{index}].lend_count",
-                    row.lend_count,
-                    f"0 to {count - index}",
-                    "only larger classes lend",
-                )
 
     @classmethod
     def default(cls) -> Self:
@@ -117,20 +85,18 @@ class Policy:
         """The policy of a preloaded process: the built-in one or the image that ``HAKMEM_POLICY``
         names, then the variables of `layout.ENVIRONMENT`. PolicyError names what is bad, where C
         says so in one line and leaves it out."""
-        from . import environment as variables
-
         given = os.environ if environment is None else environment
         named = given.get(layout.POLICY_FILE_VARIABLE)
-        made = variables.apply(cls.load(named) if named else cls(), given)
-        return made  # type: ignore[return-value]
+        return environment_variables.apply(cls.load(named) if named else cls(), given)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """The policy of an image file, or of a TOML file when its name ends in ``.toml``.
         PolicyError says what is wrong."""
-        from . import files
-
-        return files.load(path)  # type: ignore[return-value]
+        data = files.read(path)
+        if os.fspath(path).endswith(".toml") and not data.startswith(files.MAGIC):
+            return cls.from_toml(data)
+        return cls.from_image(data)
 
     @classmethod
     def from_toml(cls, text: str | bytes) -> Self:
@@ -140,30 +106,12 @@ class Policy:
         >>> Policy.from_toml('headers = "all"').headers.mode
         'all'
         """
-        from . import files
-
-        return files.from_toml(text)  # type: ignore[return-value]
+        return files.from_toml(text, cls)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the policy image that ``HAKMEM_POLICY`` may name. FileExistsError when there is
         one, unless ``force``; OSError."""
-        from . import files
-
-        files.save(self, path, force=force)
-
-    def replace(self, **changes: object) -> Self:
-        """A copy with some parts changed; ``headers`` also takes the mode's name. PolicyError for
-        an unknown part."""
-        known = self.__dataclass_fields__
-        for name in changes:
-            if name not in known:
-                raise PolicyError(
-                    name, changes[name], f"one of {', '.join(known)}", "replace one of those parts"
-                )
-        if isinstance(changes.get("headers"), str):
-            mode: Any = changes["headers"]
-            changes["headers"] = replace(self.headers, mode=mode)
-        return replace(self, **changes)  # type: ignore[arg-type]
+        files.save(self.image(), path, force=force)
 
     def to_struct(self) -> ctypes.Structure:
         """The ``hak_policy``, checksum included."""

@@ -1,0 +1,74 @@
+"""What a policy is made of: its six parts, and how they fit together.
+
+`Policy` adds the image and the ways in and out; the files and the environment, which make changed
+policies, need the parts only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from ..errors import PolicyError
+from .acquire import AcquirePolicy
+from .arenas import ArenaGrowth
+from .caches import CachePolicy
+from .headers import HeaderCodec
+from .retain import RetainPolicy
+from .size_classes import SizeClassMap
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a `Policy`; what is not named is the default's. PolicyError when a part is of
+    another type, or when the caches' rows do not fit the size classes."""
+
+    size_classes: SizeClassMap = field(default_factory=SizeClassMap.default)
+    headers: HeaderCodec = field(default_factory=HeaderCodec)
+    arenas: ArenaGrowth = field(default_factory=ArenaGrowth)
+    caches: CachePolicy = field(default_factory=CachePolicy)
+    acquire: AcquirePolicy = field(default_factory=AcquirePolicy)
+    retain: RetainPolicy = field(default_factory=RetainPolicy)
+
+    def __post_init__(self) -> None:
+        kinds = {
+            "size_classes": SizeClassMap,
+            "headers": HeaderCodec,
+            "arenas": ArenaGrowth,
+            "caches": CachePolicy,
+            "acquire": AcquirePolicy,
+            "retain": RetainPolicy,
+        }
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise PolicyError(
+                    name, value, f"a {kind.__name__}", f"pass {name}={kind.__name__}(...)"
+                )
+        count = len(self.size_classes.classes)
+        for index, row in self.caches.classes:
+            if not 1 <= index <= count:
+                raise PolicyError(
+                    "caches.classes", index, f"1 to {count}", "name a class that exists"
+                )
+            if index + row.lend_count > count:
+                raise PolicyError(
+                    f"caches.classes[{index}].lend_count",
+                    row.lend_count,
+                    f"0 to {count - index}",
+                    "only larger classes lend",
+                )
+
+    def replace(self, **changes: object) -> Self:
+        """A copy with some parts changed; ``headers`` also takes the mode's name. PolicyError for
+        an unknown part."""
+        known = self.__dataclass_fields__
+        for name in changes:
+            if name not in known:
+                raise PolicyError(
+                    name, changes[name], f"one of {', '.join(known)}", "replace one of those parts"
+                )
+        if isinstance(changes.get("headers"), str):
+            mode: Any = changes["headers"]
+            changes["headers"] = replace(self.headers, mode=mode)
+        return replace(self, **changes)  # type: ignore[arg-type]
