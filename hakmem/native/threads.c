@@ -31,7 +31,9 @@ static hak_thread late_thread = {.fast_map = (uintptr_t)no_classes};
 __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec"))) = &hak_early_thread;
 static __thread hak_directory *directory __attribute__((tls_model("initial-exec")));
 static pthread_key_t exit_key;
-static uint32_t exit_key_lock, exit_key_made;
+/* HOOK_NONE until somebody asked; then whether libc gave a key. Under exit_hook_lock. */
+enum { HOOK_NONE, HOOK_KEY, HOOK_LIST };
+static uint32_t exit_hook_lock, exit_hook;
 
 /* The CAS acquires what the last hak_root_unlock released: the list of heaps. */
 void hak_root_lock_only(void) {
@@ -138,13 +140,30 @@ static void thread_exit(void *unused) {
     hak_os_release_range((void *)(uintptr_t)d->map_base, d->map_bytes);
 }
 
-/* Makes the key whose destructor ends a thread's caches, once for the process. */
-void hak_threads_exit_hook(void) {
-    if (hak_load_acquire(&exit_key_made)) return;
-    hak_once_lock(&exit_key_lock);
-    if (!exit_key_made) pthread_key_create(&exit_key, thread_exit);
-    hak_store_release(&exit_key_made, 1);
-    hak_once_unlock(&exit_key_lock);
+/* The C library's list of what C++ destroys at a thread's end. */
+extern int __cxa_thread_atexit_impl(void (*)(void *), void *, void *) __attribute__((weak));
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
+/* Takes the key whose destructor ends a thread's caches, once for the process: at load, before a
+ * program can have taken them all, or at an earlier first malloc. */
+__attribute__((constructor)) void hak_threads_exit_hook(void) {
+    if (hak_load_acquire(&exit_hook)) return;
+    hak_once_lock(&exit_hook_lock);
+    if (!exit_hook) {
+        bool made = pthread_key_create(&exit_key, thread_exit) == 0;
+        hak_store_release(&exit_hook, made ? HOOK_KEY : HOOK_LIST);
+    }
+    hak_once_unlock(&exit_hook_lock);
+}
+
+/* Has libc call thread_exit at the calling thread's end; may allocate. To ask twice does no harm:
+ * the second call finds nothing. False: nobody would give the thread's records back. */
+static bool ask_for_the_end(void) {
+    hak_threads_exit_hook();
+    if (hak_load_relaxed(&exit_hook) == HOOK_KEY)
+        return pthread_setspecific(exit_key, &exit_key) == 0;
+    return __cxa_thread_atexit_impl &&
+           __cxa_thread_atexit_impl(thread_exit, NULL, &__dso_handle) == 0;
 }
 
 static bool directory_grow(uint32_t slot) {
@@ -193,9 +212,10 @@ hak_thread *hak_thread_get(hak_heap *h) {
     if (!t) return NULL;
     if (process) hak_tls_thread = t;
     else directory->place[h->slot] = (hak_place){h, t, h->generation};
-    hak_threads_exit_hook();
-    pthread_setspecific(exit_key, t); /* may allocate: the record is in place already */
-    return t;
+    /* what it allocates finds the record in place already */
+    if (hak_likely(ask_for_the_end())) return t;
+    thread_exit(NULL);
+    return NULL;
 }
 
 /* Record 0 with its lock taken; the CAS acquires what the last hak_thread_leave released. */

@@ -1,0 +1,40 @@
+"""Threads' ends are noticed, and the program's thread-specific values stay its own, also when the
+program took every key first."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.preload import library_of, preloaded
+
+Programs = Callable[..., Path]
+
+
+def said(native_program: Programs, *words: str, late: bool) -> str:
+    """What late_keys prints, under preload or opening the library when all keys are taken."""
+    library = library_of(native_program)
+    program = native_program("late_keys_plain")
+    if late:
+        command = [str(program), "late", str(library), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    else:
+        command = [str(program), *words]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, env=preloaded(library)
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["preloaded", "opened late"])
+def test_mt_no_value_of_the_program_is_overwritten(native_program: Programs, late: bool) -> None:
+    assert said(native_program, "values", "1", late=late).endswith("keys: right\n")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["preloaded", "opened late"])
+def test_mt_records_come_back_without_a_key(native_program: Programs, late: bool) -> None:
+    assert said(native_program, "ends", "2000", late=late).endswith("keys: right\n")
