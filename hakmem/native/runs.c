@@ -252,8 +252,13 @@ hak_run hak_run_alloc_open(hak_heap *h) {
 
 void hak_run_free(hak_heap *h, uint32_t unit, uint32_t units, bool dirty) {
     hak_run_lock(h);
+    /* A fork may cut between any two stores, and its child believes the marks of free units: a unit
+     * is marked dirty before it is free, clean after. */
+    if (dirty) hak_marks_set(hak_dirty_map(h), unit, units, true);
+    hak_keep_order();
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_FREE, unit));
-    hak_marks_set(hak_dirty_map(h), unit, units, dirty);
+    hak_keep_order();
+    if (!dirty) hak_marks_set(hak_dirty_map(h), unit, units, false);
     hak_store_relaxed(&h->live_units, h->live_units - units);
     if (dirty) hak_store_relaxed(&h->dirty_units, h->dirty_units + units);
     hak_run_insert(h, unit, units, dirty ? units : 0);

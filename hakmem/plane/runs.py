@@ -285,8 +285,13 @@ def run_alloc_open(m: Memory) -> Run:
 def run_free(m: Memory, unit: int, units: int, dirty: bool) -> None:
     """Give units back."""
     lock(m)
+    # A fork may cut between any two stores, and its child believes the marks of free units: a unit
+    # is marked dirty before it is free, clean after.
+    if dirty:
+        dirty_set(m, unit, units, True)
     m.fill(unit, units, TAG_FREE | unit << 8)
-    dirty_set(m, unit, units, dirty)
+    if not dirty:
+        dirty_set(m, unit, units, False)
     m.heap.live_units -= units
     if dirty:
         m.heap.dirty_units += units
