@@ -151,7 +151,7 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.format == "table":
             _table(view, slabs, arguments, file)
         else:
-            from ..views.parts.maps import dump
+            from ..views.parts.maps import write_maps
 
-            dump(view, file, arguments.format, slabs=slabs)
+            write_maps(view, file, arguments.format, slabs=slabs)
     return OK

@@ -18,9 +18,12 @@ hak_heap *hak_heap_at(uint64_t address) {
 }
 
 void hak_describe_heap(hak_line *line, const hak_heap *h) {
+    if (h->flags & HAK_HEAP_PROCESS) {
+        hak_line_text(line, "process heap");
+        return;
+    }
     hak_line_text(line, "heap ");
     hak_line_number(line, h->generation);
-    if (h->flags & HAK_HEAP_PROCESS) hak_line_text(line, " (malloc)");
 }
 
 static bool starts_block(hak_heap *h, uint32_t c, uint64_t address) {

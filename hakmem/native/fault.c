@@ -2,7 +2,7 @@
  * abort.
  *
  *   hakmem: free: double free: address 0x..., block 0x..., class 18 of 640 bytes,
- *           heap 1 (malloc): expected ..., found ...    (one line)
+ *           process heap: expected ..., found ...    (one line)
  *   hakmem: 0x... is 0 bytes into block 3 at 0x...: free, in the cache of thread record 1; ...
  */
 #include <stdlib.h>

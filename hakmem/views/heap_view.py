@@ -18,7 +18,7 @@ from ..policy import HeaderCodec, Policy
 from ..system.procfs import ProcessFacts
 from .answers.whatis import Region, WhatIs, what_is
 from .parts.classes import ClassesView, class_array
-from .parts.maps import Format, dump
+from .parts.maps import Format, write_maps
 from .parts.regions import (
     ArenasView,
     SpanRecord,
@@ -182,11 +182,11 @@ class HeapView(Shown):
 
         return validate(self)
 
-    def dump(
+    def write_maps(
         self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False
     ) -> None:
-        """Write the whole slab map; see `hakmem.views.parts.maps.dump`."""
-        dump(self, file, format, force=force)
+        """Write the whole slab map; see `hakmem.views.parts.maps.write_maps`."""
+        write_maps(self, file, format, force=force)
 
     def pinned(self) -> Pinned:
         """What is resident but not used: in which slabs, held by which blocks and caches, and what

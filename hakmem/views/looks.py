@@ -78,12 +78,12 @@ class Looks(Shown):
         """Where the resident memory is, and what would release it."""
         return self.view().explain()
 
-    def dump(
+    def write_maps(
         self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False
     ) -> None:
         """Write the map of all slabs as ``"table"``, ``"tsv"`` or ``"json"``; a path that exists
         only with ``force``."""
-        self.view().dump(file, format, force=force)
+        self.view().write_maps(file, format, force=force)
 
     def for_each_slab(self, class_index: int | None = None) -> Iterator[SlabRecord]:
         """The slabs of this moment, lazily; those of one class if given."""

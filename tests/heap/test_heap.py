@@ -220,7 +220,7 @@ def test_destroyed_heap_refuses_everything(make: Make) -> None:
         heap.view,
         lambda: heap.slabs,
         lambda: heap.whatis(block),
-        lambda: heap.dump("/nonexistent"),
+        lambda: heap.write_maps("/nonexistent"),
         lambda: view.slabs[0].map(),
         view.validate,
     ]

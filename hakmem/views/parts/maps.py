@@ -74,7 +74,7 @@ def _json(heap: HeapView, slabs: SlabsView) -> Iterator[str]:
     yield "\n]}\n"
 
 
-def dump(
+def write_maps(
     heap: HeapView,
     file: str | PathLike[str] | IO[str],
     format: Format = "table",

@@ -20,7 +20,7 @@ def filled(heap: hakmem.Heap) -> hakmem.Heap:
 
 def test_tsv_has_a_row_a_slab(filled: hakmem.Heap, tmp_path: Path) -> None:
     path = tmp_path / "map.tsv"
-    filled.dump(path, "tsv")
+    filled.write_maps(path, "tsv")
     head, *rows = [line.split("\t") for line in path.read_text().splitlines()]
     slabs = filled.slabs
     assert len(rows) == len(slabs) == 3
@@ -33,7 +33,7 @@ def test_tsv_has_a_row_a_slab(filled: hakmem.Heap, tmp_path: Path) -> None:
 
 def test_json_has_slabs_and_spans(filled: hakmem.Heap, tmp_path: Path) -> None:
     out = io.StringIO()
-    filled.dump(out, "json")
+    filled.write_maps(out, "json")
     document = json.loads(out.getvalue())
     assert document["heap"] == "test heap" and document["address"] == filled.address
     assert [slab["map"] for slab in document["slabs"]] == [slab.letters() for slab in filled.slabs]
@@ -42,14 +42,14 @@ def test_json_has_slabs_and_spans(filled: hakmem.Heap, tmp_path: Path) -> None:
 
 def test_json_of_an_empty_heap(heap: hakmem.Heap) -> None:
     out = io.StringIO()
-    heap.dump(out, "json")
+    heap.write_maps(out, "json")
     document = json.loads(out.getvalue())
     assert document["slabs"] == [] and document["spans"] == []
 
 
 def test_table_has_every_map(filled: hakmem.Heap) -> None:
     out = io.StringIO()
-    filled.dump(out)
+    filled.write_maps(out)
     text = out.getvalue()
     assert text.startswith("test heap (")
     for slab in filled.slabs:
@@ -60,13 +60,13 @@ def test_an_existing_file_is_kept_unless_forced(filled: hakmem.Heap, tmp_path: P
     path = tmp_path / "map.txt"
     path.write_text("precious")
     with pytest.raises(FileExistsError, match=r"map\.txt exists; pass force=True"):
-        filled.dump(path)
+        filled.write_maps(path)
     assert path.read_text() == "precious"
-    filled.dump(path, force=True)
+    filled.write_maps(path, force=True)
     assert path.read_text().startswith("test heap")
 
 
 def test_an_unknown_format_is_refused(filled: hakmem.Heap, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="format 'csv': expected one of table, tsv, json"):
-        filled.dump(tmp_path / "x", "csv")  # type: ignore[arg-type]
+        filled.write_maps(tmp_path / "x", "csv")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
