@@ -225,7 +225,7 @@ def heading(view: HeapView) -> str:
         where = facts.title()
         if facts.rss_bytes:
             where += f": {format_bytes(facts.rss_bytes)} resident"
-        if getattr(view.capture.source, "torn", None) is not None and facts.taken:
+        if view.capture.source.marks(view.capture.address) is not None and facts.taken:
             import time
 
             where += (

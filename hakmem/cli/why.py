@@ -131,7 +131,7 @@ def _by_thread(found: Pinned) -> str:
 
 def _hints(found: Pinned) -> str:
     """What to do next about a process that runs."""
-    pid = getattr(found.view.capture.source, "pid", 0)
+    pid = found.view.capture.source.pid
     caches, free = (
         found.bytes_of("thread caches"),
         sum(

@@ -24,7 +24,7 @@ from ..policy import Policy
 from ..views.answers.whatis import Region, WhatIs
 from ..views.heap_view import HeapView
 from ..views.looks import Looks
-from ..views.reading.source import OwnProcess
+from ..views.reading.source import OwnProcess, Words
 from .faults import exception_of, find_heap, foreign, no_memory
 from .forking import watch
 
@@ -69,7 +69,7 @@ class _Guarded(OwnProcess):
         return len(self._heap._inside)
 
     @contextmanager
-    def window(self, address: int, size_bytes: int) -> Iterator[memoryview]:
+    def window(self, address: int, size_bytes: int) -> Iterator[Words]:
         """As `OwnProcess.window`; the heap stays until the block ends."""
         heap = self._heap
         heap._enter()

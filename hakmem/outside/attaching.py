@@ -37,7 +37,7 @@ def attach(pid: int, *, stop: bool = False) -> HeapView:
         copy = _stopped_copy(number)
         return HeapView(copy, *copy.heaps()[0])
     view = _look(number)
-    view.capture.source.check()  # type: ignore[attr-defined]
+    view.capture.source.check()
     return view
 
 
@@ -75,4 +75,4 @@ def _stopped_copy(pid: int) -> Frozen:
                 view.process, stopped=True, in_flight=inside, rss_bytes=source.resident_bytes()
             )
         )
-    return Frozen(source.name, heaps, about, renew=lambda: _stopped_copy(pid))
+    return Frozen(source.name, heaps, about, copy_again=lambda: _stopped_copy(pid))

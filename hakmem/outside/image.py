@@ -144,7 +144,7 @@ def find_images(source: MemorySource, maps: list[Mapping]) -> list[Image]:
     return found + [image for path in rest if (image := _image(source, starts[path], path))]
 
 
-class _File:
+class _File(MemorySource):
     """A file on disk as if it were mapped at 0: enough for what stands in its first segment."""
 
     def __init__(self, path: Path) -> None:

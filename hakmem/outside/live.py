@@ -23,7 +23,7 @@ from ..errors import LayoutMismatch, NoHakmem
 from ..generate import mirror
 from ..system import procfs
 from ..system.procfs import Place, ProcessFacts
-from ..views.reading.source import MemoryUnreadable, copy_from, gather_from, reason_of
+from ..views.reading.source import MemorySource, MemoryUnreadable, copy_from, gather_from, reason_of
 from .denial import denied, gone
 from .image import Image, file_build_id, find_images
 
@@ -44,11 +44,11 @@ STACK_WORDS: Final = 48
 call of libc."""
 
 
-class LiveProcess:
+class LiveProcess(MemorySource):
     """The memory of process ``pid``. Raises an AttachError that says why when it cannot be read."""
 
     def __init__(self, pid: int) -> None:
-        self.pid = pid
+        self._pid = pid
         self.name = f"process {pid}"
         self._task = procfs.readable_task(pid)
         if not self._task:
@@ -79,6 +79,11 @@ class LiveProcess:
             0,
         )
         self.images: list[Image] = []
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._pid
 
     def alive(self) -> bool:
         """Whether the program that was found at first still runs."""
@@ -120,6 +125,13 @@ class LiveProcess:
     def gather(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
         """The words at ``addresses``; None if they must be read some other way, which says why."""
         return None if self._direct else gather_from(self._task, addresses)
+
+    def resident(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+        """Which OS pages of a range are in memory; None where the kernel does not say. Raises
+        ProcessNotFound when the process ended."""
+        from ..views.reading.residency import resident_pages
+
+        return resident_pages(self, address, size_bytes)
 
     def _read_file(self, address: int, size_bytes: int) -> bytes:
         """By /proc/PID/mem, where the system call is forbidden."""

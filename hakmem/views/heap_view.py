@@ -59,10 +59,7 @@ class HeapView(Shown):
 
     def again(self) -> HeapView:
         """The same heap as it is now; of a saved heap, the same as it was."""
-        renew = getattr(self.capture.source, "renew", None)
-        return HeapView(
-            renew() if renew is not None else self.capture.source, self.capture.address, self.name
-        )
+        return HeapView(self.capture.source.renew(), self.capture.address, self.name)
 
     @property
     def heaps(self) -> tuple[HeapView, ...]:
@@ -72,11 +69,8 @@ class HeapView(Shown):
         Heaps of the Python plane are known to their own process alone. The others are looked at
         now, not when this view was made; one destroyed meanwhile is left out.
         """
-        listed = getattr(self.capture.source, "heaps", None)
-        if listed is None:
-            return (self,)
         made = []
-        for address, name in listed():
+        for address, name in self.capture.source.heaps():
             try:
                 made.append(
                     self
@@ -91,12 +85,10 @@ class HeapView(Shown):
     def process(self) -> ProcessFacts | None:
         """The process: command line, threads' names, resident memory, library. None of a heap that
         is in none, and when it ended before it was asked."""
-        facts = getattr(self.capture.source, "facts", None)
         try:
-            made: ProcessFacts | None = None if facts is None else facts()
+            return self.capture.source.facts()
         except OSError:
             return None
-        return made
 
     def unclean(self) -> list[str]:
         """What would not stand still while it was read, as far as it was looked at; empty:
@@ -104,8 +96,8 @@ class HeapView(Shown):
         found = []
         if torn := int(self.capture.torn.sum()):
             found.append(f"{format_count(torn, 'record')} changed at every try")
-        kept = getattr(self.capture.source, "unsettled", None)
-        if unsettled := self.blocks.unsettled if kept is None else kept(self.capture.address):
+        marks = self.capture.source.marks(self.capture.address)
+        if unsettled := self.blocks.unsettled if marks is None else marks.unsettled:
             found.append(f"{format_count(unsettled, 'cache')} moved on while followed")
         return found
 

@@ -15,6 +15,7 @@ from hakmem.system import procfs
 from hakmem.views.answers.pinned import CAUSES
 from hakmem.views.heap_view import HeapView
 from hakmem.views.reading import residency
+from hakmem.views.reading.source import OwnProcess
 from tests.support.synthetic import BASE, SyntheticHeap
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -210,7 +211,7 @@ def test_a_process_that_is_ending_is_said_to_have_ended() -> None:
     """Its page tables go before the last of its threads does: not known yet is not unknown."""
     checks = []
 
-    class Ending:
+    class Ending(OwnProcess):
         name, pid = "process 4711", (1 << 22) + 1  # above every pid
 
         def check(self) -> None:
@@ -219,5 +220,5 @@ def test_a_process_that_is_ending_is_said_to_have_ended() -> None:
                 raise hakmem.ProcessNotFound("there is no process 4711")
 
     with pytest.raises(hakmem.ProcessNotFound):
-        residency.resident_pages(Ending(), 1 << 30, 1 << 16)  # type: ignore[arg-type]
+        residency.resident_pages(Ending(), 1 << 30, 1 << 16)
     assert len(checks) == 4

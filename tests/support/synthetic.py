@@ -33,12 +33,12 @@ from hakmem.views.reading.records import (
     Records,
     dtype_of,
 )
-from hakmem.views.reading.source import MemoryUnreadable
+from hakmem.views.reading.source import MemorySource, MemoryUnreadable
 
 BASE = 0x7000_0000_0000
 
 
-class SyntheticHeap:
+class SyntheticHeap(MemorySource):
     """A region of ``user_units`` units, all committed. It is a `MemorySource`; unit 0 here is the
     first user unit."""
 

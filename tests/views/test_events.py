@@ -41,7 +41,8 @@ print(json.dumps({
     "others": [len(other.events().of_kind("refill")), other.stats().refill_count],
     "table": [text.splitlines()[0].split(" of ")[0], f"{min(len(events), 200)}"],
 }))
-many = hakmem.Heap(hakmem.Policy.default().replace(caches=hakmem.CachePolicy().without_caches()), region_bytes=1 << 26)
+policy = hakmem.Policy.default().replace(caches=hakmem.CachePolicy().without_caches())
+many = hakmem.Heap(policy, region_bytes=1 << 26)
 for _ in range(9000):
     many.free(many.alloc(64))
 print(len(many.events()), int(many.events().array["ticket"].max()) > 8192, len(heap.events()))

@@ -36,8 +36,7 @@ class Glance:
 
     def look(self) -> None:
         """See the heap as it is now. Raises ProcessNotFound when its process ended."""
-        facts = getattr(self.source, "facts", None)
-        self.process: ProcessFacts | None = None if facts is None else facts()
+        self.process: ProcessFacts | None = self.source.facts()
         self.outline = Outline(**Outline.parts(self.source, self.address))
         self._totals.look(self.outline)
         self.classes: Records = class_rows(self.outline, self._totals.sums)

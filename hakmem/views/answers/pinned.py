@@ -24,7 +24,6 @@ from ...system import procfs
 from ..parts.regions import unit_kinds
 from ..parts.view import Record, View
 from ..reading.records import KIND_LOST, KIND_RUN, Records
-from ..reading.residency import resident_pages
 from ..showing.notebook import Shown
 from ..showing.notebook import table as html_table
 from ..showing.tables import Column, cells_of, format_bytes, render_array
@@ -254,7 +253,7 @@ def region_residency(view: HeapView) -> NDArray[np.int64]:
     not say.
     """
     capture = view.capture
-    pages = resident_pages(capture.source, capture.address, capture.unit_top << layout.UNIT_SHIFT)
+    pages = capture.source.resident(capture.address, capture.unit_top << layout.UNIT_SHIFT)
     if pages is None:
         raise HakmemError(
             f"{view.name} of {capture.source.name}: which pages are resident is not known; "
@@ -382,7 +381,7 @@ def pinned(view: HeapView) -> Pinned:
 
 def _process_bytes(view: HeapView, region: int) -> int:
     """The resident set of the process; of a heap that is in none, the region's."""
-    pid = getattr(view.capture.source, "pid", 0)
+    pid = view.capture.source.pid
     if pid:
         try:
             return procfs.resident_bytes(pid)

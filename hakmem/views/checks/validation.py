@@ -143,9 +143,9 @@ def _moved(capture: Capture) -> list[str]:
         moved.append("the run lock was held")
     if capture.heap.purging_units:
         moved.append(f"{format_count(capture.heap.purging_units, 'unit')} on their way to the OS")
-    known = getattr(capture.source, "moved", None)
-    if known is not None:
-        return [*moved, *known(capture.address)]
+    marks = capture.source.marks(capture.address)
+    if marks is not None:
+        return [*moved, *marks.moved]
     return moved + capture.differs_from(Capture.take(capture.source, capture.address))
 
 
@@ -158,26 +158,26 @@ def validate(heap: HeapView) -> Validation:
     lock.
     """
     looked, problem, moved, counts = heap, None, [], Counts()
-    inside = getattr(heap.capture.source, "inside", None)
-    is_copy = hasattr(
-        heap.capture.source, "moved"
-    )  # its process has gone on: what the copy holds is all there is to judge
+    source = heap.capture.source
+    # The process of a copy has gone on: what the copy holds is all there is to judge.
+    is_copy = source.marks(heap.capture.address) is not None
+    known = source.inside() is not None
     for pause in PAUSES_SECONDS[:1] if is_copy else PAUSES_SECONDS:
         if pause:
             time.sleep(pause)
             looked = heap.again()
         try:
-            busy = 0 if inside is None else inside()
+            busy = source.inside() or 0
             counts, problem = _walk(looked)
             moved = _moved(looked.capture)
-            busy = max(busy, 0 if inside is None else inside())
+            busy = max(busy, source.inside() or 0)
         except MemoryUnreadable as error:
             raise ValidationError(
                 "memory of the heap", looked.name, "readable", str(error)
             ) from error
         if busy:
             moved.append(f"{format_count(busy, 'thread')} inside a call")
-        if not moved and (problem is None or inside is not None):
+        if not moved and (problem is None or known):
             break
     if problem is not None and not moved:
         raise problem.error()

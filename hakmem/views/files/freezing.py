@@ -16,7 +16,6 @@ from ... import layout
 from ...generate import mirror
 from ..reading.capture import REREADS, SLAB_BYTES, Capture
 from ..reading.records import KIND_LOST, KIND_SLAB, KIND_SPAN, Records, dtype_of, word_count
-from ..reading.residency import resident_pages
 from ..reading.slab_states import FREE, REMOTE, Problem
 from ..reading.source import MemoryUnreadable
 from .frozen import BAD_LINK, FrozenHeap, byte_counts, empty_part, starts_of
@@ -34,7 +33,7 @@ def freeze(view: HeapView, *, residency: bool = True, contents: bool = False) ->
     Raises MemoryUnreadable when the heap goes away meanwhile.
     """
     capture = view.capture
-    known = getattr(capture.source, "moved", None)
+    marks = capture.source.marks(capture.address)
     cached = view.blocks.cached
     parts: Arrays = {
         "heap": np.frombuffer(bytes(capture.heap), dtype=np.uint8),
@@ -55,16 +54,16 @@ def freeze(view: HeapView, *, residency: bool = True, contents: bool = False) ->
     parts |= _Lists(view).parts
     if residency:
         start, size = capture.address, capture.unit_top << layout.UNIT_SHIFT
-        pages = resident_pages(capture.source, start, size)
+        pages = capture.source.resident(start, size)
         if pages is not None:
             parts["resident"] = np.packbits(pages, bitorder="little")
     if contents:
         parts |= _contents(view)
-    moved = () if known is None else known(capture.address)
-    made = FrozenHeap(capture.address, view.name, parts, view.blocks.unsettled, moved)
-    if known is None:
-        made.moved = tuple(capture.differs_from(Capture.take(capture.source, capture.address)))
-    return made
+    if marks is None:
+        moved = tuple(capture.differs_from(Capture.take(capture.source, capture.address)))
+    else:
+        moved = marks.moved
+    return FrozenHeap(capture.address, view.name, parts, view.blocks.unsettled, moved)
 
 
 def _padded_bits(flags: NDArray[np.bool_], align: int) -> NDArray[np.uint8]:

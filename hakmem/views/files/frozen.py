@@ -24,7 +24,7 @@ from ...generate import mirror
 from ...registry import Geometry
 from ...system.procfs import ProcessFacts
 from ..reading.records import KIND_SLAB, Records, dtype_of, word_offset
-from ..reading.source import MemoryUnreadable
+from ..reading.source import CopyMarks, MemorySource, MemoryUnreadable, Words
 
 BAD_LINK: Final = 8
 """Stands for a link that is no block of its slab: what is there instead was written by the program,
@@ -279,19 +279,14 @@ class _Links:
 
 
 @dataclass
-class Frozen:
+class Frozen(MemorySource):
     """Copied heaps of one process. Raises MemoryUnreadable for what was not kept."""
 
     name: str
     frozen: list[FrozenHeap]
     about: ProcessFacts | None = None
-    renew: Callable[[], Frozen] | None = field(default=None, repr=False)
-    """Copies the same process again; None of a file."""
-
-    @property
-    def pid(self) -> int:
-        """No process can be asked any more."""
-        return 0
+    copy_again: Callable[[], Frozen] | None = field(default=None, repr=False)
+    """Copies the same process as it is now; None of a file."""
 
     def _heap(self, address: int) -> FrozenHeap | None:
         for heap in self.frozen:
@@ -309,7 +304,7 @@ class Frozen:
         return found
 
     @contextmanager
-    def window(self, address: int, size_bytes: int) -> Iterator[_Links]:
+    def window(self, address: int, size_bytes: int) -> Iterator[Words]:
         """The links of cached blocks, from ``address`` on, which is where a heap begins."""
         heap = self._heap(address)
         if heap is None:
@@ -328,20 +323,15 @@ class Frozen:
         """Threads that stood in the middle of a malloc or free."""
         return 0 if self.about is None else len(self.about.in_flight)
 
-    def torn(self, address: int) -> NDArray[np.bool_]:
-        """Which records of the heap at ``address`` moved while they were read, by unit."""
-        heap = self._at(address)
-        return np.unpackbits(heap.parts["torn"], bitorder="little")[: heap.header.unit_top].view(
-            np.bool_
-        )
+    def marks(self, address: int) -> CopyMarks:
+        """What was noted of the heap at ``address`` when it was copied."""
+        heap = next(heap for heap in self.frozen if heap.address == address)
+        torn = np.unpackbits(heap.parts["torn"], bitorder="little")[: heap.header.unit_top]
+        return CopyMarks(torn.view(np.bool_), heap.moved, heap.unsettled)
 
-    def moved(self, address: int) -> tuple[str, ...]:
-        """What of that heap changed while it was read."""
-        return self._at(address).moved
-
-    def unsettled(self, address: int) -> int:
-        """How many of its cache lists never stood still."""
-        return self._at(address).unsettled
+    def renew(self) -> Frozen:
+        """The same process copied again; of a file, what it was."""
+        return self if self.copy_again is None else self.copy_again()
 
     def resident(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
         """Which OS pages of a range of committed units were resident; None where that was not
@@ -352,9 +342,6 @@ class Frozen:
         first = (address - heap.address) // layout.OS_PAGE_BYTES
         bits = np.unpackbits(heap.parts["resident"], bitorder="little").view(np.bool_)
         return bits[first : first + size_bytes // layout.OS_PAGE_BYTES]
-
-    def _at(self, address: int) -> FrozenHeap:
-        return next(heap for heap in self.frozen if heap.address == address)
 
 
 def empty_part(name: str) -> NDArray[Any]:

@@ -81,7 +81,7 @@ def save(
         freeze(heap, residency=residency, contents=contents)
         for heap in (view, *(heap for heap in view.heaps if heap is not view))
     ]
-    process, pid = view.process, getattr(view.capture.source, "pid", 0)
+    process, pid = view.process, view.capture.source.pid
     if process is not None and pid and residency:
         with suppress(OSError):  # the process has ended: what was known of it stays
             process = replace(process, rss_bytes=procfs.resident_bytes(pid))

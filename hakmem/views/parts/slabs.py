@@ -175,9 +175,9 @@ class SlabRecord(Record):
             for problem in blocks.cached_of(self.class_index).problems
             if f"class {self.class_index}" in problem.where
         ]
-        torn = (
-            bool(self.torn) and getattr(self._heap.capture.source, "torn", None) is not None
-        )  # of a copy: no second try
+        capture = self._heap.capture
+        # Of a copy there is no second try.
+        torn = bool(self.torn) and capture.source.marks(capture.address) is not None
         for _ in range(0 if torn else REREADS):
             problems: list[Problem] = []
             states = blocks.states(unit, problems.append, record)[0]

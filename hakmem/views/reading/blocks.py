@@ -12,6 +12,7 @@ What cannot be followed (a link that leaves the slab, a cycle, a count that does
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise
@@ -25,7 +26,7 @@ from .capture import REREADS, Capture, ThreadCache
 from .outline import CACHED_LIMIT
 from .records import Records
 from .slab_states import Problem, SlabStates, Units
-from .source import Words, words_of
+from .source import Words
 
 CHUNK_BLOCKS: Final = 1 << 21
 CHUNK_UNITS: Final = 1 << 10
@@ -114,9 +115,7 @@ class Blocks:
             for thread, place in np.argwhere(flags[:, classes]).tolist():
                 yield thread, classes[place]
 
-        with words_of(
-            self.capture.source, self.capture.address, self._end - self.capture.address
-        ) as words:
+        with self._window() as words:
             for thread, index in pairs((heads != 0) | (lengths != 0)):
                 told: list[Problem] = []
                 where = f"cache list of thread {thread}, class {index}"
@@ -192,9 +191,7 @@ class Blocks:
         for _ in range(REREADS):
             mine = self.capture.cache_now(thread, index)
             told.clear()
-            with words_of(
-                self.capture.source, self.capture.address, self._end - self.capture.address
-            ) as words:
+            with self._window() as words:
                 again = self._follow(
                     words, mine.head, mine.cap_count - mine.room_count, where, told
                 )
@@ -259,6 +256,11 @@ class Blocks:
             )
         found.append(at)
         return found
+
+    def _window(self) -> AbstractContextManager[Words]:
+        """The words of the whole committed region."""
+        address = self.capture.address
+        return self.capture.source.window(address, self._end - address)
 
     @property
     def _end(self) -> int:
@@ -368,9 +370,8 @@ class Blocks:
         places = int(shape["start_bytes"]) + np.arange(
             int(shape["block_count"]), dtype=np.int64
         ) * int(shape["stride_bytes"])
-        gather = getattr(self.capture.source, "gather", None)
-        if gather is not None and int(shape["stride_bytes"]) >= GATHER_STRIDE_BYTES:
-            found: NDArray[np.uint64] | None = gather(
+        if int(shape["stride_bytes"]) >= GATHER_STRIDE_BYTES:
+            found = self.capture.source.gather(
                 self.capture.unit_address(units)[:, None] + places.astype(np.uint64)
             )
             if found is not None:

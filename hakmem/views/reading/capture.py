@@ -71,13 +71,13 @@ class Capture(Outline):
             return np.frombuffer(source.read(address + offset, size_bytes), dtype=dtype)
 
         registry = copy(geometry.registry_offset, top * 4, np.uint32)
-        still = getattr(source, "torn", None)
-        if still is None:
+        marks = source.marks(address)
+        if marks is None:
             slabs, torn = _settled_slabs(source, address + geometry.slabs_offset, top)
         else:  # a copy stands still
             slabs, torn = (
                 copy(geometry.slabs_offset, top * SLAB_BYTES, dtype_of(mirror.HakSlab)),
-                still(address),
+                marks.torn,
             )
         partial = copy(geometry.partial_offset, words * 8 * layout.CLASS_LIMIT, np.uint64)
         summary = copy(geometry.summary_offset, groups * 8 * layout.CLASS_LIMIT, np.uint64)

@@ -31,35 +31,24 @@ _WORD_PRESENT, _WORD_EXCLUSIVE = np.uint64(1 << 63), np.uint64(1 << 56)
 
 
 def resident_pages(source: MemorySource, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
-    """Which pages of a range are resident, bool, shape (size_bytes / 4096,); None where the kernel
-    does not say.
+    """Which pages of a range of a process's memory are resident, bool, shape (size_bytes / 4096,);
+    None where the kernel does not say.
 
     Raises ProcessNotFound when the process ended.
     """
-    kept = getattr(source, "resident", None)
-    if kept is not None:
-        found: NDArray[np.bool_] | None = kept(address, size_bytes)
-        return found
-    pid = getattr(source, "pid", 0)
-    if not pid:
-        return None
     pages, ending = None, False
     try:
-        with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
+        with open(f"/proc/{source.pid}/pagemap", "rb", buffering=0) as file:
             pages = _scan(file.fileno(), address, size_bytes)
             if pages is None:
                 pages = _words(file.fileno(), address, size_bytes)
     except OSError as error:
         ending = not isinstance(error, PermissionError)
-    check = getattr(source, "check", None)
-    if check is not None:
-        check()  # the tables of a process that ended are empty
-        limit = time.monotonic() + ENDING_SECONDS
-        while (
-            ending and time.monotonic() < limit
-        ):  # its first thread has gone, another one is about to
-            time.sleep(0.002)
-            check()
+    source.check()  # the tables of a process that ended are empty
+    limit = time.monotonic() + ENDING_SECONDS
+    while ending and time.monotonic() < limit:  # the first thread has gone, another is about to
+        time.sleep(0.002)
+        source.check()
     return pages
 
 

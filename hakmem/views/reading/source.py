@@ -11,8 +11,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -36,29 +38,85 @@ class MemoryUnreadable(HakmemError, OSError):
         self.size_bytes = size_bytes
 
 
-class MemorySource(Protocol):
-    """A place that holds a heap's memory, addressed as the heap itself addresses it.
-
-    A source may offer more, which views use where it is there: ``window`` (see `OwnProcess`),
-    ``heaps()``, addresses and names of the process's heaps; ``facts()``, its `ProcessFacts`;
-    ``inside()``, how many threads are in a call now; ``pid``, where /proc can be asked;
-    ``torn(address)``, marks made when the heap was copied; ``gather(addresses)``, the words there,
-    or None where they must be read in larger pieces.
-    """
-
-    name: str
-    """What it is, for people: a process, a file."""
-
-    def read(self, address: int, size_bytes: int) -> bytes | memoryview:
-        """A copy of ``size_bytes`` bytes from ``address`` on, all of them. Raises
-        MemoryUnreadable."""
-
-
 class Words(Protocol):
     """64-bit words by index."""
 
     def __getitem__(self, index: int, /) -> int:
         """Word number ``index``."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyMarks:
+    """What was noted of a heap when it was copied once and for all."""
+
+    torn: NDArray[np.bool_]
+    """Which records moved while they were read, by unit."""
+    moved: tuple[str, ...]
+    """What else changed meanwhile; empty: the heap stood still."""
+    unsettled: int
+    """How many cache lists never stood still."""
+
+
+class MemorySource(ABC):
+    """A place that holds a heap's memory, addressed as the heap itself addresses it.
+
+    A source must be able to `read`. The rest answers for a source that knows nothing else: no
+    process, no other heaps, nothing kept of an earlier moment.
+    """
+
+    name: str
+    """What it is, for people: a process, a file."""
+
+    @abstractmethod
+    def read(self, address: int, size_bytes: int) -> bytes | memoryview:
+        """A copy of ``size_bytes`` bytes from ``address`` on, all of them. Raises
+        MemoryUnreadable."""
+
+    def gather(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
+        """The 64-bit words at ``addresses``, same shape; None where they must be read in larger
+        pieces."""
+        return None
+
+    @contextmanager
+    def window(self, address: int, size_bytes: int) -> Iterator[Words]:
+        """The words of a range, to follow links in, for as long as the block lasts. The range
+        begins and ends on a unit's boundary."""
+        yield PagedWords(self, address)
+
+    @property
+    def pid(self) -> int:
+        """The process that /proc can be asked about; 0: none."""
+        return 0
+
+    def check(self) -> None:
+        """Raise ProcessNotFound if the process has ended since the source was made."""
+        return None
+
+    def facts(self) -> ProcessFacts | None:
+        """The process as it is now, or was when it was copied; None: there is none. Raises OSError
+        when it ended."""
+        return None
+
+    def heaps(self) -> list[tuple[int, str]]:
+        """Addresses and names of the process's heaps; empty: only that which is looked at is
+        known."""
+        return []
+
+    def inside(self) -> int | None:
+        """How many threads may be in the middle of a malloc or free; None: not known."""
+        return None
+
+    def resident(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+        """Which OS pages of a range are in memory, shape (size_bytes / 4096,); None: not known."""
+        return None
+
+    def marks(self, address: int) -> CopyMarks | None:
+        """Of a copy: what was noted of the heap at ``address``. None of memory that lives on."""
+        return None
+
+    def renew(self) -> MemorySource:
+        """The same place as it is now; of a file, what it was."""
+        return self
 
 
 VECTORS_MAX: Final = 1024
@@ -90,18 +148,6 @@ class PagedWords:
     def __getitem__(self, index: int) -> int:
         word: int = self._pieces[index >> PIECE_SHIFT - 3][index & (1 << PIECE_SHIFT - 3) - 1]
         return word
-
-
-@contextmanager
-def words_of(source: MemorySource, address: int, size_bytes: int) -> Iterator[Words]:
-    """The words of a range, to follow links in: the memory itself where the source is this process,
-    else copied pages."""
-    window = getattr(source, "window", None)
-    if window is None or not size_bytes:
-        yield PagedWords(source, address)
-    else:
-        with window(address, size_bytes) as words:
-            yield words
 
 
 def copy_from(pid: int, address: int, size_bytes: int) -> tuple[memoryview, int, int]:
@@ -174,7 +220,7 @@ def _view_of_memory() -> Any:
     return function
 
 
-class OwnProcess:
+class OwnProcess(MemorySource):
     """This process, also in a fork's child."""
 
     name = "this process"
@@ -208,12 +254,21 @@ class OwnProcess:
         call."""
         return None if OwnProcess._refused else gather_from(os.getpid(), addresses)
 
+    def resident(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+        """Which OS pages of a range are in memory; None where the kernel does not say."""
+        from .residency import resident_pages
+
+        return resident_pages(self, address, size_bytes)
+
     @contextmanager
-    def window(self, address: int, size_bytes: int) -> Iterator[memoryview]:
+    def window(self, address: int, size_bytes: int) -> Iterator[Words]:
         """The memory itself as 64-bit words, for as long as the block lasts.
 
         The whole range must be mapped; that is checked at its end. Raises MemoryUnreadable.
         """
+        if not size_bytes:
+            yield PagedWords(self, address)
+            return
         self.read(address + size_bytes - 8, 8)
         view: memoryview = _view_of_memory()(address, size_bytes, _READ_ONLY)
         with view, view.cast("Q") as words:
