@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _candidates() -> Iterator[tuple[int, str]]:
-    """Processes that have a file of our name mapped, or whose program is linked with the library;
-    else why not."""
+    """Processes that have a file of our name mapped, or one that exports what the library does:
+    renamed, or linked into the program; else why not."""
     from ..outside.image import find_images
     from ..outside.live import LiveProcess
     from ..system import procfs
@@ -41,7 +41,6 @@ def _candidates() -> Iterator[tuple[int, str]]:
             continue
         try:
             maps = procfs.mappings(pid)
-            program = os.readlink(f"/proc/{pid}/exe")
         except PermissionError:
             yield pid, "may not be read"
             continue
@@ -51,7 +50,7 @@ def _candidates() -> Iterator[tuple[int, str]]:
             yield pid, ""
             continue
         try:
-            if find_images(LiveProcess(pid), [entry for entry in maps if entry.path == program]):
+            if maps and find_images(LiveProcess(pid), maps):
                 yield pid, ""
         except (HakmemError, OSError):
             continue

@@ -91,13 +91,13 @@ def _write(source: LiveProcess, address: int, data: bytes) -> None:
             mirror.IoVector(ctypes.addressof(raw), len(data)),
             mirror.IoVector(address, len(data)),
         )
-        if function(source.pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0) == len(data):
+        if function(source.task, ctypes.byref(here), 1, ctypes.byref(there), 1, 0) == len(data):
             return
         code = ctypes.get_errno()
     source.check()
     try:
         with open(
-            f"/proc/{source.pid}/mem", "r+b", buffering=0
+            f"{procfs.directory(source.pid)}/mem", "r+b", buffering=0
         ) as memory:  # where the call is forbidden
             memory.seek(address)
             memory.write(data)

@@ -58,7 +58,7 @@ def gone(pid: int) -> AttachError:
         fields = procfs.status(pid)
     except OSError:
         return ProcessNotFound(f"there is no process {pid}")
-    if fields.get("State", "")[:1] in procfs.ZOMBIE_STATES:
+    if not procfs.readable_task(pid) and "State" in fields:
         name, parent = fields.get("Name", "?"), fields.get("PPid", "?")
         return ProcessNotFound(
             f"process {pid} ({name}) has ended: a zombie without memory, until its parent "

@@ -9,6 +9,7 @@ hash section as binutils writes it.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,9 +22,12 @@ from ..views.reading.source import MemorySource, MemoryUnreadable
 ROOT_SYMBOL: Final = b"hak_root_"
 _MAGIC: Final = b"\x7fELF\x02\x01"  # 64 bits, little-endian
 _LOAD, _DYNAMIC, _NOTE = 1, 2, 4
-_HASH, _STRINGS, _SYMBOLS, _STRINGS_BYTES, _GNU_HASH = 4, 5, 6, 10, 0x6FFFFEF5
+_HASH, _STRINGS, _SYMBOLS, _GNU_HASH = 4, 5, 6, 0x6FFFFEF5
 _BUILD_ID: Final = 3
-_TABLE_LIMIT_BYTES: Final = 1 << 26
+TABLE_LIMIT_BYTES: Final = 1 << 16
+"""Of headers, notes and dynamic entries: a thousand times what files have."""
+CHAIN_LIMIT: Final = 4096
+"""Symbols of one hash chain that are looked at; files have some ten at most."""
 _HEADERS_LIMIT: Final = 512
 _SYMBOL: Final = struct.Struct("<IBBHQQ")
 
@@ -63,11 +67,15 @@ class _Elf:
     def words(self, address: int, size_bytes: int) -> bytes:
         """Bytes at an address of the file's own numbering, or one that the loader has made absolute
         already."""
-        if size_bytes > _TABLE_LIMIT_BYTES:
+        if size_bytes > TABLE_LIMIT_BYTES:
             raise ValueError("a table of it does not make sense")
         return bytes(
             self.source.read(address if address >= self.start else address + self.bias, size_bytes)
         )
+
+    def word(self, address: int) -> int:
+        """32 bits at an address."""
+        return int(struct.unpack("<I", self.words(address, 4))[0])
 
     def build_id(self) -> str:
         """The note's bytes in hexadecimal, or empty."""
@@ -84,39 +92,64 @@ class _Elf:
         return ""
 
     def symbol(self, name: bytes) -> int:
-        """The address of an exported symbol, 0 if there is none."""
+        """The address of an exported symbol, 0 if there is none.
+
+        It is looked up as the loader does, by its hash: a few words are read, however large the
+        file's tables are or say they are.
+        """
         tags: dict[int, int] = {}
         for kind, _, _, address, _, size, _, _ in self.headers:
             if kind == _DYNAMIC:
                 tags |= dict(struct.iter_unpack("<qQ", self.words(address, size // 16 * 16)))
         if _STRINGS not in tags or _SYMBOLS not in tags:
             return 0
-        strings = self.words(tags[_STRINGS], tags.get(_STRINGS_BYTES, 0))
-        if b"\0" + name + b"\0" not in strings:
+        find = self._gnu_chain if _GNU_HASH in tags else self._chain if _HASH in tags else None
+        if find is None:
             return 0
-        count = self._symbol_count(tags)
-        for where, _, _, section, value, _ in _SYMBOL.iter_unpack(
-            self.words(tags[_SYMBOLS], count * _SYMBOL.size)
-        ):
-            if section and strings[where : where + len(name) + 1] == name + b"\0":
+        for index in find(tags, name):
+            raw = self.words(tags[_SYMBOLS] + index * _SYMBOL.size, _SYMBOL.size)
+            where, _, _, section, value, _ = _SYMBOL.unpack(raw)
+            if section and self.words(tags[_STRINGS] + where, len(name) + 1) == name + b"\0":
                 return int(value) + self.bias
         return 0
 
-    def _symbol_count(self, tags: dict[int, int]) -> int:
-        if _HASH in tags:
-            return int(struct.unpack("<II", self.words(tags[_HASH], 8))[1])
-        if _GNU_HASH not in tags:
-            return 0
-        at = tags[_GNU_HASH]
-        buckets, first, bloom, _ = struct.unpack("<IIII", self.words(at, 16))
-        at += 16 + bloom * 8
-        last = max(struct.unpack(f"<{buckets}I", self.words(at, buckets * 4)), default=0)
-        if last < first:
-            return int(first)
-        at += buckets * 4 + (last - first) * 4
-        while not struct.unpack("<I", self.words(at, 4))[0] & 1:  # a chain's last hash is odd
-            at, last = at + 4, last + 1
-        return int(last) + 1
+    def _chain(self, tags: dict[int, int], name: bytes) -> Iterator[int]:
+        """Symbols that may have a name, by the System V hash table."""
+        at = tags[_HASH]
+        buckets = self.word(at)
+        index = self.word(at + 8 + _system_v_hash(name) % buckets * 4) if buckets else 0
+        for _ in range(CHAIN_LIMIT):
+            if not index:
+                return
+            yield index
+            index = self.word(at + 8 + (buckets + index) * 4)
+
+    def _gnu_chain(self, tags: dict[int, int], name: bytes) -> Iterator[int]:
+        """The same by the GNU hash table: a chain's last hash is odd."""
+        buckets, first, bloom, _ = struct.unpack("<IIII", self.words(tags[_GNU_HASH], 16))
+        wanted, table = _gnu_hash(name), tags[_GNU_HASH] + 16 + bloom * 8
+        index = self.word(table + wanted % buckets * 4) if buckets else 0
+        for at in range(index, index + CHAIN_LIMIT) if index >= max(first, 1) else ():
+            found = self.word(table + (buckets + at - first) * 4)
+            if found | 1 == wanted | 1:
+                yield at
+            if found & 1:
+                return
+
+
+def _gnu_hash(name: bytes) -> int:
+    found = 5381
+    for letter in name:
+        found = (found * 33 + letter) & 0xFFFFFFFF
+    return found
+
+
+def _system_v_hash(name: bytes) -> int:
+    found = 0
+    for letter in name:
+        found = (found << 4) + letter
+        found = (found ^ (found & 0xF0000000) >> 24) & 0x0FFFFFFF
+    return found
 
 
 def _image(source: MemorySource, start: int, path: str) -> Image | None:
@@ -124,7 +157,7 @@ def _image(source: MemorySource, start: int, path: str) -> Image | None:
         elf = _Elf(source, start)
         root = elf.symbol(ROOT_SYMBOL)
         return Image(path, root, elf.build_id()) if root else None
-    except (ValueError, struct.error, MemoryUnreadable):
+    except (ValueError, struct.error, OverflowError, MemoryUnreadable):
         return None
 
 

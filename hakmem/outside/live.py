@@ -50,11 +50,12 @@ class LiveProcess(MemorySource):
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self.name = f"process {pid}"
-        self._task = procfs.readable_task(pid)
-        if not self._task:
+        self.task = procfs.readable_task(pid)
+        """A thread through which its memory is read: the first one, unless that has ended."""
+        if not self.task:
             raise gone(pid)
         try:
-            self._memory = os.open(f"/proc/{pid}/task/{self._task}/mem", os.O_RDONLY | os.O_CLOEXEC)
+            self._memory = os.open(f"/proc/{pid}/task/{self.task}/mem", os.O_RDONLY | os.O_CLOEXEC)
         except PermissionError:
             raise denied(pid) from None
         except OSError:
@@ -63,7 +64,7 @@ class LiveProcess(MemorySource):
         self._direct = False
         self._probe = 0  # an address of its program that stays mapped; 0: none known yet
         try:
-            self.maps = procfs.mappings(pid) if self._task == pid else procfs.mappings(self._task)
+            self.maps = procfs.mappings(pid)
         except PermissionError:
             raise denied(pid) from None
         except OSError:
@@ -104,16 +105,16 @@ class LiveProcess(MemorySource):
         if size_bytes == 0:
             return b""
         if not self._direct:
-            copy, done, code = copy_from(self._task, address, size_bytes)
+            copy, done, code = copy_from(self.task, address, size_bytes)
             if done == size_bytes:
                 return copy
             if code in (errno.ENOSYS, errno.EPERM) and done == 0:
                 self._direct = True
             elif code == errno.ESRCH and (task := procfs.readable_task(self.pid)) not in (
                 0,
-                self._task,
+                self.task,
             ):
-                self._task = task
+                self.task = task
                 return self.read(address, size_bytes)
         if self._direct:
             return self._read_file(address, size_bytes)
@@ -124,7 +125,7 @@ class LiveProcess(MemorySource):
 
     def gather(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
         """The words at ``addresses``; None if they must be read some other way, which says why."""
-        return None if self._direct else gather_from(self._task, addresses)
+        return None if self._direct else gather_from(self.task, addresses)
 
     def resident(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
         """Which OS pages of a range are in memory; None where the kernel does not say. Raises

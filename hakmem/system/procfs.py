@@ -32,14 +32,32 @@ class Mapping(NamedTuple):
     """The file, ``[heap]`` and the like, or empty."""
 
 
+def directory(pid: int) -> str:
+    """Where /proc tells of the memory and the program of a process: /proc/PID, or the directory of
+    another of its threads where the first has ended, since that one's is empty then."""
+    if task_state(pid, pid) not in ZOMBIE_STATES:
+        return f"/proc/{pid}"
+    task = readable_task(pid)
+    return f"/proc/{pid}/task/{task}" if task else f"/proc/{pid}"
+
+
 def _text(pid: int, name: str) -> str:
     return Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8", errors="replace")
 
 
+def _memory_text(pid: int, name: str) -> str:
+    return Path(directory(pid), name).read_text(encoding="utf-8", errors="replace")
+
+
+def program(pid: int) -> str:
+    """The file that a process runs, as it sees it; may end in ``(deleted)``."""
+    return os.readlink(f"{directory(pid)}/exe")
+
+
 def mappings(pid: int) -> list[Mapping]:
-    """The mappings of a process, ascending; none of a zombie."""
+    """The mappings of a process, ascending; none of a process that has ended."""
     found = []
-    for line in _text(pid, "maps").splitlines():
+    for line in _memory_text(pid, "maps").splitlines():
         parts = line.split(maxsplit=5)
         first, _, end = parts[0].partition("-")
         found.append(
@@ -149,7 +167,7 @@ def readable_task(pid: int) -> int:
 
 def environment(pid: int) -> dict[str, str]:
     """The environment that the process was started with."""
-    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    words = Path(directory(pid), "environ").read_bytes().split(b"\0")
     pairs = (word.partition(b"=") for word in words if b"=" in word)
     return {
         name.decode(errors="replace"): value.decode(errors="replace") for name, _, value in pairs
@@ -160,12 +178,12 @@ def resident_bytes(pid: int) -> int:
     """The resident set, added up from the page tables; the counter of /proc/PID/statm may be some
     pages behind."""
     try:
-        for line in _text(pid, "smaps_rollup").splitlines():
+        for line in _memory_text(pid, "smaps_rollup").splitlines():
             if line.startswith("Rss:"):
                 return int(line.split()[1]) << 10
     except PermissionError:
         pass
-    return int(_text(pid, "statm").split()[1]) * os.sysconf("SC_PAGESIZE")
+    return int(_memory_text(pid, "statm").split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def region_smaps(pid: int, start: int, end: int) -> dict[str, int]:
@@ -173,7 +191,7 @@ def region_smaps(pid: int, start: int, end: int) -> dict[str, int]:
     mappings inside a range."""
     sums: dict[str, int] = {}
     inside = False
-    for line in _text(pid, "smaps").splitlines():
+    for line in _memory_text(pid, "smaps").splitlines():
         name, _, rest = line.partition(":")
         if "-" in name and " " in name:
             first, _, last = name.split()[0].partition("-")
@@ -219,9 +237,9 @@ class ProcessFacts:
         return f"process {self.pid} ({words if len(words) <= 60 else words[:57] + '...'})"
 
 
-def _python_malloc(pid: int, program: str, maps: list[Mapping]) -> str | None:
+def _python_malloc(pid: int, runs: str, maps: list[Mapping]) -> str | None:
     names = [
-        os.path.basename(program),
+        os.path.basename(runs),
         *(os.path.basename(entry.path) for entry in maps if "libpython" in entry.path),
     ]
     if not any(name.startswith(("python", "libpython")) for name in names):
@@ -236,18 +254,18 @@ def facts(pid: int, maps: list[Mapping] | None = None, **more: object) -> Proces
     """Everything of `ProcessFacts` that /proc tells; ``more`` are further fields."""
     names = platform.uname()
     try:
-        program = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+        runs = program(pid).removesuffix(" (deleted)")
     except OSError:
-        program = ""
-    command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        runs = ""
+    command = Path(directory(pid), "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
     return ProcessFacts(
         pid=pid,
         command=tuple(word.decode(errors="replace") for word in command if word),
-        program=program,
+        program=runs,
         taken=time.time(),
         machine=f"{names.node}, {names.system} {names.release}, {names.machine}",
-        rss_bytes=int(_text(pid, "statm").split()[1]) * os.sysconf("SC_PAGESIZE"),
+        rss_bytes=int(_memory_text(pid, "statm").split()[1]) * os.sysconf("SC_PAGESIZE"),
         thread_names=thread_names(pid),
-        python_malloc=_python_malloc(pid, program, mappings(pid) if maps is None else maps),
+        python_malloc=_python_malloc(pid, runs, mappings(pid) if maps is None else maps),
         **more,  # type: ignore[arg-type]
     )

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
+from ...system import procfs
 from .source import MemorySource
 
 ENDING_SECONDS: Final = 0.2
@@ -38,7 +39,7 @@ def resident_pages(source: MemorySource, address: int, size_bytes: int) -> NDArr
     """
     pages, ending = None, False
     try:
-        with open(f"/proc/{source.pid}/pagemap", "rb", buffering=0) as file:
+        with open(f"{procfs.directory(source.pid)}/pagemap", "rb", buffering=0) as file:
             pages = _scan(file.fileno(), address, size_bytes)
             if pages is None:
                 pages = _words(file.fileno(), address, size_bytes)
