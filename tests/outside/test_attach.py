@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import hakmem
-from hakmem import layout
 from hakmem.clib import binding
+from hakmem.generate import mirror
 from hakmem.outside import denial, image
 from hakmem.outside.live import LiveProcess
 from hakmem.views.answers.glance import Glance
@@ -341,7 +341,7 @@ def test_what_is_needed_is_said(scope: int, said: str, monkeypatch: pytest.Monke
 
 def test_another_layout_names_both_builds(python: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     program = python()
-    monkeypatch.setattr(layout, "LAYOUT_HASH", 0x1234)
+    monkeypatch.setattr(mirror, "LAYOUT_HASH", 0x1234)
     text = said(hakmem.LayoutMismatch, lambda: hakmem.attach(program.pid))
     assert "0x0000000000001234" in text and text.count(image.file_build_id()) == 2
 

@@ -173,9 +173,7 @@ def test_ps_beside_a_process_that_has_such_a_file_mapped(
         file.write(lying_elf(strings=1 << 16, symbols=1 << 17, gnu_hash=1 << 18))
         file.truncate(1 << 18)
         file.seek(1 << 18)
-        file.write(
-            struct.pack("<5I", 1, 1, 0, 0, 1) + b"\2\0\0\0" * (1 << 24)
-        )
+        file.write(struct.pack("<5I", 1, 1, 0, 0, 1) + b"\2\0\0\0" * (1 << 24))
     code = (
         f"import mmap, sys; file = open({str(lie)!r}, 'rb'); "
         "held = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); "
