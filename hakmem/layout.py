@@ -17,8 +17,9 @@ Unit numbers count from the start of the reservation, so unit 0 is always metada
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .text import Text
@@ -62,6 +63,7 @@ THREADS_MAX: Final = 65536
 ACQUIRE_STAGES: Final = 8
 LINE_BYTES: Final = 400
 LINE_QUOTE_BYTES: Final = 160
+HEAP_BYTES: Final = 6144
 
 HEAP_MAGIC: Final = 0x4B41_485F_4D45_4D31
 POLICY_MAGIC: Final = 0x4B41_485F_504F_4C31
@@ -255,6 +257,7 @@ SCALARS: Final[dict[str, str]] = {
     "u64": "uint64_t",
 }
 """The scalar types of fields, and what C calls them."""
+SCALAR_BYTES: Final = {"u8": 1, "u16": 2, "u32": 4, "i64": 8, "u64": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +265,8 @@ class Field:
     """One struct member.
 
     ``type`` is a scalar of ``u8 u16 u32 i64 u64`` or the name of a struct; ``count`` > 1 makes an
-    array. ``access`` reads *writer > readers, order*; ``unit`` is the unit of the number.
+    array. ``access`` reads *writer > readers, order*; ``unit`` is the unit of the number. A policy
+    image whose field is not within ``low`` to ``high``, a multiple of ``step``, is refused.
     """
 
     name: str
@@ -271,18 +275,46 @@ class Field:
     access: str
     meaning: str
     count: int = 1
+    low: int = 0
+    high: int | None = None
+    step: int = 1
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.count * (SCALAR_BYTES.get(self.type) or STRUCT_BY_NAME[self.type].size)
 
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """One mirrored struct: C ``name``, Python ``python_name``, exact ``size`` in bytes, fields in
-    order."""
+    """One mirrored struct: C ``name``, Python ``python_name``, fields in order, none of them with a
+    gap before it."""
 
     name: str
     python_name: str
-    size: int
     meaning: str
     fields: tuple[Field, ...]
+
+    @property
+    def size(self) -> int:
+        """Its bytes: the sum of its fields'."""
+        return sum(field.size for field in self.fields)
+
+
+STRUCT_BY_NAME: Final[dict[str, Struct]] = {}
+"""The structs by C's name, in the order they are described."""
+
+
+def _struct(
+    name: str, python_name: str, meaning: str, fields: tuple[Field, ...], padded_to: int = 0
+) -> Struct:
+    """A struct, known by its name from here on; zero words fill it up to ``padded_to`` bytes."""
+    made = Struct(name, python_name, meaning, fields)
+    if padded_to:
+        tail = Field("tail", "u64", "", "", "zero", (padded_to - made.size) // 8)
+        made = Struct(name, python_name, meaning, (*fields, tail))
+    STRUCT_BY_NAME[name] = made
+    return made
 
 
 _OWNER = "owner thread > any, relaxed"
@@ -291,6 +323,399 @@ _LOCK = "run lock holder > any, plain"
 _LOCK_RELAXED = "run lock holder > any, relaxed"
 _INIT = "creator > all, before publication"
 _ANY = "any > any"
+
+
+# --- policy numbers -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable: how a policy number is set from outside.
+
+    ``low`` to ``high`` are in the unit that its name carries. ``apply`` says what C does with the
+    number: ``HAK_APPLY_FIELD`` stores number * ``numerator`` / ``denominator`` in ``field`` of the
+    image; the other ways set what several fields of the classes of ``band`` derive from it.
+    ``at_most``: the variable whose field this one's may not pass. The attributes after ``at_most``
+    follow from the number's row: ``policy_path`` is ``part.name`` of the policy object, ``scale``
+    the image's units of one of the object's, ``choices`` words for the numbers 0, 1 ...
+    """
+
+    name: str
+    meaning: str
+    low: int
+    high: int
+    numerator: int = 1
+    denominator: int = 1
+    apply: str = "HAK_APPLY_FIELD"
+    band: str = ""
+    at_most: str = ""
+    default: int = 0
+    policy_path: str = ""
+    field: str = ""
+    scale: int = 1
+    choices: tuple[str, ...] = ()
+
+    def expected(self) -> str:
+        """The allowed values in words; C says the same."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        return f"a whole number from {self.low} to {self.high}"
+
+    def parse(self, text: str) -> int | None:
+        """The number of a value, or None for one that is not allowed."""
+        if self.choices:
+            return self.choices.index(text) if text in self.choices else None
+        digits = text.lstrip("0") or text[-1:]
+        if not (text.isascii() and text.isdecimal()) or len(digits) > len(str(self.high)):
+            return None
+        return int(digits) if self.low <= int(digits) <= self.high else None
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """What is known of one policy number besides its name, its Python type and its default, which
+    stand on the same row.
+
+    ``low`` to ``high`` are in the unit of the policy object. ``type`` is the scalar of the image's
+    field; "" for a *rule*, a number that only decides what other fields of the image hold.
+    ``field``: the image's name of it, where that is another; ``scale``: the image's units of one
+    ``object_unit``. ``choices``: words for the numbers 0, 1 ...; ``source``: the measurement that
+    the default is taken from.
+    """
+
+    type: str
+    unit: str
+    low: int
+    high: int
+    meaning: str
+    field: str = ""
+    scale: int = 1
+    object_unit: str = ""
+    power_of_two: bool = False
+    choices: tuple[str, ...] = ()
+    variable: Variable | None = None
+    source: str = ""
+
+
+def _number(type: str, unit: str, bounds: tuple[int, int], meaning: str, **more: Any) -> Any:
+    """A field of a class of policy numbers; ``default`` and the attributes of `Number` by name."""
+    given = {"default": more.pop("default")} if "default" in more else {}
+    return field(metadata={"number": Number(type, unit, *bounds, meaning, **more)}, **given)
+
+
+def _rule(unit: str, bounds: tuple[int, int], meaning: str, **more: Any) -> Any:
+    """A policy number that is in no image: it only decides what fields of it hold."""
+    return _number("", unit, bounds, meaning, **more)
+
+
+def numbers_of(numbers: Any) -> dict[str, Number]:
+    """The policy numbers of a policy object or its class, by name, in order.
+
+    >>> numbers_of(ArenaNumbers)["levels"].high
+    10
+    """
+    return {
+        item.name: item.metadata["number"] for item in fields(numbers) if "number" in item.metadata
+    }
+
+
+_KIB: Final = 1 << 10
+_MIB: Final = 1 << 20
+_BYTES_MAX: Final = 1 << 46
+_ARENA_MAX: Final = "HAKMEM_POOL_TLS_ARENA_MB_MAX"
+_LENDING = "loans took 16 threads of mixed sizes from 16.2 to 15.1 MiB, for 1-3 % more time"
+_CAPS = (
+    "128, 256 and 4 MiB instead of 32, 64 and 2 MiB take free's 99.99th percentile with two "
+    "threads to .65, the peak of threads that hand blocks over to 1.03 (8-32 KiB: 1.10)"
+)
+_POPULATE = "1.7 us an OS page populated in groups, 2.6 us by faults"
+_GROWTH = "a string that doubles (the program c++): 17.0 MiB instead of 18.9, in the same time"
+_CLEAR = (
+    "blocks of 256 KiB-4 MiB of which three OS pages are touched: 288 us each cleared, 19 us "
+    "purged (row calloc_big)"
+)
+_WEEK = "row week, day 7: 2.06 times what was live without early purges, 1.54 with them"
+_PAGE_COST = ".39 us to purge an OS page and 1.6 us to fault it, times the 16 pages of a unit"
+_HIGH_WATER = (
+    "random replacement of 64 KiB-25 MiB: half the high water costs no more than never purging, "
+    "a quarter four times as much, at the same peak; of 5-25 MiB both are within 10 %"
+)
+
+# One row is one number: the image's field, the policy object's attribute, its bounds, its default,
+# its environment variable and its help all come from it (CONTRIBUTING says how one is added). A
+# part's numbers stand in the order of its struct.
+# fmt: off
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderNumbers:
+    """The numbers of `hakmem.HeaderCodec`."""
+
+    mode: str = _number("u32", "HAK_HEADERS", (0, 2), "which bands carry headers",
+        default="none", choices=("none", "tiny", "all"),
+        variable=Variable("HAKMEM_HEADERS",
+            "classes whose blocks carry a header byte that frees are checked with", 0, 2,
+            apply="HAK_APPLY_HEADERS"))
+    live_base: int = _rule("byte", (0, 0xFF - CLASS_COUNT_MAX),
+        "header of a live block, less its class", default=0x80)
+    freed_base: int = _rule("byte", (0, 0xFF - CLASS_COUNT_MAX),
+        "header of a free block, less its class", default=0xC0)
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaNumbers:
+    """The numbers of `hakmem.ArenaGrowth`."""
+
+    init_mb: int = _number("u64", "bytes", (1, 64), "first arena chunk",
+        default=1, field="init_bytes", scale=_MIB, object_unit="MiB",
+        variable=Variable("HAKMEM_POOL_TLS_ARENA_MB_INIT", "first arena chunk, MiB", 1, 64, _MIB,
+            at_most=_ARENA_MAX))
+    max_mb: int = _number("u64", "bytes", (1, 1024), "largest arena chunk",
+        default=8, field="max_bytes", scale=_MIB, object_unit="MiB",
+        variable=Variable(_ARENA_MAX, "largest arena chunk, MiB", 1, 1024, _MIB))
+    levels: int = _number("u32", "doublings", (0, 10),
+        "chunk k is min(max, init << min(k, levels))", default=3,
+        variable=Variable("HAKMEM_POOL_TLS_ARENA_GROWTH_LEVELS", "doublings of the arena chunk",
+            0, 10))
+    huge_pages: bool = _number("u32", "bool", (0, 1),
+        "1: advise transparent huge pages for each chunk",
+        default=False,
+        variable=Variable("HAKMEM_HUGE_PAGES", "1: ask for transparent huge pages", 0, 1))
+    populate_units: int = _number("u32", "units", (0, SUPERSLAB_UNITS),
+        "fresh units of the open superslab populated at a time, 0 or 1 never",
+        default=4, power_of_two=True, source=_POPULATE)
+    populate_live_mb: int = _number("u32", "units", (0, 1 << 20),
+        "live units from which on that is done",
+        default=8, field="populate_live_units", scale=_MIB >> UNIT_SHIFT, object_unit="MiB")
+    populate_slab_count: int = _number("u32", "slabs", (0, 1 << 24),
+        "fresh slabs of a class that a thread has taken before it is done for it", default=2)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCacheNumbers:
+    """The numbers of `hakmem.ClassCache`."""
+
+    batch_count: int = _number("u32", "blocks", (1, 1024),
+        "blocks a refill or an overflow moves, before the cap bounds it")
+    cap_init_count: int = _number("u32", "blocks", (0, CAP_LIMIT_COUNT),
+        "cap of a new thread cache")
+    cap_max_count: int = _number("u32", "blocks", (0, CAP_LIMIT_COUNT), "cap at most")
+    carve_count: int = _number("u32", "blocks", (1, 1 << 16), "blocks a refill carves")
+    list_count: int = _number("u32", "blocks", (1, 0xFFFF),
+        "free blocks from which a slab joins the partial set")
+    prewarm_count: int = _number("u32", "blocks", (0, 256),
+        "blocks a prewarm puts into a cache")
+    refill_slabs: int = _number("u32", "slabs", (1, 4), "slabs a refill may take from, 1..4")
+    raise_per_256: int = _number("u32", "1/256", (0, 1 << 12),
+        "part of itself, a batch at least, that a cap gains where its list swings; 0: one "
+        "block a refill")
+    lend_count: int = _number("u32", "classes", (0, CLASS_COUNT_MAX),
+        "classes behind this one that may lend it a block before one is carved")
+    lend_keep_count: int = _number("u32", "blocks", (0, CAP_LIMIT_COUNT),
+        "blocks of its list that this class never lends")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheNumbers:
+    """The numbers of `hakmem.CachePolicy`: rules for the rows of the classes, then what all classes
+    share."""
+
+    batch_count: int = _rule("blocks", (1, 1024), "blocks that move at once, of any class, at most",
+        default=32, source="the knee of larson: .84 .73 .72 .75 at 16 32 64 128")
+    batch_min_count: int = _rule("blocks", (1, 64),
+        "blocks that move at once, of any class, at least", default=4)
+    batch_bytes: int = _rule("bytes", (64, 1024 * _KIB), "bytes that move at once, at most",
+        default=32 * _KIB)
+    cap_entries_min: int = _rule("blocks", (0, 4096), "highest cap of a tiny class, at least",
+        default=16)
+    cap_entries_max: int = _rule("blocks", (0, 4096),
+        "highest cap of any class, at most; 0: no thread caches", default=2048)
+    cap_bytes_tiny: int = _rule("bytes", (0, 65536 * _KIB),
+        "highest cap of a tiny class; 0: no cache", default=256 * _KIB,
+        variable=Variable("HAKMEM_CACHE_TINY_KB",
+            "thread cache of one tiny class at most, KiB; 0 none", 0, 65536, _KIB,
+            apply="HAK_APPLY_CACHE_BYTES", band="tiny"))
+    cap_bytes_pool: int = _rule("bytes", (0, 65536 * _KIB),
+        "highest cap of a pool class; 0: no cache", default=4096 * _KIB, source=_CAPS,
+        variable=Variable("HAKMEM_CACHE_POOL_KB",
+            "thread cache of one pool class at most, KiB; 0 none", 0, 65536, _KIB,
+            apply="HAK_APPLY_CACHE_BYTES", band="pool"))
+    carve_bytes: int = _rule("bytes", (64, SLAB_UNITS_MAX * UNIT_BYTES),
+        "what a refill carves, a batch at least", default=16 * _KIB)
+    list_divisor: int = _rule("", (1, 8192),
+        "a slab joins the partial set once one block in so many is free, or a batch",
+        default=16)
+    tiny_refill_slabs: int = _rule("slabs", (1, 4),
+        "slabs that a refill of a tiny class may take from", default=1)
+    pool_refill_slabs: int = _rule("slabs", (1, 4),
+        "slabs that a refill of a pool class may take from", default=2,
+        source="bench evaluate refill",
+        variable=Variable("HAKMEM_POOL_REFILL_BATCH", "slabs a pool refill may take from", 1, 4,
+            apply="HAK_APPLY_REFILL_SLABS", band="pool"))
+    raise_per_256: int = _rule("1/256", (0, 1 << 12),
+        "what a cap gains where its list swings, as a fraction of itself, a batch at least; "
+        "0: one block a refill",
+        default=128, source=_CAPS)
+    lend_bytes: int = _rule("bytes", (0, SIZE_MAP_LIMIT_BYTES),
+        "largest block that is lent for a smaller request; 0: no loans", default=1 * _KIB,
+        source=_LENDING)
+    lend_per_256: int = _rule("1/256", (0, 1 << 16),
+        "largest block that is lent, as a fraction of the borrowing class's stride", default=512,
+        source=_LENDING)
+    lend_keep_count: int = _rule("blocks", (0, CAP_LIMIT_COUNT),
+        "blocks of its list that a class never lends", default=8)
+    prewarm_tiny_count: int = _rule("blocks", (0, 256),
+        "blocks that a prewarm puts into the cache of a tiny class", default=16)
+    thread_bytes: int = _number("u64", "bytes", (0, 1 << 40), "bound of one thread's caps together",
+        default=32768 * _KIB,
+        variable=Variable("HAKMEM_CACHE_THREAD_KB", "caches of one thread together at most, KiB",
+            0, 1 << 30, _KIB))
+    idle_events: int = _number("u32", "events", (1, 1 << 30),
+        "slow-path events of a thread between looks for idle caches", default=1024)
+    free_only_count: int = _number("u32", "overflows", (1, 1 << 20),
+        "overflows in a row, no refill between, that halve a cap", default=16)
+    parked_count: int = _number("u32", "threads", (0, 64),
+        "ended threads whose caches wait for a new thread", default=4,
+        variable=Variable("HAKMEM_CACHE_PARKED", "ended threads whose caches wait for a new thread",
+            0, 64))
+    prewarm: bool = _number("u32", "bool", (0, 1),
+        "1: prewarm each thread's caches at its first call", default=False,
+        variable=Variable("HAKMEM_PREWARM", "1: fill each thread's caches at its first call", 0, 1))
+    free_only_bytes: int = _number("u32", "bytes", (0, 1 << 30),
+        "bytes overflowed without a refill of any class from which on overflows halve "
+        "caps too", default=4096 * _KIB)
+    free_only_per_256: int = _number("u32", "1/256", (0, 1 << 16),
+        "how far freeing only shrinks a cap, as a fraction of a batch; one block at least",
+        default=256)
+    park_bytes: int = _number("u32", "bytes", (0, 1 << 30),
+        "largest block that waits in the cache of an ended thread", default=8 * _KIB)
+    raise_live_per_256: int = _number("u32", "1/256", (0, 1 << 16),
+        "what swings may add to the caps of all threads together, as a fraction of the "
+        "live bytes", default=256, source=_CAPS)
+    lend_carve_count: int = _number("u32", "carves", (0, 255),
+        "carves after loans from which on a class lends no more", default=8)
+
+
+@dataclass(frozen=True, slots=True)
+class AcquireNumbers:
+    """The numbers of `hakmem.AcquirePolicy`; its order of stages is no number."""
+
+    retry_count: int = _number("u32", "tries", (1, 1 << 16),
+        "lost claims or CASes before the fallback", default=16)
+    backoff_spins: int = _number("u32", "spins", (1, 1 << 16), "longest backoff of a lost CAS",
+        default=64)
+    empty_keep_count: int = _number("u32", "slabs", (0, 255),
+        "empty one-unit slabs kept ready outside the run heap", default=16)
+    adoption: bool = _number("u32", "bool", (0, 1), "0 switches the mailboxes' stages off",
+        default=True,
+        variable=Variable("HAKMEM_ADOPTION",
+            "0: slabs with frees of other threads waiting are not taken over", 0, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class RetainNumbers:
+    """The numbers of `hakmem.RetainPolicy`."""
+
+    floor_bytes: int = _number("u64", "bytes", (0, _BYTES_MAX), "dirty bytes always allowed",
+        default=4 * _MIB,
+        variable=Variable("HAKMEM_RETAIN_MB", "free memory always kept, MiB", 0, 1 << 20, _MIB))
+    epoch_ns: int = _number("u64", "ns", (1_000_000, 3600 * 10**9), "length of a high-water epoch",
+        default=600_000_000,
+        variable=Variable("HAKMEM_RETAIN_EPOCH_MS",
+            "how long lately is: an epoch and the one before, ms each", 1, 3_600_000, 1_000_000))
+    remap_min_bytes: int = _number("u64", "bytes", (UNIT_BYTES, _BYTES_MAX),
+        "spans from this size on move by remapping", default=_MIB)
+    high_water_per_256: int = _number("u32", "1/256", (0, 1024),
+        "dirty bytes allowed as a fraction of the high water", default=128, source=_HIGH_WATER,
+        variable=Variable("HAKMEM_RETAIN_PCT",
+            "free memory kept as a share of the most in use lately, %", 0, 400, 256, 100))
+    lazy_free: bool = _number("u32", "bool", (0, 1), "1: MADV_FREE, 0: MADV_DONTNEED",
+        default=False,
+        variable=Variable("HAKMEM_LAZY_FREE",
+            "1: the OS takes free pages when it needs them (MADV_FREE)", 0, 1))
+    run_scan_count: int = _number("u32", "runs", (1, 1 << 16),
+        "runs of one bin looked at for a best fit", default=16)
+    purge_run_count: int = _number("u32", "runs", (1, 1 << 16),
+        "runs purged at one slow-path event at most", default=4)
+    work_first_ns: int = _number("u64", "ns", (0, 60 * 10**9),
+        "eager work a new heap may do before it has earned any", default=5_000_000)
+    work_burst_ns: int = _number("u64", "ns", (0, 60 * 10**9),
+        "most eager work saved up, and most debt", default=250_000_000)
+    work_per_256: int = _number("u32", "1/256", (0, 256),
+        "share of elapsed time that eager purges may cost, 0 never", default=12,
+        variable=Variable("HAKMEM_EAGER_PCT",
+            "share of its time a program spends on giving memory back early, %", 0, 100, 256, 100))
+    purge_unit_ns: int = _number("u32", "ns", (1, 10**9), "what purging a unit costs",
+        default=6_400, source=_PAGE_COST)
+    refault_unit_ns: int = _number("u32", "ns", (0, 10**9),
+        "what it costs more when the unit is needed again soon", default=26_000, source=_PAGE_COST)
+    eager_live_per_256: int = _number("u32", "1/256", (0, 1 << 16),
+        "dirty bytes that eager purges leave, as a fraction of the live bytes", default=64)
+    eager_drop_per_256: int = _number("u32", "1/256", (0, 1 << 16),
+        "eager only while the live bytes are at most this fraction of the high water", default=32)
+    sweep_wait_count: int = _number("u32", "epochs", (0, 1 << 20),
+        "longest pause between looks into a slab whose purged pages are needed again", default=64)
+    eager_unit_count: int = _number("u32", "units", (1, 1 << 24),
+        "units purged eagerly at one slow-path event at most", default=1024)
+    background_tick_ms: int = _number("u32", "ms", (1, 60_000),
+        "time between two looks of the background thread", default=250)
+    hole_block_ns: int = _number("u32", "ns", (0, 10**6),
+        "what looking at a free block costs in the look for holes", default=10)
+    sweep_unit_count: int = _number("u32", "units", (0, 1 << 24),
+        "records looked at in one go in the look for holes, 0 never", default=16384)
+    sweep_event_ns: int = _number("u64", "ns", (1, 10**9),
+        "work of one go at most, at a slow-path event", default=500_000, source=_WEEK)
+    background_bytes: int = _number("u64", "bytes", (0, _BYTES_MAX),
+        "heap from which on programs with threads get a background thread, 0 never",
+        default=16 * _MIB,
+        variable=Variable("HAKMEM_BACKGROUND_MB",
+            "heap from which programs with threads get a background thread, MiB; 0: never",
+            0, 1 << 20, _MIB))
+    clear_ask_bytes: int = _number("u64", "bytes", (0, _BYTES_MAX),
+        "dirty memory from this size on is not cleared before the OS said how much of its "
+        "middle is resident, 0 never", default=256 * _KIB, source=_CLEAR)
+    clear_absent_per_256: int = _number("u32", "1/256", (0, 256),
+        "given back instead of cleared when at least this share is not resident", default=128)
+    clear_wait_count: int = _number("u32", "spans", (0, 1 << 20),
+        "longest pause between such questions while the answer is no", default=64)
+    growth_request_per_256: int = _number("u32", "1/256", (0, 1 << 16),
+        "requests from this fraction of the high water on give dirty units back before "
+        "more is resident than lately, 0 never", default=64, source=_GROWTH)
+    growth_keep_per_256: int = _number("u32", "1/256", (0, 1 << 16),
+        "dirty bytes that they leave, as a fraction of the high water", default=8, source=_GROWTH)
+
+
+# fmt: on
+POLICY_PARTS: Final[dict[str, type]] = {
+    "headers": HeaderNumbers,
+    "arenas": ArenaNumbers,
+    "caches": CacheNumbers,
+    "acquire": AcquireNumbers,
+    "retain": RetainNumbers,
+}
+"""The classes of policy numbers, by the name that ``hakmem.Policy`` and ``hak_policy`` give the
+part."""
+
+
+def _image_fields(numbers: type) -> tuple[Field, ...]:
+    """The image's fields of a class of policy numbers."""
+    return tuple(
+        Field(
+            number.field or name,
+            number.type,
+            number.unit,
+            _INIT,
+            number.meaning,
+            low=number.low * number.scale,
+            high=number.high * number.scale,
+            step=number.scale,
+        )
+        for name, number in numbers_of(numbers).items()
+        if number.type
+    )
+
+
+# --- structs --------------------------------------------------------------------------------------
 
 
 def _counter(name: str, meaning: str) -> Field:
@@ -341,40 +766,49 @@ COUNTERS: Final[tuple[Field, ...]] = (
 
 # fmt: off
 STRUCTS: Final[tuple[Struct, ...]] = (
-    Struct(
-        "hak_class", "HakClass", 32, "The geometry of one size class.",
+    _struct(
+        "hak_class", "HakClass", "The geometry of one size class.",
         (
             Field("reciprocal", "u64", "1/2^64", _INIT,
                 "ceil(2^64 / stride): d is a multiple of stride iff d * r mod 2^64 < r"),
-            Field("stride_bytes", "u32", "bytes", _INIT, "distance of two blocks"),
+            Field("stride_bytes", "u32", "bytes", _INIT, "distance of two blocks",
+                low=8, high=SIZE_MAP_LIMIT_BYTES, step=8),
             Field("capacity_bytes", "u32", "bytes", _INIT,
-                "what the caller may use: stride, less 1 with a header"),
-            Field("block_count", "u32", "blocks", _INIT, "blocks of a slab"),
+                "what the caller may use: stride, less 1 with a header",
+                low=7, high=SIZE_MAP_LIMIT_BYTES),
+            Field("block_count", "u32", "blocks", _INIT, "blocks of a slab",
+                low=1, high=0xFFFF),
             Field("start_bytes", "u32", "bytes", _INIT,
-                "offset of block 0 in the slab: 0, or 16 with headers"),
-            Field("unit_count", "u32", "units", _INIT, "units of a slab"),
-            Field("band", "u16", "HAK_BAND", _INIT, "tiny or pool"),
-            Field("header", "u16", "bool", _INIT, "1: a header byte at user - 1"),
+                "offset of block 0 in the slab: 0, or 16 with headers",
+                high=BLOCK_ALIGN_BYTES, step=BLOCK_ALIGN_BYTES),
+            Field("unit_count", "u32", "units", _INIT, "units of a slab",
+                low=1, high=SLAB_UNITS_MAX),
+            Field("band", "u16", "HAK_BAND", _INIT, "tiny or pool",
+                low=1, high=2),
+            Field("header", "u16", "bool", _INIT, "1: a header byte at user - 1",
+                high=1),
         ),
     ),
-    Struct(
-        "hak_size_class_map", "HakSizeClassMap", 8 + 32 * CLASS_LIMIT + SIZE_MAP_ENTRIES + 7,
+    _struct(
+        "hak_size_class_map", "HakSizeClassMap",
         "SizeClassMap: the classes and the table from size to class.",
         (
-            Field("class_count", "u32", "classes", _INIT, "classes in use, 1 .. class_count"),
+            Field("class_count", "u32", "classes", _INIT, "classes in use, 1 .. class_count",
+                low=1, high=CLASS_COUNT_MAX),
             Field("size_limit_bytes", "u32", "bytes", _INIT,
-                "largest size served by a class; above it a span"),
+                "largest size served by a class; above it a span",
+                low=1, high=SIZE_MAP_LIMIT_BYTES),
             Field("classes", "hak_class", "", _INIT,
                 "the classes; entry 0 is the always-empty class", CLASS_LIMIT),
             Field("size_map", "u8", "class", _INIT,
                 "class of ceil(size / 8); 0 where a span serves", SIZE_MAP_ENTRIES + 7),
         ),
     ),
-    Struct(
-        "hak_header_codec", "HakHeaderCodec", 8 + 2 * CLASS_LIMIT,
+    _struct(
+        "hak_header_codec", "HakHeaderCodec",
         "HeaderCodec: the byte before a block, by class and state.",
         (
-            Field("mode", "u32", "HAK_HEADERS", _INIT, "which bands carry headers"),
+            *_image_fields(HeaderNumbers),
             Field("reserved", "u32", "", _INIT, "zero"),
             Field("live", "u8", "byte", _INIT, "header of a block that is out, by class",
                 CLASS_LIMIT),
@@ -382,145 +816,40 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 CLASS_LIMIT),
         ),
     ),
-    Struct(
-        "hak_arena_growth", "HakArenaGrowth", 40, "ArenaGrowth: how much is committed at a time.",
-        (
-            Field("init_bytes", "u64", "bytes", _INIT, "first arena chunk"),
-            Field("max_bytes", "u64", "bytes", _INIT, "largest arena chunk"),
-            Field("levels", "u32", "doublings", _INIT,
-                "chunk k is min(max, init << min(k, levels))"),
-            Field("huge_pages", "u32", "bool", _INIT,
-                "1: advise transparent huge pages for each chunk"),
-            Field("populate_units", "u32", "units", _INIT,
-                "fresh units of the open superslab populated at a time, 0 or 1 never"),
-            Field("populate_live_units", "u32", "units", _INIT,
-                "live units from which on that is done"),
-            Field("populate_slab_count", "u32", "slabs", _INIT,
-                "fresh slabs of a class that a thread has taken before it is done for it"),
-            Field("reserved", "u32", "", _INIT, "zero"),
-        ),
+    _struct(
+        "hak_arena_growth", "HakArenaGrowth", "ArenaGrowth: how much is committed at a time.",
+        (*_image_fields(ArenaNumbers), Field("reserved", "u32", "", _INIT, "zero")),
     ),
-    Struct(
-        "hak_cache_class", "HakCacheClass", 40, "CachePolicy of one class.",
-        (
-            Field("batch_count", "u32", "blocks", _INIT,
-                "blocks a refill or an overflow moves, before the cap bounds it"),
-            Field("cap_init_count", "u32", "blocks", _INIT, "cap of a new thread cache"),
-            Field("cap_max_count", "u32", "blocks", _INIT, "cap at most"),
-            Field("carve_count", "u32", "blocks", _INIT, "blocks a refill carves"),
-            Field("list_count", "u32", "blocks", _INIT,
-                "free blocks from which a slab joins the partial set"),
-            Field("prewarm_count", "u32", "blocks", _INIT, "blocks a prewarm puts into a cache"),
-            Field("refill_slabs", "u32", "slabs", _INIT, "slabs a refill may take from, 1..4"),
-            Field("raise_per_256", "u32", "1/256", _INIT,
-                "part of itself, a batch at least, that a cap gains where its list swings; 0: one "
-                "block a refill"),
-            Field("lend_count", "u32", "classes", _INIT,
-                "classes behind this one that may lend it a block before one is carved"),
-            Field("lend_keep_count", "u32", "blocks", _INIT,
-                "blocks of its list that this class never lends"),
-        ),
+    _struct(
+        "hak_cache_class", "HakCacheClass", "CachePolicy of one class.",
+        _image_fields(ClassCacheNumbers),
     ),
-    Struct(
-        "hak_cache_policy", "HakCachePolicy", 48 + 40 * CLASS_LIMIT,
+    _struct(
+        "hak_cache_policy", "HakCachePolicy",
         "CachePolicy: the thread caches.",
         (
-            Field("thread_bytes", "u64", "bytes", _INIT, "bound of one thread's caps together"),
-            Field("idle_events", "u32", "events", _INIT,
-                "slow-path events of a thread between looks for idle caches"),
-            Field("free_only_count", "u32", "overflows", _INIT,
-                "overflows in a row, no refill between, that halve a cap"),
-            Field("parked_count", "u32", "threads", _INIT,
-                "ended threads whose caches wait for a new thread"),
-            Field("prewarm", "u32", "bool", _INIT,
-                "1: prewarm each thread's caches at its first call"),
-            Field("free_only_bytes", "u32", "bytes", _INIT,
-                "bytes overflowed without a refill of any class from which on overflows halve "
-                "caps too"),
-            Field("free_only_per_256", "u32", "1/256", _INIT,
-                "how far freeing only shrinks a cap, as a fraction of a batch; one block at least"),
-            Field("park_bytes", "u32", "bytes", _INIT,
-                "largest block that waits in the cache of an ended thread"),
-            Field("raise_live_per_256", "u32", "1/256", _INIT,
-                "what swings may add to the caps of all threads together, as a fraction of the "
-                "live bytes"),
-            Field("lend_carve_count", "u32", "carves", _INIT,
-                "carves after loans from which on a class lends no more"),
+            *_image_fields(CacheNumbers),
             Field("reserved", "u32", "", _INIT, "zero"),
             Field("classes", "hak_cache_class", "", _INIT, "by class; entry 0 is zero",
                 CLASS_LIMIT),
         ),
     ),
-    Struct(
-        "hak_acquire_policy", "HakAcquirePolicy", 24,
+    _struct(
+        "hak_acquire_policy", "HakAcquirePolicy",
         "AcquirePolicy: where a refill looks for a slab, and how long it tries.",
         (
             Field("order", "u8", "HAK_STAGE", _INIT, "stages in the order they are tried, 0 ends",
                 ACQUIRE_STAGES),
-            Field("retry_count", "u32", "tries", _INIT, "lost claims or CASes before the fallback"),
-            Field("backoff_spins", "u32", "spins", _INIT, "longest backoff of a lost CAS"),
-            Field("empty_keep_count", "u32", "slabs", _INIT,
-                "empty one-unit slabs kept ready outside the run heap"),
-            Field("adoption", "u32", "bool", _INIT, "0 switches the mailboxes' stages off"),
+            *_image_fields(AcquireNumbers),
         ),
     ),
-    Struct(
-        "hak_retain_policy", "HakRetainPolicy", 136,
+    _struct(
+        "hak_retain_policy", "HakRetainPolicy",
         "RetainPolicy: the run heap, and what goes back to the OS when.",
-        (
-            Field("floor_bytes", "u64", "bytes", _INIT, "dirty bytes always allowed"),
-            Field("epoch_ns", "u64", "ns", _INIT, "length of a high-water epoch"),
-            Field("remap_min_bytes", "u64", "bytes", _INIT,
-                "spans from this size on move by remapping"),
-            Field("high_water_per_256", "u32", "1/256", _INIT,
-                "dirty bytes allowed as a fraction of the high water"),
-            Field("lazy_free", "u32", "bool", _INIT, "1: MADV_FREE, 0: MADV_DONTNEED"),
-            Field("run_scan_count", "u32", "runs", _INIT,
-                "runs of one bin looked at for a best fit"),
-            Field("purge_run_count", "u32", "runs", _INIT,
-                "runs purged at one slow-path event at most"),
-            Field("work_first_ns", "u64", "ns", _INIT,
-                "eager work a new heap may do before it has earned any"),
-            Field("work_burst_ns", "u64", "ns", _INIT, "most eager work saved up, and most debt"),
-            Field("work_per_256", "u32", "1/256", _INIT,
-                "share of elapsed time that eager purges may cost, 0 never"),
-            Field("purge_unit_ns", "u32", "ns", _INIT, "what purging a unit costs"),
-            Field("refault_unit_ns", "u32", "ns", _INIT,
-                "what it costs more when the unit is needed again soon"),
-            Field("eager_live_per_256", "u32", "1/256", _INIT,
-                "dirty bytes that eager purges leave, as a fraction of the live bytes"),
-            Field("eager_drop_per_256", "u32", "1/256", _INIT,
-                "eager only while the live bytes are at most this fraction of the high water"),
-            Field("sweep_wait_count", "u32", "epochs", _INIT,
-                "longest pause between looks into a slab whose purged pages are needed again"),
-            Field("eager_unit_count", "u32", "units", _INIT,
-                "units purged eagerly at one slow-path event at most"),
-            Field("background_tick_ms", "u32", "ms", _INIT,
-                "time between two looks of the background thread"),
-            Field("hole_block_ns", "u32", "ns", _INIT,
-                "what looking at a free block costs in the look for holes"),
-            Field("sweep_unit_count", "u32", "units", _INIT,
-                "records looked at in one go in the look for holes, 0 never"),
-            Field("sweep_event_ns", "u64", "ns", _INIT,
-                "work of one go at most, at a slow-path event"),
-            Field("background_bytes", "u64", "bytes", _INIT,
-                "heap from which on programs with threads get a background thread, 0 never"),
-            Field("clear_ask_bytes", "u64", "bytes", _INIT,
-                "dirty memory from this size on is not cleared before the OS said how much of its "
-                "middle is resident, 0 never"),
-            Field("clear_absent_per_256", "u32", "1/256", _INIT,
-                "given back instead of cleared when at least this share is not resident"),
-            Field("clear_wait_count", "u32", "spans", _INIT,
-                "longest pause between such questions while the answer is no"),
-            Field("growth_request_per_256", "u32", "1/256", _INIT,
-                "requests from this fraction of the high water on give dirty units back before "
-                "more is resident than lately, 0 never"),
-            Field("growth_keep_per_256", "u32", "1/256", _INIT,
-                "dirty bytes that they leave, as a fraction of the high water"),
-        ),
+        _image_fields(RetainNumbers),
     ),
-    Struct(
-        "hak_policy", "HakPolicy", 32 + 10256 + 136 + 40 + 2608 + 24 + 136,
+    _struct(
+        "hak_policy", "HakPolicy",
         "A policy image: the numbers and orders the data plane obeys.",
         (
             Field("magic", "u64", "", _INIT, "HAK_POLICY_MAGIC"),
@@ -535,8 +864,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("sizes", "hak_size_class_map", "", _INIT, "size classes"),
         ),
     ),
-    Struct(
-        "hak_slab", "HakSlab", 64,
+    _struct(
+        "hak_slab", "HakSlab",
         "The record of the unit that heads a slab, a span or a free run.",
         (
             Field("claim_seq", "u32", "count", "claimer by CAS > any, acquire / release",
@@ -568,8 +897,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "holes, and the pause after it (holes.c)"),
         ),
     ),
-    Struct(
-        "hak_bin", "HakBin", 48,
+    _struct(
+        "hak_bin", "HakBin",
         "What the slow paths need of a thread cache's class; the fast path has arrays of its own.",
         (
             Field("cap_count", "u32", "blocks", _OWNER, "blocks the list may hold"),
@@ -591,9 +920,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "copy of the class's: what a carved block takes of the range"),
         ),
     ),
-    Struct(
+    _struct(
         "hak_thread", "HakThread",
-        128 + 8 * len(COUNTERS) + (-8 * len(COUNTERS)) % 64 + (48 + 3 * 8) * CLASS_LIMIT,
         "A thread of a heap: what the fast path needs, its counters, its caches.",
         (
             Field("base", "u64", "address", _INIT, "start of the reservation"),
@@ -636,8 +964,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("bins", "hak_bin", "", _OWNER, "the rest of the caches, by class", CLASS_LIMIT),
         ),
     ),
-    Struct(
-        "hak_os_counts", "HakOsCounts", 64,
+    _struct(
+        "hak_os_counts", "HakOsCounts",
         "Calls to the OS; each successful or failed call counts once.",
         (
             Field("reserve_count", "u64", "calls", "any, relaxed add",
@@ -653,8 +981,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "mincore: for mallinfo, malloc_trim, and before much memory is cleared"),
         ),
     ),
-    Struct(
-        "hak_heap", "HakHeap", 6144,
+    _struct(
+        "hak_heap", "HakHeap",
         "A heap: geometry, run heap, lists; at the start of its region.",
         (
             Field("magic", "u64", "", _INIT, "HAK_HEAP_MAGIC; 0 once destroyed"),
@@ -798,12 +1126,11 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("trim_busy", "u32", "bool", "any by CAS, acquire / release",
                 "1 while a thread trims by request"),
             Field("reserved_trim", "u32", "", "", "zero"),
-            Field("tail", "u64", "", "", "zero",
-                (6144 - (608 + 2 * 24 + 2 * 768 + 512 + 256)) // 8),
         ),
+        padded_to=HEAP_BYTES,
     ),
-    Struct(
-        "hak_fault", "HakFault", 64, "What was wrong with an address or a request.",
+    _struct(
+        "hak_fault", "HakFault", "What was wrong with an address or a request.",
         (
             Field("code", "u32", "HAK_FAULT", "callee > caller", "HAK_OK, or what was wrong"),
             Field("unit", "u32", "unit", "callee > caller",
@@ -821,8 +1148,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("heap", "u64", "address", "callee > caller", "the heap that was asked"),
         ),
     ),
-    Struct(
-        "hak_event", "HakEvent", 48, "What a slow path did; debug builds only.",
+    _struct(
+        "hak_event", "HakEvent", "What a slow path did; debug builds only.",
         (
             Field("ticket", "u64", "count", "writer > reader, release / acquire",
                 "number of the event, from 1; 0 while it is written"),
@@ -838,8 +1165,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "unit of the slab, span or run; 0 where there is none"),
         ),
     ),
-    Struct(
-        "hak_root", "HakRoot", 128,
+    _struct(
+        "hak_root", "HakRoot",
         "Where an outside reader starts; exported as the symbol hak_root.",
         (
             Field("magic", "u64", "", _INIT, "HAK_ROOT_MAGIC"),
@@ -864,6 +1191,19 @@ STRUCTS: Final[tuple[Struct, ...]] = (
 # fmt: on
 
 
+TOTAL_BYTES: Final = {
+    "hak_policy": 13232,
+    "hak_slab": 64,
+    "hak_thread": 5056,
+    "hak_heap": HEAP_BYTES,
+    "hak_fault": 64,
+    "hak_event": 48,
+    "hak_root": 128,
+}
+"""What each struct that stands on its own takes, written down so that no edit changes one unseen:
+`hakmem.generate.mirror` compares."""
+
+
 # --- bounds and environment -----------------------------------------------------------------------
 
 
@@ -881,177 +1221,45 @@ class Bound:
     step: int = 1
 
 
-_MIB: Final = 1 << 20
-_BYTES_MAX: Final = 1 << 46
+def _bounds(struct: Struct, path: str = "") -> Iterator[Bound]:
+    for item in struct.fields:
+        if item.high is not None:
+            yield Bound(path + item.name, item.low, item.high, item.step)
+        elif item.type in STRUCT_BY_NAME:
+            yield from _bounds(STRUCT_BY_NAME[item.type], f"{path}{item.name}.")
 
-# The count of classes comes first: those behind it loop over the classes.
-# fmt: off
-POLICY_BOUNDS: Final[tuple[Bound, ...]] = (
-    Bound("sizes.class_count", 1, CLASS_COUNT_MAX),
-    Bound("sizes.size_limit_bytes", 1, SIZE_MAP_LIMIT_BYTES),
-    Bound("sizes.classes.stride_bytes", 8, SIZE_MAP_LIMIT_BYTES, 8),
-    Bound("sizes.classes.capacity_bytes", 7, SIZE_MAP_LIMIT_BYTES),
-    Bound("sizes.classes.unit_count", 1, SLAB_UNITS_MAX),
-    Bound("sizes.classes.block_count", 1, 0xFFFF),
-    Bound("sizes.classes.start_bytes", 0, BLOCK_ALIGN_BYTES, BLOCK_ALIGN_BYTES),
-    Bound("sizes.classes.band", 1, 2),
-    Bound("sizes.classes.header", 0, 1),
-    Bound("headers.mode", 0, 2),
-    Bound("arenas.init_bytes", _MIB, 64 * _MIB, _MIB),
-    Bound("arenas.max_bytes", _MIB, 1024 * _MIB, _MIB),
-    Bound("arenas.levels", 0, 10),
-    Bound("arenas.huge_pages", 0, 1),
-    Bound("arenas.populate_units", 0, SUPERSLAB_UNITS),
-    Bound("arenas.populate_live_units", 0, 1 << 24, _MIB >> UNIT_SHIFT),
-    Bound("arenas.populate_slab_count", 0, 1 << 24),
-    Bound("caches.thread_bytes", 0, 1 << 40),
-    Bound("caches.idle_events", 1, 1 << 30),
-    Bound("caches.free_only_count", 1, 1 << 20),
-    Bound("caches.free_only_bytes", 0, 1 << 30),
-    Bound("caches.free_only_per_256", 0, 1 << 16),
-    Bound("caches.parked_count", 0, 64),
-    Bound("caches.park_bytes", 0, 1 << 30),
-    Bound("caches.raise_live_per_256", 0, 1 << 16),
-    Bound("caches.lend_carve_count", 0, 255),
-    Bound("caches.prewarm", 0, 1),
-    Bound("caches.classes.batch_count", 1, 1024),
-    Bound("caches.classes.cap_init_count", 0, CAP_LIMIT_COUNT),
-    Bound("caches.classes.cap_max_count", 0, CAP_LIMIT_COUNT),
-    Bound("caches.classes.carve_count", 1, 1 << 16),
-    Bound("caches.classes.list_count", 1, 0xFFFF),
-    Bound("caches.classes.prewarm_count", 0, 256),
-    Bound("caches.classes.refill_slabs", 1, 4),
-    Bound("caches.classes.raise_per_256", 0, 1 << 12),
-    Bound("caches.classes.lend_count", 0, CLASS_COUNT_MAX),
-    Bound("caches.classes.lend_keep_count", 0, CAP_LIMIT_COUNT),
-    Bound("acquire.retry_count", 1, 1 << 16),
-    Bound("acquire.backoff_spins", 1, 1 << 16),
-    Bound("acquire.empty_keep_count", 0, 255),
-    Bound("acquire.adoption", 0, 1),
-    Bound("retain.floor_bytes", 0, _BYTES_MAX),
-    Bound("retain.epoch_ns", 1_000_000, 3600 * 10**9),
-    Bound("retain.remap_min_bytes", UNIT_BYTES, _BYTES_MAX),
-    Bound("retain.high_water_per_256", 0, 1024),
-    Bound("retain.lazy_free", 0, 1),
-    Bound("retain.run_scan_count", 1, 1 << 16),
-    Bound("retain.purge_run_count", 1, 1 << 16),
-    Bound("retain.work_first_ns", 0, 60 * 10**9),
-    Bound("retain.work_burst_ns", 0, 60 * 10**9),
-    Bound("retain.work_per_256", 0, 256),
-    Bound("retain.purge_unit_ns", 1, 10**9),
-    Bound("retain.refault_unit_ns", 0, 10**9),
-    Bound("retain.eager_live_per_256", 0, 1 << 16),
-    Bound("retain.eager_drop_per_256", 0, 1 << 16),
-    Bound("retain.sweep_wait_count", 0, 1 << 20),
-    Bound("retain.eager_unit_count", 1, 1 << 24),
-    Bound("retain.background_tick_ms", 1, 60_000),
-    Bound("retain.hole_block_ns", 0, 10**6),
-    Bound("retain.sweep_unit_count", 0, 1 << 24),
-    Bound("retain.sweep_event_ns", 1, 10**9),
-    Bound("retain.background_bytes", 0, _BYTES_MAX),
-    Bound("retain.clear_ask_bytes", 0, _BYTES_MAX),
-    Bound("retain.clear_absent_per_256", 0, 256),
-    Bound("retain.clear_wait_count", 0, 1 << 20),
-    Bound("retain.growth_request_per_256", 0, 1 << 16),
-    Bound("retain.growth_keep_per_256", 0, 1 << 16),
+
+# The count of classes comes first: the bounds of a class's fields loop over the classes.
+POLICY_BOUNDS: Final[tuple[Bound, ...]] = tuple(
+    sorted(
+        _bounds(STRUCT_BY_NAME["hak_policy"]),
+        key=lambda bound: (bound.path != "sizes.class_count", not bound.path.startswith("sizes.")),
+    )
 )
-# fmt: on
 BOUND: Final[dict[str, Bound]] = {bound.path: bound for bound in POLICY_BOUNDS}
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One environment variable: default and bounds in the unit its name carries; ``policy_path`` is
-    the field it sets.
-
-    ``apply`` says what C does with the number: ``HAK_APPLY_FIELD`` stores number * ``numerator`` /
-    ``denominator`` in ``field`` of the image; the other ways set what several fields of the classes
-    of ``band`` derive from it. ``choices``: words for the numbers 0, 1 ...; ``at_most``: the
-    variable whose field this one's may not pass.
-    """
-
-    name: str
-    default: int
-    low: int
-    high: int
-    policy_path: str
-    meaning: str
-    field: str = ""
-    numerator: int = 1
-    denominator: int = 1
-    apply: str = "HAK_APPLY_FIELD"
-    band: str = ""
-    choices: tuple[str, ...] = ()
-    at_most: str = ""
-
-    def expected(self) -> str:
-        """The allowed values in words; C says the same."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        return f"a whole number from {self.low} to {self.high}"
-
-    def parse(self, text: str) -> int | None:
-        """The number of a value, or None for one that is not allowed."""
-        if self.choices:
-            return self.choices.index(text) if text in self.choices else None
-        digits = text.lstrip("0") or text[-1:]
-        if not (text.isascii() and text.isdecimal()) or len(digits) > len(str(self.high)):
-            return None
-        return int(digits) if self.low <= int(digits) <= self.high else None
+def _variables() -> Iterator[Variable]:
+    """The variables of the policy numbers, with what follows from the numbers' rows."""
+    for part, numbers in POLICY_PARTS.items():
+        defaults = {item.name: item.default for item in fields(numbers)}
+        for name, number in numbers_of(numbers).items():
+            if not (made := number.variable):
+                continue
+            default: Any = defaults[name]
+            value = number.choices.index(default) if number.choices else int(default)
+            yield replace(
+                made,
+                default=-(-value * number.scale * made.denominator // made.numerator),
+                policy_path=f"{part}.{name}",
+                field=f"{part}.{number.field or name}" if made.apply == "HAK_APPLY_FIELD" else "",
+                scale=number.scale,
+                choices=number.choices,
+            )
 
 
-_APPLY_REFILL: Final = "HAK_APPLY_REFILL_SLABS"
-_APPLY_CAPS: Final = "HAK_APPLY_CACHE_BYTES"
-_APPLY_HEADERS: Final = "HAK_APPLY_HEADERS"
-_ARENA_MAX: Final = "HAKMEM_POOL_TLS_ARENA_MB_MAX"
+ENVIRONMENT: Final[tuple[Variable, ...]] = tuple(_variables())
 POLICY_FILE_VARIABLE: Final = "HAKMEM_POLICY"
-
-# fmt: off
-ENVIRONMENT: Final[tuple[Variable, ...]] = (
-    Variable("HAKMEM_POOL_TLS_ARENA_MB_INIT", 1, 1, 64, "arenas.init_mb", "first arena chunk, MiB",
-        "arenas.init_bytes", _MIB, at_most=_ARENA_MAX),
-    Variable(_ARENA_MAX, 8, 1, 1024, "arenas.max_mb", "largest arena chunk, MiB",
-        "arenas.max_bytes", _MIB),
-    Variable("HAKMEM_POOL_TLS_ARENA_GROWTH_LEVELS", 3, 0, 10, "arenas.levels",
-        "doublings of the arena chunk", "arenas.levels"),
-    Variable("HAKMEM_POOL_REFILL_BATCH", 2, 1, 4, "caches.pool_refill_slabs",
-        "slabs a pool refill may take from", apply=_APPLY_REFILL, band="pool"),
-    Variable("HAKMEM_CACHE_TINY_KB", 256, 0, 65536, "caches.cap_bytes_tiny",
-        "thread cache of one tiny class at most, KiB; 0 none", "", 1024, apply=_APPLY_CAPS,
-        band="tiny"),
-    Variable("HAKMEM_CACHE_POOL_KB", 4096, 0, 65536, "caches.cap_bytes_pool",
-        "thread cache of one pool class at most, KiB; 0 none", "", 1024, apply=_APPLY_CAPS,
-        band="pool"),
-    Variable("HAKMEM_CACHE_THREAD_KB", 32768, 0, 1 << 30, "caches.thread_bytes",
-        "caches of one thread together at most, KiB", "caches.thread_bytes", 1024),
-    Variable("HAKMEM_CACHE_PARKED", 4, 0, 64, "caches.parked_count",
-        "ended threads whose caches wait for a new thread", "caches.parked_count"),
-    Variable("HAKMEM_PREWARM", 0, 0, 1, "caches.prewarm",
-        "1: fill each thread's caches at its first call", "caches.prewarm"),
-    Variable("HAKMEM_RETAIN_MB", 4, 0, 1 << 20, "retain.floor_bytes",
-        "free memory always kept, MiB", "retain.floor_bytes", _MIB),
-    Variable("HAKMEM_RETAIN_PCT", 50, 0, 400, "retain.high_water_per_256",
-        "free memory kept as a share of the most in use lately, %", "retain.high_water_per_256",
-        256, 100),
-    Variable("HAKMEM_RETAIN_EPOCH_MS", 600, 1, 3_600_000, "retain.epoch_ns",
-        "how long lately is: an epoch and the one before, ms each", "retain.epoch_ns", 1_000_000),
-    Variable("HAKMEM_EAGER_PCT", 5, 0, 100, "retain.work_per_256",
-        "share of its time a program spends on giving memory back early, %", "retain.work_per_256",
-        256, 100),
-    Variable("HAKMEM_BACKGROUND_MB", 16, 0, 1 << 20, "retain.background_bytes",
-        "heap from which programs with threads get a background thread, MiB; 0: never",
-        "retain.background_bytes", _MIB),
-    Variable("HAKMEM_LAZY_FREE", 0, 0, 1, "retain.lazy_free",
-        "1: the OS takes free pages when it needs them (MADV_FREE)", "retain.lazy_free"),
-    Variable("HAKMEM_HUGE_PAGES", 0, 0, 1, "arenas.huge_pages", "1: ask for transparent huge pages",
-        "arenas.huge_pages"),
-    Variable("HAKMEM_HEADERS", 0, 0, 2, "headers.mode",
-        "classes whose blocks carry a header byte that frees are checked with",
-        apply=_APPLY_HEADERS, choices=("none", "tiny", "all")),
-    Variable("HAKMEM_ADOPTION", 1, 0, 1, "acquire.adoption",
-        "0: slabs with frees of other threads waiting are not taken over", "acquire.adoption"),
-)
-# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
@@ -1081,7 +1289,6 @@ VARIABLE_NAMES: Final = (
 
 # --- by name --------------------------------------------------------------------------------------
 
-STRUCT_BY_NAME: Final[dict[str, Struct]] = {struct.name: struct for struct in STRUCTS}
 _VALUES: Final[dict[str, int]] = {constant.name: constant.value for constant in CONSTANTS}
 
 

@@ -33,9 +33,11 @@ def _structure(struct: layout.Struct) -> type[ctypes.Structure]:
         (ctypes.Structure,),
         {"_fields_": members, "__doc__": struct.meaning, "__slots__": ()},
     )
-    if ctypes.sizeof(made) != struct.size:
+    total = layout.TOTAL_BYTES.get(struct.name, struct.size)
+    if not ctypes.sizeof(made) == struct.size == total:
         raise AssertionError(
-            f"{struct.name}: declared {struct.size} bytes, its fields make {ctypes.sizeof(made)}"
+            f"{struct.name}: expected {total} bytes, its fields make {struct.size}, "
+            f"{ctypes.sizeof(made)} with the gaps before them; mend the fields or the total"
         )
     return made
 
