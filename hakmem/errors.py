@@ -53,14 +53,33 @@ class DoubleFree(InvalidFree):
 
 
 class ValidationError(HakmemError):
-    """``heap.validate()`` found something broken: what, where, expected, found."""
+    """``heap.validate()`` found something broken: what, where, expected, found.
 
-    def __init__(self, what: str, where: str, expected: object, found: object) -> None:
+    ``unit``, ``class_index``, ``thread`` (index of the thread record) and ``block`` (place in its
+    slab) say where in numbers, None where there is no such number.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        where: str,
+        expected: object,
+        found: object,
+        *,
+        unit: int | None = None,
+        class_index: int | None = None,
+        thread: int | None = None,
+        block: int | None = None,
+    ) -> None:
         super().__init__(f"{what}: {where}: expected {expected}, found {found}")
         self.what = what
         self.where = where
         self.expected = expected
         self.found = found
+        self.unit = unit
+        self.class_index = class_index
+        self.thread = thread
+        self.block = block
 
 
 class AttachError(HakmemError):

@@ -81,7 +81,7 @@ class Watch:
         began = time.process_time()
         self.glance.look()
         self.before, self.now = self.now, take(self.glance)
-        self.glance.source.check()  # type: ignore[attr-defined]
+        self.glance.source.check()
         self.history.append(self.now.rss_bytes)
         self.cost_seconds = time.process_time() - began
 

@@ -44,8 +44,14 @@ def main(arguments: argparse.Namespace) -> int:
                 {
                     "heap": heap.name,
                     "broken": {
-                        name: str(getattr(error, name))
-                        for name in ("what", "where", "expected", "found")
+                        "what": error.what,
+                        "where": error.where,
+                        "expected": str(error.expected),
+                        "found": str(error.found),
+                        "unit": error.unit,
+                        "class_index": error.class_index,
+                        "thread": error.thread,
+                        "block": error.block,
                     },
                 }
             )

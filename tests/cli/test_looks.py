@@ -153,6 +153,11 @@ def test_validate_names_what_is_broken(
         and error.startswith("hakmem validate: process heap: ")
         and "expected" in error
     )
+    assert cli.main(["validate", "--json", str(saved)]) == 1
+    broken = json.loads(capsys.readouterr().out)[0]["broken"]
+    unit, index = (int(listed[name][0]) for name in ("unit", "class_index"))
+    assert (broken["unit"], broken["class_index"], broken["thread"]) == (unit, index, None)
+    assert f"slab at unit {unit}, class {index}" in broken["where"]
 
 
 def test_dump_and_diff(launch: Callable[..., Target], tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from hakmem.views.files.freezing import freeze
 from hakmem.views.files.frozen import PARTS
 from hakmem.views.heap_view import HeapView
 from hakmem.views.reading.blocks import Blocks
+from hakmem.views.reading.problems import Spot
 from tests.support.synthetic import SyntheticHeap
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -123,7 +124,9 @@ def test_contents_stay_at_home_unless_asked_for(tmp_path: Path) -> None:
             hakmem.load(tmp_path / "plain.npz").capture.source.read(places[2], 8)
 
 
-def test_a_broken_list_is_as_broken_in_the_file(tmp_path: Path) -> None:
+def test_a_broken_list_is_as_broken_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with hakmem.Heap(region_bytes=1 << 24, checked=False) as heap:
         blocks = [heap.alloc(1000) for _ in range(30)]
         for block in blocks[:10]:
@@ -139,6 +142,9 @@ def test_a_broken_list_is_as_broken_in_the_file(tmp_path: Path) -> None:
                 view.validate()
         slab = loaded.find_slab(address=blocks[4])
         assert slab is not None and "broken: link in the free list" in slab.map()
+        monkeypatch.setattr(Spot, "__str__", lambda spot: "somewhere, said in other words")
+        heap.view().save(tmp_path / "otherwise.npz")
+        assert hakmem.load(tmp_path / "otherwise.npz").slabs[0].problems == slab.problems
         ctypes.memmove(blocks[4], bytes(8), 8)
 
 
@@ -196,11 +202,11 @@ def test_a_cache_in_use_is_followed_again(monkeypatch: pytest.MonkeyPatch) -> No
         follow = Blocks._follow
 
         def moved(
-            self: Blocks, words: Any, head: int, length: int, where: str, problems: list[Any]
+            self: Blocks, words: Any, head: int, length: int, spot: Spot, problems: list[Any]
         ) -> list[int]:
-            calls.append(where)
-            found = follow(self, words, head, length, where, problems)
-            if calls.count(where) == 1 and length > 3:
+            calls.append(spot)
+            found = follow(self, words, head, length, spot, problems)
+            if calls.count(spot) == 1 and length > 3:
                 problems.append("a link that was read too late")
                 return found[:3]
             return found

@@ -10,6 +10,8 @@ import pytest
 
 import hakmem
 from hakmem.views import STATE_LETTERS, STATE_NAMES
+from hakmem.views.reading.problems import Spot
+from tests.support.synthetic import SyntheticHeap
 
 Make = Callable[..., hakmem.Heap]
 SIZES = [item.stride_bytes for item in hakmem.SizeClassMap.default().classes]
@@ -124,6 +126,20 @@ def test_each_class_tells_every_block(make: Make, headers: str) -> None:
             STATE_NAMES[state] for state in slab.states
         ]
     assert (heap.validate().headers > 0) == (headers == "all")
+
+
+def test_a_broken_class_is_no_other_class() -> None:
+    """A cache list of class 12 that leads out of the heap breaks class 12, not class 1."""
+    heap = SyntheticHeap(64)
+    heap.slab(0, class_index=1, carved=3)
+    heap.slab(1, class_index=12, carved=3)
+    heap.cache(1, 12, [heap.address_of(1, 12, 1)])
+    heap.write(heap.address_of(1, 12, 1), 0x1234560)
+    first, twelfth = heap.finish().view().slabs
+    assert "broken" not in first.map() and first.problems == []
+    assert "broken: cached blocks: cache list of thread 1, class 12: " in twelfth.map()
+    spots = [problem.at for problem in twelfth.problems]
+    assert spots == [Spot("cache list", class_index=12, thread=1)]
 
 
 def test_headers_agree_with_states(make: Make) -> None:

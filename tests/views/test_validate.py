@@ -92,7 +92,7 @@ def test_broken_link_in_the_free_list(make: Make) -> None:
     heap, blocks = used_heap(make)
     with poked(blocks[12], 0x1234567):
         error = fails(heap, "link in the free list", "block 12")
-        assert error.found == "0x1234567"
+        assert error.found == 0x1234567 and "found 0x1234567" in str(error)
     heap.validate()
 
 
@@ -118,7 +118,7 @@ def test_free_list_with_a_wrong_count(make: Make) -> None:
         poked(field_address(heap, slab.unit, "used_count"), slab.used_count + 1, 4),
     ):
         error = fails(heap, "free list", f"unit {slab.unit}")
-        assert (error.expected, error.found) == ("9 blocks", "10 blocks")
+        assert (error.expected, error.found, error.unit) == (9, 10, slab.unit)
 
 
 def test_free_list_that_starts_inside_a_block(make: Make) -> None:

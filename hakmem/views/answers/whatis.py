@@ -169,7 +169,7 @@ def _slab_block(heap: HeapView, address: int, head: int, tag: int) -> WhatIs:
     state = int(record.states[index])
     headers = record.headers()
     header = None if headers is None or state == 0 else int(headers[index])
-    notes = [str(problem.error()) for problem in record.problems[:1]]
+    notes = [problem.sentence() for problem in record.problems[:1]]
     if header is not None and header != (
         wanted := heap.codec.encode(tag, live=state == APPLICATION)
     ):

@@ -3,21 +3,19 @@ is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
+from ..reading.problems import Problem, Report, Spot
 from ..reading.records import KIND_RUN, KIND_SPAN
-from ..reading.slab_states import APPLICATION, CACHED, FREE, PURGED, REMOTE, UNCARVED, Problem
+from ..reading.slab_states import APPLICATION, CACHED, FREE, PURGED, REMOTE, UNCARVED
 
 if TYPE_CHECKING:
     from ..heap_view import HeapView
     from .validation import Counts
-
-Report = Callable[[Problem], None]
 
 MARKS: int = layout.LIVE_BYTES_PER_UNIT * 8
 CHUNK_UNITS = 2048
@@ -86,19 +84,13 @@ def _check_marks(
         missing = wanted & ~found
         wrong = ~wanted & found if forked else wanted != found
         for row, at in np.argwhere(wrong)[:1].tolist():
-            where = f"slab at unit {int(mine[row])}, class {index}, block {at}"
-            report(Problem("live mark", where, int(wanted[row, at]), int(found[row, at])))
+            spot = Spot("slab", int(mine[row]), index, block=at)
+            report(Problem("live mark", spot, int(wanted[row, at]), int(found[row, at])))
         marks[:, places] = 0
         for row, mark in np.argwhere(marks)[:1].tolist():
             found_at = f"one at offset {mark << layout.SIZE_GRANULE_SHIFT}"
-            report(
-                Problem(
-                    "live mark",
-                    f"slab at unit {int(mine[row])}, class {index}",
-                    "only at blocks",
-                    found_at,
-                )
-            )
+            spot = Spot("slab", int(mine[row]), index)
+            report(Problem("live mark", spot, "only at blocks", found_at))
         counts.lost += int(missing.sum())
     counts.live_marks += application.size
 
@@ -127,11 +119,10 @@ def _check_headers(
     ):  # a block that is out may be lost: its thread had not written the byte yet, or had
         wrong &= (states != APPLICATION) | (found != codec.encode(index, live=False))
     for row, block in np.argwhere(wrong)[:1].tolist():
-        where = f"slab at unit {int(units[row])}, class {index}, block {block}"
         report(
             Problem(
                 "header byte",
-                where,
+                Spot("slab", int(units[row]), index, block=block),
                 f"{int(expected[row, block]):#04x}",
                 f"{int(found[row, block]):#04x}",
             )
@@ -154,7 +145,7 @@ def _check_unit_marks(heap: HeapView, counts: Counts, report: Report) -> None:
                     report(
                         Problem(
                             "live mark",
-                            f"{name} at unit {unit}",
+                            Spot(name, unit),
                             f"{wanted} at its start, no other",
                             f"{int(marks.sum())} from unit {first} on",
                         )

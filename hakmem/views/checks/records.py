@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ... import layout
 from ...registry import TAG_FREE, TAG_NONE, TAG_SPAN
 from ..reading.capture import Capture
+from ..reading.problems import Address, Problem, Report, Spot
 from ..reading.records import (
     KIND_LOST,
     KIND_RUN,
@@ -22,12 +23,9 @@ from ..reading.records import (
     index_word,
     word_count,
 )
-from ..reading.slab_states import Problem
 
 if TYPE_CHECKING:
     from ..heap_view import HeapView
-
-Report = Callable[[Problem], None]
 
 
 def first_of(wrong: NDArray[np.bool_]) -> int | None:
@@ -39,7 +37,7 @@ def require(
     report: Report,
     wrong: NDArray[np.bool_],
     what: str,
-    where: Callable[[int], str],
+    where: Callable[[int], Spot],
     expected: Any,
     found: Any,
 ) -> None:
@@ -63,7 +61,10 @@ def ready_units(capture: Capture, report: Report) -> list[int]:
         if not capture.meta_units <= first < capture.unit_top:
             report(
                 Problem(
-                    "list of empty slabs", f"place {len(ready)}", "a unit of user memory", first
+                    "list of empty slabs",
+                    Spot(f"place {len(ready)}"),
+                    "a unit of user memory",
+                    first,
                 )
             )
             break
@@ -73,7 +74,7 @@ def ready_units(capture: Capture, report: Report) -> list[int]:
         report(
             Problem(
                 "list of empty slabs",
-                "heap.empty_word",
+                Spot("heap.empty_word"),
                 f"{count} units",
                 f"{len(ready)}, then {first}",
             )
@@ -88,18 +89,17 @@ def check_registry(heap: HeapView, report: Report) -> None:
     capture = heap.capture
     records, low, top = capture.slabs, capture.meta_units, capture.unit_top
     kinds = records["kind"]
-    require(report, kinds > KIND_LOST, "kind of a record", lambda u: f"unit {u}", "0 to 4", kinds)
+    require(report, kinds > KIND_LOST, "kind of a record", lambda u: Spot(unit=u), "0 to 4", kinds)
     require(
-        report, kinds[:low] != 0, "kind of a metadata unit", lambda u: f"unit {u}", 0, kinds[:low]
+        report, kinds[:low] != 0, "kind of a metadata unit", lambda u: Spot(unit=u), 0, kinds[:low]
     )
     heads = np.flatnonzero(kinds)
     sizes = records["unit_count"][heads].astype(np.int64)
     ends = heads + sizes
 
-    def name(at: int) -> str:
-        return (
-            f"{('', 'slab', 'span', 'free run', 'lost slab')[kinds[heads[at]]]} at unit {heads[at]}"
-        )
+    def name(at: int) -> Spot:
+        unit = int(heads[at])
+        return Spot(("", "slab", "span", "free run", "lost slab")[kinds[unit]], unit)
 
     require(
         report,
@@ -125,7 +125,7 @@ def check_registry(heap: HeapView, report: Report) -> None:
         report,
         outside,
         "unit ready for a slab",
-        lambda at: f"unit {ready[at]}",
+        lambda at: Spot(unit=int(ready[at])),
         f"{low} to {top - 1}",
         ready,
     )
@@ -133,7 +133,7 @@ def check_registry(heap: HeapView, report: Report) -> None:
         report,
         owner[ready] != 0,
         "unit ready for a slab",
-        lambda at: f"unit {ready[at]}",
+        lambda at: Spot(unit=int(ready[at])),
         "in no record",
         owner[ready],
     )
@@ -141,7 +141,7 @@ def check_registry(heap: HeapView, report: Report) -> None:
         report(
             Problem(
                 "units ready for slabs",
-                "heap.empty_word and heap.open_word",
+                Spot("heap.empty_word and heap.open_word"),
                 "each once",
                 sorted(ready.tolist()),
             )
@@ -153,7 +153,7 @@ def check_registry(heap: HeapView, report: Report) -> None:
         report,
         lonely,
         "a unit is in exactly one record",
-        lambda u: f"unit {u}",
+        lambda u: Spot(unit=u),
         "a slab, a span, a free run, or ready",
         "none of them",
     )
@@ -163,7 +163,7 @@ def check_registry(heap: HeapView, report: Report) -> None:
         report(
             Problem(
                 "heap.live_units",
-                "units of slabs and spans, and ready ones",
+                Spot("units of slabs and spans, and ready ones"),
                 int(live),
                 capture.heap.live_units,
             )
@@ -177,8 +177,8 @@ def _check_entries(
     tags, heads = (entries & 0xFF).astype(np.int64), (entries >> 8).astype(np.int64)
     classes = capture.slabs["class_index"][owner].astype(np.int64)
 
-    def name(unit: int) -> str:
-        return f"unit {unit}"
+    def name(unit: int) -> Spot:
+        return Spot(unit=unit)
 
     mine = (owner > 0) & np.isin(kinds, (KIND_SLAB, KIND_SPAN, KIND_LOST))
     require(report, mine & (heads != owner), "registry: head", name, owner, heads)
@@ -224,8 +224,8 @@ def check_slabs(heap: HeapView, report: Report) -> None:
     capture, slabs = heap.capture, heap.slabs.array
     shape = capture.classes[np.minimum(slabs["class_index"], layout.CLASS_LIMIT - 1)]
 
-    def name(at: int) -> str:
-        return f"slab at unit {slabs['unit'][at]}"
+    def name(at: int) -> Spot:
+        return Spot("slab", int(slabs["unit"][at]), int(slabs["class_index"][at]))
 
     used, carved = slabs["used_count"].astype(np.int64), slabs["carved_count"].astype(np.int64)
     free, remote = slabs["free_count"].astype(np.int64), slabs["remote_count"].astype(np.int64)
@@ -284,7 +284,7 @@ def _listed_threads(
             report(
                 Problem(
                     f"list of {name} threads",
-                    f"place {len(found)}",
+                    Spot(f"place {len(found)}"),
                     f"1 to {len(capture.threads)}",
                     first,
                 )
@@ -293,9 +293,9 @@ def _listed_threads(
         found.append(first - 1)
         first = int(capture.threads["next"][first - 1])
     if len(found) != len(set(found)):
-        report(Problem(f"list of {name} threads", "thread records", "each once", found))
+        report(Problem(f"list of {name} threads", Spot("thread records"), "each once", found))
     if counted and len(found) != count:
-        report(Problem(f"list of {name} threads", "its count", count, len(found)))
+        report(Problem(f"list of {name} threads", Spot("its count"), count, len(found)))
     return found
 
 
@@ -305,12 +305,19 @@ def check_threads(heap: HeapView, report: Report) -> None:
     threads, count = capture.threads, capture.class_count
     used = threads["base"] != 0
 
-    def name(at: int) -> str:
-        return f"thread {at}"
+    def name(at: int) -> Spot:
+        return Spot(thread=at)
 
     for field in ("base", "heap"):
         wrong = used & (threads[field] != capture.address)
-        require(report, wrong, f"{field} of a thread record", name, capture.address, threads[field])
+        require(
+            report,
+            wrong,
+            f"{field} of a thread record",
+            name,
+            Address(capture.address),
+            threads[field],
+        )
     require(
         report,
         used & (threads["index"] != np.arange(len(threads))),
@@ -348,7 +355,7 @@ def check_threads(heap: HeapView, report: Report) -> None:
         report(
             Problem(
                 "cache list",
-                f"thread {thread}, class {index}",
+                Spot(class_index=index, thread=thread),
                 "a head if and only if there are blocks",
                 found,
             )
@@ -359,10 +366,10 @@ def check_threads(heap: HeapView, report: Report) -> None:
         (threads["heads"][:, spare_classes] != 0) | (empty["bump"] != 0) | (empty["cap_count"] != 0)
     )
     for thread, place in np.argwhere(spare)[:1].tolist():
-        report(Problem("cache of no class", f"thread {thread}", "empty", f"bin {place}"))
+        report(Problem("cache of no class", Spot(thread=thread), "empty", f"bin {place}"))
     live = int((threads["state"] == THREAD_LIVE).sum())
     if live != capture.heap.thread_live:
-        report(Problem("heap.thread_live", "thread records", live, capture.heap.thread_live))
+        report(Problem("heap.thread_live", Spot("thread records"), live, capture.heap.thread_live))
     for word, state, counted in (
         (capture.heap.parked_word, "parked", True),
         (capture.heap.unused_word, "unused", False),
@@ -389,7 +396,7 @@ def _mailed(capture: Capture, report: Report) -> NDArray[np.bool_]:
         unit = word & 0xFFFFFFFF
         while unit:
             if not capture.meta_units <= unit < capture.unit_top or inside[unit]:
-                report(Problem("mailbox", f"class {index}", "each unit once", unit))
+                report(Problem("mailbox", Spot(class_index=index), "each unit once", unit))
                 break
             inside[unit] = True
             unit = int(capture.slabs["mail_next"][unit])
@@ -411,7 +418,10 @@ def check_partial(heap: HeapView, report: Report) -> None:
         if not is_slab[unit] or capture.slabs["class_index"][unit] != index:
             report(
                 Problem(
-                    "partial set", f"class {index}, unit {unit}", f"a slab of class {index}", "none"
+                    "partial set",
+                    Spot(unit=unit, class_index=index),
+                    f"a slab of class {index}",
+                    "none",
                 )
             )
     words = capture.partial != 0
@@ -423,14 +433,7 @@ def check_partial(heap: HeapView, report: Report) -> None:
         bitorder="little",
     )
     for index, word in np.argwhere(padded.T & ~hints.astype(np.bool_))[:1].tolist():
-        report(
-            Problem(
-                "summary of a partial set",
-                f"class {index}, units {word * 64} to {word * 64 + 63}",
-                1,
-                0,
-            )
-        )
+        report(Problem("summary of a partial set", Spot("64 units", word * 64, index), 1, 0))
     mailed = _mailed(capture, report)
     hot = np.zeros(top, dtype=np.bool_)
     hints_of = np.unique(capture.threads["bins"]["hot"])
@@ -438,8 +441,8 @@ def check_partial(heap: HeapView, report: Report) -> None:
     units = slabs["unit"]
     reachable = slabs["listed"] | mailed[units] | hot[units]
 
-    def name(at: int) -> str:
-        return f"slab at unit {units[at]}, class {slabs['class_index'][at]}"
+    def name(at: int) -> Spot:
+        return Spot("slab", int(units[at]), int(slabs["class_index"][at]))
 
     waiting = word_count(slabs["remote_list"]) > 0
     unheard = waiting & (slabs["mailed"] == 0)

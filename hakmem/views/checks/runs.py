@@ -3,23 +3,20 @@ chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ... import layout
 from ..reading.capture import Capture
+from ..reading.problems import Problem, Report, Spot
 from ..reading.records import KIND_RUN
-from ..reading.slab_states import Problem
 from .records import require
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..heap_view import HeapView
-
-Report = Callable[[Problem], None]
 
 
 def run_bins(units: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -34,10 +31,10 @@ def check_arena(heap: HeapView, report: Report) -> None:
     capture = heap.capture
     total, committed = sum(capture.heap.arena_units), capture.unit_top - capture.meta_units
     if total != committed:
-        report(Problem("heap.arena_units", "all chunks", committed, total))
+        report(Problem("heap.arena_units", Spot("all chunks"), committed, total))
     counted = sum(1 for units in capture.heap.arena_units if units)
     if counted != min(capture.heap.arena_count, 64):
-        report(Problem("heap.arena_count", "chunks", counted, capture.heap.arena_count))
+        report(Problem("heap.arena_count", Spot("chunks"), counted, capture.heap.arena_count))
 
 
 def check_runs(heap: HeapView, report: Report) -> int:
@@ -49,8 +46,8 @@ def check_runs(heap: HeapView, report: Report) -> int:
         capture.slabs[name][runs].astype(np.int64) for name in ("unit_count", "detail_count")
     )
 
-    def name(at: int) -> str:
-        return f"free run at unit {runs[at]}"
+    def name(at: int) -> Spot:
+        return Spot("free run", int(runs[at]))
 
     require(
         report,
@@ -65,7 +62,12 @@ def check_runs(heap: HeapView, report: Report) -> int:
     require(report, marked != dirty, "dirty units of a run", name, marked, dirty)
     if int(dirty.sum()) != capture.heap.dirty_units:
         report(
-            Problem("heap.dirty_units", "all free runs", int(dirty.sum()), capture.heap.dirty_units)
+            Problem(
+                "heap.dirty_units",
+                Spot("all free runs"),
+                int(dirty.sum()),
+                capture.heap.dirty_units,
+            )
         )
     bins = run_bins(sizes)
     for label, chosen, heads, bits in (
@@ -108,7 +110,9 @@ def _check_bins(
             )
         if bool(bits[place >> 6] >> (place & 63) & 1) != bool(head):
             report(
-                Problem(f"bitmap of {label} bins", f"bin {place}", int(bool(head)), int(not head))
+                Problem(
+                    f"bitmap of {label} bins", Spot(f"bin {place}"), int(bool(head)), int(not head)
+                )
             )
 
 
@@ -132,7 +136,7 @@ def _check_chain(
             report(
                 Problem(
                     f"list of free runs: {label}",
-                    f"behind unit {before}",
+                    Spot("behind the run", before),
                     "a run of the list, once",
                     unit,
                 )
@@ -142,7 +146,7 @@ def _check_chain(
             report(
                 Problem(
                     f"list of free runs: {label}",
-                    f"{back} of the run at unit {unit}",
+                    Spot(f"{back} of the run", unit),
                     before,
                     int(preceding[unit]),
                 )
@@ -152,8 +156,11 @@ def _check_chain(
     if found != wanted:
         report(
             Problem(
-                f"list of free runs: {label}", "runs in it", sorted(wanted)[:8], sorted(found)[:8]
+                f"list of free runs: {label}",
+                Spot("runs in it"),
+                sorted(wanted)[:8],
+                sorted(found)[:8],
             )
         )
     if last is not None and last != before:
-        report(Problem(f"list of free runs: {label}", "its end", before, last))
+        report(Problem(f"list of free runs: {label}", Spot("its end"), before, last))

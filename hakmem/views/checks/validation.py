@@ -11,13 +11,12 @@ that it could not be exact, and why.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
 
 from ...errors import ValidationError
 from ..reading.capture import Capture
-from ..reading.slab_states import Problem
+from ..reading.problems import Problem
 from ..reading.source import MemoryUnreadable
 from ..showing.tables import format_bytes, format_count, render
 from .blocks import check_blocks
@@ -31,8 +30,6 @@ PAUSES_SECONDS: Final = (0.0, 0.002, 0.01, 0.05)
 """Before each walk. A thread may stand still in the middle of a step: only where the source knows
 of every call that is under way (``inside()``) does a problem count at once, elsewhere it must
 last."""
-
-Report = Callable[[Problem], None]
 
 
 @dataclass(frozen=True, slots=True, repr=False)

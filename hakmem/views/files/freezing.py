@@ -16,7 +16,8 @@ from ... import layout
 from ...generate import mirror
 from ..reading.capture import REREADS, SLAB_BYTES, Capture
 from ..reading.records import KIND_LOST, KIND_SLAB, KIND_SPAN, Records, dtype_of, word_count
-from ..reading.slab_states import FREE, REMOTE, Problem
+from ..reading.problems import Problem
+from ..reading.slab_states import FREE, REMOTE
 from ..reading.source import MemoryUnreadable
 from .frozen import BAD_LINK, FrozenHeap, byte_counts, empty_part, starts_of
 
@@ -168,7 +169,7 @@ class _Lists:
     def _read(self, units: NDArray[np.int64]) -> None:
         problems: list[Problem] = []
         states, links = self.view.blocks.listed(units, problems.append, self.records[units])
-        broken = {problem.where.split(",")[0] for problem in problems}
+        broken = {problem.at.unit for problem in problems}
         places = self.starts[np.searchsorted(self.units, units)][:, None] + np.arange(
             -(-states.shape[1] // 8)
         )
@@ -176,7 +177,7 @@ class _Lists:
         self.remote[places] = np.packbits(states == REMOTE, axis=1, bitorder="little")
         for row, unit in enumerate(units.tolist()) if broken or self.odd else ():
             self.odd.pop(unit, None)
-            if f"slab at unit {unit}" in broken:
+            if unit in broken:
                 base, size = (
                     int(self.capture.unit_address(unit)),
                     int(self.records["unit_count"][unit]) << layout.UNIT_SHIFT,

@@ -17,7 +17,8 @@ from ..reading.buffers import buffer
 from ..reading.capture import REREADS
 from ..reading.holes import purged_counts
 from ..reading.records import KIND_SLAB, SLAB_FRESH, Records, copy_records, extend_dtype, word_count
-from ..reading.slab_states import APPLICATION, STATE_LETTERS, STATE_NAMES, Problem
+from ..reading.problems import Problem, Spot
+from ..reading.slab_states import APPLICATION, STATE_LETTERS, STATE_NAMES
 from ..showing import notebook as shown
 from ..showing.colour import html_letters, painted, painted_legend, wanted
 from ..showing.tables import ROWS_MAX, Column, format_bytes, format_count, render, terminal_width
@@ -173,7 +174,7 @@ class SlabRecord(Record):
         mine = [
             problem
             for problem in blocks.cached_of(self.class_index).problems
-            if f"class {self.class_index}" in problem.where
+            if problem.at.class_index == self.class_index
         ]
         capture = self._heap.capture
         # Of a copy there is no second try.
@@ -192,10 +193,11 @@ class SlabRecord(Record):
         return states, [
             *mine,
             Problem(
-                "slab",
-                f"unit {self.unit}",
-                "a record that stands still",
+                "record",
+                Spot("slab", self.unit, self.class_index),
+                "one that stands still",
                 "one that changes: the map is of no one moment",
+                changing=True,
             ),
         ]
 
@@ -227,10 +229,8 @@ class SlabRecord(Record):
             for first in range(0, len(letters), row)
         ]
         notes = [
-            f"broken: {problem.error()}" for problem in self.problems if problem.what != "slab"
-        ]
-        notes += [
-            f"changing: {problem.found}" for problem in self.problems if problem.what == "slab"
+            f"changing: {problem.found}" if problem.changing else f"broken: {problem.sentence()}"
+            for problem in self.problems
         ]
         return "\n".join([self.title(), *lines, painted_legend() if colour else LEGEND, *notes])
 
@@ -248,7 +248,7 @@ class SlabRecord(Record):
             html_letters(letters[first : first + row]) for first in range(0, len(letters), row)
         ]
         key = "   ".join(html_letters(part[0]) + part[1:] for part in LEGEND.split("   "))
-        notes = "".join(shown.paragraph(str(problem.error())) for problem in self.problems)
+        notes = "".join(shown.paragraph(problem.sentence()) for problem in self.problems)
         return f"{shown.paragraph(self.title())}<pre>{chr(10).join(lines)}\n\n{key}</pre>{notes}"
 
     def headers(self) -> NDArray[np.uint8] | None:

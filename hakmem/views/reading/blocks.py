@@ -11,7 +11,7 @@ What cannot be followed (a link that leaves the slab, a cycle, a count that does
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -25,7 +25,8 @@ from ... import layout
 from .capture import REREADS, Capture, ThreadCache
 from .outline import CACHED_LIMIT
 from .records import Records
-from .slab_states import Problem, SlabStates, Units
+from .problems import Address, Problem, Report, Spot
+from .slab_states import SlabStates, Units
 from .source import Words
 
 CHUNK_BLOCKS: Final = 1 << 21
@@ -118,12 +119,12 @@ class Blocks:
         with self._window() as words:
             for thread, index in pairs((heads != 0) | (lengths != 0)):
                 told: list[Problem] = []
-                where = f"cache list of thread {thread}, class {index}"
+                spot = Spot("cache list", class_index=index, thread=thread)
                 found = self._follow(
-                    words, int(heads[thread, index]), int(lengths[thread, index]), where, told
+                    words, int(heads[thread, index]), int(lengths[thread, index]), spot, told
                 )
                 if told and not gone[thread]:
-                    found = self._follow_again(thread, index, where, found, told)
+                    found = self._follow_again(spot, found, told)
                     problems += told
                 addresses.append(np.array(found[:-1], dtype=np.uint64))
                 following.append(np.array(found[1:], dtype=np.uint64))
@@ -133,12 +134,11 @@ class Blocks:
             first, end = self._range(thread, index, stride)
             count = (end - first) // stride if stride else 0
             if not 0 < count <= CACHED_LIMIT or count * stride != end - first:
-                where = f"thread {thread}, class {index}"
                 if not gone[thread] and first != end:
                     problems.append(
                         Problem(
                             "carved range",
-                            where,
+                            Spot(class_index=index, thread=thread),
                             f"a multiple of {stride} bytes",
                             f"{first:#x} to {end:#x}",
                         )
@@ -157,15 +157,10 @@ class Blocks:
         in_range = np.repeat(np.array([item[2] for item in origin], dtype=np.bool_), repeats)
         head, block = self.locate(address, class_of)
         for at in np.flatnonzero((head == 0) & ~gone[thread_of])[:1].tolist():
-            where = f"cache of thread {thread_of[at]}, class {class_of[at]}"
-            problems.append(
-                Problem(
-                    "cached block",
-                    where,
-                    f"a block of class {class_of[at]}",
-                    f"{int(address[at]):#x}",
-                )
-            )
+            index = int(class_of[at])
+            spot = Spot("cache", class_index=index, thread=int(thread_of[at]))
+            wanted, found_at = f"a block of class {index}", Address(int(address[at]))
+            problems.append(Problem("cached block", spot, wanted, found_at))
         return CachedBlocks(
             address,
             thread_of,
@@ -178,23 +173,20 @@ class Blocks:
             tuple(problems),
         )
 
-    def _follow_again(
-        self, thread: int, index: int, where: str, found: list[int], told: list[Problem]
-    ) -> list[int]:
+    def _follow_again(self, spot: Spot, found: list[int], told: list[Problem]) -> list[int]:
         """A cache list that did not fit its record: read again until it does, or until both stand
         still and it is broken.
 
         ``told`` keeps what is broken then; a list that never stood still is counted in
         ``unsettled`` instead.
         """
+        thread, index = spot.thread or 0, spot.class_index or 0
         before = self.capture.cache_then(thread, index)
         for _ in range(REREADS):
             mine = self.capture.cache_now(thread, index)
             told.clear()
             with self._window() as words:
-                again = self._follow(
-                    words, mine.head, mine.cap_count - mine.room_count, where, told
-                )
+                again = self._follow(words, mine.head, mine.cap_count - mine.room_count, spot, told)
             if mine == before and again == found and told:
                 return found  # nothing moved since: it is as it was found
             before, found = mine, again
@@ -228,14 +220,14 @@ class Blocks:
         return first, end
 
     def _follow(
-        self, words: Words, head: int, length: int, where: str, problems: list[Problem]
+        self, words: Words, head: int, length: int, spot: Spot, problems: list[Problem]
     ) -> list[int]:
         """The addresses of one cache list, and behind them the last one's link: 0 where the list is
         sound."""
         base = self.capture.address
         low, high = base + (self.capture.meta_units << layout.UNIT_SHIFT), self._end
         if not 0 <= length <= CACHED_LIMIT:
-            problems.append(Problem("cached blocks", where, f"0 to {CACHED_LIMIT}", length))
+            problems.append(Problem("cached blocks", spot, f"0 to {CACHED_LIMIT}", length))
             return [0]
         found: list[int] = []
         at = head
@@ -243,7 +235,7 @@ class Blocks:
             if at & 7 or not low <= at < high:
                 after = f"{at:#x} after {len(found)} blocks"
                 problems.append(
-                    Problem("link of a cached block", where, "an address of this heap", after)
+                    Problem("link of a cached block", spot, "an address of this heap", after)
                 )
                 return [*found, at]
             found.append(at)
@@ -251,7 +243,7 @@ class Blocks:
         if len(found) != length or at:
             problems.append(
                 Problem(
-                    "cached blocks", where, f"{length} and no more", f"{len(found)}, then {at:#x}"
+                    "cached blocks", spot, f"{length} and no more", f"{len(found)}, then {at:#x}"
                 )
             )
         found.append(at)
@@ -307,10 +299,7 @@ class Blocks:
         return np.where(good, head, 0), np.where(good, block, 0)
 
     def states(
-        self,
-        units: Units,
-        report: Callable[[Problem], object] | None = None,
-        records: Records | None = None,
+        self, units: Units, report: Report | None = None, records: Records | None = None
     ) -> NDArray[np.uint8]:
         """State of every block of slabs of one class: uint8, shape (slabs, blocks of the class).
 
@@ -325,7 +314,7 @@ class Blocks:
         return made
 
     def listed(
-        self, units: Units, report: Callable[[Problem], object], records: Records
+        self, units: Units, report: Report, records: Records
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
         """As `states`, of the slabs' own lists alone, without the thread caches; and the first word
         of every block."""

@@ -9,14 +9,13 @@ rounds.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ValidationError
 from .holes import holed_blocks
+from .problems import Address, Problem, Report, Spot
 from .records import SLAB_HOLES, Records, word_count, word_offset
 
 if TYPE_CHECKING:
@@ -34,19 +33,6 @@ STATE_LETTERS: Final = "-#.cro"
 Units = NDArray[np.int64]
 
 
-class Problem(NamedTuple):
-    """Something that does not hold."""
-
-    what: str
-    where: str
-    expected: object
-    found: object
-
-    def error(self) -> ValidationError:
-        """The exception that says so."""
-        return ValidationError(self.what, self.where, self.expected, self.found)
-
-
 class SlabStates:
     """The states of the blocks of some slabs of one class."""
 
@@ -54,7 +40,7 @@ class SlabStates:
         self,
         blocks: Blocks,
         units: Units,
-        report: Callable[[Problem], object],
+        report: Report,
         records: Records | None = None,
         caches: bool = True,
     ) -> None:
@@ -77,12 +63,9 @@ class SlabStates:
             self._place_cached()
         self._place_purged()
 
-    def where(self, row: int) -> str:
-        """The name of a slab in messages."""
-        return (
-            f"slab at unit {int(self.units[row])}, class {self.class_index} of "
-            f"{int(self.shape['stride_bytes'])} bytes"
-        )
+    def at(self, row: int, block: int | None = None) -> Spot:
+        """Where a slab, or a block of it, is."""
+        return Spot("slab", int(self.units[row]), self.class_index, block=block)
 
     def _place_purged(self) -> None:
         rows = np.flatnonzero(self.records["flags"] & SLAB_HOLES)
@@ -118,27 +101,15 @@ class SlabStates:
         there = np.count_nonzero(flat == state)
         flat[at] = state
         for place, before in zip(wrong[:1].tolist(), taken[:1].tolist(), strict=True):
-            block = f"{self.where(int(rows[place]))}, block {int(columns[place])}"
-            self.report(
-                Problem(
-                    "a block is in exactly one place",
-                    block,
-                    f"only {STATE_NAMES[state]}",
-                    f"{STATE_NAMES[before]} as well",
-                )
-            )
+            spot = self.at(int(rows[place]), int(columns[place]))
+            wanted, found = f"only {STATE_NAMES[state]}", f"{STATE_NAMES[before]} as well"
+            self.report(Problem("a block is in exactly one place", spot, wanted, found))
         if not len(wrong) and np.count_nonzero(flat == state) != there + len(at):
             order = np.sort(at)
             double = int(order[np.flatnonzero(order[1:] == order[:-1])[0]])
-            block = f"{self.where(double // self.count)}, block {double % self.count}"
-            self.report(
-                Problem(
-                    "a block is in exactly one place",
-                    block,
-                    f"{STATE_NAMES[state]} once",
-                    f"{STATE_NAMES[state]} twice",
-                )
-            )
+            spot = self.at(double // self.count, double % self.count)
+            wanted, found = f"{STATE_NAMES[state]} once", f"{STATE_NAMES[state]} twice"
+            self.report(Problem("a block is in exactly one place", spot, wanted, found))
 
     def _place_listed(self) -> None:
         """Follow the free and the remote lists."""
@@ -183,15 +154,9 @@ class SlabStates:
         first = inside // stride
         good = (inside >= 0) & (inside % stride == 0) & (first < self.count)
         for at in used[~good].tolist():
-            where = self.where(int(rows[at]))
-            self.report(
-                Problem(
-                    f"first block of the {name}",
-                    where,
-                    "a block of the slab",
-                    f"offset {int(offsets[at])}",
-                )
-            )
+            found = f"offset {int(offsets[at])}"
+            spot = self.at(int(rows[at]))
+            self.report(Problem(f"first block of the {name}", spot, "a block of the slab", found))
         used, first = used[good], first[good]
         if not len(used):
             return
@@ -207,29 +172,18 @@ class SlabStates:
             | (lengths[used] != counts[used])
             | ~reached[used, self.count]
         ].tolist():
-            where, found = self.where(int(rows[at])), f"{int(lengths[at])} blocks"
+            row, length = int(rows[at]), int(lengths[at])
             if reached[at, self.count + 1]:
                 inner = np.flatnonzero(reached[at, : self.count])
-                broken = inner[step[at, inner] == at * width + self.count + 1][0]
-                self.report(
-                    Problem(
-                        f"link in the {name}",
-                        f"{where}, block {int(broken)}",
-                        "a block of the slab or 0",
-                        f"{int(links[at, broken]):#x}",
-                    )
-                )
+                broken = int(inner[step[at, inner] == at * width + self.count + 1][0])
+                link = Address(int(links[at, broken]))
+                spot = self.at(row, broken)
+                self.report(Problem(f"link in the {name}", spot, "a block of the slab or 0", link))
             elif not reached[at, self.count]:
-                self.report(
-                    Problem(
-                        name,
-                        where,
-                        "a list that ends",
-                        "a cycle" if lengths[at] <= counts[at] else found,
-                    )
-                )
+                ring = "a cycle" if length <= counts[at] else f"{length} blocks and no end"
+                self.report(Problem(name, self.at(row), "a list that ends", ring))
             else:
-                self.report(Problem(name, where, f"{int(counts[at])} blocks", found))
+                self.report(Problem(f"blocks in the {name}", self.at(row), int(counts[at]), length))
         listed_rows, columns = np.nonzero(reached[used, : self.count])
         self._place(rows[used[listed_rows]], columns, state)
 
