@@ -30,7 +30,7 @@ static inline void *hak_fast_alloc(hak_thread *t, uint64_t size) {
 /* False: nothing was changed, take the slow path. In a `batch`, whose caller has no errno to keep,
  * a full cache overflows from here, and the slab's record is asked whether the block was ever
  * carved: 9 % of a pair, which malloc's free saves: there it is asked when the block leaves the
- * cache (cache.c). */
+ * cache (slabs.c). */
 static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
     uint64_t base = t->base, offset = address - base, unit = offset >> HAK_UNIT_SHIFT;
     if (hak_unlikely(unit >= t->unit_limit)) return false;

@@ -23,7 +23,7 @@
  *  - The cache of a thread that is gone: a pop or a push was cut between its stores, so the list is
  *    whole from its head (a block's link stands before the head names it; order kept in fast.h) and
  *    its count is one off at most. Of a list that was being moved to slabs (`busy` says which) the
- *    head is past what is on its way (cache.c): that batch is counted as lost, whatever of it has
+ *    head is past what is on its way (bins.c): that batch is counted as lost, whatever of it has
  *    arrived; the rest of the list is there. Carved ranges change under their slab's claim only.
  *    Every link is checked before it is believed.
  *

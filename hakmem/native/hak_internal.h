@@ -8,7 +8,8 @@
  *   purge.c     what goes back to the OS, and when      partial.c   sets of slabs, mailboxes
  *   slabs.c     a slab's life: made, given to, taken from, retired
  *   holes.c     purged pages of slabs in use            acquire.c   where a refill finds a slab
- *   cache.c     thread caches: refill, overflow, idle
+ *   bins.c      what a class of a thread's cache gives away   caps.c      how much it may hold
+ *   cache.c     thread caches: refill, overflow, flush, loans
  *   threads.c   thread records: attach, park, release   spans.c     blocks of whole units
  *   fork.c      a fork's child: noticed, repaired       policy.c    images judged and read
  *   environment.c  the process's policy, from its environment
@@ -210,7 +211,6 @@ HAK_HIDDEN uint8_t *hak_fast_map(hak_heap *h); /* heap.c */
 HAK_HIDDEN bool hak_is_line_of_others(const hak_thread *t, uint32_t class_index);
 HAK_HIDDEN void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block);
 HAK_HIDDEN void hak_cache_flush(hak_thread *t, uint64_t above);
-HAK_HIDDEN void hak_cache_init(hak_thread *t);
 HAK_HIDDEN void hak_cache_prewarm(hak_thread *t);
 
 /* requests.c */

@@ -7,7 +7,7 @@
  */
 #include <pthread.h>
 
-#include "hak_internal.h"
+#include "caps.h"
 #include "lists.h"
 
 typedef struct hak_place {
@@ -83,7 +83,7 @@ void hak_thread_record_init(hak_heap *h, hak_thread *t, uint32_t index) {
     t->unit_limit = h->unit_limit;
     t->fast_map = (uintptr_t)hak_fast_map(h);
     t->index = index;
-    hak_cache_init(t);
+    hak_caps_init(t);
 }
 
 static hak_thread *attach(hak_heap *h) {

@@ -2,12 +2,13 @@
 
 Rooms from the bottom up; each calls those above its line only. Of C it uses the primitives alone:
 
-    tables.py   the policy's decisions as rows             memory.py   typed access to a region's metadata
-    caller.py   a thread's record at hand                  lists.py    accessors of a slab's lists and claim
-    dirty.py    which units may be non-zero                runs.py     the run heap: units, arena
+    tables.py   the policy's decisions as rows             memory.py   a region's metadata, typed
+    caller.py   a thread's record at hand                  lists.py    a slab's lists and claim
+    marks.py    bit maps over units                        runs.py     the run heap: units, arena
     purge.py    what goes back to the OS                   partial.py  partial sets, mailboxes
     slabs.py    a slab's life                              acquire.py  where a refill finds a slab
-    cache.py    thread caches                              threads.py  thread records
+    bins.py     what a class of a cache gives away         caps.py     how much it may hold
+    cache.py    thread caches: refill, overflow, loans     threads.py  thread records
     spans.py    blocks of whole units                      blocks.py   one block
     heap.py     create, destroy, batches: PythonEngine
 

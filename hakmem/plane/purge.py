@@ -10,7 +10,7 @@ it.
 
 from __future__ import annotations
 
-from .dirty import dirty_set, marks_set, recent_map, recent_turn, spend, unit_is_dirty
+from .marks import dirty_set, marks_set, recent_map, recent_turn, spend, unit_is_dirty
 from .memory import KIND_NONE, MASK32, MASK64, TAG_NONE, UNIT_SHIFT, Memory
 from .runs import insert, live_units, lock, unlink, unlock
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from .. import layout
 from ..generate import mirror
-from .dirty import dirty_count, dirty_set, recent_take
+from .marks import dirty_count, dirty_set, recent_take
 from .memory import KIND_NONE, KIND_RUN, MASK64, TAG_FREE, TAG_NONE, UNIT_SHIFT, Memory, pause
 
 EXACT_BINS: Final = layout.RUN_EXACT_BINS

@@ -11,7 +11,7 @@ import ctypes
 from .. import layout
 from .acquire import collect, flush_ready
 from .caller import Caller
-from .dirty import unit_is_dirty
+from .marks import unit_is_dirty
 from .memory import KIND_NONE, KIND_SPAN, TAG_SPAN, UNIT_BYTES, UNIT_SHIFT, Memory
 from .purge import tick
 from .runs import run_alloc, run_extend, run_free

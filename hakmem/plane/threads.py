@@ -13,7 +13,7 @@ from typing import Final
 
 from .. import layout
 from ..generate import mirror
-from . import cache
+from . import cache, caps
 from .caller import Caller
 from .memory import MASK32, THREAD_BYTES, Memory, pause
 
@@ -82,7 +82,7 @@ class Threads:
         record.unit_limit = m.geometry.unit_limit
         record.fast_map = m.fast_map()
         record.index = t.index
-        cache.init(t)
+        caps.init(t)
 
     def _attach(self) -> Caller | None:
         m = self.m

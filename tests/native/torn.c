@@ -62,8 +62,8 @@ typedef struct expected {
 } expected;
 
 static expected nothing(hak_heap *h, hak_thread *t) { return (void)h, (void)t, (expected){0, 0}; }
-/* flush_list, in the middle of a batch: the head is past it, one block is with its slab, another's
- * link is changed. */
+/* hak_bin_flush, in the middle of a batch: the head is past it, one block is with its slab,
+ * another's link is changed. */
 static expected moving(hak_heap *h, hak_thread *t) {
     uint32_t c = longest_list(t), have = (uint32_t)(t->bins[c].cap_count - t->room_counts[c]),
              batch = have / 2;

@@ -1,0 +1,101 @@
+/* bins.c: what a bin gives away: the first blocks of its list to their slabs, its carved range to
+ * its slab or to its list, its hint.
+ *
+ * Called by the bin's own thread, or by who holds the record of an ended one. No claim may be held.
+ */
+#include "bins.h"
+#include "lists.h"
+
+/* Takes the first `n` blocks off the list of class c and gives them to their slabs, blocks of one
+ * slab together. The head is past a block before its link changes: who is cut off by a fork leaves
+ * the rest of his list whole. */
+void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n) {
+    hak_heap *h = hak_heap_of(t);
+    hak_bin *bin = &t->bins[c];
+    hak_chain group[HAK_RETURN_GROUPS];
+    for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
+    uint32_t list_count = hak_cache_of(t, c)->list_count;
+    uint64_t block = t->heads[c],
+             stride = t->reciprocals[c] ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
+    uint32_t was_busy = hak_load_relaxed(&t->busy); /* others try for record 0's */
+    /* for a fork's child: what the count has more than the list is on its way */
+    hak_store_relaxed(&t->busy, c + 1);
+    hak_keep_order();
+    /* the chain of the block before, whose last is that block: linked to this one already */
+    hak_chain *g = NULL;
+    for (uint32_t left = n; left; left--) {
+        uint64_t next = hak_next(block);
+        if (!g || (block ^ g->last) >> HAK_UNIT_SHIFT) {
+            uint32_t unit =
+                hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
+            t->heads[c] = block;
+            hak_keep_order();
+            g = &group[unit % HAK_RETURN_GROUPS];
+            if (!g->count || g->unit != unit) {
+                if (g->count) hak_slab_return(t, g, stride, list_count);
+                /* half of a scattered return's time was this miss */
+                __builtin_prefetch(hak_slab_at(h, unit), 1);
+                *g = (hak_chain){block, block, block, unit, 1};
+                block = next;
+                continue;
+            }
+            hak_set_next(g->last, block);
+        }
+        if (block > g->highest) g->highest = block;
+        g->last = block;
+        g->count++;
+        block = next;
+    }
+    t->heads[c] = block;
+    hak_keep_order();
+    for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++)
+        if (group[g].count) hak_slab_return(t, &group[g], stride, list_count);
+    t->room_counts[c] += n;
+    hak_keep_order();
+    hak_store_relaxed(&t->busy, was_busy);
+}
+
+/* Gives the carved range back: uncarved again if nothing was carved behind it, else block by
+ * block. */
+void hak_bin_return_range(hak_thread *t, uint32_t c) {
+    hak_heap *h = hak_heap_of(t);
+    hak_bin *bin = &t->bins[c];
+    const hak_class *class = hak_class_of(t, c);
+    uint32_t unit = hak_entry_get(h, (uint32_t)((bin->bump - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
+    uint32_t n = (uint32_t)((bin->bump_end - bin->bump) / class->stride_bytes);
+    hak_slab *slab = hak_slab_at(h, unit);
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit);
+    hak_slab_claim_wait(t, slab);
+    if (bin->bump_end ==
+        base + class->start_bytes + (uint64_t)slab->carved_count * class->stride_bytes) {
+        hak_store_relaxed(&slab->carved_count, slab->carved_count - n);
+    } else {
+        for (uint64_t at = bin->bump; at < bin->bump_end; at += class->stride_bytes)
+            hak_free_push_chain(slab, base, at, at, 1);
+    }
+    hak_used_sub(slab, n);
+    bin->bump = bin->bump_end = 0;
+    hak_slab_let_go(t, unit);
+}
+
+/* Puts the carved range into the list. */
+void hak_bin_list_range(hak_thread *t, uint32_t c) {
+    hak_bin *bin = &t->bins[c];
+    while (bin->bump != bin->bump_end) {
+        uint64_t block = bin->bump;
+        bin->bump += bin->stride_bytes;
+        hak_bin_push(t, c, block);
+    }
+}
+
+/* Drops the hint of class c; the slab behind it stays reachable. No claim may be held. */
+void hak_bin_forget_hot(hak_thread *t, uint32_t c) {
+    uint32_t unit = t->bins[c].hot;
+    if (!unit) return;
+    hak_slab *slab = hak_slab_at(hak_heap_of(t), unit);
+    t->bins[c].hot = 0;
+    if (hak_load_relaxed(&slab->kind) != HAK_KIND_SLAB) return;
+    if (!hak_slab_claim(t, slab)) hak_mail(t, unit);
+    else if (hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB) hak_slab_let_go(t, unit);
+    else hak_claim_release(slab);
+}

@@ -1,0 +1,37 @@
+/* bins.h: a bin, which is one class of a thread's cache: a list of free blocks, a carved range, a
+ * cap, a hint. For its own thread only. Blocks of the list and of the carved range [bump, bump_end)
+ * count as used in their slab. Invariant: room_counts[c] = cap_count - blocks of the list.
+ */
+#ifndef HAK_BINS_H
+#define HAK_BINS_H
+#include "hak_internal.h"
+
+static inline const hak_class *hak_class_of(hak_thread *t, uint32_t c) {
+    return &hak_policy_of(hak_heap_of(t))->sizes.classes[c];
+}
+
+static inline const hak_cache_class *hak_cache_of(hak_thread *t, uint32_t c) {
+    return &hak_policy_of(hak_heap_of(t))->caches.classes[c];
+}
+
+/* Blocks of the list, and of the carved range. */
+static inline uint32_t hak_bin_length(const hak_thread *t, uint32_t c) {
+    return (uint32_t)(t->bins[c].cap_count - t->room_counts[c]);
+}
+static inline uint32_t hak_bin_range_length(const hak_bin *bin) {
+    return (uint32_t)((bin->bump_end - bin->bump) / bin->stride_bytes);
+}
+
+static inline void hak_bin_push(hak_thread *t, uint32_t c, uint64_t block) {
+    hak_set_next(block, t->heads[c]);
+    t->heads[c] = block;
+    t->room_counts[c]--;
+}
+
+/* bins.c */
+HAK_HIDDEN void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n);
+HAK_HIDDEN void hak_bin_return_range(hak_thread *t, uint32_t c);
+HAK_HIDDEN void hak_bin_list_range(hak_thread *t, uint32_t c);
+HAK_HIDDEN void hak_bin_forget_hot(hak_thread *t, uint32_t c);
+
+#endif

@@ -1,0 +1,94 @@
+/* caps.c: when the cap of a bin changes: it rises while its list swings between both its ends, and
+ * shrinks when the class is idle, or when the thread only frees. What is above a cap goes back.
+ */
+#include "caps.h"
+
+/* The caps of a new record, whose bins are empty. */
+void hak_caps_init(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    const hak_policy *policy = hak_policy_of(h);
+    bool guarded = h->flags & HAK_HEAP_CHECKED;
+    for (uint32_t c = 1; c <= policy->sizes.class_count; c++) {
+        bool plain = !guarded && !policy->sizes.classes[c].header;
+        uint32_t most = hak_cap_limit(t, c), init = policy->caches.classes[c].cap_init_count;
+        t->reciprocals[c] = plain ? policy->sizes.classes[c].reciprocal : 0;
+        t->bins[c].stride_bytes = policy->sizes.classes[c].stride_bytes;
+        hak_cap_resize(t, c, init < most ? init : most);
+    }
+    t->first_cap_bytes = t->cap_bytes;
+}
+
+/* Halves a cap, not below `floor`, and lets go of what is above it. */
+static void shrink(hak_thread *t, uint32_t c, uint32_t floor) {
+    hak_bin *bin = &t->bins[c];
+    uint32_t half = bin->cap_count / 2, cap = half > floor             ? half
+                                              : floor < bin->cap_count ? floor
+                                                                       : bin->cap_count;
+    hak_cap_resize(t, c, cap);
+    if (t->room_counts[c] < 0) hak_bin_flush(t, c, (uint32_t)-t->room_counts[c]);
+    hak_count(t, cache_shrink_count, 1);
+}
+
+/* After an overflow of n blocks: a thread that only frees shrinks its caches. */
+void hak_cap_free_only(hak_thread *t, uint32_t c, uint32_t n) {
+    const hak_cache_policy *caches = &hak_policy_of(hak_heap_of(t))->caches;
+    hak_bin *bin = &t->bins[c];
+    uint64_t floor = (uint64_t)hak_cache_of(t, c)->batch_count * caches->free_only_per_256 >> 8;
+    t->free_only_bytes += n * bin->stride_bytes;
+    if (++bin->free_only_count < caches->free_only_count &&
+        t->free_only_bytes < caches->free_only_bytes)
+        return;
+    bin->free_only_count = 0;
+    if (!floor) floor = 1;
+    if (bin->cap_count > floor) shrink(t, c, (uint32_t)floor);
+}
+
+/* A class that had none of the last idle_events slow-path events gives half its blocks back and
+ * shrinks. */
+void hak_caps_shrink_idle(hak_thread *t) {
+    const hak_policy *policy = hak_policy_of(hak_heap_of(t));
+    t->event_count = 0;
+    for (uint32_t c = 1; c <= policy->sizes.class_count; c++) {
+        hak_bin *bin = &t->bins[c];
+        uint32_t have = hak_bin_length(t, c);
+        if (bin->event_count == 0 && have) {
+            hak_bin_flush(t, c, have - have / 2);
+            shrink(t, c, hak_cache_of(t, c)->cap_init_count);
+        }
+        bin->event_count = 0;
+        bin->lend_carve_count -= bin->lend_carve_count != 0;
+    }
+}
+
+/* What the cap of a list that swings between both its ends gains: a part of itself, so that it is
+ * wide enough after a few swings, not after hundreds, as far as this thread's share of what all
+ * caps may gain reaches. */
+uint32_t hak_cap_swing_raise(hak_thread *t, uint32_t c) {
+    hak_heap *h = hak_heap_of(t);
+    const hak_cache_class *cache = hak_cache_of(t, c);
+    uint32_t part = (uint32_t)((uint64_t)t->bins[c].cap_count * cache->raise_per_256 >> 8),
+             threads = hak_load_relaxed(&h->thread_live);
+    uint64_t all =
+        (hak_live_units(h) << HAK_UNIT_SHIFT) * hak_policy_of(h)->caches.raise_live_per_256 >> 8;
+    uint64_t bound = t->first_cap_bytes + all / (threads ? threads : 1);
+    uint64_t spare = bound > t->cap_bytes ? (bound - t->cap_bytes) / t->bins[c].stride_bytes : 0;
+    if (!cache->raise_per_256) return 0;
+    if (part < cache->batch_count) part = cache->batch_count;
+    return part < spare ? part : (uint32_t)spare;
+}
+
+/* An overflow after a refill: the list gets the room it lacks. False: it has had what it may
+ * have. */
+bool hak_cap_overflow_raises(hak_thread *t, uint32_t c) {
+    hak_bin *bin = &t->bins[c];
+    if (!bin->refilled) return false;
+    bin->refilled = 0;
+    uint64_t cap = (uint64_t)bin->cap_count + hak_cap_swing_raise(t, c),
+             limit = hak_cap_limit(t, c);
+    if (cap > limit) cap = limit;
+    if (cap <= bin->cap_count) return false;
+    hak_cap_resize(t, c, (uint32_t)cap);
+    bin->free_only_count++;
+    hak_count(t, cap_raise_count, 1);
+    return true;
+}

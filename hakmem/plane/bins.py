@@ -1,0 +1,121 @@
+"""A bin, which is one class of a thread's cache: a list of free blocks, a carved range, a cap, a
+hint; and what it gives away.
+
+For its own thread only. Blocks of the list and of the carved range [bump, bump_end) count as used
+in their slab. Invariant: room_counts[c] = cap_count - blocks of the list. No claim may be held
+where blocks or the hint go.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .. import layout
+from . import lists, slabs
+from .caller import Caller
+from .memory import KIND_SLAB
+from .partial import mail
+
+GROUPS: Final = layout.RETURN_GROUPS
+
+
+def length(t: Caller, c: int) -> int:
+    """Blocks of a bin's list."""
+    return int(t.bins[c].cap_count - t.room_counts[c])
+
+
+def range_length(t: Caller, c: int) -> int:
+    """Blocks of a bin's carved range."""
+    bin_ = t.bins[c]
+    return int((bin_.bump_end - bin_.bump) // bin_.stride_bytes)
+
+
+def push(t: Caller, c: int, block: int) -> None:
+    """Put a block on the list."""
+    t.m.link(block, t.heads[c])
+    t.heads[c] = block
+    t.room_counts[c] -= 1
+
+
+def _give_back(t: Caller, c: int, group: list[int], list_count: int) -> None:
+    """Give a chain to its slab. Its blocks stand below the carved count: `blocks.free` has seen to
+    that, but for blocks of another thread's carved range."""
+    first, last, unit, count, highest = group
+    row = t.m.tables.classes[c]
+    limit = (
+        t.m.unit_address(unit) + row.start_bytes + t.m.slabs[unit].carved_count * row.stride_bytes
+    )
+    assert highest < limit, (
+        f"block {highest:#x} of unit {unit} was freed and never handed out: carved up to {limit:#x}"
+    )
+    slabs.give_back(t, unit, first, last, count, list_count)
+
+
+def flush(t: Caller, c: int, count: int) -> None:
+    """Take the first blocks off the list of class c and give them to their slabs, blocks of one
+    slab together."""
+    m, list_count = t.m, t.m.tables.caches[c].list_count
+    groups: list[list[int] | None] = [None] * GROUPS  # first, last, unit, count, highest
+    block = t.heads[c]
+    for _ in range(count):
+        following = m.next_of(block)
+        unit = m.registry[m.unit_of(block)] >> 8
+        group = groups[unit % GROUPS]
+        if group and group[2] == unit:
+            m.link(group[1], block)
+            group[1] = block
+            group[3] += 1
+            group[4] = max(group[4], block)
+        else:
+            if group:
+                _give_back(t, c, group, list_count)
+            groups[unit % GROUPS] = [block, block, unit, 1, block]
+        block = following
+    t.heads[c] = block
+    t.room_counts[c] += count
+    for group in groups:
+        if group:
+            _give_back(t, c, group, list_count)
+
+
+def return_range(t: Caller, c: int) -> None:
+    """Give the carved range back: uncarved again if nothing was carved behind it, else block by
+    block."""
+    m, bin_, row = t.m, t.bins[c], t.m.tables.classes[c]
+    unit = m.registry[m.unit_of(bin_.bump)] >> 8
+    start, end = bin_.bump, bin_.bump_end
+    count, slab = (end - start) // row.stride_bytes, m.slabs[unit]
+    slabs.claim_wait(t, unit)
+    if end == m.unit_address(unit) + row.start_bytes + slab.carved_count * row.stride_bytes:
+        slab.carved_count -= count
+    else:
+        for at in range(start, end, row.stride_bytes):
+            lists.free_push_chain(m, unit, at, at, 1)
+    lists.used_add(m, unit, -count)
+    bin_.bump = bin_.bump_end = 0
+    slabs.let_go(t, unit)
+
+
+def list_range(t: Caller, c: int) -> None:
+    """Put the carved range into the list."""
+    bin_ = t.bins[c]
+    while bin_.bump != bin_.bump_end:
+        block = bin_.bump
+        bin_.bump = block + bin_.stride_bytes
+        push(t, c, block)
+
+
+def forget_hot(t: Caller, c: int) -> None:
+    """Drop the hint of class c; the slab behind it stays reachable. No claim may be held."""
+    m, unit = t.m, t.bins[c].hot
+    if not unit:
+        return
+    t.bins[c].hot = 0
+    if m.slabs[unit].kind != KIND_SLAB:
+        return
+    if not slabs.claim(t, unit):
+        mail(t, unit)
+    elif m.slabs[unit].kind == KIND_SLAB:
+        slabs.let_go(t, unit)
+    else:
+        lists.claim_release(m, unit)

@@ -1,0 +1,119 @@
+"""How many blocks a bin's list may hold: its cap rises while the list swings between both its ends,
+and shrinks when the class is idle, or when the thread only frees. What is above a cap goes back.
+
+Invariant: a record's cap_bytes is the sum of its caps in bytes.
+"""
+
+from __future__ import annotations
+
+from . import bins
+from .caller import Caller
+from .memory import UNIT_SHIFT
+from .runs import live_units
+
+
+def resize(t: Caller, c: int, cap: int) -> None:
+    """Give the list of class c another cap."""
+    bin_ = t.bins[c]
+    more = cap - bin_.cap_count
+    t.record.cap_bytes += more * t.m.tables.classes[c].stride_bytes
+    t.room_counts[c] += more
+    bin_.cap_count = cap
+
+
+def limit(t: Caller, c: int) -> int:
+    """How far the cap of class c may rise now, in blocks."""
+    tables = t.m.tables
+    spare = max(0, tables.thread_bytes - t.record.cap_bytes) // tables.classes[c].stride_bytes
+    return int(min(t.bins[c].cap_count + spare, tables.caches[c].cap_max_count))
+
+
+def init(t: Caller) -> None:
+    """The caches of a new record: empty, at their first caps."""
+    tables = t.m.tables
+    for c in range(1, tables.class_count + 1):
+        row, bin_ = tables.classes[c], t.bins[c]
+        most = limit(t, c)
+        t.record.reciprocals[c] = 0 if t.m.checked or row.header else row.reciprocal
+        bin_.stride_bytes = row.stride_bytes
+        resize(t, c, min(tables.caches[c].cap_init_count, most))
+    t.record.first_cap_bytes = t.record.cap_bytes
+
+
+def _shrink(t: Caller, c: int, floor: int) -> None:
+    """Halve a cap, not below ``floor``, and let go of what is above it."""
+    bin_ = t.bins[c]
+    half = bin_.cap_count // 2
+    resize(t, c, half if half > floor else min(floor, bin_.cap_count))
+    if t.room_counts[c] < 0:
+        bins.flush(t, c, -t.room_counts[c])
+    t.record.cache_shrink_count += 1
+
+
+def free_only(t: Caller, c: int, count: int) -> None:
+    """After an overflow of ``count`` blocks: a thread that only frees shrinks its caches."""
+    bin_, caches = t.bins[c], t.m.tables.policy.caches
+    t.record.free_only_bytes += count * bin_.stride_bytes
+    bin_.free_only_count += 1
+    if (
+        bin_.free_only_count < caches.free_only_count
+        and t.record.free_only_bytes < caches.free_only_bytes
+    ):
+        return
+    bin_.free_only_count = 0
+    floor = max(1, t.m.tables.caches[c].batch_count * caches.free_only_per_256 >> 8)
+    if bin_.cap_count > floor:
+        _shrink(t, c, floor)
+
+
+def idle_look(t: Caller) -> None:
+    """Every idle_events slow-path events: a class that had none of them gives half its blocks back
+    and shrinks."""
+    record, tables = t.record, t.m.tables
+    record.event_count += 1
+    if record.event_count < tables.policy.caches.idle_events:
+        return
+    record.event_count = 0
+    for c in range(1, tables.class_count + 1):
+        bin_ = t.bins[c]
+        have = bins.length(t, c)
+        if bin_.event_count == 0 and have:
+            bins.flush(t, c, have - have // 2)
+            _shrink(t, c, tables.caches[c].cap_init_count)
+        bin_.event_count = 0
+        bin_.lend_carve_count -= bin_.lend_carve_count != 0
+
+
+def swing_raise(t: Caller, c: int) -> int:
+    """What the cap of a list that swings between both its ends gains: a part of itself, so that it
+    is wide enough after a few swings, not after hundreds, as far as this thread's share of what all
+    caps may gain reaches.
+    """
+    m, bin_, cache = t.m, t.bins[c], t.m.tables.caches[c]
+    if not cache.raise_per_256:
+        return 0
+    all_bytes = (live_units(m) << UNIT_SHIFT) * m.tables.policy.caches.raise_live_per_256 >> 8
+    bound = t.record.first_cap_bytes + all_bytes // max(1, m.heap.thread_live)
+    spare = max(0, bound - t.record.cap_bytes) // bin_.stride_bytes
+    return int(min(max(bin_.cap_count * cache.raise_per_256 >> 8, cache.batch_count), spare))
+
+
+def refill_raise(t: Caller, c: int) -> int:
+    """What a refill adds to the cap."""
+    return (swing_raise(t, c) if t.bins[c].free_only_count else 0) or 1
+
+
+def overflow_raises(t: Caller, c: int) -> bool:
+    """An overflow after a refill: the list gets the room it lacks. False: it has had what it may
+    have."""
+    bin_ = t.bins[c]
+    if not bin_.refilled:
+        return False
+    bin_.refilled = 0
+    cap = min(bin_.cap_count + swing_raise(t, c), limit(t, c))
+    if cap <= bin_.cap_count:
+        return False
+    resize(t, c, cap)
+    bin_.free_only_count += 1
+    t.record.cap_raise_count += 1
+    return True
