@@ -13,6 +13,7 @@ from pathlib import Path
 from bench import ROOT, BenchError, calls, driver, peers, policies, real, run
 from bench import count as instructions
 from bench.options import QUICK_SCALE, parser_new
+from bench.plan import Plan
 from bench.records import MORE_PROGRAMS, RowInfo, Session, session_load, session_to_json
 
 
@@ -44,7 +45,7 @@ def command_run(options: argparse.Namespace) -> None:
     for name in sorted(os.environ):
         if name.startswith("HAKMEM_") and name not in ("HAKMEM_LIB", "HAKMEM_LIBRARY"):
             note(f"{name} is not passed on: write --alloc hakmem=hakmem,{name}=...")
-    plan = run.Plan(
+    plan = Plan(
         rows=rows,
         allocators=allocators,
         repetitions=options.reps or (2 if options.quick else 5),
@@ -69,7 +70,7 @@ def command_evaluate(options: argparse.Namespace) -> None:
         calls.find_strace()
     allocators = policies.allocators_for(evaluation)
     every_row = list_rows()
-    plan = run.Plan(
+    plan = Plan(
         rows=run.select_rows(options.rows or evaluation.rows, every_row),
         allocators=allocators,
         repetitions=options.reps or 5,

@@ -10,15 +10,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench import BenchError, driver
+from bench.driver import Outcome
+from bench.peers import Allocator
+from bench.plan import Plan
 from bench.records import Calls
-
-if TYPE_CHECKING:
-    from bench.driver import Outcome
-    from bench.peers import Allocator
-    from bench.run import Plan
 
 TRACED = ("mmap", "munmap", "mremap", "mprotect", "madvise", "brk")
 

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from bench import BenchError
-from bench.views import Figure, timed
+from bench.timing import Figure, timed
 
 SLABS = 160_000
 _OWNER = f"""

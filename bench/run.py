@@ -6,36 +6,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from bench import BenchError, calls, driver, machine, peers, real
 from bench.driver import Outcome
 from bench.peers import Allocator
+from bench.plan import Plan
 from bench.records import MORE_PROGRAMS, SCHEMA, RowInfo, Run, Session
 
 RELEASE = "release"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to measure."""
-
-    rows: list[RowInfo]
-    allocators: list[Allocator]
-    repetitions: int
-    scale: float
-    seed: int
-    timeout_s: float
-    base: str
-    suite_row_count: int
-    command: str
-    every_row_alike: bool = False  # the rows' own numbers of repetitions do not count
-    with_calls: bool = False
-
-    def repetitions_of(self, row: RowInfo) -> int:
-        """How often a row runs on each allocator."""
-        return self.repetitions if self.every_row_alike or not row.repetitions else row.repetitions
 
 
 def select_rows(

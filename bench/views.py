@@ -16,46 +16,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from bench import BenchError
 from bench.machine import read_commit, read_machine
+from bench.outside import look_from_outside
+from bench.timing import Figure, timed
 
 SCHEMA = "hakmem-bench-views/1"
 SLABS = 100_000
 BATCH = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One row: best and median of ``repetitions``, in ``unit``, and the most it should be (None: no
-    promise)."""
-
-    name: str
-    unit: str
-    best: float
-    median: float
-    target: float | None
-    repetitions: int
-
-
-def timed(
-    name: str,
-    unit: str,
-    scale: float,
-    repetitions: int,
-    work: Callable[[], object],
-    target: float | None,
-) -> Figure:
-    """Time ``work``; seconds times ``scale`` are the unit."""
-    taken = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        work()
-        taken.append((time.perf_counter() - start) * scale)
-    return Figure(name, unit, min(taken), statistics.median(taken), target, repetitions)
 
 
 def batches(repetitions: int) -> list[Figure]:
@@ -240,8 +212,6 @@ def measure(repetitions: int) -> dict[str, object]:
             f"{library().path} is a {kind} build; figures are taken of release builds only"
         )
     load = list(os.getloadavg())
-    from bench.outside import look_from_outside
-
     rows = [
         *batches(repetitions),
         *many_slabs(repetitions),

@@ -102,7 +102,7 @@ def _table(view: HeapView, slabs: SlabsView, arguments: argparse.Namespace, file
     if note := unclean_note(view):
         file.write(note + "\n")
     colour = wanted(file)
-    legend = painted_legend() if colour else LEGEND
+    legend = painted_legend(LEGEND) if colour else LEGEND
     if arguments.slab is not None:
         file.write(f"\n{slabs[0].map(colour=colour)}\n")
         table = slabs[0].table().partition("\n")[2]

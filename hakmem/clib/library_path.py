@@ -4,6 +4,7 @@ first."""
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -21,9 +22,7 @@ def candidates() -> Iterator[Path]:
     if named:
         yield Path(named)
         return
-    import hakmem
-
-    for folder in hakmem.__path__:
+    for folder in sys.modules[__name__.partition(".")[0]].__path__:  # an editable install has two
         yield Path(folder) / "native" / LIBRARY_NAME
     yield Path(__file__).resolve().parents[2] / "build" / "release" / LIBRARY_NAME
 

@@ -13,6 +13,7 @@ import pytest
 
 from bench import BenchError, peers, records, run
 from bench.__main__ import main
+from bench.plan import Plan
 
 SCALE = 0.001
 Library = Callable[[str, str], Path]
@@ -233,7 +234,7 @@ def test_rows_have_repetitions_of_their_own_unless_all_are_told() -> None:
         records.RowInfo("a", "order", 1, ""),
         records.RowInfo("b", "order", 1, "", repetitions=20),
     )
-    plan = run.Plan([row, own], [], 5, 1.0, 1, 60.0, "glibc", 2, "")
+    plan = Plan([row, own], [], 5, 1.0, 1, 60.0, "glibc", 2, "")
     assert (plan.repetitions_of(row), plan.repetitions_of(own)) == (5, 20)
     told = replace(plan, every_row_alike=True)
     assert (told.repetitions_of(row), told.repetitions_of(own)) == (5, 5)

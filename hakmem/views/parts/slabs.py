@@ -232,7 +232,9 @@ class SlabRecord(Record):
             f"changing: {problem.found}" if problem.changing else f"broken: {problem.sentence()}"
             for problem in self.problems
         ]
-        return "\n".join([self.title(), *lines, painted_legend() if colour else LEGEND, *notes])
+        return "\n".join(
+            [self.title(), *lines, painted_legend(LEGEND) if colour else LEGEND, *notes]
+        )
 
     def print_map(self, width: int | None = None) -> None:
         """Print the letter map, on a terminal in colours."""
