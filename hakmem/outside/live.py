@@ -132,7 +132,7 @@ class LiveProcess(MemorySource):
         ProcessNotFound when the process ended."""
         from ..views.reading.residency import resident_pages
 
-        return resident_pages(self, address, size_bytes)
+        return resident_pages(self.pid, self.check, address, size_bytes)
 
     def _read_file(self, address: int, size_bytes: int) -> bytes:
         """By /proc/PID/mem, where the system call is forbidden."""

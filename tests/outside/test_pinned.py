@@ -220,5 +220,5 @@ def test_a_process_that_is_ending_is_said_to_have_ended() -> None:
                 raise hakmem.ProcessNotFound("there is no process 4711")
 
     with pytest.raises(hakmem.ProcessNotFound):
-        residency.resident_pages(Ending(), 1 << 30, 1 << 16)
+        residency.resident_pages((1 << 22) + 1, Ending().check, 1 << 30, 1 << 16)
     assert len(checks) == 4

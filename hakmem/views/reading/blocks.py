@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from ... import layout
 from .capture import REREADS, Capture, ThreadCache
 from .outline import CACHED_LIMIT
-from .records import Records
 from .problems import Address, Problem, Report, Spot
+from .records import Records
 from .slab_states import SlabStates, Units
 from .source import Words
 

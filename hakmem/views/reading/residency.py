@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ...system import procfs
-from .source import MemorySource
 
 ENDING_SECONDS: Final = 0.2
 """How long the threads of a killed process may take to end one after another."""
@@ -31,25 +31,28 @@ _VECTOR_LIMIT: Final = 4096
 _WORD_PRESENT, _WORD_EXCLUSIVE = np.uint64(1 << 63), np.uint64(1 << 56)
 
 
-def resident_pages(source: MemorySource, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+def resident_pages(
+    pid: int, check: Callable[[], object], address: int, size_bytes: int
+) -> NDArray[np.bool_] | None:
     """Which pages of a range of a process's memory are resident, bool, shape (size_bytes / 4096,);
     None where the kernel does not say.
 
-    Raises ProcessNotFound when the process ended.
+    ``check`` is called when the tables have been read, and raises when the process has ended: then
+    they may be empty.
     """
     pages, ending = None, False
     try:
-        with open(f"{procfs.directory(source.pid)}/pagemap", "rb", buffering=0) as file:
+        with open(f"{procfs.directory(pid)}/pagemap", "rb", buffering=0) as file:
             pages = _scan(file.fileno(), address, size_bytes)
             if pages is None:
                 pages = _words(file.fileno(), address, size_bytes)
     except OSError as error:
         ending = not isinstance(error, PermissionError)
-    source.check()  # the tables of a process that ended are empty
+    check()
     limit = time.monotonic() + ENDING_SECONDS
     while ending and time.monotonic() < limit:  # the first thread has gone, another is about to
         time.sleep(0.002)
-        source.check()
+        check()
     return pages
 
 

@@ -258,7 +258,7 @@ class OwnProcess(MemorySource):
         """Which OS pages of a range are in memory; None where the kernel does not say."""
         from .residency import resident_pages
 
-        return resident_pages(self, address, size_bytes)
+        return resident_pages(self.pid, self.check, address, size_bytes)
 
     @contextmanager
     def window(self, address: int, size_bytes: int) -> Iterator[Words]:
