@@ -93,10 +93,12 @@ def _executable(path: str) -> str:
     return path
 
 
-def examine(command: str, arguments: tuple[str, ...] = ()) -> Program:
-    """The program behind a command. Raises CommandError where it cannot be run, or a preload would
-    have no effect."""
-    path = find(command)
+def examine(command: str, arguments: tuple[str, ...] = (), *, search: str | None = None) -> Program:
+    """The program behind a command, looked for in ``search`` or PATH.
+
+    Raises CommandError where it cannot be run, or a preload would have no effect.
+    """
+    path = find(command, search=search)
     binary, given = path, arguments
     for _ in range(SCRIPT_DEPTH):
         line = _shebang(binary)

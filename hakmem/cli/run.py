@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import USAGE, CommandError
+from .endings import Endings, endings
 from .library import checked, own_folder, preloadable
 from .programs import NOT_RUNNABLE, Program, examine
 
 DESCRIPTION = """\
 Run a program with libhakmem.so as its malloc. The program replaces this one: pid, signals and exit code are its own.
-CPython gets PYTHONMALLOC=malloc unless that is set: its own allocator would hide the small objects. Where the kernel (Yama)
+CPython gets PYTHONMALLOC=malloc unless that is set: its own allocator would hide the small objects. It is recognised behind
+env, timeout, nice, sh -c, scripts and shims too; where a shell's text does not tell, that is said. Where the kernel (Yama)
 lets ancestors alone read a process, the program and its children opt in to being read by this user's other processes.
 126: found, but it cannot be run, or a preload would have no effect (static, set-user-id, another libc or processor);
 127: not found."""
@@ -134,23 +136,7 @@ def environment(
         if name and name != str(library)
     ]
     made["LD_PRELOAD"] = ":".join([str(library), *others])
-    kind = program.python()
-    if kind is not None and "t" in kind:
-        said.append(
-            "a free-threaded CPython keeps its own allocator for objects: only the rest is seen"
-        )
-    elif kind is not None and not made.get("PYTHONMALLOC"):
-        if program.python_ignores_environment():
-            said.append(
-                "CPython with -E or -I ignores PYTHONMALLOC: its own allocator hides the small "
-                "objects"
-            )
-        else:
-            made["PYTHONMALLOC"] = "malloc"
-            said.append(
-                "CPython: PYTHONMALLOC=malloc is set, so that its small objects are seen too "
-                "(set it to anything to choose)"
-            )
+    said += python_settings(endings(program, made), made)
     if not arguments.private and made.get(READABLE) is None:
         made[READABLE] = "1"
         if yama_scope() == 1:
@@ -159,6 +145,39 @@ def environment(
                 "as hakmem why does; --private leaves it out"
             )
     return made, said
+
+
+def python_settings(end: Endings, made: dict[str, str]) -> list[str]:
+    """Sets PYTHONMALLOC in ``made`` where CPython runs in the end; what to say about it, and about
+    what cannot be told."""
+    if end.cleared:
+        return [f"{end.cleared} takes LD_PRELOAD away: what it runs is not on the library"]
+    pythons = end.pythons()
+    if made.get("PYTHONMALLOC") or end.chosen:
+        return []
+    if not pythons:
+        if end.known:
+            return []
+        return [
+            f"what {end.through[-1]} runs cannot be told from here: should CPython be among it, set "
+            "PYTHONMALLOC=malloc, or its own allocator hides its small objects"
+        ]
+    path = f" ({pythons[0].path})" if end.through else ""
+    if all("t" in (program.python() or "") for program in pythons):
+        return [
+            f"a free-threaded CPython{path} keeps its own allocator for objects: only the rest is "
+            "seen"
+        ]
+    if all(program.python_ignores_environment() for program in pythons):
+        return [
+            f"CPython{path} with -E or -I ignores PYTHONMALLOC: its own allocator hides the small "
+            "objects"
+        ]
+    made["PYTHONMALLOC"] = "malloc"
+    return [
+        f"CPython{path}: PYTHONMALLOC=malloc is set, so that its small objects are seen too "
+        "(set it to anything to choose)"
+    ]
 
 
 def yama_scope() -> int:
