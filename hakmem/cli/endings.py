@@ -175,7 +175,7 @@ def _option(word: str, short: str, long: str, rest: list[str]) -> str | None:
     return None
 
 
-# ---- shells ----------------------------------------------------------------------------------------
+# ---- shells -------------------------------------------------------------------------------------
 
 
 def _shell(program: Program, environment: dict[str, str], found: Endings, depth: int) -> None:

@@ -15,12 +15,13 @@ from .library import checked, own_folder, preloadable
 from .programs import NOT_RUNNABLE, Program, examine
 
 DESCRIPTION = """\
-Run a program with libhakmem.so as its malloc. The program replaces this one: pid, signals and exit code are its own.
-CPython gets PYTHONMALLOC=malloc unless that is set: its own allocator would hide the small objects. It is recognised behind
-env, timeout, nice, sh -c, scripts and shims too; where a shell's text does not tell, that is said. Where the kernel (Yama)
-lets ancestors alone read a process, the program and its children opt in to being read by this user's other processes.
-126: found, but it cannot be run, or a preload would have no effect (static, set-user-id, another libc or processor);
-127: not found."""
+Run a program with libhakmem.so as its malloc. The program replaces this one: pid, signals and exit
+code are its own. CPython gets PYTHONMALLOC=malloc unless that is set: its own allocator would hide
+the small objects. It is recognised behind env, timeout, nice, sh -c, scripts and shims too; where a
+shell's text does not tell, that is said. Where the kernel (Yama) lets ancestors alone read a
+process, the program and its children opt in to being read by this user's other processes.
+126: found, but it cannot be run, or a preload would have no effect (static, set-user-id, another
+libc or processor); 127: not found."""
 EXAMPLES = """\
   hakmem run ls -l
   hakmem run -q -- python3 script.py --verbose
@@ -159,8 +160,8 @@ def python_settings(end: Endings, made: dict[str, str]) -> list[str]:
         if end.known:
             return []
         return [
-            f"what {end.through[-1]} runs cannot be told from here: should CPython be among it, set "
-            "PYTHONMALLOC=malloc, or its own allocator hides its small objects"
+            f"what {end.through[-1]} runs cannot be told from here: should CPython be among it, "
+            "set PYTHONMALLOC=malloc, or its own allocator hides its small objects"
         ]
     path = f" ({pythons[0].path})" if end.through else ""
     if all("t" in (program.python() or "") for program in pythons):

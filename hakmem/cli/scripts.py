@@ -17,7 +17,7 @@ _ASSIGNMENT: Final = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _MARKS: Final = frozenset("();<>|&")
 _PREFIXES: Final = frozenset(
-    "if then else elif while until do ! { } ( ) exec command builtin time export local fi done esac".split()
+    "if then else elif fi while until do done esac ! { } exec command builtin time export".split()
 )
 _LISTS: Final = frozenset({"for", "case", "select", "function"})
 _UNKNOWABLE: Final = frozenset({"eval", "source", "."})

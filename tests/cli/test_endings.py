@@ -194,7 +194,8 @@ def test_what_stands_on_the_way(folder: Path, tmp_path: Path) -> None:
 
 def test_variables_and_lists_of_a_text() -> None:
     read = commands_of(
-        "PATH=/opt:$PATH\nexport A=ls B=2\n$A -l $C && { cat x; } || (wc <y)\ncase $1 in a) b;; esac",
+        "PATH=/opt:$PATH\nexport A=ls B=2\n$A -l $C && { cat x; } || (wc <y)\n"
+        "case $1 in a) b;; esac",
         "name",
         ["first"],
         {"PATH": "/bin", "C": "c"},
