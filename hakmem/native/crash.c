@@ -8,6 +8,7 @@
  * process by the signal's default.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>

@@ -2,10 +2,7 @@
  * may say something. */
 #ifndef HAK_LINE_H
 #define HAK_LINE_H
-#include <errno.h>
-#include <unistd.h>
-
-#include "hak_layout.h"
+#include "hak_internal.h"
 
 typedef struct hak_line {
     char text[HAK_LINE_BYTES];
@@ -45,11 +42,8 @@ static inline void hak_line_address(hak_line *line, uint64_t value) {
 
 /* Writes the line; what cannot be written is lost. errno stays. */
 static inline void hak_line_write(hak_line *line) {
-    int saved = errno;
     line->text[line->used++] = '\n';
-    ssize_t done = write(STDERR_FILENO, line->text, line->used);
-    (void)done;
-    errno = saved;
+    hak_os_say(line->text, line->used);
 }
 
 #endif

@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "fast.h"
 #include "hak_internal.h"
@@ -22,10 +21,15 @@ HAK_EXPORT hak_heap *hak_process_heap(void) {
 #pragma GCC visibility push(default)
 
 static uint32_t making; /* under hak_once_lock */
+/* whether this thread makes it: who comes back from inside is told, not made to wait for itself */
+static __thread bool makes_heap __attribute__((tls_model("initial-exec")));
 
-/* Makes the process heap once; others wait for it. NULL when the OS gives no region at all. */
+/* Makes the process heap once; other threads wait for it. NULL when the OS gives no region at all,
+ * and to a call from inside the making. */
 static hak_heap *make_process_heap(void) {
+    if (makes_heap) return NULL;
     hak_once_lock(&making);
+    makes_heap = true;
     hak_fault fault;
     hak_heap *h = hak_process_heap(); /* another may have made it meanwhile */
     const hak_policy *policy = h ? NULL : hak_policy_of_process();
@@ -33,6 +37,7 @@ static hak_heap *make_process_heap(void) {
          !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2)
         h = hak_heap_create(policy, wish, HAK_HEAP_PROCESS, &fault);
     hak_store_release(&hak_root_.process_heap, (uintptr_t)h);
+    makes_heap = false;
     hak_once_unlock(&making);
     return h;
 }

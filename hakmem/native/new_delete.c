@@ -12,7 +12,6 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "fast.h"
 #include "hak_internal.h"
@@ -36,7 +35,7 @@ static new_function runtime_operator(const char *name) {
     if (found) return (new_function)(uintptr_t)found;
     static const char line[] = "hakmem: operator new: out of memory, and there is no C++ runtime "
                                "to throw std::bad_alloc\n";
-    if (write(STDERR_FILENO, line, sizeof line - 1) < 0) abort();
+    hak_os_say(line, sizeof line - 1);
     abort();
 }
 

@@ -2,22 +2,23 @@
  * here, and is counted.
  *
  * Preconditions, for all: address and length are multiples of an OS page and lie in one
- * reservation. errno is the caller's to save. `counts` is the heap's own tally; the library's tally
- * in hak_root counts each call as well.
+ * reservation. errno stays as it was, and no call here runs anybody's wrapper, allocates or acts on
+ * a pending cancel (syscall.h). `counts` is the heap's own tally; the library's tally in hak_root
+ * counts each call as well.
  */
 #define _GNU_SOURCE
-#include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
+#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "hak_internal.h"
+#include "syscall.h"
+#include "vdso.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -35,14 +36,49 @@ static void tally(hak_os_counts *counts, size_t place, uint64_t n) {
 }
 #define TALLY(counts, field, n) tally((counts), offsetof(hak_os_counts, field), (n))
 
+/* The five calls about memory: from the kernel, or, where sanitizers must see them, from libc. */
+#if defined(HAK_SYSTEM_BY_LIBC)
+static void *map_memory(void *at, uint64_t bytes, int access, int flags) {
+    void *map = mmap(at, bytes, access, flags, -1, 0);
+    return map == MAP_FAILED ? NULL : map;
+}
+static bool unmap_memory(void *at, uint64_t bytes) { return munmap(at, bytes) == 0; }
+static bool protect_memory(void *at, uint64_t bytes, int access) {
+    return mprotect(at, bytes, access) == 0;
+}
+static bool advise_memory(void *at, uint64_t bytes, int advice) {
+    return madvise(at, bytes, advice) == 0;
+}
+static bool move_memory(void *from, void *to, uint64_t bytes, int flags) {
+    return mremap(from, bytes, bytes, flags, to) == to;
+}
+#else
+static void *map_memory(void *at, uint64_t bytes, int access, int flags) {
+    long map = hak_system(SYS_mmap, at, bytes, access, flags, -1, 0);
+    return hak_system_failed(map) ? NULL : (void *)map;
+}
+static bool unmap_memory(void *at, uint64_t bytes) {
+    return hak_system(SYS_munmap, at, bytes) == 0;
+}
+static bool protect_memory(void *at, uint64_t bytes, int access) {
+    return hak_system(SYS_mprotect, at, bytes, access) == 0;
+}
+static bool advise_memory(void *at, uint64_t bytes, int advice) {
+    return hak_system(SYS_madvise, at, bytes, advice) == 0;
+}
+static bool move_memory(void *from, void *to, uint64_t bytes, int flags) {
+    return hak_system(SYS_mremap, from, bytes, bytes, flags, to) == (long)to;
+}
+#endif
+
 /* Reserves `bytes` on an `align` boundary (a power of two), inaccessible. The excess stays part of
  * the map. */
 void *hak_os_reserve_aligned(uint64_t bytes, uint64_t align, uint64_t *map_base,
                              uint64_t *map_bytes) {
     uint64_t whole = bytes + align;
     TALLY(NULL, reserve_count, 1);
-    void *map = mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (map == MAP_FAILED) return NULL;
+    void *map = map_memory(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+    if (!map) return NULL;
     *map_base = (uintptr_t)map;
     *map_bytes = whole;
     return (void *)(((uintptr_t)map + align - 1) & ~(align - 1));
@@ -50,52 +86,51 @@ void *hak_os_reserve_aligned(uint64_t bytes, uint64_t align, uint64_t *map_base,
 
 bool hak_os_commit_range(hak_os_counts *counts, void *address, uint64_t bytes) {
     TALLY(counts, commit_count, 1);
-    return mprotect(address, bytes, PROT_READ | PROT_WRITE) == 0;
+    return protect_memory(address, bytes, PROT_READ | PROT_WRITE);
 }
 
 /* Not lazy: the pages read as zero afterwards. Lazy: they may keep their contents until the OS
  * wants them. */
 bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_t bytes, bool lazy) {
     TALLY(counts, purge_count, 1);
-    if (madvise(address, bytes, lazy ? MADV_FREE : MADV_DONTNEED) != 0) return false;
+    if (!advise_memory(address, bytes, lazy ? MADV_FREE : MADV_DONTNEED)) return false;
     TALLY(counts, purged_bytes, bytes);
     return true;
 }
 
 void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes) {
     TALLY(counts, advise_count, 1);
-    (void)madvise(address, bytes, MADV_HUGEPAGE);
+    (void)advise_memory(address, bytes, MADV_HUGEPAGE);
 }
 
 /* Makes the pages present for writing, as if each had been written. An OS that cannot lets them
  * fault as ever. */
 void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes) {
     TALLY(counts, advise_count, 1);
-    (void)madvise(address, bytes, MADV_POPULATE_WRITE);
+    (void)advise_memory(address, bytes, MADV_POPULATE_WRITE);
 }
 
 /* Moves the pages of [from, from + bytes) to `to`; the old range stays mapped and reads as zero. */
 bool hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes) {
     TALLY(counts, remap_count, 1);
-    if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) == to)
-        return true;
+    if (move_memory(from, to, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) return true;
     /* A move that fails late may have unmapped its target: put memory there again. */
     TALLY(counts, reserve_count, 1);
-    (void)mmap(to, bytes, PROT_READ | PROT_WRITE,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    (void)map_memory(to, bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED);
     return false;
 }
 
 bool hak_os_release_range(void *address, uint64_t bytes) {
     TALLY(NULL, release_count, 1);
-    return munmap(address, bytes) == 0;
+    return unmap_memory(address, bytes);
 }
 
 /* Sets pages[i] to 1 where page i of the range is resident, else to 0. An OS that does not tell:
  * all are. */
 void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes, uint8_t *pages) {
     TALLY(counts, query_count, 1);
-    bool known = mincore(address, bytes, pages) == 0;
+    bool known = hak_system(SYS_mincore, address, bytes, pages) == 0;
     for (uint64_t i = 0; i < bytes / HAK_OS_PAGE_BYTES; i++) pages[i] = known ? pages[i] & 1 : 1;
 }
 
@@ -112,32 +147,46 @@ uint32_t hak_os_resident_count(hak_os_counts *counts, void *address, uint32_t pa
  * share. */
 uint64_t hak_os_region_wish(uint64_t wish_bytes) {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wish_bytes;
+    if (hak_system(SYS_prlimit64, 0, RLIMIT_AS, NULL, &limit) != 0 ||
+        limit.rlim_cur == RLIM_INFINITY)
+        return wish_bytes;
     uint64_t most = limit.rlim_cur / 256 * HAK_REGION_LIMIT_PER_256;
     return wish_bytes < most ? wish_bytes : most;
 }
 
+static int clock_by_call(clockid_t clock, struct timespec *now) {
+    return (int)hak_system(SYS_clock_gettime, clock, now);
+}
+
+/* Found at the first call; two threads that look at once find the same. */
 uint64_t hak_os_clock_ns(void) {
+    static hak_clock_call found; /* any > any, relaxed: a function's address, whole */
+    hak_clock_call call = hak_load_relaxed(&found);
+    if (!call) {
+        call = hak_vdso_clock();
+        if (!call) call = clock_by_call;
+        hak_store_relaxed(&found, call);
+    }
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    if (call(CLOCK_MONOTONIC_COARSE, &now) != 0) (void)clock_by_call(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-void hak_os_yield(void) { sched_yield(); }
+void hak_os_yield(void) { (void)hak_system(SYS_sched_yield); }
 
-uint32_t hak_os_thread_id(void) { return (uint32_t)syscall(SYS_gettid); }
-uint32_t hak_os_process_id(void) { return (uint32_t)syscall(SYS_getpid); }
+uint32_t hak_os_thread_id(void) { return (uint32_t)hak_system(SYS_gettid); }
+uint32_t hak_os_process_id(void) { return (uint32_t)hak_system(SYS_getpid); }
 /* The thread that main runs in, or, in a fork's child, the one that forked. */
-bool hak_os_is_first_thread(void) { return syscall(SYS_gettid) == syscall(SYS_getpid); }
+bool hak_os_is_first_thread(void) { return hak_os_thread_id() == hak_os_process_id(); }
 
 /* A zeroed OS page of its own; *wiped: a fork's child gets it as zero. */
 void *hak_os_wiped_page(bool *wiped) {
     TALLY(NULL, reserve_count, 1);
     void *page =
-        mmap(NULL, HAK_OS_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED) return NULL;
+        map_memory(NULL, HAK_OS_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+    if (!page) return NULL;
     TALLY(NULL, advise_count, 1);
-    *wiped = madvise(page, HAK_OS_PAGE_BYTES, MADV_WIPEONFORK) == 0;
+    *wiped = advise_memory(page, HAK_OS_PAGE_BYTES, MADV_WIPEONFORK);
     return page;
 }
 
@@ -147,22 +196,36 @@ void *hak_os_wiped_page(bool *wiped) {
 __attribute__((constructor)) void hak_os_let_others_read(void) {
     const char *asked = secure_getenv("HAKMEM_READABLE");
     if (asked && asked[0] == '1' && !asked[1])
-        (void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+        (void)hak_system(SYS_prctl, PR_SET_PTRACER, PR_SET_PTRACER_ANY);
 }
 
 void hak_os_sleep_ms(uint32_t ms) {
     struct timespec time = {.tv_sec = ms / HAK_MS_PER_SECOND,
                             .tv_nsec = (long)(ms % HAK_MS_PER_SECOND) * HAK_NS_PER_MS};
-    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &time, &time) == EINTR) {}
+    while (hak_system(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &time, &time) == -EINTR) {}
 }
+
+/* Writes to stderr; what cannot be written is lost. Unlike write(2) no point of cancellation. */
+void hak_os_say(const char *text, uint64_t bytes) { (void)hak_system(SYS_write, 2, text, bytes); }
+
+/* A file to read, or -errno. O_NONBLOCK: a FIFO without a writer would wait for one. */
+int hak_os_open(const char *path) {
+    return (int)hak_system(SYS_openat, AT_FDCWD, path,
+                           O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+}
+/* 0 or an errno. The kernel's struct is libc's on the 64-bit machines that there are. */
+int hak_os_stat(int file, struct stat *about) { return (int)-hak_system(SYS_fstat, file, about); }
+/* Bytes read, 0 at the end, or -errno. */
+int64_t hak_os_read(int file, void *at, uint64_t bytes) {
+    return hak_system(SYS_read, file, at, bytes);
+}
+void hak_os_close(int file) { (void)hak_system(SYS_close, file); }
 
 /* Waits while *word is `value`; may return early. */
 void hak_os_wait(uint32_t *word, uint32_t value) {
-    (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+    (void)hak_system(SYS_futex, word, FUTEX_WAIT_PRIVATE, value);
 }
-void hak_os_wake(uint32_t *word) {
-    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-}
+void hak_os_wake(uint32_t *word) { (void)hak_system(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1); }
 
 /* The primitives of the OS, for Python: the same calls, under their public names. */
 HAK_EXPORT void *hak_os_reserve(uint64_t bytes, uint64_t align, uint64_t *map_base,

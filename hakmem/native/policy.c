@@ -7,10 +7,8 @@
 #include "policy.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "line.h"
 
@@ -184,19 +182,18 @@ static bool say_refusal(const char *path, const hak_refusal *why) {
 }
 
 bool hak_policy_read(hak_policy *p, const char *path) {
-    /* O_NONBLOCK: a FIFO without a writer would wait for one. */
-    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (file < 0) return say_error(path, "cannot be opened", errno);
+    int file = hak_os_open(path);
+    if (file < 0) return say_error(path, "cannot be opened", -file);
     struct stat about;
-    int error = fstat(file, &about) == 0 ? 0 : errno;
+    int error = hak_os_stat(file, &about);
     bool regular = !error && S_ISREG(about.st_mode), fits = regular && about.st_size == sizeof *p;
     for (size_t done = 0; fits && !error && done < sizeof *p;) {
-        ssize_t n = read(file, (char *)p + done, sizeof *p - done);
+        int64_t n = hak_os_read(file, (char *)p + done, sizeof *p - done);
         if (n > 0) done += (size_t)n;
         else if (n == 0) fits = false, about.st_size = (off_t)done; /* it was cut meanwhile */
-        else if (errno != EINTR) error = errno;
+        else if (n != -EINTR) error = (int)-n;
     }
-    close(file);
+    hak_os_close(file);
     if (error) return say_error(path, "cannot be read", error);
     if (!regular)
         return say(path, S_ISDIR(about.st_mode) ? "expected a policy image, found a directory"

@@ -8,12 +8,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "accounts.h"
 #include "hakmem.h"
+#include "line.h"
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #pragma GCC visibility push(default)
@@ -37,6 +39,14 @@ static const parameter parameters[] = {
     {"M_ARENA_TEST", M_ARENA_TEST},
     {"M_ARENA_MAX", M_ARENA_MAX},
 };
+static void say_ignored(const char *name) {
+    hak_line line = {.used = 0};
+    hak_line_text(&line, "hakmem: mallopt: ");
+    hak_line_text(&line, name);
+    hak_line_text(&line, " is ignored");
+    hak_line_write(&line);
+}
+
 static uint32_t asked_mask; /* bit i: parameters[i] was asked for; any > any, relaxed */
 
 /* 1 for a parameter that glibc has, which is ignored: policy is made in Python. 0 for a number that
@@ -48,8 +58,7 @@ int mallopt(int number, int value) {
         bool first = !(hak_load_relaxed(&asked_mask) >> i & 1);
         hak_store_relaxed(&asked_mask, hak_load_relaxed(&asked_mask) | 1u << i);
         const char *verbose = first ? secure_getenv("HAKMEM_VERBOSE") : NULL;
-        if (verbose && *verbose && strcmp(verbose, "0") != 0)
-            fprintf(stderr, "hakmem: mallopt: %s is ignored\n", parameters[i].name);
+        if (verbose && *verbose && strcmp(verbose, "0") != 0) say_ignored(parameters[i].name);
         return 1;
     }
     return 0;
@@ -66,7 +75,9 @@ void malloc_stats(void) {
     hak_accounts sum;
     struct mallinfo2 info = gather(&sum);
     uint32_t asked = hak_load_relaxed(&asked_mask);
-    int saved = errno;
+    int saved = errno, state;
+    /* glibc's is no point of cancellation, as stdio is */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
     fprintf(stderr,
             "Arena 0:\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
             "Total (incl. mmap):\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
@@ -75,6 +86,7 @@ void malloc_stats(void) {
             info.hblks, info.hblkhd);
     for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++)
         if (asked >> i & 1) fprintf(stderr, "mallopt ignored  = %s\n", parameters[i].name);
+    pthread_setcancelstate(state, NULL);
     errno = saved;
 }
 

@@ -30,10 +30,10 @@ hak_thread hak_early_thread = {.fast_map = (uintptr_t)no_classes};
 static hak_thread late_thread = {.fast_map = (uintptr_t)no_classes};
 __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec"))) = &hak_early_thread;
 static __thread hak_directory *directory __attribute__((tls_model("initial-exec")));
-static pthread_key_t exit_key;
-/* HOOK_NONE until somebody asked; then whether libc gave a key. Under exit_hook_lock. */
-enum { HOOK_NONE, HOOK_KEY, HOOK_LIST };
-static uint32_t exit_hook_lock, exit_hook;
+/* How libc tells a thread's end: HOOK_NONE until somebody asked, HOOK_LIST where it had no key left,
+ * else the key + HOOK_KEY. Set once by CAS; whole in itself, so that relaxed loads do. */
+enum { HOOK_NONE, HOOK_LIST, HOOK_KEY };
+static uint64_t exit_hook;
 
 /* The CAS acquires what the last hak_root_unlock released: the list of heaps. */
 void hak_root_lock_only(void) {
@@ -145,23 +145,25 @@ extern int __cxa_thread_atexit_impl(void (*)(void *), void *, void *) __attribut
 extern void *__dso_handle __attribute__((visibility("hidden")));
 
 /* Takes the key whose destructor ends a thread's caches, once for the process: at load, before a
- * program can have taken them all, or at an earlier first malloc. */
+ * program can have taken them all, or at an earlier first malloc. Under no lock: the call may be
+ * somebody's wrapper, which allocates and comes back here. */
 __attribute__((constructor)) void hak_threads_exit_hook(void) {
-    if (hak_load_acquire(&exit_hook)) return;
-    hak_once_lock(&exit_hook_lock);
-    if (!exit_hook) {
-        bool made = pthread_key_create(&exit_key, thread_exit) == 0;
-        hak_store_release(&exit_hook, made ? HOOK_KEY : HOOK_LIST);
-    }
-    hak_once_unlock(&exit_hook_lock);
+    if (hak_load_relaxed(&exit_hook) != HOOK_NONE) return;
+    pthread_key_t key;
+    uint64_t expected = HOOK_NONE;
+    bool made = pthread_key_create(&key, thread_exit) == 0;
+    if (!hak_cas_acq_rel(&exit_hook, &expected, made ? (uint64_t)key + HOOK_KEY : HOOK_LIST) &&
+        made)
+        pthread_key_delete(key);
 }
 
 /* Has libc call thread_exit at the calling thread's end; may allocate. To ask twice does no harm:
  * the second call finds nothing. False: nobody would give the thread's records back. */
 static bool ask_for_the_end(void) {
     hak_threads_exit_hook();
-    if (hak_load_relaxed(&exit_hook) == HOOK_KEY)
-        return pthread_setspecific(exit_key, &exit_key) == 0;
+    uint64_t hook = hak_load_relaxed(&exit_hook);
+    if (hook != HOOK_LIST)
+        return pthread_setspecific((pthread_key_t)(hook - HOOK_KEY), &exit_hook) == 0;
     return __cxa_thread_atexit_impl &&
            __cxa_thread_atexit_impl(thread_exit, NULL, &__dso_handle) == 0;
 }

@@ -69,6 +69,16 @@ def test_malloc_info_adds_up(native_program: Programs) -> None:
     assert 0 < system["current"] <= system["max"]
 
 
+def test_malloc_stats_is_no_point_of_cancellation(native_program: Programs) -> None:
+    plain, environment = (
+        native_program("conform_accounts_plain"),
+        preloaded(library_of(native_program)),
+    )
+    theirs = output(plain, "--cancelled").stderr.splitlines()
+    ours = output(plain, "--cancelled", environment).stderr.splitlines()
+    assert len(ours) == len(theirs) + 1 > 8
+
+
 def test_malloc_stats_goes_to_stderr_in_glibcs_shape(native_program: Programs) -> None:
     plain = native_program("conform_accounts_plain")
     theirs = output(plain, "--stats").stderr.splitlines()

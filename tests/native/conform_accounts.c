@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <pthread.h>
 
 #include "hak_layout.h"
 
@@ -272,6 +273,7 @@ static int print(const char *what) {
                    mallopt(M_MMAP_THRESHOLD, 1 << 20) !=
                3;
     mallopt(M_ARENA_MAX, 1);
+    if (!strcmp(what, "--cancelled")) pthread_cancel(pthread_self());
     malloc_stats();
     return 0;
 }

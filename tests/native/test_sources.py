@@ -104,11 +104,11 @@ def mentions(pattern: str) -> dict[str, list[str]]:
 
 def test_only_the_os_file_maps_memory() -> None:
     assert set(mentions(rf"\b(?:{'|'.join(OS_CALLS)})\s*\(")) == {"os.c"}
-    assert set(mentions(r"\bsyscall\s*\(|\bSYS_\w+|\b__NR_\w+")) <= {"os.c"}
+    assert set(mentions(r"\bsyscall\s*\(|\bSYS_\w+|\b__NR_\w+")) == {"os.c", "syscall.h"}
     assert set(mentions(r"sys/mman\.h|\bMAP_\w+|\bPROT_\w+|\bMADV_\w+")) == {"os.c"}
 
 
-def test_only_the_os_object_asks_libc_for_it(native_program: Programs) -> None:
+def test_no_object_asks_libc_for_memory(native_program: Programs) -> None:
     """The same of the objects: undefined symbols, so that no macro or inline function hides a
     call."""
     if not shutil.which("nm"):
@@ -126,7 +126,7 @@ def test_only_the_os_object_asks_libc_for_it(native_program: Programs) -> None:
         ).stdout.split()
         if any(symbol.split("@")[0] in (*OS_CALLS, "syscall") for symbol in symbols):
             asking.add(path.name)
-    assert asking == {"os.c.o"}
+    assert asking == set(), "calls by name, which may be somebody's wrapper"
 
 
 def test_atomic_builtins_stand_in_two_files() -> None:
@@ -198,6 +198,8 @@ REASONS = {
     ("os.c", "23"): "MADV_POPULATE_WRITE, where libc does not name it",
     ("os.c", "256"): "HAK_REGION_LIMIT_PER_256",
     ("os.c", "1000000000"): "ns of a second",
+    ("syscall.h", "4095"): "the largest errno that the kernel returns",
+    ("vdso.c", "4"): "words of a GNU hash table's head, bytes of a word",
 }
 NUMBER = re.compile(r"(?<![\w.])(0[xX][0-9a-fA-F]+|\d+)[uUlL]*\b")
 OPERATOR = r"(?:<<|>>|[-+*/%&|~]|==|!=|<=|>=)"
