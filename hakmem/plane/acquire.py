@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ..generate import mirror
-from ..policy.arenas import UNITS_PER_MIB
 from ..policy.acquire import Stage
+from ..policy.arenas import UNITS_PER_MIB
 from . import lists, partial, slabs
 from .caller import Caller
 from .memory import KIND_SLAB, MASK32, UNIT_SHIFT, Memory

@@ -78,7 +78,7 @@ def _check_marks(
         mine, wanted = units[first : first + piece], application[first : first + piece]
         offset, size = heap.capture.geometry.live_offset, layout.LIVE_BYTES_PER_UNIT
         marks = np.unpackbits(
-            heap.blocks.rows(offset, size, mine, unit_count), axis=1, bitorder="little"
+            heap.capture.rows(offset, size, mine, unit_count), axis=1, bitorder="little"
         )
         found = marks[:, places].view(np.bool_)
         missing = wanted & ~found
@@ -108,7 +108,7 @@ def _check_headers(
     if not shape["header"] or not len(units):
         return
     places = int(shape["start_bytes"]) - 1 + np.arange(states.shape[1]) * int(shape["stride_bytes"])
-    found = heap.blocks.memory(units, int(shape["unit_count"])).view(np.uint8)[:, places]
+    found = heap.capture.memory(units, int(shape["unit_count"])).view(np.uint8)[:, places]
     codec = heap.codec
     expected = np.where(
         states == APPLICATION, codec.encode(index, live=True), codec.encode(index, live=False)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ... import layout
 from ...generate import mirror
 from ..reading.capture import REREADS, SLAB_BYTES, Capture
-from ..reading.records import KIND_LOST, KIND_SLAB, KIND_SPAN, Records, dtype_of, word_count
 from ..reading.problems import Problem
+from ..reading.records import KIND_LOST, KIND_SLAB, KIND_SPAN, Records, dtype_of, word_count
 from ..reading.slab_states import FREE, REMOTE
 from ..reading.source import MemoryUnreadable
 from .frozen import BAD_LINK, FrozenHeap, byte_counts, empty_part, starts_of
@@ -154,7 +154,7 @@ class _Lists:
             before = self.slabs[units]
             self._read(units)
             now = np.ascontiguousarray(
-                self.view.blocks.rows(self.capture.geometry.slabs_offset, SLAB_BYTES, units, 1)
+                self.view.capture.rows(self.capture.geometry.slabs_offset, SLAB_BYTES, units, 1)
             )
             words = now.view(np.uint64)
             changed = (words != before).any(axis=1)
@@ -220,7 +220,7 @@ class _Lists:
                 (self.records["kind"] == KIND_SLAB) & (self.records["class_index"] == index)
             )
             for chunk in self.view.blocks.for_each_chunk(index, units):
-                found = self.view.blocks.memory(chunk, int(shape["unit_count"])).view(np.uint8)[
+                found = self.view.capture.memory(chunk, int(shape["unit_count"])).view(np.uint8)[
                     :, places
                 ]
                 carved = self.records["carved_count"][chunk][:, None] > np.arange(len(places))

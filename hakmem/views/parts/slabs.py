@@ -16,8 +16,8 @@ from ...generate import mirror
 from ..reading.buffers import buffer
 from ..reading.capture import REREADS
 from ..reading.holes import purged_counts
-from ..reading.records import KIND_SLAB, SLAB_FRESH, Records, copy_records, extend_dtype, word_count
 from ..reading.problems import Problem, Spot
+from ..reading.records import KIND_SLAB, SLAB_FRESH, Records, copy_records, extend_dtype, word_count
 from ..reading.slab_states import APPLICATION, STATE_LETTERS, STATE_NAMES
 from ..showing import notebook as shown
 from ..showing.colour import html_letters, painted, painted_legend, wanted
@@ -259,7 +259,7 @@ class SlabRecord(Record):
         shape = heap.capture.classes[self.class_index]
         if not shape["header"]:
             return None
-        raw = heap.blocks.memory(np.array([self.unit]), int(shape["unit_count"])).view(np.uint8)[0]
+        raw = heap.capture.memory(np.array([self.unit]), int(shape["unit_count"])).view(np.uint8)[0]
         places = (
             int(shape["start_bytes"])
             - 1

@@ -13,50 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
-from .capture import REREADS, Capture, ThreadCache
+from .cached import CachedBlocks
+from .capture import REREADS, Capture, ThreadCache, Units
 from .outline import CACHED_LIMIT
 from .problems import Address, Problem, Report, Spot
 from .records import Records
-from .slab_states import SlabStates, Units
+from .slab_states import SlabStates
 from .source import Words
 
 CHUNK_BLOCKS: Final = 1 << 21
 CHUNK_UNITS: Final = 1 << 10
 """How much of the blocks is looked at at a time: so many, and so many units of memory."""
-GATHER_STRIDE_BYTES: Final = 2048
-"""From this stride on the links of blocks are read one by one: of 10 GiB in large blocks, 10 MiB. A
-call of a thousand words costs as much as copying half a MiB."""
-
-
-@dataclass(frozen=True)
-class CachedBlocks:
-    """The blocks of all thread caches; arrays of one length."""
-
-    address: NDArray[np.uint64]
-    thread: NDArray[np.uint32]
-    """Index of the thread record."""
-    class_index: NDArray[np.uint8]
-    in_range: NDArray[np.bool_]
-    """True: in the carved range; False: in the list."""
-    head: NDArray[np.int64]
-    """First unit of the block's slab, 0 where the address is no block of that class."""
-    block: NDArray[np.int64]
-    """Index of the block in its slab."""
-    following: NDArray[np.uint64]
-    """The link of a listed block, 0 for blocks of carved ranges."""
-    gone: NDArray[np.bool_]
-    """Whether a fork left the thread behind: such a block may be elsewhere as well, and is lost if
-    it is not."""
-    problems: tuple[Problem, ...]
 
 
 class Blocks:
@@ -307,7 +282,9 @@ class Blocks:
         to be the capture's. Raises ValueError if the units are not slabs of one class.
         """
         found: list[Problem] = []
-        made: NDArray[np.uint8] = SlabStates(self, units, found.append, records).states
+        made: NDArray[np.uint8] = SlabStates(
+            self.capture, units, found.append, records, self.cached_of
+        ).states
         for problem in found:
             if report is not None:
                 report(problem)
@@ -318,7 +295,7 @@ class Blocks:
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
         """As `states`, of the slabs' own lists alone, without the thread caches; and the first word
         of every block."""
-        found = SlabStates(self, units, report, records, caches=False)
+        found = SlabStates(self.capture, units, report, records)
         return found.states, found.links
 
     def for_each_chunk(self, class_index: int, units: Units) -> Iterator[Units]:
@@ -330,39 +307,3 @@ class Blocks:
         size = max(1, min(CHUNK_BLOCKS // blocks, CHUNK_UNITS // length))
         for first in range(0, len(units), size):
             yield units[first : first + size]
-
-    def rows(
-        self, offset: int, unit_bytes: int, units: Units, unit_count: int
-    ) -> NDArray[np.uint8]:
-        """What belongs to records of ``unit_count`` units each, in an array at ``offset`` with
-        ``unit_bytes`` a unit.
-
-        uint8, shape (records, unit_count * unit_bytes); neighbours are read together.
-        """
-        made = np.empty((len(units), unit_count * unit_bytes), dtype=np.uint8)
-        breaks = np.flatnonzero(np.diff(units) != unit_count) + 1
-        for first, last in pairwise([0, *breaks.tolist(), len(units)]):
-            if first == last:
-                continue
-            start = self.capture.address + offset + int(units[first]) * unit_bytes
-            raw = self.capture.source.read(start, (last - first) * unit_count * unit_bytes)
-            made[first:last] = np.frombuffer(raw, dtype=np.uint8).reshape(last - first, -1)
-        return made
-
-    def memory(self, units: Units, unit_count: int) -> NDArray[np.uint64]:
-        """The words of slabs of ``unit_count`` units: uint64, shape (slabs, words)."""
-        return self.rows(0, layout.UNIT_BYTES, units, unit_count).view(np.uint64)
-
-    def first_words(self, units: Units, shape: np.void) -> NDArray[np.uint64]:
-        """The first word of every block of slabs of one class: its link, where it is on a list.
-        uint64, shape (slabs, blocks)."""
-        places = int(shape["start_bytes"]) + np.arange(
-            int(shape["block_count"]), dtype=np.int64
-        ) * int(shape["stride_bytes"])
-        if int(shape["stride_bytes"]) >= GATHER_STRIDE_BYTES:
-            found = self.capture.source.gather(
-                self.capture.unit_address(units)[:, None] + places.astype(np.uint64)
-            )
-            if found is not None:
-                return found
-        return self.memory(units, int(shape["unit_count"]))[:, places >> 3]

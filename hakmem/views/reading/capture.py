@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -23,6 +24,11 @@ from .source import MemorySource
 REREADS: Final = 8
 PIECE_RECORDS: Final = 8192
 SLAB_BYTES: Final = ctypes.sizeof(mirror.HakSlab)
+GATHER_STRIDE_BYTES: Final = 2048
+"""From this stride on the links of blocks are read one by one: of 10 GiB in large blocks, 10 MiB. A
+call of a thousand words costs as much as copying half a MiB."""
+
+Units = NDArray[np.int64]
 
 
 class ThreadCache(NamedTuple):
@@ -130,6 +136,40 @@ class Capture(Outline):
         return (np.asarray(units).astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)) + np.uint64(
             self.address
         )
+
+    def rows(
+        self, offset: int, unit_bytes: int, units: Units, unit_count: int
+    ) -> NDArray[np.uint8]:
+        """What belongs to records of ``unit_count`` units each, in an array at ``offset`` with
+        ``unit_bytes`` a unit.
+
+        uint8, shape (records, unit_count * unit_bytes); neighbours are read together.
+        """
+        made = np.empty((len(units), unit_count * unit_bytes), dtype=np.uint8)
+        breaks = np.flatnonzero(np.diff(units) != unit_count) + 1
+        for first, last in pairwise([0, *breaks.tolist(), len(units)]):
+            if first == last:
+                continue
+            start = self.address + offset + int(units[first]) * unit_bytes
+            raw = self.source.read(start, (last - first) * unit_count * unit_bytes)
+            made[first:last] = np.frombuffer(raw, dtype=np.uint8).reshape(last - first, -1)
+        return made
+
+    def memory(self, units: Units, unit_count: int) -> NDArray[np.uint64]:
+        """The words of slabs of ``unit_count`` units: uint64, shape (slabs, words)."""
+        return self.rows(0, layout.UNIT_BYTES, units, unit_count).view(np.uint64)
+
+    def first_words(self, units: Units, shape: np.void) -> NDArray[np.uint64]:
+        """The first word of every block of slabs of one class: its link, where it is on a list.
+        uint64, shape (slabs, blocks)."""
+        places = int(shape["start_bytes"]) + np.arange(
+            int(shape["block_count"]), dtype=np.int64
+        ) * int(shape["stride_bytes"])
+        if int(shape["stride_bytes"]) >= GATHER_STRIDE_BYTES:
+            found = self.source.gather(self.unit_address(units)[:, None] + places.astype(np.uint64))
+            if found is not None:
+                return found
+        return self.memory(units, int(shape["unit_count"]))[:, places >> 3]
 
     def differs_from(self, other: Capture) -> list[str]:
         """What moved between two copies of one heap: names of the parts, empty when the heap stood

@@ -9,17 +9,17 @@ rounds.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .cached import CachedBlocks
+from .capture import Capture, Units
 from .holes import holed_blocks
 from .problems import Address, Problem, Report, Spot
 from .records import SLAB_HOLES, Records, word_count, word_offset
-
-if TYPE_CHECKING:
-    from .blocks import Blocks
 
 UNCARVED: Final = 0
 APPLICATION: Final = 1
@@ -30,22 +30,23 @@ PURGED: Final = 5
 STATE_NAMES: Final = ("uncarved", "application", "free", "cached", "remote", "purged")
 STATE_LETTERS: Final = "-#.cro"
 
-Units = NDArray[np.int64]
-
 
 class SlabStates:
-    """The states of the blocks of some slabs of one class."""
+    """The states of the blocks of some slabs of one class.
+
+    ``cached_of``: the blocks that thread caches hold, by class; without it the slabs' own lists
+    alone are followed, and ``links`` has the first word of every block.
+    """
 
     def __init__(
         self,
-        blocks: Blocks,
+        capture: Capture,
         units: Units,
         report: Report,
         records: Records | None = None,
-        caches: bool = True,
+        cached_of: Callable[[int], CachedBlocks] | None = None,
     ) -> None:
-        capture = blocks.capture
-        self.blocks, self.units, self.report = blocks, units, report
+        self.capture, self.units, self.report = capture, units, report
         self.records = capture.slabs[units] if records is None else records
         classes = np.unique(self.records["class_index"])
         if len(classes) > 1:
@@ -57,10 +58,10 @@ class SlabStates:
         self.states = (np.arange(self.count)[None, :] < carved[:, None]).astype(
             np.uint8
         )  # uncarved or application
-        self.links = np.zeros(self.states.shape if not caches else (0, 0), dtype=np.uint64)
+        self.links = np.zeros(self.states.shape if cached_of is None else (0, 0), dtype=np.uint64)
         self._place_listed()
-        if caches:
-            self._place_cached()
+        if cached_of is not None:
+            self._place_cached(cached_of(self.class_index))
         self._place_purged()
 
     def at(self, row: int, block: int | None = None) -> Spot:
@@ -70,13 +71,10 @@ class SlabStates:
     def _place_purged(self) -> None:
         rows = np.flatnonzero(self.records["flags"] & SLAB_HOLES)
         if len(rows):
-            at, columns = np.nonzero(
-                holed_blocks(self.blocks.capture, self.class_index, self.units[rows])
-            )
+            at, columns = np.nonzero(holed_blocks(self.capture, self.class_index, self.units[rows]))
             self._place(rows[at], columns, PURGED)
 
-    def _place_cached(self) -> None:
-        cached = self.blocks.cached_of(self.class_index)
+    def _place_cached(self, cached: CachedBlocks) -> None:
         if not len(cached.head) or not len(self.units):
             return
         order = np.argsort(self.units)
@@ -119,10 +117,10 @@ class SlabStates:
         if not len(rows):
             return
         stride, start = int(self.shape["stride_bytes"]), int(self.shape["start_bytes"])
-        links = self.blocks.first_words(self.units[rows], self.shape)
+        links = self.capture.first_words(self.units[rows], self.shape)
         if len(self.links):
             self.links[rows] = links
-        base = self.blocks.capture.unit_address(self.units[rows])
+        base = self.capture.unit_address(self.units[rows])
         end, bad = self.count, self.count + 1
         inside = (
             links - (base + np.uint64(start))[:, None]
