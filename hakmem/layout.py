@@ -562,7 +562,7 @@ class CacheNumbers:
     lend_per_256: int = _rule("1/256", (0, 1 << 16),
         "largest block that is lent, as a fraction of the borrowing class's stride", default=512,
         source=_LENDING)
-    lend_keep_count: int = _rule("blocks", (0, CAP_LIMIT_COUNT),
+    lend_keep_count: int = _rule("blocks", (0, 4096),
         "blocks of its list that a class never lends", default=8)
     prewarm_tiny_count: int = _rule("blocks", (0, 256),
         "blocks that a prewarm puts into the cache of a tiny class", default=16)
@@ -600,6 +600,7 @@ class CacheNumbers:
 class AcquireNumbers:
     """The numbers of `hakmem.AcquirePolicy`; its order of stages is no number."""
 
+    order: tuple[Any, ...] = ()
     retry_count: int = _number("u32", "tries", (1, 1 << 16),
         "lost claims or CASes before the fallback", default=16)
     backoff_spins: int = _number("u32", "spins", (1, 1 << 16), "longest backoff of a lost CAS",
@@ -698,8 +699,8 @@ part."""
 
 
 def _image_fields(numbers: type) -> tuple[Field, ...]:
-    """The image's fields of a class of policy numbers."""
-    return tuple(
+    """The image's fields of a class of policy numbers, in whole words of 8 bytes."""
+    made = tuple(
         Field(
             number.field or name,
             number.type,
@@ -713,6 +714,8 @@ def _image_fields(numbers: type) -> tuple[Field, ...]:
         for name, number in numbers_of(numbers).items()
         if number.type
     )
+    whole = sum(field.size for field in made) % 8 == 0
+    return made if whole else (*made, Field("reserved", "u32", "", _INIT, "zero"))
 
 
 # --- structs --------------------------------------------------------------------------------------
@@ -809,7 +812,6 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         "HeaderCodec: the byte before a block, by class and state.",
         (
             *_image_fields(HeaderNumbers),
-            Field("reserved", "u32", "", _INIT, "zero"),
             Field("live", "u8", "byte", _INIT, "header of a block that is out, by class",
                 CLASS_LIMIT),
             Field("freed", "u8", "byte", _INIT, "header of a block that is not, by class",
@@ -818,7 +820,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
     ),
     _struct(
         "hak_arena_growth", "HakArenaGrowth", "ArenaGrowth: how much is committed at a time.",
-        (*_image_fields(ArenaNumbers), Field("reserved", "u32", "", _INIT, "zero")),
+        _image_fields(ArenaNumbers),
     ),
     _struct(
         "hak_cache_class", "HakCacheClass", "CachePolicy of one class.",
@@ -829,7 +831,6 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         "CachePolicy: the thread caches.",
         (
             *_image_fields(CacheNumbers),
-            Field("reserved", "u32", "", _INIT, "zero"),
             Field("classes", "hak_cache_class", "", _INIT, "by class; entry 0 is zero",
                 CLASS_LIMIT),
         ),
@@ -1192,7 +1193,6 @@ STRUCTS: Final[tuple[Struct, ...]] = (
 
 
 TOTAL_BYTES: Final = {
-    "hak_policy": 13232,
     "hak_slab": 64,
     "hak_thread": 5056,
     "hak_heap": HEAP_BYTES,
@@ -1201,7 +1201,8 @@ TOTAL_BYTES: Final = {
     "hak_root": 128,
 }
 """What each struct that stands on its own takes, written down so that no edit changes one unseen:
-`hakmem.generate.mirror` compares."""
+`hakmem.generate.mirror` compares. ``hak_policy`` grows with the policy numbers; the room before the
+registry bounds it."""
 
 
 # --- bounds and environment -----------------------------------------------------------------------

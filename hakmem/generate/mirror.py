@@ -64,6 +64,20 @@ HakEvent: Final = _CTYPES["hak_event"]
 HakRoot: Final = _CTYPES["hak_root"]
 
 
+def _check_room() -> None:
+    """Heap, policy image and fast map stand on OS pages of their own before the registry."""
+    sizes = (ctypes.sizeof(HakHeap), ctypes.sizeof(HakPolicy), layout.SIZE_MAP_ENTRIES)
+    needed = sum(-(-size // layout.OS_PAGE_BYTES) for size in sizes) * layout.OS_PAGE_BYTES
+    if needed != layout.REGISTRY_OFFSET:
+        raise AssertionError(
+            f"REGISTRY_OFFSET: expected {needed}, found {layout.REGISTRY_OFFSET}; "
+            "set it so that heap, policy image and fast map just fit before the registry"
+        )
+
+
+_check_room()
+
+
 class IoVector(ctypes.Structure):
     """The kernel's ``struct iovec``: an address range of process_vm_readv and of ptrace. No part of
     the layout."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Self
 from .. import layout
 from ..errors import PolicyError
 from ..generate import mirror
-from .checks import flag, render, whole
+from ..text import Text
+from .numbers import check, documented, fill, read
+from .tables import render
 
 if TYPE_CHECKING:
     import ctypes
@@ -38,16 +40,18 @@ DEFAULT_ORDER = (
 )
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class AcquirePolicy:
-    """The order of the stages, the retries of a lost claim or CAS, the empty slabs kept ready,
-    adoption on or off."""
+class AcquirePolicy(layout.AcquireNumbers):
+    """Where a refill looks for a slab: the stages in ``order``, each tried once.
+
+    A stage is left after ``retry_count`` lost claims or CASes, with pauses of up to
+    ``backoff_spins`` between them. Up to ``empty_keep_count`` slabs that became empty wait outside
+    the run heap for the next class that needs one. Without ``adoption`` the stages that take slabs
+    over from mailboxes find nothing.
+    """
 
     order: tuple[Stage, ...] = DEFAULT_ORDER
-    retry_count: int = 16
-    backoff_spins: int = 64
-    empty_keep_count: int = 16
-    adoption: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "order", tuple(Stage(stage) for stage in self.order))
@@ -62,35 +66,27 @@ class AcquirePolicy:
                 "an order that ends with Stage.GROW",
                 "put Stage.GROW last: nothing else can always serve",
             )
-        whole("acquire.retry_count", self.retry_count, 1, 1 << 16)
-        whole("acquire.backoff_spins", self.backoff_spins, 1, 1 << 16)
-        whole("acquire.empty_keep_count", self.empty_keep_count, 0, 255)
-        flag("acquire.adoption", self.adoption)
+        check("acquire", self)
 
     def to_struct(self) -> ctypes.Structure:
         """The ``hak_acquire_policy``."""
         made = mirror.HakAcquirePolicy()
         for place, stage in enumerate(self.order):
             made.order[place] = int(stage)
-        made.retry_count, made.backoff_spins = self.retry_count, self.backoff_spins
-        made.empty_keep_count, made.adoption = self.empty_keep_count, int(self.adoption)
+        fill(made, self)
         return made
 
     @classmethod
     def from_struct(cls, struct: ctypes.Structure) -> Self:
         """The policy of a ``hak_acquire_policy``."""
         order = tuple(Stage(stage) for stage in struct.order if stage)
-        return cls(
-            order,
-            struct.retry_count,
-            struct.backoff_spins,
-            struct.empty_keep_count,
-            bool(struct.adoption),
-        )
+        return cls(order, **read(struct, cls))
 
-    def table(self) -> str:
+    def table(self) -> Text:
         """The order and the numbers."""
         rows: list[tuple[object, ...]] = [
-            (place, stage.name.lower()) for place, stage in enumerate(self.order, start=1)
+            (f"stage {place}", stage.name.lower())
+            for place, stage in enumerate(self.order, start=1)
         ]
-        return render(rows, ("place", "stage"))
+        rows += [(name, getattr(self, name)) for name in layout.numbers_of(self)]
+        return render(rows, ("field", "value"))

@@ -14,8 +14,8 @@ from typing import TypeVar
 from .. import layout
 from ..errors import PolicyError
 from .caches import CachePolicy, ClassCache
-from .checks import render
 from .parts import Parts
+from .tables import render
 
 P = TypeVar("P", bound=Parts)
 
@@ -47,13 +47,7 @@ def in_force(policy: Parts, variable: layout.Variable) -> int | None:
     value = getattr(getattr(policy, part), name)
     if variable.choices:
         return variable.choices.index(value)
-    return -(-int(value) * variable.denominator // _scale(variable))
-
-
-def _scale(variable: layout.Variable) -> int:
-    """What the number is multiplied by for the policy object; arenas count in MiB, as their
-    variables do."""
-    return 1 if variable.policy_path.startswith("arenas.") else variable.numerator
+    return -(-int(value) * variable.scale * variable.denominator // variable.numerator)
 
 
 def apply(policy: P, environment: Mapping[str, str]) -> P:
@@ -69,7 +63,9 @@ def apply(policy: P, environment: Mapping[str, str]) -> P:
         if variable.name in given:
             part, name = variable.policy_path.split(".")
             old = getattr(getattr(policy, part), name)
-            number = given[variable.name] * _scale(variable) // variable.denominator
+            number = (
+                given[variable.name] * variable.numerator // variable.denominator // variable.scale
+            )
             value: object = (
                 variable.choices[number]
                 if variable.choices

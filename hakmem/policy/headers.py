@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from .. import layout
 from ..errors import PolicyError
 from ..generate import mirror
-from .checks import render
+from ..text import Text
+from .numbers import check, documented, fill, read
+from .tables import render
 
 if TYPE_CHECKING:
     import ctypes
-
-MODES = ("none", "tiny", "all")
 
 
 class Header(NamedTuple):
@@ -30,9 +30,10 @@ class Header(NamedTuple):
     """``"live"`` or ``"freed"``."""
 
 
+@documented
 @dataclass(frozen=True, slots=True)
-class HeaderCodec:
-    """Which bands carry headers (``mode``) and the bytes used.
+class HeaderCodec(layout.HeaderNumbers):
+    """Which bands carry headers (``mode``), and the bytes that say live and freed.
 
     >>> HeaderCodec("all").encode(3, live=True)
     131
@@ -40,25 +41,8 @@ class HeaderCodec:
     Header(class_index=3, state='freed')
     """
 
-    mode: str = "none"
-    live_base: int = 0x80
-    freed_base: int = 0xC0
-
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise PolicyError("headers", self.mode, "'none', 'tiny' or 'all'", "choose one of them")
-        for name, base in (
-            ("headers.live_base", self.live_base),
-            ("headers.freed_base", self.freed_base),
-        ):
-            if (
-                isinstance(base, bool)
-                or not isinstance(base, int)
-                or not 0 <= base <= 0xFF - layout.CLASS_COUNT_MAX
-            ):
-                raise PolicyError(
-                    name, base, f"0 to {0xFF - layout.CLASS_COUNT_MAX}", "leave room for 60 classes"
-                )
+        check("headers", self)
         if abs(self.live_base - self.freed_base) < layout.CLASS_COUNT_MAX:
             raise PolicyError(
                 "headers.freed_base",
@@ -83,7 +67,7 @@ class HeaderCodec:
     def to_struct(self) -> ctypes.Structure:
         """The ``hak_header_codec``."""
         made = mirror.HakHeaderCodec()
-        made.mode = MODES.index(self.mode)
+        fill(made, self)
         for index in range(1, layout.CLASS_COUNT_MAX + 1):
             made.live[index] = self.encode(index, live=True)
             made.freed[index] = self.encode(index, live=False)
@@ -92,9 +76,11 @@ class HeaderCodec:
     @classmethod
     def from_struct(cls, struct: ctypes.Structure) -> Self:
         """The codec of a ``hak_header_codec``."""
-        return cls(MODES[struct.mode], struct.live[1] - 1, struct.freed[1] - 1)
+        return cls(
+            **read(struct, cls), live_base=struct.live[1] - 1, freed_base=struct.freed[1] - 1
+        )
 
-    def table(self, class_count: int = layout.CLASS_COUNT_MAX) -> str:
+    def table(self, class_count: int = layout.CLASS_COUNT_MAX) -> Text:
         """The bytes of each class."""
         rows: list[tuple[object, ...]] = [
             (i, f"0x{self.encode(i, live=True):02X}", f"0x{self.encode(i, live=False):02X}")

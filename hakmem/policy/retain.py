@@ -7,127 +7,75 @@ from typing import TYPE_CHECKING, Self
 
 from .. import layout
 from ..generate import mirror
-from .checks import flag, render, whole
+from ..text import Text
+from .numbers import check, documented, fill, read
+from .tables import render
 
 if TYPE_CHECKING:
     import ctypes
 
-MIB = 1 << 20
 
-
+@documented
 @dataclass(frozen=True, slots=True)
-class RetainPolicy:
-    """What is kept: dirty <= max(0, high water - live) + max(floor, high water * per_256 / 256).
+class RetainPolicy(layout.RetainNumbers):
+    """How much free memory stays resident, and when the rest goes back to the OS.
 
-    The high water is the most live bytes over two epochs. ``remap_min_bytes``: spans from there on
-    move by remapping. Source: on random replacement of 64 KiB-25 MiB, half the high water costs no
-    more than never purging and a quarter four times as much, at the same peak; of 5-25 MiB both are
-    within 10 %.
+    *Dirty* memory is free and perhaps resident. A heap keeps dirty what it had in use lately and
+    more: max(0, high water - in use) + max(``floor_bytes``, high water * ``high_water_per_256`` /
+    256). The *high water* is the most in use within two epochs of ``epoch_ns``. Dirty runs beyond
+    that are purged at the next slow-path events, ``purge_run_count`` runs an event. The other
+    rules purge more, each in a case of its own.
 
-    A program may sleep for ever after its last free, so after a deep drop (live <=
-    ``eager_drop_per_256`` / 256 of the high water) more is purged *eagerly*, down to max(floor,
-    min(live * ``eager_live_per_256``, high water * ``high_water_per_256``) / 256),
-    ``eager_unit_count`` units a slow-path event, paid from a budget of ``work_per_256`` / 256 of
-    the elapsed time (up to ``work_burst_ns`` saved up, ``work_first_ns`` at the start). A unit
-    costs ``purge_unit_ns`` + ``refault_unit_ns``; the second is given back when the unit was not
-    needed within two epochs, and charged once more when it was, so a program that reuses what it
-    frees soon stops paying. Programs with threads get a background thread instead, from
-    ``background_bytes`` of heap on, which looks every ``background_tick_ms``.
+    *A program that freed most of what it had* may sleep for ever after its last free. Once what is
+    in use is at most ``eager_drop_per_256`` / 256 of the high water, slow-path events purge up to
+    ``eager_unit_count`` units each, until max(``floor_bytes``, min(in use *
+    ``eager_live_per_256``, high water * ``high_water_per_256``) / 256) is left. Early purges are
+    paid from a budget of time: ``work_per_256`` / 256 of the elapsed time, ``work_first_ns`` at
+    the start, ``work_burst_ns`` saved up at most. A unit costs ``purge_unit_ns`` +
+    ``refault_unit_ns``. The second part is given back when nobody needed the unit within two
+    epochs, and charged once more when somebody did: a program that reuses what it frees soon has
+    no budget left.
 
-    Without a deep drop the same is done to what nobody needed: no more than the least that was
-    dirty at any moment of two epochs, ``sweep_event_ns`` of purging a slow-path event. Source: the
-    row week, 25 s: nothing was ever purged, day 7 held 2.06 times what was live; 1.54 with this and
-    the pauses below.
+    *Sleeping threads* purge nothing. The process heap of a program with threads has a background
+    thread for that, once it has ``background_bytes``; it looks every ``background_tick_ms``.
 
-    Once an epoch the slabs are swept for *holes*: in one that nobody has touched for an epoch,
-    pages of nothing but free blocks are purged, from the same budget, ``hole_block_ns`` for each
-    free block looked at; ``sweep_unit_count`` records and ``sweep_event_ns`` of work in one go. A
-    slab of which a purged page is needed again within two epochs is left alone for longer and
-    longer, up to ``sweep_wait_count`` epochs; a heap that is within ``floor_bytes`` is not swept.
-    Source: per OS page .39 us to purge and 1.6 us to fault, times 16 pages of a unit.
+    *What nobody needed* is purged without such a drop, from the same budget: no more than the
+    least that was dirty at any moment of two epochs, ``sweep_event_ns`` of work an event.
 
-    A request of at least ``growth_request_per_256`` / 256 of the high water that would make more
-    resident than was in two epochs gives as much back first, from the same budget, down to
-    ``growth_keep_per_256`` / 256 of the high water: a buffer that doubles fits into none of those
-    it leaves behind. Nothing of a heap within ``floor_bytes``; 0: never. Source: a string that
-    doubles (the program c++): 17.0 instead of 18.9 MiB, in the same time.
+    *Holes* are OS pages of nothing but free blocks, in slabs that are in use. Once an epoch a
+    sweep looks into the slabs that nobody touched since the last and purges their holes, from the
+    same budget, ``hole_block_ns`` for each free block looked at; ``sweep_unit_count`` records or
+    ``sweep_event_ns`` of work in one go. A slab of which a purged page is needed again within two
+    epochs is left alone for longer and longer, ``sweep_wait_count`` epochs at most. A heap within
+    ``floor_bytes`` is not swept.
 
-    A span that must read as zero and is dirty is cleared, unless at least ``clear_absent_per_256``
-    / 256 of its middle is not resident: then it is purged, and only what the program touches is
-    made again. Asked from ``clear_ask_bytes`` on (0: never); while the answer is no the pauses
-    double, up to ``clear_wait_count`` spans. Source: blocks of 256 KiB-4 MiB of which three pages
-    are touched: 288 us each cleared, 19 purged (the row calloc_big).
+    *A buffer that doubles* fits into none of the blocks it leaves behind. A request of at least
+    ``growth_request_per_256`` / 256 of the high water that would make more resident than was in
+    two epochs first gives as much back, from the same budget, down to ``growth_keep_per_256`` /
+    256 of the high water.
+
+    *A large block that must read as zero* and is dirty is cleared, or purged when at least
+    ``clear_absent_per_256`` / 256 of its middle is not resident: then only the pages that the
+    program touches are made again. The OS is asked from ``clear_ask_bytes`` on; while it answers
+    no, the pauses between questions double, up to ``clear_wait_count`` spans.
     """
 
-    floor_bytes: int = 4 * MIB
-    high_water_per_256: int = 128
-    epoch_ns: int = 600_000_000
-    lazy_free: bool = False
-    remap_min_bytes: int = MIB
-    run_scan_count: int = 16
-    purge_run_count: int = 4
-    work_first_ns: int = 5_000_000
-    work_burst_ns: int = 250_000_000
-    work_per_256: int = 12
-    purge_unit_ns: int = 6_400
-    refault_unit_ns: int = 26_000
-    eager_live_per_256: int = 64
-    eager_drop_per_256: int = 32
-    eager_unit_count: int = 1024
-    hole_block_ns: int = 10
-    sweep_unit_count: int = 16384
-    sweep_event_ns: int = 500_000
-    sweep_wait_count: int = 64
-    background_tick_ms: int = 250
-    background_bytes: int = 16 * MIB
-    clear_ask_bytes: int = 256 << 10
-    clear_absent_per_256: int = 128
-    clear_wait_count: int = 64
-    growth_request_per_256: int = 64
-    growth_keep_per_256: int = 8
-
     def __post_init__(self) -> None:
-        whole("retain.floor_bytes", self.floor_bytes, 0, 1 << 46)
-        whole("retain.high_water_per_256", self.high_water_per_256, 0, 1024)
-        whole("retain.epoch_ns", self.epoch_ns, 1_000_000, 3600 * 10**9)
-        flag("retain.lazy_free", self.lazy_free)
-        whole("retain.remap_min_bytes", self.remap_min_bytes, layout.UNIT_BYTES, 1 << 46)
-        whole("retain.run_scan_count", self.run_scan_count, 1, 1 << 16)
-        whole("retain.purge_run_count", self.purge_run_count, 1, 1 << 16)
-        whole("retain.work_first_ns", self.work_first_ns, 0, 60 * 10**9)
-        whole("retain.work_burst_ns", self.work_burst_ns, 0, 60 * 10**9)
-        whole("retain.work_per_256", self.work_per_256, 0, 256)
-        whole("retain.purge_unit_ns", self.purge_unit_ns, 1, 10**9)
-        whole("retain.refault_unit_ns", self.refault_unit_ns, 0, 10**9)
-        whole("retain.eager_live_per_256", self.eager_live_per_256, 0, 1 << 16)
-        whole("retain.eager_drop_per_256", self.eager_drop_per_256, 0, 1 << 16)
-        whole("retain.eager_unit_count", self.eager_unit_count, 1, 1 << 24)
-        whole("retain.hole_block_ns", self.hole_block_ns, 0, 10**6)
-        whole("retain.sweep_unit_count", self.sweep_unit_count, 0, 1 << 24)
-        whole("retain.sweep_event_ns", self.sweep_event_ns, 1, 10**9)
-        whole("retain.sweep_wait_count", self.sweep_wait_count, 0, 1 << 20)
-        whole("retain.background_tick_ms", self.background_tick_ms, 1, 60_000)
-        whole("retain.background_bytes", self.background_bytes, 0, 1 << 46)
-        whole("retain.clear_ask_bytes", self.clear_ask_bytes, 0, 1 << 46)
-        whole("retain.clear_absent_per_256", self.clear_absent_per_256, 0, 256)
-        whole("retain.clear_wait_count", self.clear_wait_count, 0, 1 << 20)
-        whole("retain.growth_request_per_256", self.growth_request_per_256, 0, 1 << 16)
-        whole("retain.growth_keep_per_256", self.growth_keep_per_256, 0, 1 << 16)
+        check("retain", self)
 
     def to_struct(self) -> ctypes.Structure:
         """The ``hak_retain_policy``."""
-        return mirror.HakRetainPolicy(
-            **{name: int(getattr(self, name)) for name in self.__dataclass_fields__}
-        )
+        made = mirror.HakRetainPolicy()
+        fill(made, self)
+        return made
 
     @classmethod
     def from_struct(cls, struct: ctypes.Structure) -> Self:
         """The policy of a ``hak_retain_policy``."""
-        values = {name: getattr(struct, name) for name in cls.__dataclass_fields__}
-        return cls(**values | {"lazy_free": bool(struct.lazy_free)})
+        return cls(**read(struct, cls))
 
-    def table(self) -> str:
+    def table(self) -> Text:
         """The numbers."""
         return render(
-            [(name, getattr(self, name)) for name in self.__dataclass_fields__], ("field", "value")
+            [(name, getattr(self, name)) for name in layout.numbers_of(self)], ("field", "value")
         )

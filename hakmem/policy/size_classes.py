@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from .. import layout
 from ..errors import PolicyError
 from ..generate import mirror
-from .checks import render, whole
+from ..text import Text
+from .numbers import check_bound
+from .tables import render
 
 if TYPE_CHECKING:
     import ctypes
@@ -91,7 +93,7 @@ class SizeClass:
     band: str
 
     def __post_init__(self) -> None:
-        whole("size_classes.stride_bytes", self.stride_bytes, 8, layout.SIZE_MAP_LIMIT_BYTES)
+        check_bound("size_classes.stride_bytes", self.stride_bytes, "sizes.classes.stride_bytes")
         if self.stride_bytes != 8 and self.stride_bytes % layout.BLOCK_ALIGN_BYTES:
             raise PolicyError(
                 "size_classes.stride_bytes",
@@ -99,12 +101,11 @@ class SizeClass:
                 "8 or a multiple of 16",
                 "round it up to a multiple of 16",
             )
-        whole("size_classes.unit_count", self.unit_count, 1, layout.SLAB_UNITS_MAX)
-        whole(
+        check_bound("size_classes.unit_count", self.unit_count, "sizes.classes.unit_count")
+        check_bound(
             "size_classes.block_count",
             self.block_count(),
-            1,
-            0xFFFF,
+            "sizes.classes.block_count",
             "use fewer units: list words count to 65535",
         )
         if self.band not in ("tiny", "pool"):
@@ -144,7 +145,7 @@ class SizeClassMap:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
-        whole("size_classes.classes", len(self.classes), 1, layout.CLASS_COUNT_MAX, "merge classes")
+        check_bound("size_classes.classes", len(self.classes), "sizes.class_count", "merge classes")
         strides = [item.stride_bytes for item in self.classes]
         if any(low >= high for low, high in pairwise(strides)):
             raise PolicyError(
@@ -286,7 +287,7 @@ class SizeClassMap:
             )
         )
 
-    def table(self) -> str:
+    def table(self) -> Text:
         """The classes as a table, with the worst and mean waste of the sizes each one serves."""
         waste = self.waste()
         rows: list[tuple[object, ...]] = []
