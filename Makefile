@@ -176,6 +176,7 @@ storm: setup  ## 2,000 processes made in every way amid threads, stdio and signa
 	build/release/tests/native/storm --forks 2000
 	build/release/tests/native/storm --forks 500 --signals
 	build/release/tests/native/storm --forks 0 --tls 10000
+	HAKMEM_TEST_THREADS=1000000 $(VENV_PYTHON) -m pytest -q tests/dropin/test_mt_thread_ends.py
 	build/release/tests/native/stress --seconds 30 --scenario forks
 	HAKMEM_TEST_OVERCOMMIT=1 $(VENV_PYTHON) -m pytest -q tests/dropin/test_limits.py
 

@@ -52,6 +52,7 @@ REGION_LIMIT_PER_256: Final = 192
 CAP_LIMIT_COUNT: Final = 1 << 20
 RETURN_GROUPS: Final = 16
 LOCK_SPIN_TRIES: Final = 12
+SHARED_FREES: Final = 8
 RESIDENT_SAMPLE_PAGES: Final = 64
 LOCK_BACKOFF_SPINS: Final = 64
 BACKGROUND_STACK_BYTES: Final = 128 << 10
@@ -125,6 +126,8 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_CAP_LIMIT_COUNT", CAP_LIMIT_COUNT, "largest cap a policy image may carry"),
     Constant("HAK_RETURN_GROUPS", RETURN_GROUPS,
         "chains gathered at once when a cache gives blocks back"),
+    Constant("HAK_SHARED_FREES", SHARED_FREES,
+        "frees by the shared record before a thread that never allocated gets one of its own"),
     Constant("HAK_LOCK_SPIN_TRIES", LOCK_SPIN_TRIES, "tries for a lock before its waiter yields"),
     Constant("HAK_RESIDENT_SAMPLE_PAGES", RESIDENT_SAMPLE_PAGES,
         "OS pages looked at to tell how much of a range is resident"),

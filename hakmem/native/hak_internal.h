@@ -233,6 +233,7 @@ static inline void hak_request_look(hak_thread *t) {
 /* threads.c */
 HAK_HIDDEN hak_thread *hak_thread_get(hak_heap *h);
 HAK_HIDDEN hak_thread *hak_thread_enter(hak_heap *h);
+HAK_HIDDEN hak_thread *hak_thread_enter_shared(hak_heap *h);
 HAK_HIDDEN void hak_thread_leave(hak_thread *t);
 HAK_HIDDEN hak_thread *hak_thread_known(hak_heap *h);
 HAK_HIDDEN void hak_threads_flush_parked(hak_heap *h);

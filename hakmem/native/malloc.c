@@ -51,6 +51,20 @@ static hak_thread *enter(void) {
     return h ? hak_thread_enter(h) : NULL;
 }
 
+/* The record for a free. A thread that has none yet takes the shared one for its first frees: libc
+ * frees what it kept of a thread after the last destructor has run, and a record made then would
+ * never be given back. */
+static hak_thread *enter_to_free(void) {
+    static __thread uint32_t shared_frees __attribute__((tls_model("initial-exec")));
+    hak_thread *t = hak_tls_thread;
+    if (hak_likely(t->unit_limit != 0)) return t;
+    hak_heap *h = hak_process_heap();
+    if (!h) return NULL;
+    if (shared_frees == HAK_SHARED_FREES) return hak_thread_enter(h);
+    shared_frees++;
+    return hak_thread_enter_shared(h);
+}
+
 static void *no_memory(void) {
     errno = ENOMEM;
     return NULL;
@@ -81,7 +95,7 @@ __attribute__((noinline)) static void free_slow(void *block) {
     if (!block) return;
     int saved = errno;
     hak_fault fault = {0};
-    hak_thread *t = enter();
+    hak_thread *t = enter_to_free();
     uint32_t code = t ? hak_free_slow(t, (uintptr_t)block, &fault) : HAK_FAULT_FOREIGN;
     if (code) fatal(block, code, &fault, "free");
     hak_thread_leave(t);

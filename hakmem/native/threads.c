@@ -221,7 +221,7 @@ hak_thread *hak_thread_get(hak_heap *h) {
 }
 
 /* Record 0 with its lock taken; the CAS acquires what the last hak_thread_leave released. */
-static hak_thread *enter_shared(hak_heap *h) {
+static hak_thread *lock_shared(hak_heap *h) {
     hak_thread *t = hak_thread_at(h, 0);
     uint32_t expected = 0;
     for (uint32_t n = 0; !hak_cas_acquire(&t->busy, &expected, 1); n++, expected = 0)
@@ -230,13 +230,17 @@ static hak_thread *enter_shared(hak_heap *h) {
     return t;
 }
 
+/* Record 0 with its lock taken, for a thread that shall have none of its own. */
+hak_thread *hak_thread_enter_shared(hak_heap *h) {
+    hak_fork_look();
+    hak_thread *t = lock_shared(h);
+    if (!t->base) hak_thread_record_init(h, t, 0);
+    return t;
+}
 /* The record for one operation: the thread's own, or record 0 with its lock taken. */
 hak_thread *hak_thread_enter(hak_heap *h) {
     hak_thread *t = hak_thread_get(h);
-    if (hak_likely(t != NULL)) return t;
-    t = enter_shared(h);
-    if (!t->base) hak_thread_record_init(h, t, 0);
-    return t;
+    return hak_likely(t != NULL) ? t : hak_thread_enter_shared(h);
 }
 void hak_thread_leave(hak_thread *t) {
     if (hak_unlikely(t->index == 0)) hak_store_release(&t->busy, 0);
@@ -254,7 +258,7 @@ void hak_threads_flush_parked(hak_heap *h) {
 /* Flushes the caches that no live thread owns: those of ended threads, and the shared record's. The
  * caller must not be inside the shared record. */
 void hak_threads_flush_idle(hak_heap *h) {
-    hak_thread *shared = enter_shared(h);
+    hak_thread *shared = lock_shared(h);
     if (shared->base) hak_cache_flush(shared, 0);
     hak_thread_leave(shared);
     hak_threads_flush_parked(h);

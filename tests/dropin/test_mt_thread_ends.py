@@ -3,6 +3,8 @@ program took every key first."""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -38,3 +40,22 @@ def test_mt_no_value_of_the_program_is_overwritten(native_program: Programs, lat
 @pytest.mark.parametrize("late", [False, True], ids=["preloaded", "opened late"])
 def test_mt_records_come_back_without_a_key(native_program: Programs, late: bool) -> None:
     assert said(native_program, "ends", "2000", late=late).endswith("keys: right\n")
+
+
+@pytest.mark.parametrize("kind", ["joined", "detached", "cancelled"])
+@pytest.mark.parametrize("work", ["nothing", "frees", "mallocs"])
+def test_mt_short_threads_leave_no_records(native_program: Programs, kind: str, work: str) -> None:
+    """HAKMEM_TEST_THREADS: how many short threads; `make storm` takes a million."""
+    count = os.environ.get("HAKMEM_TEST_THREADS", "4000")
+    done = subprocess.run(
+        [native_program("late_ends_plain"), kind, work, count],
+        capture_output=True,
+        text=True,
+        timeout=3600,
+        env=preloaded(library_of(native_program)),
+        check=True,
+    )
+    found = re.fullmatch(r"(\d+) records, RSS \+(-?\d+) KiB\n", done.stdout)
+    assert found, done.stdout
+    records, grown_kib = map(int, found.groups())
+    assert 1 < records < 2 * 32 + 16 and grown_kib < 4 << 10, done.stdout
