@@ -11,7 +11,6 @@ from typing import Final
 
 from ..generate import mirror
 from ..policy.acquire import Stage
-from ..policy.arenas import UNITS_PER_MIB
 from . import lists, partial, slabs
 from .caller import Caller
 from .memory import KIND_SLAB, MASK32, UNIT_SHIFT, Memory
