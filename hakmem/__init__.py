@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from .policy import Stage as Stage
     from .registry import PageRegistry as PageRegistry
     from .views import HeapView as HeapView
-    from .views.answers.diff import diff as diff
-    from .views.files.snapshot import load as load
+    from .views.opening import diff as diff
+    from .views.opening import load as load
 
 _HOMES = {
     "heap.api": ("Heap", "live_heaps"),
@@ -89,8 +89,7 @@ _HOMES = {
     ),
     "registry": ("PageRegistry",),
     "views": ("HeapView",),
-    "views.answers.diff": ("diff",),
-    "views.files.snapshot": ("load",),
+    "views.opening": ("diff", "load"),
 }
 _MODULES = {"layout": "layout", "primitives": "clib.primitives"}
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

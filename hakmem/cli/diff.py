@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import OK
 from .targets import (
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_volume(parser, "only the line in short", f"200 rows a table instead of {SHOWN}")
 
 
-def _title(found: Diff) -> str:
+def _title(found: Diff[Any]) -> str:
     """From what to what, how much later, and how much more is in use and resident."""
     from ..views.showing.tables import format_bytes
 
@@ -77,7 +77,7 @@ def _later(seconds: float) -> str:
     return f"{abs(seconds) / size:.3g} {unit} {'later' if seconds >= 0 else 'earlier'}"
 
 
-def _text(found: Diff, arguments: argparse.Namespace) -> str:
+def _text(found: Diff[Any], arguments: argparse.Namespace) -> str:
     if arguments.quiet:
         return _title(found)
     tables = [getattr(found, name) for name in (TABLES if found.same_heap else TABLES[:2])]
@@ -90,7 +90,7 @@ def _text(found: Diff, arguments: argparse.Namespace) -> str:
     return "\n\n".join(parts)
 
 
-def _json(found: Diff) -> dict[str, object]:
+def _json(found: Diff[Any]) -> dict[str, object]:
     from ..views.answers.diff import CHANGES
 
     made: dict[str, object] = {"same_heap": found.same_heap, "title": _title(found)}

@@ -6,36 +6,29 @@ slab, for a letter map) is read when asked for. ``hakmem.Heap`` makes a new one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Iterator
 from os import PathLike
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import ValidationError
-from ..policy import HeaderCodec, Policy
-from ..system.procfs import ProcessFacts
 from .answers.whatis import Region, WhatIs, what_is
-from .parts.classes import ClassesView, class_array
+from .parts.classes import ClassesView, classes_of
+from .parts.headline import title, unclean
 from .parts.maps import Format, write_maps
 from .parts.regions import (
     ArenasView,
     SpanRecord,
     SpansView,
     SuperslabsView,
-    arena_array,
-    span_array,
-    superslab_array,
+    arenas_of,
+    spans_of,
+    superslabs_of,
 )
-from .parts.slabs import Block, SlabRecord, SlabsView, slab_array
-from .parts.threads import ThreadsView, thread_array
-from .reading.blocks import Blocks
-from .reading.capture import Capture
-from .reading.records import Records
-from .reading.source import MemorySource, MemoryUnreadable
+from .parts.slabs import Block, SlabRecord, SlabsView, slabs_of
+from .parts.threads import ThreadsView, threads_of
+from .reading.look import Look
 from .showing.notebook import Shown, paragraph
-from .showing.tables import format_bytes, format_count
 
 if TYPE_CHECKING:
     from .answers.pinned import Pinned
@@ -43,7 +36,7 @@ if TYPE_CHECKING:
     from .checks.validation import Validation
 
 
-class HeapView(Shown):
+class HeapView(Look, Shown):
     """A heap as it was when this was made.
 
     ``source`` gives the bytes, ``address`` is where the heap's region begins. Raises
@@ -51,60 +44,10 @@ class HeapView(Shown):
     read.
     """
 
-    def __init__(self, source: MemorySource, address: int, name: str = "heap") -> None:
-        self.name = name
-        self.capture = Capture.take(source, address)
-        self.blocks = Blocks(self.capture)
-        self._arrays: dict[str, Records] = {}
-
-    def again(self) -> HeapView:
-        """The same heap as it is now; of a saved heap, the same as it was."""
-        return HeapView(self.capture.source.renew(), self.capture.address, self.name)
-
-    @property
-    def heaps(self) -> tuple[HeapView, ...]:
-        """The heaps of the process this one is of, itself among them: the one behind malloc first,
-        then by age.
-
-        Heaps of the Python plane are known to their own process alone. The others are looked at
-        now, not when this view was made; one destroyed meanwhile is left out.
-        """
-        made = []
-        for address, name in self.capture.source.heaps():
-            try:
-                made.append(
-                    self
-                    if address == self.capture.address
-                    else HeapView(self.capture.source, address, name)
-                )
-            except (MemoryUnreadable, ValidationError):
-                continue
-        return tuple(made) if any(view is self for view in made) else (self, *made)
-
-    @cached_property
-    def process(self) -> ProcessFacts | None:
-        """The process: command line, threads' names, resident memory, library. None of a heap that
-        is in none, and when it ended before it was asked."""
-        try:
-            return self.capture.source.facts()
-        except OSError:
-            return None
-
     def unclean(self) -> list[str]:
         """What would not stand still while it was read, as far as it was looked at; empty:
         nothing."""
-        found = []
-        if torn := int(self.capture.torn.sum()):
-            found.append(f"{format_count(torn, 'record')} changed at every try")
-        marks = self.capture.source.marks(self.capture.address)
-        if unsettled := self.blocks.unsettled if marks is None else marks.unsettled:
-            found.append(f"{format_count(unsettled, 'cache')} moved on while followed")
-        return found
-
-    @cached_property
-    def policy(self) -> Policy:
-        """The policy in force. Raises PolicyError when its image is damaged."""
-        return Policy.from_struct(self.capture.policy)
+        return unclean(self)
 
     def stats(self) -> Stats:
         """Counters of all threads added up, OS calls, bytes; prints as a table."""
@@ -112,47 +55,35 @@ class HeapView(Shown):
 
         return stats_of(self.capture, self.name)
 
-    def _array(self, name: str, gather: Callable[[HeapView], Records]) -> Records:
-        """The array of a view, gathered once. The views themselves refer to this object: kept here
-        they would make a cycle, and the memory of a look would wait for the garbage collector."""
-        if name not in self._arrays:
-            self._arrays[name] = gather(self)
-        return self._arrays[name]
-
-    @cached_property
-    def codec(self) -> HeaderCodec:
-        """The header bytes in force."""
-        return HeaderCodec.from_struct(self.capture.policy.headers)
-
     @property
     def classes(self) -> ClassesView:
         """The size classes and where their blocks are."""
-        return ClassesView(self, self._array("classes", class_array))
+        return classes_of(self)
 
     @property
     def slabs(self) -> SlabsView:
         """The slabs."""
-        return SlabsView(self, self._array("slabs", slab_array))
+        return slabs_of(self)
 
     @property
     def superslabs(self) -> SuperslabsView:
         """The superslabs: 2 MiB groups of units, slabs of several classes side by side."""
-        return SuperslabsView(self, self._array("superslabs", superslab_array))
+        return superslabs_of(self)
 
     @property
     def spans(self) -> SpansView:
         """The spans: runs of units that hold one large block."""
-        return SpansView(self, self._array("spans", span_array))
+        return spans_of(self)
 
     @property
     def threads(self) -> ThreadsView:
         """The threads, with their caches and counters."""
-        return ThreadsView(self, self._array("threads", thread_array))
+        return threads_of(self)
 
     @property
     def arenas(self) -> ArenasView:
         """The chunks in which the region was committed."""
-        return ArenasView(self, self._array("arenas", arena_array))
+        return arenas_of(self)
 
     def whatis(self, address: int, others: tuple[Region, ...] | None = None) -> WhatIs:
         """The block at ``address``: class, state, slab, offset inside; or why there is none.
@@ -275,22 +206,7 @@ class HeapView(Shown):
 
     def title(self) -> str:
         """The heap in one line."""
-        capture, heap = self.capture, self.capture.heap
-        kind = f"{capture.plane} plane, {'checked' if capture.checked else 'unchecked'}"
-        if capture.is_process_heap:
-            kind += f", {capture.source.name}'s malloc"
-        committed = (capture.unit_top - capture.meta_units) << 16
-        live, dirty = format_bytes(heap.live_units << 16), format_bytes(heap.dirty_units << 16)
-        counts = (
-            (len(self.slabs), "slab"),
-            (len(self.spans), "span"),
-            (heap.thread_live, "thread"),
-        )
-        return (
-            f"{self.name} ({kind}) at {capture.address:#x}: "
-            f"{live} live of {format_bytes(committed)} committed, {dirty} dirty; "
-            + ", ".join(format_count(count, noun) for count, noun in counts)
-        )
+        return title(self)
 
     def __repr__(self) -> str:
         used = self.classes[self.classes["slab_count"] > 0]

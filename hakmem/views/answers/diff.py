@@ -9,19 +9,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..heap_view import HeapView
+from ..parts.classes import class_array
+from ..parts.headline import title
+from ..parts.regions import span_array
+from ..parts.slabs import slab_array
+from ..parts.threads import thread_array
+from ..reading.look import Look
 from ..reading.records import Records
 from ..showing.notebook import Shown, paragraph
 from ..showing.notebook import table as html_table
 from ..showing.tables import ROWS_MAX, Column, cells_of, format_bytes, format_count, render_array
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 CHANGES: Final = ("", "new", "gone", "changed")
 SHOWN: Final = 10
@@ -92,11 +97,7 @@ THREAD_DIFF: Final = np.dtype(
 """A thread that is new, gone, or has cached or counted something meanwhile."""
 
 
-class Viewable(Protocol):
-    """What can be looked at now: a `hakmem.Heap`."""
-
-    def view(self) -> HeapView:
-        """The heap as it is now."""
+LookT = TypeVar("LookT", bound=Look)
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,11 +143,11 @@ def _signed(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
 
 
 @dataclass(frozen=True, repr=False)
-class Diff(Shown):
+class Diff(Shown, Generic[LookT]):
     """What `diff` found."""
 
-    before: HeapView
-    after: HeapView
+    before: LookT
+    after: LookT
 
     @property
     def same_heap(self) -> bool:
@@ -165,7 +166,7 @@ class Diff(Shown):
     def classes(self) -> Growth:
         """By class: `CLASS_DIFF`, those with any difference, most growth of application bytes
         first."""
-        one, other = self.before.classes.array, self.after.classes.array
+        one, other = class_array(self.before), class_array(self.after)
         strides = np.union1d(one["stride_bytes"], other["stride_bytes"])
         made = np.zeros(len(strides), dtype=CLASS_DIFF)
         made["stride_bytes"] = strides
@@ -199,7 +200,7 @@ class Diff(Shown):
             "size_bytes",
         )
         made = self._matched(
-            "slabs",
+            slab_array,
             SLAB_DIFF,
             ("unit", "address", "class_index", "stride_bytes"),
             numbers,
@@ -223,7 +224,7 @@ class Diff(Shown):
     def spans(self) -> Growth:
         """By span: `SPAN_DIFF`, most growth first."""
         numbers = ("asked_bytes", "size_bytes")
-        made = self._matched("spans", SPAN_DIFF, ("unit", "address"), numbers, ("address",))
+        made = self._matched(span_array, SPAN_DIFF, ("unit", "address"), numbers, ("address",))
         columns = _signed(
             ("change", "change", "names"),
             ("unit", "unit", "int"),
@@ -237,7 +238,7 @@ class Diff(Shown):
     def threads(self) -> Growth:
         """By thread: `THREAD_DIFF`, most growth of cached bytes first."""
         made = self._matched(
-            "threads",
+            thread_array,
             THREAD_DIFF,
             ("index", "os_id", "name"),
             _COUNTS,
@@ -262,7 +263,7 @@ class Diff(Shown):
 
     def _matched(
         self,
-        view: str,
+        array: Callable[[Look], Records],
         dtype: np.dtype[Any],
         same: Sequence[str],
         numbers: Sequence[str],
@@ -273,7 +274,7 @@ class Diff(Shown):
         differences."""
         if addresses and not self.same_heap:
             return np.zeros(0, dtype=dtype)
-        one, other = getattr(self.before, view).array, getattr(self.after, view).array
+        one, other = array(self.before), array(self.after)
         both = np.concatenate([_keys(one, keys), _keys(other, keys)])
         values, at = np.unique(both, return_inverse=True)
         made = np.zeros(len(values), dtype=dtype)
@@ -292,7 +293,7 @@ class Diff(Shown):
         one, other = self.before.capture, self.after.capture
         live = (other.heap.live_units - one.heap.live_units) << 16
         return (
-            f"from {self.before.title().split(':')[0]} to {self.after.name}: "
+            f"from {title(self.before).split(':')[0]} to {self.after.name}: "
             f"{'+' if live > 0 else ''}{format_bytes(live)} live"
         )
 
@@ -331,15 +332,3 @@ def _growth(
         columns = (Column("change", "", "names", names=CHANGES), *columns[1:])
     rows = rows[moved]
     return Growth(noun, rows[np.argsort(-rows[by], kind="stable")], columns)
-
-
-def diff(before: HeapView | Viewable, after: HeapView | Viewable) -> Diff:
-    """What grew from one view to another. Heaps are looked at now. Raises TypeError for anything
-    else."""
-    found = []
-    for name, given in (("before", before), ("after", after)):
-        view = given if isinstance(given, HeapView) else getattr(given, "view", None)
-        if view is None:
-            raise TypeError(f"{name}: expected a HeapView or a Heap, got {type(given).__name__}")
-        found.append(view if isinstance(view, HeapView) else view())
-    return Diff(*found)

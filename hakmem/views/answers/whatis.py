@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,12 +11,10 @@ from ... import layout
 from ...registry import TAG_FREE, TAG_NONE, TAG_SPAN
 from ..parts.regions import unit_kinds
 from ..parts.slabs import slab_at
+from ..reading.look import Look
 from ..reading.records import KIND_LOST, KIND_RUN, KIND_SPAN
 from ..reading.slab_states import APPLICATION, STATE_NAMES
 from ..showing.tables import format_bytes
-
-if TYPE_CHECKING:
-    from ..heap_view import HeapView
 
 
 class Region(NamedTuple):
@@ -98,7 +96,7 @@ class WhatIs:
         return f"{at} is no block: {reasons[self.kind]}, {self.heap}"
 
 
-def what_is(heap: HeapView, address: int, others: tuple[Region, ...] = ()) -> WhatIs:
+def what_is(heap: Look, address: int, others: tuple[Region, ...] = ()) -> WhatIs:
     """What stands at ``address`` in ``heap``; in one of the ``others``, that one is named."""
     capture = heap.capture
     if not capture.address <= address < capture.address + capture.heap.reserved_bytes:
@@ -140,7 +138,7 @@ def what_is(heap: HeapView, address: int, others: tuple[Region, ...] = ()) -> Wh
     return _slab_block(heap, address, head, tag)
 
 
-def _no_block(heap: HeapView, address: int, unit: int) -> WhatIs:
+def _no_block(heap: Look, address: int, unit: int) -> WhatIs:
     capture = heap.capture
     kinds = unit_kinds(capture)
     if kinds[unit] != KIND_RUN:
@@ -151,7 +149,7 @@ def _no_block(heap: HeapView, address: int, unit: int) -> WhatIs:
     return WhatIs(address, "free run", heap.name, unit=int(heads[-1]))
 
 
-def _slab_block(heap: HeapView, address: int, head: int, tag: int) -> WhatIs:
+def _slab_block(heap: Look, address: int, head: int, tag: int) -> WhatIs:
     capture = heap.capture
     shape = capture.classes[tag]
     stride, start = int(shape["stride_bytes"]), int(shape["start_bytes"])

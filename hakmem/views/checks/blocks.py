@@ -9,21 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
+from ..parts.regions import span_array
+from ..parts.slabs import slab_array
+from ..reading.look import Look
 from ..reading.problems import Problem, Report, Spot
 from ..reading.records import KIND_RUN, KIND_SPAN
 from ..reading.slab_states import APPLICATION, CACHED, FREE, PURGED, REMOTE, UNCARVED
 
 if TYPE_CHECKING:
-    from ..heap_view import HeapView
     from .validation import Counts
 
 MARKS: int = layout.LIVE_BYTES_PER_UNIT * 8
 CHUNK_UNITS = 2048
 
 
-def check_blocks(heap: HeapView, counts: Counts, report: Report) -> None:
+def check_blocks(heap: Look, counts: Counts, report: Report) -> None:
     """Walk the blocks of all slabs class by class, and the marks of spans and free units."""
-    slabs = heap.slabs.array
+    slabs = slab_array(heap)
     for index in range(1, heap.capture.class_count + 1):
         mine = slabs["class_index"] == index
         units = slabs["unit"][mine].astype(np.int64)
@@ -41,13 +43,13 @@ def check_blocks(heap: HeapView, counts: Counts, report: Report) -> None:
     shapes = heap.capture.classes[slabs["class_index"]]
     counts.application_bytes = int(
         (slabs["application_count"] * shapes["capacity_bytes"].astype(np.int64)).sum()
-        + heap.spans["size_bytes"].sum()
+        + span_array(heap)["size_bytes"].sum()
     )
     if heap.capture.checked:
         _check_unit_marks(heap, counts, report)
 
 
-def _marks(heap: HeapView, unit: int, unit_count: int) -> NDArray[np.uint8]:
+def _marks(heap: Look, unit: int, unit_count: int) -> NDArray[np.uint8]:
     """The live marks of neighbouring units, one byte (0 or 1) a mark."""
     start = (
         heap.capture.address + heap.capture.geometry.live_offset + unit * layout.LIVE_BYTES_PER_UNIT
@@ -57,7 +59,7 @@ def _marks(heap: HeapView, unit: int, unit_count: int) -> NDArray[np.uint8]:
 
 
 def _check_marks(
-    heap: HeapView,
+    heap: Look,
     index: int,
     units: NDArray[np.int64],
     application: NDArray[np.bool_],
@@ -96,7 +98,7 @@ def _check_marks(
 
 
 def _check_headers(
-    heap: HeapView,
+    heap: Look,
     index: int,
     units: NDArray[np.int64],
     states: NDArray[np.uint8],
@@ -130,7 +132,7 @@ def _check_headers(
     counts.headers += int((states != UNCARVED).sum())
 
 
-def _check_unit_marks(heap: HeapView, counts: Counts, report: Report) -> None:
+def _check_unit_marks(heap: Look, counts: Counts, report: Report) -> None:
     """A span has one live mark, at its start; units of free runs have none."""
     capture = heap.capture
     kinds = capture.slabs["kind"]

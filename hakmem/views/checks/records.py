@@ -4,14 +4,16 @@ partial sets."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
 from ...registry import TAG_FREE, TAG_NONE, TAG_SPAN
+from ..parts.slabs import slab_array
 from ..reading.capture import Capture
+from ..reading.look import Look
 from ..reading.problems import Address, Problem, Report, Spot
 from ..reading.records import (
     KIND_LOST,
@@ -23,9 +25,6 @@ from ..reading.records import (
     index_word,
     word_count,
 )
-
-if TYPE_CHECKING:
-    from ..heap_view import HeapView
 
 
 def first_of(wrong: NDArray[np.bool_]) -> int | None:
@@ -84,7 +83,7 @@ def ready_units(capture: Capture, report: Report) -> list[int]:
     return ready
 
 
-def check_registry(heap: HeapView, report: Report) -> None:
+def check_registry(heap: Look, report: Report) -> None:
     """Every unit of user memory is in exactly one record, or ready; the registry says the same."""
     capture = heap.capture
     records, low, top = capture.slabs, capture.meta_units, capture.unit_top
@@ -219,9 +218,9 @@ def _check_entries(
     require(report, meta != TAG_NONE, "registry: metadata", name, TAG_NONE, meta)
 
 
-def check_slabs(heap: HeapView, report: Report) -> None:
+def check_slabs(heap: Look, report: Report) -> None:
     """Class, units and counts of every slab record fit each other."""
-    capture, slabs = heap.capture, heap.slabs.array
+    capture, slabs = heap.capture, slab_array(heap)
     shape = capture.classes[np.minimum(slabs["class_index"], layout.CLASS_LIMIT - 1)]
 
     def name(at: int) -> Spot:
@@ -299,7 +298,7 @@ def _listed_threads(
     return found
 
 
-def check_threads(heap: HeapView, report: Report) -> None:
+def check_threads(heap: Look, report: Report) -> None:
     """Caps, rooms and states of the thread records, and the lists of those that are not in use."""
     capture = heap.capture
     threads, count = capture.threads, capture.class_count
@@ -403,10 +402,10 @@ def _mailed(capture: Capture, report: Report) -> NDArray[np.bool_]:
     return inside
 
 
-def check_partial(heap: HeapView, report: Report) -> None:
+def check_partial(heap: Look, report: Report) -> None:
     """Partial sets hold slabs of their class only; a slab with room is in one, in a mailbox, or
     some thread's hint."""
-    capture, slabs = heap.capture, heap.slabs.array
+    capture, slabs = heap.capture, slab_array(heap)
     top = capture.unit_top
     bits = np.unpackbits(
         np.ascontiguousarray(capture.partial.T).view(np.uint8).reshape(layout.CLASS_LIMIT, -1),

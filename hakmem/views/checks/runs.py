@@ -9,14 +9,13 @@ import numpy as np
 
 from ... import layout
 from ..reading.capture import Capture
+from ..reading.look import Look
 from ..reading.problems import Problem, Report, Spot
 from ..reading.records import KIND_RUN
 from .records import require
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from ..heap_view import HeapView
 
 
 def run_bins(units: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -26,7 +25,7 @@ def run_bins(units: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(units <= layout.RUN_EXACT_BINS, units - 1, coarse)
 
 
-def check_arena(heap: HeapView, report: Report) -> None:
+def check_arena(heap: Look, report: Report) -> None:
     """The chunks add up to what is committed."""
     capture = heap.capture
     total, committed = sum(capture.heap.arena_units), capture.unit_top - capture.meta_units
@@ -37,7 +36,7 @@ def check_arena(heap: HeapView, report: Report) -> None:
         report(Problem("heap.arena_count", Spot("chunks"), counted, capture.heap.arena_count))
 
 
-def check_runs(heap: HeapView, report: Report) -> int:
+def check_runs(heap: Look, report: Report) -> int:
     """Free runs: apart from each other, in their bins, counted right; returns how many there
     are."""
     capture = heap.capture

@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ...errors import ValidationError
+from ..parts.regions import span_array
+from ..parts.slabs import slab_array
+from ..parts.threads import thread_array
 from ..reading.capture import Capture
+from ..reading.look import Look
 from ..reading.problems import Problem
 from ..reading.source import MemoryUnreadable
 from ..showing.tables import format_bytes, format_count, render
 from .blocks import check_blocks
 from .records import check_partial, check_registry, check_slabs, check_threads
 from .runs import check_arena, check_runs
-
-if TYPE_CHECKING:
-    from ..heap_view import HeapView
 
 PAUSES_SECONDS: Final = (0.0, 0.002, 0.01, 0.05)
 """Before each walk. A thread may stand still in the middle of a step: only where the source knows
@@ -112,7 +113,7 @@ class _Stop(Exception):
     """Carries the first problem out of the checks."""
 
 
-def _walk(heap: HeapView) -> tuple[Counts, Problem | None]:
+def _walk(heap: Look) -> tuple[Counts, Problem | None]:
     counts = Counts()
 
     def report(problem: Problem) -> None:
@@ -146,7 +147,7 @@ def _moved(capture: Capture) -> list[str]:
     return moved + capture.differs_from(Capture.take(capture.source, capture.address))
 
 
-def validate(heap: HeapView) -> Validation:
+def validate(heap: Look) -> Validation:
     """Check a heap; the summary of what was checked.
 
     Raises ValidationError naming what, where, expected, found when something is broken. While other
@@ -184,17 +185,17 @@ def validate(heap: HeapView) -> Validation:
     return _summary(looked, counts, why)
 
 
-def _summary(heap: HeapView, counts: Counts, why: str) -> Validation:
-    capture = heap.capture
+def _summary(heap: Look, counts: Counts, why: str) -> Validation:
+    capture, slabs = heap.capture, slab_array(heap)
     return Validation(
         heap=heap.name,
         exact=not why,
         why_not=why,
         units=capture.unit_top - capture.meta_units,
-        slabs=len(heap.slabs),
-        spans=len(heap.spans),
-        threads=len(heap.threads),
-        blocks=int(heap.slabs["block_count"].sum()),
+        slabs=len(slabs),
+        spans=len(span_array(heap)),
+        threads=len(thread_array(heap)),
+        blocks=int(slabs["block_count"].sum()),
         runs=counts.runs,
         application=counts.application,
         free=counts.free,

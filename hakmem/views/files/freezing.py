@@ -1,4 +1,4 @@
-"""Copying a heap once and for all: a `HeapView` becomes a `FrozenHeap`.
+"""Copying a heap once and for all: a `Look` becomes a `FrozenHeap`.
 
 Metadata is what the view holds. A slab's lists are read now; where its record changed since, the
 newer record is taken with them, a bounded number of times, so that a record and its lists always
@@ -7,7 +7,7 @@ belong together or are marked torn.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +15,17 @@ from numpy.typing import NDArray
 from ... import layout
 from ...generate import mirror
 from ..reading.capture import REREADS, SLAB_BYTES, Capture
+from ..reading.look import Look
 from ..reading.problems import Problem
 from ..reading.records import KIND_LOST, KIND_SLAB, KIND_SPAN, Records, dtype_of, word_count
 from ..reading.slab_states import FREE, REMOTE
 from ..reading.source import MemoryUnreadable
 from .frozen import BAD_LINK, FrozenHeap, byte_counts, empty_part, starts_of
 
-if TYPE_CHECKING:
-    from ..heap_view import HeapView
-
 Arrays = dict[str, NDArray[Any]]
 
 
-def freeze(view: HeapView, *, residency: bool = True, contents: bool = False) -> FrozenHeap:
+def freeze(view: Look, *, residency: bool = True, contents: bool = False) -> FrozenHeap:
     """Copy a heap. ``residency``: also which pages are resident; ``contents``: also what the
     program wrote.
 
@@ -82,7 +80,7 @@ def _masked(links: NDArray[np.uint64], capture: Capture) -> NDArray[np.uint64]:
     )
 
 
-def _patched_threads(view: HeapView) -> NDArray[np.uint64]:
+def _patched_threads(view: Look) -> NDArray[np.uint64]:
     """The thread records, with the caches as they were when their lists were followed."""
     threads = view.capture.threads.copy()
     for (thread, index), mine in view.blocks.fresh_caches.items():
@@ -106,7 +104,7 @@ def _live_marks(capture: Capture) -> NDArray[np.uint8]:
 class _Lists:
     """The lists and headers of all slabs, with the records that they belong to."""
 
-    def __init__(self, view: HeapView) -> None:
+    def __init__(self, view: Look) -> None:
         self.view, self.capture = view, view.capture
         self.slabs = self.capture.slabs.view(np.uint64).reshape(-1, SLAB_BYTES // 8).copy()
         self.records: Records = self.slabs.reshape(-1).view(dtype_of(mirror.HakSlab))
@@ -230,7 +228,7 @@ class _Lists:
         return np.concatenate([empty_part("headers"), *(made[unit] for unit in sorted(made))])
 
 
-def _contents(view: HeapView) -> Arrays:
+def _contents(view: Look) -> Arrays:
     """The memory of all slabs and spans, unit by unit; one that is gone meanwhile is left out."""
     capture = view.capture
     heads = np.flatnonzero(np.isin(capture.slabs["kind"], (KIND_SLAB, KIND_SPAN)))

@@ -1,9 +1,8 @@
-"""Snapshots: `save` writes the heaps of a process to a file, `load` reads them back as the same
-views.
+"""Snapshots: `save` writes the heaps of a process to a file, `read` reads them back.
 
 A snapshot is a compressed npz: ``header`` is JSON in bytes (schema, layout, machine, process,
 time), ``h0_slabs`` and the like are the parts of `hakmem.views.files.frozen.PARTS`, plain
-one-dimensional arrays of whole numbers. `load` trusts nothing: the directory's sizes are compared
+one-dimensional arrays of whole numbers. `read` trusts nothing: the directory's sizes are compared
 with what the heap's own header makes them before memory is taken, everything is unpacked once
 without being kept, and every number that others are looked up by is checked.
 """
@@ -20,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +29,11 @@ from ...errors import SnapshotError
 from ...generate import mirror
 from ...system import procfs
 from ...system.procfs import ProcessFacts
+from ..reading.look import Look
 from ..showing.tables import format_bytes
 from .freezing import freeze
 from .frozen import PARTS, Frozen, FrozenHeap
 from .frozen_checks import check_contents, check_sizes
-
-if TYPE_CHECKING:
-    from ..heap_view import HeapView
 
 SCHEMA: Final = "hakmem-snapshot/1"
 LIMIT_BYTES: Final = 48 << 20
@@ -59,15 +56,15 @@ _NPY: Final = re.compile(
 
 
 def save(
-    view: HeapView,
+    view: Look,
     path: str | PathLike[str],
     *,
     force: bool = False,
     contents: bool = False,
     residency: bool = True,
 ) -> None:
-    """Write a view, and the other heaps of its process as they are now, to a file that `load`
-    reads.
+    """Write a view, and the other heaps of its process as they are now, to a file that
+    `hakmem.load` reads.
 
     ``contents``: also what the program has written into its blocks, passwords and all; off by
     default. ``residency``: which pages are resident, for `pinned`. Slabs whose lists were not
@@ -355,14 +352,12 @@ def _heap(reader: _Reader, number: int, about: object) -> FrozenHeap:
     return heap
 
 
-def load(path: str | PathLike[str], *, limit_bytes: int = LIMIT_BYTES) -> HeapView:
-    """The heap saved in a file; ``.heaps`` has the others of its process, ``.process`` what it was.
+def read(path: str | PathLike[str], *, limit_bytes: int = LIMIT_BYTES) -> Frozen:
+    """The heaps saved in a file, one or more.
 
-    ``limit_bytes``: what its arrays may take; give more for a large file that you trust. Raises
-    SnapshotError saying what was expected and what was found, OSError when the file cannot be read.
+    ``limit_bytes``: what its arrays may take. Raises SnapshotError saying what was expected and
+    what was found, OSError when the file cannot be read.
     """
-    from ..heap_view import HeapView
-
     place = Path(fspath(path))
     with open(place, "rb") as file:
         if not file.seekable():
@@ -388,4 +383,4 @@ def load(path: str | PathLike[str], *, limit_bytes: int = LIMIT_BYTES) -> HeapVi
         process = _process(reader, header.get("process"))
         heaps = [_heap(reader, number, item) for number, item in enumerate(about)]
         name = place.name if process is None else f"process {process.pid}"
-        return HeapView(Frozen(name, heaps, process), heaps[0].address, heaps[0].name)
+        return Frozen(name, heaps, process)

@@ -6,7 +6,7 @@ however many are cached.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from ... import layout
 from ..reading.class_totals import FIELDS, class_sums
 from ..reading.holes import purged_counts
+from ..reading.look import Look
 from ..reading.outline import Outline
 from ..reading.records import BANDS, KIND_SLAB, Records
 from ..showing.tables import Column, format_count
 from .view import Record, View
-
-if TYPE_CHECKING:
-    from ..heap_view import HeapView
 
 CLASS_DTYPE: Final = np.dtype(
     [
@@ -50,8 +48,12 @@ CLASS_DTYPE: Final = np.dtype(
 ``listed_count`` slabs in its partial set; ``fill`` application / size of the slabs."""
 
 
-def class_array(heap: HeapView) -> Records:
-    """All classes in use by the policy: `CLASS_DTYPE`."""
+def class_array(heap: Look) -> Records:
+    """All classes in use by the policy: `CLASS_DTYPE`. Gathered once."""
+    return heap.array("classes", _gather)
+
+
+def _gather(heap: Look) -> Records:
     capture = heap.capture
     units = np.flatnonzero(capture.slabs["kind"] == KIND_SLAB)
     purged = np.zeros(capture.unit_top, dtype=np.uint32)
@@ -145,3 +147,8 @@ class ClassesView(View[ClassRecord]):
 
     def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
         return (self.array["band"] == "pool").astype(np.int64), {0: "tiny", 1: "pool"}
+
+
+def classes_of(heap: Look) -> ClassesView:
+    """The size classes of a heap as a view."""
+    return ClassesView(heap, class_array(heap))

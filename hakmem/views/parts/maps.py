@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterator
 from os import PathLike, fspath
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Literal
+from typing import IO, Final, Literal
 
-from .slabs import LEGEND
-
-if TYPE_CHECKING:
-    from ..heap_view import HeapView
-    from .slabs import SlabsView
+from ..reading.look import Look
+from .classes import classes_of
+from .headline import title
+from .regions import spans_of
+from .slabs import LEGEND, SlabsView, slabs_of
 
 Format = Literal["table", "tsv", "json"]
 FORMATS: Final = ("table", "tsv", "json")
@@ -37,14 +37,15 @@ FIELDS: Final = (
 SPAN_FIELDS: Final = ("unit", "address", "unit_count", "size_bytes", "asked_bytes")
 
 
-def _table(heap: HeapView, slabs: SlabsView) -> Iterator[str]:
-    yield f"{heap.title()}\n\n{heap.classes.table(width=1000)}\n\n{heap.spans.table(width=1000)}\n\n{LEGEND}\n"
+def _table(heap: Look, slabs: SlabsView) -> Iterator[str]:
+    tables = (classes_of(heap).table(width=1000), spans_of(heap).table(width=1000))
+    yield "\n\n".join((title(heap), *tables, LEGEND)) + "\n"
     for slab in slabs:
         lines = slab.map(width=136).splitlines()
         yield "\n" + "\n".join(line for line in lines if line != LEGEND) + "\n"
 
 
-def _tsv(heap: HeapView, slabs: SlabsView) -> Iterator[str]:
+def _tsv(heap: Look, slabs: SlabsView) -> Iterator[str]:
     yield "\t".join((*FIELDS, "map")) + "\n"
     for slab in slabs:
         yield (
@@ -52,14 +53,14 @@ def _tsv(heap: HeapView, slabs: SlabsView) -> Iterator[str]:
         )
 
 
-def _json(heap: HeapView, slabs: SlabsView) -> Iterator[str]:
+def _json(heap: Look, slabs: SlabsView) -> Iterator[str]:
     head = {
         "heap": heap.name,
         "address": heap.capture.address,
         "plane": heap.capture.plane,
         "legend": LEGEND,
     }
-    spans = [{name: int(getattr(span, name)) for name in SPAN_FIELDS} for span in heap.spans]
+    spans = [{name: int(getattr(span, name)) for name in SPAN_FIELDS} for span in spans_of(heap)]
     yield (
         json.dumps(head)[:-1]
         + ',\n"spans": [\n'
@@ -75,7 +76,7 @@ def _json(heap: HeapView, slabs: SlabsView) -> Iterator[str]:
 
 
 def write_maps(
-    heap: HeapView,
+    heap: Look,
     file: str | PathLike[str] | IO[str],
     format: Format = "table",
     *,
@@ -90,7 +91,7 @@ def write_maps(
     writers = {"table": _table, "tsv": _tsv, "json": _json}
     if format not in writers:
         raise ValueError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
-    chosen = heap.slabs if slabs is None else slabs
+    chosen = slabs_of(heap) if slabs is None else slabs
     if hasattr(file, "write"):
         for text in writers[format](heap, chosen):
             file.write(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ... import layout
 from ...generate import mirror
 from ..reading.capture import Capture
+from ..reading.look import Look
 from ..reading.records import (
     KIND_LOST,
     KIND_RUN,
@@ -20,10 +21,8 @@ from ..reading.records import (
     extend_records,
 )
 from ..showing.tables import Column, format_bytes
+from .slabs import slab_array
 from .view import Record, View
-
-if TYPE_CHECKING:
-    from ..heap_view import HeapView
 
 GROUP: Final = layout.SUPERSLAB_UNITS
 
@@ -74,9 +73,14 @@ free and perhaps resident; ``application_bytes``: of slabs that begin here, ``fi
 ``slab_bytes``."""
 
 
-def superslab_array(heap: HeapView) -> Records:
-    """All superslabs with a committed unit that is not metadata: `SUPERSLAB_DTYPE`."""
-    capture, slabs = heap.capture, heap.slabs.array
+def superslab_array(heap: Look) -> Records:
+    """All superslabs with a committed unit that is not metadata: `SUPERSLAB_DTYPE`. Gathered
+    once."""
+    return heap.array("superslabs", _gather_superslabs)
+
+
+def _gather_superslabs(heap: Look) -> Records:
+    capture, slabs = heap.capture, slab_array(heap)
     top = capture.unit_top
     count = -(-top // GROUP)
     made = np.zeros(count, dtype=SUPERSLAB_DTYPE)
@@ -190,8 +194,12 @@ SPAN_DTYPE: Final = extend_dtype(
 a share of ``size_bytes``."""
 
 
-def span_array(heap: HeapView) -> Records:
-    """All spans, ascending by unit: `SPAN_DTYPE`."""
+def span_array(heap: Look) -> Records:
+    """All spans, ascending by unit: `SPAN_DTYPE`. Gathered once."""
+    return heap.array("spans", _gather_spans)
+
+
+def _gather_spans(heap: Look) -> Records:
     capture = heap.capture
     units = np.flatnonzero(capture.slabs["kind"] == KIND_SPAN)
     made = extend_records(capture.slabs, units, SPAN_DTYPE)
@@ -261,8 +269,12 @@ ARENA_DTYPE: Final = np.dtype(
 last may stand for many."""
 
 
-def arena_array(heap: HeapView) -> Records:
-    """All arena chunks: `ARENA_DTYPE`."""
+def arena_array(heap: Look) -> Records:
+    """All arena chunks: `ARENA_DTYPE`. Gathered once."""
+    return heap.array("arenas", _gather_arenas)
+
+
+def _gather_arenas(heap: Look) -> Records:
     capture = heap.capture
     units = np.frombuffer(bytes(capture.heap.arena_units), dtype=np.uint32).astype(np.int64)
     units = units[units > 0]
@@ -318,3 +330,18 @@ class ArenasView(View[ArenaRecord]):
 
     def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
         return self.array["chunk"], {}
+
+
+def superslabs_of(heap: Look) -> SuperslabsView:
+    """The superslabs of a heap as a view."""
+    return SuperslabsView(heap, superslab_array(heap))
+
+
+def spans_of(heap: Look) -> SpansView:
+    """The spans of a heap as a view."""
+    return SpansView(heap, span_array(heap))
+
+
+def arenas_of(heap: Look) -> ArenasView:
+    """The arena chunks of a heap as a view."""
+    return ArenasView(heap, arena_array(heap))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from ...generate import mirror
 from ..reading.buffers import buffer
 from ..reading.capture import REREADS
 from ..reading.holes import purged_counts
+from ..reading.look import Look
 from ..reading.problems import Problem, Spot
 from ..reading.records import KIND_SLAB, SLAB_FRESH, Records, copy_records, extend_dtype, word_count
 from ..reading.slab_states import APPLICATION, STATE_LETTERS, STATE_NAMES
@@ -23,9 +24,6 @@ from ..showing import notebook as shown
 from ..showing.colour import html_letters, painted, painted_legend, wanted
 from ..showing.tables import ROWS_MAX, Column, format_bytes, format_count, render, terminal_width
 from .view import Record, View
-
-if TYPE_CHECKING:
-    from ..heap_view import HeapView
 
 LEGEND: Final = "# application   . free   o purged   c cached   r remote   - uncarved"
 PIECE_SLABS: Final = 4096
@@ -77,8 +75,12 @@ COLUMNS: Final = (
 )
 
 
-def slab_array(heap: HeapView) -> Records:
-    """All slabs, ascending by unit: `SLAB_DTYPE`."""
+def slab_array(heap: Look) -> Records:
+    """All slabs, ascending by unit: `SLAB_DTYPE`. Gathered once."""
+    return heap.array("slabs", _gather)
+
+
+def _gather(heap: Look) -> Records:
     capture = heap.capture
     units = np.flatnonzero(capture.slabs["kind"] == KIND_SLAB)
     made = buffer(len(units) * SLAB_DTYPE.itemsize).view(SLAB_DTYPE)
@@ -88,9 +90,7 @@ def slab_array(heap: HeapView) -> Records:
     return made
 
 
-def _fill(
-    heap: HeapView, made: Records, units: NDArray[np.int64], cached: NDArray[np.int64]
-) -> None:
+def _fill(heap: Look, made: Records, units: NDArray[np.int64], cached: NDArray[np.int64]) -> None:
     """The records of ``units`` and what is derived, ``cached`` blocks of each given, written to
     ``made``."""
     capture = heap.capture
@@ -344,7 +344,7 @@ class SlabRecord(Record):
         return f"{self.title()}\n{render(headings, cells, left=left, width=width)}{note}"
 
 
-def slab_at(heap: HeapView, unit: int) -> SlabRecord | None:
+def slab_at(heap: Look, unit: int) -> SlabRecord | None:
     """The slab that begins at a unit, without gathering the others; None if there is none."""
     if heap.capture.slabs["kind"][unit] != KIND_SLAB:
         return None
@@ -375,3 +375,8 @@ class SlabsView(View[SlabRecord]):
             for index in range(1, self._heap.capture.class_count + 1)
         }
         return self.array["class_index"], names
+
+
+def slabs_of(heap: Look) -> SlabsView:
+    """The slabs of a heap as a view."""
+    return SlabsView(heap, slab_array(heap))

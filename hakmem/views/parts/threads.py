@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 from ... import layout
 from ...generate import mirror
 from ...system.procfs import ProcessFacts
+from ..reading.look import Look
 from ..reading.outline import Outline
 from ..reading.records import THREAD_STATES, Records, dtype_of, extend_dtype, extend_records
 from ..showing.tables import Column, format_bytes, format_count, render_array
 from .view import Record, View
-
-if TYPE_CHECKING:
-    from ..heap_view import HeapView
 
 THREAD_DTYPE: Final = extend_dtype(
     mirror.HakThread,
@@ -50,10 +48,10 @@ BIN_DTYPE: Final = extend_dtype(
 range, their bytes, the cap's bytes."""
 
 
-def thread_array(heap: HeapView) -> Records:
+def thread_array(heap: Look) -> Records:
     """All thread records ever used, without the shared record 0 while nobody used it:
-    `THREAD_DTYPE`."""
-    return thread_rows(heap.capture, heap.process)
+    `THREAD_DTYPE`. Gathered once."""
+    return heap.array("threads", lambda look: thread_rows(look.capture, look.process))
 
 
 def thread_rows(capture: Outline, facts: ProcessFacts | None) -> Records:
@@ -172,3 +170,8 @@ class ThreadsView(View[ThreadRecord]):
 
     def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
         return self.array["state"], dict(enumerate(THREAD_STATES))
+
+
+def threads_of(heap: Look) -> ThreadsView:
+    """The threads of a heap as a view."""
+    return ThreadsView(heap, thread_array(heap))

@@ -4,11 +4,12 @@ indexed."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..reading.look import Look
 from ..reading.records import Records
 from ..showing import notebook as shown
 from ..showing.notebook import Shown
@@ -23,9 +24,6 @@ from ..showing.tables import (
     render_array,
 )
 
-if TYPE_CHECKING:
-    from ..heap_view import HeapView
-
 
 class Record(Shown):
     """One row of a view: its fields are attributes; printed, all of them."""
@@ -33,7 +31,7 @@ class Record(Shown):
     noun: ClassVar[str] = "record"
     columns: ClassVar[tuple[Column, ...]] = ()
 
-    def __init__(self, heap: HeapView, row: np.void) -> None:
+    def __init__(self, heap: Look, row: np.void) -> None:
         self._heap = heap
         self._row = row
 
@@ -98,7 +96,7 @@ class View(Shown, Generic[RecordT]):
     columns: ClassVar[tuple[Column, ...]] = ()
     group_heading: ClassVar[str] = ""
 
-    def __init__(self, heap: HeapView, array: Records, all_count: int | None = None) -> None:
+    def __init__(self, heap: Look, array: Records, all_count: int | None = None) -> None:
         self._heap = heap
         self.array = array
         self._all_count = len(array) if all_count is None else all_count

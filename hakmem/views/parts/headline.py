@@ -1,0 +1,40 @@
+"""A whole heap in one line, and what of it was not read cleanly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..reading.look import Look
+from ..reading.records import KIND_SLAB, KIND_SPAN
+from ..showing.tables import format_bytes, format_count
+
+
+def title(look: Look) -> str:
+    """The heap in one line."""
+    capture, heap = look.capture, look.capture.heap
+    kind = f"{capture.plane} plane, {'checked' if capture.checked else 'unchecked'}"
+    if capture.is_process_heap:
+        kind += f", {capture.source.name}'s malloc"
+    committed = (capture.unit_top - capture.meta_units) << 16
+    live, dirty = format_bytes(heap.live_units << 16), format_bytes(heap.dirty_units << 16)
+    kinds = capture.slabs["kind"]
+    counts = (
+        (int(np.count_nonzero(kinds == KIND_SLAB)), "slab"),
+        (int(np.count_nonzero(kinds == KIND_SPAN)), "span"),
+        (heap.thread_live, "thread"),
+    )
+    return (
+        f"{look.name} ({kind}) at {capture.address:#x}: "
+        f"{live} live of {format_bytes(committed)} committed, {dirty} dirty; "
+        + ", ".join(format_count(count, noun) for count, noun in counts)
+    )
+
+
+def unclean(look: Look) -> list[str]:
+    """What would not stand still while it was read, as far as it was looked at; empty: nothing."""
+    found = []
+    if torn := int(look.capture.torn.sum()):
+        found.append(f"{format_count(torn, 'record')} changed at every try")
+    if unsettled := look.unsettled:
+        found.append(f"{format_count(unsettled, 'cache')} moved on while followed")
+    return found

@@ -1,0 +1,86 @@
+"""`Look`: one reading of a heap, which everything that answers questions about it is handed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Self
+
+from ...errors import ValidationError
+from ...policy import HeaderCodec, Policy
+from ...system.procfs import ProcessFacts
+from .blocks import Blocks
+from .capture import Capture
+from .records import Records
+from .source import MemorySource, MemoryUnreadable
+
+
+class Look:
+    """A heap's metadata as it was when this was made, and its blocks, followed when first asked.
+
+    ``source`` gives the bytes, ``address`` is where the heap's region begins. Raises
+    ValidationError when no whole heap stands there, MemoryUnreadable when the memory cannot be
+    read.
+    """
+
+    def __init__(self, source: MemorySource, address: int, name: str = "heap") -> None:
+        self.name = name
+        self.capture = Capture.take(source, address)
+        self.blocks = Blocks(self.capture)
+        self._arrays: dict[str, Records] = {}
+
+    def again(self) -> Self:
+        """The same heap as it is now; of a saved heap, the same as it was."""
+        return type(self)(self.capture.source.renew(), self.capture.address, self.name)
+
+    @property
+    def heaps(self) -> tuple[Self, ...]:
+        """The heaps of the process this one is of, itself among them: the one behind malloc first,
+        then by age.
+
+        Heaps of the Python plane are known to their own process alone. The others are looked at
+        now, not when this view was made; one destroyed meanwhile is left out.
+        """
+        made = []
+        for address, name in self.capture.source.heaps():
+            try:
+                made.append(
+                    self
+                    if address == self.capture.address
+                    else type(self)(self.capture.source, address, name)
+                )
+            except (MemoryUnreadable, ValidationError):
+                continue
+        return tuple(made) if any(look is self for look in made) else (self, *made)
+
+    @cached_property
+    def process(self) -> ProcessFacts | None:
+        """The process: command line, threads' names, resident memory, library. None of a heap that
+        is in none, and when it ended before it was asked."""
+        try:
+            return self.capture.source.facts()
+        except OSError:
+            return None
+
+    @property
+    def unsettled(self) -> int:
+        """Cache lists that changed at every try to follow them, as far as any were followed."""
+        marks = self.capture.source.marks(self.capture.address)
+        return self.blocks.unsettled if marks is None else marks.unsettled
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The policy in force. Raises PolicyError when its image is damaged."""
+        return Policy.from_struct(self.capture.policy)
+
+    @cached_property
+    def codec(self) -> HeaderCodec:
+        """The header bytes in force."""
+        return HeaderCodec.from_struct(self.capture.policy.headers)
+
+    def array(self, name: str, gather: Callable[[Self], Records]) -> Records:
+        """The array ``name``, gathered once. Views of an array refer to this object: kept here they
+        would make a cycle, and the memory of a look would wait for the garbage collector."""
+        if name not in self._arrays:
+            self._arrays[name] = gather(self)
+        return self._arrays[name]
