@@ -1,4 +1,4 @@
-"""``hakmem diff``: what grew."""
+"""``hakmem diff``: what changed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from ..views.answers.diff import Diff
 
 DESCRIPTION = """\
-What grew from A to B: by class, thread, span and slab, most growth first. Each is a saved file or a process as it is now.
+What changed from A to B: by class, thread, span and slab, the largest change first, more or less. Each is a saved file or a process as it is now.
 Slabs and spans are compared only where both are of one heap of one process."""
 EXAMPLES = """\
   hakmem dump 4711 -o before.npz; sleep 60; hakmem diff before.npz 4711
   hakmem diff -v monday.npz friday.npz
   hakmem diff --json a.npz b.npz"""
-SHOWN = 10
 TABLES = ("classes", "threads", "spans", "slabs")
 
 
@@ -44,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which heap of both: 0, the default, is the one behind malloc",
     )
     add_output(parser)
-    add_volume(parser, "only the line in short", f"200 rows a table instead of {SHOWN}")
+    add_volume(parser, "only the line in short", "200 rows a table instead of 10")
 
 
 def _title(found: Diff[Any]) -> str:
@@ -78,15 +77,17 @@ def _later(seconds: float) -> str:
 
 
 def _text(found: Diff[Any], arguments: argparse.Namespace) -> str:
+    from ..views.answers.diff import SHOWN, TWO_RUNS
+    from ..views.showing.tables import ROWS_MAX
+
     if arguments.quiet:
         return _title(found)
-    tables = [getattr(found, name) for name in (TABLES if found.same_heap else TABLES[:2])]
-    parts = [
-        _title(found),
-        *(table.table() if arguments.verbose else table.table(SHOWN) for table in tables),
-    ]
+    limit = ROWS_MAX if arguments.verbose else SHOWN
+    parts = [_title(found), *(changes.table(limit) for changes in found.tables)]
+    if not found.tables:
+        parts.append("nothing changed")
     if not found.same_heap:
-        parts.append("two runs: slabs and spans are not compared")
+        parts.append(TWO_RUNS)
     return "\n\n".join(parts)
 
 
@@ -95,10 +96,10 @@ def _json(found: Diff[Any]) -> dict[str, object]:
 
     made: dict[str, object] = {"same_heap": found.same_heap, "title": _title(found)}
     for name in TABLES:
-        growth = getattr(found, name)
+        changes = getattr(found, name)
         listed = rows(
-            growth.array,
-            list(dict.fromkeys([*fields(growth.columns), *(growth.array.dtype.names or ())])),
+            changes.array,
+            list(dict.fromkeys([*fields(changes.columns), *(changes.array.dtype.names or ())])),
         )
         made[name] = [
             row | {"change": CHANGES[row["change"]]} if "change" in row else row for row in listed

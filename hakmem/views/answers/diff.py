@@ -1,8 +1,8 @@
-"""`diff`: what grew between two views of a heap, by class, slab, span and thread.
+"""`Diff`: what changed between two looks at a heap, by class, slab, span and thread.
 
 Classes are matched by their stride, threads by record and OS id. Slabs and spans are matched by
-address, which means something only where both views are of one heap of one process; of two runs of
-a program these two tables are empty.
+address, which means something only where both looks are at one heap of one process; of two runs of
+a program these two tables are empty. Every table has what changed most first, be it more or less.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CHANGES: Final = ("", "new", "gone", "changed")
 SHOWN: Final = 10
+TWO_RUNS: Final = "two runs: slabs and spans are not compared"
 
 _SUMS: Final = (
     "slab_count",
@@ -101,8 +102,8 @@ LookT = TypeVar("LookT", bound=Look)
 
 
 @dataclass(frozen=True, repr=False)
-class Growth(Shown):
-    """One table of a `Diff`: ``array``, most growth first, and as text."""
+class Changes(Shown):
+    """One table of a `Diff`: ``array``, what changed most first, and as text."""
 
     noun: str
     array: Records
@@ -163,8 +164,8 @@ class Diff(Shown, Generic[LookT]):
         )
 
     @cached_property
-    def classes(self) -> Growth:
-        """By class: `CLASS_DIFF`, those with any difference, most growth of application bytes
+    def classes(self) -> Changes:
+        """By class: `CLASS_DIFF`, those with any difference, the largest in application bytes
         first."""
         one, other = class_array(self.before), class_array(self.after)
         strides = np.union1d(one["stride_bytes"], other["stride_bytes"])
@@ -187,11 +188,11 @@ class Diff(Shown, Generic[LookT]):
             ("uncarved_count", "uncarved", "signed"),
             ("size_bytes", "slab bytes", "signed bytes"),
         )
-        return _growth("class", made, _SUMS, "application_bytes", columns)
+        return _changes("class", made, _SUMS, "application_bytes", columns)
 
     @cached_property
-    def slabs(self) -> Growth:
-        """By slab: `SLAB_DIFF`, most growth of application bytes first."""
+    def slabs(self) -> Changes:
+        """By slab: `SLAB_DIFF`, the largest difference in application bytes first."""
         numbers = (
             "application_count",
             "cached_count",
@@ -218,11 +219,11 @@ class Diff(Shown, Generic[LookT]):
             ("size_bytes", "size", "signed bytes"),
             ("address", "address", "hex"),
         )
-        return _growth("slab", made, numbers, "application_bytes", columns)
+        return _changes("slab", made, numbers, "application_bytes", columns)
 
     @cached_property
-    def spans(self) -> Growth:
-        """By span: `SPAN_DIFF`, most growth first."""
+    def spans(self) -> Changes:
+        """By span: `SPAN_DIFF`, the largest difference first."""
         numbers = ("asked_bytes", "size_bytes")
         made = self._matched(span_array, SPAN_DIFF, ("unit", "address"), numbers, ("address",))
         columns = _signed(
@@ -232,11 +233,11 @@ class Diff(Shown, Generic[LookT]):
             ("size_bytes", "size", "signed bytes"),
             ("address", "address", "hex"),
         )
-        return _growth("span", made, numbers, "size_bytes", columns)
+        return _changes("span", made, numbers, "size_bytes", columns)
 
     @cached_property
-    def threads(self) -> Growth:
-        """By thread: `THREAD_DIFF`, most growth of cached bytes first."""
+    def threads(self) -> Changes:
+        """By thread: `THREAD_DIFF`, the largest difference in cached bytes first."""
         made = self._matched(
             thread_array,
             THREAD_DIFF,
@@ -259,7 +260,7 @@ class Diff(Shown, Generic[LookT]):
             ("drain_block_count", "drained", "signed"),
             ("fault_count", "faults", "signed"),
         )
-        return _growth("thread", made, _COUNTS, "cached_bytes", columns)
+        return _changes("thread", made, _COUNTS, "cached_bytes", columns)
 
     def _matched(
         self,
@@ -288,30 +289,29 @@ class Diff(Shown, Generic[LookT]):
         made["change"] = np.array([0, 2, 1, 3], dtype=np.uint8)[seen]
         return made
 
+    @property
+    def tables(self) -> tuple[Changes, ...]:
+        """The tables that have rows: classes, threads, spans, slabs."""
+        found = (self.classes, self.threads, self.spans, self.slabs)
+        return tuple(changes for changes in found if len(changes))
+
     def title(self) -> str:
         """In one line."""
         one, other = self.before.capture, self.after.capture
-        live = (other.heap.live_units - one.heap.live_units) << 16
-        return (
-            f"from {title(self.before).split(':')[0]} to {self.after.name}: "
-            f"{'+' if live > 0 else ''}{format_bytes(live)} live"
-        )
+        names = f"from {title(self.before).split(':')[0]} to {self.after.name}"
+        if not self.tables:
+            return f"{names}: nothing changed"
+        used = (other.heap.live_units - one.heap.live_units) << 16
+        return f"{names}: {'+' if used > 0 else ''}{format_bytes(used)} in slabs and spans"
 
     def __repr__(self) -> str:
-        parts = [self.title(), self.classes.table(SHOWN), self.threads.table(SHOWN)]
-        if self.same_heap:
-            parts += [self.spans.table(SHOWN), self.slabs.table(SHOWN)]
-        else:
-            parts.append("two runs: slabs and spans are not compared")
-        return "\n\n".join(parts)
+        parts = [self.title(), *(changes.table(SHOWN) for changes in self.tables)]
+        return "\n\n".join(parts if self.same_heap else [*parts, TWO_RUNS])
 
     def _html(self) -> str:
-        tables = (
-            (self.classes, self.threads, self.spans, self.slabs)
-            if self.same_heap
-            else (self.classes, self.threads)
-        )
-        return paragraph(self.title()) + "".join(growth._html(SHOWN) for growth in tables)
+        notes = "" if self.same_heap else paragraph(TWO_RUNS)
+        tables = "".join(changes._html(SHOWN) for changes in self.tables)
+        return paragraph(self.title()) + tables + notes
 
 
 def _keys(rows: Records, names: Sequence[str]) -> NDArray[Any]:
@@ -321,9 +321,9 @@ def _keys(rows: Records, names: Sequence[str]) -> NDArray[Any]:
     return made
 
 
-def _growth(
+def _changes(
     noun: str, rows: Records, numbers: Sequence[str], by: str, columns: tuple[Column, ...]
-) -> Growth:
+) -> Changes:
     moved = np.zeros(len(rows), dtype=np.bool_)
     for name in numbers:
         moved |= rows[name] != 0
@@ -331,4 +331,6 @@ def _growth(
         moved |= rows["change"] != CHANGES.index("changed")
         columns = (Column("change", "", "names", names=CHANGES), *columns[1:])
     rows = rows[moved]
-    return Growth(noun, rows[np.argsort(-rows[by], kind="stable")], columns)
+    size = np.abs(rows[by])
+    rest = sum((np.abs(rows[name]) for name in numbers), np.zeros(len(rows), dtype=np.int64))
+    return Changes(noun, rows[np.lexsort((-rest, -size))], columns)
