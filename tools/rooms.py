@@ -62,9 +62,6 @@ WHOLE: Final = "takes the view of a whole heap, which is made of rooms below it"
 EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("hakmem/layout.py", "hakmem/generate/header.py"): RUN_ALONE,
     ("hakmem/layout.py", "hakmem/generate/describe.py"): RUN_ALONE,
-    ("hakmem/views/parts", "hakmem/views/heap_view.py"): WHOLE,
-    ("hakmem/views/checks", "hakmem/views/heap_view.py"): WHOLE,
-    ("hakmem/views/files", "hakmem/views/heap_view.py"): WHOLE,
     ("hakmem/views/answers", "hakmem/views/heap_view.py"): WHOLE,
 }
 """Imports upward or in a circle that must be, with the reason: by importing file or room, and
