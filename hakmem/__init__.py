@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .errors import PolicyError as PolicyError
     from .errors import ProcessNotFound as ProcessNotFound
     from .errors import SnapshotError as SnapshotError
+    from .errors import UnknownName as UnknownName
     from .errors import ValidationError as ValidationError
     from .heap.api import Heap as Heap
     from .heap.api import live_heaps as live_heaps
@@ -85,6 +86,7 @@ _HOMES = {
         "PolicyError",
         "ProcessNotFound",
         "SnapshotError",
+        "UnknownName",
         "ValidationError",
     ),
     "registry": ("PageRegistry",),
@@ -121,6 +123,7 @@ __all__ = [
     "SizeClassMap",
     "SnapshotError",
     "Stage",
+    "UnknownName",
     "ValidationError",
     "attach",
     "crash_report",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class HakmemError(Exception):
     """Base of all errors of this package."""
@@ -80,6 +82,23 @@ class ValidationError(HakmemError):
         self.class_index = class_index
         self.thread = thread
         self.block = block
+
+
+class UnknownName(HakmemError, KeyError, ValueError):
+    """There is no such column, class or state: names those that exist, the nearest first."""
+
+    def __init__(
+        self, noun: str, name: object, names: Sequence[str], listed: Sequence[str] = ()
+    ) -> None:
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(name), names, 1, 0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"no {noun} {name!r}{hint}; there are {', '.join(listed or names)}")
+
+    def __str__(self) -> str:
+        """The message as it is; KeyError would quote it."""
+        return str(self.args[0])
 
 
 class AttachError(HakmemError):

@@ -205,7 +205,7 @@ def test_selection_by_index_mask_slice_and_name() -> None:
     assert repr(slabs[slabs["class_index"] == 2]).startswith("2 of 3 slabs of synthetic\n")
     with pytest.raises(IndexError, match="slab 3: there are 3"):
         slabs[3]
-    with pytest.raises(AttributeError, match="slab has no field 'colour'"):
+    with pytest.raises(AttributeError, match="slab: no column 'colour'"):
         _ = slabs[0].colour
     with pytest.raises(ValueError, match="no column 'colour'"):
         slabs.table(["colour"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ...text import Text
 from ..parts.classes import class_array
 from ..parts.headline import title
 from ..parts.regions import span_array
@@ -22,8 +23,7 @@ from ..parts.threads import thread_array
 from ..reading.look import Look
 from ..reading.records import Records
 from ..showing.notebook import Shown, paragraph
-from ..showing.notebook import table as html_table
-from ..showing.tables import ROWS_MAX, Column, cells_of, format_bytes, format_count, render_array
+from ..showing.tables import ROWS_MAX, Column, Table, format_bytes, format_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -116,27 +116,23 @@ class Changes(Shown):
         found: NDArray[Any] = self.array[field]
         return found
 
-    def table(self, limit: int = ROWS_MAX, width: int | None = None) -> str:
+    def table(self, limit: int = ROWS_MAX, width: int | None = None) -> Text:
         """The first ``limit`` rows."""
-        text = f"{format_count(len(self), self.noun)} changed"
-        if len(self):
-            text += f"\n{render_array(self.array[:limit], self.columns, width=width)}"
-        return text + (f"\n... {len(self) - limit:,} more" if len(self) > limit else "")
+        return self.drawn(limit).text(width) if len(self) else Text(self._title())
+
+    def drawn(self, limit: int = ROWS_MAX) -> Table:
+        """What `table` prints, before it is text or HTML."""
+        more = (f"... {len(self) - limit:,} more",) if len(self) > limit else ()
+        return Table.of(self._title(), self.array[:limit], self.columns, notes=more)
+
+    def _title(self) -> str:
+        return f"{format_count(len(self), self.noun)} changed"
 
     def __repr__(self) -> str:
-        return self.table()
+        return str(self.table())
 
     def _html(self, limit: int = ROWS_MAX) -> str:
-        left = [column.kind in ("text", "names", "flag") for column in self.columns]
-        more = (f"... {len(self) - limit:,} more",) if len(self) > limit else ()
-        head = f"{format_count(len(self), self.noun)} changed"
-        return html_table(
-            head,
-            [column.heading for column in self.columns],
-            cells_of(self.array[:limit], self.columns),
-            left,
-            more,
-        )
+        return self.drawn(limit).html() if len(self) else paragraph(self._title())
 
 
 def _signed(*rows: tuple[str, str, str]) -> tuple[Column, ...]:

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from ... import layout
 from ...errors import HakmemError
 from ...system import procfs
+from ...text import Text
 from ..parts.regions import unit_kinds
 from ..parts.view import Record, View
 from ..reading.records import KIND_LOST, KIND_RUN, Records
+from ..showing.columns import Columns
 from ..showing.notebook import Shown
-from ..showing.notebook import table as html_table
-from ..showing.tables import Column, cells_of, format_bytes, render_array
+from ..showing.tables import Column, Table, format_bytes
 
 if TYPE_CHECKING:
     from ..heap_view import HeapView
@@ -127,19 +128,21 @@ class PinnedSlab(Record):
     """One slab that holds memory nobody uses."""
 
     noun = "pinned slab"
-    columns = (
-        Column("unit", "unit", total=False),
-        Column("class_index", "class", total=False),
-        Column("stride_bytes", "stride", total=False),
-        Column("cause", "held by", "names", names=NAMES),
-        Column("application_count", "live"),
-        Column("cached_count", "cached"),
-        Column("free_count", "free"),
-        Column("remote_count", "remote"),
-        Column("resident_bytes", "resident", "bytes"),
-        Column("used_bytes", "used", "bytes"),
-        Column("pinned_bytes", "pinned", "bytes"),
-        Column("address", "address", "hex", total=False),
+    columns = Columns(
+        (
+            Column("unit", "unit", total=False),
+            Column("class_index", "class", total=False),
+            Column("stride_bytes", "stride", total=False),
+            Column("cause", "held by", "names", names=NAMES),
+            Column("application_count", "live"),
+            Column("cached_count", "cached"),
+            Column("free_count", "free"),
+            Column("remote_count", "remote"),
+            Column("resident_bytes", "resident", "bytes"),
+            Column("used_bytes", "used", "bytes"),
+            Column("pinned_bytes", "pinned", "bytes"),
+            Column("address", "address", "hex", total=False),
+        )
     )
 
     def title(self) -> str:
@@ -211,10 +214,14 @@ class Pinned(Shown):
             mine, mine["thread"].astype(np.int64) << 8 | mine["class_index"], "cached_count"
         )
 
-    def table(self, width: int | None = None) -> str:
+    def table(self, width: int | None = None) -> Text:
         """The causes that have bytes."""
+        return self.drawn().text(width)
+
+    def drawn(self) -> Table:
+        """What `table` prints, before it is text or HTML."""
         shown = self.causes[self.causes["size_bytes"] > 0]
-        return f"{self.title()}\n{render_array(shown, CAUSE_COLUMNS, width=width)}"
+        return Table.of(self.title(), shown, CAUSE_COLUMNS)
 
     def title(self) -> str:
         """In one line."""
@@ -225,12 +232,10 @@ class Pinned(Shown):
         )
 
     def __repr__(self) -> str:
-        return self.table()
+        return str(self.table())
 
     def _html(self) -> str:
-        cells = cells_of(self.causes[self.causes["size_bytes"] > 0], CAUSE_COLUMNS)
-        left = [column.kind == "names" for column in CAUSE_COLUMNS]
-        return html_table(self.title(), [column.heading for column in CAUSE_COLUMNS], cells, left)
+        return self.drawn().html()
 
 
 def _blame(mine: Records, keys: NDArray[np.int64], blocks: str) -> Records:

@@ -13,39 +13,41 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ..reading.class_totals import FIELDS, class_sums
+from ..reading.fields import ArrayField, dtype_from
 from ..reading.holes import purged_counts
 from ..reading.look import Look
 from ..reading.outline import Outline
 from ..reading.records import BANDS, KIND_SLAB, Records
+from ..showing.columns import Columns
 from ..showing.tables import Column, format_count
 from .view import Record, View
 
-CLASS_DTYPE: Final = np.dtype(
-    [
-        ("class_index", "u1"),
-        ("band", "U4"),
-        ("stride_bytes", "u4"),
-        ("capacity_bytes", "u4"),
-        ("slab_units", "u4"),
-        ("slab_blocks", "u4"),
-        ("header", "?"),
-        ("slab_count", "u4"),
-        ("block_count", "u8"),
-        ("application_count", "i8"),
-        ("cached_count", "u8"),
-        ("free_count", "u8"),
-        ("remote_count", "u8"),
-        ("purged_count", "u8"),
-        ("uncarved_count", "u8"),
-        ("listed_count", "u4"),
-        ("application_bytes", "u8"),
-        ("cached_bytes", "u8"),
-        ("size_bytes", "u8"),
-        ("fill", "f8"),
-    ]
+CLASS_FIELDS: Final = (
+    ArrayField("class_index", "u1", "class", "its number, from 1"),
+    ArrayField("band", "U4", "", "tiny or pool"),
+    ArrayField("stride_bytes", "u4", "bytes", "from one block to the next"),
+    ArrayField("capacity_bytes", "u4", "bytes", "what a caller may use of a block"),
+    ArrayField("slab_units", "u4", "units", "size of one slab"),
+    ArrayField("slab_blocks", "u4", "blocks", "blocks of one slab"),
+    ArrayField("header", "?", "bool", "whether each block has a header byte"),
+    ArrayField("slab_count", "u4", "slabs", "slabs of the class"),
+    ArrayField("block_count", "u8", "blocks", "blocks of all its slabs"),
+    ArrayField("application_count", "i8", "blocks", "those that the program holds"),
+    ArrayField("cached_count", "u8", "blocks", "those in thread caches, lists and carved ranges"),
+    ArrayField("free_count", "u8", "blocks", "those in the slabs' free lists"),
+    ArrayField("remote_count", "u8", "blocks", "those in the slabs' remote lists"),
+    ArrayField("purged_count", "u8", "blocks", "those on purged OS pages of slabs in use"),
+    ArrayField("uncarved_count", "u8", "blocks", "those never handed out"),
+    ArrayField("listed_count", "u4", "slabs", "slabs in the partial set of the class"),
+    ArrayField("application_bytes", "u8", "bytes", "capacity of the blocks the program holds"),
+    ArrayField("cached_bytes", "u8", "bytes", "what the blocks in thread caches take"),
+    ArrayField("size_bytes", "u8", "bytes", "all its slabs"),
+    ArrayField(
+        "fill", "f8", "share", "application bytes as a share of the slabs' size; nan without slabs"
+    ),
 )
-"""Geometry of a class; ``slab_count`` slabs and, of all their blocks together, how many are where;
-``listed_count`` slabs in its partial set; ``fill`` application / size of the slabs."""
+CLASS_DTYPE: Final = dtype_from(CLASS_FIELDS)
+"""A class, and of all its slabs together how many blocks are where."""
 
 
 def class_array(heap: Look) -> Records:
@@ -104,27 +106,30 @@ class ClassRecord(Record):
     """One size class."""
 
     noun = "class"
-    columns = (
-        Column("class_index", "class", total=False),
-        Column("band", "band", "text"),
-        Column("stride_bytes", "stride"),
-        Column("slab_count", "slabs"),
-        Column("block_count", "blocks"),
-        Column("application_count", "app"),
-        Column("cached_count", "cached"),
-        Column("free_count", "free"),
-        Column("remote_count", "remote"),
-        Column("purged_count", "purged"),
-        Column("uncarved_count", "uncarved"),
-        Column("fill", "fill", "share"),
-        Column("application_bytes", "app bytes", "bytes"),
-        Column("cached_bytes", "cached bytes", "bytes"),
-        Column("size_bytes", "slab bytes", "bytes"),
-        Column("listed_count", "listed"),
-        Column("slab_units", "slab units"),
-        Column("slab_blocks", "slab blocks"),
-        Column("capacity_bytes", "capacity"),
-        Column("header", "header", "flag"),
+    columns = Columns(
+        (
+            Column("class_index", "class", total=False),
+            Column("band", "band", "text"),
+            Column("stride_bytes", "stride"),
+            Column("slab_count", "slabs"),
+            Column("block_count", "blocks"),
+            Column("application_count", "app"),
+            Column("cached_count", "cached"),
+            Column("free_count", "free"),
+            Column("remote_count", "remote"),
+            Column("purged_count", "purged"),
+            Column("uncarved_count", "uncarved"),
+            Column("fill", "fill", "share"),
+            Column("application_bytes", "app bytes", "bytes"),
+            Column("cached_bytes", "cached bytes", "bytes"),
+            Column("size_bytes", "slab bytes", "bytes"),
+            Column("listed_count", "listed"),
+            Column("slab_units", "slab units"),
+            Column("slab_blocks", "slab blocks"),
+            Column("capacity_bytes", "capacity"),
+            Column("header", "header", "flag"),
+        ),
+        CLASS_FIELDS,
     )
 
     def title(self) -> str:

@@ -10,16 +10,10 @@ from numpy.typing import NDArray
 from ... import layout
 from ...generate import mirror
 from ..reading.capture import Capture
+from ..reading.fields import ArrayField, dtype_from, extended, struct_fields
 from ..reading.look import Look
-from ..reading.records import (
-    KIND_LOST,
-    KIND_RUN,
-    KIND_SLAB,
-    KIND_SPAN,
-    Records,
-    extend_dtype,
-    extend_records,
-)
+from ..reading.records import KIND_LOST, KIND_RUN, KIND_SLAB, KIND_SPAN, Records, extend_records
+from ..showing.columns import Columns
 from ..showing.tables import Column, format_bytes
 from .slabs import slab_array
 from .view import Record, View
@@ -47,30 +41,29 @@ def unit_kinds(capture: Capture) -> NDArray[np.int64]:
     return paint(capture, heads, kinds[heads].astype(np.int64))
 
 
-SUPERSLAB_DTYPE: Final = np.dtype(
-    [
-        ("superslab", "u4"),
-        ("unit", "u4"),
-        ("address", "u8"),
-        ("meta_units", "u4"),
-        ("slab_units", "u4"),
-        ("span_units", "u4"),
-        ("free_units", "u4"),
-        ("ready_units", "u4"),
-        ("lost_units", "u4"),
-        ("uncommitted_units", "u4"),
-        ("dirty_units", "u4"),
-        ("slab_count", "u4"),
-        ("class_count", "u4"),
-        ("committed_bytes", "u8"),
-        ("slab_bytes", "u8"),
-        ("application_bytes", "u8"),
-        ("fill", "f8"),
-    ]
+SUPERSLAB_FIELDS: Final = (
+    ArrayField("superslab", "u4", "", "its number, from the start of the region"),
+    ArrayField("unit", "u4", "unit", "number of its first unit"),
+    ArrayField("address", "u8", "address", "of its first unit"),
+    ArrayField("meta_units", "u4", "units", "those that hold the heap's metadata"),
+    ArrayField("slab_units", "u4", "units", "those in slabs"),
+    ArrayField("span_units", "u4", "units", "those in spans"),
+    ArrayField("free_units", "u4", "units", "those in free runs"),
+    ArrayField("ready_units", "u4", "units", "those kept for slabs outside the run heap"),
+    ArrayField("lost_units", "u4", "units", "those of slabs lost to a fork"),
+    ArrayField("uncommitted_units", "u4", "units", "those not committed yet"),
+    ArrayField("dirty_units", "u4", "units", "of the free ones, those that may be resident"),
+    ArrayField("slab_count", "u4", "slabs", "slabs that begin here"),
+    ArrayField("class_count", "u4", "classes", "size classes of those slabs"),
+    ArrayField("committed_bytes", "u8", "bytes", "units that are committed"),
+    ArrayField("slab_bytes", "u8", "bytes", "the slabs that begin here"),
+    ArrayField("application_bytes", "u8", "bytes", "capacity of the program's blocks in them"),
+    ArrayField(
+        "fill", "f8", "share", "application bytes as a share of slab bytes; nan without slabs"
+    ),
 )
-"""Units by what they are; ``ready_units``: kept for slabs outside the run heap; ``dirty_units``:
-free and perhaps resident; ``application_bytes``: of slabs that begin here, ``fill`` of their
-``slab_bytes``."""
+SUPERSLAB_DTYPE: Final = dtype_from(SUPERSLAB_FIELDS)
+"""A superslab: its units by what they are."""
 
 
 def superslab_array(heap: Look) -> Records:
@@ -130,23 +123,26 @@ class SuperslabRecord(Record):
     """One superslab."""
 
     noun = "superslab"
-    columns = (
-        Column("superslab", "superslab", total=False),
-        Column("unit", "first unit", total=False),
-        Column("slab_count", "slabs"),
-        Column("class_count", "classes", total=False),
-        Column("slab_units", "slab units"),
-        Column("span_units", "span units"),
-        Column("free_units", "free units"),
-        Column("dirty_units", "dirty"),
-        Column("ready_units", "ready"),
-        Column("meta_units", "metadata"),
-        Column("uncommitted_units", "uncommitted"),
-        Column("fill", "slab fill", "share"),
-        Column("application_bytes", "app bytes", "bytes"),
-        Column("committed_bytes", "committed", "bytes"),
-        Column("lost_units", "lost"),
-        Column("address", "address", "hex", total=False),
+    columns = Columns(
+        (
+            Column("superslab", "superslab", total=False),
+            Column("unit", "first unit", total=False),
+            Column("slab_count", "slabs"),
+            Column("class_count", "classes", total=False),
+            Column("slab_units", "slab units"),
+            Column("span_units", "span units"),
+            Column("free_units", "free units"),
+            Column("dirty_units", "dirty"),
+            Column("ready_units", "ready"),
+            Column("meta_units", "metadata"),
+            Column("uncommitted_units", "uncommitted"),
+            Column("fill", "slab fill", "share"),
+            Column("application_bytes", "app bytes", "bytes"),
+            Column("committed_bytes", "committed", "bytes"),
+            Column("lost_units", "lost"),
+            Column("address", "address", "hex", total=False),
+        ),
+        SUPERSLAB_FIELDS,
     )
 
     def title(self) -> str:
@@ -179,19 +175,17 @@ class SuperslabsView(View[SuperslabRecord]):
         }
 
 
-SPAN_DTYPE: Final = extend_dtype(
-    mirror.HakSlab,
-    (
-        ("unit", "u4"),
-        ("address", "u8"),
-        ("size_bytes", "u8"),
-        ("asked_bytes", "u8"),
-        ("waste", "f8"),
-        ("torn", "?"),
-    ),
+SPAN_DERIVED: Final = (
+    ArrayField("unit", "u4", "unit", "number of its first unit"),
+    ArrayField("address", "u8", "address", "of its first unit, and of the block"),
+    ArrayField("size_bytes", "u8", "bytes", "all its units"),
+    ArrayField("asked_bytes", "u8", "bytes", "what the program asked for, in whole OS pages"),
+    ArrayField("waste", "f8", "share", "what was not asked for, as a share of its size"),
+    ArrayField("torn", "?", "bool", "whether the record changed while it was read"),
 )
-"""``hak_slab`` of a span and what is derived; ``asked_bytes`` is rounded up to OS pages, ``waste``
-a share of ``size_bytes``."""
+SPAN_FIELDS: Final = (*struct_fields(mirror.HakSlab), *SPAN_DERIVED)
+SPAN_DTYPE: Final = extended(mirror.HakSlab, SPAN_DERIVED)
+"""``hak_slab`` of a span and, behind it, what is derived."""
 
 
 def span_array(heap: Look) -> Records:
@@ -216,13 +210,16 @@ class SpanRecord(Record):
     """One span: a run of units that holds one block."""
 
     noun = "span"
-    columns = (
-        Column("unit", "unit", total=False),
-        Column("unit_count", "units"),
-        Column("size_bytes", "size", "bytes"),
-        Column("asked_bytes", "asked", "bytes"),
-        Column("waste", "waste", "share"),
-        Column("address", "address", "hex", total=False),
+    columns = Columns(
+        (
+            Column("unit", "unit", total=False),
+            Column("unit_count", "units"),
+            Column("size_bytes", "size", "bytes"),
+            Column("asked_bytes", "asked", "bytes"),
+            Column("waste", "waste", "share"),
+            Column("address", "address", "hex", total=False),
+        ),
+        SPAN_FIELDS,
     )
 
     def title(self) -> str:
@@ -250,23 +247,21 @@ class SpansView(View[SpanRecord]):
         }
 
 
-ARENA_DTYPE: Final = np.dtype(
-    [
-        ("chunk", "u4"),
-        ("unit", "u4"),
-        ("unit_count", "u4"),
-        ("address", "u8"),
-        ("size_bytes", "u8"),
-        ("live_units", "u4"),
-        ("free_units", "u4"),
-        ("dirty_units", "u4"),
-        ("live_bytes", "u8"),
-        ("dirty_bytes", "u8"),
-        ("live", "f8"),
-    ]
+ARENA_FIELDS: Final = (
+    ArrayField("chunk", "u4", "", "its number, in the order of committing"),
+    ArrayField("unit", "u4", "unit", "number of its first unit"),
+    ArrayField("unit_count", "u4", "units", "its size; the last row may stand for many chunks"),
+    ArrayField("address", "u8", "address", "of its first unit"),
+    ArrayField("size_bytes", "u8", "bytes", "its size"),
+    ArrayField("live_units", "u4", "units", "those in slabs and spans, or ready for slabs"),
+    ArrayField("free_units", "u4", "units", "those in free runs"),
+    ArrayField("dirty_units", "u4", "units", "of the free ones, those that may be resident"),
+    ArrayField("live_bytes", "u8", "bytes", "live units"),
+    ArrayField("dirty_bytes", "u8", "bytes", "dirty units"),
+    ArrayField("live", "f8", "share", "live units as a share of all"),
 )
-"""Arena chunks in the order they were committed; live: in slabs, spans, or ready for slabs; the
-last may stand for many."""
+ARENA_DTYPE: Final = dtype_from(ARENA_FIELDS)
+"""A chunk of the arena."""
 
 
 def arena_array(heap: Look) -> Records:
@@ -301,16 +296,19 @@ class ArenaRecord(Record):
     """One chunk of the arena."""
 
     noun = "arena chunk"
-    columns = (
-        Column("chunk", "chunk", total=False),
-        Column("unit", "first unit", total=False),
-        Column("unit_count", "units"),
-        Column("size_bytes", "size", "bytes"),
-        Column("live_units", "live units"),
-        Column("free_units", "free units"),
-        Column("dirty_units", "dirty"),
-        Column("live", "live", "share"),
-        Column("address", "address", "hex", total=False),
+    columns = Columns(
+        (
+            Column("chunk", "chunk", total=False),
+            Column("unit", "first unit", total=False),
+            Column("unit_count", "units"),
+            Column("size_bytes", "size", "bytes"),
+            Column("live_units", "live units"),
+            Column("free_units", "free units"),
+            Column("dirty_units", "dirty"),
+            Column("live", "live", "share"),
+            Column("address", "address", "hex", total=False),
+        ),
+        ARENA_FIELDS,
     )
 
     def title(self) -> str:

@@ -15,13 +15,15 @@ from ... import layout
 from ...generate import mirror
 from ..reading.buffers import buffer
 from ..reading.capture import REREADS
+from ..reading.fields import ArrayField, extended, struct_fields
 from ..reading.holes import purged_counts
 from ..reading.look import Look
 from ..reading.problems import Problem, Spot
-from ..reading.records import KIND_SLAB, SLAB_FRESH, Records, copy_records, extend_dtype, word_count
+from ..reading.records import KIND_SLAB, SLAB_FRESH, Records, copy_records, word_count
 from ..reading.slab_states import APPLICATION, STATE_LETTERS, STATE_NAMES
 from ..showing import notebook as shown
 from ..showing.colour import html_letters, painted, painted_legend, wanted
+from ..showing.columns import Columns
 from ..showing.tables import ROWS_MAX, Column, format_bytes, format_count, render, terminal_width
 from .view import Record, View
 
@@ -31,47 +33,48 @@ PIECE_SLABS: Final = 4096
 in the cache."""
 LETTERS: Final = np.frombuffer(STATE_LETTERS.encode(), dtype=np.uint8)
 
-SLAB_DTYPE: Final = extend_dtype(
-    mirror.HakSlab,
-    (
-        ("unit", "u4"),
-        ("address", "u8"),
-        ("stride_bytes", "u4"),
-        ("capacity_bytes", "u4"),
-        ("block_count", "u4"),
-        ("application_count", "u4"),
-        ("cached_count", "u4"),
-        ("free_count", "u4"),
-        ("remote_count", "u4"),
-        ("purged_count", "u4"),
-        ("uncarved_count", "u4"),
-        ("application_bytes", "u8"),
-        ("size_bytes", "u8"),
-        ("fill", "f8"),
-        ("listed", "?"),
-        ("fresh", "?"),
-        ("torn", "?"),
-    ),
+DERIVED: Final = (
+    ArrayField("unit", "u4", "unit", "number of its first unit"),
+    ArrayField("address", "u8", "address", "of its first unit"),
+    ArrayField("stride_bytes", "u4", "bytes", "from one block to the next"),
+    ArrayField("capacity_bytes", "u4", "bytes", "what a caller may use of a block"),
+    ArrayField("block_count", "u4", "blocks", "blocks of the slab"),
+    ArrayField("application_count", "u4", "blocks", "those that the program holds"),
+    ArrayField("cached_count", "u4", "blocks", "those in thread caches, lists and carved ranges"),
+    ArrayField("free_count", "u4", "blocks", "those in its free list"),
+    ArrayField("remote_count", "u4", "blocks", "those in its remote list"),
+    ArrayField("purged_count", "u4", "blocks", "those on purged OS pages"),
+    ArrayField("uncarved_count", "u4", "blocks", "those never handed out"),
+    ArrayField("application_bytes", "u8", "bytes", "capacity of the blocks the program holds"),
+    ArrayField("size_bytes", "u8", "bytes", "all its units"),
+    ArrayField("fill", "f8", "share", "application bytes as a share of its size"),
+    ArrayField("listed", "?", "bool", "whether it is in the partial set of its class"),
+    ArrayField("fresh", "?", "bool", "whether what is uncarved is known to be zero"),
+    ArrayField("torn", "?", "bool", "whether the record changed while it was read"),
 )
-"""``hak_slab`` and, behind it, what is derived: counts in blocks, ``size_bytes`` of its units,
-``fill`` application / size."""
+SLAB_FIELDS: Final = (*struct_fields(mirror.HakSlab), *DERIVED)
+SLAB_DTYPE: Final = extended(mirror.HakSlab, DERIVED)
+"""``hak_slab`` and, behind it, what is derived."""
 
-COLUMNS: Final = (
-    Column("unit", "unit", total=False),
-    Column("class_index", "class", total=False),
-    Column("stride_bytes", "stride", total=False),
-    Column("block_count", "blocks"),
-    Column("application_count", "app"),
-    Column("cached_count", "cached"),
-    Column("free_count", "free"),
-    Column("remote_count", "remote"),
-    Column("purged_count", "purged"),
-    Column("uncarved_count", "uncarved"),
-    Column("fill", "fill", "share", total=False),
-    Column("size_bytes", "size", "bytes"),
-    Column("listed", "listed", "flag"),
-    Column("address", "address", "hex", total=False),
-    Column("application_bytes", "app bytes", "bytes"),
+COLUMNS: Final = Columns(
+    (
+        Column("unit", "unit", total=False),
+        Column("class_index", "class", total=False),
+        Column("stride_bytes", "stride", total=False),
+        Column("block_count", "blocks"),
+        Column("application_count", "app"),
+        Column("cached_count", "cached"),
+        Column("free_count", "free"),
+        Column("remote_count", "remote"),
+        Column("purged_count", "purged"),
+        Column("uncarved_count", "uncarved"),
+        Column("fill", "fill", "share", total=False),
+        Column("size_bytes", "size", "bytes"),
+        Column("listed", "listed", "flag"),
+        Column("address", "address", "hex", total=False),
+        Column("application_bytes", "app bytes", "bytes"),
+    ),
+    SLAB_FIELDS,
 )
 
 

@@ -10,42 +10,45 @@ from numpy.typing import NDArray
 from ... import layout
 from ...generate import mirror
 from ...system.procfs import ProcessFacts
+from ...text import Text
+from ..reading.fields import ArrayField, extended, struct_fields
 from ..reading.look import Look
 from ..reading.outline import Outline
-from ..reading.records import THREAD_STATES, Records, dtype_of, extend_dtype, extend_records
-from ..showing.tables import Column, format_bytes, format_count, render_array
+from ..reading.records import THREAD_STATES, Records, dtype_of, extend_records
+from ..showing.columns import Columns
+from ..showing.tables import Column, Table, format_bytes, format_count
 from .view import Record, View
 
-THREAD_DTYPE: Final = extend_dtype(
-    mirror.HakThread,
-    (
-        ("list_count", "u4"),
-        ("range_count", "u4"),
-        ("cached_count", "u4"),
-        ("cached_bytes", "u8"),
-        ("class_count", "u4"),
-        ("name", "U15"),
-        ("in_flight", "?"),
+THREAD_DERIVED: Final = (
+    ArrayField("list_count", "u4", "blocks", "those in its lists"),
+    ArrayField("range_count", "u4", "blocks", "those in its carved ranges"),
+    ArrayField("cached_count", "u4", "blocks", "those in its lists and carved ranges"),
+    ArrayField("cached_bytes", "u8", "bytes", "what those blocks take"),
+    ArrayField("class_count", "u4", "classes", "classes of which it has any"),
+    ArrayField("name", "U15", "", "what the OS calls the thread; empty where that is not known"),
+    ArrayField(
+        "in_flight",
+        "?",
+        "bool",
+        "whether it was stopped in the middle of a malloc or "
+        "free, so that one block of it may be counted nowhere or twice",
     ),
 )
-"""``hak_thread`` and what is derived: blocks in lists and in carved ranges, both, their bytes,
-classes that have any; the OS's name of the thread, empty where it is not known; whether it was
-stopped in the middle of a malloc or free, so that one block of it may be counted nowhere or
-twice."""
+THREAD_FIELDS: Final = (*struct_fields(mirror.HakThread), *THREAD_DERIVED)
+THREAD_DTYPE: Final = extended(mirror.HakThread, THREAD_DERIVED)
+"""``hak_thread`` and, behind it, what is derived."""
 
-BIN_DTYPE: Final = extend_dtype(
-    mirror.HakBin,
-    (
-        ("class_index", "u1"),
-        ("room_count", "i8"),
-        ("list_count", "u4"),
-        ("range_count", "u4"),
-        ("cached_bytes", "u8"),
-        ("cap_bytes", "u8"),
-    ),
+BIN_DERIVED: Final = (
+    ArrayField("class_index", "u1", "class", "its size class"),
+    ArrayField("room_count", "i8", "blocks", "how many more its list may hold"),
+    ArrayField("list_count", "u4", "blocks", "those in its list"),
+    ArrayField("range_count", "u4", "blocks", "those in its carved range"),
+    ArrayField("cached_bytes", "u8", "bytes", "what both take"),
+    ArrayField("cap_bytes", "u8", "bytes", "what the list may hold"),
 )
-"""``hak_bin`` of one class, its room and what is derived: blocks in the list and in the carved
-range, their bytes, the cap's bytes."""
+BIN_FIELDS: Final = (*struct_fields(mirror.HakBin), *BIN_DERIVED)
+BIN_DTYPE: Final = extended(mirror.HakBin, BIN_DERIVED)
+"""``hak_bin`` of one class and, behind it, what is derived."""
 
 
 def thread_array(heap: Look) -> Records:
@@ -73,38 +76,44 @@ class ThreadRecord(Record):
     """One thread of a heap; ``table()`` lists its caches by class."""
 
     noun = "thread"
-    columns = (
-        Column("index", "thread", total=False),
-        Column("state", "state", "names", names=THREAD_STATES),
-        Column("os_id", "OS id", "plain", total=False),
-        Column("name", "name", "text"),
-        Column("cached_count", "cached"),
-        Column("cached_bytes", "cached bytes", "bytes"),
-        Column("list_count", "in lists"),
-        Column("range_count", "in ranges"),
-        Column("class_count", "classes"),
-        Column("cap_bytes", "caps", "bytes"),
-        Column("refill_count", "refills"),
-        Column("overflow_count", "overflows"),
-        Column("remote_block_count", "remote frees"),
-        Column("drain_block_count", "drained"),
-        Column("cas_retry_count", "CAS retries"),
-        Column("fault_count", "faults"),
-        Column("in_flight", "in flight", "flag"),
+    columns = Columns(
+        (
+            Column("index", "thread", total=False),
+            Column("state", "state", "names", names=THREAD_STATES),
+            Column("os_id", "OS id", "plain", total=False),
+            Column("name", "name", "text"),
+            Column("cached_count", "cached"),
+            Column("cached_bytes", "cached bytes", "bytes"),
+            Column("list_count", "in lists"),
+            Column("range_count", "in ranges"),
+            Column("class_count", "classes"),
+            Column("cap_bytes", "caps", "bytes"),
+            Column("refill_count", "refills"),
+            Column("overflow_count", "overflows"),
+            Column("remote_block_count", "remote frees"),
+            Column("drain_block_count", "drained"),
+            Column("cas_retry_count", "CAS retries"),
+            Column("fault_count", "faults"),
+            Column("in_flight", "in flight", "flag"),
+        ),
+        THREAD_FIELDS,
     )
 
-    bin_columns = (
-        Column("class_index", "class"),
-        Column("stride_bytes", "stride"),
-        Column("list_count", "in list"),
-        Column("range_count", "in range"),
-        Column("cap_count", "cap"),
-        Column("room_count", "room"),
-        Column("cached_bytes", "cached bytes", "bytes"),
-        Column("cap_bytes", "cap bytes", "bytes"),
-        Column("hot", "hot slab"),
-        Column("event_count", "events"),
-        Column("free_only_count", "frees only"),
+    bin_columns = Columns(
+        (
+            Column("class_index", "class"),
+            Column("stride_bytes", "stride"),
+            Column("list_count", "in list"),
+            Column("range_count", "in range"),
+            Column("cap_count", "cap"),
+            Column("room_count", "room"),
+            Column("cached_bytes", "cached bytes", "bytes"),
+            Column("cap_bytes", "cap bytes", "bytes"),
+            Column("hot", "hot slab"),
+            Column("event_count", "events"),
+            Column("free_only_count", "frees only"),
+        ),
+        BIN_FIELDS,
     )
 
     def title(self) -> str:
@@ -145,7 +154,7 @@ class ThreadRecord(Record):
         made["cap_bytes"] = made["cap_count"] * strides
         return made
 
-    def table(self, *, all_classes: bool = False, width: int | None = None) -> str:
+    def table(self, *, all_classes: bool = False, width: int | None = None) -> Text:
         """Its caches by class; only those that hold or did something, unless ``all_classes``."""
         caches = self.caches
         if not all_classes:
@@ -155,7 +164,7 @@ class ThreadRecord(Record):
                 | (caches["hot"] > 0)
                 | (caches["event_count"] > 0)
             ]
-        return f"{self.title()}\n{render_array(caches, self.bin_columns, width=width)}"
+        return Table.of(self.title(), caches, self.bin_columns).text(width)
 
 
 class ThreadsView(View[ThreadRecord]):

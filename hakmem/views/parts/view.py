@@ -4,60 +4,80 @@ indexed."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arguments import whole
+from ...text import Text
 from ..reading.look import Look
 from ..reading.records import Records
-from ..showing import notebook as shown
+from ..showing.columns import Columns
 from ..showing.notebook import Shown
-from ..showing.tables import (
-    ROWS_MAX,
-    Column,
-    cells_of,
-    format_count,
-    format_value,
-    group,
-    render,
-    render_array,
-)
+from ..showing.tables import ROWS_MAX, Column, Table, format_count, format_value, group
 
 
-class Record(Shown):
-    """One row of a view: its fields are attributes; printed, all of them."""
+class Hints(NamedTuple):
+    """What a reader can do about what a table leaves out; the command line has other words."""
+
+    columns: str = "; name them in .table([...])"
+    """Behind the names of columns that did not fit."""
+    rows: str = "; .table(limit=...) prints single {noun}s, .array has all"
+    """Behind the note that rows were summed up; ``{noun}`` is what a row is."""
+
+
+PROMPT: Final = Hints()
+
+
+class _Columned(Shown):
+    """A class with ``columns``; its docstring lists them, with the fields behind, by unit and
+    meaning."""
+
+    columns: ClassVar[Columns] = Columns(())
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "columns" in vars(cls) and cls.columns.fields:
+            cls.__doc__ = f"{cls.__doc__}\n\n{cls.columns.listing()}\n"
+
+
+class Record(_Columned):
+    """One row of a view: its fields are attributes, ``record["app bytes"]`` takes a heading as
+    well; printed, all columns."""
 
     noun: ClassVar[str] = "record"
-    columns: ClassVar[tuple[Column, ...]] = ()
 
     def __init__(self, heap: Look, row: np.void) -> None:
         self._heap = heap
         self._row = row
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        try:
-            value = self._row[name]
-        except ValueError:
-            raise AttributeError(
-                f"{self.noun} has no field {name!r}; it has "
-                f"{', '.join(self._row.dtype.names or ())}"
-            ) from None
+    def __getitem__(self, name: str) -> Any:
+        value = self._row[self.columns.find(name, self._row.dtype).field]
         return (
             value.item()
             if isinstance(value, np.generic) and value.ndim == 0 and value.dtype.fields is None
             else value
         )
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(f"{self.noun}: {error}") from None
+
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *(self._row.dtype.names or ())]
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return self.columns.names(self._row.dtype)
 
     def as_dict(self) -> dict[str, Any]:
         """The scalar fields by name."""
         return {
-            name: getattr(self, name)
+            name: self[name]
             for name in self._row.dtype.names or ()
             if self._row.dtype[name].shape == ()
         }
@@ -66,34 +86,34 @@ class Record(Shown):
         """The record in one line."""
         return self.noun
 
-    def __repr__(self) -> str:
+    def drawn(self) -> Table:
+        """All columns, one below the other."""
         cells = [
             [column.heading for column in self.columns],
-            [format_value(getattr(self, column.field), column) for column in self.columns],
+            [format_value(self[column.field], column) for column in self.columns],
         ]
-        return f"{self.title()}\n{render(('field', 'value'), cells, left=(True, True))}"
+        return Table(self.title(), ("field", "value"), cells, (True, True))
+
+    def __repr__(self) -> str:
+        return str(self.drawn().text())
 
     def _html(self) -> str:
-        cells = [
-            [column.heading for column in self.columns],
-            [format_value(getattr(self, column.field), column) for column in self.columns],
-        ]
-        return shown.table(self.title(), ("field", "value"), cells, (True, False))
+        return self.drawn().html()
 
 
 RecordT = TypeVar("RecordT", bound=Record)
 
 
-class View(Shown, Generic[RecordT]):
+class View(_Columned, Generic[RecordT]):
     """Records of one kind of one heap.
 
     ``array`` is the structured numpy array. ``view[3]`` is a record, ``view["unit"]`` a column of
-    the array, ``view[mask]``, ``view[2:5]`` and ``view[[1, 4]]`` are views of fewer records;
-    iteration gives records. Printed, it is a table; more than 200 records are summed up in groups.
+    the array, by field or by heading; ``view[mask]``, ``view[2:5]`` and ``view[[1, 4]]`` are views
+    of fewer records; iteration gives records. Printed, it is a table; more than 200 records are
+    summed up in groups. ``columns`` describes every field.
     """
 
     noun: ClassVar[str] = "record"
-    columns: ClassVar[tuple[Column, ...]] = ()
     group_heading: ClassVar[str] = ""
 
     def __init__(self, heap: Look, array: Records, all_count: int | None = None) -> None:
@@ -122,62 +142,101 @@ class View(Shown, Generic[RecordT]):
     def __getitem__(self, key: slice | NDArray[Any] | Sequence[int] | Sequence[bool]) -> Self: ...
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
-            return self.array[key]
+            return self.array[self._field(key)]
         if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
             if not -len(self) <= key < len(self):
                 raise IndexError(f"{self.noun} {key}: there are {len(self)}")
             return self._record(self.array[int(key)])
         if not isinstance(key, slice):
             key = np.asarray(key)
+            if key.dtype == np.bool_ and key.shape != (len(self),):
+                raise IndexError(
+                    f"a mask of shape {key.shape} for {format_count(len(self), self.noun)}: each "
+                    "look at a heap is a new one; keep one look, view = heap.view()"
+                )
         return type(self)(self._heap, self.array[key], self._all_count)
 
-    def _columns_named(self, names: Sequence[str] | None) -> tuple[Column, ...]:
-        if names is None:
-            return self.columns
-        known = {column.field: column for column in self.columns} | {
-            column.heading: column for column in self.columns
-        }
-        made = []
-        for name in names:
-            if name not in known and name not in (self.array.dtype.names or ()):
-                raise ValueError(
-                    f"no column {name!r}; there are {', '.join(self.array.dtype.names or ())}"
-                )
-            made.append(known.get(name, Column(name, name)))
-        return tuple(made)
+    def _ipython_key_completions_(self) -> list[str]:
+        return self.columns.names(self.array.dtype)
+
+    def _field(self, name: str) -> str:
+        return self.columns.find(name, self.array.dtype).field
+
+    def _column(self, name: object) -> Column:
+        """A column that a table can show. Raises UnknownName, or ValueError for a field that is no
+        single value."""
+        if not isinstance(name, str):
+            raise TypeError(f"column: expected a name, got {type(name).__name__}")
+        column = self.columns.find(name, self.array.dtype)
+        kind = self.array.dtype[column.field]
+        if kind.shape or kind.fields is not None:
+            raise ValueError(
+                f"column {name!r} has more than one value a row: it is in "
+                f"{self.noun}[{name!r}] and in .array"
+            )
+        return column
+
+    def _sorted(self, sort: str) -> Records:
+        """The records by a field, those that have no value (not a number) last."""
+        down = sort.startswith("-")
+        values = self.array[self._column(sort.removeprefix("-")).field]
+        if down:
+            order = len(values) - 1 - np.argsort(values[::-1], kind="stable")[::-1]
+        else:
+            order = np.argsort(values, kind="stable")
+        if values.dtype.kind == "f":
+            missing = np.isnan(values[order])
+            order = np.concatenate([order[~missing], order[missing]])
+        return np.asarray(self.array[order])
 
     def table(
         self,
-        columns: Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         *,
         sort: str | None = None,
         limit: int | None = None,
         width: int | None = None,
-    ) -> str:
+    ) -> Text:
         """The records as a table.
 
-        ``columns``: fields or headings, in order. ``sort``: a field, descending with a ``-`` before
-        it. ``limit``: print so many rows; without it, more than 200 are summed up in groups.
-        ``width``: characters a line, the terminal's by default. Raises ValueError for a name that
-        does not exist.
+        ``columns``: fields or headings in order, a list or one text with commas. ``sort``: a field
+        or heading, descending with a ``-`` before it. ``limit``: print so many rows. ``width``:
+        characters a line, the terminal's by default. Without any of the first three, more than 200
+        records are summed up in groups; with one, the first 200 are printed unless ``limit`` says
+        how many. Raises UnknownName, which is a ValueError, naming the columns that exist.
         """
-        chosen, array = self._columns_named(columns), self.array
-        if sort is not None:
-            field = self._columns_named([sort.lstrip("-")])[0].field
-            order = np.argsort(array[field], kind="stable")
-            array = array[order[::-1] if sort.startswith("-") else order]
-        head = self._title()
-        if limit is None and len(array) > ROWS_MAX:
+        return self.drawn(columns, sort=sort, limit=limit).text(width)
+
+    def drawn(
+        self,
+        columns: str | Sequence[str] | None = None,
+        *,
+        sort: str | None = None,
+        limit: int | None = None,
+        hints: Hints = PROMPT,
+    ) -> Table:
+        """What `table` prints, before it is text or HTML."""
+        if isinstance(columns, str):
+            columns = [name.strip() for name in columns.split(",")]
+        chosen = self.columns if columns is None else tuple(map(self._column, columns))
+        array = self.array if sort is None else self._sorted(sort)
+        if limit is not None and whole("limit", limit) < 0:
+            raise ValueError(f"limit = {limit}: expected 0 or more rows")
+        if columns is None and sort is None and limit is None and len(array) > ROWS_MAX:
             keys, labels = self._group_keys()
-            headings, cells = group(self.array, keys, chosen, labels, self.group_heading)
-            note = (
-                f"\nsummed up by {self.group_heading}; .table(limit=...) prints single "
-                f"{self.noun}s, .array has all"
+            headings, cells = group(array, keys, chosen, labels, self.group_heading)
+            return Table(
+                self._title(),
+                tuple(headings),
+                cells,
+                (True,) + (False,) * (len(cells) - 1),
+                (f"summed up by {self.group_heading}{hints.rows.format(noun=self.noun)}",),
+                hints.columns,
             )
-            return f"{head}\n{render(headings, cells, left=[True] + [False] * (len(cells) - 1), width=width)}{note}"
-        shown = array if limit is None else array[:limit]
-        text = f"{head}\n{render_array(shown, chosen, width=width, remedy='; name them in .table([...])')}"
-        return text if len(shown) == len(array) else f"{text}\n... {len(array) - len(shown):,} more"
+        shown = array[: ROWS_MAX if limit is None else limit]
+        more = len(array) - len(shown)
+        notes = (f"... {more:,} more",) if more else ()
+        return Table.of(self._title(), shown, chosen, notes=notes, remedy=hints.columns)
 
     def _title(self) -> str:
         count = format_count(len(self), self.noun)
@@ -189,23 +248,7 @@ class View(Shown, Generic[RecordT]):
         )
 
     def __repr__(self) -> str:
-        return self.table()
+        return str(self.table())
 
     def _html(self) -> str:
-        if len(self) > ROWS_MAX:
-            keys, labels = self._group_keys()
-            headings, cells = group(self.array, keys, self.columns, labels, self.group_heading)
-            note = (
-                f"summed up by {self.group_heading}; .table(limit=...) prints single "
-                f"{self.noun}s, .array has all"
-            )
-            return shown.table(
-                self._title(), headings, cells, [True] + [False] * (len(cells) - 1), (note,)
-            )
-        left = [column.kind in ("text", "names", "flag") for column in self.columns]
-        return shown.table(
-            self._title(),
-            [column.heading for column in self.columns],
-            cells_of(self.array, self.columns),
-            left,
-        )
+        return self.drawn().html()

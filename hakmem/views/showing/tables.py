@@ -14,7 +14,9 @@ from typing import Final
 
 import numpy as np
 
+from ...text import Text
 from ..reading.records import Records
+from .notebook import table as html_table
 
 ROWS_MAX: Final = 200
 WIDTH_FALLBACK: Final = 120
@@ -94,14 +96,6 @@ def terminal_width(width: int | None = None) -> int:
     return width if width is not None else shutil.get_terminal_size((WIDTH_FALLBACK, 24)).columns
 
 
-def cells_of(array: Records, columns: Sequence[Column]) -> list[list[str]]:
-    """The cells, column by column."""
-    return [
-        [format_value(value, column) for value in array[column.field].tolist()]
-        for column in columns
-    ]
-
-
 def fit(headings: Sequence[str], cells: list[list[str]], width: int) -> int:
     """How many columns fit into ``width`` characters; at least one. tabulate gives a heading two
     more than it needs."""
@@ -139,18 +133,64 @@ def render(
     return text
 
 
-def render_array(
-    array: Records, columns: Sequence[Column], *, width: int | None = None, remedy: str = ""
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that is not drawn yet: cells column by column, a line above them and lines below.
+
+    Both forms are made of it, the text for a prompt and the HTML for a notebook.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    cells: list[list[str]]
+    left: tuple[bool, ...]
+    """Which columns are text, and stand at the left."""
+    notes: tuple[str, ...] = ()
+    remedy: str = ""
+    """Said behind the names of columns that were left out for want of width."""
+
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        array: Records,
+        columns: Sequence[Column],
+        *,
+        notes: tuple[str, ...] = (),
+        remedy: str = "",
+    ) -> Table:
+        """A structured array's rows."""
+        return cls(
+            title,
+            tuple(column.heading for column in columns),
+            [
+                [format_value(value, column) for value in array[column.field].tolist()]
+                for column in columns
+            ],
+            tuple(column.kind in ("text", "names", "flag") for column in columns),
+            notes,
+            remedy,
+        )
+
+    def text(self, width: int | None = None) -> Text:
+        """As text, fitted to ``width`` or the terminal."""
+        drawn = render(self.headings, self.cells, left=self.left, width=width, remedy=self.remedy)
+        lines = [*([self.title] if self.title else []), drawn, *self.notes]
+        return Text("\n".join(lines), self.html)
+
+    def html(self) -> str:
+        """As HTML, all columns."""
+        return html_table(self.title, self.headings, self.cells, self.left, self.notes)
+
+
+def cells_of(array: Records, columns: Sequence[Column]) -> list[list[str]]:
+    """The cells, column by column."""
+    return Table.of("", array, columns).cells
+
+
+def render_array(array: Records, columns: Sequence[Column], *, width: int | None = None) -> str:
     """A structured array as a table."""
-    left = [column.kind in ("text", "names", "flag") for column in columns]
-    return render(
-        [column.heading for column in columns],
-        cells_of(array, columns),
-        left=left,
-        width=width,
-        remedy=remedy,
-    )
+    return Table.of("", array, columns).text(width)
 
 
 def group(
