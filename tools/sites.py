@@ -137,7 +137,10 @@ def accessors(home: str) -> list[Accessor]:
                 "add its ending to tools.sites.KINDS"
             )
         made[function.name] = Accessor(
-            function.name, field, kind, bool(calls(body, "hak_assert")) and "hak_claim_held" in body
+            function.name,
+            field,
+            kind,
+            bool(calls(body, "hak_assert")) and "hak_claim_is_mine" in body,
         )
     return list(made.values())
 

@@ -18,6 +18,7 @@
 #include "hak_internal.h"
 #include "hakmem.h"
 #include "line.h"
+#include "locks.h"
 
 static const int signals[] = {SIGSEGV, SIGBUS, SIGABRT};
 static const char *const names[] = {"SIGSEGV", "SIGBUS", "SIGABRT"};

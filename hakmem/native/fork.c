@@ -39,8 +39,8 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "hak_internal.h"
 #include "lists.h"
+#include "locks.h"
 
 /* stands in until the page is there: before the first heap */
 static uint32_t unwatched = HAK_FORK_WHOLE;
@@ -61,18 +61,6 @@ void hak_fork_watch(void) {
         hak_os_release_range(page, HAK_OS_PAGE_BYTES);
     else if (!wiped) pthread_atfork(NULL, NULL, clear_word);
 }
-
-/* A lock of what happens before there is a heap to repair: it holds its process's number, and a
- * child takes it from a thread that it does not have. Partner of both stores: hak_once_unlock. */
-void hak_once_lock(uint32_t *lock) {
-    uint32_t mine = hak_os_process_id(), found = 0;
-    while (!hak_cas_acq_rel(lock, &found, mine)) {
-        if (found != mine && hak_cas_acq_rel(lock, &found, mine)) return;
-        hak_os_yield();
-        found = 0;
-    }
-}
-void hak_once_unlock(uint32_t *lock) { hak_store_release(lock, 0); }
 
 /* ---- units ---- */
 
@@ -281,6 +269,7 @@ void hak_fork_slow(void) {
         hak_os_yield();
     }
     if (found == HAK_FORK_WHOLE) return;
+    hak_rank_take(HAK_RANK_FORK);
     if (found == HAK_FORK_WIPED) {
         hak_store_relaxed(&hak_root_.lock, 0);
         hak_background_forked();
@@ -295,6 +284,7 @@ void hak_fork_slow(void) {
         sorted = true;
     }
     bool left = sorted ? give_one_back() : true;
+    hak_rank_drop(HAK_RANK_FORK);
     hak_store_release(hak_fork_word, left ? HAK_FORK_LEFT : HAK_FORK_WHOLE);
 }
 

@@ -28,11 +28,11 @@
  */
 #ifndef HAK_INTERNAL_H
 #define HAK_INTERNAL_H
-#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "asserts.h"
 #include "atomic.h"
 #include "hak_layout.h"
 
@@ -42,12 +42,6 @@
 #define HAK_COLD __attribute__((noinline, cold))
 #define hak_likely(x) __builtin_expect(!!(x), 1)
 #define hak_unlikely(x) __builtin_expect(!!(x), 0)
-
-#ifdef HAK_DEBUG
-#define hak_assert(x) assert(x)
-#else
-#define hak_assert(x) ((void)0)
-#endif
 
 /* A heap's struct stands at the start of its region, so an offset from the heap is an offset in the
  * region. */
@@ -135,8 +129,6 @@ typedef struct hak_run {
     uint32_t dirty; /* units of it that may be non-zero */
     uint32_t open;  /* mask of further units that were opened behind it, for the open superslab */
 } hak_run;
-HAK_HIDDEN void hak_run_lock(hak_heap *h);
-HAK_HIDDEN void hak_run_unlock(hak_heap *h);
 HAK_HIDDEN hak_run hak_run_alloc(hak_heap *h, uint32_t units, uint32_t align_units);
 HAK_HIDDEN hak_run hak_run_alloc_open(hak_heap *h);
 HAK_HIDDEN void hak_run_free(hak_heap *h, uint32_t unit, uint32_t units, bool dirty);
@@ -242,9 +234,6 @@ HAK_HIDDEN void hak_threads_exit_hook(void);
 HAK_HIDDEN void hak_thread_record_init(hak_heap *h, hak_thread *t, uint32_t index);
 HAK_HIDDEN void hak_thread_list_push(uint64_t *list, hak_thread *t);
 HAK_HIDDEN hak_thread *hak_thread_list_pop(hak_heap *h, uint64_t *list);
-HAK_HIDDEN void hak_root_lock(void);
-HAK_HIDDEN void hak_root_lock_only(void);
-HAK_HIDDEN void hak_root_unlock(void);
 extern HAK_HIDDEN __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec")));
 extern HAK_HIDDEN hak_thread hak_early_thread;
 
@@ -253,8 +242,6 @@ extern HAK_HIDDEN hak_thread hak_early_thread;
 extern HAK_HIDDEN uint32_t *hak_fork_word;
 HAK_HIDDEN void hak_fork_watch(void);
 HAK_HIDDEN HAK_COLD void hak_fork_slow(void);
-HAK_HIDDEN void hak_once_lock(uint32_t *lock);
-HAK_HIDDEN void hak_once_unlock(uint32_t *lock);
 static inline void hak_fork_look(void) {
     if (hak_unlikely(hak_load_acquire(hak_load_relaxed(&hak_fork_word)) != HAK_FORK_WHOLE))
         hak_fork_slow();

@@ -8,6 +8,7 @@
 #include "hak_internal.h"
 #include "hakmem.h"
 #include "lists.h"
+#include "locks.h"
 #include "policy.h"
 
 #pragma GCC visibility push(default)

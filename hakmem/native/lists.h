@@ -15,7 +15,7 @@
  */
 #ifndef HAK_LISTS_H
 #define HAK_LISTS_H
-#include "hak_internal.h"
+#include "locks.h"
 
 static inline uint32_t hak_word_count(uint64_t word) { return (uint32_t)(word >> 16) & 0xffff; }
 static inline uint64_t hak_word_first(uint64_t slab_base, uint64_t word) {
@@ -40,14 +40,17 @@ static inline bool hak_claim_try(hak_slab *slab) {
     if (seq & 1) return false;
     if (hak_single_threaded()) {
         hak_store_relaxed(&slab->claim_seq, seq + 1);
-        return true;
+    } else if (!hak_cas_acquire(&slab->claim_seq, &seq, seq + 1)) {
+        return false;
     }
-    return hak_cas_acquire(&slab->claim_seq, &seq, seq + 1);
+    hak_claim_note(slab);
+    return true;
 }
 /* RELEASE: publishes the plain fields to the next hak_claim_try. */
 static inline void hak_claim_release(hak_slab *slab) {
     uint32_t seq = hak_load_relaxed(&slab->claim_seq);
     hak_assert(seq & 1);
+    hak_claim_drop(slab);
     hak_store_release(&slab->claim_seq, seq + 1);
 }
 static inline bool hak_claim_held(const hak_slab *slab) {
@@ -60,6 +63,8 @@ static inline uint32_t hak_claim_seq_load(const hak_slab *slab) {
 /* FORK: the child's repair of a claim whose holder does not exist there. A slab of unknown state
  * counts as full of used blocks, so that frees of its blocks never make it retire. */
 static inline void hak_claim_break(hak_slab *slab) {
+    hak_assert(hak_claim_held(slab));
+    hak_claim_forget(slab);
     if (slab->kind == HAK_KIND_LOST) hak_store_relaxed(&slab->used_count, UINT32_MAX / 2);
     hak_store_relaxed(&slab->claim_seq, slab->claim_seq + 1);
 }
@@ -67,14 +72,14 @@ static inline void hak_claim_break(hak_slab *slab) {
 /* PUSH_CHAIN, plain under the claim. `last` is linked here. */
 static inline void hak_free_push_chain(hak_slab *slab, uint64_t slab_base, uint64_t first,
                                        uint64_t last, uint32_t count) {
-    hak_assert(hak_claim_held(slab));
+    hak_assert(hak_claim_is_mine(slab));
     uint64_t word = hak_load_relaxed(&slab->free_list);
     hak_set_next(last, hak_word_first(slab_base, word));
     hak_store_relaxed(&slab->free_list, hak_word_pushed(word, slab_base, first, count));
 }
 /* TAKE_ALL, plain under the claim: the old word; the list is empty after. */
 static inline uint64_t hak_free_take_all(hak_slab *slab) {
-    hak_assert(hak_claim_held(slab));
+    hak_assert(hak_claim_is_mine(slab));
     uint64_t word = hak_load_relaxed(&slab->free_list);
     hak_store_relaxed(&slab->free_list, hak_word_emptied(word));
     return word;
@@ -83,7 +88,7 @@ static inline uint64_t hak_free_take_all(hak_slab *slab) {
  * count <= length. */
 static inline uint64_t hak_free_pop_chain(hak_slab *slab, uint64_t slab_base, uint32_t count,
                                           uint64_t *last) {
-    hak_assert(hak_claim_held(slab));
+    hak_assert(hak_claim_is_mine(slab));
     uint64_t word = hak_load_relaxed(&slab->free_list);
     uint64_t first = hak_word_first(slab_base, word), at = first;
     for (uint32_t i = 1; i < count; i++) at = hak_next(at);
@@ -131,16 +136,16 @@ static inline uint32_t hak_used_load(const hak_slab *slab) {
     return hak_load_relaxed(&slab->used_count);
 }
 static inline void hak_used_add(hak_slab *slab, uint32_t n) {
-    hak_assert(hak_claim_held(slab));
+    hak_assert(hak_claim_is_mine(slab));
     hak_store_relaxed(&slab->used_count, slab->used_count + n);
 }
 static inline void hak_used_sub(hak_slab *slab, uint32_t n) {
-    hak_assert(hak_claim_held(slab) && slab->used_count >= n);
+    hak_assert(hak_claim_is_mine(slab) && slab->used_count >= n);
     hak_store_relaxed(&slab->used_count, slab->used_count - n);
 }
 /* EMPTY: a slab as it is made and as it retires: nothing carved, nothing out. The tags go on. */
 static inline void hak_lists_reset(hak_slab *slab) {
-    hak_assert(hak_claim_held(slab));
+    hak_assert(hak_claim_is_mine(slab));
     (void)hak_free_take_all(slab);
     hak_store_relaxed(&slab->used_count, 0);
     hak_store_relaxed(&slab->carved_count, 0);

@@ -11,6 +11,7 @@
 #include "fast.h"
 #include "hak_internal.h"
 #include "hakmem.h"
+#include "locks.h"
 #include "policy.h"
 
 HAK_EXPORT hak_heap *hak_process_heap(void) {

@@ -10,7 +10,7 @@
  * stops purging eagerly. A run is taken out of its bin under run_lock, purged without it, and put
  * back under it; meanwhile purging_units says that part of what is free is in no bin.
  */
-#include "hak_internal.h"
+#include "locks.h"
 #include "marks.h"
 #include "runs.h"
 

@@ -10,7 +10,7 @@
  * hak_tick reads them without it: a stale figure makes it look at the lists, under the lock, once
  * more or once less.
  */
-#include "hak_internal.h"
+#include "locks.h"
 #include "marks.h"
 #include "runs.h"
 
@@ -24,22 +24,6 @@ void hak_unit_mark_dirty(hak_heap *h, uint32_t unit) {
 static uint32_t dirty_count(hak_heap *h, uint32_t unit, uint32_t units) {
     return hak_marks_count(hak_dirty_map(h), unit, units);
 }
-
-/* CAS: acquires what the last hak_run_unlock released. Waits are rare and short; no OS call but
- * growth is made inside. */
-void hak_run_lock(hak_heap *h) {
-    uint32_t expected = 0;
-    bool waited = false;
-    for (uint32_t n = 0; !hak_cas_acquire(&h->run_lock, &expected, 1); n++, expected = 0) {
-        waited = true;
-        if (n < HAK_LOCK_SPIN_TRIES) hak_backoff(n, hak_policy_of(h)->acquire.backoff_spins);
-        else hak_os_yield();
-    }
-    h->lock_count++;
-    h->lock_wait_count += waited;
-}
-
-void hak_run_unlock(hak_heap *h) { hak_store_release(&h->run_lock, 0); }
 
 uint32_t hak_run_bin(uint32_t units) {
     if (units <= HAK_RUN_EXACT_BINS) return units - 1;

@@ -35,6 +35,7 @@ bool hak_slab_claim(hak_thread *t, hak_slab *slab) {
 
 /* Claims are short; a holder that was preempted runs when we yield. */
 void hak_slab_claim_wait(hak_thread *t, hak_slab *slab) {
+    hak_assert(hak_rank_is_free(HAK_RANK_CLAIM)); /* who waits for a claim holds none */
     while (!hak_slab_claim(t, slab)) {
         hak_count(t, locked_fallback_count, 1);
         hak_os_yield();

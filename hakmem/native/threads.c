@@ -9,6 +9,7 @@
 
 #include "caps.h"
 #include "lists.h"
+#include "locks.h"
 
 typedef struct hak_place {
     hak_heap *heap;
@@ -34,19 +35,6 @@ static __thread hak_directory *directory __attribute__((tls_model("initial-exec"
  * else the key + HOOK_KEY. Set once by CAS; whole in itself, so that relaxed loads do. */
 enum { HOOK_NONE, HOOK_LIST, HOOK_KEY };
 static uint64_t exit_hook;
-
-/* The CAS acquires what the last hak_root_unlock released: the list of heaps. */
-void hak_root_lock_only(void) {
-    uint32_t expected = 0;
-    for (uint32_t n = 0; !hak_cas_acquire(&hak_root_.lock, &expected, 1); n++, expected = 0)
-        if (n < HAK_LOCK_SPIN_TRIES) hak_backoff(n, HAK_LOCK_BACKOFF_SPINS);
-        else hak_os_yield();
-}
-void hak_root_lock(void) {
-    hak_fork_look();
-    hak_root_lock_only();
-}
-void hak_root_unlock(void) { hak_store_release(&hak_root_.lock, 0); }
 
 /* Lists of thread records: index + 1 | count << 32 | tag << 40; links are read only of records that
  * stay mapped, and the tag makes the CAS of who read a stale link fail. A pop's CAS acquires what
@@ -220,20 +208,11 @@ hak_thread *hak_thread_get(hak_heap *h) {
     return NULL;
 }
 
-/* Record 0 with its lock taken; the CAS acquires what the last hak_thread_leave released. */
-static hak_thread *lock_shared(hak_heap *h) {
-    hak_thread *t = hak_thread_at(h, 0);
-    uint32_t expected = 0;
-    for (uint32_t n = 0; !hak_cas_acquire(&t->busy, &expected, 1); n++, expected = 0)
-        if (n < HAK_LOCK_SPIN_TRIES) hak_backoff(n, HAK_LOCK_BACKOFF_SPINS);
-        else hak_os_yield();
-    return t;
-}
-
 /* Record 0 with its lock taken, for a thread that shall have none of its own. */
 hak_thread *hak_thread_enter_shared(hak_heap *h) {
     hak_fork_look();
-    hak_thread *t = lock_shared(h);
+    hak_thread *t = hak_thread_at(h, 0);
+    hak_record_lock(t);
     if (!t->base) hak_thread_record_init(h, t, 0);
     return t;
 }
@@ -243,7 +222,7 @@ hak_thread *hak_thread_enter(hak_heap *h) {
     return hak_likely(t != NULL) ? t : hak_thread_enter_shared(h);
 }
 void hak_thread_leave(hak_thread *t) {
-    if (hak_unlikely(t->index == 0)) hak_store_release(&t->busy, 0);
+    if (hak_unlikely(t->index == 0)) hak_record_unlock(t);
 }
 
 /* Flushes the caches of ended threads. */
@@ -258,7 +237,8 @@ void hak_threads_flush_parked(hak_heap *h) {
 /* Flushes the caches that no live thread owns: those of ended threads, and the shared record's. The
  * caller must not be inside the shared record. */
 void hak_threads_flush_idle(hak_heap *h) {
-    hak_thread *shared = lock_shared(h);
+    hak_thread *shared = hak_thread_at(h, 0);
+    hak_record_lock(shared);
     if (shared->base) hak_cache_flush(shared, 0);
     hak_thread_leave(shared);
     hak_threads_flush_parked(h);

@@ -10,9 +10,10 @@ it.
 
 from __future__ import annotations
 
+from .locks import run_lock, run_unlock
 from .marks import dirty_set, marks_set, recent_map, recent_turn, spend, unit_is_dirty
 from .memory import KIND_NONE, MASK32, MASK64, TAG_NONE, UNIT_SHIFT, Memory
-from .runs import insert, live_units, lock, unlink, unlock
+from .runs import insert, live_units, unlink
 
 
 def _high_water(m: Memory) -> int:
@@ -72,10 +73,10 @@ def purge_to(m: Memory, limit: int, runs: int) -> int:
     purged."""
     heap, lazy, done = m.heap, m.tables.retain.lazy_free, 0
     for _ in range(runs):
-        lock(m)
+        run_lock(m)
         unit = heap.oldest_dirty
         if not unit or heap.dirty_units <= limit:
-            unlock(m)
+            run_unlock(m)
             break
         run = m.slabs[unit]
         units, dirty = run.unit_count, run.detail_count
@@ -84,9 +85,9 @@ def purge_to(m: Memory, limit: int, runs: int) -> int:
         run.kind = KIND_NONE
         m.registry[unit] = m.registry[unit + units - 1] = TAG_NONE
         heap.purging_units += units
-        unlock(m)
+        run_unlock(m)
         purged = _purge_run(m, unit, units, excess)
-        lock(m)
+        run_lock(m)
         heap.purging_units -= units
         kept = purged if lazy else 0  # a lazily freed page may keep its contents: dirty still
         if not lazy:
@@ -97,7 +98,7 @@ def purge_to(m: Memory, limit: int, runs: int) -> int:
         heap.low_water_now -= min(heap.low_water_now, purged - kept)
         heap.low_water_before -= min(heap.low_water_before, purged - kept)
         insert(m, unit, units, dirty - (purged - kept))
-        unlock(m)
+        run_unlock(m)
         done += purged
         if not purged or lazy:
             break
@@ -108,21 +109,21 @@ def work_credit(m: Memory, now: int) -> int:
     """What eager work may cost now, ns. Earns at most once a clock tick."""
     heap, retain = m.heap, m.tables.retain
     if now > heap.earned_at_ns:
-        lock(m)
+        run_lock(m)
         if now > heap.earned_at_ns:
             passed = min(now - heap.earned_at_ns, MASK32 << 8)
             earned = heap.earned_ns + (passed * retain.work_per_256 >> 8)
             heap.earned_ns = max(min(earned, heap.spent_ns + retain.work_burst_ns), heap.earned_ns)
             heap.earned_at_ns = now
-        unlock(m)
+        run_unlock(m)
     return int(max(0, heap.earned_ns - heap.spent_ns))
 
 
 def work_spend(m: Memory, ns: int) -> None:
     """Pay, into debt of one burst at most."""
-    lock(m)
+    run_lock(m)
     spend(m, ns)
-    unlock(m)
+    run_unlock(m)
 
 
 def _purge_paid(m: Memory, now: int, limit: int, most: int) -> None:
@@ -135,11 +136,11 @@ def _purge_paid(m: Memory, now: int, limit: int, most: int) -> None:
     if not units:
         return
     purged = purge_to(m, heap.dirty_units - units, retain.eager_unit_count)
-    lock(m)
+    run_lock(m)
     heap.eager_units += purged
     heap.recent_eager[heap.recent_now] += purged
     spend(m, purged * cost)
-    unlock(m)
+    run_unlock(m)
 
 
 def _eager_most(m: Memory) -> int:
@@ -186,7 +187,7 @@ def tick(m: Memory, asked: int = 0) -> None:
     heap, retain = m.heap, m.tables.retain
     now = m.clock_ns()
     if now > heap.epoch_start_ns and now - heap.epoch_start_ns >= retain.epoch_ns:
-        lock(m)
+        run_lock(m)
         passed = now - heap.epoch_start_ns
         if passed >= retain.epoch_ns:
             both = passed >= 2 * retain.epoch_ns
@@ -203,7 +204,7 @@ def tick(m: Memory, asked: int = 0) -> None:
                 and not heap.sweep_unit
             ):
                 heap.sweep_unit = m.meta_units
-        unlock(m)
+        run_unlock(m)
     _give_way(m, now, asked)
     if heap.dirty_units > retain_limit(m):
         purge_to(m, retain_limit(m), retain.purge_run_count)

@@ -11,13 +11,13 @@ from typing import Final, NamedTuple
 
 from .. import layout
 from ..generate import mirror
+from .locks import run_lock, run_unlock
 from .marks import dirty_count, dirty_set, recent_take
 from .memory import KIND_NONE, KIND_RUN, MASK64, TAG_FREE, TAG_NONE, UNIT_SHIFT, Memory, pause
 
 EXACT_BINS: Final = layout.RUN_EXACT_BINS
 BIN_COUNT: Final = layout.RUN_BIN_COUNT
 SUPERSLAB_UNITS: Final = layout.SUPERSLAB_UNITS
-_LOCK: Final = mirror.HakHeap.run_lock.offset
 _UNIT_TOP: Final = mirror.HakHeap.unit_top.offset
 _ARENAS_LISTED: Final = 63
 
@@ -36,22 +36,7 @@ class Run(NamedTuple):
 NO_RUN: Final = Run(0, 0, 0)
 
 
-# --- lock and bins --------------------------------------------------------------------------------
-
-
-def lock(m: Memory) -> None:
-    """Take the run lock; no OS call but growth is made inside."""
-    waited = 0
-    while not m.cas32(m.base + _LOCK, 0, 1):
-        waited = 1
-        pause()
-    m.heap.lock_count += 1
-    m.heap.lock_wait_count += waited
-
-
-def unlock(m: Memory) -> None:
-    """Give the run lock back."""
-    m.store_release32(m.base + _LOCK, 0)
+# --- bins --------------------------------------------------------------------------------
 
 
 def run_bin(units: int) -> int:
@@ -245,13 +230,13 @@ def _lock_and_find(m: Memory, units: int) -> int:
     While another purges, part of what is free is in no bin: wait for that rather than fail.
     """
     while True:
-        lock(m)
+        run_lock(m)
         run = _find(m, units)
         if not run and _grow(m, units):
             run = _find(m, units)
         if run or not m.heap.purging_units:
             return run
-        unlock(m)
+        run_unlock(m)
         pause()
 
 
@@ -264,7 +249,7 @@ def run_alloc(m: Memory, units: int, align_units: int) -> Run:
     if run:
         at = (run + skew + align_units - 1 & -align_units) - skew
         made = Run(at, _cut(m, run, at, units), 0)
-    unlock(m)
+    run_unlock(m)
     return made
 
 
@@ -278,13 +263,13 @@ def run_alloc_open(m: Memory) -> Run:
         if not record.detail_count:
             units = min(record.unit_count, SUPERSLAB_UNITS - (run & (SUPERSLAB_UNITS - 1)))
         made = Run(run, _cut(m, run, run, units), ((1 << units) - 1) & ~1)
-    unlock(m)
+    run_unlock(m)
     return made
 
 
 def run_free(m: Memory, unit: int, units: int, dirty: bool) -> None:
     """Give units back."""
-    lock(m)
+    run_lock(m)
     # A fork may cut between any two stores, and its child believes the marks of free units: a unit
     # is marked dirty before it is free, clean after.
     if dirty:
@@ -296,18 +281,18 @@ def run_free(m: Memory, unit: int, units: int, dirty: bool) -> None:
     if dirty:
         m.heap.dirty_units += units
     insert(m, unit, units, units if dirty else 0)
-    unlock(m)
+    run_unlock(m)
 
 
 def run_extend(m: Memory, unit: int, have: int, want: int) -> bool:
     """Grow a span of ``have`` units to ``want`` into the free run behind it; False when that is
     taken or too short."""
     done = False
-    lock(m)
+    run_lock(m)
     behind = unit + have
     entry = m.registry[behind] if behind < m.heap.unit_top else 0
     if entry & 0xFF == TAG_FREE and m.slabs[behind].unit_count >= want - have:
         _cut(m, behind, behind, want - have)
         done = True
-    unlock(m)
+    run_unlock(m)
     return done

@@ -15,13 +15,13 @@ from .. import layout
 from ..generate import mirror
 from . import cache, caps
 from .caller import Caller
-from .memory import MASK32, THREAD_BYTES, Memory, pause
+from .locks import record_lock, record_unlock
+from .memory import MASK32, THREAD_BYTES, Memory
 
 UNUSED: Final = layout.constant("HAK_THREAD_UNUSED")
 LIVE: Final = layout.constant("HAK_THREAD_LIVE")
 PARKED: Final = layout.constant("HAK_THREAD_PARKED")
 _STATE: Final = mirror.HakThread.state.offset
-_BUSY: Final = mirror.HakThread.busy.offset
 _UNCOUNTED: Final = 256
 
 
@@ -141,26 +141,22 @@ class Threads:
         t = self.get()
         if t is not None:
             return t
-        t = self._enter_shared()
+        record_lock(self.m)
+        t = self._shared
         if not t.record.base:
             self._init(t)
-        return t
-
-    def _enter_shared(self) -> Caller:
-        t = self._shared
-        while not self.m.cas32(t.address + _BUSY, 0, 1):
-            pause()
         return t
 
     def leave(self, t: Caller) -> None:
         """The operation is over."""
         if t.index == 0:
-            self.m.store_release32(t.address + _BUSY, 0)
+            record_unlock(self.m)
 
     def flush_idle(self) -> None:
         """Flush the caches that no live thread owns: the shared record's, and the parked ones of
         ended threads."""
-        shared = self._enter_shared()
+        record_lock(self.m)
+        shared = self._shared
         if shared.record.base:
             cache.flush(shared)
         self.leave(shared)

@@ -110,7 +110,9 @@ static expected ranged(hak_heap *h, hak_thread *t) {
 static expected claimed(hak_heap *h, hak_thread *t) {
     uint32_t unit;
     (void)t;
-    if (!hak_claim_try(some_slab(h, &unit))) die("claim");
+    hak_slab *slab = some_slab(h, &unit);
+    if (!hak_claim_try(slab)) die("claim");
+    hak_claim_forget(slab); /* it is the other thread's */
     return (expected){1, -1};
 }
 /* retire, the registry cleared already. */
@@ -119,6 +121,7 @@ static expected retiring(hak_heap *h, hak_thread *t) {
     (void)t;
     hak_slab *slab = some_slab(h, &unit);
     if (!hak_claim_try(slab)) die("claim");
+    hak_claim_forget(slab);
     hak_entry_fill(h, unit, slab->unit_count, HAK_TAG_NONE);
     return (expected){1, -1};
 }
