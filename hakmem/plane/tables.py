@@ -1,5 +1,5 @@
 """The policy as the plane asks for it: rows of integers, each made by the policy object that
-decides it."""
+decides it, as its image says it."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ class Tables:
     )
 
     def __init__(self, policy: Policy) -> None:
-        self.policy = policy
         self.image = policy_image(policy)
+        plain = type(policy) is Policy
+        self.policy = policy = policy.compiled() if plain else Policy.from_image(self.image)
         struct = mirror.HakPolicy.from_buffer_copy(self.image)
         self.class_count: int = struct.sizes.class_count
         self.size_limit_bytes: int = struct.sizes.size_limit_bytes

@@ -49,10 +49,24 @@ class ArenaGrowth(layout.ArenaNumbers):
         return min(self.max_mb, self.init_mb << min(index, self.levels)) * MIB
 
     def to_struct(self) -> ctypes.Structure:
-        """The ``hak_arena_growth``."""
+        """The ``hak_arena_growth``; that of a subclass has the numbers that its `chunk_bytes` comes
+        nearest to."""
         made = mirror.HakArenaGrowth()
-        fill(made, self)
+        fill(made, self if type(self).chunk_bytes is ArenaGrowth.chunk_bytes else self._nearest())
         return made
+
+    def _nearest(self) -> ArenaGrowth:
+        """Growth by numbers of the image that starts as `chunk_bytes` does; the object's own
+        numbers where none can."""
+        levels_max = layout.numbers_of(ArenaGrowth)["levels"].high
+        chunks = [self.chunk_bytes(index) for index in range(levels_max + 2)]
+        levels = next((k for k in range(levels_max + 1) if chunks[k + 1] <= chunks[k]), levels_max)
+        own = {name: getattr(self, name) for name in layout.numbers_of(self)}
+        found = {"init_mb": chunks[0] // MIB, "max_mb": max(chunks) // MIB, "levels": levels}
+        try:
+            return ArenaGrowth(**own | found)
+        except PolicyError:
+            return ArenaGrowth(**own)
 
     @classmethod
     def from_struct(cls, struct: ctypes.Structure) -> Self:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from ..errors import PolicyError
+from . import rules
 from .acquire import AcquirePolicy
 from .arenas import ArenaGrowth
 from .caches import CachePolicy
@@ -21,7 +22,8 @@ from .size_classes import SizeClassMap
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The parts of a `Policy`; what is not named is the default's. PolicyError when a part is of
-    another type, or when the caches' rows do not fit the size classes."""
+    another type, when the caches' rows do not fit the size classes, or when a subclass of a part
+    decides what no image can say (see `hakmem.policy.rules`)."""
 
     size_classes: SizeClassMap = field(default_factory=SizeClassMap.default)
     headers: HeaderCodec = field(default_factory=HeaderCodec)
@@ -31,15 +33,7 @@ class Parts:
     retain: RetainPolicy = field(default_factory=RetainPolicy)
 
     def __post_init__(self) -> None:
-        kinds = {
-            "size_classes": SizeClassMap,
-            "headers": HeaderCodec,
-            "arenas": ArenaGrowth,
-            "caches": CachePolicy,
-            "acquire": AcquirePolicy,
-            "retain": RetainPolicy,
-        }
-        for name, kind in kinds.items():
+        for name, kind in rules.KINDS.items():
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise PolicyError(
@@ -58,6 +52,23 @@ class Parts:
                     f"0 to {count - index}",
                     "only larger classes lend",
                 )
+        self._compiled()
+
+    def _compiled(self) -> rules.Parts:
+        return rules.compiled(rules.Parts(*(getattr(self, name) for name in rules.KINDS)))
+
+    def compiled(self) -> Self:
+        """The same as its image says it, of the package's own classes: what both planes obey.
+
+        >>> Parts().compiled() == Parts()
+        True
+        """
+        made = self._compiled()
+        return (
+            self
+            if made == tuple(getattr(self, name) for name in rules.KINDS)
+            else type(self)(*made)
+        )
 
     def replace(self, **changes: object) -> Self:
         """A copy with some parts changed; ``headers`` also takes the mode's name. PolicyError for

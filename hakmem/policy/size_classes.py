@@ -78,6 +78,8 @@ POOL_STRIDES = (
     53248,
 )
 
+_GRANULE_BYTES = 1 << layout.SIZE_GRANULE_SHIFT
+
 
 @dataclass(frozen=True, slots=True)
 class SizeClass:
@@ -203,9 +205,12 @@ class SizeClassMap:
         """Class index for a request of ``size`` bytes (0 counts as 1), or 0 where a span serves.
 
         A block of 16 bytes and up is aligned to 16, so such a request never gets the stride of 8.
+        The size map has a step of 8 bytes: with headers a class serves multiples of 8 below its
+        stride, and sizes up to those.
         """
+        rounded = -(-max(size, 1) // _GRANULE_BYTES) * _GRANULE_BYTES
         for index, item in enumerate(self.classes, start=1):
-            if max(size, 1) <= self.capacity(item, headers):
+            if rounded <= self.capacity(item, headers):
                 return index
         return 0
 
