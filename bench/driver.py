@@ -14,11 +14,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from bench import ROOT, BenchError
+from bench import ROOT, WORK_DIR, BenchError
 from bench.records import Measure, RowInfo, Status
 
 SOURCE_DIR = ROOT / "bench" / "driver"
-BINARY_DIR = ROOT / "build" / "bench"
+BINARY_DIR = WORK_DIR
 # The driver itself, and its two builds on the limit (driver/limit.h): for rows of one size, and of
 # several.
 LIMIT_NONE, LIMIT_ONE_SIZE, LIMIT_SIZES = 0, 1, 2

@@ -1,6 +1,6 @@
 """``python -m bench giveback``: how much of a freed phase is resident, and for how long.
 
-``tests/native/giveback.c`` allocates a phase, frees it in random order and then sleeps or goes on a
+``bench/giveback.c`` allocates a phase, frees it in random order and then sleeps or goes on a
 little; this runs it on every allocator and keeps the RSS after the last free. A mark stands where
 the promise holds: at 2 s at most a tenth of the peak, or 8 MiB.
 """
@@ -17,13 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import ROOT, BenchError
+from bench import ROOT, WORK_DIR, BenchError
 from bench.driver import find_compiler, path_shown
 from bench.machine import read_commit, read_machine, read_versions
 from bench.peers import Allocator
 
 SCHEMA = "hakmem-bench-giveback/1"
-SOURCE = ROOT / "tests" / "native" / "giveback.c"
+SOURCE = ROOT / "bench" / "giveback.c"
 FLOOR_KIB = 8 << 10
 LOOKS = (0.0, 0.5, 1.0, 2.0)
 
@@ -62,7 +62,7 @@ CASES = (
 
 def build() -> Path:
     """The program, on whatever malloc it is run with."""
-    made = ROOT / "build" / "bench" / "giveback"
+    made = WORK_DIR / "giveback"
     if made.exists() and made.stat().st_mtime >= SOURCE.stat().st_mtime:
         return made
     made.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bench import ROOT
+from bench import IN_SOURCES, ROOT
 from bench.records import Machine
 
 
@@ -53,7 +53,7 @@ def read_commit() -> tuple[str | None, bool | None]:
     """The commit of the sources and whether files it follows have changed since; None without
     git."""
     git = shutil.which("git")
-    if git is None:
+    if git is None or not IN_SOURCES:  # installed, the commit found would be another project's
         return None, None
 
     def ask(*words: str) -> str | None:

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from bench import ROOT, policies
+from bench import IN_SOURCES, ROOT, policies
 from bench import count as instructions
 
 QUICK_SCALE = 0.1
@@ -45,11 +45,9 @@ def positive_float(text: str) -> float:
     return value
 
 
-def parser_new() -> Parser:
+def parser_new(prog: str = "python -m bench") -> Parser:
     """The command line; ``work`` of what it parses is the subcommand's name."""
-    parser = Parser(
-        prog="python -m bench", description="Benchmarks of malloc against the installed peers."
-    )
+    parser = Parser(prog=prog, description="Benchmarks of malloc against the installed peers.")
     commands = parser.add_subparsers(
         dest="command",
         required=True,
@@ -147,9 +145,9 @@ def parser_new() -> Parser:
     write.add_argument(
         "--to",
         type=Path,
-        default=ROOT / "bench" / "REPORT.md",
+        default=ROOT / "bench" / "REPORT.md" if IN_SOURCES else Path("REPORT.md"),
         metavar="FILE.md",
-        help="default: bench/REPORT.md",
+        help="default: bench/REPORT.md of the source tree, else REPORT.md here",
     )
     write.set_defaults(work="report")
 
@@ -178,7 +176,7 @@ def parser_new() -> Parser:
         "--keep",
         type=Path,
         nargs="?",
-        const=instructions.KEPT,
+        const=instructions.KEPT if IN_SOURCES else Path(instructions.KEPT.name),
         metavar="FILE",
         help="keep the counts",
     )

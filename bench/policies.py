@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import ROOT, BenchError
+from bench import WORK_DIR, BenchError
 from bench.peers import Allocator, find_hakmem
 
-IMAGE_DIR = ROOT / "build" / "bench" / "policies"
+IMAGE_DIR = WORK_DIR / "policies"
 
 
 @dataclass(frozen=True, slots=True)

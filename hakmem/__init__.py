@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from . import layout as layout
     from .clib import primitives as primitives
@@ -125,6 +127,7 @@ __all__ = [
     "Stage",
     "UnknownName",
     "ValidationError",
+    "__version__",
     "attach",
     "crash_report",
     "diff",

@@ -1281,6 +1281,8 @@ OTHER_VARIABLES: Final[tuple[OtherVariable, ...]] = (
         "1: other processes of this user may read the heap where Yama keeps it to ancestors; "
         "`hakmem run` sets it"),
     OtherVariable("HAKMEM_VERBOSE", "1: say on stderr what is asked of `mallopt` and ignored"),
+    OtherVariable("HAKMEM_CRASH_REPORT",
+        "1: SIGSEGV, SIGBUS and SIGABRT are reported with what stands at the address"),
     OtherVariable("HAKMEM_LIBRARY",
         "the library that Python and `hakmem run` load, instead of the package's own"),
 )

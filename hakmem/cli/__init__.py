@@ -52,6 +52,7 @@ COMMANDS: Final = (
     Command("lib", "print the library's path, for LD_PRELOAD"),
     Command("policy", "show, save and check policies"),
     Command("bench", "measure beside glibc and every installed peer"),
+    Command("completion", "print what a shell needs to complete all this"),
 )
 
 
@@ -112,9 +113,9 @@ def _dispatch(arguments: Sequence[str]) -> int:
         print(usage())
         return OK
     if name in ("-V", "--version"):
-        from importlib.metadata import version
+        from .. import __version__
 
-        print(f"hakmem {version('hakmem')}")
+        print(f"hakmem {__version__}")
         return OK
     names = [command.name for command in COMMANDS]
     if name not in names:

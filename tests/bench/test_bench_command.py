@@ -1,4 +1,4 @@
-"""``hakmem bench`` is ``python -m bench`` of the source tree, and says so where there is none."""
+"""``hakmem bench`` is ``python -m bench`` of the source tree or of the installed package."""
 
 from __future__ import annotations
 
@@ -21,6 +21,20 @@ def test_it_passes_everything_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_without_the_source_tree_it_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(cli.CommandError, match="get the sources and run python -m bench there"):
-        suite_root(tmp_path / "site-packages" / "hakmem")
+def test_where_the_suite_is(tmp_path: Path) -> None:
+    package = tmp_path / "site-packages" / "hakmem"
+    with pytest.raises(cli.CommandError, match="install hakmem again"):
+        suite_root(package)
+    rows = package / "suite" / "bench" / "driver" / "rows.c"
+    rows.parent.mkdir(parents=True)
+    rows.touch()
+    assert suite_root(package) == package / "suite"
+
+
+def test_without_a_compiler_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bench.driver.BINARY_DIR", tmp_path)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert cli.main(["bench", "rows"]) == 2
+    assert capsys.readouterr().err.startswith("bench: no C compiler (no-such-compiler): install")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -82,26 +81,27 @@ def test_a_reader_that_goes_and_an_interrupt() -> None:
         cwd=ROOT,
     )
     assert (done.stdout, done.stderr) == ("p", "") and done.returncode in (0, cli.PIPE)
-    os.mkfifo(fifo := Path(os.environ.get("TMPDIR", "/tmp")) / f"hakmem-fifo-{os.getpid()}")
-    try:
-        # an interrupt is ignored from birth where the tests run in the background of a shell
-        source = (
-            "import hakmem.cli, hakmem.cli.lib as lib, signal, sys; signal.signal(signal.SIGINT, "
-            "signal.default_int_handler); "
-            f"lib.checked = lambda: open({str(fifo)!r}); sys.exit(hakmem.cli.main(['lib']))"
-        )
-        with subprocess.Popen(
-            [sys.executable, "-c", source], env=clean(), stderr=subprocess.PIPE, cwd=ROOT
-        ) as child:
-            time.sleep(1.0)
-            child.send_signal(signal.SIGINT)
-            try:
-                said = child.communicate(timeout=20)[1]
-            finally:
-                child.kill()
-        assert (child.returncode, said) == (cli.INTERRUPTED, b"")
-    finally:
-        fifo.unlink()
+    # an interrupt is ignored from birth where the tests run in the background of a shell
+    source = (
+        "import hakmem.cli, hakmem.cli.lib as lib, signal, sys; signal.signal(signal.SIGINT, "
+        "signal.default_int_handler); "
+        "lib.checked = lambda: (print('waits', flush=True), signal.pause()); "
+        "sys.exit(hakmem.cli.main(['lib']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", source],
+        env=clean(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    ) as child:
+        assert child.stdout is not None and child.stdout.readline() == b"waits\n"
+        child.send_signal(signal.SIGINT)
+        try:
+            said = child.communicate(timeout=20)[1]
+        finally:
+            child.kill()
+    assert (child.returncode, said) == (cli.INTERRUPTED, b"")
 
 
 # --- policy ---------------------------------------------------------------------------------------
