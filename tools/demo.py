@@ -139,7 +139,7 @@ def show_headers(events: NDArray[np.void]) -> bool:
         codec = HeaderCodec("all")
         decoded = [
             (block, codec.decode(block.header))
-            for block in slab.blocks()
+            for block in slab.for_each_block()
             if block.header is not None
         ]
         right = [

@@ -7,7 +7,7 @@ file.
 
 from .answers.whatis import Region, WhatIs
 from .heap_view import HeapView
-from .parts.slabs import Block
+from .parts.blocks import Block
 from .reading.slab_states import STATE_LETTERS, STATE_NAMES
 from .reading.source import MemorySource, MemoryUnreadable, OwnProcess
 

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from .answers.whatis import Region, WhatIs, what_is
+from .parts.blocks import Block, block_array, blocks_of, for_each_piece
 from .parts.classes import ClassesView, classes_of
 from .parts.headline import title, unclean
 from .parts.maps import Format, write_maps
@@ -25,9 +26,10 @@ from .parts.regions import (
     spans_of,
     superslabs_of,
 )
-from .parts.slabs import Block, SlabRecord, SlabsView, slabs_of
+from .parts.slabs import SlabRecord, SlabsView, slabs_of
 from .parts.threads import ThreadsView, threads_of
 from .reading.look import Look
+from .reading.records import Records
 from .showing.notebook import Shown, paragraph
 
 if TYPE_CHECKING:
@@ -141,6 +143,15 @@ class HeapView(Look, Shown):
 
         save(self, path, force=force, contents=contents, residency=residency)
 
+    def blocks(self, state: str | None = None, class_index: int | None = None) -> Records:
+        """The blocks of all slabs as one array, ascending by address:
+        `hakmem.views.parts.blocks.BLOCK_DTYPE`, 32 bytes a block; those in one state or of one
+        class if given. Blocks of spans are in `spans`.
+
+        Raises ValueError for a state or a class that there is not.
+        """
+        return block_array(self, state, class_index)
+
     # --- habits -----------------------------------------------------------------------------------
 
     def for_each_slab(self, class_index: int | None = None) -> Iterator[SlabRecord]:
@@ -151,11 +162,10 @@ class HeapView(Look, Shown):
     def for_each_block(
         self, state: str | None = None, class_index: int | None = None
     ) -> Iterator[Block]:
-        """The blocks of all slabs, lazily; those in one state or of one class if given."""
-        for slab in self.for_each_slab(class_index):
-            for block in slab.blocks():
-                if state is None or block.state == state:
-                    yield block
+        """The blocks of all slabs, lazily, ascending by address; those in one state or of one class
+        if given. Raises ValueError for a state or a class that there is not."""
+        pieces = for_each_piece(self, state, class_index)
+        return (block for rows in pieces for block in blocks_of(rows))
 
     def find_slab(
         self, *, unit: int | None = None, address: int | None = None

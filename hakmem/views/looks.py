@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
     from .answers.pinned import Pinned
     from .checks.validation import Validation
+    from .parts.blocks import Block
     from .parts.classes import ClassesView
     from .parts.maps import Format
     from .parts.regions import ArenasView, SpansView, SuperslabsView
-    from .parts.slabs import Block, SlabRecord, SlabsView
+    from .parts.slabs import SlabRecord, SlabsView
     from .parts.threads import ThreadsView
+    from .reading.records import Records
 
 
 class Looks(Shown):
@@ -84,6 +86,19 @@ class Looks(Shown):
         """Write the map of all slabs as ``"table"``, ``"tsv"`` or ``"json"``; a path that exists
         only with ``force``."""
         self.view().write_maps(file, format, force=force)
+
+    def blocks(self, state: str | None = None, class_index: int | None = None) -> Records:
+        """The blocks of all slabs of this moment as one array, ascending by address:
+        `hakmem.views.parts.blocks.BLOCK_DTYPE`; those in one state or of one class if given.
+
+        >>> import hakmem
+        >>> with hakmem.Heap(region_bytes=1 << 24) as heap:
+        ...     kept = [heap.alloc(100) for _ in range(3)]
+        ...     found = heap.blocks(state="application")
+        ...     found["address"].tolist() == kept, found["capacity_bytes"].sum()
+        (True, np.uint64(336))
+        """
+        return self.view().blocks(state, class_index)
 
     def for_each_slab(self, class_index: int | None = None) -> Iterator[SlabRecord]:
         """The slabs of this moment, lazily; those of one class if given."""

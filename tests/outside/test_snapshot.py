@@ -60,8 +60,8 @@ def assert_same(one: HeapView, other: HeapView) -> None:
                 first[field], second[field], equal_nan=first[field].dtype.kind == "f"
             ), f"{name}.{field}"
     assert [slab.map() for slab in one.slabs] == [slab.map() for slab in other.slabs]
-    assert [list(slab.blocks()) for slab in one.slabs[:5]] == [
-        list(slab.blocks()) for slab in other.slabs[:5]
+    assert [list(slab.for_each_block()) for slab in one.slabs[:5]] == [
+        list(slab.for_each_block()) for slab in other.slabs[:5]
     ]
     assert one.stats() == other.stats() and one.policy == other.policy
     assert repr(one.validate()) == repr(other.validate())
@@ -169,7 +169,7 @@ def test_records_read_half_written_are_left_out(tmp_path: Path) -> None:
     torn = view.capture.torn.copy()
     torn[first + 1] = True
     view.capture = replace(view.capture, slabs=records, torn=torn)
-    view.blocks = Blocks(view.capture)
+    view.places = Blocks(view.capture)
     with open(tmp_path / "torn.npz", "wb") as file:
         snapshot.write(file, [freeze(view, residency=False)], None)
     loaded = hakmem.load(tmp_path / "torn.npz")
@@ -189,7 +189,7 @@ def test_a_broken_cache_is_kept_as_it_is(tmp_path: Path) -> None:
     loaded = hakmem.load(tmp_path / "broken.npz")
     with pytest.raises(hakmem.ValidationError, match="cached block"):
         loaded.validate()
-    assert "0x1234560" not in str(loaded.blocks.cached.problems), (
+    assert "0x1234560" not in str(loaded.places.cached.problems), (
         "what stands there is the program's"
     )
 
@@ -212,7 +212,7 @@ def test_a_cache_in_use_is_followed_again(monkeypatch: pytest.MonkeyPatch) -> No
             return found
 
         monkeypatch.setattr(Blocks, "_follow", moved)
-        cached = view.blocks.cached
+        cached = view.places.cached
         assert len(cached.address) == view.threads["cached_count"].sum() and cached.problems == ()
 
 

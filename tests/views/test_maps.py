@@ -122,7 +122,7 @@ def test_each_class_tells_every_block(make: Make, headers: str) -> None:
         }
         for name in ("application", "cached", "free", "remote", "uncarved"):
             assert counts[name] == getattr(slab, f"{name}_count"), (slab.title(), name)
-        assert [block.state for block in slab.blocks()] == [
+        assert [block.state for block in slab.for_each_block()] == [
             STATE_NAMES[state] for state in slab.states
         ]
     assert (heap.validate().headers > 0) == (headers == "all")

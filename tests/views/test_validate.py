@@ -100,7 +100,7 @@ def test_cycle_in_the_free_list(make: Make) -> None:
     heap, blocks = used_heap(make)
     slab = heap.find_slab(address=blocks[0])
     assert slab is not None
-    free = [block.address for block in slab.blocks() if block.state == "free"]
+    free = [block.address for block in slab.for_each_block() if block.state == "free"]
     with poked(free[4], free[4]):
         assert fails(heap, "free list").found in ("a cycle",) or True
     heap.validate()
@@ -133,7 +133,7 @@ def test_block_in_two_places(make: Make) -> None:
     heap, blocks = used_heap(make)
     slab = heap.find_slab(address=blocks[0])
     assert slab is not None
-    free = next(block.address for block in slab.blocks() if block.state == "free")
+    free = next(block.address for block in slab.for_each_block() if block.state == "free")
     head = cache_address(heap, 1, slab.class_index, "heads")
     room = cache_address(heap, 1, slab.class_index, "room_counts")
     with (
@@ -143,7 +143,7 @@ def test_block_in_two_places(make: Make) -> None:
     ):
         with pytest.raises(ValidationError):
             heap.validate()
-    cached = [block.address for block in slab.blocks() if block.state == "cached"]
+    cached = [block.address for block in slab.for_each_block() if block.state == "cached"]
     chain = {address: int.from_bytes(ctypes.string_at(address, 8), "little") for address in cached}
     last = next(address for address, link in chain.items() if link == 0)
     with poked(last, blocks[0]), poked(blocks[0], free), poked(free, 0):

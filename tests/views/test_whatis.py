@@ -97,11 +97,11 @@ def test_caches_followed_class_by_class_are_those_followed_at_once() -> None:
         one, other = heap.view(), heap.view()
         assert one.whatis(block).state == "application" and one.whatis(block + 640).kind == "block"
         for view in (one, other):
-            assert len(view.blocks.cached.address) == view.threads["cached_count"].sum() > 100
-        order = [np.argsort(view.blocks.cached.address) for view in (one, other)]
+            assert len(view.places.cached.address) == view.threads["cached_count"].sum() > 100
+        order = [np.argsort(view.places.cached.address) for view in (one, other)]
         for name in ("address", "thread", "class_index", "in_range", "head", "block", "following"):
             mine, theirs = (
-                getattr(view.blocks.cached, name)[at]
+                getattr(view.places.cached, name)[at]
                 for view, at in zip((one, other), order, strict=True)
             )
             assert np.array_equal(mine, theirs), name

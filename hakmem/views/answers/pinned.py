@@ -290,7 +290,7 @@ def retain_limit_bytes(view: HeapView) -> int:
 def _most_cached(view: HeapView) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For every unit, the thread whose cache has most blocks of the slab that begins there, and how
     many; NO_THREAD, 0."""
-    cached, top = view.blocks.cached, view.capture.unit_top
+    cached, top = view.places.cached, view.capture.unit_top
     thread, most = np.full(top, NO_THREAD, dtype=np.int64), np.zeros(top, dtype=np.int64)
     mine = cached.head != 0
     pairs, counts = np.unique(cached.head[mine] << 32 | cached.thread[mine], return_counts=True)

@@ -3,8 +3,6 @@ is."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,10 +12,8 @@ from ..parts.slabs import slab_array
 from ..reading.look import Look
 from ..reading.problems import Problem, Report, Spot
 from ..reading.records import KIND_RUN, KIND_SPAN
-from ..reading.slab_states import APPLICATION, CACHED, FREE, PURGED, REMOTE, UNCARVED
-
-if TYPE_CHECKING:
-    from .validation import Counts
+from ..reading.slab_states import APPLICATION, UNCARVED
+from .counts import Counts
 
 MARKS: int = layout.LIVE_BYTES_PER_UNIT * 8
 CHUNK_UNITS = 2048
@@ -29,15 +25,10 @@ def check_blocks(heap: Look, counts: Counts, report: Report) -> None:
     for index in range(1, heap.capture.class_count + 1):
         mine = slabs["class_index"] == index
         units = slabs["unit"][mine].astype(np.int64)
-        for chunk in heap.blocks.for_each_chunk(index, units):
-            states = heap.blocks.states(chunk, report)
+        for chunk in heap.places.for_each_chunk(index, units):
+            states = heap.places.states(chunk, report)
             application = states == APPLICATION
-            counts.application += int(application.sum())
-            counts.free += int((states == FREE).sum())
-            counts.cached += int((states == CACHED).sum())
-            counts.remote += int((states == REMOTE).sum())
-            counts.purged += int((states == PURGED).sum())
-            counts.uncarved += int((states == UNCARVED).sum())
+            counts.add(states)
             _check_marks(heap, index, chunk, application, counts, report)
             _check_headers(heap, index, chunk, states, counts, report)
     shapes = heap.capture.classes[slabs["class_index"]]
@@ -74,27 +65,42 @@ def _check_marks(
         int(shape["start_bytes"]) + np.arange(application.shape[1]) * int(shape["stride_bytes"])
     ) >> layout.SIZE_GRANULE_SHIFT
     unit_count = int(shape["unit_count"])
-    forked = heap.capture.forked
-    piece = max(1, CHUNK_UNITS // unit_count)
-    for first in range(0, len(units), piece):
-        mine, wanted = units[first : first + piece], application[first : first + piece]
-        offset, size = heap.capture.geometry.live_offset, layout.LIVE_BYTES_PER_UNIT
-        marks = np.unpackbits(
-            heap.capture.rows(offset, size, mine, unit_count), axis=1, bitorder="little"
-        )
-        found = marks[:, places].view(np.bool_)
-        missing = wanted & ~found
-        wrong = ~wanted & found if forked else wanted != found
-        for row, at in np.argwhere(wrong)[:1].tolist():
-            spot = Spot("slab", int(mine[row]), index, block=at)
-            report(Problem("live mark", spot, int(wanted[row, at]), int(found[row, at])))
-        marks[:, places] = 0
-        for row, mark in np.argwhere(marks)[:1].tolist():
-            found_at = f"one at offset {mark << layout.SIZE_GRANULE_SHIFT}"
-            spot = Spot("slab", int(mine[row]), index)
-            report(Problem("live mark", spot, "only at blocks", found_at))
-        counts.lost += int(missing.sum())
+    offset, size = heap.capture.geometry.live_offset, layout.LIVE_BYTES_PER_UNIT
+    raw = heap.capture.rows(offset, size, units, unit_count)
+    wanted = np.zeros((len(units), raw.shape[1] * 8), dtype=np.bool_)
+    wanted[:, places] = application
     counts.live_marks += application.size
+    rows = np.flatnonzero((np.packbits(wanted, axis=1, bitorder="little") != raw).any(axis=1))
+    if not len(rows):
+        return
+    marks = np.unpackbits(raw[rows], axis=1, bitorder="little").view(np.bool_)
+    _name_marks(heap, index, units[rows], places, marks, application[rows], counts, report)
+
+
+def _name_marks(
+    heap: Look,
+    index: int,
+    units: NDArray[np.int64],
+    places: NDArray[np.int64],
+    marks: NDArray[np.bool_],
+    application: NDArray[np.bool_],
+    counts: Counts,
+    report: Report,
+) -> None:
+    """Which live marks of these slabs are wrong; of a forked heap blocks may be out unmarked."""
+    found = marks[:, places]
+    missing = application & ~found
+    wrong = ~application & found if heap.capture.forked else application != found
+    for row, at in np.argwhere(wrong)[:1].tolist():
+        spot = Spot("slab", int(units[row]), index, block=at)
+        report(Problem("live mark", spot, int(application[row, at]), int(found[row, at])))
+    marks[:, places] = False
+    for row, mark in np.argwhere(marks)[:1].tolist():
+        found_at = f"one at offset {mark << layout.SIZE_GRANULE_SHIFT}"
+        report(
+            Problem("live mark", Spot("slab", int(units[row]), index), "only at blocks", found_at)
+        )
+    counts.lost += int(missing.sum())
 
 
 def _check_headers(

@@ -384,7 +384,7 @@ def check_threads(heap: Look, report: Report) -> None:
                         int(threads["state"][member]),
                     )
                 )
-    for problem in heap.blocks.cached.problems:
+    for problem in heap.places.cached.problems:
         report(problem)
 
 

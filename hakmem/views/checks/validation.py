@@ -24,6 +24,7 @@ from ..reading.problems import Problem
 from ..reading.source import MemoryUnreadable
 from ..showing.tables import format_bytes, format_count, render
 from .blocks import check_blocks
+from .counts import Counts
 from .records import check_partial, check_registry, check_slabs, check_threads
 from .runs import check_arena, check_runs
 
@@ -90,23 +91,6 @@ class Validation:
         ]
         cells = [[name.replace("_", " ") for name in names], values]
         return f"{self.heap}: {verdict}\n{render(('checked', 'count'), cells, left=(True, False))}"
-
-
-@dataclass(slots=True)
-class Counts:
-    """What the checks counted."""
-
-    runs: int = 0
-    application: int = 0
-    free: int = 0
-    cached: int = 0
-    remote: int = 0
-    purged: int = 0
-    uncarved: int = 0
-    lost: int = 0
-    live_marks: int = 0
-    headers: int = 0
-    application_bytes: int = 0
 
 
 class _Stop(Exception):

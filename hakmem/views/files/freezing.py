@@ -33,7 +33,7 @@ def freeze(view: Look, *, residency: bool = True, contents: bool = False) -> Fro
     """
     capture = view.capture
     marks = capture.source.marks(capture.address)
-    cached = view.blocks.cached
+    cached = view.places.cached
     parts: Arrays = {
         "heap": np.frombuffer(bytes(capture.heap), dtype=np.uint8),
         "policy": np.frombuffer(bytes(capture.policy), dtype=np.uint8),
@@ -62,7 +62,7 @@ def freeze(view: Look, *, residency: bool = True, contents: bool = False) -> Fro
         moved = tuple(capture.differs_from(Capture.take(capture.source, capture.address)))
     else:
         moved = marks.moved
-    return FrozenHeap(capture.address, view.name, parts, view.blocks.unsettled, moved)
+    return FrozenHeap(capture.address, view.name, parts, view.places.unsettled, moved)
 
 
 def _padded_bits(flags: NDArray[np.bool_], align: int) -> NDArray[np.uint8]:
@@ -83,7 +83,7 @@ def _masked(links: NDArray[np.uint64], capture: Capture) -> NDArray[np.uint64]:
 def _patched_threads(view: Look) -> NDArray[np.uint64]:
     """The thread records, with the caches as they were when their lists were followed."""
     threads = view.capture.threads.copy()
-    for (thread, index), mine in view.blocks.fresh_caches.items():
+    for (thread, index), mine in view.places.fresh_caches.items():
         threads["heads"][thread, index], threads["room_counts"][thread, index] = (
             mine.head,
             mine.room_count,
@@ -124,7 +124,7 @@ class _Lists:
         self.odd: dict[int, NDArray[np.uint64]] = {}
         for index in np.flatnonzero(np.bincount(self.records["class_index"][self.units])).tolist():
             mine = self.units[self.records["class_index"][self.units] == index]
-            for chunk in view.blocks.for_each_chunk(index, mine):
+            for chunk in view.places.for_each_chunk(index, mine):
                 self._settle(index, chunk)
         self.parts: Arrays = self._parts()
 
@@ -166,7 +166,7 @@ class _Lists:
 
     def _read(self, units: NDArray[np.int64]) -> None:
         problems: list[Problem] = []
-        states, links = self.view.blocks.listed(units, problems.append, self.records[units])
+        states, links = self.view.places.listed(units, problems.append, self.records[units])
         broken = {problem.at.unit for problem in problems}
         places = self.starts[np.searchsorted(self.units, units)][:, None] + np.arange(
             -(-states.shape[1] // 8)
@@ -217,7 +217,7 @@ class _Lists:
             units = np.flatnonzero(
                 (self.records["kind"] == KIND_SLAB) & (self.records["class_index"] == index)
             )
-            for chunk in self.view.blocks.for_each_chunk(index, units):
+            for chunk in self.view.places.for_each_chunk(index, units):
                 found = self.view.capture.memory(chunk, int(shape["unit_count"])).view(np.uint8)[
                     :, places
                 ]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from ..showing import notebook as shown
 from ..showing.colour import html_letters, painted, painted_legend, wanted
 from ..showing.columns import Columns
 from ..showing.tables import ROWS_MAX, Column, format_bytes, format_count, render, terminal_width
+from .blocks import Block, block_rows, blocks_of, state_code
 from .view import Record, View
 
 LEGEND: Final = "# application   . free   o purged   c cached   r remote   - uncarved"
@@ -89,7 +90,7 @@ def _gather(heap: Look) -> Records:
     made = buffer(len(units) * SLAB_DTYPE.itemsize).view(SLAB_DTYPE)
     for first in range(0, len(units), PIECE_SLABS):
         mine = units[first : first + PIECE_SLABS]
-        _fill(heap, made[first : first + PIECE_SLABS], mine, heap.blocks.cached_per_slab[mine])
+        _fill(heap, made[first : first + PIECE_SLABS], mine, heap.places.cached_per_slab[mine])
     return made
 
 
@@ -128,23 +129,9 @@ def _fill(heap: Look, made: Records, units: NDArray[np.int64], cached: NDArray[n
     made["torn"] = capture.torn[units]
 
 
-class Block(NamedTuple):
-    """One block of a slab."""
-
-    place: int
-    """Its number in the slab, from 0."""
-    address: int
-    """What the caller gets."""
-    state: str
-    """``application``, ``free``, ``cached``, ``remote``, ``purged`` or ``uncarved``."""
-    header: int | None
-    """Its header byte, where the class has them and the block was carved."""
-    capacity_bytes: int
-    """Bytes the caller may use."""
-
-
 class SlabRecord(Record):
-    """One slab; ``map()`` draws it, ``table()`` lists its blocks, ``blocks()`` gives them."""
+    """One slab; ``map()`` draws it, ``table()`` lists its blocks, ``blocks()`` gives them
+    as an array."""
 
     noun = "slab"
     columns = COLUMNS
@@ -172,7 +159,7 @@ class SlabRecord(Record):
     @cached_property
     def _found(self) -> tuple[NDArray[np.uint8], list[Problem]]:
         """States and problems; read again while the slab's record changes under the reading."""
-        blocks, unit = self._heap.blocks, np.array([self.unit])
+        blocks, unit = self._heap.places, np.array([self.unit])
         record = self._heap.capture.slabs[unit]
         mine = [
             problem
@@ -270,19 +257,16 @@ class SlabRecord(Record):
         )
         return np.asarray(raw[places])
 
-    def blocks(self) -> Iterator[Block]:
-        """The blocks, lazily."""
-        start = self.address + int(self._heap.capture.classes[self.class_index]["start_bytes"])
-        states, headers = self.states.tolist(), self.headers()
-        for index, state in enumerate(states):
-            byte = None if headers is None or state == 0 else int(headers[index])
-            yield Block(
-                index,
-                start + index * self.stride_bytes,
-                STATE_NAMES[state],
-                byte,
-                self.capacity_bytes,
-            )
+    def blocks(self, state: str | None = None) -> Records:
+        """The blocks as an array, `hakmem.views.parts.blocks.BLOCK_DTYPE`; those in one state if
+        given. Raises ValueError for a state that there is not."""
+        code = None if state is None else state_code(state)
+        unit = np.array([self.unit], dtype=np.int64)
+        return block_rows(self._heap, self.class_index, unit, self.states[None, :], code)
+
+    def for_each_block(self, state: str | None = None) -> Iterator[Block]:
+        """The blocks one by one; those in one state if given."""
+        return blocks_of(self.blocks(state))
 
     def _header_text(self, block: Block) -> str:
         if block.header is None:
@@ -322,7 +306,7 @@ class SlabRecord(Record):
             note = f"{more}\nsummed up by runs of one state; .table(limit=...) prints single blocks"
         else:
             headings = ("block", "address", "state", "header", "size")
-            for block in self.blocks():
+            for block in self.for_each_block():
                 if limit is not None and block.place >= limit:
                     break
                 rows.append(
@@ -356,7 +340,7 @@ def slab_at(heap: Look, unit: int) -> SlabRecord | None:
         heap,
         made,
         np.array([unit], dtype=np.int64),
-        np.array([heap.blocks.cached_in(unit)], dtype=np.int64),
+        np.array([heap.places.cached_in(unit)], dtype=np.int64),
     )
     return SlabRecord(heap, made[0])
 

@@ -133,7 +133,7 @@ class ThreadRecord(Record):
     @property
     def caches(self) -> Records:
         """Its caches of all classes of the policy: `BIN_DTYPE`."""
-        capture, cached = self._heap.capture, self._heap.blocks.cached
+        capture, cached = self._heap.capture, self._heap.places.cached
         count = capture.class_count
         bins = np.ascontiguousarray(
             capture.threads["bins"][self.index, 1 : count + 1], dtype=dtype_of(mirror.HakBin)

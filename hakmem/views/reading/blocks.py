@@ -29,9 +29,10 @@ from .records import Records
 from .slab_states import SlabStates
 from .source import Words
 
-CHUNK_BLOCKS: Final = 1 << 21
-CHUNK_UNITS: Final = 1 << 10
-"""How much of the blocks is looked at at a time: so many, and so many units of memory."""
+CHUNK_BLOCKS: Final = 1 << 18
+CHUNK_UNITS: Final = 1 << 7
+"""How much is looked at at a time, so many blocks or units of memory: what is read and computed then
+stays in the processor's cache, and takes the same memory however large the heap is."""
 
 
 class Blocks:

@@ -145,15 +145,21 @@ class Capture(Outline):
 
         uint8, shape (records, unit_count * unit_bytes); neighbours are read together.
         """
-        made = np.empty((len(units), unit_count * unit_bytes), dtype=np.uint8)
         breaks = np.flatnonzero(np.diff(units) != unit_count) + 1
-        for first, last in pairwise([0, *breaks.tolist(), len(units)]):
-            if first == last:
-                continue
-            start = self.address + offset + int(units[first]) * unit_bytes
-            raw = self.source.read(start, (last - first) * unit_count * unit_bytes)
-            made[first:last] = np.frombuffer(raw, dtype=np.uint8).reshape(last - first, -1)
-        return made
+        pieces = [
+            np.frombuffer(
+                self.source.read(
+                    self.address + offset + int(units[first]) * unit_bytes,
+                    (last - first) * unit_count * unit_bytes,
+                ),
+                dtype=np.uint8,
+            ).reshape(last - first, unit_count * unit_bytes)
+            for first, last in pairwise([0, *breaks.tolist(), len(units)])
+            if first < last
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        return np.concatenate([np.empty((0, unit_count * unit_bytes), dtype=np.uint8), *pieces])
 
     def memory(self, units: Units, unit_count: int) -> NDArray[np.uint64]:
         """The words of slabs of ``unit_count`` units: uint64, shape (slabs, words)."""
@@ -169,7 +175,10 @@ class Capture(Outline):
             found = self.source.gather(self.unit_address(units)[:, None] + places.astype(np.uint64))
             if found is not None:
                 return found
-        return self.memory(units, int(shape["unit_count"]))[:, places >> 3]
+        words, stride = self.memory(units, int(shape["unit_count"])), int(shape["stride_bytes"])
+        if not len(places):
+            return words[:, :0]
+        return words[:, places[0] >> 3 : (places[-1] >> 3) + 1 : stride >> 3]
 
     def differs_from(self, other: Capture) -> list[str]:
         """What moved between two copies of one heap: names of the parts, empty when the heap stood

@@ -26,7 +26,7 @@ class Look:
     def __init__(self, source: MemorySource, address: int, name: str = "heap") -> None:
         self.name = name
         self.capture = Capture.take(source, address)
-        self.blocks = Blocks(self.capture)
+        self.places = Blocks(self.capture)
         self._arrays: dict[str, Records] = {}
 
     def again(self) -> Self:
@@ -66,7 +66,7 @@ class Look:
     def unsettled(self) -> int:
         """Cache lists that changed at every try to follow them, as far as any were followed."""
         marks = self.capture.source.marks(self.capture.address)
-        return self.blocks.unsettled if marks is None else marks.unsettled
+        return self.places.unsettled if marks is None else marks.unsettled
 
     @cached_property
     def policy(self) -> Policy:

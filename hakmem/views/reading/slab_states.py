@@ -116,23 +116,30 @@ class SlabStates:
         rows = np.flatnonzero((counts[FREE] > 0) | (counts[REMOTE] > 0))
         if not len(rows):
             return
-        stride, start = int(self.shape["stride_bytes"]), int(self.shape["start_bytes"])
         links = self.capture.first_words(self.units[rows], self.shape)
         if len(self.links):
             self.links[rows] = links
-        base = self.capture.unit_address(self.units[rows])
-        end, bad = self.count, self.count + 1
-        inside = (
-            links - (base + np.uint64(start))[:, None]
-        )  # below the slab it wraps round to a large number
-        following = inside // np.uint64(stride)
-        wrong = (following >= np.uint64(self.count)) | (following * np.uint64(stride) != inside)
-        step = np.empty((len(rows), self.count + 2), dtype=np.int64)
-        step[:, :end] = np.where(links == 0, end, np.where(wrong, bad, following.astype(np.int64)))
-        step[:, end], step[:, bad] = end, bad
-        step += (np.arange(len(rows)) * (self.count + 2))[:, None]
+        step = self._steps(rows, links)
         for state, word in words.items():
             self._place_list(state, rows, word_offset(word[rows]), counts[state][rows], step, links)
+
+    def _steps(self, rows: NDArray[np.int64], links: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """The place that each block's link leads to, int32, shape (slabs, blocks + 2), as an index
+        into the array laid flat. Behind the blocks of a slab stand two places that lead to
+        themselves: the end of a list, and a link that is no block of the slab."""
+        stride, start = int(self.shape["stride_bytes"]), int(self.shape["start_bytes"])
+        base = self.capture.unit_address(self.units[rows]) + np.uint64(start)
+        end, bad = self.count, self.count + 1
+        inside = links - base[:, None]  # below the slab it wraps round to a large number
+        following = inside // np.uint64(stride)
+        wrong = (following >= np.uint64(self.count)) | (following * np.uint64(stride) != inside)
+        step = np.empty((len(rows), self.count + 2), dtype=np.int32)
+        step[:, :end] = following
+        step[:, :end][wrong] = bad
+        step[:, :end][links == 0] = end
+        step[:, end], step[:, bad] = end, bad
+        step += (np.arange(len(rows), dtype=np.int32) * (self.count + 2))[:, None]
+        return step
 
     def _place_list(
         self,
@@ -140,7 +147,7 @@ class SlabStates:
         rows: NDArray[np.int64],
         offsets: NDArray[np.uint64],
         counts: NDArray[np.int64],
-        step: NDArray[np.int64],
+        step: NDArray[np.int32],
         links: NDArray[np.uint64],
     ) -> None:
         """Follow one list of each slab from its first block by pointer doubling, and place its
@@ -160,11 +167,36 @@ class SlabStates:
             return
         reached = np.zeros(step.shape, dtype=np.bool_)
         flat, jump = reached.reshape(-1), step.reshape(-1)
-        flat[used * width + first] = True
+        # What is reached after each round is twice as far along its lists; of the places at which a
+        # list may end only the flag is kept, so that as many are followed as there are blocks.
+        places = (used * width + first).astype(np.int32)
+        flat[places] = True
         for _ in range(int(counts.max()).bit_length() + 1):
-            flat[jump[np.flatnonzero(flat)]] = True
+            further = jump[places]
+            flat[further] = True
+            further = further[further % np.int32(width) < self.count]
+            if not len(further):
+                break
+            places = np.concatenate((places, further))
             jump = jump[jump]
-        lengths = reached[:, : self.count].sum(axis=1)
+        self._judge_list(name, rows, counts, step, links, used, reached)
+        listed_rows, columns = np.nonzero(reached[:, : self.count])
+        self._place(rows[listed_rows], columns, state)
+
+    def _judge_list(
+        self,
+        name: str,
+        rows: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        step: NDArray[np.int32],
+        links: NDArray[np.uint64],
+        used: NDArray[np.int64],
+        reached: NDArray[np.bool_],
+    ) -> None:
+        """Report the lists of ``used`` slabs that leave their slab, do not end, or are of another
+        length than their count."""
+        width = self.count + 2
+        lengths = np.count_nonzero(reached[:, : self.count], axis=1)
         for at in used[
             reached[used, self.count + 1]
             | (lengths[used] != counts[used])
@@ -182,8 +214,6 @@ class SlabStates:
                 self.report(Problem(name, self.at(row), "a list that ends", ring))
             else:
                 self.report(Problem(f"blocks in the {name}", self.at(row), int(counts[at]), length))
-        listed_rows, columns = np.nonzero(reached[used, : self.count])
-        self._place(rows[used[listed_rows]], columns, state)
 
 
 assert sys.byteorder == "little", "list words and marks are read as little-endian"
