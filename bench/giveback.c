@@ -133,22 +133,21 @@ int main(int argc, char **argv) {
         worker((void *)1);
         peak = (long)(mib << 10); /* roughly: measured by the run's own getrusage */
     }
-    static long at[64];
     static double when[64] = {0, .25, .5, 1};
     int points = 4;
     for (double t = 1.5; t <= seconds && points < 64; t += .5) when[points++] = t;
     double start = now();
     uint64_t state = 12345;
+    printf("threads %u classes %u MiB %zu %s keep %u: empty %ld peak %ld |", thread_count,
+           class_count, mib, argv[4], keep, empty, peak);
     for (int i = 0; i < points; i++) {
         while (now() - start < when[i]) {
             if (little) use_a_little(&state);
             else usleep(10000);
         }
-        at[i] = rss_kib();
+        printf(" %.2fs %ld", when[i], rss_kib());
+        fflush(stdout); /* who watches need not wait for the last look */
     }
-    printf("threads %u classes %u MiB %zu %s keep %u: empty %ld peak %ld |", thread_count,
-           class_count, mib, argv[4], keep, empty, peak);
-    for (int i = 0; i < points; i++) printf(" %.2fs %ld", when[i], at[i]);
     printf(" | %.1f ns a free\n", free_ns);
     stop = 1;
     for (unsigned i = 0; i < thread_count; i++) pthread_join(thread[i], NULL);
