@@ -58,8 +58,12 @@ $(STAMP): $(BUILD_INPUTS)
 demo: setup  ## run the main job: a real allocation trace through both planes, then every view
 	@$(VENV_PYTHON) -m tools.demo
 
-test: setup  ## run all tests
-	@$(VENV_PYTHON) -m pytest
+# Two at a time: what tests start has threads of its own, and they wait for each other more than they
+# compute. A plain pytest runs them one after another; both must hold.
+WORKERS ?= 2
+
+test: setup  ## run all tests, two at a time (WORKERS=N)
+	@$(VENV_PYTHON) -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 mt: setup  ## run the multi-threaded suite
 	@$(VENV_PYTHON) -m pytest -k mt

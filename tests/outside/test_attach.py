@@ -388,7 +388,7 @@ def test_mt_attach_under_mutation(launch: Start, workload: Path) -> None:
     program = launch("nice", "-n", "10", workload, "16")  # else the reader gets an 8th of a core
     looks = 0
     limit = time.monotonic() + 3
-    while time.monotonic() < limit:
+    while time.monotonic() < limit or looks < 2:
         view = hakmem.attach(program.pid)
         assert 16 * 1500 < int(view.classes["application_count"].sum()) < 16 * 4000
         assert len(view.threads) >= 17
@@ -397,7 +397,6 @@ def test_mt_attach_under_mutation(launch: Start, workload: Path) -> None:
             assert len(slab.letters()) == slab.block_count
         assert view.superslabs.array["slab_count"].sum() == len(view.slabs)
         looks += 1
-    assert looks > 1
     found = view.validate()
     assert found.exact or found.why_not.startswith("moved during the walk: ")
     out, _ = program.communicate()
