@@ -50,7 +50,7 @@ COMMANDS: Final = (
     Command("drain", "ask a process's threads to give their caches back"),
     Command("shell", "open a Python prompt with a heap in hand"),
     Command("lib", "print the library's path, for LD_PRELOAD"),
-    Command("policy", "show, save and check policies"),
+    Command("policy", "show, compare, save and check policies"),
     Command("bench", "measure beside glibc and every installed peer"),
     Command("completion", "print what a shell needs to complete all this"),
 )

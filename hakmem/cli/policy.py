@@ -1,4 +1,4 @@
-"""``hakmem policy``: policies shown, saved and checked."""
+"""``hakmem policy``: policies shown, compared, saved and checked."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ built-in one, or the file that HAKMEM_POLICY names, with the HAKMEM_ variables o
 EXAMPLES = """\
   hakmem policy                                       the variables and their values
   hakmem policy show -v lean.toml                     every number of a policy
+  hakmem policy show --toml lean.image                what differs from the default, as TOML; -v: every number
+  hakmem policy diff default lean.toml                what two policies do differently
   HAKMEM_RETAIN_MB=64 hakmem policy save -o big.image keep what is set as an image
   hakmem policy save lean.toml -o lean.image          make the image of a TOML file
   hakmem policy check *.image                         0 if all can be obeyed, else 1"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Actions: show (default), save, check."""
+    """Actions: show (default), diff, save, check."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     for name, text in (
         ("show", "print a policy"),
+        ("diff", "tell what two policies do differently"),
         ("save", "write a policy image"),
         ("check", "say whether files can be obeyed"),
     ):
@@ -39,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name, help=text, description=text.capitalize() + ".", allow_abbrev=False
         )
         action.error = parser.error  # type: ignore[method-assign]
+        if name == "diff":
+            for place in ("first", "second"):
+                action.add_argument(
+                    place, metavar="POLICY", help="policy image, .toml file, or the word default"
+                )
+            action.add_argument("--json", action="store_true", help="for programs")
+            continue
         if name == "check":
             action.add_argument(
                 "files", metavar="FILE", nargs="+", help="policy image, or a .toml file"
@@ -69,8 +79,13 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="every number, class by class",
     )
-    parser.add_argument(
-        "--json", action="store_true", default=argparse.SUPPRESS, help="for programs"
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for programs")
+    form.add_argument(
+        "--toml",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="what differs from the default, as a file that --policy takes; -v: every number",
     )
 
 
@@ -91,6 +106,10 @@ def _unknown(environment: Mapping[str, str]) -> list[str]:
 
 def _show(arguments: argparse.Namespace) -> int:
     policy, environment = _policy(getattr(arguments, "file", None))
+    verbose = getattr(arguments, "verbose", False)
+    if getattr(arguments, "toml", False):
+        print(policy.to_toml(full=verbose), end="")
+        return OK
     if getattr(arguments, "json", False):
         values = {
             variable.name: variables.in_force(policy, variable) for variable in layout.ENVIRONMENT
@@ -100,10 +119,21 @@ def _show(arguments: argparse.Namespace) -> int:
     named = environment.get(layout.POLICY_FILE_VARIABLE) if environment else arguments.file
     print(f"policy: {named or 'built-in'}\n")
     print(variables.table(policy, environment))
-    if getattr(arguments, "verbose", False):
+    if verbose:
         print(f"\n{policy.table()}")
     for name in _unknown(environment):
         print(f"hakmem policy: {name} is set, and no variable of this version", file=sys.stderr)
+    return OK
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    names = arguments.first, arguments.second
+    first, second = (Policy.default() if name == "default" else Policy.load(name) for name in names)
+    found = first.diff(second, names=names)
+    if arguments.json:
+        print(json.dumps([row._asdict() for row in found], indent=2))
+    else:
+        print(found)
     return OK
 
 
@@ -133,4 +163,5 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def main(arguments: argparse.Namespace) -> int:
     """Does the action."""
-    return {None: _show, "show": _show, "save": _save, "check": _check}[arguments.action](arguments)
+    actions = {None: _show, "show": _show, "diff": _diff, "save": _save, "check": _check}
+    return actions[arguments.action](arguments)

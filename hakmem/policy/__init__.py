@@ -7,6 +7,7 @@ struct (``to_struct`` / ``from_struct``). `Policy` composes them.
 from .acquire import AcquirePolicy, Stage
 from .arenas import ArenaGrowth
 from .caches import CachePolicy, ClassCache
+from .differences import Difference, Differences
 from .headers import HeaderCodec
 from .policy import Policy
 from .retain import RetainPolicy
@@ -17,6 +18,8 @@ __all__ = [
     "ArenaGrowth",
     "CachePolicy",
     "ClassCache",
+    "Difference",
+    "Differences",
     "HeaderCodec",
     "Policy",
     "RetainPolicy",

@@ -69,6 +69,12 @@ class CachePolicy(layout.CacheNumbers):
 
     def __post_init__(self) -> None:
         check("caches", self)
+        object.__setattr__(self, "classes", tuple(sorted(self.classes, key=lambda row: row[0])))
+        indices = [index for index, _ in self.classes]
+        if len(set(indices)) < len(indices):
+            raise PolicyError(
+                "caches.classes", indices, "each class at most once", "drop the repeated class"
+            )
         for index, row in self.classes:
             check(f"caches.classes[{index}]", row)
         if self.cap_entries_max and self.cap_entries_max < self.cap_entries_min:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from .. import layout
 from ..errors import PolicyError
+from ..text import Text
 from .caches import CachePolicy, ClassCache
 from .parts import Parts
 from .tables import render
@@ -122,7 +123,7 @@ def markdown() -> str:
     return "\n".join(rows)
 
 
-def table(policy: Parts, environment: Mapping[str, str]) -> str:
+def table(policy: Parts, environment: Mapping[str, str]) -> Text:
     """The variables with their values in a policy, and which of them the environment set."""
     given = numbers(environment)
     rows: list[tuple[object, ...]] = []

@@ -88,6 +88,13 @@ def documented(kind: type[Part]) -> type[Part]:
     return kind
 
 
+def unit_of(number: layout.Number) -> str:
+    """The unit that the policy object counts in; "" for words and for yes or no."""
+    if number.choices or number.unit == "bool":
+        return ""
+    return number.object_unit or number.unit
+
+
 def describe(kind: type, name: str) -> str:
     """What a number of a policy class means: unit, default, allowed values, variable, source.
 
@@ -97,7 +104,7 @@ Variable: HAKMEM_POOL_TLS_ARENA_MB_MAX.'
     """
     number = layout.numbers_of(kind)[name]
     default = next(item.default for item in fields(kind) if item.name == name)
-    unit = "" if number.unit == "bool" else number.object_unit or number.unit
+    unit = unit_of(number)
     given = [
         f"in {unit}" if unit else "",
         "" if default is MISSING else f"default {default!r}",

@@ -11,11 +11,13 @@ from typing import Self
 from .. import layout
 from ..errors import PolicyError
 from ..generate import mirror
+from ..text import Printer, Text
 from . import environment as environment_variables
-from . import files
+from . import files, toml
 from .acquire import AcquirePolicy
 from .arenas import ArenaGrowth
 from .caches import CachePolicy
+from .differences import Differences, diff
 from .headers import HeaderCodec
 from .parts import Parts
 from .retain import RetainPolicy
@@ -67,13 +69,28 @@ def _check_bounds(image: bytes) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Policy(Parts):
     """Everything a heap may decide. ``replace()`` makes a changed one; ``image()`` is what C gets.
+    Its echo is what differs from the default.
 
     >>> Policy.default().replace(headers="all").headers.mode
     'all'
+    >>> Policy.default()
+    Policy: as the default
     """
+
+    def __repr__(self) -> str:
+        found = type(self)().diff(self, names=("default", "here"))
+        return f"Policy: differs from the default\n{found}" if found else "Policy: as the default"
+
+    def _repr_pretty_(self, printer: Printer, cycle: bool) -> None:
+        printer.text(repr(self))
+
+    def _repr_html_(self) -> str:
+        found = type(self)().diff(self, names=("default", "here"))
+        head = "differs from the default" if found else "as the default"
+        return f"<p>Policy: {head}</p>" + (found._repr_html_() if found else "")
 
     @classmethod
     def default(cls) -> Self:
@@ -100,13 +117,36 @@ class Policy(Parts):
 
     @classmethod
     def from_toml(cls, text: str | bytes) -> Self:
-        """The policy of a TOML text (see `hakmem.policy.files`); what it does not name is the
+        """The policy of a TOML text (see `hakmem.policy.toml`); what it does not name is the
         default's. PolicyError names a wrong field.
 
         >>> Policy.from_toml('headers = "all"').headers.mode
         'all'
         """
-        return files.from_toml(text, cls)
+        return toml.from_toml(text, cls)
+
+    def to_toml(self, *, full: bool = False) -> Text:
+        """The TOML text that `from_toml` makes this policy of: what differs from the default, or
+        with ``full`` every number, with its unit and meaning. A subclass of a part is written as
+        its image says it.
+
+        >>> Policy.default().replace(headers="all").to_toml()
+        [headers]
+        mode = "all"
+        <BLANKLINE>
+        """
+        return Text(toml.to_toml(self, full=full))
+
+    def diff(self, other: Policy, *, names: tuple[str, str] = ("first", "second")) -> Differences:
+        """What ``other`` does differently: rows of field, value here, value there. ``names`` head
+        the columns of its table. TypeError when ``other`` is no Policy.
+
+        >>> Policy.default().diff(Policy.from_toml("[arenas]\\ninit_mb = 2"))[0]
+        Difference(field='arenas.init_mb', first=1, second=2)
+        """
+        if not isinstance(other, Policy):
+            raise TypeError(f"other: expected a Policy, got {type(other).__name__}")
+        return diff(self, other, names)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the policy image that ``HAKMEM_POLICY`` may name. FileExistsError when there is
@@ -188,15 +228,17 @@ class Policy(Parts):
             )
         return made
 
-    def table(self) -> str:
+    def table(self) -> Text:
         """Every part as a table, one after another."""
-        parts = [
-            ("size classes", self.size_classes.table()),
-            ("thread caches", self.caches.table(self.size_classes)),
-            ("arenas", self.arenas.table()),
-            ("acquire order", self.acquire.table()),
-            ("retain", self.retain.table()),
-        ]
-        return "\n\n".join(
-            f"{name} (headers: {self.headers.mode})\n{table}" for name, table in parts
+        parts = {
+            "size classes": self.size_classes.table(),
+            "thread caches": self.caches.table(self.size_classes),
+            "arenas": self.arenas.table(),
+            "acquire": self.acquire.table(),
+            "retain": self.retain.table(),
+        }
+        heads = {f"{name} (headers: {self.headers.mode})": part for name, part in parts.items()}
+        return Text(
+            "\n\n".join(f"{head}\n{part}" for head, part in heads.items()),
+            lambda: "".join(f"<p>{head}</p>{part._repr_html_()}" for head, part in heads.items()),
         )

@@ -242,3 +242,25 @@ def test_variables_are_what_the_policy_has() -> None:
             )
             made = Policy.from_environment(others | {variable.name: text})
             assert environment.in_force(made, variable) == number, variable.name
+
+
+def test_policy_as_toml_and_beside_another(tmp_path: Path) -> None:
+    lean = tmp_path / "lean.toml"
+    lean.write_text("[retain]\nfloor_bytes = 0\n")
+    image = tmp_path / "lean.image"
+    assert hakmem("policy", "save", str(lean), "-o", str(image)).returncode == 0
+    for file in (lean, image):
+        done = hakmem("policy", "show", "--toml", str(file))
+        assert (done.returncode, done.stdout) == (0, "[retain]\nfloor_bytes = 0\n")
+    done = hakmem("policy", "diff", "default", str(image))
+    assert done.returncode == 0
+    assert [line.split() for line in done.stdout.splitlines()[::2]] == [
+        ["field", "default", str(image)],
+        ["retain.floor_bytes", "4,194,304", "0"],
+    ]
+    done = hakmem("policy", "diff", str(lean), str(image), "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+    done = hakmem("policy", "diff", str(lean), str(tmp_path / "none"))
+    assert done.returncode == 2 and "a file that can be read" in done.stderr
+    done = hakmem("policy", "--toml", "-v")
+    assert done.returncode == 0 and "floor_bytes = 4194304  # bytes: dirty" in done.stdout
