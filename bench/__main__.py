@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import ROOT, BenchError, calls, driver, peers, policies, real, run
+from bench import ROOT, BenchError, calls, driver, peers, policies, policy_files, real, run
 from bench import count as instructions
 from bench.options import QUICK_SCALE, parser_new
 from bench.plan import Plan
@@ -35,13 +35,19 @@ def command_run(options: argparse.Namespace) -> None:
         calls.find_strace()
     rows = run.select_rows(options.rows, every_row, options.without)
     known, absent = peers.default_allocators()
-    allocators, lines = run.select_allocators(known, absent, options.alloc, options.only)
+    allocators, lines = run.select_allocators(
+        known, absent, options.alloc, options.only, options.policy
+    )
     names = [allocator.name for allocator in allocators]
     base = options.base or next((name for name in ("mimalloc", "glibc") if name in names), names[0])
     if base not in names:
         raise BenchError(f"no allocator named {base}; allocators: {' '.join(names)}")
     for line in lines:
         note(line)
+    for allocator in allocators:
+        if allocator.policy_file:
+            image = allocator.variables[policy_files.VARIABLE]
+            note(f"{allocator.name}: {allocator.policy_file} compiled to {image} for this run")
     for name in sorted(os.environ):
         if name.startswith("HAKMEM_") and name not in ("HAKMEM_LIB", "HAKMEM_LIBRARY"):
             note(f"{name} is not passed on: write --alloc hakmem=hakmem,{name}=...")

@@ -148,8 +148,9 @@ def geomean_of(
     """The geomean over the sound rows of the median ratios, with the interval from resampling every
     row."""
     found = [
-        ratios_of(session, row.name, allocator, base, figure)
+        ratios
         for row in sound_rows(session, rows, allocator, base)
+        if (ratios := ratios_of(session, row.name, allocator, base, figure))
     ]
     if not found:
         return None
@@ -172,6 +173,16 @@ def peer_names(session: Session) -> list[str]:
 def subject_names(session: Session) -> list[str]:
     """The allocators whose figures are asked for."""
     return [info.name for info in session.allocators if info.kind == "subject"]
+
+
+def policy_pairs(session: Session, base: str) -> list[tuple[str, str]]:
+    """Allocators under policy files, each with the one that it is set beside: the first of them, or
+    hakmem under its own policy when there is only one. None where that is the base already."""
+    named = [info.name for info in session.allocators if "HAKMEM_POLICY" in info.variables]
+    first, *others = named or [""]
+    if named and not others and "hakmem" in subject_names(session) and base != "hakmem":
+        return [(first, "hakmem")]
+    return [(other, first) for other in others] if base not in named else []
 
 
 def best_peer(session: Session, row: str, figure: str = "time") -> str | None:

@@ -66,6 +66,14 @@ def parser_new(prog: str = "python -m bench") -> Parser:
         metavar="NAME=PATH[,VAR=VALUE]...",
         help="add an allocator: a library, or a known allocator's name, with variables of its own",
     )
+    go.add_argument(
+        "--policy",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="add hakmem under a policy image or TOML file; of several, each beside the first",
+    )
     go.add_argument("--only", metavar="NAMES", help="run these allocators alone")
     go.add_argument("--base", help="allocator under the ratios (default: mimalloc, else glibc)")
     go.add_argument(

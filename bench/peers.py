@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import ROOT, BenchError
+from bench import ROOT, BenchError, policy_files
 from bench.driver import path_shown
 from bench.records import AllocatorInfo, Kind
 
@@ -39,12 +39,25 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
-    """A malloc to measure. ``path`` is preloaded; without one the C library's own malloc serves."""
+    """A malloc to measure. ``path`` is preloaded; without one the C library's own malloc serves.
+    ``policy_file``: what HAKMEM_POLICY's image was made of, where that was another file."""
 
     name: str
     kind: Kind
     path: Path | None
     variables: dict[str, str] = field(default_factory=dict)
+    policy_file: Path | None = None
+
+
+def under_policy(
+    name: str, library: Path | None, file: Path, variables: dict[str, str]
+) -> Allocator:
+    """An allocator that obeys a policy file, image or TOML. Raises BenchError for no policy."""
+    image = policy_files.image_for(file)
+    made_of = None if image == file.resolve() else file
+    return Allocator(
+        name, "subject", library, {**variables, policy_files.VARIABLE: str(image)}, made_of
+    )
 
 
 def find_hakmem() -> Path | None:
@@ -137,7 +150,7 @@ def allocator_from(text: str, known: Sequence[Allocator]) -> Allocator:
         variables[variable] = value
     for other in known:
         if other.name == place and other.kind != "limit":
-            return Allocator(name, "subject", other.path, {**other.variables, **variables})
+            return _with(name, other.path, {**other.variables, **variables})
     path = Path(place)
     if not path.is_file():
         raise BenchError(f"--alloc {text}: {place} is no file and no known allocator")
@@ -145,7 +158,14 @@ def allocator_from(text: str, known: Sequence[Allocator]) -> Allocator:
         raise BenchError(
             f"--alloc {text}: the path has a space or a colon, which LD_PRELOAD cannot carry"
         )
-    return Allocator(name, "subject", path.resolve(), variables)
+    return _with(name, path.resolve(), variables)
+
+
+def _with(name: str, path: Path | None, variables: dict[str, str]) -> Allocator:
+    named = variables.get(policy_files.VARIABLE)
+    if named is None:
+        return Allocator(name, "subject", path, variables)
+    return under_policy(name, path, Path(named), variables)
 
 
 def describe(allocator: Allocator, build_kind: str | None) -> AllocatorInfo:
@@ -160,7 +180,8 @@ def describe(allocator: Allocator, build_kind: str | None) -> AllocatorInfo:
         build_kind=build_kind,
         variables={
             name: value.replace(f"{ROOT}/", "") for name, value in allocator.variables.items()
-        },
+        }
+        | ({policy_files.VARIABLE: str(allocator.policy_file)} if allocator.policy_file else {}),
     )
 
 

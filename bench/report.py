@@ -39,8 +39,10 @@ def names_of(session: Session) -> list[str]:
 
 
 def time_table(session: Session, base: str, figure: str = "time") -> str:
-    """ns per op of the base, and everybody's ratio to it with its interval."""
+    """ns per op of the base, everybody's ratio to it with its interval, and the ratios of one
+    policy to another."""
     others = [name for name in names_of(session) if name != base]
+    pairs = analysis.policy_pairs(session, base)
     body = []
     for row in session.rows:
         cell = failure(session, row.name, base) or number(
@@ -52,8 +54,25 @@ def time_table(session: Session, base: str, figure: str = "time") -> str:
                 failure(session, row.name, name)
                 or str(ratio(session, row.name, name, base, figure) or "-")
             )
+        line += [str(ratio(session, row.name, *pair, figure) or "-") for pair in pairs]
         body.append(line)
-    return table(body, ["row", f"{base} ns/op", *others])
+    heads = [f"{mine} / {other}" for mine, other in pairs]
+    return table(body, ["row", f"{base} ns/op", *others, *heads])
+
+
+def policy_table(session: Session, mine: str, other: str) -> str:
+    """Every figure of one policy over another's, row by row and as geomeans."""
+    figures = list(analysis.FIGURES)
+    body = [
+        [row.name, *(str(ratio(session, row.name, mine, other, name) or "-") for name in figures)]
+        for row in session.rows
+    ]
+    rows = analysis.counted_rows(session)
+    sound = analysis.sound_rows(session, rows, mine, other)
+    if len(sound) > 1:
+        means = (analysis.geomean_of(session, rows, mine, other, name) for name in figures)
+        body.append([f"geomean of {len(sound)}", *(str(mean or "-") for mean in means)])
+    return table(body, ["row", *figures])
 
 
 def memory_table(session: Session) -> str:
@@ -284,6 +303,9 @@ def sections(session: Session, base: str) -> list[Section]:
             faults_table(session),
         ),
     ]
+    for mine, other in analysis.policy_pairs(session, base):
+        how = f"Medians of {mine}'s figures over {other}'s, within a repetition [95 % interval]."
+        found.append((f"{mine} beside {other}", how, policy_table(session, mine, other)))
     for subject in analysis.subject_names(session):
         if analysis.peer_names(session):
             how = "Behind: the whole interval above 1.05 in time; the median above 1.2 in memory."

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
-from bench import BenchError, calls, driver, machine, peers, real
+from bench import BenchError, calls, driver, machine, peers, policy_files, real
 from bench.driver import Outcome
 from bench.peers import Allocator
 from bench.plan import Plan
@@ -55,10 +56,14 @@ def select_rows(
 
 
 def select_allocators(
-    known: Sequence[Allocator], absent: Mapping[str, str], extra: Sequence[str], only: str | None
+    known: Sequence[Allocator],
+    absent: Mapping[str, str],
+    extra: Sequence[str],
+    only: str | None,
+    policies: Sequence[Path] = (),
 ) -> tuple[list[Allocator], list[str]]:
-    """The known allocators with those of ``--alloc`` added or put in their place; ``only`` narrows
-    to names.
+    """The known allocators with those of ``--alloc`` added or put in their place, and hakmem once
+    for each file of ``--policy``; ``only`` narrows to names.
 
     Also the lines to say about those that were asked for and are absent. Raises BenchError when a
     name is unknown or nothing is left.
@@ -67,6 +72,12 @@ def select_allocators(
     for text in extra:
         allocator = peers.allocator_from(text, list(chosen.values()))
         chosen[allocator.name] = allocator
+    for file in policies:
+        if "hakmem" not in chosen:
+            raise BenchError(f"--policy {file}: {absent.get('hakmem', 'there is no hakmem')}")
+        own = chosen["hakmem"]
+        name = policy_files.name_for(file, {*chosen, *absent})
+        chosen[name] = peers.under_policy(name, own.path, file, own.variables)
     names = [*chosen, *absent] if only is None else [name for name in only.split(",") if name]
     names = list(dict.fromkeys(names))
     for name in names:

@@ -9,6 +9,7 @@ is what lets `destroy` wait for other threads.
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 import weakref
@@ -83,7 +84,8 @@ class _Guarded(OwnProcess):
 class Heap(Looks):
     """A heap of its own, beside malloc.
 
-    ``policy``: the numbers it obeys, `Policy.default()` if None. ``plane``: ``"native"`` (C) or
+    ``policy``: the numbers it obeys, or the path of a policy image or TOML file; None: the default.
+    ``plane``: ``"native"`` (C) or
     ``"python"`` (the reference). ``region_bytes``: address space for blocks; None takes what the OS
     gives up to 64 GiB. ``checked``: know every block's state and report every wrong free, for some
     speed. ``name``: what messages and tables call it.
@@ -99,15 +101,19 @@ class Heap(Looks):
 
     def __init__(
         self,
-        policy: Policy | None = None,
+        policy: Policy | str | os.PathLike[str] | None = None,
         plane: Plane = "native",
         region_bytes: int | None = None,
         checked: bool = True,
         *,
         name: str | None = None,
     ) -> None:
+        if isinstance(policy, (str, os.PathLike)):
+            policy = Policy.load(policy)
         if policy is not None and not isinstance(policy, Policy):
-            raise TypeError(f"policy: expected a Policy or None, got {type(policy).__name__}")
+            raise TypeError(
+                f"policy: expected a Policy, a path or None, got {type(policy).__name__}"
+            )
         if plane not in ("native", "python"):
             raise ValueError(f"plane = {plane!r}: expected 'native' or 'python'")
         if not isinstance(checked, bool):

@@ -402,7 +402,7 @@ def test_free_many_names_the_element(heap: hakmem.Heap) -> None:
     ("arguments", "error", "text"),
     [
         ({"plane": "java"}, ValueError, "plane = 'java': expected 'native' or 'python'"),
-        ({"policy": "fast"}, TypeError, "policy: expected a Policy or None, got str"),
+        ({"policy": 5}, TypeError, "policy: expected a Policy, a path or None, got int"),
         ({"checked": 1}, TypeError, "checked: expected a bool, got int"),
         ({"name": 5}, TypeError, "name: expected a str"),
         ({"region_bytes": 0}, ValueError, "region_bytes = 0: expected 1 to"),

@@ -10,6 +10,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -493,3 +495,18 @@ with hakmem.Heap(region_bytes=1 << 24) as other:
         run(source, LD_PRELOAD=str(find()))
         == "process heap is this process's malloc and stays\nTrue"
     )
+
+
+@pytest.mark.parametrize("plane", ["native", "python"])
+def test_a_policy_by_its_path(plane: Any, tmp_path: Path) -> None:
+    """TOML or image, a str or a Path."""
+    lean = tmp_path / "lean.toml"
+    lean.write_text("[retain]\nfloor_bytes = 0\n")
+    expected = hakmem.Policy.load(lean)
+    expected.save(tmp_path / "lean.image")
+    for path in (lean, str(lean), tmp_path / "lean.image"):
+        with hakmem.Heap(path, plane, region_bytes=1 << 24) as heap:
+            assert heap.policy == expected
+            assert heap.view().policy == expected
+    with pytest.raises(hakmem.PolicyError, match=r"none.toml.*a file that can be read"):
+        hakmem.Heap(tmp_path / "none.toml", plane)
