@@ -110,7 +110,7 @@ def _rows(
 
 
 def markdown() -> str:
-    """The table of the variables as the README has it."""
+    """The table of the variables as docs/variables.md has it."""
     rows = ["| variable | default | allowed | sets |", "|---|---|---|---|"]
     for variable in layout.ENVIRONMENT:
         default = variable.choices[variable.default] if variable.choices else str(variable.default)

@@ -1,4 +1,4 @@
-"""The command line itself, ``hakmem lib`` and ``hakmem policy``; the README's table."""
+"""The command line itself, ``hakmem lib`` and ``hakmem policy``."""
 
 from __future__ import annotations
 
@@ -221,11 +221,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-# --- the README -----------------------------------------------------------------------------------
-
-
-def test_readme_has_the_table_of_variables() -> None:
-    assert environment.markdown() in (ROOT / "README.md").read_text()
+# --- variables ------------------------------------------------------------------------------------
 
 
 def test_variables_are_what_the_policy_has() -> None:
