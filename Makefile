@@ -182,6 +182,7 @@ storm: setup  ## 2,000 processes made in every way amid threads, stdio and signa
 	build/release/tests/native/storm --forks 0 --tls 10000
 	HAKMEM_TEST_THREADS=1000000 $(VENV_PYTHON) -m pytest -q tests/dropin/test_mt_thread_ends.py
 	build/release/tests/native/stress --seconds 30 --scenario forks
+	build/release/tests/native/cut
 	HAKMEM_TEST_OVERCOMMIT=1 $(VENV_PYTHON) -m pytest -q tests/dropin/test_limits.py
 
 # The library that the package installed is malloc of the Python that runs the tests, and of what they start.

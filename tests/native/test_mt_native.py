@@ -158,6 +158,17 @@ def test_mt_child_of_a_fork_finds_threads_cut_off_anywhere(native_program: Progr
     assert len(passes(native_program("torn")).splitlines()) == 19
 
 
+SHORT_CUTS = ("span_alloc", "span_free", "span_shrink", "slab", "refill", "overflow")
+
+
+def test_mt_child_of_a_fork_behind_every_store(native_program: Programs) -> None:
+    """The same states met in fact: the other thread goes on by one instruction at a time; all
+    operations by `make storm`."""
+    said = passes(native_program("cut"), *SHORT_CUTS).splitlines()
+    assert [line.split()[0] for line in said] == list(SHORT_CUTS)
+    assert all(int(line.split()[3]) > 20 for line in said), said
+
+
 def test_mt_drain_before_claim_is_found(native_program: Programs) -> None:
     """Negative control: with remote lists drained before the claim, lists break, and the driver
     says so in one line."""
