@@ -12,7 +12,13 @@ from typing import Final
 from ..errors import LibraryNotFound
 
 LIBRARY_NAME: Final = "libhakmem.so"
-REBUILD: Final = "make setup"
+SOURCES: Final = Path(__file__).resolve().parents[2]
+REBUILD: Final = (
+    "make setup"
+    if (SOURCES / "CMakeLists.txt").is_file()
+    else "pip install --force-reinstall --no-deps hakmem"
+)
+"""How to get a library that fits: of a source tree, or of an installed package."""
 
 
 def candidates() -> Iterator[Path]:
@@ -24,7 +30,7 @@ def candidates() -> Iterator[Path]:
         return
     for folder in sys.modules[__name__.partition(".")[0]].__path__:  # an editable install has two
         yield Path(folder) / "native" / LIBRARY_NAME
-    yield Path(__file__).resolve().parents[2] / "build" / "release" / LIBRARY_NAME
+    yield SOURCES / "build" / "release" / LIBRARY_NAME
 
 
 def find() -> Path:
