@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import IO, TYPE_CHECKING
 
+from ..errors import UnknownName
 from . import OK, USAGE, CommandError
 from .targets import (
     add_output,
@@ -69,14 +70,15 @@ def chosen(view: HeapView, arguments: argparse.Namespace) -> SlabsView:
     none such."""
     import numpy as np
 
+    from ..views.parts.classes import class_number
+
     slabs = view.slabs
     if arguments.class_index is not None:
-        count = view.capture.class_count
-        if not 0 < arguments.class_index <= count:
-            raise CommandError(
-                f"--class {arguments.class_index}: there are classes 1 to {count}", USAGE
-            )
-        slabs = slabs[slabs["class_index"] == arguments.class_index]
+        try:
+            number = class_number(view, arguments.class_index)
+        except UnknownName as error:
+            raise CommandError(f"--class {arguments.class_index}: {error}", USAGE) from None
+        slabs = slabs[slabs["class_index"] == number]
         slabs = slabs[np.argsort(slabs["fill"], kind="stable")]
     if arguments.slab is not None:
         found = view.find_slab(unit=arguments.slab)
@@ -95,18 +97,16 @@ def chosen(view: HeapView, arguments: argparse.Namespace) -> SlabsView:
 
 
 def _table(view: HeapView, slabs: SlabsView, arguments: argparse.Namespace, file: IO[str]) -> None:
-    from ..views.parts.slabs import LEGEND
-    from ..views.showing.colour import painted_legend, wanted
+    from ..views.showing.colour import wanted
+    from ..views.showing.letters import legend
 
     file.write(heading(view) + "\n")
     if note := unclean_note(view):
         file.write(note + "\n")
     colour = wanted(file)
-    legend = painted_legend(LEGEND) if colour else LEGEND
     if arguments.slab is not None:
         file.write(f"\n{slabs[0].map(colour=colour)}\n")
-        table = slabs[0].table().partition("\n")[2]
-        file.write(f"\n{table}\n")
+        file.write(f"\n{slabs[0].drawn(title='').text()}\n")
         return
     if arguments.class_index is None:
         classes = view.classes
@@ -121,26 +121,13 @@ def _table(view: HeapView, slabs: SlabsView, arguments: argparse.Namespace, file
     if arguments.quiet or not len(slabs):
         return
     for slab in slabs[: limit or None]:
-        lines = slab.map(colour=colour).splitlines()
-        file.write("\n" + "\n".join(squeezed([line for line in lines if line != legend])) + "\n")
-    file.write(f"\n{legend}\n")
+        letters = slab.drawn_map().text(colour=colour, squeeze=True, with_legend=False)
+        file.write(f"\n{letters}\n")
+    file.write(f"\n{legend(colour=colour)}\n")
     if limit and len(slabs) > limit:
         file.write(
             f"... {len(slabs) - limit:,} more slabs: -v draws all, --class N and --slab N choose\n"
         )
-
-
-def squeezed(lines: list[str]) -> list[str]:
-    """The lines of a map without those that only repeat the letters above: a star stands for them,
-    as hexdump has it."""
-    made: list[str] = []
-    for place, line in enumerate(lines):
-        same = 1 < place < len(lines) - 1 and line.split()[1:] == lines[place - 1].split()[1:]
-        if not same:
-            made.append(line)
-        elif made[-1] != "*":
-            made.append("*")
-    return made
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -242,17 +242,13 @@ def heading(view: HeapView) -> str:
 
 def shown(view: View[Any]) -> str:
     """A view's table, with what the command line can do about columns and rows that did not fit."""
-    lines = []
-    for line in view.table().splitlines():
-        if line.startswith("not shown: "):
-            line = line.replace(
-                "; name them in .table([...])",
-                " (a wider terminal shows them; --json and tsv have all)",
-            )
-        elif line.startswith("summed up by "):
-            line = line.partition(";")[0] + "; --class N, --json and tsv have single ones"
-        lines.append(line)
-    return "\n".join(lines)
+    from ..views.parts.view import Hints
+
+    hints = Hints(
+        columns=" (a wider terminal shows them; --json and tsv have all)",
+        rows="; --class N, --json and tsv have single ones",
+    )
+    return view.drawn(hints=hints).text()
 
 
 def unclean_note(view: HeapView) -> str:

@@ -70,7 +70,7 @@ def main(arguments: argparse.Namespace) -> int:
                 (found.spans, "span"),
             )
         )
-        short = f"{repr(found).splitlines()[0]} ({counts})"
+        short = f"{found.title()} ({counts})"
         print(repr(found) if arguments.verbose else short)
         if not found.exact and not arguments.stop:
             print("hakmem validate: --stop looks at one exact moment", file=sys.stderr)

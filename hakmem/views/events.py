@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from .. import layout
-from ..errors import HakmemError
+from ..errors import HakmemError, UnknownName
 from ..generate import mirror
+from ..text import Text
 from .reading.records import Records, dtype_of
-from .showing.tables import render
+from .showing.notebook import Shown
+from .showing.tables import Table
 
 if TYPE_CHECKING:
     from ..clib.binding import Library
@@ -26,7 +28,7 @@ KINDS: Final = {
 ROWS: Final = 200
 
 
-class Events:
+class Events(Shown):
     """Events of one heap, oldest first; ``array`` has the dtype of ``hak_event``, shape (n,)."""
 
     def __init__(self, array: Records, name: str) -> None:
@@ -37,14 +39,18 @@ class Events:
         return len(self.array)
 
     def of_kind(self, kind: str) -> Events:
-        """Only those of one kind; ValueError names the kinds that there are."""
+        """Only those of one kind; UnknownName names the kinds that there are."""
         numbers = [number for number, name in KINDS.items() if name == kind]
         if not numbers:
-            raise ValueError(f"no kind of event {kind!r}; there are {', '.join(KINDS.values())}")
+            raise UnknownName("kind of event", kind, tuple(KINDS.values()))
         return Events(self.array[self.array["kind"] == numbers[0]], self.name)
 
-    def table(self, *, width: int | None = None) -> str:
+    def table(self, *, width: int | None = None) -> Text:
         """The last 200, in milliseconds since the first of them."""
+        return self.drawn().text(width)
+
+    def drawn(self) -> Table:
+        """What `table` prints, before it is text or HTML."""
         shown = self.array[-ROWS:]
         start = int(shown["clock_ns"][0]) if len(shown) else 0
         cells = [
@@ -57,13 +63,13 @@ class Events:
         ]
         heads = ("ms", "event", "thread", "OS id", "class", "unit", "count")
         left = (False, True, False, False, False, False, False)
-        return (
-            f"{len(shown)} of {len(self)} events of "
-            f"{self.name}\n{render(heads, cells, left=left, width=width)}"
-        )
+        return Table(f"{len(shown)} of {len(self)} events of {self.name}", heads, cells, left)
 
     def __repr__(self) -> str:
-        return self.table()
+        return str(self.table())
+
+    def _html(self) -> str:
+        return self.drawn().html()
 
 
 def events_of(library: Library, generation: int, name: str) -> Events:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .answers.whatis import Region, WhatIs, what_is
 from .parts.blocks import Block, block_array, blocks_of, for_each_piece
-from .parts.classes import ClassesView, classes_of
+from .parts.classes import ClassesView, class_number, classes_of
 from .parts.headline import title, unclean
 from .parts.maps import Format, write_maps
 from .parts.regions import (
@@ -148,22 +148,25 @@ class HeapView(Look, Shown):
         `hakmem.views.parts.blocks.BLOCK_DTYPE`, 32 bytes a block; those in one state or of one
         class if given. Blocks of spans are in `spans`.
 
-        Raises ValueError for a state or a class that there is not.
+        Raises UnknownName for a state or a class that there is not.
         """
         return block_array(self, state, class_index)
 
     # --- habits -----------------------------------------------------------------------------------
 
     def for_each_slab(self, class_index: int | None = None) -> Iterator[SlabRecord]:
-        """The slabs, lazily; those of one class if given."""
+        """The slabs, lazily; those of one class if given. Raises UnknownName for a class that does
+        not exist."""
         slabs = self.slabs
-        return iter(slabs if class_index is None else slabs[slabs["class_index"] == class_index])
+        if class_index is not None:
+            slabs = slabs[slabs["class_index"] == class_number(self, class_index)]
+        return iter(slabs)
 
     def for_each_block(
         self, state: str | None = None, class_index: int | None = None
     ) -> Iterator[Block]:
         """The blocks of all slabs, lazily, ascending by address; those in one state or of one class
-        if given. Raises ValueError for a state or a class that there is not."""
+        if given. Raises UnknownName for a state or a class that there is not."""
         pieces = for_each_piece(self, state, class_index)
         return (block for rows in pieces for block in blocks_of(rows))
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from ... import layout
 from ...generate import mirror
-from ..showing.tables import format_bytes, render
+from ...text import Text
+from ..showing.notebook import Shown
+from ..showing.tables import Table, format_bytes
 
 if TYPE_CHECKING:
     from ..reading.capture import Capture
@@ -32,7 +34,7 @@ OsCalls.__doc__ = (
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Stats:
+class Stats(Shown):
     """Figures of a heap. The counters and the OS calls can also be named directly:
     ``stats.refill_count``."""
 
@@ -103,8 +105,12 @@ class Stats:
         """All fields by name; ``os`` and ``counters`` as dictionaries."""
         return asdict(self)
 
-    def table(self, *, zeros: bool = False, width: int | None = None) -> str:
+    def table(self, *, zeros: bool = False, width: int | None = None) -> Text:
         """The fields as a table; counters that are 0 only if ``zeros``."""
+        return self.drawn(zeros=zeros).text(width)
+
+    def drawn(self, *, zeros: bool = False) -> Table:
+        """What `table` prints, before it is text or HTML."""
         rows: list[tuple[str, str]] = []
         for name, value in self.as_dict().items():
             if isinstance(value, dict):
@@ -124,10 +130,13 @@ class Stats:
                     (name.replace("_", " "), f"{value:,}" if type(value) is int else str(value))
                 )
         cells = [list(column) for column in zip(*rows, strict=True)]
-        return f"{self.name}\n{render(('figure', 'value'), cells, left=(True, False), width=width)}"
+        return Table(self.name, ("figure", "value"), cells, (True, False))
 
     def __repr__(self) -> str:
-        return self.table()
+        return str(self.table())
+
+    def _html(self) -> str:
+        return self.drawn().html()
 
 
 def _size(name: str) -> int:

@@ -14,6 +14,7 @@ from ..parts.slabs import slab_at
 from ..reading.look import Look
 from ..reading.records import KIND_LOST, KIND_RUN, KIND_SPAN
 from ..reading.slab_states import APPLICATION, STATE_NAMES
+from ..showing.notebook import Shown, paragraph
 from ..showing.tables import format_bytes
 
 
@@ -29,7 +30,7 @@ class Region(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class WhatIs:
+class WhatIs(Shown):
     """The answer to ``whatis(address)``; printed, it is a sentence."""
 
     address: int
@@ -63,6 +64,9 @@ class WhatIs:
 
     def __repr__(self) -> str:
         return self.sentence()
+
+    def _html(self) -> str:
+        return paragraph(self.sentence())
 
     def sentence(self) -> str:
         """The answer in words."""

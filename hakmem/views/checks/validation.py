@@ -22,7 +22,8 @@ from ..reading.capture import Capture
 from ..reading.look import Look
 from ..reading.problems import Problem
 from ..reading.source import MemoryUnreadable
-from ..showing.tables import format_bytes, format_count, render
+from ..showing.notebook import Shown
+from ..showing.tables import Table, format_bytes, format_count
 from .blocks import check_blocks
 from .counts import Counts
 from .records import check_partial, check_registry, check_slabs, check_threads
@@ -35,7 +36,7 @@ last."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Validation:
+class Validation(Shown):
     """What ``validate()`` looked at, and whether the answer is exact. Counts unless the name says
     otherwise."""
 
@@ -78,19 +79,30 @@ class Validation:
     application_bytes: int
     """Bytes usable by the application, spans included."""
 
-    def __repr__(self) -> str:
+    def title(self) -> str:
+        """The verdict in one line."""
         verdict = (
             "everything holds"
             if self.exact
             else f"nothing found wrong, but not exact: {self.why_not}"
         )
+        return f"{self.heap}: {verdict}"
+
+    def drawn(self) -> Table:
+        """The verdict and what was checked, before it is text or HTML."""
         names = [field.name for field in fields(self)][3:]
         values = [
             format_bytes(getattr(self, n)) if n.endswith("bytes") else f"{getattr(self, n):,}"
             for n in names
         ]
         cells = [[name.replace("_", " ") for name in names], values]
-        return f"{self.heap}: {verdict}\n{render(('checked', 'count'), cells, left=(True, False))}"
+        return Table(self.title(), ("checked", "count"), cells, (True, False))
+
+    def __repr__(self) -> str:
+        return str(self.drawn().text())
+
+    def _html(self) -> str:
+        return self.drawn().html()
 
 
 class _Stop(Exception):

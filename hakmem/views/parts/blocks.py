@@ -8,10 +8,12 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import UnknownName
 from ..reading.capture import Units
 from ..reading.look import Look
 from ..reading.records import KIND_SLAB, Records
 from ..reading.slab_states import CACHED, STATE_NAMES, UNCARVED
+from .classes import class_number
 
 PIECE_SLABS: Final = 512
 """Slabs of all classes whose blocks are put in order at a time."""
@@ -54,11 +56,10 @@ class Block(NamedTuple):
 
 
 def state_code(state: str) -> int:
-    """The number of a state by its name or its heading in tables. Raises ValueError naming the
-    states that there are."""
+    """The number of a state by its name or its heading in tables. Raises UnknownName."""
     name = ALIASES.get(state, state)
     if name not in STATE_NAMES:
-        raise ValueError(f"state {state!r}: expected one of {', '.join(sorted(STATE_NAMES))}")
+        raise UnknownName("state", state, (*STATE_NAMES, *ALIASES))
     return STATE_NAMES.index(name)
 
 
@@ -92,11 +93,11 @@ def for_each_piece(
     heap: Look, state: str | None = None, class_index: int | None = None
 ) -> Iterator[Records]:
     """The blocks of all slabs, ascending by address, in pieces: `BLOCK_DTYPE`. Those in one state
-    or of one class if given. Raises ValueError for a state or a class that there is not."""
+    or of one class if given. Raises UnknownName for a state or a class that there is not."""
     capture, count = heap.capture, heap.capture.class_count
     code = None if state is None else state_code(state)
-    if class_index is not None and not 0 < class_index <= count:
-        raise ValueError(f"class {class_index}: there are classes 1 to {count}")
+    if class_index is not None:
+        class_index = class_number(heap, class_index)
     kinds, classes = capture.slabs["kind"], capture.slabs["class_index"]
     units = np.flatnonzero(
         (kinds == KIND_SLAB) & (classes > 0) & (classes <= count)

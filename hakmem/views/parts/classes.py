@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
+from ...arguments import whole
+from ...errors import UnknownName
 from ..reading.class_totals import FIELDS, class_sums
 from ..reading.fields import ArrayField, dtype_from
 from ..reading.holes import purged_counts
@@ -65,6 +67,17 @@ def _gather(heap: Look) -> Records:
     bits = capture.partial[units >> 6, of] >> (units & 63).astype(np.uint64) & np.uint64(1)
     made["listed_count"] = np.bincount(of, bits, layout.CLASS_LIMIT)[1 : capture.class_count + 1]
     return made
+
+
+def class_number(heap: Look, number: object) -> int:
+    """``number`` if it is a size class of the policy. Raises UnknownName, which says what class
+    serves blocks of so many bytes, and TypeError for what is no whole number."""
+    found, count = whole("class_index", number), heap.capture.class_count
+    if 0 < found <= count:
+        return found
+    serving = np.flatnonzero(heap.capture.classes["capacity_bytes"][: count + 1] >= found)
+    hint = f" (blocks of {found:,} B are class {serving[0]})" if found > 0 and len(serving) else ""
+    raise UnknownName("class", found, (), (f"1 to {count}{hint}",))
 
 
 def class_rows(outline: Outline, sums: NDArray[np.int64]) -> Records:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import IO, Final, Literal
 
 from ..reading.look import Look
+from ..showing.letters import LEGEND
 from .classes import classes_of
 from .headline import title
 from .regions import spans_of
-from .slabs import LEGEND, SlabsView, slabs_of
+from .slabs import SlabsView, slabs_of
 
 Format = Literal["table", "tsv", "json"]
 FORMATS: Final = ("table", "tsv", "json")
@@ -41,8 +42,7 @@ def _table(heap: Look, slabs: SlabsView) -> Iterator[str]:
     tables = (classes_of(heap).table(width=1000), spans_of(heap).table(width=1000))
     yield "\n\n".join((title(heap), *tables, LEGEND)) + "\n"
     for slab in slabs:
-        lines = slab.map(width=136).splitlines()
-        yield "\n" + "\n".join(line for line in lines if line != LEGEND) + "\n"
+        yield f"\n{slab.drawn_map().text(136, with_legend=False)}\n"
 
 
 def _tsv(heap: Look, slabs: SlabsView) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ...generate import mirror
+from ...text import Text
 from ..reading.buffers import buffer
 from ..reading.capture import REREADS
 from ..reading.fields import ArrayField, extended, struct_fields
@@ -20,15 +20,15 @@ from ..reading.holes import purged_counts
 from ..reading.look import Look
 from ..reading.problems import Problem, Spot
 from ..reading.records import KIND_SLAB, SLAB_FRESH, Records, copy_records, word_count
-from ..reading.slab_states import APPLICATION, STATE_LETTERS, STATE_NAMES
-from ..showing import notebook as shown
-from ..showing.colour import html_letters, painted, painted_legend, wanted
+from ..reading.slab_states import STATE_LETTERS
+from ..showing.colour import wanted
 from ..showing.columns import Columns
-from ..showing.tables import ROWS_MAX, Column, format_bytes, format_count, render, terminal_width
+from ..showing.letters import LetterMap
+from ..showing.tables import ROWS_MAX, Column, Table, format_count
+from .block_tables import block_table, run_table
 from .blocks import Block, block_rows, blocks_of, state_code
 from .view import Record, View
 
-LEGEND: Final = "# application   . free   o purged   c cached   r remote   - uncarved"
 PIECE_SLABS: Final = 4096
 """Slabs filled in at a time: what is computed on the way stays in memory that was used before, and
 in the cache."""
@@ -206,42 +206,31 @@ class SlabRecord(Record):
         """One letter a block, without legend or line breaks."""
         return LETTERS[self.states].tobytes().decode()
 
-    def map(self, width: int | None = None, *, colour: bool = False) -> str:
-        """The letter map: one letter a block, with a legend, wrapped to ``width`` or the terminal;
-        ``colour``: with a terminal's colours."""
-        letters = self.letters()
-        margin = len(str(max(self.block_count - 1, 0)))
-        room = max(terminal_width(width) - margin - 2, 8)
-        row = room if room < 16 else room // 16 * 16
-        paint = painted if colour else str
-        lines = [
-            f"{first:>{margin}}  {paint(letters[first : first + row])}"
-            for first in range(0, len(letters), row)
-        ]
+    def drawn_map(self) -> LetterMap:
+        """What `map` prints, before it is text or HTML."""
         notes = [
             f"changing: {problem.found}" if problem.changing else f"broken: {problem.sentence()}"
             for problem in self.problems
         ]
-        return "\n".join(
-            [self.title(), *lines, painted_legend(LEGEND) if colour else LEGEND, *notes]
-        )
+        return LetterMap(self.title(), self.letters(), tuple(notes))
+
+    def map(self, width: int | None = None, *, colour: bool = False) -> Text:
+        """The letter map: one letter a block, with a legend, wrapped to ``width`` or the terminal;
+        ``colour``: with a terminal's colours."""
+        return self.drawn_map().text(width, colour=colour)
 
     def print_map(self, width: int | None = None) -> None:
         """Print the letter map, on a terminal in colours."""
         print(self.map(width, colour=wanted(sys.stdout)))
 
+    def __repr__(self) -> str:
+        return str(self.map())
+
     def _pretty(self) -> str:
-        return self.map(colour=wanted(sys.stdout))
+        return str(self.map(colour=wanted(sys.stdout)))
 
     def _html(self) -> str:
-        letters = self.letters()
-        row = 64 if len(letters) > 64 else max(len(letters), 1)
-        lines = [
-            html_letters(letters[first : first + row]) for first in range(0, len(letters), row)
-        ]
-        key = "   ".join(html_letters(part[0]) + part[1:] for part in LEGEND.split("   "))
-        notes = "".join(shown.paragraph(problem.sentence()) for problem in self.problems)
-        return f"{shown.paragraph(self.title())}<pre>{chr(10).join(lines)}\n\n{key}</pre>{notes}"
+        return self.drawn_map().html()
 
     def headers(self) -> NDArray[np.uint8] | None:
         """The byte before each block, or None where the class has no headers."""
@@ -259,7 +248,7 @@ class SlabRecord(Record):
 
     def blocks(self, state: str | None = None) -> Records:
         """The blocks as an array, `hakmem.views.parts.blocks.BLOCK_DTYPE`; those in one state if
-        given. Raises ValueError for a state that there is not."""
+        given. Raises UnknownName for a state that there is not."""
         code = None if state is None else state_code(state)
         unit = np.array([self.unit], dtype=np.int64)
         return block_rows(self._heap, self.class_index, unit, self.states[None, :], code)
@@ -268,67 +257,26 @@ class SlabRecord(Record):
         """The blocks one by one; those in one state if given."""
         return blocks_of(self.blocks(state))
 
-    def _header_text(self, block: Block) -> str:
-        if block.header is None:
-            return ""
-        decoded = self._heap.codec.decode(block.header)
-        wanted = self._heap.codec.encode(
-            self.class_index, live=block.state == STATE_NAMES[APPLICATION]
-        )
-        text = f"{block.header:#04x} " + (
-            f"{decoded.state}, class {decoded.class_index}" if decoded else "no header"
-        )
-        return text if block.header == wanted else f"{text}; expected {wanted:#04x}"
+    def table(
+        self, limit: int | None = None, width: int | None = None, *, state: str | None = None
+    ) -> Text:
+        """The blocks as a table, those in one ``state`` if given (``"application"`` or ``"app"``,
+        ``"free"``, ...).
 
-    def table(self, limit: int | None = None, width: int | None = None) -> str:
-        """The blocks as a table; more than 200 are summed up as runs of one state unless ``limit``
-        says how many."""
-        rows: list[tuple[str, ...]] = []
-        size = format_bytes(self.capacity_bytes)
-        if limit is None and self.block_count > ROWS_MAX:
-            headings: tuple[str, ...] = ("blocks", "count", "address", "state", "bytes")
-            start = self.address + int(self._heap.capture.classes[self.class_index]["start_bytes"])
-            edges = [0, *(np.flatnonzero(np.diff(self.states)) + 1).tolist(), self.block_count]
-            for first, end in pairwise(edges):
-                count, name = end - first, STATE_NAMES[self.states[first]]
-                address = f"{start + first * self.stride_bytes:#x}"
-                rows.append(
-                    (
-                        f"{first}-{end - 1}" if count > 1 else str(first),
-                        f"{count:,}",
-                        address,
-                        name,
-                        format_bytes(count * self.capacity_bytes),
-                    )
-                )
-            shown = rows[:ROWS_MAX]
-            more = f"\n... {len(rows) - len(shown):,} more runs" if len(rows) > len(shown) else ""
-            note = f"{more}\nsummed up by runs of one state; .table(limit=...) prints single blocks"
-        else:
-            headings = ("block", "address", "state", "header", "size")
-            for block in self.for_each_block():
-                if limit is not None and block.place >= limit:
-                    break
-                rows.append(
-                    (
-                        str(block.place),
-                        f"{block.address:#x}",
-                        block.state,
-                        self._header_text(block),
-                        size,
-                    )
-                )
-            shown = rows
-            note = (
-                ""
-                if len(rows) == self.block_count
-                else f"\n... {self.block_count - len(rows):,} more blocks"
-            )
-            if not self._heap.capture.classes[self.class_index]["header"]:
-                headings, shown = (*headings[:3], headings[4]), [(*row[:3], row[4]) for row in rows]
-        cells = [list(column) for column in zip(*shown, strict=True)] or [[] for _ in headings]
-        left = [name in ("state", "header", "blocks") for name in headings]
-        return f"{self.title()}\n{render(headings, cells, left=left, width=width)}{note}"
+        More than 200 are summed up as runs of one state unless ``limit`` says how many. Raises
+        UnknownName for a state that does not exist.
+        """
+        return self.drawn(limit, state=state).text(width)
+
+    def drawn(
+        self, limit: int | None = None, *, state: str | None = None, title: str | None = None
+    ) -> Table:
+        """What `table` prints, before it is text or HTML; ``title``: other words above it."""
+        head, rows = self.title() if title is None else title, self.blocks(state)
+        if limit is None and len(rows) > ROWS_MAX:
+            return run_table(head, rows)
+        header = bool(self._heap.capture.classes[self.class_index]["header"])
+        return block_table(head, rows, limit, self._heap.codec if header else None)
 
 
 def slab_at(heap: Look, unit: int) -> SlabRecord | None:

@@ -86,8 +86,11 @@ class Record(_Columned):
         """The record in one line."""
         return self.noun
 
-    def drawn(self) -> Table:
-        """All columns, one below the other."""
+    def fields(self, width: int | None = None) -> Text:
+        """All columns of the table, one below the other."""
+        return self._fields().text(width)
+
+    def _fields(self) -> Table:
         cells = [
             [column.heading for column in self.columns],
             [format_value(self[column.field], column) for column in self.columns],
@@ -95,10 +98,10 @@ class Record(_Columned):
         return Table(self.title(), ("field", "value"), cells, (True, True))
 
     def __repr__(self) -> str:
-        return str(self.drawn().text())
+        return str(self.fields())
 
     def _html(self) -> str:
-        return self.drawn().html()
+        return self._fields().html()
 
 
 RecordT = TypeVar("RecordT", bound=Record)

@@ -43,11 +43,6 @@ def painted(letters: str) -> str:
     return _RUNS.sub(run, letters)
 
 
-def painted_legend(legend: str) -> str:
-    """A legend (a letter and its meaning, three spaces, the next), each letter in its colour."""
-    return "   ".join(painted(part[0]) + part[1:] for part in legend.split("   "))
-
-
 def html_letters(letters: str) -> str:
     """Letters as HTML, a span for each run."""
     return _RUNS.sub(

@@ -12,6 +12,8 @@ from ...text import Printer
 class Shown(ABC):
     """Something with a text and an HTML form."""
 
+    __slots__ = ()
+
     def _pretty(self) -> str:
         """What IPython echoes."""
         return repr(self)
