@@ -92,12 +92,21 @@ def test_headers(make: Make) -> None:
 def test_names_are_told(heap: hakmem.Heap) -> None:
     heap.alloc(100)
     assert heap.blocks("app").tolist() == heap.blocks("application").tolist() != []
-    with pytest.raises(ValueError, match="state 'alive': expected one of application, cached, "):
+    with pytest.raises(ValueError, match="no state 'alive'; there are uncarved, application, "):
         heap.blocks(state="alive")
-    with pytest.raises(ValueError, match="class 99: there are classes 1 to "):
+    with pytest.raises(ValueError, match="no class 99; there are classes 1 to "):
         heap.for_each_block(class_index=99).__next__()
-    with pytest.raises(ValueError, match="state 'alive'"):
+    with pytest.raises(ValueError, match="no state 'alive'"):
         heap.slabs[0].blocks("alive")
+    with pytest.raises(
+        hakmem.UnknownName, match=r"^no state 'fre'; did you mean 'free'\?; there are "
+    ):
+        heap.slabs[0].table(state="fre")
+    wanted = r"^no class 512; there are classes 1 to \d+ \(blocks of 512 B are class \d+\)$"
+    with pytest.raises(hakmem.UnknownName, match=wanted):
+        heap.for_each_slab(512)
+    with pytest.raises(TypeError, match="class_index: expected an int, got str"):
+        heap.for_each_slab("512")  # type: ignore[arg-type]
 
 
 def test_an_empty_heap_has_none(heap: hakmem.Heap) -> None:

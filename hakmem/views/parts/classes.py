@@ -77,7 +77,7 @@ def class_number(heap: Look, number: object) -> int:
         return found
     serving = np.flatnonzero(heap.capture.classes["capacity_bytes"][: count + 1] >= found)
     hint = f" (blocks of {found:,} B are class {serving[0]})" if found > 0 and len(serving) else ""
-    raise UnknownName("class", found, (), (f"1 to {count}{hint}",))
+    raise UnknownName("class", found, (), (f"classes 1 to {count}{hint}",))
 
 
 def class_rows(outline: Outline, sums: NDArray[np.int64]) -> Records:
