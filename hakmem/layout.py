@@ -13,6 +13,10 @@ The address space of one heap, from low to high (one reservation)::
 
 Unit numbers count from the start of the reservation, so unit 0 is always metadata and 0 can mean
 "none". Standard library only: this file also runs on its own at build time.
+
+From top to bottom: geometry and constants; what describes a struct; the policy numbers, a row each;
+the structs, which take the policy's fields from those rows; bounds and environment variables, which
+follow from them; look-ups by name.
 """
 
 from __future__ import annotations
@@ -91,7 +95,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_UNIT_PAGES", UNIT_BYTES // OS_PAGE_BYTES,
         "OS pages of a unit, bits of its mask of holes"),
     Constant("HAK_SLAB_BLOCKS_MAX", UNIT_BYTES >> SIZE_GRANULE_SHIFT,
-        "blocks of a slab that has holes looked for"),
+        "blocks of a slab that is swept for holes"),
     Constant("HAK_SLAB_UNITS_MAX", SLAB_UNITS_MAX,
         "units of the longest slab: offsets / 8 must fit 16 bits"),
     Constant("HAK_CLASS_LIMIT", CLASS_LIMIT,
@@ -664,9 +668,9 @@ class RetainNumbers:
     background_tick_ms: int = _number("u32", "ms", (1, 60_000),
         "time between two looks of the background thread", default=250)
     hole_block_ns: int = _number("u32", "ns", (0, 10**6),
-        "what looking at a free block costs in the look for holes", default=10)
+        "what looking at a free block costs a sweep", default=10)
     sweep_unit_count: int = _number("u32", "units", (0, 1 << 24),
-        "records looked at in one go in the look for holes, 0 never", default=16384)
+        "records that a sweep looks at in one go, 0 never", default=16384)
     sweep_event_ns: int = _number("u64", "ns", (1, 10**9),
         "work of one go at most, at a slow-path event", default=500_000, source=_WEEK)
     background_bytes: int = _number("u64", "bytes", (0, _BYTES_MAX),

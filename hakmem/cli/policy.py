@@ -17,12 +17,13 @@ from ..policy import environment as variables
 from . import FAILED, OK, USAGE, CommandError
 
 DESCRIPTION = """\
-Policies: the numbers that the allocator obeys. Without an action, show the one that a preloaded program would have: the
-built-in one, or the file that HAKMEM_POLICY names, with the HAKMEM_ variables over it."""
+Policies: the numbers that the allocator obeys. Without an action, show the one that a preloaded
+program would have: the built-in one, or the file that HAKMEM_POLICY names, with the HAKMEM_
+variables over it."""
 EXAMPLES = """\
   hakmem policy                                       the variables and their values
   hakmem policy show -v lean.toml                     every number of a policy
-  hakmem policy show --toml lean.image                what differs from the default, as TOML; -v: every number
+  hakmem policy show --toml lean.image                what differs from the default, as TOML
   hakmem policy diff default lean.toml                what two policies do differently
   HAKMEM_RETAIN_MB=64 hakmem policy save -o big.image keep what is set as an image
   hakmem policy save lean.toml -o lean.image          make the image of a TOML file

@@ -40,7 +40,7 @@ DEFAULT_ORDER = (
 )
 
 
-@documented
+@documented(order="Stages in the order they are tried; each at most once, Stage.GROW last.")
 @dataclass(frozen=True, slots=True)
 class AcquirePolicy(layout.AcquireNumbers):
     """Where a refill looks for a slab: the stages in ``order``, each tried once.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
-@documented
+@documented()
 @dataclass(frozen=True, slots=True)
 class ArenaGrowth(layout.ArenaNumbers):
     """How much of its region a heap commits at a time: chunk k is min(max, init * 2**min(k,

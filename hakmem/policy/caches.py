@@ -24,13 +24,16 @@ KIB = 1 << 10
 PREWARM_POOL = {8192: 16, 16384: 16, 24576: 12, 32768: 8, 40960: 8, 49152: 4, 53248: 4}
 
 
-@documented
+@documented()
 @dataclass(frozen=True, slots=True)
 class ClassCache(layout.ClassCacheNumbers):
     """The cache of one class: a row of the table that both planes obey."""
 
 
-@documented
+@documented(
+    classes="Rows that single classes have instead of the rules': pairs of class index, from 1, "
+    "and `ClassCache`, in order. Default: none."
+)
 @dataclass(frozen=True, slots=True)
 class CachePolicy(layout.CacheNumbers):
     """Thread caches. The rules make a row (`ClassCache`) for each class; ``classes`` gives single

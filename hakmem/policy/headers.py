@@ -30,7 +30,7 @@ class Header(NamedTuple):
     """``"live"`` or ``"freed"``."""
 
 
-@documented
+@documented()
 @dataclass(frozen=True, slots=True)
 class HeaderCodec(layout.HeaderNumbers):
     """Which bands carry headers (``mode``), and the bytes that say live and freed.

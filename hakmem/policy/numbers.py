@@ -4,7 +4,7 @@ and from a policy image here, for every policy object alike."""
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
@@ -78,14 +78,20 @@ def read(struct: ctypes.Structure, kind: type) -> dict[str, Any]:
     return found
 
 
-def documented(kind: type[Part]) -> type[Part]:
-    """The policy class ``kind``, with a text for ``help()`` on each of its numbers."""
-    for base in kind.__mro__:
-        slots: Any = base.__dict__.get("__slots__", ())
-        told = {name: describe(kind, name) for name in slots if name in layout.numbers_of(kind)}
-        if told:
-            setattr(base, "__slots__", dict.fromkeys(slots) | told)  # noqa: B010 where help() looks
-    return kind
+def documented(**others: str) -> Callable[[type[Part]], type[Part]]:
+    """A decorator of policy classes: each number gets the text that ``help()`` shows, from its row;
+    ``others`` are the texts of the fields that are no numbers."""
+
+    def decorate(kind: type[Part]) -> type[Part]:
+        for base in kind.__mro__:
+            slots: Any = base.__dict__.get("__slots__", ())
+            rows = [name for name in slots if name in layout.numbers_of(kind)]
+            told = {name: describe(kind, name) for name in rows} | others
+            if slots:  # a dict is where help() looks
+                setattr(base, "__slots__", {name: told.get(name) for name in slots})  # noqa: B010
+        return kind
+
+    return decorate
 
 
 def unit_of(number: layout.Number) -> str:

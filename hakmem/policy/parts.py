@@ -15,10 +15,19 @@ from .acquire import AcquirePolicy
 from .arenas import ArenaGrowth
 from .caches import CachePolicy
 from .headers import HeaderCodec
+from .numbers import documented
 from .retain import RetainPolicy
 from .size_classes import SizeClassMap
 
 
+@documented(
+    size_classes="`SizeClassMap`: which strides there are, and the class of each size.",
+    headers="`HeaderCodec`: which blocks have a header byte, and the bytes.",
+    arenas="`ArenaGrowth`: how much of the region is committed at a time.",
+    caches="`CachePolicy`: batches, caps and loans of the thread caches.",
+    acquire="`AcquirePolicy`: where a refill looks for a slab.",
+    retain="`RetainPolicy`: what stays resident, and when the rest goes back to the OS.",
+)
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The parts of a `Policy`; what is not named is the default's. PolicyError when a part is of

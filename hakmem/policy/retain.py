@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import ctypes
 
 
-@documented
+@documented()
 @dataclass(frozen=True, slots=True)
 class RetainPolicy(layout.RetainNumbers):
     """How much free memory stays resident, and when the rest goes back to the OS.

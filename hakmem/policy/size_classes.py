@@ -18,7 +18,7 @@ from .. import layout
 from ..errors import PolicyError
 from ..generate import mirror
 from ..text import Text
-from .numbers import check_bound
+from .numbers import check_bound, documented
 from .tables import render
 
 if TYPE_CHECKING:
@@ -81,6 +81,11 @@ POOL_STRIDES = (
 _GRANULE_BYTES = 1 << layout.SIZE_GRANULE_SHIFT
 
 
+@documented(
+    stride_bytes="Distance of two blocks. In bytes; 8 or a multiple of 16, up to 65536.",
+    unit_count="Length of a slab. In units of 64 KiB; 1 to 8.",
+    band="'tiny' or 'pool': which of the bands' cache rules and header modes it follows.",
+)
 @dataclass(frozen=True, slots=True)
 class SizeClass:
     """One class: ``stride_bytes`` between blocks, ``unit_count`` units a slab, ``band`` ``"tiny"``

@@ -40,10 +40,15 @@ static unsigned char *blocks[N];
 static size_t sizes[N];
 static unsigned state = 12345;
 static unsigned next(unsigned n) { return (state = state * 1103515245u + 12345u) / 65536u % n; }
-static void check(unsigned i) {
-    for (size_t j = 0; j < sizes[i]; j++) if (blocks[i][j] != (unsigned char)(i * 7 + 1)) exit(3);
+static int holds(unsigned i, size_t size) {
+    for (size_t j = 0; j < size; j++) if (blocks[i][j] != (unsigned char)(i * 7 + 1)) return 0;
+    return 1;
 }
-static size_t any_size(void) { static const unsigned most[] = {8, 100, 1500, 9000, 60000, 150000}; return next(most[next(6)]) + 1; }
+static void check(unsigned i) { if (!holds(i, sizes[i])) exit(3); }
+static size_t any_size(void) {
+    static const unsigned most[] = {8, 100, 1500, 9000, 60000, 150000};
+    return next(most[next(6)]) + 1;
+}
 int main(void) {
     for (unsigned round = 0; round < 6000; round++) {
         unsigned i = next(N), how = next(16);
@@ -53,7 +58,7 @@ int main(void) {
                 size_t size = any_size();
                 blocks[i] = realloc(blocks[i], size);
                 if (!blocks[i]) return 4;
-                for (size_t j = 0; j < size && j < sizes[i]; j++) if (blocks[i][j] != (unsigned char)(i * 7 + 1)) return 5;
+                if (!holds(i, size < sizes[i] ? size : sizes[i])) return 5;
                 sizes[i] = size;
                 memset(blocks[i], i * 7 + 1, size);
                 continue;
@@ -64,8 +69,11 @@ int main(void) {
         }
         sizes[i] = any_size();
         size_t align = how == 0 ? (size_t)32 << next(8) : sizes[i] < 16 ? 8 : 16;
-        blocks[i] = how == 0 ? aligned_alloc(align, sizes[i]) : how == 1 ? calloc(1, sizes[i]) : malloc(sizes[i]);
-        if (!blocks[i] || (uintptr_t)blocks[i] % align || malloc_usable_size(blocks[i]) < sizes[i]) return 6;
+        blocks[i] = how == 0   ? aligned_alloc(align, sizes[i])
+                    : how == 1 ? calloc(1, sizes[i])
+                               : malloc(sizes[i]);
+        if (!blocks[i] || (uintptr_t)blocks[i] % align) return 6;
+        if (malloc_usable_size(blocks[i]) < sizes[i]) return 8;
         if (how == 1) for (size_t j = 0; j < sizes[i]; j++) if (blocks[i][j]) return 7;
         memset(blocks[i], i * 7 + 1, sizes[i]);
     }

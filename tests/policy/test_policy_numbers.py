@@ -142,3 +142,19 @@ def test_help_tells_every_number(part: str) -> None:
         assert text.lower().startswith(number.meaning.lower()) and numbers.allowed(number) in text
         assert f"efault {getattr(PARTS[part](), name)!r}" in text
         assert number.variable is None or number.variable.name in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (hakmem.Policy, {"retain": "RetainPolicy", "size_classes": "SizeClassMap"}),
+        (hakmem.CachePolicy, {"classes": "ClassCache"}),
+        (hakmem.AcquirePolicy, {"order": "Stage.GROW last"}),
+        (hakmem.SizeClass, {"stride_bytes": "In bytes", "unit_count": "64 KiB", "band": "tiny"}),
+    ],
+)
+def test_help_tells_what_is_no_number(kind: Any, words: dict[str, str]) -> None:
+    shown = pydoc.render_doc(kind, renderer=pydoc.plaintext)
+    told = dict(pairwise(line.strip(" |") for line in shown.splitlines()))
+    for name, word in words.items():
+        assert word in told[name]
