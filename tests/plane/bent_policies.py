@@ -10,12 +10,39 @@ from hakmem.policy import (
     AcquirePolicy,
     ArenaGrowth,
     CachePolicy,
+    ClassCache,
     HeaderCodec,
     Policy,
     RetainPolicy,
     SizeClassMap,
     Stage,
 )
+
+
+class Steady(ArenaGrowth):
+    """A rule of its own: each chunk 2 MiB, whatever the numbers say."""
+
+    def chunk_bytes(self, index: int) -> int:
+        return 2 << 20
+
+
+class Uneven(CachePolicy):
+    """A rule of its own: every third class has a cache of five blocks, moved by two."""
+
+    def class_cache(self, sizes: SizeClassMap, index: int) -> ClassCache:
+        row = super().class_cache(sizes, index)
+        if index % 3:
+            return row
+        return replace(row, batch_count=2, cap_init_count=4, cap_max_count=5, lend_count=0)
+
+
+class Shifted(HeaderCodec):
+    """A rule of its own: other bases than the numbers say."""
+
+    def encode(self, class_index: int, *, live: bool) -> int:
+        return (0x10 if live else 0x60) + class_index
+
+    decode = HeaderCodec("all", 0x10, 0x60).decode
 
 
 def policies() -> dict[str, Callable[[], Policy]]:
@@ -128,6 +155,9 @@ def policies() -> dict[str, Callable[[], Policy]]:
             retain=RetainPolicy(
                 floor_bytes=1 << 20, high_water_per_256=16, lazy_free=True, remap_min_bytes=1 << 16
             )
+        ),
+        "own rules": lambda: Policy(
+            headers=Shifted("all"), arenas=Steady(), caches=Uneven(idle_events=40)
         ),
         "prewarmed": lambda: base().replace(
             caches=CachePolicy(prewarm=True, parked_count=0, idle_events=20)
