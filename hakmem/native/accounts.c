@@ -75,10 +75,11 @@ static void add_caches(hak_heap *h, hak_accounts *sum) {
             int64_t listed = (int64_t)hak_load_relaxed(&bin->cap_count) -
                              hak_load_relaxed(&t->room_counts[c]);
             uint64_t bump = hak_load_relaxed(&bin->bump), end = hak_load_relaxed(&bin->bump_end);
-            uint64_t count = (listed > 0 ? (uint64_t)listed : 0) +
-                             (end > bump ? (end - bump) / stride : 0);
-            sum->cached_count += count;
+            uint64_t in_list = listed > 0 ? (uint64_t)listed : 0;
+            uint64_t count = in_list + (end > bump ? (end - bump) / stride : 0);
             sum->cached_bytes += count * stride;
+            sum->listed_count += in_list;
+            sum->listed_bytes += in_list * stride;
             sum->free_count[c] += count;
         }
     }
@@ -115,12 +116,12 @@ struct mallinfo2 hak_accounts_info(const hak_accounts *sum) {
     /* blocks of slabs out, in strides */
     info.uordblks = sum->out_bytes;
     info.fordblks = info.arena > taken ? info.arena - taken : 0; /* resident, of nobody */
-    info.smblks = sum->cached_count;                             /* blocks in thread caches */
-    info.fsmblks = sum->cached_bytes;                            /* and their bytes */
+    info.smblks = sum->listed_count;                             /* blocks in caches' lists */
+    info.fsmblks = sum->listed_bytes;                            /* and their bytes */
     info.keepcost = sum->idle;                                   /* malloc_trim gives at least */
     for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++) info.ordblks += sum->free_count[c];
     info.ordblks += sum->run_count; /* free blocks and free runs */
-    info.ordblks -= sum->cached_count < info.ordblks ? sum->cached_count : info.ordblks;
+    info.ordblks -= sum->listed_count < info.ordblks ? sum->listed_count : info.ordblks;
     return info;
 }
 

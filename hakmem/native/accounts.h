@@ -15,8 +15,9 @@ typedef struct hak_accounts {
     uint64_t span_bytes;    /* asked for in them, in whole OS pages */
     uint64_t span_resident; /* of that, resident */
     uint64_t out_bytes;     /* blocks of slabs that the program has */
-    uint64_t cached_count;  /* blocks in thread caches, carved ranges included */
-    uint64_t cached_bytes;
+    uint64_t cached_bytes;  /* blocks in thread caches, carved ranges included */
+    uint64_t listed_count;  /* of them, in lists: what a carved range holds nobody ever freed */
+    uint64_t listed_bytes;
     /* blocks of slabs, by class, that are free: in lists, remote lists and caches */
     uint64_t free_count[HAK_CLASS_LIMIT];
     uint64_t run_count; /* free runs */
