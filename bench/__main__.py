@@ -1,5 +1,5 @@
-"""``python -m bench``: run, rows, show, compare, giveback, views. Bad input is one line and status
-2."""
+"""``python -m bench`` and ``hakmem bench``: each subcommand is a function here. Bad input is one
+line on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -141,8 +141,8 @@ def command_show(options: argparse.Namespace) -> None:
 
 
 def command_report(options: argparse.Namespace) -> None:
-    """Write the report of a kept result: it is made anew each time, the causes stand in a file of
-    their own."""
+    """Write the report of a kept result. The whole file is made anew: what is known of causes
+    stands in CAUSES.md."""
     from bench import digest
 
     session = session_load(options.file)
@@ -161,8 +161,8 @@ def command_compare(options: argparse.Namespace) -> None:
 
 
 def command_count(options: argparse.Namespace) -> int:
-    """Count instructions, print, compare with what is kept, keep. 1 when something has become
-    worse."""
+    """Count instructions, print them, compare them with the kept ones, keep them. Exit code 1 where
+    a row takes more than the tolerance allows."""
     from bench import report
 
     kept = instructions.load(options.check) if options.check is not None else None

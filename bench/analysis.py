@@ -34,8 +34,8 @@ FIGURES: dict[str, Callable[[Measure], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of ``count`` paired ratios, with the 95 % interval of that median; one ratio has
-    none."""
+    """The median of ``count`` paired ratios, with the 95 % interval of that median; a single ratio
+    has no interval."""
 
     median: float
     low: float
@@ -78,8 +78,8 @@ def spread_of(ratios: Sequence[float]) -> Spread:
 
 
 def figure_of(measure: Measure, figure: str) -> float | None:
-    """A figure of one run: of ``FIGURES``, or one that the row gives; None when it gives none of
-    the name."""
+    """A figure of one run by its name: one of ``FIGURES``, or one that the row itself reports; None
+    where the row reports no such figure."""
     return FIGURES[figure](measure) if figure in FIGURES else measure.figures.get(figure)
 
 
@@ -120,8 +120,8 @@ def middle(session: Session, row: str, allocator: str, figure: str) -> float | N
 
 
 def counted_rows(session: Session) -> list[RowInfo]:
-    """The rows that the suite's geomeans are over: not those whose time is given, or is mostly the
-    clock's, nor programs."""
+    """The rows that count in the suite's geomeans. Left out are rows that run for a fixed time or
+    mostly measure the clock, and real programs."""
     return [
         row
         for row in session.rows
@@ -132,8 +132,8 @@ def counted_rows(session: Session) -> list[RowInfo]:
 def sound_rows(
     session: Session, rows: Sequence[RowInfo], allocator: str, base: str
 ) -> list[RowInfo]:
-    """Those of the rows that count for an allocator: no failure of its own, and a ratio to the
-    base."""
+    """The rows that count for one allocator: it did not fail on them, and it has a ratio to the
+    base there."""
     return [
         row
         for row in rows
@@ -207,8 +207,8 @@ def against_best(
 
 
 def is_behind(spread: Spread, figure: str = "time") -> bool:
-    """Whether a ratio to the best peer says behind: the whole interval above the bound; for peaks
-    the median."""
+    """Whether a ratio to the best peer counts as behind: of a time, the whole interval is above the
+    bound; of a peak, the median is."""
     return (
         spread.median > PEAK_BEHIND
         if figure == "peak"
@@ -219,8 +219,8 @@ def is_behind(spread: Spread, figure: str = "time") -> bool:
 def rows_behind(
     session: Session, allocator: str, figure: str = "time"
 ) -> list[tuple[RowInfo, str, Spread]]:
-    """The rows on which an allocator is behind its best peer, farthest first. Timed rows have no
-    time of their own."""
+    """The rows on which an allocator is behind its best peer, farthest first. Rows that run for a
+    fixed time are not compared by time."""
     rows = [
         row
         for row in session.rows
@@ -240,15 +240,16 @@ def limit_name(session: Session) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How many times the throughput of one row another has: the ratios within a repetition, and the
-    one of the fastest of either."""
+    """The throughput of one row over another's: the spread of the ratios within a repetition, and
+    the ratio of the fastest repetition of each."""
 
     paired: Spread
     fastest: float
 
 
 def scaling_of(session: Session, few: str, many: str, allocator: str) -> Scaling | None:
-    """Of two rows that share one amount of work out; None without a common repetition."""
+    """The scaling between two rows that do the same work with different numbers of threads; None
+    where no repetition has both."""
     slow, fast = (
         {at: measure.ns_per_op for at, measure in session.for_each_measure(row, allocator)}
         for row in (few, many)

@@ -62,8 +62,8 @@ def find_compiler() -> str:
 
 
 def build(limit: int = LIMIT_NONE) -> Path:
-    """The driver's binary, or the one on the limit, built if it is missing or older than its
-    sources."""
+    """The binary of the driver, or of the driver on the limit; built where it is missing or older
+    than its sources."""
     binary = BINARY_DIR / BINARY_NAMES[limit]
     sources = sorted(SOURCE_DIR.glob("*.c"))
     inputs = [*sources, *SOURCE_DIR.glob("*.h"), Path(__file__)]

@@ -30,8 +30,8 @@ LOOKS = (0.0, 0.5, 1.0, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A way to free a phase; ``keep``: one block in so many is not freed, 0 none; ``age_s``: what
-    the program did before."""
+    """A way to free a phase. ``keep``: one block in so many is not freed, 0: every block is freed.
+    ``age_s``: how long the program has run before, in seconds."""
 
     name: str
     threads: int

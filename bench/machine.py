@@ -50,8 +50,8 @@ def read_versions(compiler: str) -> dict[str, str]:
 
 
 def read_commit() -> tuple[str | None, bool | None]:
-    """The commit of the sources and whether files it follows have changed since; None without
-    git."""
+    """The commit of the sources, and whether tracked files have changed since; None without git and
+    where the suite is installed."""
     git = shutil.which("git")
     if git is None or not IN_SOURCES:  # installed, the commit found would be another project's
         return None, None

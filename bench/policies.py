@@ -20,8 +20,8 @@ IMAGE_DIR = WORK_DIR / "policies"
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A question to the suite: variants by name, each the fields to replace (``part.field``), and
-    the rows to ask it on."""
+    """A question to the suite: the variants by name, each with the fields that it replaces
+    (``part.field``), and the rows that they are measured on."""
 
     name: str
     question: str

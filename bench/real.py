@@ -53,8 +53,8 @@ class Stagehand:
     absent: dict[str, str] = field(default_factory=dict)
 
     def run(self, row: RowInfo, allocator: Allocator) -> Outcome:
-        """One run. The first one of a program makes its inputs and, where it is not the C library's
-        turn, a run on that."""
+        """Runs a program once. Before the first run of a program its inputs are made, and it is run
+        on the C library, so that there is an outcome to compare with."""
         program = select([row.name])[0]
         small = self.all_small or SUITE.get(row.name, False)
         if row.name not in self.plain and row.name not in self.absent:
@@ -94,7 +94,7 @@ class Stagehand:
 def stagehand_for(
     rows: Sequence[RowInfo], allocators: Sequence[Allocator], scale: float
 ) -> Iterator[Stagehand | None]:
-    """The programs' stagehand for a session, gone with its directories at the end; None where no
+    """The stagehand of a session, which is removed with its directories at the end; None where no
     row is a program."""
     if not any(row.is_program for row in rows):
         yield None

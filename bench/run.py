@@ -105,9 +105,8 @@ def rotated(allocators: Sequence[Allocator], turn: int) -> list[Allocator]:
 
 
 def measure(plan: Plan, note: Callable[[str], None]) -> Session:
-    """Run the plan. A crash, hang or failure is recorded and the session goes on; after a hang that
-    allocator is spared the same row's later repetitions, and one that does not load is not run at
-    all.
+    """Run the plan. A crash, hang or failure is recorded and the session goes on. After a hang the
+    allocator is not run on that row again, and an allocator that does not load is not run at all.
 
     Raises BenchError for a build that must not be measured.
     """

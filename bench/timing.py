@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One row: best and median of ``repetitions``, in ``unit``, and the most it should be (None: no
-    promise)."""
+    """One row: best and median of ``repetitions``, in ``unit``, and the bound that is promised
+    (None: none is)."""
 
     name: str
     unit: str
