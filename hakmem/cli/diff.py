@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from ..views.answers.diff import Diff
 
 DESCRIPTION = """\
-What changed from A to B: by class, thread, span and slab, the largest change first, more or less. Each is a saved file or a process as it is now.
-Slabs and spans are compared only where both are of one heap of one process."""
+What changed from A to B: by class, thread, span and slab, the largest change first, more or
+less. Each is a saved file or a process as it is now. Slabs and spans are compared only where
+both are of one heap of one process."""
 EXAMPLES = """\
   hakmem dump 4711 -o before.npz; sleep 60; hakmem diff before.npz 4711
   hakmem diff -v monday.npz friday.npz

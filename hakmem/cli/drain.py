@@ -11,9 +11,10 @@ from .targets import add_volume, open_target, pid_of, seconds, whole, write_json
 from .trim import TIMEOUT_SECONDS, as_json, named, residence
 
 DESCRIPTION = """\
-Ask every thread of a process to give the blocks in its caches back to their slabs, then the process to trim, so that the
-slabs that became empty go back to the OS. Each thread obeys at its own next slow path: one that sleeps obeys when it wakes.
-Exit code 3 if some have not within the time; the request stands, and they are named."""
+Ask every thread of a process to give the blocks in its caches back to their slabs, then the
+process to trim, so that the slabs that became empty go back to the OS. Each thread obeys at its
+own next slow path: one that sleeps obeys when it wakes. Exit code 3 if some have not within the
+time; the request stands, and they are named."""
 EXAMPLES = """\
   hakmem drain 4711
   hakmem drain --timeout 0 4711       ask and do not wait

@@ -10,8 +10,9 @@ from . import OK
 from .targets import open_target, pid_of, writable
 
 DESCRIPTION = """\
-Save all heaps of a process in a file that every other command takes instead of a process id, on any machine with this
-version of hakmem. What the program wrote into its blocks is left out unless --contents asks for it."""
+Save all heaps of a process in a file that every other command takes instead of a process id, on
+any machine with this version of hakmem. What the program wrote into its blocks is left out
+unless --contents asks for it."""
 EXAMPLES = """\
   hakmem dump 4711 -o before.npz
   hakmem dump --stop -f 4711 -o heap.npz

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..views.reading.records import Records
 
 HISTORY: Final = 60
+SPARK_SHARE, SPARK_BYTES = 8, 1 << 20
+"""The bars of resident memory span an eighth of the most at least, and 1 MiB."""
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 KEYS: Final = (
     "q quit   p pause   s S sort   r reverse   Tab other table   t tables   + - interval   ? help"
@@ -167,14 +169,16 @@ class Choice:
         return True
 
 
-def sparkline(values: Iterable[int], blocks: str = BLOCKS) -> str:
-    """Values as a row of bars between their least and their most.
+def sparkline(values: Iterable[int], blocks: str = BLOCKS, least_range: int = 0) -> str:
+    """Values as a row of bars, from their least up; the highest bar is ``least_range`` above that,
+    or the most where that is higher, so that what hardly moves looks flat.
 
-    >>> sparkline([1, 2, 3])
-    '▁▄█'
+    >>> sparkline([1, 2, 3]), sparkline([1, 2, 3], least_range=14)
+    ('▁▄█', '▁▁▂')
     """
     found = list(values)
-    least, span = min(found, default=0), max(found, default=0) - min(found, default=0)
+    least = min(found, default=0)
+    span = max(max(found, default=0) - least, least_range)
     return "".join(
         blocks[(value - least) * (len(blocks) - 1) // span if span else 0] for value in found
     )
@@ -286,7 +290,7 @@ def frame(
     title = _clip(f"hakmem top  {now.title}", max(width - len(clock) - 2, 10))
     blocks = ASCII_BLOCKS if choice.plain else BLOCKS
     recent = list(history)[-max(width - 50, 8) :]
-    spark = sparkline(recent, blocks)
+    spark = sparkline(recent, blocks, max(max(recent, default=0) // SPARK_SHARE, SPARK_BYTES))
     between = f"  {format_bytes(min(recent))} to {format_bytes(max(recent))}" if recent else ""
     cached = int(now.threads["cached_bytes"].sum())
     lines = [

@@ -13,8 +13,8 @@ from . import FAILED, OK
 from .targets import add_volume, write_json
 
 DESCRIPTION = """\
-The processes that run on hakmem and may be read: what each has resident, and of it in the heap behind malloc. "kept" is
-free memory that may be resident still. Exit code 1 if there is none."""
+The processes that run on hakmem and may be read: what each has resident, and of it in the heap
+behind malloc. "kept" is free memory that may be resident still. Exit code 1 if there is none."""
 EXAMPLES = """\
   hakmem ps
   hakmem ps --json

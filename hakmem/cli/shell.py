@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from ..views.heap_view import HeapView
 
 DESCRIPTION = """\
-A Python prompt in which `heap` is the heap of a process as it is now, or of a file: IPython where it is installed, else
-Python's own, with completion. Without a target `heap` is a new, empty one to try things on."""
+A Python prompt in which `heap` is the heap of a process as it is now, or of a file: IPython
+where it is installed, else Python's own, with completion. Without a target `heap` is a new,
+empty one to try things on."""
 EXAMPLES = """\
   hakmem shell 4711
   hakmem shell heap.npz
@@ -61,11 +62,13 @@ def _plain(names: dict[str, Any], banner: str) -> None:
 
     try:
         import readline
-        import rlcompleter
     except ImportError:  # a Python without it: no completion
         pass
     else:
-        readline.set_completer(rlcompleter.Completer(names).complete)
+        from .completer import WORD_ENDS, Completer
+
+        readline.set_completer(Completer(names).complete)
+        readline.set_completer_delims(WORD_ENDS)
         readline.parse_and_bind("tab: complete")
     if sys.stdin.isatty():
         code.interact(banner, local=names, exitmsg="")

@@ -1,5 +1,8 @@
-"""What the commands that look at heaps share: PID or FILE made a view, where results go, rows for
-programs."""
+"""Targets: the process or the file that a command is about, and the heap of it.
+
+Also what the commands that look at a target share: the words above and below their tables, where
+results go (``-o``), rows for programs (``--json``).
+"""
 
 from __future__ import annotations
 

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from .frames import Choice, Sample
 
 DESCRIPTION = """\
-Watch a process's heap live: resident memory over the last minute, the size classes, and the threads with their caches, sorted
-by any column. Where stdout is no terminal, frames are printed one after another. Keys: q quit, p pause, s sort, ? all others."""
+Watch a process's heap live: resident memory over the last minute, the size classes, and the
+threads with their caches, sorted by any column. Where stdout is no terminal, frames are printed
+one after another. Keys: q quit, p pause, s sort, ? all others."""
 EXAMPLES = """\
   hakmem top 4711
   hakmem top -d 0.5 4711

@@ -11,9 +11,10 @@ from . import FAILED, OK
 from .targets import add_target, add_volume, open_target, write_json
 
 DESCRIPTION = """\
-Check that a heap is whole: each block in exactly one place, lists that end, records and registry that agree. All heaps of
-the process are checked. While the program runs on, what moves meanwhile cannot be judged: --stop looks at one moment.
-Exit code 1 if something is broken; what, where, expected and found is said in one line."""
+Check that a heap is whole: each block in exactly one place, lists that end, records and registry
+that agree. All heaps of the process are checked. While the program runs on, what moves meanwhile
+cannot be judged: --stop looks at one moment. Exit code 1 if something is broken; what, where,
+expected and found is said in one line."""
 EXAMPLES = """\
   hakmem validate --stop 4711
   hakmem validate -q heap.npz && echo whole"""

@@ -10,8 +10,8 @@ from . import FAILED, OK, USAGE, CommandError
 from .targets import TARGET, open_target, write_json
 
 DESCRIPTION = """\
-What stands at addresses of a process: the block with its class, slab and state, or why there is none. All heaps of the
-process are looked through. Exit code 1 if an address is in no block."""
+What stands at addresses of a process: the block with its class, slab and state, or why there is
+none. All heaps of the process are looked through. Exit code 1 if an address is in no block."""
 EXAMPLES = """\
   hakmem whatis 4711 0x7f21a8e40c10
   hakmem whatis --stop 4711 0x7f21a8e40c10 0x7f21a8e40c50

@@ -143,6 +143,23 @@ def test_sparkline() -> None:
         and sparkline([0, 7]) == "▁█"
         and sparkline([0, 1], "_#") == "_#"
     )
+    assert (
+        sparkline([5, 5, 6], least_range=7) == "▁▁▂" and sparkline([0, 70], least_range=7) == "▁█"
+    )
+
+
+def test_what_hardly_moves_looks_flat_and_what_grows_does_not(
+    samples: tuple[Sample, Sample],
+) -> None:
+    def spark(*mib: float) -> str:
+        history = deque(int(value * (1 << 20)) for value in mib)
+        line = frame(samples[0], None, history, Choice(), 120, 30)[1]
+        return line.split("  ")[1]
+
+    assert spark(208, 208.3, 208) == "▁▁▁", "a range of 26 MiB at least"
+    assert spark(208, 216, 234) == "▁▂▇"
+    assert spark(100, 200, 800) == "▁▂█"
+    assert spark(0.5, 0.6) == "▁▁", "1 MiB at least"
 
 
 # --- without a terminal ---------------------------------------------------------------------------
