@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from collections import deque
 from ctypes import byref, c_uint64, c_void_p
 from typing import TYPE_CHECKING
 
 from .. import layout
-from ..clib.binding import library
+from ..clib.binding import Library, library
 from ..generate import mirror
 from ..policy import Policy
 from .protocol import (
@@ -39,7 +40,7 @@ class NativeEngine:
         self.address = 0
         self.policy = policy
         self.checked = checked
-        self._library = library()
+        self._bind(library())
         asked = check_region_bytes(region_bytes)
         fault = mirror.HakFault()
         image = ctypes.create_string_buffer(policy_image(policy), ctypes.sizeof(mirror.HakPolicy))
@@ -50,6 +51,12 @@ class NativeEngine:
             raise image_refused() if fault.code == _NO_POLICY else no_region(asked)
         self.address = int(made)
 
+    def _bind(self, loaded: Library) -> None:
+        """Use a library; the two functions that are called most are looked up once."""
+        self._library = loaded
+        self._alloc, self._free = loaded.hak_heap_alloc, loaded.hak_heap_free
+        self._unused_faults: deque[Fault] = deque()
+
     @property
     def heap(self) -> ctypes.Structure:
         """The ``hak_heap``, in place."""
@@ -57,22 +64,37 @@ class NativeEngine:
 
     def alloc(self, size: int, align: int = 1, zero: bool = False) -> int:
         if align == 1 and not zero:
-            return self._library.hak_heap_alloc(self.address, size) or 0
+            return self._alloc(self.address, size) or 0
         return self._library.hak_heap_alloc_aligned(self.address, size, align, zero) or 0
 
+    def _fault(self) -> Fault:
+        """A record for C to fill in. One that it did not fill in is used again: a new one costs as
+        much as the call."""
+        try:
+            return self._unused_faults.pop()
+        except IndexError:
+            return mirror.HakFault()
+
     def free(self, address: int) -> Fault | None:
-        fault = mirror.HakFault()
-        return fault if self._library.hak_heap_free(self.address, address, byref(fault)) else None
+        fault = self._fault()
+        if self._free(self.address, address, fault):
+            return fault
+        self._unused_faults.append(fault)
+        return None
 
     def realloc(self, address: int, size: int) -> tuple[int, Fault | None]:
-        fault, out = mirror.HakFault(), c_void_p()
-        code = self._library.hak_heap_realloc(self.address, address, size, byref(out), byref(fault))
-        return out.value or 0, fault if code else None
+        fault, out = self._fault(), c_void_p()
+        if self._library.hak_heap_realloc(self.address, address, size, byref(out), fault):
+            return out.value or 0, fault
+        self._unused_faults.append(fault)
+        return out.value or 0, None
 
     def usable_size(self, address: int) -> tuple[int, Fault | None]:
-        fault, out = mirror.HakFault(), c_uint64()
-        code = self._library.hak_heap_usable(self.address, address, byref(out), byref(fault))
-        return out.value, fault if code else None
+        fault, out = self._fault(), c_uint64()
+        if self._library.hak_heap_usable(self.address, address, byref(out), fault):
+            return out.value, fault
+        self._unused_faults.append(fault)
+        return out.value, None
 
     def alloc_many(self, sizes: NDArray[np.uint64]) -> NDArray[np.uintp]:
         import numpy as np

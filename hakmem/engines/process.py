@@ -20,7 +20,7 @@ class ProcessEngine(NativeEngine):
         self.address = address
         self.policy = Policy.from_struct(image)
         self.checked = bool(heap.flags & layout.constant("HAK_HEAP_CHECKED"))
-        self._library = loaded
+        self._bind(loaded)
 
     def destroy(self) -> None:
         """Refused: the process needs it."""

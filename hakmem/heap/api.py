@@ -2,18 +2,15 @@
 
 The engines trust their caller; this class does not. It checks arguments, turns faults into
 exceptions, keeps a heap's memory mapped while any thread is inside a call, and gives the views
-something to read. A call costs one append and one pop of a deque more than the engine itself: that
-is what lets `destroy` wait for other threads.
+something to read. Each call goes through the heap's gate, which lets `destroy` and forks wait for
+other threads (`hakmem.heap.gate`).
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import threading
-import time
 import weakref
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -26,8 +23,9 @@ from ..views.answers.whatis import Region, WhatIs
 from ..views.heap_view import HeapView
 from ..views.looks import Looks
 from ..views.reading.source import OwnProcess, Words
-from .faults import exception_of, find_heap, foreign, no_memory
-from .forking import watch
+from .faults import exception_of, foreign, no_memory
+from .fork import watch
+from .gate import Gate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,9 +37,8 @@ if TYPE_CHECKING:
 Plane = Literal["native", "python"]
 
 _numbers = itertools.count(1)
-_live: dict[
-    int, weakref.ref[Heap]
-] = {}  # by number; every step on it is one step of the interpreter
+_live: dict[int, weakref.ref[Heap]] = {}
+"""By number; every step on it is one step of the interpreter."""
 
 
 def live_heaps() -> list[Heap]:
@@ -58,27 +55,18 @@ class _Guarded(OwnProcess):
 
     def read(self, address: int, size_bytes: int) -> bytes | memoryview:
         """As `OwnProcess.read`; HeapDestroyed once the heap is gone."""
-        heap = self._heap
-        heap._enter()
-        try:
+        with self._heap._gate:
             return super().read(address, size_bytes)
-        finally:
-            heap._inside.pop()
 
     def inside(self) -> int:
         """Calls that are under way in other threads."""
-        return len(self._heap._inside)
+        return self._heap._gate.callers
 
     @contextmanager
     def window(self, address: int, size_bytes: int) -> Iterator[Words]:
         """As `OwnProcess.window`; the heap stays until the block ends."""
-        heap = self._heap
-        heap._enter()
-        try:
-            with super().window(address, size_bytes) as words:
-                yield words
-        finally:
-            heap._inside.pop()
+        with self._heap._gate, super().window(address, size_bytes) as words:
+            yield words
 
 
 class Heap(Looks):
@@ -133,10 +121,7 @@ class Heap(Looks):
         self.checked = engine.checked
         self.address = engine.address
         self._number = number
-        self._engine: Engine | None = engine
-        self._inside: deque[None] = deque()
-        self._closing = threading.Lock()
-        self._gate: threading.Event | None = None
+        self._gate = Gate(engine, self.name)
         self._kept = keep
         self.region = _region(engine)
         _live[number] = weakref.ref(self)
@@ -145,40 +130,10 @@ class Heap(Looks):
 
     # --- life -------------------------------------------------------------------------------------
 
-    def _enter(self) -> Engine:
-        """Keeps the heap from being destroyed until the caller pops ``_inside``; HeapDestroyed if
-        it is too late."""
-        self._inside.append(None)
-        engine = self._engine
-        while engine is None:
-            self._inside.pop()
-            gate = self._gate
-            if gate is not None:
-                gate.wait()
-            elif self._engine is None:
-                raise HeapDestroyed(f"{self.name} was destroyed")
-            self._inside.append(None)
-            engine = self._engine
-        return engine
-
-    def _pause(self) -> Engine | None:
-        """For a fork: whoever comes from now on waits; the engine, or None when the heap is
-        destroyed."""
-        with self._closing:
-            if self._engine is not None:
-                self._gate = threading.Event()
-            engine, self._engine = self._engine, None
-            return engine
-
-    def _resume(self, engine: Engine) -> None:
-        gate, self._engine, self._gate = self._gate, engine, None
-        if gate is not None:
-            gate.set()
-
     @property
     def alive(self) -> bool:
         """Whether the heap is not destroyed."""
-        return self._engine is not None or self._gate is not None
+        return not self._gate.is_shut
 
     def destroy(self) -> None:
         """Give the whole region back, blocks and all; later calls do nothing.
@@ -188,17 +143,12 @@ class Heap(Looks):
         """
         if self._kept:
             raise HeapDestroyed(f"{self.name} is this process's malloc and stays")
-        with self._closing:
-            while (gate := self._gate) is not None:
-                gate.wait()
-            engine, self._engine = self._engine, None
-            if engine is None:
-                return
-            while self._inside:
-                time.sleep(0)
-            self._finalizer.detach()
-            _live.pop(self._number, None)
-            engine.destroy()
+        self._gate.shut(self._finish)
+
+    def _finish(self, engine: Engine) -> None:
+        self._finalizer.detach()
+        _live.pop(self._number, None)
+        engine.destroy()
 
     def __enter__(self) -> Self:
         return self
@@ -219,8 +169,7 @@ class Heap(Looks):
         if type(size) is not int or size < 0:
             size = size_in_bytes(size)
         boundary = 1 if align is None else power_of_two(align)
-        engine = self._enter()
-        try:
+        with self._gate as engine:
             block = (
                 engine.alloc(size, boundary, bool(zero))
                 if size < WORD_LIMIT and boundary < WORD_LIMIT
@@ -230,8 +179,6 @@ class Heap(Looks):
                 asked = f"{size:,} bytes" + ("" if align is None else f" aligned to {boundary:,}")
                 raise no_memory(engine, self.name, asked)
             return block
-        finally:
-            self._inside.pop()
 
     def free(self, address: int | None) -> None:
         """Give a block back; None and 0 are no blocks and do nothing.
@@ -244,15 +191,12 @@ class Heap(Looks):
             return
         if type(address) is not int:
             address = whole("address", address)
-        engine = self._enter()
-        try:
+        with self._gate as engine:
             if not 0 <= address < WORD_LIMIT:
                 raise foreign("free", address, self.name, None)
             fault = engine.free(address)
             if fault is not None:
                 raise self._exception(engine, "free", fault)
-        finally:
-            self._inside.pop()
 
     def realloc(self, address: int | None, size: int) -> int:
         """Address of the block at its new size, contents kept up to the smaller of both; None or 0
@@ -262,8 +206,7 @@ class Heap(Looks):
         """
         size = size_in_bytes(size)
         place = 0 if address is None else whole("address", address)
-        engine = self._enter()
-        try:
+        with self._gate as engine:
             if not 0 <= place < WORD_LIMIT:
                 raise foreign("realloc", place, self.name, None)
             if size >= WORD_LIMIT:
@@ -272,22 +215,17 @@ class Heap(Looks):
             if fault is not None:
                 raise self._exception(engine, "realloc", fault, size)
             return block
-        finally:
-            self._inside.pop()
 
     def usable_size(self, address: int) -> int:
         """Bytes the caller may use of a live block. Raises InvalidFree for any other address."""
         place = whole("address", address)
-        engine = self._enter()
-        try:
+        with self._gate as engine:
             if not 0 < place < WORD_LIMIT:
                 raise foreign("usable_size", place, self.name, None)
             size, fault = engine.usable_size(place)
             if fault is not None:
                 raise self._exception(engine, "usable_size", fault)
             return size
-        finally:
-            self._inside.pop()
 
     def alloc_many(self, sizes: ArrayLike) -> NDArray[np.uintp]:
         """Addresses of blocks for ``sizes`` (1-d, whole numbers): uintp, shape (n,).
@@ -296,8 +234,7 @@ class Heap(Looks):
         raised.
         """
         asked = words("sizes", "sizes", sizes)
-        engine = self._enter()
-        try:
+        with self._gate as engine:
             made = engine.alloc_many(asked)
             if len(made) < len(asked):
                 note = f"block {len(made):,} of {len(asked):,}; all of them were freed again"
@@ -305,8 +242,6 @@ class Heap(Looks):
                 engine.free_many(made)
                 raise lack
             return made
-        finally:
-            self._inside.pop()
 
     def free_many(self, addresses: ArrayLike) -> None:
         """Free blocks (1-d, whole numbers; 0 is skipped) in order.
@@ -320,8 +255,7 @@ class Heap(Looks):
             raise InvalidFree(
                 f"free_many: {error}", address=0, expected="addresses of blocks", found=str(error)
             ) from None
-        engine = self._enter()
-        try:
+        with self._gate as engine:
             count, fault = engine.free_many(given)
             if fault is not None:
                 note = (
@@ -333,50 +267,43 @@ class Heap(Looks):
                     wrong.args = (f"{wrong}{note}",)
                     wrong.index = count
                 raise wrong
-        finally:
-            self._inside.pop()
 
     def _exception(self, engine: Engine, verb: str, fault: Any, asked: int = 0) -> Exception:
-        def others(address: int) -> Heap | None:
-            return find_heap((heap for heap in live_heaps() if heap is not self), address)
+        return exception_of(engine, self.name, verb, fault, self._other_at, asked)
 
-        return exception_of(engine, self.name, verb, fault, others, asked)
+    def _others(self) -> tuple[Region, ...]:
+        """The regions of the other heaps of this process."""
+        return tuple(Region(heap.name, *heap.region) for heap in live_heaps() if heap is not self)
+
+    def _other_at(self, address: int) -> str | None:
+        """The name of the other heap whose region holds an address."""
+        return next(
+            (name for name, first, size in self._others() if first <= address < first + size), None
+        )
 
     # --- care -------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Give the calling thread's caches back to the slabs."""
-        engine = self._enter()
-        try:
+        with self._gate as engine:
             engine.flush()
-        finally:
-            self._inside.pop()
 
     def prewarm(self) -> None:
         """Fill the calling thread's caches to the policy's prewarm counts."""
-        engine = self._enter()
-        try:
+        with self._gate as engine:
             engine.prewarm()
-        finally:
-            self._inside.pop()
 
     def trim(self) -> int:
         """Give free memory back to the OS, flushing what can be reached first; the bytes given
         back."""
-        engine = self._enter()
-        try:
+        with self._gate as engine:
             return engine.trim()
-        finally:
-            self._inside.pop()
 
     def tick(self) -> None:
         """The clock's turn: close an epoch that is over, give back what the policy no longer
         keeps."""
-        engine = self._enter()
-        try:
+        with self._gate as engine:
             engine.tick()
-        finally:
-            self._inside.pop()
 
     def hold_clock(self, now_ns: int) -> None:
         """From now on the heap's clock reads ``now_ns`` (ns, 0 to 2^63 - 1) and moves by further
@@ -389,19 +316,13 @@ class Heap(Looks):
         now = whole("now_ns", now_ns)
         if not 0 <= now < 1 << 63:
             raise ValueError(f"now_ns = {now}: expected 0 to 2^63 - 1 ns")
-        engine = self._enter()
-        try:
+        with self._gate as engine:
             engine.hold_clock(now)
-        finally:
-            self._inside.pop()
 
     def release_clock(self) -> None:
         """The heap's clock runs again, in a new epoch."""
-        engine = self._enter()
-        try:
+        with self._gate as engine:
             engine.release_clock()
-        finally:
-            self._inside.pop()
 
     # --- views ------------------------------------------------------------------------------------
 
@@ -426,8 +347,7 @@ class Heap(Looks):
     def whatis(self, address: int) -> WhatIs:
         """The block at ``address``: class, state, slab, offset inside; or why there is none. Prints
         as a sentence."""
-        others = tuple(Region(heap.name, *heap.region) for heap in live_heaps() if heap is not self)
-        return self.view().whatis(whole("address", address), others)
+        return self.view().whatis(whole("address", address), self._others())
 
     def __repr__(self) -> str:
         return repr(self.view()) if self.alive else f"<{self.name}, destroyed>"
@@ -456,4 +376,4 @@ def _forget(number: int, engine: Engine | None) -> None:
         engine.destroy()
 
 
-watch(live_heaps)
+watch(lambda: [heap._gate for heap in live_heaps()])

@@ -1,9 +1,8 @@
-"""Faults as exceptions: what the plane reported, in words. Nothing here touches the heap's
-blocks."""
+"""Faults as exceptions: what the plane reported, in words. The heap's blocks are not touched."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .. import layout
@@ -13,7 +12,6 @@ from ..registry import TAG_FREE
 
 if TYPE_CHECKING:
     from ..engines.protocol import Engine, Fault
-    from .api import Heap
 
 _FOREIGN = layout.constant("HAK_FAULT_FOREIGN")
 _INTERIOR = layout.constant("HAK_FAULT_INTERIOR")
@@ -22,8 +20,8 @@ _DOUBLE = layout.constant("HAK_FAULT_DOUBLE")
 _HEADER = layout.constant("HAK_FAULT_HEADER")
 _NOMEM = layout.constant("HAK_FAULT_NOMEM")
 
-Others = Callable[[int], "Heap | None"]
-"""Finds the live heap whose region holds an address."""
+Others = Callable[[int], str | None]
+"""Gives the name of the other heap whose region holds an address."""
 
 
 def _class_text(engine: Engine, class_index: int) -> str:
@@ -46,15 +44,13 @@ def no_memory(engine: Engine, name: str, asked: str) -> MemoryError:
     )
 
 
-def foreign(verb: str, address: int, name: str, other: Heap | None) -> InvalidFree:
-    """The error for an address outside the region; ``other`` is the heap whose region holds it."""
+def foreign(verb: str, address: int, name: str, other: str | None) -> InvalidFree:
+    """The error for an address outside the region; ``other`` names the heap whose region holds
+    it."""
     expected = f"a block of {name}"
     if other is not None:
-        found = f"an address of {other.name}"
-        text = (
-            f"{verb}({address:#x}): the address belongs to another heap, {other.name}, not to "
-            f"{name}"
-        )
+        found = f"an address of {other}"
+        text = f"{verb}({address:#x}): the address belongs to another heap, {other}, not to {name}"
     else:
         found = "a foreign address"
         text = (
@@ -141,12 +137,3 @@ def _headers(engine: Engine, class_index: int) -> bool:
     return bool(class_index) and sizes.has_header(
         sizes.classes[class_index - 1], engine.policy.headers.mode
     )
-
-
-def find_heap(heaps: Iterable[Heap], address: int) -> Heap | None:
-    """The heap whose region holds ``address``."""
-    for heap in heaps:
-        first, size = heap.region
-        if first <= address < first + size:
-            return heap
-    return None

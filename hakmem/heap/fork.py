@@ -11,7 +11,6 @@ fork by C code that is not ``os.fork`` does not pause anything.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
@@ -20,41 +19,39 @@ from ..clib.binding import library
 
 if TYPE_CHECKING:
     from ..engines.protocol import Engine
-    from .api import Heap
+    from .gate import Gate
 
 PATIENCE_SECONDS: Final = 5.0
 """How long a fork waits for threads inside a paused heap; one that never leaves would hang it."""
 
-_paused: list[tuple[Heap, Engine]] = []
+_paused: list[tuple[Gate, Engine]] = []
 
 
-def watch(live_heaps: Callable[[], Iterable[Heap]]) -> None:
-    """Register for the forks of this process."""
+def watch(gates: Callable[[], Iterable[Gate]]) -> None:
+    """Register for the forks of this process. ``gates``: those of all heaps that are alive."""
 
     def before() -> None:
-        for heap in live_heaps():
-            if heap.plane == "python":
-                engine = heap._pause()
+        for gate in gates():
+            if gate.plane == "python":
+                engine = gate.pause()
                 if engine is not None:
-                    _paused.append((heap, engine))
+                    _paused.append((gate, engine))
         limit = time.monotonic() + PATIENCE_SECONDS
-        for heap, _ in _paused:
-            while heap._inside and time.monotonic() < limit:
+        for gate, _ in _paused:
+            while gate.callers and time.monotonic() < limit:
                 time.sleep(0)
 
     def resume() -> None:
         while _paused:
-            heap, engine = _paused.pop()
-            heap._resume(engine)
+            gate, engine = _paused.pop()
+            gate.resume(engine)
 
     def in_child() -> None:
-        if any(heap.plane == "native" for heap in live_heaps()):
+        everyone = {*gates(), *(gate for gate, _ in _paused)}
+        if any(gate.plane == "native" for gate in everyone):
             library().hak_fork_settle()
-        for heap, _ in _paused:
-            heap._gate = threading.Event()
-        for heap in [*live_heaps(), *(heap for heap, _ in _paused)]:
-            heap._inside.clear()
-            heap._closing = threading.Lock()
+        for gate in everyone:
+            gate.reset_in_child()
         resume()
 
     os.register_at_fork(before=before, after_in_parent=resume, after_in_child=in_child)

@@ -1,0 +1,110 @@
+"""The gate of a heap: who is inside a call, and when nobody may come in.
+
+Every call of `hakmem.Heap` that uses the engine is a ``with`` block over the heap's gate. The gate
+is open, paused (a fork is under way: callers wait), or shut (the heap was destroyed: callers get
+HeapDestroyed). `shut` and a fork wait until nobody is inside, so the region stays mapped for as
+long as any thread uses it.
+
+A caller is counted before it reads ``_engine``, and `pause` and `shut` take ``_engine`` away before
+they read the count: whichever comes first, one of the two sees the other. Each is one step of the
+interpreter, so no lock is needed on the way in or out.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..errors import HeapDestroyed
+
+if TYPE_CHECKING:
+    from ..engines.protocol import Engine
+
+
+class Gate:
+    """The way to a heap's engine: ``with gate as engine``. ``name`` is what HeapDestroyed calls the
+    heap."""
+
+    __slots__ = ("_arrive", "_closing", "_engine", "_inside", "_leave", "_pause", "name", "plane")
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.name = name
+        self.plane = engine.plane
+        self._engine: Engine | None = engine
+        self._pause: threading.Event | None = None
+        self._closing = threading.Lock()
+        self._inside: deque[None] = deque()
+        self._arrive, self._leave = self._inside.append, self._inside.pop
+
+    def __enter__(self) -> Engine:
+        """The engine, which stays until the block ends. Waits while the gate is paused;
+        HeapDestroyed when it is shut."""
+        self._arrive(None)
+        engine = self._engine
+        return engine if engine is not None else self._wait()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._leave()
+
+    def _wait(self) -> Engine:
+        """A caller that found no engine: until there is one again."""
+        engine = None
+        while engine is None:
+            self._leave()
+            pause = self._pause
+            if pause is not None:
+                pause.wait()
+            elif self._engine is None:
+                raise HeapDestroyed(f"{self.name} was destroyed")
+            self._arrive(None)
+            engine = self._engine
+        return engine
+
+    @property
+    def callers(self) -> int:
+        """How many calls are under way."""
+        return len(self._inside)
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether the heap was destroyed."""
+        return self._engine is None and self._pause is None
+
+    def shut(self, finish: Callable[[Engine], object]) -> None:
+        """Nobody comes in any more; ``finish`` gets the engine once nobody is inside. Does nothing
+        when the gate is shut already."""
+        with self._closing:
+            while (pause := self._pause) is not None:
+                pause.wait()
+            engine, self._engine = self._engine, None
+            if engine is not None:
+                while self._inside:
+                    time.sleep(0)
+                finish(engine)
+
+    # --- at a fork --------------------------------------------------------------------------------
+
+    def pause(self) -> Engine | None:
+        """Callers wait from now on; the engine to `resume` with, or None when the gate is shut."""
+        with self._closing:
+            if self._engine is not None:
+                self._pause = threading.Event()
+            engine, self._engine = self._engine, None
+            return engine
+
+    def resume(self, engine: Engine) -> None:
+        """The end of a pause."""
+        pause, self._engine, self._pause = self._pause, engine, None
+        if pause is not None:
+            pause.set()
+
+    def reset_in_child(self) -> None:
+        """In a forked child, whose only thread is outside: what other threads held or waited for is
+        made anew."""
+        self._inside.clear()
+        self._closing = threading.Lock()
+        if self._pause is not None:
+            self._pause = threading.Event()
