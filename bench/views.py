@@ -89,6 +89,7 @@ def many_slabs(repetitions: int) -> list[Figure]:
     import numpy as np
 
     import hakmem
+    from hakmem.registry import Geometry
 
     policy = hakmem.Policy.default().replace(
         arenas=hakmem.ArenaGrowth(populate_units=0)
@@ -106,7 +107,13 @@ def many_slabs(repetitions: int) -> list[Figure]:
             view.slabs.table()
 
         stats = heap.stats()
-        meta = resident_bytes(heap.address, stats.metadata_reserved_bytes)
+        header = heap.view().capture.heap
+        meta = sum(
+            resident_bytes(heap.address + start, size)
+            for start, size in Geometry.read(header).metadata_parts(
+                header.table_units, header.thread_mapped
+            )
+        )
         share = 100 * meta / (stats.committed_bytes + meta)
         return [
             timed(

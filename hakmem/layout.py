@@ -5,13 +5,14 @@ built from here, and numpy dtypes derive from those, so that one edit changes al
 Each field carries who writes it, who reads it, with which memory order, in which unit; the C header
 repeats that as comments.
 
-The address space of one heap, from low to high (one reservation)::
+The address space of one heap, its region, from low to high (a window of addresses, of which parts
+are mapped as they are needed)::
 
-    hak_heap | policy | fast map | registry | slab records | partial sets | dirty marks |
-    purged lately | holes | last looks | thread records | live marks | units ...
-    (all before the units is metadata, whole units of it)
+    hak_heap | policy | fast map | registry | units ... | slab records | partial sets |
+    dirty marks | purged lately | holes | last looks | thread records | live marks
+    (all before the units is metadata, whole units of it; so is all behind them)
 
-Unit numbers count from the start of the reservation, so unit 0 is always metadata and 0 can mean
+Unit numbers count from the start of the region, so unit 0 is always metadata and 0 can mean
 "none". Standard library only: this file also runs on its own at build time.
 
 From top to bottom: geometry and constants; what describes a struct; the policy numbers, a row each;
@@ -50,7 +51,17 @@ CACHE_LINE_BYTES: Final = 64
 REGISTRY_OFFSET: Final = 9 * OS_PAGE_BYTES
 REGION_UNITS_MAX: Final = 1 << 24
 REGION_WISH_BYTES: Final = 64 << 30
-PROCESS_WISH_BYTES: Final = 1 << 40
+PROCESS_WISH_BYTES: Final = (1 << 40) - (1 << 27)
+TABLE_STEP_UNITS: Final = 1024
+THREAD_STEP_RECORDS: Final = 16
+SKIP_UNITS: Final = SUPERSLAB_UNITS
+UNMAP_LEAST_UNITS: Final = 16
+LIMIT_NEAR_PER_256: Final = 64
+WINDOW_LOW: Final = 0x4000_0000_0000
+WINDOW_HIGH: Final = 0x5500_0000_0000
+WINDOW_SLOT_SHIFT: Final = 33
+WINDOW_SLOTS: Final = ((WINDOW_HIGH - WINDOW_LOW) >> WINDOW_SLOT_SHIFT) - 1
+WINDOW_TRIES: Final = 16
 REGION_LEAST_BYTES: Final = 2 << 20
 REGION_LIMIT_PER_256: Final = 192
 CAP_LIMIT_COUNT: Final = 1 << 20
@@ -121,8 +132,30 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_REGION_UNITS_MAX", REGION_UNITS_MAX,
         "units of the largest region: heads must fit 24 bits"),
     Constant("HAK_REGION_WISH_BYTES", REGION_WISH_BYTES,
-        "region wished for a heap; halved until the OS agrees"),
-    Constant("HAK_PROCESS_WISH_BYTES", PROCESS_WISH_BYTES, "region wished for the process heap"),
+        "user memory that a heap's window has room for; where there are no windows, a reservation "
+        "that is halved until the OS agrees"),
+    Constant("HAK_PROCESS_WISH_BYTES", PROCESS_WISH_BYTES,
+        "the same of the process heap: with its registry just under the largest region"),
+    Constant("HAK_TABLE_STEP_UNITS", TABLE_STEP_UNITS,
+        "units that the tables are mapped for at a time"),
+    Constant("HAK_THREAD_STEP_RECORDS", THREAD_STEP_RECORDS,
+        "thread records mapped at a time"),
+    Constant("HAK_SKIP_UNITS", SKIP_UNITS,
+        "units left out, doubled at each try, where somebody else's mapping stands in the way"),
+    Constant("HAK_UNMAP_LEAST_UNITS", UNMAP_LEAST_UNITS,
+        "shortest run that is unmapped while addresses are short"),
+    Constant("HAK_LIMIT_NEAR_PER_256", LIMIT_NEAR_PER_256,
+        "share of a limit on mappings, in 1/256, from which on a heap unmaps what is free"),
+    Constant("HAK_WINDOW_LOW", WINDOW_LOW,
+        "windows lie above this address: the kernel's own choices are far from here"),
+    Constant("HAK_WINDOW_SLOT_SHIFT", WINDOW_SLOT_SHIFT,
+        "log2 bytes of a slot: windows begin and end on one"),
+    Constant("HAK_WINDOW_SLOTS", WINDOW_SLOTS, "slots for windows"),
+    Constant("HAK_WINDOW_TRIES", WINDOW_TRIES,
+        "windows tried before a region is reserved instead"),
+    Constant("HAK_MAP_DONE", 0, "mapping: done"),
+    Constant("HAK_MAP_REFUSED", 1, "mapping: the OS refused, by a limit or for want of memory"),
+    Constant("HAK_MAP_TAKEN", 2, "mapping: something else is mapped there"),
     Constant("HAK_REGION_LEAST_BYTES", REGION_LEAST_BYTES,
         "a smaller region than this is not tried"),
     Constant("HAK_REGION_LIMIT_PER_256", REGION_LIMIT_PER_256,
@@ -161,6 +194,8 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_TAG_SPAN", 61, "registry: unit of a span, head in the upper bits"),
     Constant("HAK_TAG_FREE", 62,
         "registry: unit of a free run, head in the upper bits at both ends"),
+    Constant("HAK_TAG_UNMAPPED", 63,
+        "registry: unit that is not mapped, head in the upper bits at both ends"),
     # slab record kinds
     Constant("HAK_KIND_NONE", 0, "record: nothing, or in transit between run heap and slab"),
     Constant("HAK_KIND_SLAB", 1, "record: a slab, fields protected by its claim"),
@@ -168,6 +203,10 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_KIND_RUN", 3, "record: a free run, fields protected by the run lock"),
     Constant("HAK_KIND_LOST", 4,
         "record: a slab whose claimer died in a fork; never handed out again"),
+    Constant("HAK_KIND_UNMAPPED", 5,
+        "record: a run of units that are not mapped, fields protected by the run lock"),
+    Constant("HAK_KIND_FOREIGN", 6,
+        "record: units left out because something else was mapped there; never handed out"),
     # slab flags
     Constant("HAK_SLAB_FRESH", 1, "slab flag: uncarved blocks are known to be zero"),
     Constant("HAK_SLAB_LISTED", 2, "slab flag: in its class's partial set"),
@@ -184,6 +223,8 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_HEAP_CHECKED", 1, "heap flag: live marks are kept and every free is checked"),
     Constant("HAK_HEAP_PYTHON", 2, "heap flag: run by the Python plane"),
     Constant("HAK_HEAP_PROCESS", 4, "heap flag: this process's malloc"),
+    Constant("HAK_HEAP_RESERVED", 8,
+        "heap flag: the region is reserved as a whole, because no window was to be had"),
     # acquire stages
     Constant("HAK_STAGE_END", 0, "acquire order: nothing more to try"),
     Constant("HAK_STAGE_HOT", 1, "acquire: the slab this thread took from last, a hint"),
@@ -932,9 +973,9 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         "hak_thread", "HakThread",
         "A thread of a heap: what the fast path needs, its counters, its caches.",
         (
-            Field("base", "u64", "address", _INIT, "start of the reservation"),
-            Field("unit_limit", "u64", "units", _INIT,
-                "units of the reservation; 0 in the early record"),
+            Field("base", "u64", "address", _INIT, "start of the region"),
+            Field("unit_limit", "u64", "units", _OWNER,
+                "units that the tables are known to be mapped for; 0 in the early record"),
             Field("fast_map", "u64", "address", _INIT,
                 "size map of the fast path: the policy's own; with headers one that is 0 where "
                 "calls must be checked"),
@@ -977,8 +1018,9 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         "Calls to the OS; each successful or failed call counts once.",
         (
             Field("reserve_count", "u64", "calls", "any, relaxed add",
-                "mmap of an address range, PROT_NONE"),
-            Field("commit_count", "u64", "calls", "any, relaxed add", "mprotect to read and write"),
+                "mmap of anything but a heap's memory"),
+            Field("commit_count", "u64", "calls", "any, relaxed add",
+                "mmap of a heap's memory, or mprotect where it is reserved"),
             Field("purge_count", "u64", "calls", "any, relaxed add",
                 "madvise that gives pages back"),
             Field("advise_count", "u64", "calls", "any, relaxed add", "madvise that only advises"),
@@ -996,10 +1038,12 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("magic", "u64", "", _INIT, "HAK_HEAP_MAGIC; 0 once destroyed"),
             Field("layout_hash", "u64", "", _INIT, "hash of the layout"),
             Field("base", "u64", "address", _INIT,
-                "start of the reservation, on a superslab boundary"),
-            Field("reserved_bytes", "u64", "bytes", _INIT, "bytes reserved, metadata included"),
-            Field("map_base", "u64", "address", _INIT, "what the OS returned, to release"),
-            Field("map_bytes", "u64", "bytes", _INIT, "bytes to release"),
+                "start of the region, on a superslab boundary"),
+            Field("reserved_bytes", "u64", "bytes", _INIT,
+                "bytes of the region, metadata included, mapped or not"),
+            Field("map_base", "u64", "address", _INIT,
+                "start of the window, or of the reservation where it is one"),
+            Field("map_bytes", "u64", "bytes", _INIT, "bytes of it"),
             Field("policy_offset", "u64", "bytes", _INIT, "the policy image in force: hak_policy"),
             Field("fast_map_offset", "u64", "bytes", _INIT,
                 "size map of the fast path: u8[HAK_SIZE_MAP_ENTRIES]; not used where no class is "
@@ -1023,17 +1067,18 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("live_offset", "u64", "bytes", _INIT,
                 "live marks: a bit for 8 bytes; 0 when not checked"),
             Field("meta_units", "u32", "units", _INIT,
-                "units of metadata; the first unit of user memory"),
-            Field("unit_limit", "u32", "units", _INIT, "units of the reservation"),
-            Field("thread_limit", "u32", "records", _INIT, "thread records reserved"),
-            Field("flags", "u32", "HAK_HEAP", _INIT, "checked, Python plane, process heap"),
+                "units of metadata in front; the first unit of user memory"),
+            Field("unit_limit", "u32", "units", _INIT, "units of the region, up to its tables"),
+            Field("thread_limit", "u32", "records", _INIT, "thread records there is room for"),
+            Field("flags", "u32", "HAK_HEAP", _INIT,
+                "checked, Python plane, process heap, reserved"),
             Field("slot", "u32", "", _INIT, "its place in the threads' directories"),
             Field("generation", "u32", "", _INIT, "distinguishes heaps that used one slot"),
             Field("next_heap", "u64", "address", "root lock", "next heap of hak_root"),
             Field("run_lock", "u32", "bool", "any by CAS, acquire / release",
                 "guards the run heap, nothing else"),
             Field("unit_top", "u32", "units", "run lock holder > any, release / acquire",
-                "first uncommitted unit"),
+                "first unit that was never mapped"),
             Field("arena_count", "u32", "chunks", _LOCK, "arena chunks committed"),
             Field("lost_count", "u32", "slabs", "repairer of a fork's child > any",
                 "slabs lost to a fork in the middle of a claim"),
@@ -1134,6 +1179,27 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("trim_busy", "u32", "bool", "any by CAS, acquire / release",
                 "1 while a thread trims by request"),
             Field("reserved_trim", "u32", "", "", "zero"),
+            Field("table_units", "u32", "units", "run lock holder > any, release / acquire",
+                "units that the tables are mapped for"),
+            Field("thread_mapped", "u32", "records", "run lock holder > any, release / acquire",
+                "thread records that are mapped"),
+            Field("intent_unit", "u32", "unit", _LOCK,
+                "first unit of those being mapped now; a fork's child unmaps them"),
+            Field("intent_units", "u32", "units", _LOCK, "how many of them; 0 none"),
+            Field("intent_table_units", "u32", "units", _LOCK,
+                "units that the tables are being mapped for; 0: they are not"),
+            Field("intent_records", "u32", "records", _LOCK,
+                "thread records that are being mapped; 0 none"),
+            Field("unmapped_units", "u64", "units", _LOCK_RELAXED,
+                "units below unit_top that are not mapped"),
+            Field("map_limit_units", "u32", "units", "test > run lock holder, relaxed",
+                "units mapped at most, as if the OS refused more; 0: as the OS will"),
+            Field("refused_epoch", "u32", "epochs", _LOCK_RELAXED,
+                "epoch_count up to which free runs are unmapped, because the OS refused; 0 none"),
+            Field("run_unmapped_bits", "u64", "bits", _LOCK, "non-empty bins of unmapped runs",
+                RUN_BIN_WORDS),
+            Field("run_unmapped", "u32", "unit", _LOCK, "first run of each bin of unmapped runs",
+                RUN_BIN_COUNT),
         ),
         padded_to=HEAP_BYTES,
     ),

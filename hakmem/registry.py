@@ -1,7 +1,8 @@
 """Where everything of a heap lies, and what stands at an address: the geometry and the page
 registry.
 
-A region is one reservation: metadata first, whole units of it, then the units of user memory. The
+A region is a window of addresses: the heap's struct, policy and registry first, whole units of
+them, then the units of user memory, then the other tables; what of it is mapped grows with use. The
 registry has one 32-bit entry a unit, ``tag | head << 8``: an address finds its class in O(1) by
 ``(address - base) >> 16``. Both planes lay a region out the same way, so both are read the same
 way.
@@ -25,12 +26,46 @@ UNIT_BYTES: Final = layout.UNIT_BYTES
 TAG_NONE: Final = layout.constant("HAK_TAG_NONE")
 TAG_SPAN: Final = layout.constant("HAK_TAG_SPAN")
 TAG_FREE: Final = layout.constant("HAK_TAG_FREE")
-KIND_NAMES: Final = ("none", "slab", "span", "run", "lost")
+TAG_UNMAPPED: Final = layout.constant("HAK_TAG_UNMAPPED")
+KIND_NAMES: Final = ("none", "slab", "span", "run", "lost", "unmapped", "foreign")
+_TABLES: Final = {
+    "registry": (1, 4),
+    "slabs": (1, ctypes.sizeof(mirror.HakSlab)),
+    "partial": (64, 8 * layout.CLASS_LIMIT),
+    "summary": (4096, 8 * layout.CLASS_LIMIT),
+    "dirty": (64, 8),
+    "recent": (64, 8),
+    "recent_before": (64, 8),
+    "holes": (1, 2),
+    "seen": (1, 4),
+    "live": (1, layout.LIVE_BYTES_PER_UNIT),
+}
+"""The tables by unit, in the order of C: so many bytes for each so many units."""
 
 
 def page_up(size_bytes: int) -> int:
     """``size_bytes`` rounded up to whole OS pages."""
     return -(-size_bytes // layout.OS_PAGE_BYTES) * layout.OS_PAGE_BYTES
+
+
+def table_bytes(name: str, units: int) -> int:
+    """Bytes of a table for so many units, in whole OS pages.
+
+    >>> table_bytes("slabs", 1024)
+    65536
+    """
+    step, size = _TABLES[name]
+    return page_up(-(-units // step) * size)
+
+
+def records_bytes(records: int) -> int:
+    """Bytes of so many thread records, in whole OS pages."""
+    return page_up(records * ctypes.sizeof(mirror.HakThread))
+
+
+def table_units(top: int) -> int:
+    """Units that the tables are mapped for so that they reach unit ``top``."""
+    return -(-top // layout.TABLE_STEP_UNITS) * layout.TABLE_STEP_UNITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +95,33 @@ class Geometry:
 
     @classmethod
     def lay_out(cls, units: int, checked: bool) -> Self:
-        """The metadata of a region of ``units`` units."""
+        """The metadata of a region of ``units`` units, those of its registry included."""
+        policy = page_up(ctypes.sizeof(mirror.HakHeap))
+        fast_map = policy + page_up(ctypes.sizeof(mirror.HakPolicy))
+        registry = fast_map + page_up(layout.SIZE_MAP_ENTRIES)
         threads = min(max(units, layout.THREADS_MIN), layout.THREADS_MAX)
         sizes = {
-            "heap": ctypes.sizeof(mirror.HakHeap),
-            "policy_offset": ctypes.sizeof(mirror.HakPolicy),
-            "fast_map_offset": layout.SIZE_MAP_ENTRIES,
-            "registry_offset": units * 4,
-            "slabs_offset": units * ctypes.sizeof(mirror.HakSlab),
-            "partial_offset": -(-units // 64) * 8 * layout.CLASS_LIMIT,
-            "summary_offset": -(-units // 4096) * 8 * layout.CLASS_LIMIT,
-            "dirty_offset": -(-units // 64) * 8,
-            "recent_offset": -(-units // 64) * 8 * 2,
-            "holes_offset": units * 2,
-            "seen_offset": units * 4,
-            "threads_offset": threads * ctypes.sizeof(mirror.HakThread),
+            "slabs": table_bytes("slabs", units),
+            "partial": table_bytes("partial", units),
+            "summary": table_bytes("summary", units),
+            "dirty": table_bytes("dirty", units),
+            "recent": 2 * table_bytes("recent", units),
+            "holes": table_bytes("holes", units),
+            "seen": table_bytes("seen", units),
+            "threads": records_bytes(threads),
         }
         offsets: dict[str, int] = {}
-        at = 0
+        at = units << UNIT_SHIFT
         for name, size in sizes.items():
-            offsets[name] = at
-            at += page_up(size)
-        del offsets["heap"]
-        live, at = (at, at + units * layout.LIVE_BYTES_PER_UNIT) if checked else (0, at)
+            offsets[f"{name}_offset"] = at
+            at += size
         return cls(
+            policy_offset=policy,
+            fast_map_offset=fast_map,
+            registry_offset=registry,
             **offsets,
-            live_offset=live,
-            meta_units=-(-at // UNIT_BYTES),
+            live_offset=at if checked else 0,
+            meta_units=-(-(registry + table_bytes("registry", units)) // UNIT_BYTES),
             unit_limit=units,
             thread_limit=threads,
         )
@@ -118,8 +153,35 @@ class Geometry:
 
     @property
     def reserved_bytes(self) -> int:
-        """Bytes of the region, metadata included."""
-        return self.unit_limit << UNIT_SHIFT
+        """Bytes of the region, metadata included, mapped or not."""
+        end = self.threads_offset + records_bytes(self.thread_limit)
+        if self.live_offset:
+            end = self.live_offset + table_bytes("live", self.unit_limit)
+        return -(-end // UNIT_BYTES) * UNIT_BYTES
+
+    @property
+    def table_units_first(self) -> int:
+        """Units that the tables of a new heap are mapped for."""
+        return min(table_units(self.meta_units + 1), self.unit_limit)
+
+    def tables(self) -> dict[str, int]:
+        """Where each table by unit begins, by its name; the registry first."""
+        starts = {
+            name: getattr(self, f"{name}_offset") for name in _TABLES if name != "recent_before"
+        }
+        starts["recent_before"] = self.recent_offset + table_bytes("recent", self.unit_limit)
+        return {name: starts[name] for name in _TABLES if starts[name]}
+
+    def metadata_parts(self, table_units: int, thread_mapped: int) -> list[tuple[int, int]]:
+        """Offset and bytes of each part of the metadata that is mapped, when the tables are for so
+        many units and so many thread records."""
+        first = self.registry_offset + table_bytes("registry", table_units)
+        tables = [
+            (start, table_bytes(name, table_units))
+            for name, start in self.tables().items()
+            if name != "registry"
+        ]
+        return [(0, first), *tables, (self.threads_offset, records_bytes(thread_mapped))]
 
 
 class Resolved(NamedTuple):
@@ -128,7 +190,7 @@ class Resolved(NamedTuple):
     unit: int
     """Unit of the address."""
     tag: int
-    """Registry tag: a class index, TAG_SPAN, TAG_FREE, or TAG_NONE."""
+    """Registry tag: a class index, TAG_SPAN, TAG_FREE, TAG_UNMAPPED, or TAG_NONE."""
     head: int
     """First unit of the slab, span or free run; the unit itself when the tag is TAG_NONE."""
     class_index: int
@@ -154,7 +216,7 @@ class PageRegistry:
 
     @property
     def unit_top(self) -> int:
-        """First unit that is not committed yet."""
+        """First unit that was never mapped."""
         return int(self._heap.unit_top)
 
     def owns(self, address: int) -> bool:
@@ -162,9 +224,12 @@ class PageRegistry:
         return 0 <= address - self.base < self.geometry.reserved_bytes
 
     def entry(self, unit: int) -> int:
-        """The registry entry of a unit of the region; IndexError outside."""
+        """The registry entry of a unit of the region, 0 where it has none yet; IndexError
+        outside."""
         if not 0 <= unit < self.geometry.unit_limit:
             raise IndexError(f"unit {unit}: the region has {self.geometry.unit_limit}")
+        if unit >= self._heap.table_units:
+            return 0
         return ctypes.c_uint32.from_address(
             self.base + self.geometry.registry_offset + 4 * unit
         ).value
@@ -180,10 +245,11 @@ class PageRegistry:
         )
 
     def resolve(self, address: int) -> Resolved | None:
-        """What stands at an address; None outside the region."""
-        if not self.owns(address):
-            return None
+        """What stands at an address; None outside the region and in the tables behind its
+        units."""
         unit = (address - self.base) >> UNIT_SHIFT
+        if not 0 <= unit < self.geometry.unit_limit:
+            return None
         entry = self.entry(unit)
         tag, head = entry & 0xFF, entry >> 8
         if tag == TAG_NONE:
@@ -192,6 +258,8 @@ class PageRegistry:
         return Resolved(unit, tag, head, tag if tag <= layout.CLASS_COUNT_MAX else 0, kind)
 
     def _kind(self, unit: int) -> str:
+        if unit >= self._heap.table_units:
+            return KIND_NAMES[0]
         place = (
             self.geometry.slabs_offset
             + unit * ctypes.sizeof(mirror.HakSlab)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from dataclasses import fields
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -37,10 +38,19 @@ def test_parts_of_the_metadata_do_not_overlap(units: int, checked: bool) -> None
         assert offsets.pop() == 0
     assert offsets == sorted(set(offsets)) and offsets[0] >= ctypes.sizeof(mirror.HakHeap)
     assert all(offset % layout.OS_PAGE_BYTES == 0 for offset in offsets)
-    assert plan.slabs_offset - plan.registry_offset >= 4 * units
+    assert plan.meta_units << layout.UNIT_SHIFT >= plan.registry_offset + 4 * units
+    assert plan.slabs_offset >= units << layout.UNIT_SHIFT
     assert plan.partial_offset - plan.slabs_offset >= 64 * units
     assert plan.registry_offset == layout.REGISTRY_OFFSET
-    assert offsets[-1] < plan.meta_units << layout.UNIT_SHIFT
+    parts = sorted(plan.metadata_parts(units, plan.thread_limit))
+    assert all(start + size <= after for (start, size), (after, _) in pairwise(parts))
+    assert sum(parts[-1]) <= plan.reserved_bytes
+    for few in (1, units // 3 + 1):
+        smaller = plan.metadata_parts(few, 1)
+        assert all(
+            part[0] == whole[0] and part[1] <= whole[1]
+            for part, whole in zip(sorted(smaller), parts, strict=True)
+        )
 
 
 @given(user_bytes=st.integers(1, 1 << 39), checked=st.booleans())

@@ -117,7 +117,7 @@ def take(glance: Glance) -> Sample:
         rss_bytes=0 if facts is None else facts.rss_bytes,
         live_bytes=heap.live_units << layout.UNIT_SHIFT,
         kept_bytes=heap.dirty_units << layout.UNIT_SHIFT,
-        committed_bytes=(outline.unit_top - outline.meta_units) << layout.UNIT_SHIFT,
+        committed_bytes=outline.committed_units << layout.UNIT_SHIFT,
         purged_bytes=int(heap.os.purged_bytes),
         os_calls=int(calls),
         classes=glance.classes,

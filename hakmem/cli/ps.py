@@ -61,7 +61,7 @@ def _look(pid: int) -> dict[str, Any]:
 
     view = hakmem.attach(pid)
     facts, heap = view.process, view.capture.heap
-    units = view.capture.unit_top - view.capture.meta_units
+    units = view.capture.committed_units
     return {
         "pid": pid,
         "command": list(facts.command) if facts else [],

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .. import layout
 from ..errors import DoubleFree, InvalidFree
 from ..generate import mirror
-from ..registry import TAG_FREE
+from ..registry import TAG_FREE, TAG_UNMAPPED
 
 if TYPE_CHECKING:
     from ..engines.protocol import Engine, Fault
@@ -20,6 +20,7 @@ _DOUBLE = layout.constant("HAK_FAULT_DOUBLE")
 _HEADER = layout.constant("HAK_FAULT_HEADER")
 _NOMEM = layout.constant("HAK_FAULT_NOMEM")
 
+_FREE_UNITS: Final = {TAG_FREE: "a free run", TAG_UNMAPPED: "units that are not mapped"}
 Others = Callable[[int], str | None]
 """Gives the name of the other heap whose region holds an address."""
 
@@ -63,7 +64,8 @@ def foreign(verb: str, address: int, name: str, other: str | None) -> InvalidFre
 def _inside_region(engine: Engine, name: str, verb: str, address: int) -> InvalidFree:
     heap = mirror.HakHeap.from_address(engine.address)
     unit = (address - engine.address) >> layout.UNIT_SHIFT
-    found = "metadata of the heap" if unit < heap.meta_units else "memory not committed yet"
+    metadata = unit < heap.meta_units or unit >= heap.unit_limit
+    found = "metadata of the heap" if metadata else "memory not committed yet"
     expected = "a live block"
     return InvalidFree(
         f"{verb}({address:#x}): {found}, unit {unit} of {name}; expected {expected}",
@@ -101,7 +103,7 @@ def exception_of(
         found = "a block that is free"
         if not fault.block:
             where = f"unit {fault.unit}"
-            found = "a free run" if fault.found == TAG_FREE else "a unit that no block uses"
+            found = _FREE_UNITS.get(fault.found, "a unit that no block uses")
         elif _headers(engine, fault.class_index) and fault.found > 1:
             found = (
                 f"a block that is free (header {fault.found:#04x}, live would be "

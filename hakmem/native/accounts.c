@@ -11,6 +11,7 @@
 #include "accounts.h"
 #include "hakmem.h"
 #include "lists.h"
+#include "region.h"
 
 #define PAGES_PER_UNIT (HAK_UNIT_BYTES / HAK_OS_PAGE_BYTES)
 /* units whose pages, a byte each, fill an OS page of the stack */
@@ -86,22 +87,28 @@ static void add_caches(hak_heap *h, hak_accounts *sum) {
     sum->out_bytes -= sum->cached_bytes < sum->out_bytes ? sum->cached_bytes : sum->out_bytes;
 }
 
+/* How many units from `unit` on are mapped, `most` at most. */
+static uint32_t mapped_from(hak_heap *h, uint32_t unit, uint32_t most) {
+    uint32_t count = 0;
+    while (count < most && (hak_entry_get(h, unit + count) & 0xff) != HAK_TAG_UNMAPPED) count++;
+    return count;
+}
+
 void hak_accounts_gather(hak_heap *h, hak_accounts *sum) {
     uint8_t pages[HAK_OS_PAGE_BYTES];
     uint32_t top = hak_load_acquire(&h->unit_top);
-    *sum = (hak_accounts){.committed = (uint64_t)(top - h->meta_units) << HAK_UNIT_SHIFT,
-                          .most = h->high_water_ever << HAK_UNIT_SHIFT};
-    for (uint32_t unit = 0; unit < top;) {
-        uint32_t count = top - unit < WINDOW_UNITS ? top - unit : WINDOW_UNITS;
-        if (unit < h->meta_units && unit + count > h->meta_units) count = h->meta_units - unit;
-        hak_os_resident(&h->os, hak_unit_address(h, unit), (uint64_t)count << HAK_UNIT_SHIFT,
-                        pages);
-        if (unit < h->meta_units)
-            sum->metadata += (uint64_t)sum_pages(pages, count * PAGES_PER_UNIT) * HAK_OS_PAGE_BYTES;
-        else
-            for (uint32_t i = 0; i < count; i++)
-                add_unit(h, sum, unit + i, pages + i * PAGES_PER_UNIT);
-        unit += count;
+    uint64_t unmapped = hak_load_relaxed(&h->unmapped_units);
+    *sum = (hak_accounts){.committed = (top - h->meta_units - unmapped) << HAK_UNIT_SHIFT,
+                          .most = h->high_water_ever << HAK_UNIT_SHIFT,
+                          .metadata = hak_region_metadata_bytes(h)};
+    for (uint32_t unit = h->meta_units; unit < top;) {
+        uint32_t count =
+            mapped_from(h, unit, top - unit < WINDOW_UNITS ? top - unit : WINDOW_UNITS);
+        if (count)
+            hak_os_resident(&h->os, hak_unit_address(h, unit), (uint64_t)count << HAK_UNIT_SHIFT,
+                            pages);
+        for (uint32_t i = 0; i < count; i++) add_unit(h, sum, unit + i, pages + i * PAGES_PER_UNIT);
+        unit += count ? count : 1;
     }
     sum->resident += sum->metadata;
     add_caches(h, sum);

@@ -29,7 +29,7 @@ uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault 
         return fail(fault, h, HAK_FAULT_FOREIGN, address, 0, 0, 0, 0, 0);
     uint32_t entry = hak_entry_get(h, (uint32_t)unit), tag = entry & 0xff, head = entry >> 8;
     uint64_t base = (uintptr_t)hak_unit_address(h, head);
-    if (tag == HAK_TAG_NONE || tag == HAK_TAG_FREE)
+    if (tag == HAK_TAG_NONE || tag > HAK_TAG_SPAN)
         return fail(fault, h, HAK_FAULT_DOUBLE, address, 0, (uint32_t)unit, 0, HAK_TAG_SPAN, tag);
     hak_slab *slab = hak_slab_at(h, head);
     block->unit = head;
@@ -181,10 +181,18 @@ void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     return (void *)(uintptr_t)block;
 }
 
+/* The tables have grown since this thread looked: its next frees there are fast again. */
+static void reach(hak_thread *t, uint64_t address) {
+    if ((address - t->base) >> HAK_UNIT_SHIFT >= t->unit_limit)
+        t->unit_limit =
+            hak_load_acquire(&hak_heap_of(t)->table_units); /* partner: hak_tables_reach */
+}
+
 uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
     hak_heap *h = hak_heap_of(t);
     hak_block block;
     uint32_t code = hak_check_live(h, address, &block, fault);
+    if (!code) reach(t, address);
     if (!code) code = hak_check_own(t, h, address, &block, fault);
     if (!code && !mark_in(h, block.class_index, address))
         code =

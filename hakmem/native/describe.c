@@ -115,9 +115,11 @@ void hak_describe(hak_line *line, uint64_t address, uint64_t stack) {
         return;
     }
     uint32_t unit = (uint32_t)((address - (uintptr_t)h) >> HAK_UNIT_SHIFT),
-             entry = hak_entry_get(h, unit), tag = entry & 0xff, head = entry >> 8;
-    if (unit < h->meta_units) hak_line_text(line, "in the metadata");
+             entry = unit < h->table_units ? hak_entry_get(h, unit) : 0, tag = entry & 0xff,
+             head = entry >> 8;
+    if (unit < h->meta_units || unit >= h->unit_limit) hak_line_text(line, "in the metadata");
     else if (unit >= h->unit_top) hak_line_text(line, "in memory not committed yet");
+    else if (tag == HAK_TAG_UNMAPPED) hak_line_text(line, "in units that are not mapped");
     else if (tag == HAK_TAG_FREE) hak_line_text(line, "in a free run");
     else if (tag == HAK_TAG_NONE || !head || head > unit)
         hak_line_text(line, "in a unit that is in no slab and no span");

@@ -41,6 +41,7 @@
 
 #include "lists.h"
 #include "locks.h"
+#include "region.h"
 
 /* stands in until the page is there: before the first heap */
 static uint32_t unwatched = HAK_FORK_WHOLE;
@@ -95,6 +96,7 @@ static uint32_t settle_record(hak_heap *h, uint32_t unit) {
 /* Claims of threads that are gone are broken, then every unit is in a record, ready, or free. */
 static void settle_units(hak_heap *h) {
     bool torn = hak_load_relaxed(&h->run_lock) || h->purging_units;
+    if (hak_load_relaxed(&h->run_lock)) hak_region_mend(h);
     uint32_t top = h->unit_top;
     for (uint32_t u = h->meta_units; u < top; u++) {
         hak_slab *slab = hak_slab_at(h, u);
@@ -111,7 +113,7 @@ static void settle_units(hak_heap *h) {
     for (uint32_t u = h->meta_units, units; u < top; u += units) {
         uint32_t entry = hak_entry_get(h, u);
         units = 1;
-        if ((entry & 0xff) == HAK_TAG_FREE) continue;
+        if ((entry & 0xff) == HAK_TAG_FREE || (entry & 0xff) == HAK_TAG_UNMAPPED) continue;
         if ((units = settle_record(h, u))) continue;
         units = 1;
         if (entry == HAK_TAG_NONE && is_ready(h, u)) continue;

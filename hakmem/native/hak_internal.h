@@ -4,7 +4,9 @@
  *   os.c        the only file that maps memory          atomic.h    operations by name and order
  *   lists.h     accessors of a slab's lists and claim   fault.c     what was wrong, and saying so
  *   describe.c  an address in words                     crash.c     the crash report, on request
- *   runs.c      the run heap: units, arena              marks.h     bit maps over units
+ *   runs.c      the run heap: free units                marks.h     bit maps over units
+ *   region.c    which units are mapped                  tables.c    the metadata, mapped as it grows
+ *   window.c    which addresses are whose
  *   purge.c     what goes back to the OS, and when      partial.c   sets of slabs, mailboxes
  *   slabs.c     a slab's life: made, given to, taken from, retired
  *   holes.c     purged pages of slabs in use            acquire.c   where a refill finds a slab
@@ -89,7 +91,10 @@ static inline uint64_t hak_live_units(hak_heap *h) {
 /* os.c */
 HAK_HIDDEN void *hak_os_reserve_aligned(uint64_t bytes, uint64_t align, uint64_t *map_base,
                                         uint64_t *map_bytes);
-HAK_HIDDEN bool hak_os_commit_range(hak_os_counts *counts, void *address, uint64_t bytes);
+HAK_HIDDEN uint32_t hak_os_map_range(hak_os_counts *counts, void *address, uint64_t bytes,
+                                     bool reserved);
+HAK_HIDDEN bool hak_os_unmap_range(hak_os_counts *counts, void *address, uint64_t bytes,
+                                   bool reserved);
 HAK_HIDDEN bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_t bytes, bool lazy);
 HAK_HIDDEN void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes);
@@ -99,12 +104,15 @@ HAK_HIDDEN void hak_os_resident(hak_os_counts *counts, void *address, uint64_t b
                                 uint8_t *pages);
 HAK_HIDDEN uint32_t hak_os_resident_count(hak_os_counts *counts, void *address,
                                           uint32_t page_count);
+HAK_HIDDEN uint64_t hak_os_resident_bytes(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN uint64_t hak_os_region_wish(uint64_t wish_bytes);
+HAK_HIDDEN uint64_t hak_os_mapping_limit(void);
 HAK_HIDDEN uint64_t hak_os_clock_ns(void);
 HAK_HIDDEN void hak_os_yield(void);
 HAK_HIDDEN uint32_t hak_os_thread_id(void);
 HAK_HIDDEN uint32_t hak_os_process_id(void);
 HAK_HIDDEN bool hak_os_is_first_thread(void);
+HAK_HIDDEN void *hak_os_map_anywhere(uint64_t bytes);
 HAK_HIDDEN void *hak_os_wiped_page(bool *wiped);
 HAK_HIDDEN void hak_os_sleep_ms(uint32_t ms);
 HAK_HIDDEN void hak_os_let_others_read(void);
@@ -136,6 +144,13 @@ HAK_HIDDEN bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32
 HAK_HIDDEN bool hak_unit_is_dirty(hak_heap *h, uint32_t unit);
 HAK_HIDDEN void hak_unit_mark_dirty(hak_heap *h, uint32_t unit);
 HAK_HIDDEN void hak_runs_rebuild(hak_heap *h);
+
+/* window.c */
+HAK_HIDDEN void *hak_window_take(uint64_t bytes, uint64_t first_bytes);
+HAK_HIDDEN void hak_window_give(void *base, uint64_t bytes);
+
+/* tables.c: more in region.h */
+HAK_HIDDEN uint64_t hak_recent_bytes(uint64_t units);
 
 /* purge.c */
 HAK_HIDDEN void hak_tick(hak_heap *h, uint64_t asked);

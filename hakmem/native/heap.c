@@ -1,5 +1,4 @@
-/* heap.c: a heap made and destroyed, and the C API over one. Geometry is the same as
- * hakmem/registry.py's. */
+/* heap.c: a heap made and destroyed, and the C API over one. */
 #include <errno.h>
 #include <string.h>
 
@@ -10,13 +9,12 @@
 #include "lists.h"
 #include "locks.h"
 #include "policy.h"
+#include "region.h"
 
 #pragma GCC visibility push(default)
 
 hak_root hak_root_ = {
     .magic = HAK_ROOT_MAGIC, .layout_hash = HAK_LAYOUT_HASH, .version = HAK_LAYOUT_VERSION};
-
-#define SUPERSLAB_BYTES ((uint64_t)HAK_SUPERSLAB_UNITS << HAK_UNIT_SHIFT)
 
 uint64_t hak_layout_hash(void) { return HAK_LAYOUT_HASH; }
 #ifndef HAK_BUILD_KIND
@@ -24,59 +22,6 @@ uint64_t hak_layout_hash(void) { return HAK_LAYOUT_HASH; }
 #endif
 const char *hak_build_kind(void) { return HAK_BUILD_KIND; }
 hak_root *hak_root_address(void) { return &hak_root_; }
-
-static uint64_t page_up(uint64_t bytes) {
-    return (bytes + HAK_OS_PAGE_BYTES - 1) & ~(uint64_t)(HAK_OS_PAGE_BYTES - 1);
-}
-
-/* Lays the metadata of `units` units out into *h; returns its bytes. */
-static uint64_t lay_out(hak_heap *h, uint64_t units, bool checked) {
-    uint64_t threads = units < HAK_THREADS_MIN   ? HAK_THREADS_MIN
-                       : units > HAK_THREADS_MAX ? HAK_THREADS_MAX
-                                                 : units;
-    uint64_t at = page_up(sizeof *h);
-    h->policy_offset = at, at += page_up(sizeof(hak_policy));
-    h->fast_map_offset = at, at += page_up(HAK_SIZE_MAP_ENTRIES);
-    h->registry_offset = at, at += page_up(units * 4);
-    hak_assert(h->registry_offset == HAK_REGISTRY_OFFSET);
-    h->slabs_offset = at, at += page_up(units * sizeof(hak_slab));
-    h->partial_offset = at, at += page_up((units + 63) / 64 * 8 * HAK_CLASS_LIMIT);
-    h->summary_offset = at, at += page_up((units + 4095) / 4096 * 8 * HAK_CLASS_LIMIT);
-    h->dirty_offset = at, at += page_up((units + 63) / 64 * 8);
-    h->recent_offset = at, at += page_up((units + 63) / 64 * 8 * 2);
-    h->holes_offset = at, at += page_up(units * sizeof(uint16_t));
-    h->seen_offset = at, at += page_up(units * sizeof(uint32_t));
-    h->threads_offset = at, at += page_up(threads * sizeof(hak_thread));
-    h->live_offset = checked ? at : 0, at += checked ? units * HAK_LIVE_BYTES_PER_UNIT : 0;
-    h->thread_limit = (uint32_t)threads;
-    h->unit_limit = (uint32_t)units;
-    h->meta_units = (uint32_t)((at + HAK_UNIT_BYTES - 1) >> HAK_UNIT_SHIFT);
-    return at;
-}
-
-static hak_heap *map_region(uint64_t region_bytes, bool checked) {
-    hak_heap plan = {0};
-    uint64_t user = (region_bytes + HAK_UNIT_BYTES - 1) >> HAK_UNIT_SHIFT, units = user;
-    for (;;) { /* metadata grows with the units it takes itself; settles in a few rounds */
-        if (units > HAK_REGION_UNITS_MAX) return NULL;
-        lay_out(&plan, units, checked);
-        if (units == user + plan.meta_units) break;
-        units = user + plan.meta_units;
-    }
-    uint64_t bytes = units << HAK_UNIT_SHIFT;
-    char *base = hak_os_reserve_aligned(bytes, SUPERSLAB_BYTES, &plan.map_base, &plan.map_bytes);
-    if (!base) return NULL;
-    if (!hak_os_commit_range(NULL, base, (uint64_t)plan.meta_units << HAK_UNIT_SHIFT)) {
-        hak_os_release_range((void *)(uintptr_t)plan.map_base, plan.map_bytes);
-        return NULL;
-    }
-    hak_heap *h = (hak_heap *)base;
-    *h = plan;
-    h->base = (uintptr_t)h;
-    h->reserved_bytes = bytes;
-    h->os.reserve_count = h->os.commit_count = 1;
-    return h;
-}
 
 static void join_root(hak_heap *h) {
     hak_root_lock();
@@ -115,6 +60,19 @@ static void fill_fast_map(hak_heap *h) {
     }
 }
 
+/* A window, or else a reservation; of what the caller leaves open (0 bytes) as much as the OS
+ * gives. */
+static hak_heap *find_region(uint64_t region_bytes, uint32_t flags) {
+    bool checked = flags & HAK_HEAP_CHECKED;
+    uint64_t wish = flags & HAK_HEAP_PROCESS ? HAK_PROCESS_WISH_BYTES : HAK_REGION_WISH_BYTES;
+    hak_heap *h = hak_region_make(region_bytes ? region_bytes : wish, checked, false);
+    if (!h && region_bytes) h = hak_region_make(region_bytes, checked, true);
+    if (!region_bytes)
+        for (wish = hak_os_region_wish(wish); !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2)
+            h = hak_region_make(wish, checked, true);
+    return h;
+}
+
 hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint32_t flags,
                           hak_fault *fault) {
     memset(fault, 0, sizeof *fault);
@@ -124,17 +82,11 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
     if (policy && !hak_policy_judge(policy, &why)) return NULL;
     if (!policy) policy = (const hak_policy *)hak_builtin_policy_words;
     fault->code = HAK_FAULT_NOMEM;
-    hak_heap *h = NULL;
-    bool checked = flags & HAK_HEAP_CHECKED;
-    if (region_bytes) h = map_region(region_bytes, checked);
-    else
-        for (uint64_t wish = hak_os_region_wish(HAK_REGION_WISH_BYTES);
-             !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2)
-            h = map_region(wish, checked);
+    hak_heap *h = find_region(region_bytes, flags);
     if (!h) return NULL;
     fault->code = HAK_OK;
     h->layout_hash = HAK_LAYOUT_HASH;
-    h->flags = flags & (HAK_HEAP_CHECKED | HAK_HEAP_PROCESS);
+    h->flags |= flags & (HAK_HEAP_CHECKED | HAK_HEAP_PROCESS);
     h->unit_top = h->meta_units;
     h->thread_top = 1; /* record 0 is the shared one */
     *hak_policy_of(h) = *policy;
@@ -156,7 +108,7 @@ void hak_heap_destroy(hak_heap *h) {
     if (*link) *link = h->next_heap;
     hak_root_unlock();
     h->magic = 0;
-    hak_os_release_range((void *)(uintptr_t)h->map_base, h->map_bytes);
+    hak_region_release(h);
 }
 
 void *hak_heap_alloc(hak_heap *h, uint64_t size) {

@@ -3,7 +3,7 @@
  * reports.c.
  *
  * The first call finds the early record, misses, and comes to first_use; no constructor order, no
- * dlsym. The region of the process heap is wished at 1 TiB and halved until the OS agrees.
+ * dlsym.
  */
 #include <errno.h>
 #include <string.h>
@@ -34,9 +34,7 @@ static hak_heap *make_process_heap(void) {
     hak_fault fault;
     hak_heap *h = hak_process_heap(); /* another may have made it meanwhile */
     const hak_policy *policy = h ? NULL : hak_policy_of_process();
-    for (uint64_t wish = hak_os_region_wish(HAK_PROCESS_WISH_BYTES) / 2;
-         !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2)
-        h = hak_heap_create(policy, wish, HAK_HEAP_PROCESS, &fault);
+    if (!h) h = hak_heap_create(policy, 0, HAK_HEAP_PROCESS, &fault);
     hak_store_release(&hak_root_.process_heap, (uintptr_t)h);
     makes_heap = false;
     hak_once_unlock(&making);

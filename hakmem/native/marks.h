@@ -7,7 +7,7 @@
 
 static inline uint64_t *hak_dirty_map(hak_heap *h) { return hak_at(h, h->dirty_offset); }
 static inline uint64_t *hak_recent_map(hak_heap *h, uint32_t which) {
-    return (uint64_t *)hak_at(h, h->recent_offset) + (uint64_t)which * ((h->unit_limit + 63) / 64);
+    return hak_at(h, h->recent_offset + which * hak_recent_bytes(h->unit_limit));
 }
 
 static inline bool hak_mark_get(const uint64_t *map, uint32_t unit) {

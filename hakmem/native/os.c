@@ -29,6 +29,9 @@
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
 
 static void tally(hak_os_counts *counts, size_t place, uint64_t n) {
     hak_add_relaxed((uint64_t *)((char *)&hak_root_.os + place), n);
@@ -41,6 +44,15 @@ static void tally(hak_os_counts *counts, size_t place, uint64_t n) {
 static void *map_memory(void *at, uint64_t bytes, int access, int flags) {
     void *map = mmap(at, bytes, access, flags, -1, 0);
     return map == MAP_FAILED ? NULL : map;
+}
+/* There and nowhere else; *taken: something is mapped there. */
+static void *map_exactly(void *at, uint64_t bytes, bool *taken) {
+    int saved = errno;
+    void *map = map_memory(at, bytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE);
+    *taken = !map && errno == EEXIST;
+    errno = saved;
+    return map;
 }
 static bool unmap_memory(void *at, uint64_t bytes) { return munmap(at, bytes) == 0; }
 static bool protect_memory(void *at, uint64_t bytes, int access) {
@@ -55,6 +67,12 @@ static bool move_memory(void *from, void *to, uint64_t bytes, int flags) {
 #else
 static void *map_memory(void *at, uint64_t bytes, int access, int flags) {
     long map = hak_system(SYS_mmap, at, bytes, access, flags, -1, 0);
+    return hak_system_failed(map) ? NULL : (void *)map;
+}
+static void *map_exactly(void *at, uint64_t bytes, bool *taken) {
+    long map = hak_system(SYS_mmap, at, bytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    *taken = map == -EEXIST;
     return hak_system_failed(map) ? NULL : (void *)map;
 }
 static bool unmap_memory(void *at, uint64_t bytes) {
@@ -84,9 +102,31 @@ void *hak_os_reserve_aligned(uint64_t bytes, uint64_t align, uint64_t *map_base,
     return (void *)(((uintptr_t)map + align - 1) & ~(align - 1));
 }
 
-bool hak_os_commit_range(hak_os_counts *counts, void *address, uint64_t bytes) {
+/* Maps memory of a heap, zeroed, exactly there and nowhere else; over a reservation of its own, or
+ * where nothing is. An OS before 4.17 takes the address for a hint, so what it gives is compared. */
+uint32_t hak_os_map_range(hak_os_counts *counts, void *address, uint64_t bytes, bool reserved) {
     TALLY(counts, commit_count, 1);
-    return protect_memory(address, bytes, PROT_READ | PROT_WRITE);
+    if (reserved)
+        return protect_memory(address, bytes, PROT_READ | PROT_WRITE) ? HAK_MAP_DONE
+                                                                      : HAK_MAP_REFUSED;
+    bool taken;
+    void *map = map_exactly(address, bytes, &taken);
+    if (map == address) return HAK_MAP_DONE;
+    if (!map) return taken ? HAK_MAP_TAKEN : HAK_MAP_REFUSED;
+    TALLY(counts, release_count, 1);
+    (void)unmap_memory(map, bytes);
+    return HAK_MAP_TAKEN;
+}
+
+/* Gives memory of a heap back, addresses too unless they are reserved. False: too many mappings. */
+bool hak_os_unmap_range(hak_os_counts *counts, void *address, uint64_t bytes, bool reserved) {
+    if (!reserved) {
+        TALLY(counts, release_count, 1);
+        return unmap_memory(address, bytes);
+    }
+    TALLY(counts, reserve_count, 1);
+    return map_memory(address, bytes, PROT_NONE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED) == address;
 }
 
 /* Not lazy: the pages read as zero afterwards. Lazy: they may keep their contents until the OS
@@ -143,6 +183,16 @@ uint32_t hak_os_resident_count(hak_os_counts *counts, void *address, uint32_t pa
     return found;
 }
 
+/* OS pages of a range that are resident, in bytes. */
+uint64_t hak_os_resident_bytes(hak_os_counts *counts, void *address, uint64_t bytes) {
+    uint64_t sum = 0, step = (uint64_t)HAK_RESIDENT_SAMPLE_PAGES * HAK_OS_PAGE_BYTES;
+    for (uint64_t at = 0; at < bytes; at += step) {
+        uint64_t count = (bytes - at < step ? bytes - at : step) / HAK_OS_PAGE_BYTES;
+        sum += hak_os_resident_count(counts, (char *)address + at, (uint32_t)count);
+    }
+    return sum * HAK_OS_PAGE_BYTES;
+}
+
 /* What to reserve when `wish` was not asked for explicitly: of a limited address space only a
  * share. */
 uint64_t hak_os_region_wish(uint64_t wish_bytes) {
@@ -152,6 +202,19 @@ uint64_t hak_os_region_wish(uint64_t wish_bytes) {
         return wish_bytes;
     uint64_t most = limit.rlim_cur / 256 * HAK_REGION_LIMIT_PER_256;
     return wish_bytes < most ? wish_bytes : most;
+}
+
+/* The lower of the limits that count mappings: RLIMIT_AS, and RLIMIT_DATA, which counts private
+ * ones since 4.7; UINT64_MAX: none. */
+uint64_t hak_os_mapping_limit(void) {
+    struct rlimit addresses, data;
+    uint64_t limit = UINT64_MAX;
+    if (hak_system(SYS_prlimit64, 0, RLIMIT_AS, NULL, &addresses) == 0 &&
+        addresses.rlim_cur < limit)
+        limit = addresses.rlim_cur;
+    if (hak_system(SYS_prlimit64, 0, RLIMIT_DATA, NULL, &data) == 0 && data.rlim_cur < limit)
+        limit = data.rlim_cur;
+    return limit;
 }
 
 static int clock_by_call(clockid_t clock, struct timespec *now) {
@@ -179,11 +242,15 @@ uint32_t hak_os_process_id(void) { return (uint32_t)hak_system(SYS_getpid); }
 /* The thread that main runs in, or, in a fork's child, the one that forked. */
 bool hak_os_is_first_thread(void) { return hak_os_thread_id() == hak_os_process_id(); }
 
+/* Memory that is no heap's, zeroed, wherever the OS likes. */
+void *hak_os_map_anywhere(uint64_t bytes) {
+    TALLY(NULL, reserve_count, 1);
+    return map_memory(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+}
+
 /* A zeroed OS page of its own; *wiped: a fork's child gets it as zero. */
 void *hak_os_wiped_page(bool *wiped) {
-    TALLY(NULL, reserve_count, 1);
-    void *page =
-        map_memory(NULL, HAK_OS_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+    void *page = hak_os_map_anywhere(HAK_OS_PAGE_BYTES);
     if (!page) return NULL;
     TALLY(NULL, advise_count, 1);
     *wiped = advise_memory(page, HAK_OS_PAGE_BYTES, MADV_WIPEONFORK);
@@ -232,8 +299,14 @@ HAK_EXPORT void *hak_os_reserve(uint64_t bytes, uint64_t align, uint64_t *map_ba
                                 uint64_t *map_bytes) {
     return hak_os_reserve_aligned(bytes, align, map_base, map_bytes);
 }
+HAK_EXPORT uint32_t hak_os_map(hak_os_counts *counts, void *address, uint64_t bytes, int reserved) {
+    return hak_os_map_range(counts, address, bytes, reserved != 0);
+}
+HAK_EXPORT int hak_os_unmap(hak_os_counts *counts, void *address, uint64_t bytes, int reserved) {
+    return hak_os_unmap_range(counts, address, bytes, reserved != 0);
+}
 HAK_EXPORT int hak_os_commit(hak_os_counts *counts, void *address, uint64_t bytes) {
-    return hak_os_commit_range(counts, address, bytes);
+    return hak_os_map_range(counts, address, bytes, true) == HAK_MAP_DONE;
 }
 HAK_EXPORT int hak_os_purge(hak_os_counts *counts, void *address, uint64_t bytes, int lazy) {
     return hak_os_purge_range(counts, address, bytes, lazy != 0);

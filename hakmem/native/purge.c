@@ -12,6 +12,7 @@
  */
 #include "locks.h"
 #include "marks.h"
+#include "region.h"
 #include "runs.h"
 
 static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
@@ -208,6 +209,43 @@ static uint64_t idle_limit(hak_heap *h) {
     return hak_policy_of(h)->retain.floor_bytes >> HAK_UNIT_SHIFT;
 }
 
+/* Units that are free, but for those that are being purged. A moment's figure. */
+static uint64_t free_units(hak_heap *h) {
+    uint64_t used = hak_load_relaxed(&h->live_units) + hak_load_relaxed(&h->unmapped_units),
+             all = hak_load_acquire(&h->unit_top) - h->meta_units;
+    return all > used ? all - used : 0;
+}
+
+/* While addresses are short, since the OS refused some or a limit is near, free runs above the floor
+ * are unmapped at each event: the program's threads, files and other mappings need them too. */
+HAK_COLD static void unmap_spare(hak_heap *h) {
+    uint64_t keep = idle_limit(h);
+    if (free_units(h) > keep) {
+        hak_run_lock(h);
+        uint64_t spare = free_units(h);
+        if (spare > keep + h->purging_units)
+            hak_region_shrink(h, spare - keep - h->purging_units, HAK_UNMAP_LEAST_UNITS);
+        hak_run_unlock(h);
+    }
+}
+
+/* Whether a limit on mappings is so low that this heap is a good part of it. */
+static bool limit_is_near(hak_heap *h) {
+    uint64_t limit = hak_os_mapping_limit();
+    return limit != UINT64_MAX && (hak_load_relaxed(&h->live_units) + free_units(h))
+                                          << HAK_UNIT_SHIFT >=
+                                      limit / 256 * HAK_LIMIT_NEAR_PER_256;
+}
+
+/* While a limit is near, or for two epochs after the OS refused, free runs are unmapped. Needs the
+ * lock. */
+static void note_limit(hak_heap *h, bool near) {
+    bool over = (int32_t)(h->refused_epoch - h->epoch_count) <= 0;
+    /* 0 says that nothing is short: an epoch of that number is told by the one behind it */
+    if (near) hak_store_relaxed(&h->refused_epoch, (h->epoch_count + 2) | 1);
+    else if (h->refused_epoch && over) hak_store_relaxed(&h->refused_epoch, 0);
+}
+
 static bool epoch_is_over(hak_heap *h, uint64_t now) {
     uint64_t start = hak_load_relaxed(&h->epoch_start_ns);
     return now > start && now - start >= hak_policy_of(h)->retain.epoch_ns;
@@ -216,6 +254,7 @@ static bool epoch_is_over(hak_heap *h, uint64_t now) {
 /* Closes an epoch that is over, if no other thread was faster. */
 HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
     uint64_t length = hak_policy_of(h)->retain.epoch_ns;
+    bool near = limit_is_near(h);
     hak_run_lock(h);
     uint64_t start = h->epoch_start_ns;
     if (now > start && now - start >= length) {
@@ -228,6 +267,7 @@ HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
         hak_store_relaxed(&h->low_water_now, h->dirty_units);
         hak_store_relaxed(&h->epoch_start_ns, now);
         recent_turn(h, both ? 2 : 1);
+        note_limit(h, near);
         bool sweeps = hak_policy_of(h)->retain.sweep_unit_count &&
                       hak_live_units(h) > idle_limit(h);
         if (sweeps && !hak_load_relaxed(&h->sweep_unit))
@@ -263,6 +303,7 @@ void hak_tick(hak_heap *h, uint64_t asked) {
     uint64_t now = hak_clock_of(h);
     if (hak_unlikely(epoch_is_over(h, now))) turn_epoch(h, now);
     give_way(h, now, asked);
+    if (hak_unlikely(hak_load_relaxed(&h->refused_epoch) != 0)) unmap_spare(h);
     uint64_t dirty = hak_load_relaxed(&h->dirty_units);
     if (dirty > retain_limit(h)) purge_to(h, retain_limit(h), retain->purge_run_count);
     else if (!hak_background_serves(h) && dirty > eager_limit(h))

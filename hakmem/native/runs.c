@@ -1,10 +1,11 @@
-/* runs.c: the run heap: every run of free units, and the arena's growth.
+/* runs.c: the run heap: every run of free units, and the runs of units that are not mapped.
  *
  * Free runs are binned by length (exact to 32 units, then 8 bins a doubling), apart for runs with
  * dirty units and runs without; a dirty mark per unit lets both coalesce. Best fit, dirty first: a
  * dirty page costs no fault. All of it under run_lock. Invariant: two free runs never touch;
  * registry entries at both ends of a run name its head; live + free + (units of runs being purged)
- * = committed units.
+ * + unmapped = units below unit_top. Unmapped runs are binned and coalesce apart; region.c maps them
+ * again.
  *
  * live_units, dirty_units and the high waters are written under the lock by relaxed stores, because
  * hak_tick reads them without it: a stale figure makes it look at the lists, under the lock, once
@@ -12,6 +13,7 @@
  */
 #include "locks.h"
 #include "marks.h"
+#include "region.h"
 #include "runs.h"
 
 /* Readable without the lock by who holds the unit. */
@@ -31,18 +33,25 @@ uint32_t hak_run_bin(uint32_t units) {
     return HAK_RUN_EXACT_BINS + (log2 - 5) * 8 + ((units >> (log2 - 3)) & 7);
 }
 
+/* The bins that a run belongs to, by its record. */
+static uint32_t *bins_of(hak_heap *h, const hak_slab *run, uint64_t **bits) {
+    bool unmapped = run->kind == HAK_KIND_UNMAPPED, dirty = run->detail_count != 0;
+    *bits = unmapped ? h->run_unmapped_bits : dirty ? h->run_dirty_bits : h->run_clean_bits;
+    return unmapped ? h->run_unmapped : dirty ? h->run_dirty : h->run_clean;
+}
+
 static void run_link(hak_heap *h, uint32_t unit) {
     hak_slab *run = hak_slab_at(h, unit);
     uint32_t bin = hak_run_bin(run->unit_count);
-    bool dirty = run->detail_count != 0;
-    uint32_t *heads = dirty ? h->run_dirty : h->run_clean;
+    uint64_t *bits;
+    uint32_t *heads = bins_of(h, run, &bits);
     run->prev = 0;
     hak_store_relaxed(&run->next, heads[bin]);
     if (heads[bin]) hak_slab_at(h, heads[bin])->prev = unit;
     heads[bin] = unit;
-    (dirty ? h->run_dirty_bits : h->run_clean_bits)[bin >> 6] |= UINT64_C(1) << (bin & 63);
+    bits[bin >> 6] |= UINT64_C(1) << (bin & 63);
     run->older = run->newer = 0;
-    if (!dirty) return;
+    if (!run->detail_count) return;
     run->older = h->newest_dirty;
     if (h->newest_dirty) hak_slab_at(h, h->newest_dirty)->newer = unit;
     else h->oldest_dirty = unit;
@@ -52,49 +61,65 @@ static void run_link(hak_heap *h, uint32_t unit) {
 void hak_run_unlink(hak_heap *h, uint32_t unit) {
     hak_slab *run = hak_slab_at(h, unit);
     uint32_t bin = hak_run_bin(run->unit_count), next = hak_load_relaxed(&run->next);
-    bool dirty = run->detail_count != 0;
-    uint32_t *heads = dirty ? h->run_dirty : h->run_clean;
+    uint64_t *bits;
+    uint32_t *heads = bins_of(h, run, &bits);
     if (next) hak_slab_at(h, next)->prev = run->prev;
     if (run->prev) hak_store_relaxed(&hak_slab_at(h, run->prev)->next, next);
     else heads[bin] = next;
-    if (!heads[bin])
-        (dirty ? h->run_dirty_bits : h->run_clean_bits)[bin >> 6] &= ~(UINT64_C(1) << (bin & 63));
-    if (!dirty) return;
+    if (!heads[bin]) bits[bin >> 6] &= ~(UINT64_C(1) << (bin & 63));
+    if (!run->detail_count) return;
     if (run->older) hak_slab_at(h, run->older)->newer = run->newer;
     else h->oldest_dirty = run->newer;
     if (run->newer) hak_slab_at(h, run->newer)->older = run->older;
     else h->newest_dirty = run->older;
 }
 
-/* Puts a run into its bin without looking at its neighbours; marks its ends. */
-static void run_place(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty) {
+/* Puts a run of one kind, free or unmapped, into its bin without looking at its neighbours; marks
+ * its ends. */
+static void run_place(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty, uint32_t tag) {
     hak_slab *run = hak_slab_at(h, unit);
-    hak_store_relaxed(&run->kind, HAK_KIND_RUN);
+    hak_store_relaxed(&run->kind, tag == HAK_TAG_FREE ? HAK_KIND_RUN : HAK_KIND_UNMAPPED);
     hak_store_relaxed(&run->unit_count, units);
     hak_store_relaxed(&run->detail_count, dirty);
-    hak_entry_fill(h, unit, 1, hak_entry(HAK_TAG_FREE, unit));
-    hak_entry_fill(h, unit + units - 1, 1, hak_entry(HAK_TAG_FREE, unit));
+    hak_entry_fill(h, unit, 1, hak_entry(tag, unit));
+    hak_entry_fill(h, unit + units - 1, 1, hak_entry(tag, unit));
     run_link(h, unit);
+}
+
+/* Takes the run that an entry names out of its bin, if it is of the kind of `tag`: a neighbour to
+ * coalesce with. Its record, or NULL. */
+static hak_slab *run_take(hak_heap *h, uint32_t entry, uint32_t tag) {
+    hak_slab *run = hak_slab_at(h, entry >> 8);
+    if ((entry & 0xff) != tag || run->kind == HAK_KIND_FOREIGN) return NULL;
+    hak_run_unlink(h, entry >> 8);
+    hak_store_relaxed(&run->kind, HAK_KIND_NONE);
+    return run;
+}
+
+static void run_insert(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty, uint32_t tag) {
+    uint32_t before = hak_entry_get(h, unit - 1);
+    uint32_t behind = unit + units < h->unit_top ? hak_entry_get(h, unit + units) : 0;
+    hak_slab *left = run_take(h, before, tag), *right = run_take(h, behind, tag);
+    if (left) {
+        hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
+        unit = before >> 8, units += left->unit_count, dirty += left->detail_count;
+    }
+    if (right) units += right->unit_count, dirty += right->detail_count;
+    run_place(h, unit, units, dirty, tag);
 }
 
 /* Adds free units; coalesces with the free runs on both sides. `dirty` counts the dirty ones among
  * them. */
 void hak_run_insert(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty) {
-    uint32_t left = hak_entry_get(h, unit - 1);
-    uint32_t right = unit + units < h->unit_top ? hak_entry_get(h, unit + units) : 0;
-    if ((left & 0xff) == HAK_TAG_FREE) {
-        hak_slab *run = hak_slab_at(h, left >> 8);
-        hak_run_unlink(h, left >> 8);
-        hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
-        unit = left >> 8, units += run->unit_count, dirty += run->detail_count;
-    }
-    if ((right & 0xff) == HAK_TAG_FREE) {
-        hak_slab *run = hak_slab_at(h, right >> 8);
-        hak_run_unlink(h, right >> 8);
-        hak_store_relaxed(&run->kind, HAK_KIND_NONE);
-        units += run->unit_count, dirty += run->detail_count;
-    }
-    run_place(h, unit, units, dirty);
+    run_insert(h, unit, units, dirty, HAK_TAG_FREE);
+}
+
+/* The same of units that are not mapped; their entries say so already. */
+void hak_run_insert_unmapped(hak_heap *h, uint32_t unit, uint32_t units) {
+    run_insert(h, unit, units, 0, HAK_TAG_UNMAPPED);
+}
+void hak_run_place_unmapped(hak_heap *h, uint32_t unit, uint32_t units) {
+    run_place(h, unit, units, 0, HAK_TAG_UNMAPPED);
 }
 
 /* The next non-empty bin from `bin` on, or HAK_RUN_BIN_COUNT. */
@@ -106,11 +131,10 @@ static uint32_t next_bin(const uint64_t *bits, uint32_t bin) {
     return HAK_RUN_BIN_COUNT;
 }
 
-/* Best fit for `units` among the dirty or the clean runs: smallest of the first runs of its own
- * bin, else the first of the next bin. */
-static uint32_t run_find_among(hak_heap *h, uint32_t units, bool dirty) {
-    const uint64_t *bits = dirty ? h->run_dirty_bits : h->run_clean_bits;
-    const uint32_t *heads = dirty ? h->run_dirty : h->run_clean;
+/* Best fit for `units` among the runs of some bins: smallest of the first runs of its own bin, else
+ * the first of the next bin. */
+static uint32_t find_among(hak_heap *h, uint32_t units, const uint32_t *heads,
+                           const uint64_t *bits) {
     uint32_t bin = hak_run_bin(units), best = 0, looked = 0;
     uint32_t most = hak_policy_of(h)->retain.run_scan_count;
     for (uint32_t u = heads[bin]; u && looked < most; u = hak_slab_at(h, u)->next, looked++) {
@@ -124,8 +148,23 @@ static uint32_t run_find_among(hak_heap *h, uint32_t units, bool dirty) {
 }
 
 static uint32_t run_find(hak_heap *h, uint32_t units) {
-    uint32_t unit = run_find_among(h, units, true);
-    return unit ? unit : run_find_among(h, units, false);
+    uint32_t unit = find_among(h, units, h->run_dirty, h->run_dirty_bits);
+    return unit ? unit : find_among(h, units, h->run_clean, h->run_clean_bits);
+}
+
+uint32_t hak_run_find_unmapped(hak_heap *h, uint32_t units) {
+    return find_among(h, units, h->run_unmapped, h->run_unmapped_bits);
+}
+
+/* A free run of the last bin that has any, a clean one of two; 0: there is none. */
+uint32_t hak_run_longest(hak_heap *h) {
+    for (uint32_t word = HAK_RUN_BIN_WORDS; word--;) {
+        uint64_t bits = h->run_clean_bits[word] | h->run_dirty_bits[word];
+        if (!bits) continue;
+        uint32_t bin = word * 64 + 63 - (uint32_t)__builtin_clzll(bits);
+        return h->run_clean[bin] ? h->run_clean[bin] : h->run_dirty[bin];
+    }
+    return 0;
 }
 
 static void note_live(hak_heap *h, uint64_t units) {
@@ -146,8 +185,9 @@ static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) 
     hak_entry_fill(h, at, units, HAK_TAG_NONE);
     uint32_t before = !dirty_all ? 0 : all ? at - run : dirty_count(h, run, at - run);
     uint32_t cut = !dirty_all ? 0 : all ? units : dirty_count(h, at, units);
-    if (at > run) run_place(h, run, at - run, before);
-    if (at + units < end) run_place(h, at + units, end - at - units, dirty_all - before - cut);
+    if (at > run) run_place(h, run, at - run, before, HAK_TAG_FREE);
+    if (at + units < end)
+        run_place(h, at + units, end - at - units, dirty_all - before - cut, HAK_TAG_FREE);
     hak_store_relaxed(&h->dirty_units, h->dirty_units - cut);
     if (h->dirty_units < h->low_water_now) hak_store_relaxed(&h->low_water_now, h->dirty_units);
     if (h->recent_units[0] | h->recent_units[1]) hak_recent_take(h, at, units);
@@ -155,44 +195,26 @@ static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) 
     return cut;
 }
 
-/* Commits the next arena chunk, at least so much that `units` fit behind what is free at the
- * top. */
-static bool arena_grow(hak_heap *h, uint32_t units) {
-    const hak_arena_growth *growth = &hak_policy_of(h)->arenas;
-    uint32_t top = h->unit_top,
-             level = h->arena_count < growth->levels ? h->arena_count : growth->levels;
-    uint64_t chunk = growth->init_bytes << level;
-    uint32_t want =
-        (uint32_t)((chunk < growth->max_bytes ? chunk : growth->max_bytes) >> HAK_UNIT_SHIFT);
-    uint32_t last = hak_entry_get(h, top - 1);
-    uint32_t have = (last & 0xff) == HAK_TAG_FREE ? hak_slab_at(h, last >> 8)->unit_count : 0;
-    /* have < units, or the run would have been found; aligned callers ask for more */
-    uint32_t need = units - have;
-    if (have >= units) need = 1;
-    if (want < need) want = need;
-    if (want > h->unit_limit - top) want = h->unit_limit - top;
-    if (want < need) return false;
-    void *address = hak_unit_address(h, top);
-    if (!hak_os_commit_range(&h->os, address, (uint64_t)want << HAK_UNIT_SHIFT)) return false;
-    if (growth->huge_pages) hak_os_advise_huge(&h->os, address, (uint64_t)want << HAK_UNIT_SHIFT);
-    h->arena_units[h->arena_count < 63 ? h->arena_count : 63] += want;
-    h->arena_count++;
-    /* partner: who reads it without the lock, before he reads records below it */
-    hak_store_release(&h->unit_top, top + want);
-    /* every unit of a free run says so: hak_runs_rebuild */
-    hak_entry_fill(h, top, want, hak_entry(HAK_TAG_FREE, top));
-    hak_run_insert(h, top, want, 0);
-    return true;
+/* Maps units for a run of at least `units`. Where the OS refuses, free runs are unmapped and it is
+ * asked again: limits count mappings, not pages; and for two epochs more is unmapped (purge.c).
+ * Needs the lock. */
+static bool grow(hak_heap *h, uint32_t units) {
+    uint32_t code = hak_region_grow(h, units);
+    if (code == HAK_MAP_DONE) return true;
+    if (code == HAK_MAP_REFUSED) hak_store_relaxed(&h->refused_epoch, (h->epoch_count + 2) | 1);
+    /* in a region that is full, what is unmapped may join what is free */
+    else if (!h->unmapped_units) return false;
+    return hak_region_shrink(h, units, 1) && hak_region_grow(h, units) == HAK_MAP_DONE;
 }
 
 /* Takes the run lock and finds a run of at least `units`, growing the arena if need be; 0 when the
- * region is full. While another purges, part of what is free is in no bin: waits for that rather
+ * region is full or the OS refuses. While another purges, part of what is free is in no bin: waits for that rather
  * than fail. */
 static uint32_t lock_and_find(hak_heap *h, uint32_t units) {
     for (;;) {
         hak_run_lock(h);
         uint32_t run = run_find(h, units);
-        if (!run && arena_grow(h, units)) run = run_find(h, units);
+        if (!run && grow(h, units)) run = run_find(h, units);
         if (run || !h->purging_units) return run;
         hak_run_unlock(h);
         hak_os_yield();
@@ -264,32 +286,55 @@ bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32_t want) {
     return done;
 }
 
+static void forget_bins(hak_heap *h) {
+    for (uint32_t i = 0; i < HAK_RUN_BIN_COUNT; i++)
+        h->run_clean[i] = h->run_dirty[i] = h->run_unmapped[i] = 0;
+    for (uint32_t i = 0; i < HAK_RUN_BIN_WORDS; i++)
+        h->run_clean_bits[i] = h->run_dirty_bits[i] = h->run_unmapped_bits[i] = 0;
+    h->oldest_dirty = h->newest_dirty = 0;
+    h->dirty_units = h->purging_units = h->low_water_now = h->low_water_before = 0;
+    h->unmapped_units = 0;
+}
+
+/* The end of the units from `unit` on that are free, or unmapped and not somebody else's; records
+ * of runs among them are forgotten. Units said to be unmapped that no record has are made so. */
+static uint32_t forget_runs(hak_heap *h, uint32_t unit, uint32_t tag) {
+    uint32_t end = unit, known = unit;
+    for (; end < h->unit_top && (hak_entry_get(h, end) & 0xff) == tag; end++) {
+        hak_slab *slab = hak_slab_at(h, end);
+        if (slab->kind == HAK_KIND_FOREIGN) break;
+        if (slab->kind == HAK_KIND_UNMAPPED) known = end + slab->unit_count;
+        if (slab->kind == HAK_KIND_UNMAPPED || slab->kind == HAK_KIND_RUN)
+            hak_store_relaxed(&slab->kind, HAK_KIND_NONE);
+        if (tag == HAK_TAG_UNMAPPED && end >= known) hak_region_unmap_again(h, end, 1);
+    }
+    return end;
+}
+
 /* In a fork's child, when a thread that is gone held the lock or was purging: everything but the
  * registry's tags is made again. */
 void hak_runs_rebuild(hak_heap *h) {
-    for (uint32_t i = 0; i < HAK_RUN_BIN_COUNT; i++) h->run_clean[i] = h->run_dirty[i] = 0;
-    for (uint32_t i = 0; i < HAK_RUN_BIN_WORDS; i++)
-        h->run_clean_bits[i] = h->run_dirty_bits[i] = 0;
-    h->oldest_dirty = h->newest_dirty = 0;
-    h->dirty_units = h->purging_units = h->low_water_now = h->low_water_before = 0;
+    forget_bins(h);
     /* marks and counts may be of two moments: nothing was purged lately */
     for (uint32_t which = 0; which < 2; which++) {
         if (h->recent_units[which]) hak_marks_set(hak_recent_map(h, which), 0, h->unit_top, false);
         h->recent_units[which] = h->recent_eager[which] = 0;
     }
     uint64_t free_units = 0;
-    for (uint32_t u = h->meta_units; u < h->unit_top;) {
-        uint32_t end = u;
-        for (; end < h->unit_top && (hak_entry_get(h, end) & 0xff) == HAK_TAG_FREE; end++)
-            if (hak_slab_at(h, end)->kind == HAK_KIND_RUN)
-                hak_store_relaxed(&hak_slab_at(h, end)->kind, HAK_KIND_NONE);
-        if (end > u) {
-            uint32_t dirty = dirty_count(h, u, end - u);
-            run_place(h, u, end - u, dirty);
-            h->dirty_units += dirty;
-            free_units += end - u;
+    for (uint32_t u = h->meta_units, end; u < h->unit_top; u = end) {
+        uint32_t tag = hak_entry_get(h, u) & 0xff, dirty = 0;
+        end = u + 1;
+        if (tag != HAK_TAG_FREE && tag != HAK_TAG_UNMAPPED) continue;
+        end = forget_runs(h, u, tag);
+        if (end == u) { /* somebody else's */
+            end = u + hak_slab_at(h, u)->unit_count;
+            h->unmapped_units += end - u;
+            continue;
         }
-        u = end + 1;
+        if (tag == HAK_TAG_FREE) dirty = dirty_count(h, u, end - u), free_units += end - u;
+        else h->unmapped_units += end - u;
+        run_place(h, u, end - u, dirty, tag);
+        h->dirty_units += dirty;
     }
-    h->live_units = h->unit_top - h->meta_units - free_units;
+    h->live_units = h->unit_top - h->meta_units - free_units - h->unmapped_units;
 }

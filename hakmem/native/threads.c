@@ -10,6 +10,7 @@
 #include "caps.h"
 #include "lists.h"
 #include "locks.h"
+#include "region.h"
 
 typedef struct hak_place {
     hak_heap *heap;
@@ -18,7 +19,7 @@ typedef struct hak_place {
 } hak_place;
 
 typedef struct hak_directory {
-    uint64_t map_base, map_bytes;
+    uint64_t map_bytes;
     uint32_t count;
     hak_place place[];
 } hak_directory;
@@ -68,7 +69,7 @@ hak_thread *hak_thread_list_pop(hak_heap *h, uint64_t *list) { return list_pop(h
 
 void hak_thread_record_init(hak_heap *h, hak_thread *t, uint32_t index) {
     t->base = t->heap = (uintptr_t)h;
-    t->unit_limit = h->unit_limit;
+    t->unit_limit = hak_load_acquire(&h->table_units); /* partner: hak_tables_reach */
     t->fast_map = (uintptr_t)hak_fast_map(h);
     t->index = index;
     hak_caps_init(t);
@@ -80,7 +81,7 @@ static hak_thread *attach(hak_heap *h) {
     if (!t) {
         uint32_t index = hak_load_relaxed(&h->thread_top);
         do {
-            if (index >= h->thread_limit) return NULL;
+            if (index >= h->thread_limit || !hak_region_map_record(h, index)) return NULL;
             /* a count: who gets an index owns that record */
         } while (!hak_cas_acq_rel(&h->thread_top, &index, index + 1));
         t = hak_thread_at(h, index);
@@ -125,7 +126,7 @@ static void thread_exit(void *unused) {
             d->place[h->slot].generation == h->generation)
             detach(h, d->place[h->slot].thread);
     hak_root_unlock();
-    hak_os_release_range((void *)(uintptr_t)d->map_base, d->map_bytes);
+    hak_os_release_range(d, d->map_bytes);
 }
 
 /* The C library's list of what C++ destroys at a thread's end. */
@@ -158,22 +159,15 @@ static bool ask_for_the_end(void) {
 
 static bool directory_grow(uint32_t slot) {
     hak_directory *old = directory;
-    uint64_t bytes = old ? old->map_bytes * 2 : HAK_OS_PAGE_BYTES, base, map_bytes;
+    uint64_t bytes = old ? old->map_bytes * 2 : HAK_OS_PAGE_BYTES;
     while (bytes < sizeof(hak_directory) + (slot + 1) * sizeof(hak_place)) bytes *= 2;
-    hak_directory *made =
-        hak_os_reserve_aligned(bytes - HAK_OS_PAGE_BYTES + (old ? 0 : HAK_OS_PAGE_BYTES),
-                               HAK_OS_PAGE_BYTES, &base, &map_bytes);
+    hak_directory *made = hak_os_map_anywhere(bytes);
     if (!made) return false;
-    if (!hak_os_commit_range(NULL, (void *)(uintptr_t)base, map_bytes)) {
-        hak_os_release_range((void *)(uintptr_t)base, map_bytes);
-        return false;
-    }
-    made = (hak_directory *)(uintptr_t)base;
     for (uint32_t i = 0; old && i < old->count; i++) made->place[i] = old->place[i];
-    made->map_base = base, made->map_bytes = map_bytes;
-    made->count = (uint32_t)((map_bytes - sizeof(hak_directory)) / sizeof(hak_place));
+    made->map_bytes = bytes;
+    made->count = (uint32_t)((bytes - sizeof(hak_directory)) / sizeof(hak_place));
     directory = made;
-    if (old) hak_os_release_range((void *)(uintptr_t)old->map_base, old->map_bytes);
+    if (old) hak_os_release_range(old, old->map_bytes);
     return true;
 }
 

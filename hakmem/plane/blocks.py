@@ -15,7 +15,7 @@ from ..generate import mirror
 from . import spans
 from .cache import is_line_of_others, lend, overflow, refill
 from .caller import Caller
-from .memory import MASK64, TAG_FREE, TAG_NONE, TAG_SPAN, UNIT_SHIFT, Memory
+from .memory import MASK64, TAG_NONE, TAG_SPAN, UNIT_SHIFT, Memory
 
 FOREIGN: Final = layout.constant("HAK_FAULT_FOREIGN")
 INTERIOR: Final = layout.constant("HAK_FAULT_INTERIOR")
@@ -56,7 +56,7 @@ def resolve(m: Memory, address: int) -> Block | Fault:
         return _fault(m, FOREIGN, address)
     entry = m.registry[unit]
     tag, head = entry & 0xFF, entry >> 8
-    if tag in (TAG_NONE, TAG_FREE):
+    if tag == TAG_NONE or tag > TAG_SPAN:
         return _fault(m, DOUBLE, address, 0, unit, 0, TAG_SPAN, tag)
     base, slab = m.base + (head << UNIT_SHIFT), m.slabs[head]
     if tag == TAG_SPAN:
@@ -207,6 +207,8 @@ def free(t: Caller, address: int) -> Fault | None:
         t.record.fault_count += 1
         return block
     unit, c, _ = block
+    if (address - m.base) >> UNIT_SHIFT >= t.record.unit_limit:
+        t.record.unit_limit = m.heap.table_units  # the tables have grown since this thread looked
     fault = _check_own(t, address, block)
     if fault is None and not _mark_in(m, c, address):
         fault = _fault(m, DOUBLE, address, address, unit, c, 1, 0)

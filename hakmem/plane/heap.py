@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import resource
-from ctypes import byref, c_uint64
 from typing import TYPE_CHECKING, Final
 
 from .. import layout
@@ -12,8 +11,7 @@ from ..clib.binding import Library, library
 from ..engines.protocol import Fault, check_region_bytes, hold_clock, no_region, release_clock
 from ..generate import mirror
 from ..policy import Policy
-from ..registry import Geometry
-from . import blocks, cache, holes, purge
+from . import blocks, cache, holes, purge, region
 from .acquire import collect, flush_ready
 from .memory import Memory
 from .tables import Tables
@@ -37,39 +35,18 @@ def _region_wish() -> int:
     return min(_WISH_BYTES, limit // 256 * layout.REGION_LIMIT_PER_256)
 
 
-def _map_region(lib: Library, region_bytes: int, tables: Tables, checked: bool) -> Memory | None:
-    try:
-        plan = Geometry.for_user_bytes(region_bytes, checked)
-    except ValueError:
-        return None
-    map_base, map_bytes = c_uint64(), c_uint64()
-    base = lib.hak_os_reserve(
-        plan.reserved_bytes, layout.SUPERSLAB_BYTES, byref(map_base), byref(map_bytes)
-    )
-    if not base:
-        return None
-    if not lib.hak_os_commit(None, base, plan.meta_units << layout.UNIT_SHIFT):
-        lib.hak_os_release(map_base.value, map_bytes.value)
-        return None
-    m = Memory(lib, base, plan, tables, checked)
-    heap = m.heap
-    plan.write(heap)
-    heap.base, heap.reserved_bytes = base, plan.reserved_bytes
-    heap.map_base, heap.map_bytes = map_base.value, map_bytes.value
-    heap.os.reserve_count = heap.os.commit_count = 1
-    return m
-
-
 def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
+    """A window, or else a reservation; of what the caller leaves open as much as the OS gives."""
+    m = region.make(lib, asked or _WISH_BYTES, tables, checked, reserved=False)
     wish = asked or _region_wish()
-    m = _map_region(lib, wish, tables, checked)
-    while m is None and not asked and (wish := wish // 2) >= _LEAST_BYTES:
-        m = _map_region(lib, wish, tables, checked)
+    while m is None and wish >= (asked or _LEAST_BYTES):
+        m = region.make(lib, wish, tables, checked, reserved=True)
+        wish //= 2
     if m is None:
         raise no_region(asked)
     heap, plan = m.heap, m.geometry
     heap.layout_hash = mirror.LAYOUT_HASH
-    heap.flags = _PYTHON | (_CHECKED if checked else 0)
+    heap.flags |= _PYTHON | (_CHECKED if checked else 0)
     heap.unit_top = plan.meta_units
     heap.thread_top = 1  # record 0 is the shared one
     ctypes.memmove(m.base + plan.policy_offset, tables.image, len(tables.image))
@@ -210,6 +187,5 @@ class PythonEngine:
         if not address:
             return
         self.threads.close()
-        heap = self.heap
-        heap.magic = 0
-        self._library.hak_os_release(heap.map_base, heap.map_bytes)
+        self.heap.magic = 0
+        region.release(self.memory, self._library)

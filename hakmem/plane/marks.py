@@ -3,6 +3,7 @@ something but zeros, and the units purged lately, one map for this epoch and one
 
 from __future__ import annotations
 
+from ..registry import table_bytes
 from .memory import MASK32, Memory
 
 
@@ -13,7 +14,8 @@ def dirty_map(m: Memory) -> int:
 
 def recent_map(m: Memory, which: int) -> int:
     """Where a map of units purged lately starts, as an index into `Memory.words`."""
-    return (m.geometry.recent_offset >> 3) + which * -(-m.geometry.unit_limit // 64)
+    size = table_bytes("recent", m.geometry.unit_limit)
+    return (m.geometry.recent_offset + which * size) >> 3
 
 
 def _parts(start: int, unit: int, units: int) -> list[tuple[int, int]]:

@@ -27,10 +27,17 @@ THREAD_BYTES: Final = ctypes.sizeof(mirror.HakThread)
 TAG_NONE: Final = layout.constant("HAK_TAG_NONE")
 TAG_SPAN: Final = layout.constant("HAK_TAG_SPAN")
 TAG_FREE: Final = layout.constant("HAK_TAG_FREE")
+TAG_UNMAPPED: Final = layout.constant("HAK_TAG_UNMAPPED")
 KIND_NONE: Final = layout.constant("HAK_KIND_NONE")
 KIND_SLAB: Final = layout.constant("HAK_KIND_SLAB")
 KIND_SPAN: Final = layout.constant("HAK_KIND_SPAN")
 KIND_RUN: Final = layout.constant("HAK_KIND_RUN")
+KIND_UNMAPPED: Final = layout.constant("HAK_KIND_UNMAPPED")
+KIND_FOREIGN: Final = layout.constant("HAK_KIND_FOREIGN")
+MAP_DONE: Final = layout.constant("HAK_MAP_DONE")
+MAP_REFUSED: Final = layout.constant("HAK_MAP_REFUSED")
+MAP_TAKEN: Final = layout.constant("HAK_MAP_TAKEN")
+RESERVED: Final = layout.constant("HAK_HEAP_RESERVED")
 
 _CLOCK_MONOTONIC_COARSE: Final = 6
 
@@ -61,11 +68,9 @@ class Memory:
         "cas32",
         "cas64",
         "checked",
-        "clean_bits",
-        "clean_heads",
+        "clean_bins",
         "closed",
-        "dirty_bits",
-        "dirty_heads",
+        "dirty_bins",
         "geometry",
         "halves",
         "heap",
@@ -77,6 +82,7 @@ class Memory:
         "slabs",
         "slabs_address",
         "tables",
+        "unmapped_bins",
         "words",
     )
 
@@ -101,8 +107,9 @@ class Memory:
         self.slabs_address = base + geometry.slabs_offset
         self.slabs = _Slabs(self.slabs_address)
         self.live_address = base + geometry.live_offset
-        self.clean_heads, self.dirty_heads = heap.run_clean, heap.run_dirty
-        self.clean_bits, self.dirty_bits = heap.run_clean_bits, heap.run_dirty_bits
+        self.clean_bins = (heap.run_clean, heap.run_clean_bits)
+        self.dirty_bins = (heap.run_dirty, heap.run_dirty_bits)
+        self.unmapped_bins = (heap.run_unmapped, heap.run_unmapped_bits)
         self.os_counts = base + mirror.HakHeap.os.offset
         self.cas32 = library.hak_cas32
         self.cas64 = library.hak_cas64
@@ -188,9 +195,23 @@ class Memory:
 
     # --- the OS, counted for this heap
 
-    def commit(self, address: int, size_bytes: int) -> bool:
-        """Commit OS pages; False when the OS refuses."""
-        return bool(self._library.hak_os_commit(self.os_counts, address, size_bytes))
+    def map_part(self, start: int, end: int) -> int:
+        """Map the region from one offset to another: MAP_DONE, MAP_REFUSED or MAP_TAKEN."""
+        if start >= end:
+            return MAP_DONE
+        reserved = self.heap.flags & RESERVED
+        return int(
+            self._library.hak_os_map(self.os_counts, self.base + start, end - start, reserved)
+        )
+
+    def unmap_part(self, start: int, end: int) -> bool:
+        """Unmap the region from one offset to another; False when the OS refuses."""
+        if start >= end:
+            return True
+        reserved = self.heap.flags & RESERVED
+        return bool(
+            self._library.hak_os_unmap(self.os_counts, self.base + start, end - start, reserved)
+        )
 
     def advise(self, address: int, size_bytes: int) -> None:
         """Advise huge pages."""

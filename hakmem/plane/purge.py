@@ -10,9 +10,13 @@ it.
 
 from __future__ import annotations
 
+import resource
+
+from .. import layout
 from .locks import run_lock, run_unlock
 from .marks import dirty_set, marks_set, recent_map, recent_turn, spend, unit_is_dirty
 from .memory import KIND_NONE, MASK32, MASK64, TAG_NONE, UNIT_SHIFT, Memory
+from .region import shrink
 from .runs import insert, live_units, unlink
 
 
@@ -179,6 +183,40 @@ def _give_way(m: Memory, now: int, asked: int) -> None:
     heap.resident_now = max(heap.resident_now, resident)
 
 
+def _free_units(m: Memory) -> int:
+    """Units that are free, but for those that are being purged."""
+    return int(m.heap.unit_top - m.meta_units - m.heap.live_units - m.heap.unmapped_units)
+
+
+def _unmap_spare(m: Memory) -> None:
+    """While addresses are short, unmap free runs above the floor: the program's threads, files and
+    other mappings need them too."""
+    keep = m.tables.retain.floor_bytes >> UNIT_SHIFT
+    if _free_units(m) > keep:
+        run_lock(m)
+        spare = _free_units(m) - keep - m.heap.purging_units
+        if spare > 0:
+            shrink(m, spare, layout.UNMAP_LEAST_UNITS)
+        run_unlock(m)
+
+
+def _limit_is_near(m: Memory) -> bool:
+    """Whether a limit on mappings is so low that this heap is a good part of it."""
+    limits = [resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    known = [limit for limit in limits if limit != resource.RLIM_INFINITY]
+    mapped = (m.heap.live_units + _free_units(m)) << UNIT_SHIFT
+    return bool(known) and mapped >= min(known) // 256 * layout.LIMIT_NEAR_PER_256
+
+
+def _note_limit(m: Memory, near: bool) -> None:
+    """While a limit is near, or for two epochs after the OS refused, free runs are unmapped."""
+    heap = m.heap
+    if near:
+        heap.refused_epoch = (heap.epoch_count + 2 & MASK32) | 1
+    elif heap.refused_epoch and (heap.refused_epoch - heap.epoch_count - 1) & 1 << 31:
+        heap.refused_epoch = 0
+
+
 def tick(m: Memory, asked: int = 0) -> None:
     """The clock's turn at a slow-path event: close an epoch when it is over, and purge.
 
@@ -187,6 +225,7 @@ def tick(m: Memory, asked: int = 0) -> None:
     heap, retain = m.heap, m.tables.retain
     now = m.clock_ns()
     if now > heap.epoch_start_ns and now - heap.epoch_start_ns >= retain.epoch_ns:
+        near = _limit_is_near(m)
         run_lock(m)
         passed = now - heap.epoch_start_ns
         if passed >= retain.epoch_ns:
@@ -198,6 +237,7 @@ def tick(m: Memory, asked: int = 0) -> None:
             heap.low_water_before, heap.low_water_now = heap.low_water_now, heap.dirty_units
             heap.epoch_start_ns = now
             recent_turn(m, 2 if both else 1)
+            _note_limit(m, near)
             if (
                 retain.sweep_unit_count
                 and live_units(m) > retain.floor_bytes >> UNIT_SHIFT
@@ -206,6 +246,8 @@ def tick(m: Memory, asked: int = 0) -> None:
                 heap.sweep_unit = m.meta_units
         run_unlock(m)
     _give_way(m, now, asked)
+    if heap.refused_epoch:
+        _unmap_spare(m)
     if heap.dirty_units > retain_limit(m):
         purge_to(m, retain_limit(m), retain.purge_run_count)
     elif heap.dirty_units > eager_limit(m):

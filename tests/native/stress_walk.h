@@ -24,8 +24,11 @@ typedef struct walk {
     uint8_t *hinted;
     uint32_t top;
     bool child;
-    uint32_t ready, lost;
+    uint32_t ready, lost, unmapped;
 } walk;
+
+extern uint32_t hak_os_map(hak_os_counts *counts, void *address, uint64_t bytes, int reserved);
+extern int hak_os_unmap(hak_os_counts *counts, void *address, uint64_t bytes, int reserved);
 
 static const hak_class *class_at(hak_heap *h, uint32_t c) {
     return &hak_policy_of(h)->sizes.classes[c];
@@ -165,7 +168,14 @@ static uint32_t walk_unit(walk *k, uint32_t unit, uint64_t *free_units) {
     }
     if (entry >> 8 != unit)
         die("walk: unit %u (tag %u) belongs to %u, which ends before it", unit, tag, entry >> 8);
-    if (tag == HAK_TAG_FREE) {
+    if (tag == HAK_TAG_UNMAPPED) {
+        if (record->kind != HAK_KIND_UNMAPPED)
+            die("walk: unmapped unit %u is of kind %u", unit, record->kind);
+        if (!hak_os_map(NULL, hak_unit_address(h, unit), HAK_UNIT_BYTES, 0))
+            hak_os_unmap(NULL, hak_unit_address(h, unit), HAK_UNIT_BYTES, 0);
+        else if (!(h->flags & HAK_HEAP_RESERVED)) die("walk: unit %u is mapped", unit);
+        k->unmapped += record->unit_count;
+    } else if (tag == HAK_TAG_FREE) {
         if (record->kind != HAK_KIND_RUN)
             die("walk: free unit %u is of kind %u", unit, record->kind);
         if (hak_entry_get(h, unit + record->unit_count - 1) != entry)
@@ -188,7 +198,7 @@ static uint32_t walk_unit(walk *k, uint32_t unit, uint64_t *free_units) {
 /* The whole heap; the program's blocks are those of `s`. */
 static walk heap_walk_as(stage *s, bool child) {
     hak_heap *h = s->heap;
-    walk k = {h, NULL, NULL, NULL, h->unit_top, child, 0, 0};
+    walk k = {h, NULL, NULL, NULL, h->unit_top, child, 0, 0, 0};
     k.marks = get((uint64_t)k.top << (HAK_UNIT_SHIFT - 3));
     k.held = get((uint64_t)k.top * 4);
     k.hinted = get(k.top);
@@ -204,9 +214,12 @@ static walk heap_walk_as(stage *s, bool child) {
     walk_mailboxes(&k);
     uint64_t free_units = 0;
     for (uint32_t unit = h->meta_units; unit < k.top;) unit += walk_unit(&k, unit, &free_units);
-    if (h->live_units + free_units != k.top - h->meta_units)
-        die("walk: %llu units live + %llu free are not the %u committed",
-            (unsigned long long)h->live_units, (unsigned long long)free_units,
+    if (k.unmapped != h->unmapped_units)
+        die("walk: %u units are not mapped, counted %llu", k.unmapped,
+            (unsigned long long)h->unmapped_units);
+    if (h->live_units + free_units + k.unmapped != k.top - h->meta_units)
+        die("walk: %llu units live + %llu free + %u unmapped are not the %u below the top",
+            (unsigned long long)h->live_units, (unsigned long long)free_units, k.unmapped,
             k.top - h->meta_units);
     if (h->run_lock) die("walk: the run lock is held");
     uint32_t ready = (uint32_t)__builtin_popcountll(h->open_word >> 32) +

@@ -52,9 +52,9 @@ def end():
     mark(END, 1)
     first, last = (mirror.HakOsCounts.from_buffer_copy(place) for place in (before, after))
     gone = {name: getattr(last, name) - getattr(first, name) for name, *_ in mirror.HakOsCounts._fields_}
-    print("mmap", gone["reserve_count"])
+    print("mmap", gone["reserve_count"] + gone["commit_count"])
     print("munmap", gone["release_count"])
-    print("mprotect", gone["commit_count"])
+    print("mprotect", 0)
     print("madvise", gone["purge_count"] + gone["advise_count"])
     print("mremap", gone["remap_count"])
     print("mincore", gone["query_count"])
@@ -155,7 +155,7 @@ def library_of(native_program: Programs) -> Path:
 def test_counts_of_a_c_program(native_program: Programs, tmp_path: Path) -> None:
     counts, printed = traced([str(native_program("os_counts"))], {}, tmp_path)
     compare(counts, printed)
-    assert all(printed[name] for name in CALLS if name != "mincore"), (
+    assert all(printed[name] for name in CALLS if name not in ("mincore", "mprotect")), (
         "the program should have made every kind of call"
     )
 
@@ -186,4 +186,4 @@ def test_counts_of_heaps_in_python(native_program: Programs, tmp_path: Path) -> 
     }
     counts, printed = traced(python(library, HEAPS, tmp_path), environment, tmp_path)
     compare(counts, printed)
-    assert printed["mmap"] and printed["munmap"] and printed["mprotect"]
+    assert printed["mmap"] and printed["munmap"]

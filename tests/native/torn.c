@@ -164,6 +164,59 @@ static expected purging(hak_heap *h, hak_thread *t) {
     h->purging_units = 1;
     return e;
 }
+/* grow_top, the chunk and a step of each table mapped, nothing of it published. */
+static expected mapping(hak_heap *h, hak_thread *t) {
+    (void)t;
+    uint32_t top = h->unit_top;
+    h->run_lock = 1;
+    h->intent_unit = top, h->intent_units = 32;
+    h->intent_table_units = h->unit_limit;
+    if (hak_os_map(NULL, hak_unit_address(h, top), 32 << HAK_UNIT_SHIFT,
+                   h->flags & HAK_HEAP_RESERVED))
+        die("map");
+    h->intent_records = h->thread_mapped + HAK_THREAD_STEP_RECORDS;
+    h->arena_units[h->arena_count] += 32;
+    return (expected){0, 0};
+}
+/* The same when the top is raised and the run half filled in. */
+static expected raising(hak_heap *h, hak_thread *t) {
+    uint32_t top = h->unit_top;
+    expected e = mapping(h, t);
+    h->intent_table_units = h->intent_records = 0;
+    h->arena_count++;
+    h->unit_top = top + 32;
+    hak_entry_fill(h, top, 7, hak_entry(HAK_TAG_FREE, top));
+    return e;
+}
+/* unmap_run, the units named unmapped and mapped still: they must not come into use so. */
+static expected unmapping(hak_heap *h, hak_thread *t) {
+    uint32_t unit = 0;
+    expected e = in_transit(h, t);
+    while (hak_entry_get(h, unit) != HAK_TAG_NONE || unit < h->meta_units) unit++;
+    uint32_t units = hak_slab_at(h, unit)->unit_count;
+    memset(hak_unit_address(h, unit), 0x5a, (size_t)units << HAK_UNIT_SHIFT);
+    hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_UNMAPPED, unit));
+    return e;
+}
+/* grow_run, an unmapped run out of its bin, mapped, half of its units free. */
+static expected mapping_again(hak_heap *h, hak_thread *t) {
+    (void)t;
+    uint32_t unit = 0;
+    h->map_limit_units = 1;
+    if (hak_heap_alloc(h, 32 << 20) || !h->unmapped_units) die("nothing was unmapped");
+    h->map_limit_units = h->refused_epoch = 0;
+    h->run_lock = 1;
+    for (uint32_t u = h->meta_units; u < h->unit_top && !unit; u++)
+        if (hak_slab_at(h, u)->kind == HAK_KIND_UNMAPPED) unit = u;
+    uint32_t units = hak_slab_at(h, unit)->unit_count;
+    h->intent_unit = unit, h->intent_units = units;
+    if (hak_os_map(NULL, hak_unit_address(h, unit), (uint64_t)units << HAK_UNIT_SHIFT,
+                   h->flags & HAK_HEAP_RESERVED))
+        die("map");
+    hak_slab_at(h, unit)->kind = HAK_KIND_NONE;
+    hak_entry_fill(h, unit, units / 2, hak_entry(HAK_TAG_FREE, unit));
+    return (expected){0, 0};
+}
 static expected mailed(hak_heap *h, hak_thread *t) {
     uint32_t unit;
     (void)t;
@@ -212,13 +265,29 @@ static const struct {
     const char *name;
     expected (*tear)(hak_heap *, hak_thread *);
 } cases[] = {
-    {"nothing", nothing},     {"moving", moving},         {"popped", popped},
-    {"pushing", pushing},     {"broken", broken},         {"ranged", ranged},
-    {"claimed", claimed},     {"retiring", retiring},     {"locked", locked},
-    {"unbinned", unbinned},   {"in_transit", in_transit}, {"opened", opened},
-    {"purging", purging},     {"mailed", mailed},         {"unremembered", unremembered},
-    {"attaching", attaching}, {"leaving", leaving},       {"shared", shared},
+    {"nothing", nothing},
+    {"moving", moving},
+    {"popped", popped},
+    {"pushing", pushing},
+    {"broken", broken},
+    {"ranged", ranged},
+    {"claimed", claimed},
+    {"retiring", retiring},
+    {"locked", locked},
+    {"unbinned", unbinned},
+    {"in_transit", in_transit},
+    {"opened", opened},
+    {"purging", purging},
+    {"mailed", mailed},
+    {"unremembered", unremembered},
+    {"attaching", attaching},
+    {"leaving", leaving},
+    {"shared", shared},
     {"root", root},
+    {"mapping", mapping},
+    {"raising", raising},
+    {"unmapping", unmapping},
+    {"mapping_again", mapping_again},
 };
 
 static void look(expected e) {
@@ -231,6 +300,10 @@ static void look(expected e) {
         die("%llu blocks are lost, expected %d", (unsigned long long)h->lost_block_count,
             (int)e.blocks);
     for (uint32_t i = 0; i < 4000; i++) step(&quiet.workers[0]);
+    heap_walk_child(&quiet, 1);
+    /* grows into what may have been mapped halfway */
+    hak_fault fault;
+    if (hak_heap_free(h, hak_heap_alloc(h, 16 << 20), &fault)) die("free: fault %u", fault.code);
     heap_walk_child(&quiet, 1);
     hak_heap_trim(h);
     heap_walk_child(&quiet, 1);

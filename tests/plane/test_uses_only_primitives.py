@@ -79,7 +79,7 @@ def test_every_call_into_c_is_a_primitive(name: str, monkeypatch: pytest.MonkeyP
     engine.destroy()
     assert set(recorder.calls) <= binding.PRIMITIVES
     assert recorder.calls["hak_os_release"] == 1
-    assert {"hak_load64", "hak_store32", "hak_cas32", "hak_cas64", "hak_os_commit"} <= set(
+    assert {"hak_load64", "hak_store32", "hak_cas32", "hak_cas64", "hak_os_map"} <= set(
         recorder.calls
     )
 

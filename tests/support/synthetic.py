@@ -56,7 +56,15 @@ class SyntheticHeap(MemorySource):
         self.geometry = Geometry.for_user_bytes(user_units << layout.UNIT_SHIFT, checked)
         self.first = self.geometry.meta_units
         top = self.first + user_units
-        self._memory = np.zeros(self.first << layout.UNIT_SHIFT, dtype=np.uint8)
+        reach = self.geometry.table_units_first
+        while reach < top:
+            reach += layout.TABLE_STEP_UNITS
+        self._reach = min(reach, self.geometry.unit_limit)
+        self._parts = {
+            start: np.zeros(size, dtype=np.uint8)
+            for start, size in self.geometry.metadata_parts(self._reach, threads + 1)
+        }
+        self._memory = self._parts[0]
         self._units: dict[int, NDArray[np.uint64]] = {}
         self.heap = mirror.HakHeap.from_buffer(self._memory.data)
         self.geometry.write(self.heap)
@@ -68,6 +76,7 @@ class SyntheticHeap(MemorySource):
         self.heap.reserved_bytes = self.geometry.reserved_bytes
         self.heap.flags = HEAP_CHECKED if checked else 0
         self.heap.unit_top = top
+        self.heap.table_units, self.heap.thread_mapped = self._reach, threads + 1
         self.heap.arena_units[0], self.heap.arena_count = user_units, 1
         self.heap.thread_top, self.heap.thread_live = threads + 1, threads
         image = self.policy.image()
@@ -90,16 +99,20 @@ class SyntheticHeap(MemorySource):
             record["index"], record["state"], record["os_id"] = index, THREAD_LIVE, 1000 + index
 
     def _array(self, offset: int, count: int, dtype: np.dtype) -> NDArray:  # type: ignore[type-arg]
-        return self._memory[offset : offset + count * dtype.itemsize].view(dtype)
+        for start, held in self._parts.items():
+            if start <= offset < start + len(held):
+                return held[offset - start : offset - start + count * dtype.itemsize].view(dtype)
+        raise IndexError(f"no part of the metadata at {offset:#x}")
 
     def read(self, address: int, size_bytes: int) -> bytes:
         """Bytes as `MemorySource.read` gives them."""
         offset = address - BASE
-        meta = len(self._memory)
-        if not 0 <= offset or offset + size_bytes > self.heap.unit_top << layout.UNIT_SHIFT:
+        for start, held in self._parts.items():
+            if start <= offset and offset + size_bytes <= start + len(held):
+                return held[offset - start : offset - start + size_bytes].tobytes()
+        user = range(self.first << layout.UNIT_SHIFT, self.heap.unit_top << layout.UNIT_SHIFT)
+        if not user.start <= offset <= offset + size_bytes <= user.stop:
             raise MemoryUnreadable(address, size_bytes, "not part of the synthetic heap")
-        if offset + size_bytes <= meta:
-            return self._memory[offset : offset + size_bytes].tobytes()
         made = np.zeros(size_bytes, dtype=np.uint8)
         for unit in range(
             offset >> layout.UNIT_SHIFT, (offset + size_bytes - 1 >> layout.UNIT_SHIFT) + 1

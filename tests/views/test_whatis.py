@@ -48,11 +48,12 @@ def test_places_without_a_block(heap: hakmem.Heap) -> None:
     heap.free(span)
     slab = heap.find_slab(address=block)
     assert slab is not None
-    first = heap.region[0]
+    first, view = heap.region[0], heap.view().capture
     tail = slab.address + slab.block_count * slab.stride_bytes
     kinds = {
         first: "metadata",
-        first + heap.region[1] - 1: "uncommitted",
+        first + heap.region[1] - 1: "metadata",
+        first + (view.unit_top << 16): "uncommitted",
         first + heap.region[1]: "foreign",
         first - 1: "foreign",
         0: "foreign",

@@ -24,6 +24,7 @@ from ...system import procfs
 from ...text import Text
 from ..parts.regions import unit_kinds
 from ..parts.view import Record, View
+from ..reading.outline import resident_ranges
 from ..reading.records import KIND_LOST, KIND_RUN, Records
 from ..showing.columns import Columns
 from ..showing.notebook import Shown
@@ -271,6 +272,16 @@ def region_residency(view: HeapView) -> NDArray[np.int64]:
     return made
 
 
+def metadata_residency(view: HeapView) -> int:
+    """Resident bytes of the metadata behind the units; 0 where that is not known."""
+    capture = view.capture
+    found = [
+        capture.source.resident(capture.address + start, size)
+        for start, size in resident_ranges(capture.heap, capture.geometry)[1:]
+    ]
+    return sum(int(pages.sum()) for pages in found if pages is not None) * layout.OS_PAGE_BYTES
+
+
 def retain_limit_bytes(view: HeapView) -> int:
     """Free memory that the policy keeps for good: the limit of eager purges, or where there are
     none the one by high water."""
@@ -357,8 +368,9 @@ def pinned(view: HeapView) -> Pinned:
     size[KEPT], size[DECAYING] = min(free, limit), max(free - limit, 0)
     size[READY] = int(resident[user & (kinds == 0)].sum())
     size[LOST] = int(resident[kinds == KIND_LOST].sum())
-    size[METADATA] = int(resident[~user].sum())
-    region = int(resident.sum())
+    tables = metadata_residency(view)
+    size[METADATA] = int(resident[~user].sum()) + tables
+    region = int(resident.sum()) + tables
     size[IN_USE] += region - int(
         size.sum()
     )  # what a record that changed under the reading left over

@@ -42,9 +42,12 @@ class Stats(Shown):
     plane: str
     checked: bool
     region_bytes: int
-    """Address space reserved for blocks."""
+    """Addresses there are for blocks."""
     committed_bytes: int
-    """Of it, committed."""
+    """Of them, mapped."""
+    unmapped_bytes: int
+    """Of them, mapped once and not now: what the OS refused to have beside other mappings, or
+    something else's."""
     live_bytes: int
     """Of that, units in slabs and spans, or kept ready for slabs."""
     free_bytes: int
@@ -61,7 +64,8 @@ class Stats(Shown):
     metadata_bytes: int
     """Metadata in use: registry, records, sets and marks of the committed units, records of the
     threads."""
-    metadata_reserved_bytes: int
+    metadata_mapped_bytes: int
+    """Metadata that is mapped, touched or not."""
     thread_count: int
     """Threads attached now."""
     arena_count: int
@@ -151,7 +155,7 @@ def stats_of(capture: Capture, name: str) -> Stats:
     lists = bins["cap_count"].astype(np.int64) - threads["room_counts"]
     in_ranges = (bins["bump_end"] - bins["bump"]).astype(np.int64)
     blocks = lists + in_ranges // np.maximum(strides, 1)
-    units = capture.unit_top - capture.meta_units
+    units, mapped = capture.unit_top - capture.meta_units, capture.committed_units
     per_unit = 4 + _size("hak_slab") + (layout.LIVE_BYTES_PER_UNIT if capture.checked else 0)
     sets = capture.partial.nbytes + capture.summary.nbytes + len(capture.dirty) // 8
     used = (
@@ -167,16 +171,20 @@ def stats_of(capture: Capture, name: str) -> Stats:
         plane=capture.plane,
         checked=capture.checked,
         region_bytes=(capture.geometry.unit_limit - capture.meta_units) << layout.UNIT_SHIFT,
-        committed_bytes=units << layout.UNIT_SHIFT,
+        committed_bytes=mapped << layout.UNIT_SHIFT,
+        unmapped_bytes=heap.unmapped_units << layout.UNIT_SHIFT,
         live_bytes=heap.live_units << layout.UNIT_SHIFT,
-        free_bytes=(units - heap.live_units) << layout.UNIT_SHIFT,
+        free_bytes=(mapped - heap.live_units) << layout.UNIT_SHIFT,
         dirty_bytes=heap.dirty_units << layout.UNIT_SHIFT,
         high_water_bytes=heap.high_water_ever << layout.UNIT_SHIFT,
         cached_count=int(blocks.sum()),
         cached_bytes=int((lists * strides).sum() + in_ranges.sum()),
         caps_bytes=int(threads["cap_bytes"].sum()),
         metadata_bytes=used,
-        metadata_reserved_bytes=capture.meta_units << layout.UNIT_SHIFT,
+        metadata_mapped_bytes=sum(
+            size
+            for _, size in capture.geometry.metadata_parts(heap.table_units, heap.thread_mapped)
+        ),
         thread_count=heap.thread_live,
         arena_count=heap.arena_count,
         lost_count=heap.lost_count,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import layout
-from ...registry import TAG_FREE, TAG_NONE, TAG_SPAN
+from ...registry import TAG_FREE, TAG_NONE, TAG_SPAN, TAG_UNMAPPED
 from ..parts.regions import unit_kinds
 from ..parts.slabs import slab_at
 from ..reading.look import Look
@@ -95,6 +95,7 @@ class WhatIs(Shown):
             "ready": f"free: unit {self.unit} is kept ready for a slab",
             "lost": f"in a slab lost to a fork, unit {self.unit}",
             "metadata": f"metadata of the heap, unit {self.unit}",
+            "unmapped": f"unit {self.unit} is not mapped",
             "uncommitted": f"not committed yet, unit {self.unit}",
         }
         return f"{at} is no block: {reasons[self.kind]}, {self.heap}"
@@ -109,12 +110,14 @@ def what_is(heap: Look, address: int, others: tuple[Region, ...] = ()) -> WhatIs
                 return WhatIs(address, "other heap", other.name)
         return WhatIs(address, "foreign", "", note=capture.source.name)
     unit = (address - capture.address) >> layout.UNIT_SHIFT
-    if unit < capture.meta_units:
+    if unit < capture.meta_units or unit >= capture.geometry.unit_limit:
         return WhatIs(address, "metadata", heap.name, unit=unit)
     if unit >= capture.unit_top:
         return WhatIs(address, "uncommitted", heap.name, unit=unit)
     entry = int(capture.registry[unit])
     tag, head = entry & 0xFF, entry >> 8
+    if tag == TAG_UNMAPPED:
+        return WhatIs(address, "unmapped", heap.name, unit=unit)
     if tag in (TAG_NONE, TAG_FREE):
         return _no_block(heap, address, unit)
     head = min(head, capture.unit_top - 1)

@@ -4,27 +4,31 @@ partial sets."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
-from ...registry import TAG_FREE, TAG_NONE, TAG_SPAN
+from ...registry import KIND_NAMES, TAG_FREE, TAG_NONE, TAG_SPAN, TAG_UNMAPPED
 from ..parts.slabs import slab_array
 from ..reading.capture import Capture
 from ..reading.look import Look
 from ..reading.problems import Address, Problem, Report, Spot
 from ..reading.records import (
+    KIND_FOREIGN,
     KIND_LOST,
     KIND_RUN,
     KIND_SLAB,
     KIND_SPAN,
+    KIND_UNMAPPED,
     THREAD_LIVE,
     THREAD_STATES,
     index_word,
     word_count,
 )
+
+_KIND_TEXT: Final = {KIND_RUN: "free run", KIND_LOST: "lost slab", KIND_UNMAPPED: "unmapped run"}
 
 
 def first_of(wrong: NDArray[np.bool_]) -> int | None:
@@ -88,7 +92,8 @@ def check_registry(heap: Look, report: Report) -> None:
     capture = heap.capture
     records, low, top = capture.slabs, capture.meta_units, capture.unit_top
     kinds = records["kind"]
-    require(report, kinds > KIND_LOST, "kind of a record", lambda u: Spot(unit=u), "0 to 4", kinds)
+    most = KIND_FOREIGN
+    require(report, kinds > most, "kind of a record", lambda u: Spot(unit=u), f"0 to {most}", kinds)
     require(
         report, kinds[:low] != 0, "kind of a metadata unit", lambda u: Spot(unit=u), 0, kinds[:low]
     )
@@ -98,7 +103,8 @@ def check_registry(heap: Look, report: Report) -> None:
 
     def name(at: int) -> Spot:
         unit = int(heads[at])
-        return Spot(("", "slab", "span", "free run", "lost slab")[kinds[unit]], unit)
+        kind = int(kinds[unit])
+        return Spot(_KIND_TEXT.get(kind, KIND_NAMES[kind]), unit)
 
     require(
         report,
@@ -158,6 +164,16 @@ def check_registry(heap: Look, report: Report) -> None:
     )
     _check_entries(capture, owner, ready, report)
     live = (np.isin(kinds[heads], (KIND_SLAB, KIND_SPAN, KIND_LOST)) * sizes).sum() + len(ready)
+    unmapped = (np.isin(kinds[heads], (KIND_UNMAPPED, KIND_FOREIGN)) * sizes).sum()
+    if unmapped != capture.heap.unmapped_units:
+        report(
+            Problem(
+                "heap.unmapped_units",
+                Spot("units of unmapped runs, and those of somebody else"),
+                int(unmapped),
+                capture.heap.unmapped_units,
+            )
+        )
     if live != capture.heap.live_units:
         report(
             Problem(
@@ -204,6 +220,8 @@ def _check_entries(
         expected,
         entries[ends],
     )
+    gone = (owner > 0) & np.isin(kinds, (KIND_UNMAPPED, KIND_FOREIGN)) & (tags != TAG_UNMAPPED)
+    require(report, gone, "registry: unit that is not mapped", name, TAG_UNMAPPED, tags)
     inner = (owner > 0) & (kinds == KIND_RUN) & (tags != TAG_FREE) & (tags != TAG_NONE)
     require(report, inner, "registry: unit of a free run", name, f"{TAG_FREE} or {TAG_NONE}", tags)
     require(

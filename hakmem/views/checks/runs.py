@@ -1,5 +1,5 @@
 """Checks of the run heap and the arena: bins, bitmaps, dirty counts, the order of purging, the
-chunks."""
+chunks, the runs that are not mapped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ... import layout
 from ..reading.capture import Capture
 from ..reading.look import Look
 from ..reading.problems import Problem, Report, Spot
-from ..reading.records import KIND_RUN
+from ..reading.records import KIND_RUN, KIND_UNMAPPED
 from .records import require
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def check_runs(heap: Look, report: Report) -> int:
         ("dirty", dirty > 0, capture.heap.run_dirty, capture.heap.run_dirty_bits),
     ):
         _check_bins(capture, label, runs[chosen], bins[chosen], list(heads), list(bits), report)
+    _check_unmapped(capture, report)
     _check_chain(
         capture,
         "older runs first",
@@ -85,6 +86,22 @@ def check_runs(heap: Look, report: Report) -> int:
         report,
     )
     return len(runs)
+
+
+def _check_unmapped(capture: Capture, report: Report) -> None:
+    """Runs that are not mapped: apart from each other, in their bins."""
+    runs = np.flatnonzero(capture.slabs["kind"] == KIND_UNMAPPED)
+    sizes = capture.slabs["unit_count"][runs].astype(np.int64)
+    require(
+        report,
+        (runs + sizes)[:-1] == runs[1:],
+        "unmapped runs do not touch",
+        lambda at: Spot("unmapped run", int(runs[at])),
+        "a unit between them",
+        "none",
+    )
+    heads, bits = list(capture.heap.run_unmapped), list(capture.heap.run_unmapped_bits)
+    _check_bins(capture, "unmapped", runs, run_bins(sizes), heads, bits, report)
 
 
 def _check_bins(

@@ -16,8 +16,17 @@ from ... import layout
 from ...generate import mirror
 from ..reading.capture import REREADS, SLAB_BYTES, Capture
 from ..reading.look import Look
+from ..reading.outline import resident_ranges
 from ..reading.problems import Problem
-from ..reading.records import KIND_LOST, KIND_SLAB, KIND_SPAN, Records, dtype_of, word_count
+from ..reading.records import (
+    KIND_FOREIGN,
+    KIND_LOST,
+    KIND_SLAB,
+    KIND_SPAN,
+    Records,
+    dtype_of,
+    word_count,
+)
 from ..reading.slab_states import FREE, REMOTE
 from ..reading.source import MemoryUnreadable
 from .frozen import BAD_LINK, FrozenHeap, byte_counts, empty_part, starts_of
@@ -52,10 +61,7 @@ def freeze(view: Look, *, residency: bool = True, contents: bool = False) -> Fro
     }
     parts |= _Lists(view).parts
     if residency:
-        start, size = capture.address, capture.unit_top << layout.UNIT_SHIFT
-        pages = capture.source.resident(start, size)
-        if pages is not None:
-            parts["resident"] = np.packbits(pages, bitorder="little")
+        parts["resident"] = _residency(capture)
     if contents:
         parts |= _contents(view)
     if marks is None:
@@ -63,6 +69,18 @@ def freeze(view: Look, *, residency: bool = True, contents: bool = False) -> Fro
     else:
         moved = marks.moved
     return FrozenHeap(capture.address, view.name, parts, view.places.unsettled, moved)
+
+
+def _residency(capture: Capture) -> NDArray[np.uint8]:
+    """A bit for each OS page of the committed units and of the metadata behind them."""
+    found = [
+        capture.source.resident(capture.address + start, size)
+        for start, size in resident_ranges(capture.heap, capture.geometry)
+    ]
+    known = [pages for pages in found if pages is not None]
+    if len(known) < len(found):
+        return empty_part("resident")
+    return np.packbits(np.concatenate(known), bitorder="little")
 
 
 def _padded_bits(flags: NDArray[np.bool_], align: int) -> NDArray[np.uint8]:
@@ -140,7 +158,9 @@ class _Lists:
             lengths
             == self.capture.classes["unit_count"][records["class_index"] & (layout.CLASS_LIMIT - 1)]
         )
-        half = self.torn & ((kinds > KIND_LOST) | ((kinds != 0) & (lengths < 1)) | (owned & ~fits))
+        half = self.torn & (
+            (kinds > KIND_FOREIGN) | ((kinds != 0) & (lengths < 1)) | (owned & ~fits)
+        )
         self.torn |= beyond
         records["kind"][beyond | half] = 0
 

@@ -23,6 +23,7 @@ from ... import layout
 from ...generate import mirror
 from ...registry import Geometry
 from ...system.procfs import ProcessFacts
+from ..reading.outline import resident_ranges
 from ..reading.records import KIND_SLAB, Records, dtype_of, word_offset
 from ..reading.source import CopyMarks, MemorySource, MemoryUnreadable, Words
 
@@ -60,7 +61,8 @@ bits, a unit and an OS page each; ``resident`` may be empty. ``free_units``, ``r
 with such a list, ascending; ``free_bits``, ``remote_bits``: its blocks, packed, one slab after
 another. ``odd_*``: slabs whose lists are broken, and a link for each block. ``cached*``: addresses
 and links of the cached blocks. ``headers``: header bytes of the slabs whose class has them,
-ascending. ``memory*``: contents, if kept."""
+ascending. ``memory*``: contents, if kept.
+``resident`` goes on with the pages of the metadata behind the units (`resident_ranges`)."""
 
 
 def byte_counts(blocks: NDArray[Any]) -> NDArray[np.int64]:
@@ -94,6 +96,11 @@ class FrozenHeap:
     def geometry(self) -> Geometry:
         """Where everything lies."""
         return Geometry.read(self.header)
+
+    @cached_property
+    def resident_parts(self) -> list[tuple[int, int]]:
+        """Offset and bytes of what ``resident`` has bits for."""
+        return resident_ranges(self.header, self.geometry)
 
     @cached_property
     def slabs(self) -> Records:
@@ -334,14 +341,19 @@ class Frozen(MemorySource):
         return self if self.copy_again is None else self.copy_again()
 
     def resident(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
-        """Which OS pages of a range of committed units were resident; None where that was not
+        """Which OS pages of a range of committed units or metadata were resident; None where that was not
         kept."""
         heap = self._heap(address)
         if heap is None or not len(heap.parts["resident"]):
             return None
-        first = (address - heap.address) // layout.OS_PAGE_BYTES
         bits = np.unpackbits(heap.parts["resident"], bitorder="little").view(np.bool_)
-        return bits[first : first + size_bytes // layout.OS_PAGE_BYTES]
+        inside, before = address - heap.address, 0
+        for start, size in heap.resident_parts:
+            if start <= inside and inside + size_bytes <= start + size:
+                first = (before + inside - start) // layout.OS_PAGE_BYTES
+                return bits[first : first + size_bytes // layout.OS_PAGE_BYTES]
+            before += size
+        return None
 
 
 def empty_part(name: str) -> NDArray[Any]:

@@ -18,13 +18,14 @@ from ...errors import ValidationError
 from ...generate import mirror
 from ..reading.capture import SLAB_BYTES
 from ..reading.outline import CACHED_LIMIT, THREAD_BYTES, check_heap
-from ..reading.records import KIND_LOST, KIND_SLAB, dtype_of
+from ..reading.records import KIND_FOREIGN, KIND_LOST, KIND_SLAB, dtype_of
 from .frozen import FrozenHeap, byte_counts
 
 Require = Callable[[bool, str, object, object], None]
 """``require(holds, what, expected, found)`` raises unless it holds."""
 Load = Callable[..., None]
 
+PAGE: Final = layout.OS_PAGE_BYTES
 RANGES_LIMIT: Final = 1 << 22
 """Blocks in carved ranges of all threads together: ranges are written as two addresses, however
 many blocks they have."""
@@ -80,7 +81,7 @@ def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: R
     length("torn", -(-top // 8))
     length("live", (top - plan.meta_units) * layout.LIVE_BYTES_PER_UNIT if checked else 0)
     if counts["resident"]:
-        length("resident", top * (layout.UNIT_BYTES // layout.OS_PAGE_BYTES) // 8)
+        length("resident", -(-sum(size for _, size in heap.resident_parts) // PAGE // 8))
     length("cached_links", counts["cached"])
     length("memory", counts["memory_units"] << layout.UNIT_SHIFT)
     for name in ("free_units", "remote_units", "odd_units", "memory_units"):
@@ -138,7 +139,7 @@ def _check_records(heap: FrozenHeap, require: Require) -> None:
     slabs, top, low = heap.slabs, heap.header.unit_top, heap.geometry.meta_units
     kinds, units = slabs["kind"], slabs["unit_count"].astype(np.int64)
     count = mirror.HakPolicy.from_buffer_copy(heap.parts["policy"].tobytes()).sizes.class_count
-    _none(kinds > KIND_LOST, "kind of record", "0 to 4", require)
+    _none(kinds > KIND_FOREIGN, "kind of record", f"0 to {KIND_FOREIGN}", require)
     _none(kinds[:low] != 0, "kind of metadata unit", 0, require)
     _none(
         (kinds != 0) & ((units < 1) | (np.arange(top) + units > top)),

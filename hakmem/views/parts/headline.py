@@ -15,7 +15,7 @@ def title(look: Look) -> str:
     kind = f"{capture.plane} plane, {'checked' if capture.checked else 'unchecked'}"
     if capture.is_process_heap:
         kind += f", {capture.source.name}'s malloc"
-    committed = (capture.unit_top - capture.meta_units) << 16
+    committed = capture.committed_units << 16
     live, dirty = format_bytes(heap.live_units << 16), format_bytes(heap.dirty_units << 16)
     kinds = capture.slabs["kind"]
     counts = (

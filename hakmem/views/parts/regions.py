@@ -12,7 +12,16 @@ from ...generate import mirror
 from ..reading.capture import Capture
 from ..reading.fields import ArrayField, dtype_from, extended, struct_fields
 from ..reading.look import Look
-from ..reading.records import KIND_LOST, KIND_RUN, KIND_SLAB, KIND_SPAN, Records, extend_records
+from ..reading.records import (
+    KIND_FOREIGN,
+    KIND_LOST,
+    KIND_RUN,
+    KIND_SLAB,
+    KIND_SPAN,
+    KIND_UNMAPPED,
+    Records,
+    extend_records,
+)
 from ..showing.columns import Columns
 from ..showing.tables import Column, format_bytes
 from .slabs import slab_array
@@ -51,7 +60,7 @@ SUPERSLAB_FIELDS: Final = (
     ArrayField("free_units", "u4", "units", "those in free runs"),
     ArrayField("ready_units", "u4", "units", "those kept for slabs outside the run heap"),
     ArrayField("lost_units", "u4", "units", "those of slabs lost to a fork"),
-    ArrayField("uncommitted_units", "u4", "units", "those not committed yet"),
+    ArrayField("uncommitted_units", "u4", "units", "those that are not mapped"),
     ArrayField("dirty_units", "u4", "units", "of the free ones, those that may be resident"),
     ArrayField("slab_count", "u4", "slabs", "slabs that begin here"),
     ArrayField("class_count", "u4", "classes", "size classes of those slabs"),
@@ -98,9 +107,8 @@ def _gather_superslabs(heap: Look) -> Records:
         made[name] = per_superslab(kinds == kind).sum(axis=1)
     made["ready_units"] = per_superslab((kinds == 0) & ~is_meta).sum(axis=1)
     made["dirty_units"] = per_superslab(capture.dirty & (kinds == KIND_RUN)).sum(axis=1)
-    made["committed_bytes"] = (
-        per_superslab(np.ones(top, dtype=np.bool_)).sum(axis=1) << layout.UNIT_SHIFT
-    )
+    mapped = ~np.isin(kinds, (KIND_UNMAPPED, KIND_FOREIGN))
+    made["committed_bytes"] = per_superslab(mapped).sum(axis=1) << layout.UNIT_SHIFT
     made["uncommitted_units"] = GROUP - (
         made["committed_bytes"] >> np.uint64(layout.UNIT_SHIFT)
     ).astype(np.int64)
@@ -256,6 +264,7 @@ ARENA_FIELDS: Final = (
     ArrayField("live_units", "u4", "units", "those in slabs and spans, or ready for slabs"),
     ArrayField("free_units", "u4", "units", "those in free runs"),
     ArrayField("dirty_units", "u4", "units", "of the free ones, those that may be resident"),
+    ArrayField("unmapped_units", "u4", "units", "those that are not mapped now"),
     ArrayField("live_bytes", "u8", "bytes", "live units"),
     ArrayField("dirty_bytes", "u8", "bytes", "dirty units"),
     ArrayField("live", "f8", "share", "live units as a share of all"),
@@ -276,7 +285,10 @@ def _gather_arenas(heap: Look) -> Records:
     ends = np.minimum(capture.meta_units + np.cumsum(units), capture.unit_top)
     starts = ends - units if not len(units) else np.concatenate(([capture.meta_units], ends[:-1]))
     made = np.zeros(len(units), dtype=ARENA_DTYPE)
-    is_free = unit_kinds(capture) == KIND_RUN
+    kinds = unit_kinds(capture)
+    is_free = kinds == KIND_RUN
+    gone = np.isin(kinds, (KIND_UNMAPPED, KIND_FOREIGN))
+    unmapped = np.concatenate(([0], np.cumsum(gone)))
     free = np.concatenate(([0], np.cumsum(is_free)))
     dirty = np.concatenate(([0], np.cumsum(is_free & capture.dirty)))
     made["chunk"] = np.arange(len(units))
@@ -285,7 +297,8 @@ def _gather_arenas(heap: Look) -> Records:
     made["size_bytes"] = units << layout.UNIT_SHIFT
     made["free_units"] = free[ends] - free[starts]
     made["dirty_units"] = dirty[ends] - dirty[starts]
-    made["live_units"] = made["unit_count"] - made["free_units"]
+    made["unmapped_units"] = unmapped[ends] - unmapped[starts]
+    made["live_units"] = made["unit_count"] - made["free_units"] - made["unmapped_units"]
     made["live_bytes"] = made["live_units"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
     made["dirty_bytes"] = made["dirty_units"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
     made["live"] = made["live_units"] / np.maximum(made["unit_count"], 1)

@@ -59,8 +59,13 @@ class Outline:
 
     @property
     def unit_top(self) -> int:
-        """First uncommitted unit."""
+        """First unit that was never mapped."""
         return int(self.heap.unit_top)
+
+    @property
+    def committed_units(self) -> int:
+        """Units of user memory that are mapped."""
+        return self.unit_top - self.meta_units - int(self.heap.unmapped_units)
 
     @property
     def meta_units(self) -> int:
@@ -126,6 +131,13 @@ class Outline:
         return bool(self.heap.repair_count)
 
 
+def resident_ranges(heap: ctypes.Structure, geometry: Geometry) -> list[tuple[int, int]]:
+    """Offset and bytes of what residency is asked of: the committed units of a ``hak_heap``, with
+    the metadata in front of them, and each mapped part of the metadata behind them."""
+    behind = geometry.metadata_parts(int(heap.table_units), int(heap.thread_mapped))[1:]
+    return [(0, heap.unit_top << layout.UNIT_SHIFT), *behind]
+
+
 def check_heap(heap: ctypes.Structure, address: int) -> Geometry:
     """The geometry of a ``hak_heap`` copied from ``address``; ValidationError unless it is
     whole."""
@@ -150,8 +162,11 @@ def check_heap(heap: ctypes.Structure, address: int) -> Geometry:
         raise ValidationError(
             "heap.unit_top", where, f"{found.meta_units} to {found.unit_limit}", heap.unit_top
         )
-    if not heap.thread_top <= found.thread_limit:
-        raise ValidationError(
-            "heap.thread_top", where, f"at most {found.thread_limit}", heap.thread_top
-        )
+    for name, low, high in (
+        ("table_units", heap.unit_top, found.unit_limit),
+        ("thread_mapped", heap.thread_top, found.thread_limit),
+        ("unmapped_units", 0, heap.unit_top - found.meta_units),
+    ):
+        if not low <= getattr(heap, name) <= high:
+            raise ValidationError(f"heap.{name}", where, f"{low} to {high}", getattr(heap, name))
     return found

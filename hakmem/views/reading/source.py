@@ -262,14 +262,14 @@ class OwnProcess(MemorySource):
 
     @contextmanager
     def window(self, address: int, size_bytes: int) -> Iterator[Words]:
-        """The memory itself as 64-bit words, for as long as the block lasts.
-
-        The whole range must be mapped; that is checked at its end. Raises MemoryUnreadable.
-        """
-        if not size_bytes:
+        """The memory itself as 64-bit words, for as long as the block lasts, where all of a heap
+        from ``address`` on is mapped; else pages of it. Raises MemoryUnreadable."""
+        size = ctypes.sizeof(mirror.HakHeap)
+        heap = mirror.HakHeap.from_buffer_copy(self.read(address, size))
+        # its metadata's rest and what it unmapped are not there: nothing leads to them but damage
+        if not size_bytes or heap.refused_epoch or heap.unmapped_units:
             yield PagedWords(self, address)
             return
-        self.read(address + size_bytes - 8, 8)
         view: memoryview = _view_of_memory()(address, size_bytes, _READ_ONLY)
         with view, view.cast("Q") as words:
             yield words

@@ -1,0 +1,208 @@
+/* region.c: the units of a region: which are mapped, and how that changes.
+ *
+ * Units are mapped upward from the registry on, a chunk at a time, so what a limit on addresses, a
+ * lock of all memory or a core file counts is what the heap uses. Where something else is mapped in
+ * the way, its units are left out for good (HAK_KIND_FOREIGN). When the OS refuses units, less is
+ * tried, down to the need; then free runs are unmapped, the longest first, because limits count
+ * mappings, not pages; then it is ENOMEM (runs.c). Entries of unmapped units say HAK_TAG_UNMAPPED,
+ * all of them, from before the munmap to behind the mmap.
+ *
+ * All under run_lock; unit_top <= table_units holds always. A fork in between: what is being mapped
+ * is written down first (intent_unit), so the child, in which the mapping may be there or not,
+ * unmaps it (hak_region_mend). Units that were being unmapped are those that no record has.
+ */
+#include "region.h"
+
+#include "marks.h"
+#include "runs.h"
+
+/* Maps units, if the heap's own bound allows. */
+static uint32_t map_units(hak_heap *h, uint32_t unit, uint32_t units) {
+    uint64_t mapped = h->unit_top - h->meta_units - h->unmapped_units,
+             most = hak_load_relaxed(&h->map_limit_units);
+    if (most && mapped + units > most) return HAK_MAP_REFUSED;
+    uint64_t at = (uint64_t)unit << HAK_UNIT_SHIFT;
+    return hak_part_map(h, at, at + ((uint64_t)units << HAK_UNIT_SHIFT));
+}
+
+static void set_intent(hak_heap *h, uint32_t unit, uint32_t units) {
+    hak_keep_order(); /* what came before is done before the intent is off */
+    hak_store_relaxed(&h->intent_units, 0);
+    hak_keep_order();
+    hak_store_relaxed(&h->intent_unit, unit);
+    hak_keep_order();
+    hak_store_relaxed(&h->intent_units, units);
+    hak_keep_order(); /* and is on before the mapping */
+}
+
+/* Maps as many of `want` units from `unit` on as the OS gives, `need` at least; *got how many.
+ * The intent stands when it is done. */
+static uint32_t map_halving(hak_heap *h, uint32_t unit, uint32_t want, uint32_t need,
+                            uint32_t *got) {
+    for (;;) {
+        set_intent(h, unit, want);
+        uint32_t code = hak_tables_reach(h, (uint64_t)unit + want);
+        if (code == HAK_MAP_DONE) code = map_units(h, unit, want);
+        *got = want;
+        if (code == HAK_MAP_DONE) return code;
+        set_intent(h, 0, 0);
+        if (want == need) return code;
+        want = want / 2 > need ? want / 2 : need;
+    }
+}
+
+static uint32_t chunk_units(hak_heap *h) {
+    const hak_arena_growth *growth = &hak_policy_of(h)->arenas;
+    uint32_t level = h->arena_count < growth->levels ? h->arena_count : growth->levels;
+    uint64_t chunk = growth->init_bytes << level;
+    return (uint32_t)((chunk < growth->max_bytes ? chunk : growth->max_bytes) >> HAK_UNIT_SHIFT);
+}
+
+#define ARENAS_LISTED (sizeof((hak_heap *)0)->arena_units / sizeof(uint32_t))
+
+/* Where chunk `chunk` is listed; the last place adds up the rest. */
+static uint32_t chunk_place(uint32_t chunk) {
+    return chunk < ARENAS_LISTED ? chunk : ARENAS_LISTED - 1;
+}
+
+/* Units from the top on belong to the arena now. */
+static void raise_top(hak_heap *h, uint32_t units) {
+    h->arena_units[chunk_place(h->arena_count)] += units;
+    h->arena_count++;
+    /* partner: who reads it without the lock, before he reads records below it */
+    hak_store_release(&h->unit_top, h->unit_top + units);
+}
+
+/* Mapped units at the top become free. */
+static void add_chunk(hak_heap *h, uint32_t units) {
+    uint32_t top = h->unit_top;
+    if (hak_policy_of(h)->arenas.huge_pages)
+        hak_os_advise_huge(&h->os, hak_unit_address(h, top), (uint64_t)units << HAK_UNIT_SHIFT);
+    raise_top(h, units);
+    /* every unit of a free run says so: hak_runs_rebuild */
+    hak_entry_fill(h, top, units, hak_entry(HAK_TAG_FREE, top));
+    hak_run_insert(h, top, units, 0);
+    set_intent(h, 0, 0);
+}
+
+/* Leaves units at the top out, where something else is mapped. */
+static bool skip_units(hak_heap *h, uint32_t units) {
+    uint32_t top = h->unit_top;
+    if (hak_tables_reach(h, (uint64_t)top + units) != HAK_MAP_DONE) return false;
+    hak_entry_fill(h, top, units, hak_entry(HAK_TAG_UNMAPPED, top));
+    hak_store_relaxed(&hak_slab_at(h, top)->unit_count, units);
+    hak_store_relaxed(&hak_slab_at(h, top)->kind, HAK_KIND_FOREIGN);
+    hak_store_relaxed(&h->unmapped_units, h->unmapped_units + units);
+    raise_top(h, units);
+    return true;
+}
+
+/* Maps the next arena chunk, at least so much that `units` fit behind what is free at the top. */
+static uint32_t grow_top(hak_heap *h, uint32_t units) {
+    for (uint32_t skip = HAK_SKIP_UNITS;; skip *= 2) {
+        uint32_t top = h->unit_top, left = h->unit_limit - top, got,
+                 last = hak_entry_get(h, top - 1);
+        uint32_t have = (last & 0xff) == HAK_TAG_FREE ? hak_slab_at(h, last >> 8)->unit_count : 0;
+        /* have < units, or the run would have been found; aligned callers ask for more */
+        uint32_t need = have < units ? units - have : 1, want = chunk_units(h);
+        if (want < need) want = need;
+        if (want > left) want = left;
+        if (want < need) return HAK_MAP_TAKEN;
+        uint32_t code = map_halving(h, top, want, need, &got);
+        if (code == HAK_MAP_DONE) {
+            add_chunk(h, got);
+            return code;
+        }
+        if (code == HAK_MAP_REFUSED || skip >= left || !skip_units(h, skip)) return code;
+    }
+}
+
+/* Maps the start of an unmapped run. */
+static bool grow_run(hak_heap *h, uint32_t unit, uint32_t units) {
+    uint32_t have = hak_slab_at(h, unit)->unit_count, want = chunk_units(h), got;
+    if (want < units) want = units;
+    if (want > have) want = have;
+    hak_run_unlink(h, unit);
+    uint32_t code = map_halving(h, unit, want, units, &got);
+    if (code == HAK_MAP_DONE) {
+        hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
+        hak_store_relaxed(&h->unmapped_units, h->unmapped_units - got);
+        if (got < have) hak_run_place_unmapped(h, unit + got, have - got);
+        hak_entry_fill(h, unit, got, hak_entry(HAK_TAG_FREE, unit));
+        hak_marks_set(hak_dirty_map(h), unit, got, false);
+        hak_run_insert(h, unit, got, 0);
+        set_intent(h, 0, 0);
+    } else if (code == HAK_MAP_TAKEN) { /* somebody was faster: never ours again */
+        hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_FOREIGN);
+    } else hak_run_place_unmapped(h, unit, have);
+    return code == HAK_MAP_DONE;
+}
+
+/* Makes a free run of at least `units` units: of an unmapped one, else at the top; HAK_MAP_TAKEN
+ * where the region is full. Needs the lock. */
+uint32_t hak_region_grow(hak_heap *h, uint32_t units) {
+    uint32_t run = hak_run_find_unmapped(h, units);
+    return run && grow_run(h, run, units) ? HAK_MAP_DONE : grow_top(h, units);
+}
+
+/* Unmaps a free run that is in its bin. Needs the lock. */
+static bool unmap_run(hak_heap *h, uint32_t unit) {
+    uint32_t units = hak_slab_at(h, unit)->unit_count, dirty = hak_slab_at(h, unit)->detail_count;
+    uint64_t at = (uint64_t)unit << HAK_UNIT_SHIFT;
+    hak_run_unlink(h, unit);
+    hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
+    /* before the memory is gone: a fork's child unmaps what no record has */
+    hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_UNMAPPED, unit));
+    hak_keep_order();
+    if (!hak_part_unmap(h, at, at + ((uint64_t)units << HAK_UNIT_SHIFT))) { /* too many mappings */
+        hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_FREE, unit));
+        hak_run_insert(h, unit, units, dirty);
+        return false;
+    }
+    hak_store_relaxed(&h->dirty_units, h->dirty_units - dirty);
+    if (h->dirty_units < h->low_water_now) hak_store_relaxed(&h->low_water_now, h->dirty_units);
+    hak_store_relaxed(&h->unmapped_units, h->unmapped_units + units);
+    hak_run_insert_unmapped(h, unit, units);
+    return true;
+}
+
+/* Unmaps free runs of at least `least` units, longest first, until `units` are; returns how many
+ * were. Needs the lock. */
+uint64_t hak_region_shrink(hak_heap *h, uint64_t units, uint32_t least) {
+    uint64_t done = 0;
+    for (uint32_t run; done < units && (run = hak_run_longest(h)) != 0;) {
+        uint32_t have = hak_slab_at(h, run)->unit_count;
+        if (have < least || !unmap_run(h, run)) break;
+        done += have;
+    }
+    return done;
+}
+
+/* In a fork's child whose lock was held: what was being mapped is not; units below the top become
+ * an unmapped run. hak_runs_rebuild follows. */
+void hak_region_mend(hak_heap *h) {
+    uint32_t unit = h->intent_unit, units = h->intent_units;
+    hak_tables_mend(h);
+    if (units) {
+        uint64_t at = (uint64_t)unit << HAK_UNIT_SHIFT;
+        (void)hak_part_unmap(h, at, at + ((uint64_t)units << HAK_UNIT_SHIFT));
+        for (uint32_t u = unit; u < unit + units && u < h->unit_top; u++) {
+            hak_store_relaxed(&hak_slab_at(h, u)->kind, HAK_KIND_NONE);
+            hak_entry_fill(h, u, 1, hak_entry(HAK_TAG_UNMAPPED, u));
+        }
+    }
+    h->intent_units = 0;
+    uint64_t listed = 0;
+    for (uint32_t i = 0; i < ARENAS_LISTED; i++) listed += h->arena_units[i];
+    /* a chunk that was noted and is not there yet: the last, or the one behind it */
+    uint32_t place = chunk_place(h->arena_count);
+    if (!h->arena_units[place] && place) place--;
+    h->arena_units[place] -= (uint32_t)(listed - (h->unit_top - h->meta_units));
+    if (!h->arena_units[place]) h->arena_count = place;
+}
+
+/* Unmaps units that are marked so and were not yet, in a fork's child. */
+void hak_region_unmap_again(hak_heap *h, uint32_t unit, uint32_t units) {
+    uint64_t at = (uint64_t)unit << HAK_UNIT_SHIFT;
+    (void)hak_part_unmap(h, at, at + ((uint64_t)units << HAK_UNIT_SHIFT));
+}

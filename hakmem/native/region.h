@@ -1,0 +1,22 @@
+/* region.h: which parts of a heap's region are mapped. All but making, releasing, counting and
+ * hak_region_map_record need the run lock. */
+#ifndef HAK_REGION_H
+#define HAK_REGION_H
+#include "hak_internal.h"
+
+/* tables.c; parts go from one offset of the region to another */
+HAK_HIDDEN uint32_t hak_part_map(hak_heap *h, uint64_t from, uint64_t to);
+HAK_HIDDEN bool hak_part_unmap(hak_heap *h, uint64_t from, uint64_t to);
+HAK_HIDDEN uint32_t hak_tables_reach(hak_heap *h, uint64_t top);
+HAK_HIDDEN void hak_tables_mend(hak_heap *h);
+HAK_HIDDEN hak_heap *hak_region_make(uint64_t user_bytes, bool checked, bool reserved);
+HAK_HIDDEN void hak_region_release(hak_heap *h);
+HAK_HIDDEN bool hak_region_map_record(hak_heap *h, uint32_t index);
+HAK_HIDDEN uint64_t hak_region_metadata_bytes(hak_heap *h);
+
+/* region.c */
+HAK_HIDDEN uint32_t hak_region_grow(hak_heap *h, uint32_t units);
+HAK_HIDDEN uint64_t hak_region_shrink(hak_heap *h, uint64_t units, uint32_t least);
+HAK_HIDDEN void hak_region_mend(hak_heap *h);
+HAK_HIDDEN void hak_region_unmap_again(hak_heap *h, uint32_t unit, uint32_t units);
+#endif

@@ -1,0 +1,322 @@
+"""Which parts of a heap's region are mapped.
+
+A region is a window of addresses that nobody reserved. Units grow upward behind the registry, each
+other table has its place behind the units, and a part is mapped when it is needed. Where something
+else is mapped in the way, its units are left out for good. When the OS refuses units, less is
+tried, down to the need; then the run heap unmaps free runs and asks again. All changes under the run lock;
+what is mapped is published by ``unit_top``, ``table_units`` and ``thread_mapped``, behind the
+mapping. What is being mapped is written down first, for a fork's child.
+"""
+
+from __future__ import annotations
+
+from ctypes import byref, c_uint64
+from typing import Final
+
+from .. import layout
+from ..clib.binding import Library
+from ..generate import mirror
+from ..registry import Geometry, records_bytes, table_bytes, table_units
+from . import runs
+from .locks import run_lock, run_unlock
+from .marks import dirty_set
+from .memory import (
+    KIND_FOREIGN,
+    KIND_NONE,
+    MAP_DONE,
+    MAP_REFUSED,
+    MAP_TAKEN,
+    RESERVED,
+    TAG_FREE,
+    TAG_UNMAPPED,
+    UNIT_SHIFT,
+    Memory,
+)
+from .tables import Tables
+
+_UNIT_TOP: Final = mirror.HakHeap.unit_top.offset
+_TABLE_UNITS: Final = mirror.HakHeap.table_units.offset
+_THREAD_MAPPED: Final = mirror.HakHeap.thread_mapped.offset
+_ARENAS_LISTED: Final = 63
+
+
+# --- tables and thread records --------------------------------------------------------------------
+
+
+def _unmap_tables(m: Memory, starts: list[tuple[str, int]], have: int, units: int) -> None:
+    for name, start in starts:
+        m.unmap_part(start + table_bytes(name, have), start + table_bytes(name, units))
+
+
+def _map_tables(m: Memory, have: int, units: int) -> int:
+    """Map the tables for ``units`` units, of which they are mapped for ``have``; all or nothing."""
+    starts = list(m.geometry.tables().items())
+    for index, (name, start) in enumerate(starts):
+        code = m.map_part(start + table_bytes(name, have), start + table_bytes(name, units))
+        if code != MAP_DONE:
+            _unmap_tables(m, starts[:index], have, units)
+            return code
+    return MAP_DONE
+
+
+def _tables_reach(m: Memory, top: int) -> int:
+    """See to tables for all units below ``top``."""
+    heap = m.heap
+    if top <= heap.table_units:
+        return MAP_DONE
+    units = min(table_units(top), m.geometry.unit_limit)
+    heap.intent_table_units = units
+    code = _map_tables(m, heap.table_units, units)
+    if code == MAP_DONE:
+        m.store_release32(m.base + _TABLE_UNITS, units)
+    heap.intent_table_units = 0
+    return code
+
+
+def map_record(m: Memory, index: int) -> bool:
+    """See to a mapped thread record of this index; False when the OS refuses."""
+    heap, start = m.heap, m.geometry.threads_offset
+    if index < heap.thread_mapped:
+        return True
+    run_lock(m)
+    have, done = heap.thread_mapped, True
+    want = min(have + layout.THREAD_STEP_RECORDS, m.geometry.thread_limit)
+    if index >= have:
+        heap.intent_records = want
+        code = m.map_part(start + records_bytes(have), start + records_bytes(want))
+        done = code == MAP_DONE
+        if done:
+            m.store_release32(m.base + _THREAD_MAPPED, want)
+        heap.intent_records = 0
+    run_unlock(m)
+    return done and index < want
+
+
+# --- a region made and given back -----------------------------------------------------------------
+
+
+def _finish(m: Memory) -> bool:
+    """Map what a new heap needs besides its first part; all or nothing."""
+    plan, units = m.geometry, m.heap.table_units
+    parts = plan.metadata_parts(units, m.heap.thread_mapped)[1:]
+    for index, (start, size) in enumerate(parts):
+        if m.map_part(start, start + size) != MAP_DONE:
+            for before, length in parts[:index]:
+                m.unmap_part(before, before + length)
+            return False
+    return True
+
+
+def make(
+    lib: Library, user_bytes: int, tables: Tables, checked: bool, reserved: bool
+) -> Memory | None:
+    """The region of a heap with so many bytes of user memory, in a window, or reserved as a whole;
+    None: not to be had."""
+    try:
+        plan = Geometry.for_user_bytes(user_bytes, checked)
+    except ValueError:
+        return None
+    first = plan.registry_offset + table_bytes("registry", plan.table_units_first)
+    map_base, map_bytes = c_uint64(), c_uint64(plan.reserved_bytes)
+    if reserved:
+        base = lib.hak_os_reserve(
+            plan.reserved_bytes, layout.SUPERSLAB_BYTES, byref(map_base), byref(map_bytes)
+        )
+        if base and lib.hak_os_map(None, base, first, 1) != MAP_DONE:
+            lib.hak_os_release(map_base.value, map_bytes.value)
+            return None
+    else:
+        base = lib.hak_os_window(plan.reserved_bytes, first)
+        map_base.value = base or 0
+    if not base:
+        return None
+    m = Memory(lib, base, plan, tables, checked)
+    heap = m.heap
+    plan.write(heap)
+    heap.flags = RESERVED if reserved else 0
+    heap.base, heap.reserved_bytes = base, plan.reserved_bytes
+    heap.map_base, heap.map_bytes = map_base.value, map_bytes.value
+    heap.os.reserve_count = heap.os.commit_count = 1
+    heap.table_units, heap.thread_mapped = plan.table_units_first, layout.THREAD_STEP_RECORDS
+    if _finish(m):
+        return m
+    if reserved:
+        lib.hak_os_release(map_base.value, map_bytes.value)
+    else:
+        lib.hak_os_release(base, first)
+        lib.hak_os_window_leave(base, plan.reserved_bytes)
+    return None
+
+
+def _release_units(m: Memory) -> None:
+    """Unmap the units that are mapped: stretches between those that are not."""
+    start = m.meta_units
+    for unit in range(start, m.heap.unit_top + 1):
+        if unit < m.heap.unit_top and m.registry[unit] & 0xFF != TAG_UNMAPPED:
+            continue
+        m.unmap_part(start << UNIT_SHIFT, unit << UNIT_SHIFT)
+        start = unit + 1
+
+
+def release(m: Memory, lib: Library) -> None:
+    """Give a region back, addresses and all."""
+    heap, plan = m.heap, m.geometry
+    base, size, units = heap.map_base, heap.map_bytes, heap.table_units
+    if heap.flags & RESERVED:
+        lib.hak_os_release(base, size)
+        return
+    _release_units(m)
+    for start, length in plan.metadata_parts(units, heap.thread_mapped)[1:]:
+        m.unmap_part(start, start + length)
+    lib.hak_os_release(base, plan.registry_offset + table_bytes("registry", units))
+    lib.hak_os_window_leave(base, size)
+
+
+# --- units ----------------------------------------------------------------------------------------
+
+
+def _map_units(m: Memory, unit: int, units: int) -> int:
+    """Map units, if the heap's own bound allows."""
+    heap = m.heap
+    mapped = heap.unit_top - m.meta_units - heap.unmapped_units
+    if heap.map_limit_units and mapped + units > heap.map_limit_units:
+        return MAP_REFUSED
+    return m.map_part(unit << UNIT_SHIFT, (unit + units) << UNIT_SHIFT)
+
+
+def _set_intent(m: Memory, unit: int, units: int) -> None:
+    m.heap.intent_units = 0
+    m.heap.intent_unit = unit
+    m.heap.intent_units = units
+
+
+def _map_halving(m: Memory, unit: int, want: int, need: int) -> tuple[int, int]:
+    """Map as many of ``want`` units from ``unit`` on as the OS gives, ``need`` at least; how it
+    went, how many. The intent stands when it is done."""
+    while True:
+        _set_intent(m, unit, want)
+        code = _tables_reach(m, unit + want)
+        if code == MAP_DONE:
+            code = _map_units(m, unit, want)
+        if code == MAP_DONE:
+            return code, want
+        _set_intent(m, 0, 0)
+        if want == need:
+            return code, want
+        want = max(want // 2, need)
+
+
+def _chunk_units(m: Memory) -> int:
+    return int(m.tables.arenas.chunk_bytes(m.heap.arena_count) >> UNIT_SHIFT)
+
+
+def _raise_top(m: Memory, units: int) -> None:
+    """Units from the top on belong to the arena now."""
+    heap = m.heap
+    heap.arena_units[min(heap.arena_count, _ARENAS_LISTED)] += units
+    heap.arena_count += 1
+    m.store_release32(m.base + _UNIT_TOP, heap.unit_top + units)
+
+
+def _add_chunk(m: Memory, units: int) -> None:
+    """Mapped units at the top become free."""
+    top = m.heap.unit_top
+    if m.tables.arenas.huge_pages:
+        m.advise(m.unit_address(top), units << UNIT_SHIFT)
+    _raise_top(m, units)
+    m.fill(top, units, TAG_FREE | top << 8)
+    runs.insert(m, top, units, 0)
+    _set_intent(m, 0, 0)
+
+
+def _skip_units(m: Memory, units: int) -> bool:
+    """Leave units at the top out, where something else is mapped."""
+    heap, top = m.heap, m.heap.unit_top
+    if _tables_reach(m, top + units) != MAP_DONE:
+        return False
+    m.fill(top, units, TAG_UNMAPPED | top << 8)
+    m.slabs[top].unit_count = units
+    m.slabs[top].kind = KIND_FOREIGN
+    heap.unmapped_units += units
+    _raise_top(m, units)
+    return True
+
+
+def _grow_top(m: Memory, units: int) -> int:
+    """Map the next arena chunk, at least so much that ``units`` fit behind what is free at the
+    top."""
+    heap, skip = m.heap, layout.SKIP_UNITS
+    while True:
+        top, left = heap.unit_top, m.geometry.unit_limit - heap.unit_top
+        last = m.registry[top - 1]
+        have = m.slabs[last >> 8].unit_count if last & 0xFF == TAG_FREE else 0
+        need = units - have if have < units else 1
+        want = min(max(_chunk_units(m), need), left)
+        if want < need:
+            return MAP_TAKEN
+        code, got = _map_halving(m, top, want, need)
+        if code == MAP_DONE:
+            _add_chunk(m, got)
+            return code
+        if code == MAP_REFUSED or skip >= left or not _skip_units(m, skip):
+            return code
+        skip *= 2
+
+
+def _grow_run(m: Memory, unit: int, units: int) -> bool:
+    """Map the start of an unmapped run."""
+    heap, run = m.heap, m.slabs[unit]
+    have = run.unit_count
+    runs.unlink(m, unit)
+    code, got = _map_halving(m, unit, min(max(_chunk_units(m), units), have), units)
+    if code == MAP_DONE:
+        run.kind = KIND_NONE
+        heap.unmapped_units -= got
+        if got < have:
+            runs.place(m, unit + got, have - got, 0, TAG_UNMAPPED)
+        m.fill(unit, got, TAG_FREE | unit << 8)
+        dirty_set(m, unit, got, False)
+        runs.insert(m, unit, got, 0)
+        _set_intent(m, 0, 0)
+    elif code == MAP_TAKEN:  # somebody was faster: never ours again
+        run.kind = KIND_FOREIGN
+    else:
+        runs.place(m, unit, have, 0, TAG_UNMAPPED)
+    return code == MAP_DONE
+
+
+def grow(m: Memory, units: int) -> int:
+    """Make a free run of at least ``units`` units: of an unmapped one, else at the top; MAP_TAKEN
+    where the region is full. Needs the lock."""
+    run = runs.find_among(m, units, m.unmapped_bins)
+    return MAP_DONE if run and _grow_run(m, run, units) else _grow_top(m, units)
+
+
+def _unmap_run(m: Memory, unit: int) -> bool:
+    """Unmap a free run that is in its bin."""
+    heap, run = m.heap, m.slabs[unit]
+    units, dirty = run.unit_count, run.detail_count
+    runs.unlink(m, unit)
+    run.kind = KIND_NONE
+    m.fill(unit, units, TAG_UNMAPPED | unit << 8)
+    if not m.unmap_part(unit << UNIT_SHIFT, (unit + units) << UNIT_SHIFT):  # too many mappings
+        m.fill(unit, units, TAG_FREE | unit << 8)
+        runs.insert(m, unit, units, dirty)
+        return False
+    heap.dirty_units -= dirty
+    heap.low_water_now = min(heap.low_water_now, heap.dirty_units)
+    heap.unmapped_units += units
+    runs.insert(m, unit, units, 0, TAG_UNMAPPED)
+    return True
+
+
+def shrink(m: Memory, units: int, least: int) -> int:
+    """Unmap free runs of at least ``least`` units, longest first, until ``units`` are; how many
+    were. Needs the lock."""
+    done = 0
+    while done < units and (run := runs.longest(m)):
+        have = m.slabs[run].unit_count
+        if have < least or not _unmap_run(m, run):
+            break
+        done += have
+    return done
