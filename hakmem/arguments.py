@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 WORD_LIMIT = 1 << 64
 
 
-def whole(name: str, value: object) -> int:
+def whole_number(name: str, value: object) -> int:
     """``value`` as an int. TypeError for a bool and for what is no whole number; numpy integers
     are."""
     if type(value) is int:
@@ -28,7 +28,7 @@ def whole(name: str, value: object) -> int:
 
 def size_in_bytes(value: object) -> int:
     """A size: TypeError unless a whole number, ValueError below 0."""
-    size = whole("size", value)
+    size = whole_number("size", value)
     if size < 0:
         raise ValueError(f"size = {size}: expected 0 or more")
     return size
@@ -36,7 +36,7 @@ def size_in_bytes(value: object) -> int:
 
 def power_of_two(value: object) -> int:
     """An alignment: TypeError unless a whole number, ValueError unless a power of two."""
-    align = whole("align", value)
+    align = whole_number("align", value)
     if align < 1 or align & (align - 1):
         raise ValueError(f"align = {align}: expected a power of two, 1 or more")
     return align
@@ -54,7 +54,7 @@ def words(name: str, noun: str, values: Any) -> NDArray[np.uint64]:
     if not isinstance(array, np.ndarray):
         array = list(array)
         for index, value in enumerate(array):
-            number = whole(f"{name}[{index}]", value)
+            number = whole_number(f"{name}[{index}]", value)
             if not 0 <= number < WORD_LIMIT:
                 raise ValueError(f"{name}[{index}] = {number}: expected {noun} of 0 to 2**64 - 1")
             array[index] = number

@@ -92,7 +92,7 @@ class Site(NamedTuple):
     """What is called."""
 
 
-class Problem(NamedTuple):
+class SiteProblem(NamedTuple):
     """One thing that is wrong."""
 
     file: str
@@ -259,16 +259,16 @@ def _checked(text: str, function: Function, call: Call, name: str) -> bool:
     return False
 
 
-def problems_of(name: str, source: str, known: list[Accessor]) -> list[Problem]:
+def problems_of(name: str, source: str, known: list[Accessor]) -> list[SiteProblem]:
     """What is wrong in one file."""
     spaced = blank(source)
     text = without_directives(spaced)
     spans = functions(text)
-    found: list[tuple[int, Problem]] = []
+    found: list[tuple[int, SiteProblem]] = []
 
     def add(place: int, what: str) -> None:
         inside = next((span.name for span in spans if span.start <= place < span.end), "")
-        found.append((place, Problem(name, line_of(spaced, place), inside, what)))
+        found.append((place, SiteProblem(name, line_of(spaced, place), inside, what)))
 
     if name != HOME:
         for match in re.finditer(rf"\b({'|'.join(FIELDS)})\b", spaced):
@@ -352,7 +352,7 @@ def sites(directory: Path = SOURCES) -> list[Site]:
     return [site for name, text in texts.items() for site in sites_of(name, text, known)]
 
 
-def problems(directory: Path = SOURCES) -> list[Problem]:
+def problems(directory: Path = SOURCES) -> list[SiteProblem]:
     """Everything wrong in the sources in ``directory``."""
     texts = sources(directory)
     known = accessors(texts[HOME])

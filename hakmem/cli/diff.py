@@ -10,11 +10,11 @@ from .targets import (
     TARGET,
     add_output,
     add_volume,
+    count_argument,
     fields,
     open_target,
     output,
     rows,
-    whole,
     write_json,
 )
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heap",
         metavar="N",
-        type=whole,
+        type=count_argument,
         default=0,
         help="which heap of both: 0, the default, is the one behind malloc",
     )

@@ -7,7 +7,7 @@ import sys
 import time
 
 from . import OK, PENDING
-from .targets import add_volume, open_target, pid_of, seconds, whole, write_json
+from .targets import add_volume, count_argument, open_target, pid_of, seconds, write_json
 from .trim import TIMEOUT_SECONDS, as_json, named, residence
 
 DESCRIPTION = """\
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heap",
         metavar="N",
-        type=whole,
+        type=count_argument,
         default=0,
         help="which heap of the process: 0, the default, is the one behind malloc",
     )

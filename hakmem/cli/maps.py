@@ -11,12 +11,12 @@ from .targets import (
     add_output,
     add_target,
     add_volume,
+    count_argument,
     heading,
     open_target,
     output,
     shown,
     unclean_note,
-    whole,
 )
 
 if TYPE_CHECKING:
@@ -39,9 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The target, what of it, and how."""
     add_target(parser)
     parser.add_argument(
-        "--class", dest="class_index", metavar="N", type=whole, help="only the slabs of this class"
+        "--class",
+        dest="class_index",
+        metavar="N",
+        type=count_argument,
+        help="only the slabs of this class",
     )
-    parser.add_argument("--slab", metavar="N", type=whole, help="only the slab at this unit")
+    parser.add_argument(
+        "--slab", metavar="N", type=count_argument, help="only the slab at this unit"
+    )
     parser.add_argument(
         "--format",
         choices=("table", "tsv", "json"),
@@ -58,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit",
         metavar="N",
-        type=whole,
+        type=count_argument,
         default=None,
         help=f"slabs drawn at most: {SHOWN} unless a file is written; 0: all",
     )

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import OK
-from .targets import TARGET, open_target, whole
+from .targets import TARGET, count_argument, open_target
 
 if TYPE_CHECKING:
     from ..views.heap_view import HeapView
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heap",
         metavar="N",
-        type=whole,
+        type=count_argument,
         default=0,
         help="which heap of the process: 0, the default, is the one behind malloc",
     )

@@ -82,7 +82,7 @@ def add_target(
     parser.add_argument(
         "--heap",
         metavar="N",
-        type=whole,
+        type=count_argument,
         default=0,
         help="which heap of the process: 0, the default, is the one behind malloc",
     )
@@ -105,7 +105,7 @@ def add_volume(parser: argparse.ArgumentParser, quiet: str, verbose: str) -> Non
     loud.add_argument("-v", "--verbose", action="store_true", help=verbose)
 
 
-def whole(text: str) -> int:
+def count_argument(text: str) -> int:
     """argparse type: a whole number, 0 or more; as tables write it, 15,124, too."""
     text = text.replace(",", "")
     if not (text.isascii() and text.isdecimal()) or len(text) > 18:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from . import OK, PENDING
-from .targets import add_volume, open_target, pid_of, seconds, whole, write_json
+from .targets import add_volume, count_argument, open_target, pid_of, seconds, write_json
 
 if TYPE_CHECKING:
     from ..outside.asking import Answer, Thread
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heap",
         metavar="N",
-        type=whole,
+        type=count_argument,
         default=0,
         help="which heap of the process: 0, the default, is the one behind malloc",
     )

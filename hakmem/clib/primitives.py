@@ -28,6 +28,7 @@ import ctypes
 from typing import Final, NamedTuple, Self
 
 from .. import layout
+from ..arguments import whole_number
 from .binding import library
 
 OS_PAGE_BYTES: Final = layout.OS_PAGE_BYTES
@@ -47,16 +48,15 @@ class Range(NamedTuple):
     """Bytes of the whole map."""
 
 
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} = {value:#x}: expected {low:#x} to {high:#x}")
-    return value
+def _within(name: str, value: object, low: int, high: int) -> int:
+    number = whole_number(name, value)
+    if not low <= number <= high:
+        raise ValueError(f"{name} = {number:#x}: expected {low:#x} to {high:#x}")
+    return number
 
 
 def _aligned(name: str, value: object, align: int, low: int = 1) -> int:
-    number = _whole(name, value, low, ADDRESS_LIMIT)
+    number = _within(name, value, low, ADDRESS_LIMIT)
     if number % align:
         raise ValueError(f"{name} = {number:#x}: expected a multiple of {align:#x}")
     return number
@@ -93,12 +93,16 @@ def load64(address: int) -> int:
 
 def store32(address: int, value: int) -> None:
     """Write the 32-bit word at ``address``."""
-    library().hak_store32(_aligned("address", address, 4), _whole("value", value, 0, (1 << 32) - 1))
+    library().hak_store32(
+        _aligned("address", address, 4), _within("value", value, 0, (1 << 32) - 1)
+    )
 
 
 def store64(address: int, value: int) -> None:
     """Write the 64-bit word at ``address``."""
-    library().hak_store64(_aligned("address", address, 8), _whole("value", value, 0, (1 << 64) - 1))
+    library().hak_store64(
+        _aligned("address", address, 8), _within("value", value, 0, (1 << 64) - 1)
+    )
 
 
 def cas32(address: int, expected: int, value: int) -> bool:
@@ -107,7 +111,7 @@ def cas32(address: int, expected: int, value: int) -> bool:
     place = _aligned("address", address, 4)
     return bool(
         library().hak_cas32(
-            place, _whole("expected", expected, 0, most), _whole("value", value, 0, most)
+            place, _within("expected", expected, 0, most), _within("value", value, 0, most)
         )
     )
 
@@ -118,7 +122,7 @@ def cas64(address: int, expected: int, value: int) -> bool:
     place = _aligned("address", address, 8)
     return bool(
         library().hak_cas64(
-            place, _whole("expected", expected, 0, most), _whole("value", value, 0, most)
+            place, _within("expected", expected, 0, most), _within("value", value, 0, most)
         )
     )
 
@@ -225,7 +229,7 @@ class TlsSlot:
 
     def set(self, value: int) -> None:
         """Set the calling thread's value, 0 to 2**64 - 1."""
-        if not library().hak_tls_set(self._held(), _whole("value", value, 0, (1 << 64) - 1)):
+        if not library().hak_tls_set(self._held(), _within("value", value, 0, (1 << 64) - 1)):
             raise OSError("the OS has no memory for this thread's TLS slot")
 
     def drop(self) -> None:

@@ -91,7 +91,7 @@ def structure(name: str) -> type[ctypes.Structure]:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FieldPlace:
     """Where a field stands in a policy image: bytes from its start, bytes wide; ``stride``: to the
     next class's, or 0."""
 
@@ -100,12 +100,12 @@ class Place:
     stride: int
 
 
-def policy_place(path: str) -> Place:
+def policy_place(path: str) -> FieldPlace:
     """The place of a field of ``hak_policy``, named as in `layout.POLICY_BOUNDS`. Raises
     AttributeError for an unknown one.
 
     >>> policy_place("arenas.max_bytes")
-    Place(offset=40, width=8, stride=0)
+    FieldPlace(offset=40, width=8, stride=0)
     """
     made: Any = HakPolicy
     offset = stride = 0
@@ -117,7 +117,7 @@ def policy_place(path: str) -> Place:
         if name != names[-1] and hasattr(made, "_length_"):
             made = made._type_
             stride = ctypes.sizeof(made)
-    return Place(offset, ctypes.sizeof(made), stride)
+    return FieldPlace(offset, ctypes.sizeof(made), stride)
 
 
 def layout_hash() -> int:

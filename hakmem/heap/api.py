@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ..arguments import WORD_LIMIT, power_of_two, size_in_bytes, whole, words
+from ..arguments import WORD_LIMIT, power_of_two, size_in_bytes, whole_number, words
 from ..engines.protocol import REGION_LIMIT_BYTES, Engine
 from ..errors import HeapDestroyed, InvalidFree
 from ..policy import Policy
@@ -108,7 +108,7 @@ class Heap(Looks):
             raise TypeError(f"checked: expected a bool, got {type(checked).__name__}")
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name: expected a str or None, got {type(name).__name__}")
-        size = None if region_bytes is None else whole("region_bytes", region_bytes)
+        size = None if region_bytes is None else whole_number("region_bytes", region_bytes)
         if size is not None and not 1 <= size <= REGION_LIMIT_BYTES:
             raise ValueError(f"region_bytes = {size}: expected 1 to {REGION_LIMIT_BYTES} bytes")
         self._start(_engine(plane, policy or Policy.default(), size, checked), name)
@@ -190,7 +190,7 @@ class Heap(Looks):
         if address is None:
             return
         if type(address) is not int:
-            address = whole("address", address)
+            address = whole_number("address", address)
         with self._gate as engine:
             if not 0 <= address < WORD_LIMIT:
                 raise foreign("free", address, self.name, None)
@@ -205,7 +205,7 @@ class Heap(Looks):
         Raises as `alloc` and `free` do; the old block is untouched then.
         """
         size = size_in_bytes(size)
-        place = 0 if address is None else whole("address", address)
+        place = 0 if address is None else whole_number("address", address)
         with self._gate as engine:
             if not 0 <= place < WORD_LIMIT:
                 raise foreign("realloc", place, self.name, None)
@@ -218,7 +218,7 @@ class Heap(Looks):
 
     def usable_size(self, address: int) -> int:
         """Bytes the caller may use of a live block. Raises InvalidFree for any other address."""
-        place = whole("address", address)
+        place = whole_number("address", address)
         with self._gate as engine:
             if not 0 < place < WORD_LIMIT:
                 raise foreign("usable_size", place, self.name, None)
@@ -313,7 +313,7 @@ class Heap(Looks):
         decide alike. For experiments with one thread; the first call begins a new epoch. Raises
         ValueError or TypeError.
         """
-        now = whole("now_ns", now_ns)
+        now = whole_number("now_ns", now_ns)
         if not 0 <= now < 1 << 63:
             raise ValueError(f"now_ns = {now}: expected 0 to 2^63 - 1 ns")
         with self._gate as engine:
@@ -347,7 +347,7 @@ class Heap(Looks):
     def whatis(self, address: int) -> WhatIs:
         """The block at ``address``: class, state, slab, offset inside; or why there is none. Prints
         as a sentence."""
-        return self.view().whatis(whole("address", address), self._others())
+        return self.view().whatis(whole_number("address", address), self._others())
 
     def __repr__(self) -> str:
         return repr(self.view()) if self.alive else f"<{self.name}, destroyed>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..arguments import whole
+from ..arguments import whole_number
 from ..errors import NoHakmem
 from ..views.files.freezing import freeze
 from ..views.files.frozen import Frozen
@@ -28,7 +28,7 @@ def attach(pid: int, *, stop: bool = False) -> HeapView:
     program, LayoutMismatch for another build, AttachError for a process that is traced already and
     must be stopped; TypeError or ValueError for what is no pid.
     """
-    number = whole("pid", pid)
+    number = whole_number("pid", pid)
     if not 0 < number < 1 << 31:
         raise ValueError(f"pid = {number}: expected a process id, 1 or more")
     if not isinstance(stop, bool):

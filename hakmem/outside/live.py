@@ -22,7 +22,7 @@ from .. import layout
 from ..errors import LayoutMismatch, NoHakmem
 from ..generate import mirror
 from ..system import procfs
-from ..system.procfs import Place, ProcessFacts
+from ..system.procfs import ProcessFacts, SleepPlace
 from ..views.reading.source import MemorySource, MemoryUnreadable, copy_from, gather_from, reason_of
 from .denial import denied, gone
 from .image import Image, file_build_id, find_images
@@ -214,7 +214,7 @@ class LiveProcess(MemorySource):
     def inside(self) -> int:
         """How many threads may be in the middle of a malloc or free now: those that run, and those
         that sleep in one."""
-        places: dict[int, Place] = {}
+        places: dict[int, SleepPlace] = {}
         running, me = 0, threading.get_native_id() if self.pid == os.getpid() else 0
         try:
             for task in procfs.tasks(self.pid):
@@ -230,7 +230,7 @@ class LiveProcess(MemorySource):
             raise gone(self.pid) from None
         return running + len(self.inside_library(places))
 
-    def inside_library(self, places: Mapping[int, Place]) -> tuple[int, ...]:
+    def inside_library(self, places: Mapping[int, SleepPlace]) -> tuple[int, ...]:
         """Of stopped threads those that may stand in the middle of a malloc or free, by the ids the
         process sees.
 

@@ -22,7 +22,7 @@ from ..clib.binding import system
 from ..errors import AttachError
 from ..generate import mirror
 from ..system import procfs
-from ..system.procfs import NOWHERE, Place
+from ..system.procfs import NOWHERE, SleepPlace
 from .denial import denied, gone
 
 PATIENCE_SECONDS: Final = 2.0
@@ -47,14 +47,16 @@ def _ptrace(request: int, task: int, address: int = 0, data: int = 0) -> int:
     return 0 if function(request, task, address, data) != -1 else ctypes.get_errno()
 
 
-def _place(task: int) -> Place:
+def _place(task: int) -> SleepPlace:
     words = _WORDS.get(platform.machine())
     raw = ctypes.create_string_buffer(_REGISTERS_BYTES)
     vector = mirror.IoVector(ctypes.addressof(raw), _REGISTERS_BYTES)
     if words is None or _ptrace(_GETREGSET, task, _REGISTERS, ctypes.addressof(vector)):
         return NOWHERE
     found = [int(struct.unpack_from("<q", raw, word * 8)[0]) for word in words]
-    return Place(found[0] & _WORD_MASK, found[1] & _WORD_MASK, found[2] if len(found) > 2 else -1)
+    return SleepPlace(
+        found[0] & _WORD_MASK, found[1] & _WORD_MASK, found[2] if len(found) > 2 else -1
+    )
 
 
 class _Stopper:
@@ -153,7 +155,7 @@ class _Stopper:
 
 
 @contextmanager
-def stopped(pid: int) -> Iterator[dict[int, Place]]:
+def stopped(pid: int) -> Iterator[dict[int, SleepPlace]]:
     """While the block lasts every thread of process ``pid`` stands still.
 
     Gives the place of each by OS thread id. Raises AttachError when it is this process, traced by

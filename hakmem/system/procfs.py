@@ -90,7 +90,7 @@ def task_state(pid: int, task: int) -> str:
     return text[text.rfind(")") + 2 : text.rfind(")") + 3]
 
 
-class Place(NamedTuple):
+class SleepPlace(NamedTuple):
     """Where a thread stands that does not run; 0 and -1 where that cannot be told."""
 
     instruction: int
@@ -101,10 +101,10 @@ class Place(NamedTuple):
     """Number of the system call it is in, -1: none."""
 
 
-NOWHERE: Final = Place(0, 0, -1)
+NOWHERE: Final = SleepPlace(0, 0, -1)
 
 
-def sleeping_place(pid: int, task: int) -> Place | None:
+def sleeping_place(pid: int, task: int) -> SleepPlace | None:
     """Where a thread sleeps; None if it runs."""
     try:
         words = _text(pid, f"task/{task}/syscall").split()
@@ -113,7 +113,7 @@ def sleeping_place(pid: int, task: int) -> Place | None:
     return (
         None
         if words[:1] == ["running"]
-        else Place(int(words[-1], 16), int(words[-2], 16), int(words[0]))
+        else SleepPlace(int(words[-1], 16), int(words[-2], 16), int(words[0]))
     )
 
 

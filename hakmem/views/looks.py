@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
-from ..arguments import whole
+from ..arguments import whole_number
 from .heap_view import HeapView
 from .showing.notebook import Shown
 
@@ -119,7 +119,7 @@ class Looks(Shown):
 
     def find_block(self, address: int) -> Block | None:
         """The block that holds ``address``, whatever its state; None if none does."""
-        return self.view().find_block(whole("address", address))
+        return self.view().find_block(whole_number("address", address))
 
     def _html(self) -> str:
         return self.view()._html()

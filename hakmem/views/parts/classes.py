@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
-from ...arguments import whole
+from ...arguments import whole_number
 from ...errors import UnknownName
 from ..reading.class_totals import FIELDS, class_sums
 from ..reading.fields import ArrayField, dtype_from
@@ -72,7 +72,7 @@ def _gather(heap: Look) -> Records:
 def class_number(heap: Look, number: object) -> int:
     """``number`` if it is a size class of the policy. Raises UnknownName, which says what class
     serves blocks of so many bytes, and TypeError for what is no whole number."""
-    found, count = whole("class_index", number), heap.capture.class_count
+    found, count = whole_number("class_index", number), heap.capture.class_count
     if 0 < found <= count:
         return found
     serving = np.flatnonzero(heap.capture.classes["capacity_bytes"][: count + 1] >= found)

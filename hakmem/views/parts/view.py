@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, ove
 import numpy as np
 from numpy.typing import NDArray
 
-from ...arguments import whole
+from ...arguments import whole_number
 from ...text import Text
 from ..reading.look import Look
 from ..reading.records import Records
@@ -223,7 +223,7 @@ class View(_Columned, Generic[RecordT]):
             columns = [name.strip() for name in columns.split(",")]
         chosen = self.columns if columns is None else tuple(map(self._column, columns))
         array = self.array if sort is None else self._sorted(sort)
-        if limit is not None and whole("limit", limit) < 0:
+        if limit is not None and whole_number("limit", limit) < 0:
             raise ValueError(f"limit = {limit}: expected 0 or more rows")
         if columns is None and sort is None and limit is None and len(array) > ROWS_MAX:
             keys, labels = self._group_keys()
