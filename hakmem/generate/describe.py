@@ -36,5 +36,6 @@ def describe(name: str | None = None) -> Text:
         table = tabulate(
             rows, headers=("offset", "size", "type", "field", "unit", "meaning", "access")
         )
-        parts.append(f"{head}\n{table}")
+        lines = (line.rstrip() for line in table.splitlines())
+        parts.append("\n".join([head, *lines]))
     return Text("\n\n".join(parts))
