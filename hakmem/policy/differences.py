@@ -106,7 +106,7 @@ def _sizes(mine: Parts, theirs: Parts) -> Iterator[Difference]:
 
 
 def _told(item: SizeClass | None) -> str | None:
-    return f"{item.band}, {item.unit_count} units a slab" if item else None
+    return f"{item.band}, slabs of {item.unit_count} * 64 KiB" if item else None
 
 
 def _cache_rows(mine: Parts, theirs: Parts) -> Iterator[Difference]:

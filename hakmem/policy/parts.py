@@ -63,8 +63,8 @@ class Parts:
                 )
         self._compiled()
 
-    def _compiled(self) -> rules.Parts:
-        return rules.compiled(rules.Parts(*(getattr(self, name) for name in rules.KINDS)))
+    def _compiled(self) -> rules.PartTuple:
+        return rules.compiled(rules.PartTuple(*(getattr(self, name) for name in rules.KINDS)))
 
     def compiled(self) -> Self:
         """The same as its image says it, of the package's own classes: what both planes obey.

@@ -42,7 +42,7 @@ class Question(NamedTuple):
     image: object
 
 
-class Parts(NamedTuple):
+class PartTuple(NamedTuple):
     """The parts of a policy, as `compiled` takes and gives them."""
 
     size_classes: SizeClassMap
@@ -53,14 +53,14 @@ class Parts(NamedTuple):
     retain: RetainPolicy
 
 
-def is_plain(parts: Parts) -> bool:
+def is_plain(parts: PartTuple) -> bool:
     """Whether all parts are of the package's own classes."""
     return all(type(part) is KINDS[name] for name, part in zip(KINDS, parts, strict=True)) and all(
         type(item) is SizeClass for item in parts.size_classes.classes
     )
 
 
-def compiled(parts: Parts) -> Parts:
+def compiled(parts: PartTuple) -> PartTuple:
     """The parts as the image of them says, of the package's own classes.
 
     PolicyError when a subclass decides what the image cannot say: which method, for what, both
@@ -77,10 +77,10 @@ def compiled(parts: Parts) -> Parts:
 
 
 @lru_cache(maxsize=64)
-def _compiled(parts: Parts) -> Parts:
+def _compiled(parts: PartTuple) -> PartTuple:
     sizes, mode = parts.size_classes, parts.headers.mode
     _check_rows(parts)
-    made = Parts(
+    made = PartTuple(
         SizeClassMap.from_struct(sizes.to_struct(mode)),
         HeaderCodec.from_struct(parts.headers.to_struct()),
         ArenaGrowth.from_struct(parts.arenas.to_struct()),
@@ -156,7 +156,7 @@ def _sizes(mine: SizeClassMap, image: SizeClassMap, mode: str) -> Iterator[Quest
         yield Question("class_of", f"{size}, {mode!r}", mine.class_of(size, mode), table[entry])
 
 
-def _check_rows(parts: Parts) -> None:
+def _check_rows(parts: PartTuple) -> None:
     """What a rule of a subclass makes of a class must be a row that an image may hold."""
     count = len(parts.size_classes.classes)
     for index in range(1, count + 1):

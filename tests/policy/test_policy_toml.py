@@ -171,7 +171,7 @@ def test_the_echo_is_what_differs() -> None:
         ["arenas.init_mb", "1", "2"],
     ]
     sizes = repr(DEFAULT.replace(size_classes=SizeClassMap.of((16,), ())))
-    assert "size_classes[48 B]" in sizes and "tiny, 1 units a slab" in sizes
+    assert "size_classes[48 B]" in sizes and "tiny, slabs of 1 * 64 KiB" in sizes
 
 
 @pytest.mark.parametrize(
