@@ -19,6 +19,7 @@ from hakmem import (
     SizeClass,
     SizeClassMap,
 )
+from hakmem.generate import mirror
 
 MIB = 1 << 20
 PLANES = ("native", "python")
@@ -133,7 +134,7 @@ def commits(policy: Policy, plane: Any) -> list[int]:
     with hakmem.Heap(policy, plane, region_bytes=256 * MIB, checked=False) as heap:
         while len(found) < 6:
             heap.alloc(MIB // 2)
-            units = heap._engine.heap.arena_units  # type: ignore[union-attr]
+            units = mirror.HakHeap.from_address(heap.address).arena_units
             found = [units[k] >> 4 for k in range(64) if units[k]]
     return found[:6]
 
