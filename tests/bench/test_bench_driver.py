@@ -69,19 +69,24 @@ def test_the_limit_does_the_same_work(binary: Path) -> None:
 
 SCRIBBLER = """#include <stddef.h>
 #include <stdint.h>
-extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
 extern void __libc_free(void *);
 static _Atomic unsigned count;
 void *malloc(size_t n) {
     static unsigned char *shared;
     if (n < 200 || n > 1000) return __libc_malloc(n);
     if (!shared) shared = __libc_malloc(65536);
-    return ++count > 5000 && count % 2000 < 2 ? shared : __libc_malloc(n);  /* two blocks in one place, at times */
+    /* two blocks in one place, at times */
+    return ++count > 5000 && count % 2000 < 2 ? shared : __libc_malloc(n);
 }
 void free(void *block) { (void)block; }
 void *calloc(size_t n, size_t size) { return __libc_calloc(n, size); }
 void *realloc(void *block, size_t size) { return __libc_realloc(block, size); }
-int posix_memalign(void **out, size_t align, size_t size) { *out = __libc_memalign(align, size); return *out ? 0 : 12; }
+int posix_memalign(void **out, size_t align, size_t size) {
+    *out = __libc_memalign(align, size);
+    return *out ? 0 : 12;
+}
 """
 
 

@@ -21,11 +21,15 @@ Library = Callable[[str, str], Path]
 # Everything but free, from the C library.
 FAMILY = """#include <stdlib.h>
 #include <unistd.h>
-extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
 void *malloc(size_t size) { return __libc_malloc(size); }
 void *calloc(size_t n, size_t size) { return __libc_calloc(n, size); }
 void *realloc(void *block, size_t size) { return __libc_realloc(block, size); }
-int posix_memalign(void **out, size_t align, size_t size) { *out = __libc_memalign(align, size); return *out ? 0 : 12; }
+int posix_memalign(void **out, size_t align, size_t size) {
+    *out = __libc_memalign(align, size);
+    return *out ? 0 : 12;
+}
 """
 
 

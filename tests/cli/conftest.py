@@ -13,7 +13,8 @@ from commands import ROOT, Target, clean, hakmem, said
 PINNING = """
 import ctypes, sys
 libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
 blocks = [libc.malloc(640) for _ in range(102 * 200)]
 for place in range(len(blocks)):
     ctypes.memset(blocks[place], 1, 640)

@@ -21,7 +21,8 @@ from hakmem.system import procfs
 MALLOC = """
 import ctypes, threading
 libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
 def work(count=4000, size=640):
     blocks = [libc.malloc(size) for _ in range(count)]
     for block in blocks:

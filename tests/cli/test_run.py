@@ -444,7 +444,8 @@ PRCTL = """
 int prctl(int option, ...) { /* stands before libc's */
     va_list more;
     va_start(more, option);
-    if (option == 0x59616d61) dprintf(2, "%d %lx\\n", getpid() == getppid(), va_arg(more, unsigned long));
+    if (option == 0x59616d61)
+        dprintf(2, "%d %lx\\n", getpid() == getppid(), va_arg(more, unsigned long));
     va_end(more);
     return 0;
 }

@@ -76,7 +76,10 @@ def test_before_and_after_main(native_program: Programs, tmp_path: Path) -> None
         WORK
         + """
         static char *kept;
-        __attribute__((constructor)) static void first(void) { kept = malloc(5000); work("plugin "); }
+        __attribute__((constructor)) static void first(void) {
+            kept = malloc(5000);
+            work("plugin ");
+        }
         __attribute__((destructor)) static void last(void) { free(kept); work("plugin's end "); }
     """,
     )
@@ -149,7 +152,8 @@ def test_late_dlopen_where_static_tls_is_nearly_used_up(
             printf("%d opened, then ", n);
             void *library = dlopen(words[2], RTLD_NOW);
             if (!library) return printf("refused: %s\\n", dlerror()), 1;
-            void *(*make)(void *, unsigned long, unsigned, void *) = dlsym(library, "hak_heap_create");
+            void *(*make)(void *, unsigned long, unsigned, void *);
+            make = dlsym(library, "hak_heap_create");
             void *(*get)(void *, unsigned long) = dlsym(library, "hak_heap_alloc");
             unsigned (*give)(void *, void *, void *) = dlsym(library, "hak_heap_free");
             long fault[8];

@@ -4,8 +4,8 @@ alone.
 ``make valgrind`` runs every check of the conformance programs (``HAKMEM_VALGRIND=all``); else a few
 of each. Left out is what valgrind itself changes, and no error is suppressed:
 
-- memcheck puts its own operators in the place of the C++ runtime's, whoever stands before them. The nothrow forms of new
-  are the runtime's, and so is what new does when memory is out (new_delete.c).
+- memcheck puts its own operators in the place of the C++ runtime's, whoever stands before them. The
+  nothrow forms of new are the runtime's, and so is what new does when memory is out (new_delete.c).
 - Rss in smaps reads 44 MiB for an empty heap there.
 """
 

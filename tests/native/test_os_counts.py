@@ -51,7 +51,8 @@ def begin():
 def end():
     mark(END, 1)
     first, last = (mirror.HakOsCounts.from_buffer_copy(place) for place in (before, after))
-    gone = {name: getattr(last, name) - getattr(first, name) for name, *_ in mirror.HakOsCounts._fields_}
+    names = [name for name, *_ in mirror.HakOsCounts._fields_]
+    gone = {name: getattr(last, name) - getattr(first, name) for name in names}
     print("mmap", gone["reserve_count"] + gone["commit_count"])
     print("munmap", gone["release_count"])
     print("mprotect", 0)
@@ -89,7 +90,8 @@ def work():
     for policy in (None, hakmem.Policy.default().replace(retain=keeps_nothing)):
         with hakmem.Heap(policy) as heap:
             blocks = [heap.alloc(size * 61 % 300_000 + 1) for size in range(2_000)]
-            blocks = [heap.realloc(block, 2 << 20) if i % 100 == 0 else block for i, block in enumerate(blocks)]
+            for i in range(0, len(blocks), 100):
+                blocks[i] = heap.realloc(blocks[i], 2 << 20)
             for block in blocks:
                 heap.free(block)
             heap.trim()
@@ -182,7 +184,8 @@ def test_counts_of_heaps_in_python(native_program: Programs, tmp_path: Path) -> 
         "PYTHONMALLOC": "malloc",
         "PYTHONPATH": str(ROOT),
         "HAKMEM_LIBRARY": str(library),
-        "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.top_pad=67108864:glibc.malloc.trim_threshold=999999999",
+        "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.top_pad=67108864"
+        ":glibc.malloc.trim_threshold=999999999",
     }
     counts, printed = traced(python(library, HEAPS, tmp_path), environment, tmp_path)
     compare(counts, printed)

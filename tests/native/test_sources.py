@@ -152,9 +152,9 @@ def test_struct_fields_are_documented_with_writer_and_order() -> None:
 
 # --- no policy number in C ------------------------------------------------------------------------
 #
-# A number in the C sources is allowed when it is 0, 1 or 2, or when it is a shape of words and bytes used as an operand
-# of arithmetic; anything else needs a row in REASONS. A number that decides sizes, counts or times is the policy's
-# or to layout.py, where Python sees it.
+# A number in the C sources is allowed when it is 0, 1 or 2, or when it is a shape of words and
+# bytes used as an operand of arithmetic; anything else needs a row in REASONS. A number that
+# decides sizes, counts or times belongs to the policy or to layout.py, where Python sees it.
 
 SHAPES = {
     3: "log2 of 8",

@@ -181,10 +181,9 @@ def test_what_is_needed_again_soon_is_counted_and_paid_for_twice(twins: Twins) -
 @pytest.mark.parametrize("twins", ["no way given"], indirect=True)
 def test_what_is_needed_again_late_is_no_refault(twins: Twins) -> None:
     phase(twins)
-    for _ in range(
-        2
-        # the first closes the epochs and purges what they held back, the second lets that be long ago
-    ):
+    # The first tick closes the epochs and purges what they held back; the second lets that be long
+    # ago.
+    for _ in range(2):
         twins.advance(3 * EPOCH_NS)
         twins.both("tick", lambda engine: engine.tick())
     for _ in range(40):

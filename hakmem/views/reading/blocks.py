@@ -31,8 +31,8 @@ from .source import Words
 
 CHUNK_BLOCKS: Final = 1 << 18
 CHUNK_UNITS: Final = 1 << 7
-"""How much is looked at at a time, so many blocks or units of memory: what is read and computed then
-stays in the processor's cache, and takes the same memory however large the heap is."""
+"""How much is looked at at a time, so many blocks or units of memory: what is read and computed
+then stays in the processor's cache, and takes the same memory however large the heap is."""
 
 
 class Blocks:
