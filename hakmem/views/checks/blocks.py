@@ -15,7 +15,6 @@ from ..reading.records import KIND_RUN, KIND_SPAN
 from ..reading.slab_states import APPLICATION, UNCARVED
 from .counts import Counts
 
-MARKS: int = layout.LIVE_BYTES_PER_UNIT * 8
 CHUNK_UNITS = 2048
 
 
@@ -38,15 +37,6 @@ def check_blocks(heap: Look, counts: Counts, report: Report) -> None:
     )
     if heap.capture.checked:
         _check_unit_marks(heap, counts, report)
-
-
-def _marks(heap: Look, unit: int, unit_count: int) -> NDArray[np.uint8]:
-    """The live marks of neighbouring units, one byte (0 or 1) a mark."""
-    start = (
-        heap.capture.address + heap.capture.geometry.live_offset + unit * layout.LIVE_BYTES_PER_UNIT
-    )
-    raw = heap.capture.source.read(start, unit_count * layout.LIVE_BYTES_PER_UNIT)
-    return np.unpackbits(np.frombuffer(raw, dtype=np.uint8), bitorder="little")
 
 
 def _check_marks(
@@ -142,20 +132,23 @@ def _check_unit_marks(heap: Look, counts: Counts, report: Report) -> None:
     """A span has one live mark, at its start; units of free runs have none."""
     capture = heap.capture
     kinds = capture.slabs["kind"]
+    offset, size = capture.geometry.live_offset, layout.LIVE_BYTES_PER_UNIT
     for name, kind, wanted in (("span", KIND_SPAN, 1), ("free run", KIND_RUN, 0)):
         for unit in np.flatnonzero(kinds == kind).tolist():
             end = min(unit + int(capture.slabs["unit_count"][unit]), capture.unit_top)
             for first in range(unit, end, CHUNK_UNITS):
-                marks = _marks(heap, first, min(CHUNK_UNITS, end - first))
+                units = np.array([first])
+                marks = capture.rows(offset, size, units, min(CHUNK_UNITS, end - first))[0]
                 expected = wanted if first == unit else 0
-                lost = not marks.any() and heap.capture.forked
-                if (int(marks[0]) != expected or int(marks.sum()) != expected) and not lost:
-                    report(
-                        Problem(
-                            "live mark",
-                            Spot(name, unit),
-                            f"{wanted} at its start, no other",
-                            f"{int(marks.sum())} from unit {first} on",
-                        )
+                if int(marks[0]) == expected and not marks[1:].any():
+                    continue
+                if capture.forked and not marks.any():
+                    continue
+                count = int(np.unpackbits(marks).sum())
+                found = f"{count} from unit {first} on"
+                report(
+                    Problem(
+                        "live mark", Spot(name, unit), f"{wanted} at its start, no other", found
                     )
+                )
             counts.live_marks += 1

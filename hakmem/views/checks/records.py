@@ -1,239 +1,24 @@
-"""Checks of the records: registry against slabs, spans and runs; counts of a slab; thread records;
-partial sets."""
+"""Checks of the records: counts of a slab, thread records, partial sets."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
-from ...registry import KIND_NAMES, TAG_FREE, TAG_NONE, TAG_SPAN, TAG_UNMAPPED
 from ..parts.slabs import slab_array
 from ..reading.capture import Capture
 from ..reading.look import Look
 from ..reading.problems import Address, Problem, Report, Spot
 from ..reading.records import (
-    KIND_FOREIGN,
     KIND_LOST,
-    KIND_RUN,
     KIND_SLAB,
-    KIND_SPAN,
-    KIND_UNMAPPED,
     THREAD_LIVE,
     THREAD_STATES,
     index_word,
     word_count,
 )
-
-_KIND_TEXT: Final = {KIND_RUN: "free run", KIND_LOST: "lost slab", KIND_UNMAPPED: "unmapped run"}
-
-
-def first_of(wrong: NDArray[np.bool_]) -> int | None:
-    """Index of the first True, or None."""
-    return int(np.argmax(wrong)) if wrong.any() else None
-
-
-def require(
-    report: Report,
-    wrong: NDArray[np.bool_],
-    what: str,
-    where: Callable[[int], Spot],
-    expected: Any,
-    found: Any,
-) -> None:
-    """Report the first place where ``wrong`` is True; ``expected`` and ``found`` are arrays or
-    values."""
-    at = first_of(wrong)
-    if at is not None:
-        pick = [
-            value[at].item() if isinstance(value, np.ndarray) else value
-            for value in (expected, found)
-        ]
-        report(Problem(what, where(at), *pick))
-
-
-def ready_units(capture: Capture, report: Report) -> list[int]:
-    """Units outside the run heap that wait for slabs: the list of empty ones and the open
-    superslab."""
-    first, count = index_word(capture.heap.empty_word)
-    ready: list[int] = []
-    while first and len(ready) < count:
-        if not capture.meta_units <= first < capture.unit_top:
-            report(
-                Problem(
-                    "list of empty slabs",
-                    Spot(f"place {len(ready)}"),
-                    "a unit of user memory",
-                    first,
-                )
-            )
-            break
-        ready.append(first)
-        first = int(capture.slabs["next"][first])
-    if len(ready) != count or first:
-        report(
-            Problem(
-                "list of empty slabs",
-                Spot("heap.empty_word"),
-                f"{count} units",
-                f"{len(ready)}, then {first}",
-            )
-        )
-    base, mask = capture.heap.open_word & 0xFFFFFFFF, capture.heap.open_word >> 32
-    ready += [base + bit for bit in range(32) if mask >> bit & 1]
-    return ready
-
-
-def check_registry(heap: Look, report: Report) -> None:
-    """Every unit of user memory is in exactly one record, or ready; the registry says the same."""
-    capture = heap.capture
-    records, low, top = capture.slabs, capture.meta_units, capture.unit_top
-    kinds = records["kind"]
-    most = KIND_FOREIGN
-    require(report, kinds > most, "kind of a record", lambda u: Spot(unit=u), f"0 to {most}", kinds)
-    require(
-        report, kinds[:low] != 0, "kind of a metadata unit", lambda u: Spot(unit=u), 0, kinds[:low]
-    )
-    heads = np.flatnonzero(kinds)
-    sizes = records["unit_count"][heads].astype(np.int64)
-    ends = heads + sizes
-
-    def name(at: int) -> Spot:
-        unit = int(heads[at])
-        kind = int(kinds[unit])
-        return Spot(_KIND_TEXT.get(kind, KIND_NAMES[kind]), unit)
-
-    require(
-        report,
-        (sizes < 1) | (ends > top),
-        "units of a record",
-        name,
-        f"1 or more, below unit {top}",
-        sizes,
-    )
-    following = np.concatenate((heads[1:], [top]))
-    require(
-        report, ends > following, "a unit is in exactly one record", name, following - heads, sizes
-    )
-    owner = np.zeros(top, dtype=np.int64)  # head unit of each unit, 0 where there is none
-    owner[
-        np.repeat(heads, sizes)
-        + np.arange(sizes.sum())
-        - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    ] = np.repeat(heads, sizes)
-    ready = np.array(ready_units(capture, report), dtype=np.int64)
-    outside = (ready < low) | (ready >= top)
-    require(
-        report,
-        outside,
-        "unit ready for a slab",
-        lambda at: Spot(unit=int(ready[at])),
-        f"{low} to {top - 1}",
-        ready,
-    )
-    require(
-        report,
-        owner[ready] != 0,
-        "unit ready for a slab",
-        lambda at: Spot(unit=int(ready[at])),
-        "in no record",
-        owner[ready],
-    )
-    if len(np.unique(ready)) != len(ready):
-        report(
-            Problem(
-                "units ready for slabs",
-                Spot("heap.empty_word and heap.open_word"),
-                "each once",
-                sorted(ready.tolist()),
-            )
-        )
-    lonely = owner == 0
-    lonely[:low] = False
-    lonely[ready] = False
-    require(
-        report,
-        lonely,
-        "a unit is in exactly one record",
-        lambda u: Spot(unit=u),
-        "a slab, a span, a free run, or ready",
-        "none of them",
-    )
-    _check_entries(capture, owner, ready, report)
-    live = (np.isin(kinds[heads], (KIND_SLAB, KIND_SPAN, KIND_LOST)) * sizes).sum() + len(ready)
-    unmapped = (np.isin(kinds[heads], (KIND_UNMAPPED, KIND_FOREIGN)) * sizes).sum()
-    if unmapped != capture.heap.unmapped_units:
-        report(
-            Problem(
-                "heap.unmapped_units",
-                Spot("units of unmapped runs, and those of somebody else"),
-                int(unmapped),
-                capture.heap.unmapped_units,
-            )
-        )
-    if live != capture.heap.live_units:
-        report(
-            Problem(
-                "heap.live_units",
-                Spot("units of slabs and spans, and ready ones"),
-                int(live),
-                capture.heap.live_units,
-            )
-        )
-
-
-def _check_entries(
-    capture: Capture, owner: NDArray[np.int64], ready: NDArray[np.int64], report: Report
-) -> None:
-    entries, kinds = capture.registry, capture.slabs["kind"][owner]
-    tags, heads = (entries & 0xFF).astype(np.int64), (entries >> 8).astype(np.int64)
-    classes = capture.slabs["class_index"][owner].astype(np.int64)
-
-    def name(unit: int) -> Spot:
-        return Spot(unit=unit)
-
-    mine = (owner > 0) & np.isin(kinds, (KIND_SLAB, KIND_SPAN, KIND_LOST))
-    require(report, mine & (heads != owner), "registry: head", name, owner, heads)
-    slabs = mine & (kinds != KIND_SPAN)
-    require(report, slabs & (tags != classes), "registry: class", name, classes, tags)
-    require(
-        report,
-        mine & (kinds == KIND_SPAN) & (tags != TAG_SPAN),
-        "registry: tag of a span",
-        name,
-        TAG_SPAN,
-        tags,
-    )
-    runs = np.flatnonzero(capture.slabs["kind"] == KIND_RUN)
-    last = runs + capture.slabs["unit_count"][runs].astype(np.int64) - 1
-    ends, owners = np.concatenate((runs, last)), np.concatenate((runs, runs))
-    wrong = (tags[ends] != TAG_FREE) | (heads[ends] != owners)
-    expected = owners << 8 | TAG_FREE
-    require(
-        report,
-        wrong,
-        "registry: end of a free run",
-        lambda at: name(int(ends[at])),
-        expected,
-        entries[ends],
-    )
-    gone = (owner > 0) & np.isin(kinds, (KIND_UNMAPPED, KIND_FOREIGN)) & (tags != TAG_UNMAPPED)
-    require(report, gone, "registry: unit that is not mapped", name, TAG_UNMAPPED, tags)
-    inner = (owner > 0) & (kinds == KIND_RUN) & (tags != TAG_FREE) & (tags != TAG_NONE)
-    require(report, inner, "registry: unit of a free run", name, f"{TAG_FREE} or {TAG_NONE}", tags)
-    require(
-        report,
-        tags[ready] != TAG_NONE,
-        "registry: unit ready for a slab",
-        lambda at: name(int(ready[at])),
-        TAG_NONE,
-        tags[ready],
-    )
-    meta = tags[: capture.meta_units]
-    require(report, meta != TAG_NONE, "registry: metadata", name, TAG_NONE, meta)
+from .require import require
 
 
 def check_slabs(heap: Look, report: Report) -> None:
@@ -425,25 +210,19 @@ def check_partial(heap: Look, report: Report) -> None:
     some thread's hint."""
     capture, slabs = heap.capture, slab_array(heap)
     top = capture.unit_top
-    bits = np.unpackbits(
-        np.ascontiguousarray(capture.partial.T).view(np.uint8).reshape(layout.CLASS_LIMIT, -1),
-        axis=1,
-        bitorder="little",
-    )[:, :top]
-    is_slab = np.isin(capture.slabs["kind"], (KIND_SLAB, KIND_LOST))
-    for index, unit in np.argwhere(bits)[:, :2].tolist() if bits.any() else []:
-        if not is_slab[unit] or capture.slabs["class_index"][unit] != index:
-            report(
-                Problem(
-                    "partial set",
-                    Spot(unit=unit, class_index=index),
-                    f"a slab of class {index}",
-                    "none",
-                )
-            )
-    words = capture.partial != 0
+    kinds, of = capture.slabs["kind"], capture.slabs["class_index"]
+    words, classes = np.nonzero(capture.partial)
+    sets = capture.partial[words, classes].view(np.uint8).reshape(-1, 8)
+    row, bit = np.nonzero(np.unpackbits(sets, axis=1, bitorder="little"))
+    units, classes = words[row] * 64 + bit, classes[row]
+    units, classes = units[units < top], classes[units < top]
+    is_slab = np.isin(kinds[units], (KIND_SLAB, KIND_LOST))
+    for at in np.flatnonzero(~is_slab | (of[units] != classes))[:1].tolist():
+        index = int(classes[at])
+        spot = Spot(unit=int(units[at]), class_index=index)
+        report(Problem("partial set", spot, f"a slab of class {index}", "none"))
     padded = np.zeros((len(capture.summary) * 64, layout.CLASS_LIMIT), dtype=np.bool_)
-    padded[: len(words)] = words
+    np.not_equal(capture.partial, 0, out=padded[: len(capture.partial)])
     hints = np.unpackbits(
         np.ascontiguousarray(capture.summary.T).view(np.uint8).reshape(layout.CLASS_LIMIT, -1),
         axis=1,

@@ -12,7 +12,7 @@ from ..reading.capture import Capture
 from ..reading.look import Look
 from ..reading.problems import Problem, Report, Spot
 from ..reading.records import KIND_RUN, KIND_UNMAPPED
-from .records import require
+from .require import require
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,8 +56,8 @@ def check_runs(heap: Look, report: Report) -> int:
         "a unit between them",
         "none",
     )
-    marks = np.concatenate(([0], np.cumsum(capture.dirty)))
-    marked = marks[runs + sizes] - marks[runs]
+    marks = np.flatnonzero(capture.dirty)
+    marked = np.searchsorted(marks, runs + sizes) - np.searchsorted(marks, runs)
     require(report, marked != dirty, "dirty units of a run", name, marked, dirty)
     if int(dirty.sum()) != capture.heap.dirty_units:
         report(

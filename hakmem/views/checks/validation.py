@@ -26,7 +26,8 @@ from ..showing.notebook import Shown
 from ..showing.tables import Table, format_bytes, format_count
 from .blocks import check_blocks
 from .counts import Counts
-from .records import check_partial, check_registry, check_slabs, check_threads
+from .records import check_partial, check_slabs, check_threads
+from .registry import check_registry
 from .runs import check_arena, check_runs
 
 PAUSES_SECONDS: Final = (0.0, 0.002, 0.01, 0.05)
@@ -140,7 +141,7 @@ def _moved(capture: Capture) -> list[str]:
     marks = capture.source.marks(capture.address)
     if marks is not None:
         return [*moved, *marks.moved]
-    return moved + capture.differs_from(Capture.take(capture.source, capture.address))
+    return moved + capture.moved()
 
 
 def validate(heap: Look) -> Validation:

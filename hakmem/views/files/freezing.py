@@ -65,7 +65,7 @@ def freeze(view: Look, *, residency: bool = True, contents: bool = False) -> Fro
     if contents:
         parts |= _contents(view)
     if marks is None:
-        moved = tuple(capture.differs_from(Capture.take(capture.source, capture.address)))
+        moved = tuple(capture.moved())
     else:
         moved = marks.moved
     return FrozenHeap(capture.address, view.name, parts, view.places.unsettled, moved)

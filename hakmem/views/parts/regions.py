@@ -30,24 +30,16 @@ from .view import Record, View
 GROUP: Final = layout.SUPERSLAB_UNITS
 
 
-def paint(
-    capture: Capture, heads: NDArray[np.int64], values: NDArray[Any] | int
-) -> NDArray[np.int64]:
-    """An array over all units with ``values`` in every unit of the records at ``heads``, 0
-    elsewhere."""
-    edges = np.zeros(capture.unit_top + 1, dtype=np.int64)
-    ends = np.minimum(heads + capture.slabs["unit_count"][heads].astype(np.int64), capture.unit_top)
-    np.add.at(edges, heads, values)
-    np.subtract.at(edges, ends, values)
-    return np.cumsum(edges[:-1])
-
-
-def unit_kinds(capture: Capture) -> NDArray[np.int64]:
+def unit_kinds(capture: Capture) -> NDArray[np.int8]:
     """What each unit is part of, a HAK_KIND; 0: metadata, or ready for a slab outside the run
     heap."""
-    kinds = capture.slabs["kind"]
+    kinds = capture.slabs["kind"].astype(np.int8)
     heads = np.flatnonzero(kinds)
-    return paint(capture, heads, kinds[heads].astype(np.int64))
+    ends = heads + capture.slabs["unit_count"][heads].astype(np.int64)
+    edges = np.zeros(capture.unit_top + 1, dtype=np.int8)
+    edges[heads] = kinds[heads]
+    np.subtract.at(edges, np.minimum(ends, capture.unit_top), kinds[heads])
+    return np.cumsum(edges[:-1], dtype=np.int8)
 
 
 SUPERSLAB_FIELDS: Final = (

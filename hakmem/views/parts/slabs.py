@@ -90,7 +90,7 @@ def _gather(heap: Look) -> Records:
     made = buffer(len(units) * SLAB_DTYPE.itemsize).view(SLAB_DTYPE)
     for first in range(0, len(units), PIECE_SLABS):
         mine = units[first : first + PIECE_SLABS]
-        _fill(heap, made[first : first + PIECE_SLABS], mine, heap.places.cached_per_slab[mine])
+        _fill(heap, made[first : first + PIECE_SLABS], mine, heap.places.cached_per_slab(mine))
     return made
 
 

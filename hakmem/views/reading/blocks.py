@@ -235,9 +235,17 @@ class Blocks:
         return self.capture.address + (self.capture.unit_top << layout.UNIT_SHIFT)
 
     @cached_property
-    def cached_per_slab(self) -> NDArray[np.int64]:
-        """Cached blocks of the slab headed by each unit, shape (unit_top,)."""
-        return np.bincount(self.cached.head[self.cached.head != 0], minlength=self.capture.unit_top)
+    def _cached_heads(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The slabs that have cached blocks, ascending by unit, and how many; behind them a unit
+        that none is."""
+        heads, counts = np.unique(self.cached.head[self.cached.head != 0], return_counts=True)
+        return np.append(heads, -1), np.append(counts, 0)
+
+    def cached_per_slab(self, units: Units) -> NDArray[np.int64]:
+        """Cached blocks of slabs, shape of ``units``."""
+        heads, counts = self._cached_heads
+        at = np.searchsorted(heads[:-1], units)
+        return np.where(heads[at] == units, counts[at], 0)
 
     def cached_in(self, unit: int) -> int:
         """Cached blocks of one slab."""

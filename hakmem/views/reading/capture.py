@@ -8,6 +8,7 @@ odd, was being changed and is read again, a bounded number of times. What still 
 from __future__ import annotations
 
 import ctypes
+import mmap
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -23,6 +24,10 @@ from .source import MemorySource
 
 REREADS: Final = 8
 PIECE_RECORDS: Final = 8192
+PIECE_BYTES: Final = 1 << 19
+SPARSE_BYTES: Final = 1 << 24
+"""From this size on a table is copied piece by piece, and pieces of zeros take no memory: below it
+one read into memory that was used before is faster."""
 SLAB_BYTES: Final = ctypes.sizeof(mirror.HakSlab)
 GATHER_STRIDE_BYTES: Final = 2048
 """From this stride on the links of blocks are read one by one: of 10 GiB in large blocks, 10 MiB. A
@@ -74,17 +79,15 @@ class Capture(Outline):
         top, words, groups = heap.unit_top, -(-heap.unit_top // 64), -(-heap.unit_top // 4096)
 
         def copy(offset: int, size_bytes: int, dtype: np.dtype | type) -> np.ndarray:
-            return np.frombuffer(source.read(address + offset, size_bytes), dtype=dtype)
+            return read_table(source, address + offset, size_bytes).view(dtype)
 
         registry = copy(geometry.registry_offset, top * 4, np.uint32)
+        slabs = copy(geometry.slabs_offset, top * SLAB_BYTES, dtype_of(mirror.HakSlab))
         marks = source.marks(address)
         if marks is None:
-            slabs, torn = _settled_slabs(source, address + geometry.slabs_offset, top)
+            slabs, torn = _settled_slabs(source, address + geometry.slabs_offset, slabs)
         else:  # a copy stands still
-            slabs, torn = (
-                copy(geometry.slabs_offset, top * SLAB_BYTES, dtype_of(mirror.HakSlab)),
-                marks.torn,
-            )
+            torn = marks.torn
         partial = copy(geometry.partial_offset, words * 8 * layout.CLASS_LIMIT, np.uint64)
         summary = copy(geometry.summary_offset, groups * 8 * layout.CLASS_LIMIT, np.uint64)
         bits = np.unpackbits(copy(geometry.dirty_offset, words * 8, np.uint8), bitorder="little")
@@ -180,57 +183,91 @@ class Capture(Outline):
             return words[:, :0]
         return words[:, places[0] >> 3 : (places[-1] >> 3) + 1 : stride >> 3]
 
-    def differs_from(self, other: Capture) -> list[str]:
-        """What moved between two copies of one heap: names of the parts, empty when the heap stood
-        still."""
-        moved = []
-        if bytes(self.heap) != bytes(other.heap):
-            moved.append("heap header")
-        for name in ("registry", "slabs", "threads", "partial", "dirty", "holes"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine.shape != theirs.shape or mine.tobytes() != theirs.tobytes():
-                moved.append(
-                    {
-                        "slabs": "slab records",
-                        "threads": "thread records",
-                        "partial": "partial sets",
-                        "dirty": "dirty marks",
-                        "holes": "purged pages",
-                    }.get(name, name)
-                )
-        return moved
+    def moved(self) -> list[str]:
+        """What has changed in the heap since it was copied: names of the parts, empty when it stood
+        still. Raises MemoryUnreadable when the memory is gone."""
+        now = self.source.read(self.address, ctypes.sizeof(mirror.HakHeap))
+        found = [] if bytes(now) == bytes(self.heap) else ["heap header"]
+        plan = self.geometry
+        dirty = np.packbits(self.dirty, bitorder="little")
+        for name, offset, kept in (
+            ("registry", plan.registry_offset, self.registry),
+            ("slab records", plan.slabs_offset, self.slabs),
+            ("thread records", plan.threads_offset, self.threads),
+            ("partial sets", plan.partial_offset, self.partial),
+            ("dirty marks", plan.dirty_offset, dirty),
+            ("purged pages", plan.holes_offset, self.holes),
+        ):
+            if not _same(self.source, self.address + offset, kept.reshape(-1).view(np.uint8)):
+                found.append(name)
+        return found
+
+
+def read_table(source: MemorySource, address: int, size_bytes: int) -> NDArray[np.uint8]:
+    """A copy of a table of the metadata.
+
+    Of a large one only the pieces that hold anything take memory: a region of hundreds of GiB has
+    records for each of its units, most of which nobody ever wrote.
+    """
+    if size_bytes < SPARSE_BYTES:
+        return np.frombuffer(source.read(address, size_bytes), dtype=np.uint8)
+    # Memory of zeros that the OS gives page by page as it is written; numpy asks for huge pages.
+    memory = mmap.mmap(-1, size_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    made = np.frombuffer(memory, dtype=np.uint8)
+    for first in range(0, size_bytes, PIECE_BYTES):
+        count = min(PIECE_BYTES, size_bytes - first)
+        piece = np.frombuffer(source.read(address + first, count), dtype=np.uint8)
+        if not piece.any():
+            continue
+        for at in range(0, count, layout.OS_PAGE_BYTES):
+            page = piece[at : at + layout.OS_PAGE_BYTES]
+            if page.any():
+                made[first + at : first + at + layout.OS_PAGE_BYTES] = page
+    return made
+
+
+def _same(source: MemorySource, address: int, kept: NDArray[np.uint8]) -> bool:
+    """Whether a table is what it was, compared piece by piece."""
+    for first in range(0, len(kept), PIECE_BYTES):
+        mine = kept[first : first + PIECE_BYTES]
+        now = np.frombuffer(source.read(address + first, len(mine)), dtype=np.uint8)
+        if not np.array_equal(mine, now):
+            return False
+    return True
 
 
 def _settled_slabs(
-    source: MemorySource, address: int, count: int
+    source: MemorySource, address: int, records: Records
 ) -> tuple[Records, NDArray[np.bool_]]:
-    """Slab records of units 0 .. count - 1, and which of them would not stand still."""
+    """Slab records that were copied once, made to stand still: those that a second copy shows to
+    have moved are read again. And which of them would not stand still."""
     dtype = dtype_of(mirror.HakSlab)
+    words = records.view(np.uint64).reshape(len(records), SLAB_BYTES // 8)
 
     def words_of(first: int, n: int) -> NDArray[np.uint64]:
         return np.frombuffer(
             source.read(address + first * SLAB_BYTES, n * SLAB_BYTES), dtype=np.uint64
         ).reshape(n, SLAB_BYTES // 8)
 
-    after = words_of(0, count)
-    torn = (after.reshape(-1).view(dtype)["claim_seq"] & 1) != 0
-    for first in range(
-        0, count, PIECE_RECORDS
-    ):  # in pieces: memory that was used already costs no page faults
-        mine = after[first : first + PIECE_RECORDS]
+    torn = (records["claim_seq"] & 1) != 0
+    # In pieces: memory that was used already costs no page faults.
+    for first in range(0, len(records), PIECE_RECORDS):
+        mine = words[first : first + PIECE_RECORDS]
         again = words_of(first, len(mine))
         if not np.array_equal(again, mine):
             torn[first : first + PIECE_RECORDS] |= (again != mine).any(axis=1)
     if not torn.any():
-        return after.reshape(-1).view(dtype), torn
-    after = after.copy()
+        return records, torn
+    if not words.flags.writeable:
+        words = words.copy()
     for _ in range(REREADS):
         for unit in np.flatnonzero(torn).tolist():
             again = words_of(unit, 1)[0]
-            torn[unit] = bool((again != after[unit]).any()) or bool(
+            torn[unit] = bool((again != words[unit]).any()) or bool(
                 again.view(dtype)["claim_seq"][0] & 1
             )
-            after[unit] = again
+            words[unit] = again
         if not torn.any():
             break
-    return after.reshape(-1).view(dtype), torn
+    return words.reshape(-1).view(dtype), torn
