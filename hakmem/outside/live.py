@@ -134,6 +134,12 @@ class LiveProcess(MemorySource):
 
         return resident_pages(self.pid, self.check, address, size_bytes)
 
+    def touched(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+        """Which OS pages of a range have contents; None where the kernel does not say."""
+        from ..views.reading.residency import touched_pages
+
+        return touched_pages(self.task, address, size_bytes)
+
     def _read_file(self, address: int, size_bytes: int) -> bytes:
         """By /proc/PID/mem, where the system call is forbidden."""
         made = bytearray()

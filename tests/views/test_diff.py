@@ -87,10 +87,10 @@ def test_files_are_compared_by_their_paths(heap: hakmem.Heap, tmp_path: Path) ->
         found = hakmem.diff(one, other)
         assert found.classes[["stride_bytes", "application_count"]].tolist() == [(3072, 5)]
         assert isinstance(found.before, hakmem.HeapView) and found.after.slabs
-    with pytest.raises(FileNotFoundError, match="c.npz"):
+    with pytest.raises(FileNotFoundError, match=r"c\.npz"):
         hakmem.diff(tmp_path / "a.npz", tmp_path / "c.npz")
     (tmp_path / "d.npz").write_text("nothing of the kind")
-    with pytest.raises(hakmem.SnapshotError, match="d.npz is no snapshot"):
+    with pytest.raises(hakmem.SnapshotError, match=r"d\.npz is no snapshot"):
         hakmem.diff(str(tmp_path / "d.npz"), heap)
 
 

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 from ... import layout
 from ..parts.regions import span_array
 from ..parts.slabs import slab_array
+from ..reading.capture import touched_pieces
 from ..reading.look import Look
 from ..reading.problems import Problem, Report, Spot
 from ..reading.records import KIND_RUN, KIND_SPAN
 from ..reading.slab_states import APPLICATION, UNCARVED
 from .counts import Counts
-
-CHUNK_UNITS = 2048
 
 
 def check_blocks(heap: Look, counts: Counts, report: Report) -> None:
@@ -136,16 +135,16 @@ def _check_unit_marks(heap: Look, counts: Counts, report: Report) -> None:
     for name, kind, wanted in (("span", KIND_SPAN, 1), ("free run", KIND_RUN, 0)):
         for unit in np.flatnonzero(kinds == kind).tolist():
             end = min(unit + int(capture.slabs["unit_count"][unit]), capture.unit_top)
-            for first in range(unit, end, CHUNK_UNITS):
-                units = np.array([first])
-                marks = capture.rows(offset, size, units, min(CHUNK_UNITS, end - first))[0]
-                expected = wanted if first == unit else 0
-                if int(marks[0]) == expected and not marks[1:].any():
+            start, length = capture.address + offset + unit * size, (end - unit) * size
+            for first, last in [(0, size), *touched_pieces(capture.source, start, length)]:
+                raw = np.frombuffer(capture.source.read(start + first, last - first), np.uint8)
+                expected = wanted if first == 0 else 0
+                if int(raw[0]) == expected and not raw[1:].any():
                     continue
-                if capture.forked and not marks.any():
+                if capture.forked and not raw.any():
                     continue
-                count = int(np.unpackbits(marks).sum())
-                found = f"{count} from unit {first} on"
+                count = int(np.unpackbits(raw).sum())
+                found = f"{count} from unit {unit + first // size} on"
                 report(
                     Problem(
                         "live mark", Spot(name, unit), f"{wanted} at its start, no other", found

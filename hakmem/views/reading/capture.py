@@ -23,7 +23,6 @@ from .records import Records, dtype_of
 from .source import MemorySource
 
 REREADS: Final = 8
-PIECE_RECORDS: Final = 8192
 PIECE_BYTES: Final = 1 << 19
 SPARSE_BYTES: Final = 1 << 24
 """From this size on a table is copied piece by piece, and pieces of zeros take no memory: below it
@@ -215,24 +214,42 @@ def read_table(source: MemorySource, address: int, size_bytes: int) -> NDArray[n
     memory = mmap.mmap(-1, size_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_NOHUGEPAGE)
     made = np.frombuffer(memory, dtype=np.uint8)
-    for first in range(0, size_bytes, PIECE_BYTES):
-        count = min(PIECE_BYTES, size_bytes - first)
-        piece = np.frombuffer(source.read(address + first, count), dtype=np.uint8)
-        if not piece.any():
-            continue
-        for at in range(0, count, layout.OS_PAGE_BYTES):
+    for first, end in touched_pieces(source, address, size_bytes):
+        piece = np.frombuffer(source.read(address + first, end - first), dtype=np.uint8)
+        for at in range(0, len(piece), layout.OS_PAGE_BYTES):
             page = piece[at : at + layout.OS_PAGE_BYTES]
             if page.any():
-                made[first + at : first + at + layout.OS_PAGE_BYTES] = page
+                made[first + at : first + at + len(page)] = page
     return made
+
+
+def touched_pieces(source: MemorySource, address: int, size_bytes: int) -> list[tuple[int, int]]:
+    """A range cut into pieces of PIECE_BYTES, from and to; those left out read as zeros. A table
+    too small for that to matter is not asked about."""
+    places = [
+        (first, min(first + PIECE_BYTES, size_bytes)) for first in range(0, size_bytes, PIECE_BYTES)
+    ]
+    low = address & -layout.OS_PAGE_BYTES
+    high = -(-(address + size_bytes) // layout.OS_PAGE_BYTES) * layout.OS_PAGE_BYTES
+    pages = source.touched(low, high - low) if size_bytes >= SPARSE_BYTES else None
+    if pages is None:
+        return places
+    before: NDArray[np.int64] = np.append(0, np.cumsum(pages, dtype=np.int64))
+    bounds = np.array(places, dtype=np.int64) + (address - low)
+    firsts, ends = bounds[:, 0] // layout.OS_PAGE_BYTES, -(-bounds[:, 1] // layout.OS_PAGE_BYTES)
+    wanted: NDArray[np.bool_] = before[ends] - before[firsts] > 0
+    return [place for place, some in zip(places, wanted.tolist(), strict=True) if some]
 
 
 def _same(source: MemorySource, address: int, kept: NDArray[np.uint8]) -> bool:
     """Whether a table is what it was, compared piece by piece."""
-    for first in range(0, len(kept), PIECE_BYTES):
-        mine = kept[first : first + PIECE_BYTES]
-        now = np.frombuffer(source.read(address + first, len(mine)), dtype=np.uint8)
-        if not np.array_equal(mine, now):
+    done = 0
+    for first, end in [*touched_pieces(source, address, len(kept)), (len(kept), len(kept))]:
+        if kept[done:first].any():
+            return False  # there was something where nothing is now
+        done = end
+        now = np.frombuffer(source.read(address + first, end - first), dtype=np.uint8)
+        if not np.array_equal(kept[first:end], now):
             return False
     return True
 
@@ -252,11 +269,11 @@ def _settled_slabs(
 
     torn = (records["claim_seq"] & 1) != 0
     # In pieces: memory that was used already costs no page faults.
-    for first in range(0, len(records), PIECE_RECORDS):
-        mine = words[first : first + PIECE_RECORDS]
-        again = words_of(first, len(mine))
+    for start, end in touched_pieces(source, address, records.nbytes):
+        first, last = start // SLAB_BYTES, end // SLAB_BYTES
+        mine, again = words[first:last], words_of(first, last - first)
         if not np.array_equal(again, mine):
-            torn[first : first + PIECE_RECORDS] |= (again != mine).any(axis=1)
+            torn[first:last] |= (again != mine).any(axis=1)
     if not torn.any():
         return records, torn
     if not words.flags.writeable:

@@ -29,6 +29,8 @@ _PRESENT, _ZERO_PAGE = 1 << 3, 1 << 5
 _ARGUMENT_BYTES: Final = 96
 _VECTOR_LIMIT: Final = 4096
 _WORD_PRESENT, _WORD_EXCLUSIVE = np.uint64(1 << 63), np.uint64(1 << 56)
+_WORD_SWAPPED: Final = np.uint64(1 << 62)
+WORDS_AT_ONCE: Final = 1 << 17
 
 
 def resident_pages(
@@ -99,7 +101,7 @@ def _words(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None
     made = np.zeros(size_bytes // PAGE, dtype=np.bool_)
     done = 0
     while done < len(made):
-        raw = os.pread(file, min(len(made) - done, 1 << 17) * 8, (address // PAGE + done) * 8)
+        raw = os.pread(file, min(len(made) - done, WORDS_AT_ONCE) * 8, (address // PAGE + done) * 8)
         words = np.frombuffer(raw[: len(raw) // 8 * 8], dtype=np.uint64)
         if not len(words):
             return None
@@ -107,4 +109,25 @@ def _words(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None
             words & _WORD_EXCLUSIVE != 0
         )
         done += len(words)
+    return made
+
+
+def touched_pages(pid: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+    """Which pages of a range of process ``pid`` have contents, in memory or swapped out, bool,
+    shape (size_bytes / 4096,); the others of anonymous memory read as zeros. None where the kernel
+    does not say."""
+    made = np.zeros(size_bytes // PAGE, dtype=np.bool_)
+    done = 0
+    try:
+        with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
+            while done < len(made):
+                count = min(len(made) - done, WORDS_AT_ONCE) * 8
+                raw = os.pread(file.fileno(), count, (address // PAGE + done) * 8)
+                words = np.frombuffer(raw[: len(raw) // 8 * 8], dtype=np.uint64)
+                if not len(words):
+                    return None
+                made[done : done + len(words)] = words & (_WORD_PRESENT | _WORD_SWAPPED) != 0
+                done += len(words)
+    except OSError:
+        return None
     return made

@@ -110,6 +110,11 @@ class MemorySource(ABC):
         """Which OS pages of a range are in memory, shape (size_bytes / 4096,); None: not known."""
         return None
 
+    def touched(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+        """Which OS pages of a range of a heap have contents, shape (size_bytes / 4096,): the others
+        read as zeros. None: not known, any may have."""
+        return None
+
     def marks(self, address: int) -> CopyMarks | None:
         """Of a copy: what was noted of the heap at ``address``. None of memory that lives on."""
         return None
@@ -259,6 +264,12 @@ class OwnProcess(MemorySource):
         from .residency import resident_pages
 
         return resident_pages(self.pid, self.check, address, size_bytes)
+
+    def touched(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+        """Which OS pages of a range have contents; None where the kernel does not say."""
+        from .residency import touched_pages
+
+        return touched_pages(self.pid, address, size_bytes)
 
     @contextmanager
     def window(self, address: int, size_bytes: int) -> Iterator[Words]:
