@@ -89,6 +89,17 @@ def test_headers(make: Make) -> None:
     assert (rows["header"][~carved] == -1).all()
 
 
+def test_stats_have_what_the_program_holds(heap: hakmem.Heap) -> None:
+    live = used(heap)
+    span = heap.alloc(100_000)
+    figures = heap.stats()
+    assert figures.live_block_count == len(live) + 1
+    wanted = int(heap.blocks("app")["capacity_bytes"].sum()) + 25 * 4096
+    assert figures.live_block_bytes == wanted and "live block bytes" in repr(figures)
+    heap.free(span)
+    assert heap.stats().live_block_count == len(live)
+
+
 def test_names_are_told(heap: hakmem.Heap) -> None:
     heap.alloc(100)
     assert heap.blocks("app").tolist() == heap.blocks("application").tolist() != []

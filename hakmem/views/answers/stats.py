@@ -11,6 +11,8 @@ import numpy as np
 from ... import layout
 from ...generate import mirror
 from ...text import Text
+from ..reading.class_totals import FIELDS, class_sums
+from ..reading.records import KIND_SPAN
 from ..showing.notebook import Shown
 from ..showing.tables import Table, format_bytes
 
@@ -56,6 +58,10 @@ class Stats(Shown):
     """Of the free bytes, those that may be resident."""
     high_water_bytes: int
     """Most live bytes ever."""
+    live_block_count: int
+    """Blocks that the program holds, spans among them."""
+    live_block_bytes: int
+    """What the program may use of them; of spans what was asked for, in whole OS pages."""
     cached_count: int
     """Blocks in thread caches: lists and carved ranges."""
     cached_bytes: int
@@ -147,6 +153,19 @@ def _size(name: str) -> int:
     return ctypes.sizeof(mirror.structure(name))
 
 
+def _live_blocks(capture: Capture) -> tuple[int, int]:
+    """How many blocks the program holds, and the bytes of them, by the records alone."""
+    sums = class_sums(capture.slabs, np.zeros(capture.unit_top, dtype=np.uint32))
+    found = dict(zip(FIELDS, sums.T, strict=True))
+    lists, ranges = capture.cached_counts
+    cached = (lists + ranges).sum(axis=0)
+    blocks = np.maximum(found["used"] - cached - found["remote"], 0)
+    spans = capture.slabs[capture.slabs["kind"] == KIND_SPAN]
+    pages = int(spans["detail_count"].astype(np.int64).sum())
+    capacity = int((blocks * capture.classes["capacity_bytes"].astype(np.int64)).sum())
+    return int(blocks.sum()) + len(spans), capacity + pages * layout.OS_PAGE_BYTES
+
+
 def stats_of(capture: Capture, name: str) -> Stats:
     """The figures of one copy of a heap."""
     heap, threads = capture.heap, capture.threads
@@ -166,6 +185,7 @@ def stats_of(capture: Capture, name: str) -> Stats:
         + sets
         + threads.nbytes
     )
+    held_count, held_bytes = _live_blocks(capture)
     return Stats(
         name=name,
         plane=capture.plane,
@@ -177,6 +197,8 @@ def stats_of(capture: Capture, name: str) -> Stats:
         free_bytes=(mapped - heap.live_units) << layout.UNIT_SHIFT,
         dirty_bytes=heap.dirty_units << layout.UNIT_SHIFT,
         high_water_bytes=heap.high_water_ever << layout.UNIT_SHIFT,
+        live_block_count=held_count,
+        live_block_bytes=held_bytes,
         cached_count=int(blocks.sum()),
         cached_bytes=int((lists * strides).sum() + in_ranges.sum()),
         caps_bytes=int(threads["cap_bytes"].sum()),
