@@ -109,8 +109,8 @@ class Plan:
 
     @property
     def _sorted(self) -> list[str]:
-        """The rooms by how much they import less how much they are imported: from all that are left
-        the next room is the one with the fewest arrows to the others."""
+        """The rooms, lowest first: the next is always the one with the fewest imports of the rooms
+        that are left."""
         arrows = {pair for pair, kinds in self.arrows().items() if kinds["import"] or kinds["late"]}
         left, order = {room_of(file) for file in self.lines}, list[str]()
         while left:

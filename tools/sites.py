@@ -4,13 +4,13 @@ and claim.
 ``python -m tools.sites`` prints how many sites of each kind each file has, which of them need the
 claim, and what is wrong; exit status 1 if anything is. It reads text, not meaning: comments and
 strings are blanked, function bodies found by their braces, calls by name and matching parentheses.
-What it knows of the accessors it takes from ``lists.h``: an accessor that asserts
-``hak_claim_held`` is claim-protected, and its field is the one its body touches.
+It learns the accessors from ``lists.h``: one that asserts ``hak_claim_held`` needs the claim, and
+its field is the one its body touches.
 
-A lexical checker has limits, stated here: it does not follow values through calls or assignments,
-takes a mention of a popped value for its use, and cannot tell that a claim is held. The debug build
-asserts that where it matters; this makes sure that there is no way around the assertion, and
-catches the slips that a reader overlooks.
+A lexical checker has limits: it does not follow values through calls or assignments, takes any
+mention of a popped value for a check of it, and cannot tell whether a claim is held. The debug
+build asserts that a claim is held; this checker makes sure that no access goes around the
+assertion, and catches slips that a reader overlooks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FIELDS: Final = ("free_list", "remote_list", "used_count", "claim_seq")
 HOME: Final = "lists.h"
 SOURCES: Final = Path(__file__).resolve().parents[1] / "hakmem" / "native"
 
-# Ends of accessor names, longest first, and the kind of access each is.
+# What accessor names end in, longest first, and the kind of access that each ending means.
 KINDS: Final[tuple[tuple[str, str], ...]] = (
     ("_push_chain", "push_chain"),
     ("_take_all", "take_all"),
@@ -59,9 +59,9 @@ KINDS: Final[tuple[tuple[str, str], ...]] = (
     ("_store", "store"),
     ("_reset", "store"),
 )
-# Claims taken through slabs.c's retries count as claims where they are called.
+# Functions of slabs.c that try a claim several times: a call of one counts as a claim.
 CLAIM_WRAPPERS: Final = ("hak_slab_claim", "hak_slab_claim_wait")
-# Pops of other lists (empty slabs, thread records, mailboxes), for the check of what they return.
+# Pops of other lists (empty slabs, thread records, mailboxes): what they return is checked, too.
 OTHER_POPS: Final = ("hak_empty_pop", "list_pop", "hak_mail_take_all")
 
 

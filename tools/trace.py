@@ -1,9 +1,9 @@
 """Allocation traces: taken from real Python work, replayed on a heap.
 
 `record_ast` parses the sources of a tree with `ast` and keeps the last few trees, as a linter does;
-`record_numpy` runs a small numerical workload. Each step is watched by tracemalloc, which gives the
-true size of every block the step left alive; a block lives until the step's result is dropped. The
-order inside one step, and blocks that came and went within it, are not in the trace.
+`record_numpy` runs a small numerical workload. tracemalloc watches each step and gives the true
+size of every block that the step left alive; a block lives until the step's result is dropped. The
+order within a step is not in the trace, nor are blocks that a step allocated and freed again.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def replay(
     """Replays events ``first`` to ``stop`` on a heap, each block filled when it is made; yields the
     number done now and then.
 
-    ``addresses`` holds the live blocks by number and goes from one call to the next.
+    ``addresses`` holds the addresses of live blocks by number; pass the same one to each call.
     """
     end = len(trace) if stop is None else min(stop, len(trace))
     fill = ctypes.memset

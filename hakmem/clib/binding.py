@@ -114,8 +114,8 @@ def malloc_library() -> Path | None:
 
 
 def refuse_a_copy(path: Path) -> None:
-    """Raise LibraryConflict where another file of the library is this process's malloc: the two
-    would share some of their variables and not others."""
+    """Raise LibraryConflict where another file of the library is this process's malloc: the loader
+    would give the two files some variables in common and others twice."""
     first = malloc_library()
     if (
         first is None

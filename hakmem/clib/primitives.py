@@ -160,8 +160,8 @@ def purge(address: int, size_bytes: int, *, lazy: bool = False) -> None:
 
 
 def residents(address: int, size_bytes: int) -> int:
-    """How many OS pages of the range, of at most 64, are resident; all of them where the OS does
-    not tell."""
+    """How many OS pages of a range are resident. The range has 64 at most; where the OS does not
+    tell, all of them count."""
     start, size = _pages(address, size_bytes)
     count, most = size // OS_PAGE_BYTES, layout.RESIDENT_SAMPLE_PAGES
     if count > most:

@@ -52,7 +52,7 @@ class NativeEngine:
         self.address = int(made)
 
     def _bind(self, loaded: Library) -> None:
-        """Use a library; the two functions that are called most are looked up once."""
+        """Use this library. The two functions called most are looked up here, not at each call."""
         self._library = loaded
         self._alloc, self._free = loaded.hak_heap_alloc, loaded.hak_heap_free
         self._unused_faults: deque[Fault] = deque()
@@ -68,8 +68,8 @@ class NativeEngine:
         return self._library.hak_heap_alloc_aligned(self.address, size, align, zero) or 0
 
     def _fault(self) -> Fault:
-        """A record for C to fill in. One that it did not fill in is used again: a new one costs as
-        much as the call."""
+        """A fault record for C to fill in. Records that a call left empty are used again, since
+        making one takes as long as the call itself."""
         try:
             return self._unused_faults.pop()
         except IndexError:

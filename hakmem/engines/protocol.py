@@ -75,13 +75,14 @@ class Engine(Protocol):
         """Flush what can be reached and give free pages to the OS; returns the bytes given back."""
 
     def tick(self) -> None:
-        """The clock's turn: close an epoch that is over, purge what the policy no longer keeps."""
+        """Do what is due by the clock: close an epoch that is over, purge what the policy no longer
+        keeps."""
 
     def hold_clock(self, ns: int) -> None:
-        """From now on the clock reads ``ns``; an epoch begins when it was running before."""
+        """Set the heap's clock to ``ns`` and stop it there; the first call begins a new epoch."""
 
     def release_clock(self) -> None:
-        """The clock runs again, in a new epoch."""
+        """Let the heap's clock run again, in a new epoch."""
 
     def destroy(self) -> None:
         """Give the region back; a second call does nothing."""
@@ -100,7 +101,7 @@ def check_region_bytes(region_bytes: int | None) -> int:
 
 
 def hold_clock(heap: ctypes.Structure, ns: int) -> None:
-    """`Engine.hold_clock`: the same on both planes, plain stores in the heap's struct."""
+    """`Engine.hold_clock` of both planes: it only stores into the heap's struct."""
     if not heap.clock_held:
         heap.epoch_start_ns = heap.earned_at_ns = ns
     heap.clock_ns = ns
@@ -108,14 +109,14 @@ def hold_clock(heap: ctypes.Structure, ns: int) -> None:
 
 
 def release_clock(heap: ctypes.Structure) -> None:
-    """`Engine.release_clock`: the clock that both planes read is the monotonic one."""
+    """`Engine.release_clock` of both planes: from here on they read the monotonic clock."""
     heap.epoch_start_ns = heap.earned_at_ns = time.monotonic_ns()
     heap.clock_held = 0
 
 
 @lru_cache(maxsize=64)
 def policy_image(policy: Policy) -> bytes:
-    """The image of a policy, remembered: its tables take some 100 ms to make."""
+    """The image of a policy, kept for the next heap: making its tables takes some 100 ms."""
     return policy.image()
 
 

@@ -38,7 +38,8 @@ Plane = Literal["native", "python"]
 
 _numbers = itertools.count(1)
 _live: dict[int, weakref.ref[Heap]] = {}
-"""By number; every step on it is one step of the interpreter."""
+"""The heaps of this process by their number. It needs no lock: threads only set and pop single
+entries, each of which is one step of the interpreter."""
 
 
 def live_heaps() -> list[Heap]:
@@ -294,14 +295,17 @@ class Heap(Looks):
             engine.prewarm()
 
     def trim(self) -> int:
-        """Give free memory back to the OS, flushing what can be reached first; the bytes given
-        back."""
+        """Give free memory back to the OS; returns the bytes given back.
+
+        Thread caches that this thread may touch are flushed first: its own and those of ended
+        threads. Memory in the caches of other live threads stays.
+        """
         with self._gate as engine:
             return engine.trim()
 
     def tick(self) -> None:
-        """The clock's turn: close an epoch that is over, give back what the policy no longer
-        keeps."""
+        """Do what is due by the clock: close an epoch that is over, and give back to the OS what
+        the policy no longer keeps."""
         with self._gate as engine:
             engine.tick()
 
@@ -370,7 +374,7 @@ def _region(engine: Engine) -> tuple[int, int]:
 
 
 def _forget(number: int, engine: Engine | None) -> None:
-    """A heap was collected."""
+    """Destroy the engine of a heap that was garbage-collected, and forget it."""
     _live.pop(number, None)
     if engine is not None:
         engine.destroy()

@@ -1,4 +1,4 @@
-"""Faults as exceptions: what the plane reported, in words. The heap's blocks are not touched."""
+"""Turns the faults that a plane reports into exceptions that say what was wrong."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """fork() with live heaps: what `hakmem.Heap` does about it, so that a child can use them.
 
-The native plane repairs its heaps in the child by itself, at the child's first slow path: what a
-thread that is gone had half done is left out and counted. Here that is done at once, so that the
-child's views are of a repaired heap. The Python plane has nothing that would run there before
-Python does; its heaps are paused instead: the fork waits until no thread is in the middle of a
-step, and threads that come meanwhile wait for the fork. Registered when the first heap is made; a
-fork by C code that is not ``os.fork`` does not pause anything.
+The native plane repairs its heaps in the child by itself, at the child's first slow path: blocks
+and slabs that a thread of the parent was just moving are left out and counted as lost. This module
+asks for that repair at once, so that the child's views show a repaired heap.
+
+The Python plane cannot repair its heaps, so they are paused instead: the fork waits until no thread
+is inside a call, and threads that make a call meanwhile wait until the fork is over. Only
+``os.fork`` pauses heaps; a fork by C code does not.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
     from .gate import Gate
 
 PATIENCE_SECONDS: Final = 5.0
-"""How long a fork waits for threads inside a paused heap; one that never leaves would hang it."""
+"""How long a fork waits for threads inside a paused heap. Without a limit, one thread that never
+leaves would hang the fork."""
 
 _paused: list[tuple[Gate, Engine]] = []
 
 
 def watch(gates: Callable[[], Iterable[Gate]]) -> None:
-    """Register for the forks of this process. ``gates``: those of all heaps that are alive."""
+    """Have every later ``os.fork`` pause and repair heaps. ``gates`` gives the gates of all heaps
+    that are alive."""
 
     def before() -> None:
         for gate in gates():

@@ -5,9 +5,9 @@ is open, paused (a fork is under way: callers wait), or shut (the heap was destr
 HeapDestroyed). `shut` and a fork wait until nobody is inside, so the region stays mapped for as
 long as any thread uses it.
 
-A caller is counted before it reads ``_engine``, and `pause` and `shut` take ``_engine`` away before
-they read the count: whichever comes first, one of the two sees the other. Each is one step of the
-interpreter, so no lock is needed on the way in or out.
+A caller counts itself before it reads ``_engine``; `pause` and `shut` take ``_engine`` away before
+the count is read. So either the caller finds no engine, or the caller is counted and waited for.
+Each of these is one step of the interpreter, so callers need no lock.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Gate:
         self._leave()
 
     def _wait(self) -> Engine:
-        """A caller that found no engine: until there is one again."""
+        """Wait until there is an engine again; HeapDestroyed when the gate is shut."""
         engine = None
         while engine is None:
             self._leave()
@@ -74,8 +74,8 @@ class Gate:
         return self._engine is None and self._pause is None
 
     def shut(self, finish: Callable[[Engine], object]) -> None:
-        """Nobody comes in any more; ``finish`` gets the engine once nobody is inside. Does nothing
-        when the gate is shut already."""
+        """Let nobody in any more, wait until nobody is inside, and hand the engine to ``finish``.
+        Does nothing when the gate is shut already."""
         with self._closing:
             while (pause := self._pause) is not None:
                 pause.wait()
@@ -88,7 +88,8 @@ class Gate:
     # --- at a fork --------------------------------------------------------------------------------
 
     def pause(self) -> Engine | None:
-        """Callers wait from now on; the engine to `resume` with, or None when the gate is shut."""
+        """Make callers wait from now on. Returns the engine, which `resume` needs; None when the
+        gate is shut."""
         with self._closing:
             if self._engine is not None:
                 self._pause = threading.Event()
@@ -96,14 +97,14 @@ class Gate:
             return engine
 
     def resume(self, engine: Engine) -> None:
-        """The end of a pause."""
+        """End a pause: let the waiting callers in."""
         pause, self._engine, self._pause = self._pause, engine, None
         if pause is not None:
             pause.set()
 
     def reset_in_child(self) -> None:
-        """In a forked child, whose only thread is outside: what other threads held or waited for is
-        made anew."""
+        """Forget the parent's other threads, in a forked child: callers they were counted as, and
+        locks they held. The child's only thread is inside no call."""
         self._inside.clear()
         self._closing = threading.Lock()
         if self._pause is not None:

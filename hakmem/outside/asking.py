@@ -1,10 +1,10 @@
 """Asks a heap of another process to trim itself, or its threads to give their caches back.
 
-A number that stood there at no time before (64 random bits) is written into ``trim_request`` or
-``drain_request`` of the heap; its slow paths see it, obey, and write the answer beside it
-(`hakmem/native/requests.c`). A thread that does not come to a slow path cannot be made to obey: it
-runs nothing of ours. Only the library's own background thread is woken where it waits: by the word
-that it waits on, and by a PTRACE_INTERRUPT of that one thread, which makes it look.
+A request is a new random number of 64 bits, written into ``trim_request`` or ``drain_request`` of
+the heap. The heap's slow paths see that the number has changed, obey, and write the answer beside
+it (`hakmem/native/requests.c`). A thread that does not come to a slow path cannot be made to obey,
+since no code of the library runs there. Only the library's own background thread can be woken: the
+word that it waits on is changed, and a PTRACE_INTERRUPT of that one thread makes it read the word.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ class Answer:
 
     served: bool
     pending: tuple[Thread, ...]
-    """The threads that have not been to a slow path since: of a trim none is needed more than
-    another."""
+    """Threads that have come to no slow path since the request. For a trim any one of them would
+    do."""
     given_bytes: int
-    """What the heap says it gave back to the OS; of a drain 0."""
+    """What a trim gave back to the OS, by the heap's own count; 0 for a drain."""
     drained_bytes: int
-    """What the caches held less than before; of a trim 0."""
+    """By how much a drain shrank what the caches hold; 0 for a trim."""
     rss_before: int
     rss_after: int
     seconds: float
@@ -119,12 +119,12 @@ def _word(source: LiveProcess, address: int) -> int:
 
 
 def _fresh() -> int:
-    """A number that stood in no request before, and is not 0."""
+    """A number that no request had before, and not 0, which means none."""
     return secrets.randbits(64) or 1
 
 
 def _wake_background(source: LiveProcess) -> None:
-    """Let the background thread look, where it waits for the program to do something."""
+    """Wake the background thread if it waits, so that it sees the request."""
     waiting, looking = (
         layout.constant("HAK_BACKGROUND_WAITING"),
         layout.constant("HAK_BACKGROUND_LOOKING"),
@@ -158,7 +158,7 @@ def _names(pid: int) -> dict[int, str]:
 
 
 def _threads(view: HeapView, mask: list[bool] | None = None) -> tuple[Thread, ...]:
-    """The live threads of a view, those of ``mask``."""
+    """The live threads of a view; with ``mask`` only those whose place in it is True."""
     source = _source(view)
     try:
         outside = {inside: task for task, inside in procfs.own_ids(source.pid).items()}

@@ -53,13 +53,13 @@ def _look(pid: int) -> HeapView:
             "heap yet"
         )
     view = HeapView(source, *heaps[0])
-    _ = view.process  # what the process is now, not when somebody asks
+    _ = view.process  # read now: it tells of the same moment as the heap
     return view
 
 
 def _stopped_copy(pid: int) -> Frozen:
     """Everything that views ask for, copied while every thread stands still."""
-    LiveProcess(pid).find_library()  # whatever stands against it is said before anything is stopped
+    LiveProcess(pid).find_library()  # raises before anything is stopped, if it must
     with stopped(pid) as threads:
         view = _look(pid)
         source = view.capture.source

@@ -1,9 +1,9 @@
 """The library as it lies in another process: found among its mappings, read from its memory.
 
-Nothing is read from files. What a program runs on may be deleted, replaced since, or in another
-mount namespace; its headers, symbols and build id are part of what is mapped, so they are read
-where they cannot be another version's. Source: the System V ABI's object file chapters, and the GNU
-hash section as binutils writes it.
+Nothing is read from the library's file: it may be deleted, replaced since the program started, or
+in another mount namespace. Headers, symbols and build id are part of what the program has mapped,
+so they are read there, and are those of the version that runs. Source: the System V ABI's object
+file chapters, and the GNU hash section as binutils writes it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Stops every thread of a process for a moment, and lets all go on whatever happens.
 
-PTRACE_SEIZE and PTRACE_INTERRUPT: unlike SIGSTOP the program sees nothing of it, and when the one
-who stopped it dies the kernel lets the threads go. New threads may be born while old ones are being
-stopped, so the list is read until it holds no running one. The kernel takes these calls only from
-the thread that seized, so one call of one thread does it all.
+PTRACE_SEIZE and PTRACE_INTERRUPT: unlike with SIGSTOP the program sees nothing of it, and when
+this process dies the kernel lets the threads go. New threads may start while others are being
+stopped, so the list of threads is read again until none of them runs. The kernel takes these calls
+only from the thread that made the first one, so one thread seizes, waits and releases.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from ..system.procfs import NOWHERE, SleepPlace
 from .denial import denied, gone
 
 PATIENCE_SECONDS: Final = 2.0
-"""How long one thread may take to stop; one in the middle of a read from a dead disk may take for
-ever."""
+"""How long one thread may take to stop. One that reads from a dead disk may never stop."""
 
 _DETACH, _GETREGSET, _SEIZE, _INTERRUPT = 17, 0x4204, 0x4206, 0x4207
 _WALL: Final = 0x40000000
@@ -125,7 +124,7 @@ class _Stopper:
             pause = min(pause + 20e-6, 1e-3)
 
     def stop(self) -> None:
-        """Hold every thread; raises the AttachError of what stands against it."""
+        """Hold every thread. Raises an AttachError that says why that is not possible."""
         while True:
             try:
                 fresh = [task for task in procfs.tasks(self.pid) if task not in self.seized]

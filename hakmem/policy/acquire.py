@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Stage(IntEnum):
-    """Acquire stages; the numbers are C's."""
+    """The stages of a search for a slab; each has the number that C gives it."""
 
     HOT = layout.constant("HAK_STAGE_HOT")
     EMPTY = layout.constant("HAK_STAGE_EMPTY")
@@ -48,7 +48,7 @@ class AcquirePolicy(layout.AcquireNumbers):
     A stage is left after ``retry_count`` lost claims or CASes, with pauses of up to
     ``backoff_spins`` between them. Up to ``empty_keep_count`` slabs that became empty wait outside
     the run heap for the next class that needs one. Without ``adoption`` the stages that take slabs
-    over from mailboxes find nothing.
+    from mailboxes find nothing.
     """
 
     order: tuple[Stage, ...] = DEFAULT_ORDER

@@ -50,22 +50,25 @@ class CachePolicy(layout.CacheNumbers):
     for a tiny class ``cap_entries_min`` at least; all caps of a thread together stay within
     ``thread_bytes``. Each refill raises a cap by one block. A list that *swings*, empty and full in
     turn, gains ``raise_per_256`` / 256 of its cap instead, a batch at least (0: never), as long as
-    all threads' caps together have gained less than ``raise_live_per_256`` / 256 of what is in use.
+    all threads' caps together have gained less than ``raise_live_per_256`` / 256 of the bytes in
+    use.
 
-    *Loans.* A class with nothing free gets a block of one of the next classes, from the thread's
-    own lists, before it carves: of at most ``lend_bytes`` (0: never) and ``lend_per_256`` / 256 of
-    its own stride, while the lender has more than ``lend_keep_count`` blocks. A class that had to
-    carve ``lend_carve_count`` times after loans lends no more. Otherwise blocks that stay would
-    come out of the classes of blocks that go at once, at up to twice the memory. Its count then
-    stands at 255, and each look for idle classes takes one off.
+    *Loans.* A class with nothing free borrows a block of one of the next larger classes before it
+    carves. The block comes from the thread's own lists; it has at most ``lend_bytes`` (0: no
+    loans), and at most ``lend_per_256`` / 256 of the borrower's stride. The lender keeps
+    ``lend_keep_count`` blocks. A class that had to carve ``lend_carve_count`` times after it lent
+    lends no more: a program that keeps the borrowed blocks would only make the lender carve others,
+    and small requests would take up to twice the memory. The class's count of such carves is then
+    set to 255; each search for idle classes takes one off, and so the class lends again in time.
 
-    *Giving back.* A thread that only frees needs no cache, and may sleep on what it has. A cap is
-    halved by ``free_only_count`` overflows in a row, and by each overflow once the thread has
-    overflowed ``free_only_bytes`` without a refill of any class; ``free_only_per_256`` / 256 of a
-    batch is the least. Every ``idle_events`` slow-path events the thread looks for *idle* classes,
-    those without an event since the last look, and halves their caps as well. Up to
-    ``parked_count`` ended threads leave their caches to the next ones, without the blocks above
-    ``park_bytes``: a few large blocks would keep many slabs.
+    *Giving back.* A thread that only frees needs no cache, and if it sleeps its cached blocks are
+    of use to nobody. So ``free_only_count`` overflows in a row halve a cap. Once a thread has
+    overflowed ``free_only_bytes`` without a refill of any class, each overflow halves one. No cap
+    falls below ``free_only_per_256`` / 256 of a batch by this. Every ``idle_events`` slow-path
+    events the thread searches for *idle* classes, those that had no such event since the last
+    search, and halves their caps as well. Up to ``parked_count`` ended threads leave their caches
+    to the next ones. Blocks above ``park_bytes`` are given back first: a few large blocks would
+    keep many slabs.
     """
 
     classes: tuple[tuple[int, ClassCache], ...] = ()
@@ -89,7 +92,7 @@ class CachePolicy(layout.CacheNumbers):
             )
 
     def without_caches(self) -> Self:
-        """The same with every cap 0: each malloc and free goes to a slab."""
+        """This policy with every cap 0: each malloc and free goes to a slab."""
         return replace(self, cap_entries_min=0, cap_entries_max=0)
 
     def cap_max_count(self, item: SizeClass) -> int:
@@ -136,8 +139,8 @@ class CachePolicy(layout.CacheNumbers):
 
     @classmethod
     def from_struct(cls, struct: ctypes.Structure, sizes: SizeClassMap) -> Self:
-        """A policy that makes the same struct again; the rows that no rule of the default makes
-        become overrides."""
+        """A policy that makes this struct again. A class whose row the default's rules would not
+        make gets that row in ``classes``."""
         base = cls(**read(struct, cls))
         overrides: list[tuple[int, ClassCache]] = []
         for index in range(1, len(sizes.classes) + 1):

@@ -23,8 +23,8 @@ class RetainPolicy(layout.RetainNumbers):
     *Dirty* memory is free and perhaps resident. A heap keeps dirty what it had in use lately and
     more: max(0, high water - in use) + max(``floor_bytes``, high water * ``high_water_per_256`` /
     256). The *high water* is the most in use within two epochs of ``epoch_ns``. Dirty runs beyond
-    that are purged at the next slow-path events, ``purge_run_count`` runs an event. The other
-    rules purge more, each in a case of its own.
+    that are purged at the next slow-path events, ``purge_run_count`` runs an event. Each of the
+    rules below purges more than that in one particular case.
 
     *A program that freed most of what it had* may sleep for ever after its last free. Once what is
     in use is at most ``eager_drop_per_256`` / 256 of the high water, slow-path events purge up to
@@ -32,15 +32,16 @@ class RetainPolicy(layout.RetainNumbers):
     ``eager_live_per_256``, high water * ``high_water_per_256``) / 256) is left. Early purges are
     paid from a budget of time: ``work_per_256`` / 256 of the elapsed time, ``work_first_ns`` at
     the start, ``work_burst_ns`` saved up at most. A unit costs ``purge_unit_ns`` +
-    ``refault_unit_ns``. The second part is given back when nobody needed the unit within two
-    epochs, and charged once more when somebody did: a program that reuses what it frees soon has
-    no budget left.
+    ``refault_unit_ns``. If nobody needs the unit within two epochs, the budget gets
+    ``refault_unit_ns`` back; if somebody does, the budget is charged that much once more. A program
+    that soon reuses what it frees therefore has no budget left.
 
     *Sleeping threads* purge nothing. The process heap of a program with threads has a background
     thread for that, once it has ``background_bytes``; it looks every ``background_tick_ms``.
 
-    *What nobody needed* is purged without such a drop, from the same budget: no more than the
-    least that was dirty at any moment of two epochs, ``sweep_event_ns`` of work an event.
+    *Dirty memory that nobody needed* is purged even when little was freed. It is the least that
+    was dirty at any moment of two epochs: none of that was used. The same budget pays, and one
+    event does ``sweep_event_ns`` of work at most.
 
     *Holes* are OS pages of nothing but free blocks, in slabs that are in use. Once an epoch a
     sweep looks into the slabs that nobody touched since the last and purges their holes, from the
@@ -49,15 +50,17 @@ class RetainPolicy(layout.RetainNumbers):
     epochs is left alone for longer and longer, ``sweep_wait_count`` epochs at most. A heap within
     ``floor_bytes`` is not swept.
 
-    *A buffer that doubles* fits into none of the blocks it leaves behind. A request of at least
-    ``growth_request_per_256`` / 256 of the high water that would make more resident than was in
-    two epochs first gives as much back, from the same budget, down to ``growth_keep_per_256`` /
-    256 of the high water.
+    *A buffer that doubles* fits into none of the smaller spans that it has freed. So a request of
+    at least ``growth_request_per_256`` / 256 of the high water may purge dirty memory first, if it
+    would otherwise make more memory resident than there was within two epochs. As much is purged as
+    it would exceed that by, from the same budget; ``growth_keep_per_256`` / 256 of the high water
+    stays dirty.
 
-    *A large block that must read as zero* and is dirty is cleared, or purged when at least
-    ``clear_absent_per_256`` / 256 of its middle is not resident: then only the pages that the
-    program touches are made again. The OS is asked from ``clear_ask_bytes`` on; while it answers
-    no, the pauses between questions double, up to ``clear_wait_count`` spans.
+    *A large block that must read as zero* and is dirty is cleared; or it is purged, when at
+    least ``clear_absent_per_256`` / 256 of its middle is not resident: then only the OS pages that
+    the program touches become resident. The OS is asked about blocks of ``clear_ask_bytes`` and
+    more. Each time it says that more is resident, the pause until the next question doubles, up to
+    ``clear_wait_count`` spans.
     """
 
     def __post_init__(self) -> None:

@@ -42,7 +42,7 @@ class Elf(NamedTuple):
 
 
 class NotElf(ValueError):
-    """The bytes are no ELF file, or one that breaks off."""
+    """The bytes are no ELF file, or one that is cut short."""
 
 
 def _cut(data: bytes, layout: str, at: int) -> tuple[int, ...]:

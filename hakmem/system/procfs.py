@@ -33,8 +33,9 @@ class Mapping(NamedTuple):
 
 
 def directory(pid: int) -> str:
-    """Where /proc tells of the memory and the program of a process: /proc/PID, or the directory of
-    another of its threads where the first has ended, since that one's is empty then."""
+    """The directory of /proc that tells of a process's memory and program: /proc/PID as a rule.
+    Where the first thread has ended, that directory's files are empty; then it is the directory of
+    another thread."""
     if task_state(pid, pid) not in ZOMBIE_STATES:
         return f"/proc/{pid}"
     task = readable_task(pid)
@@ -91,7 +92,7 @@ def task_state(pid: int, task: int) -> str:
 
 
 class SleepPlace(NamedTuple):
-    """Where a thread stands that does not run; 0 and -1 where that cannot be told."""
+    """Where a sleeping or stopped thread stands; 0 and -1 say that it cannot be told."""
 
     instruction: int
     """Address of the next instruction."""
@@ -219,7 +220,7 @@ class ProcessFacts:
     thread_names: dict[int, str] = field(default_factory=dict)
     """By OS id."""
     python_malloc: str | None = None
-    """Of a CPython the variable PYTHONMALLOC as it was started, empty if unset; None of any other
+    """For a CPython: its variable PYTHONMALLOC at its start, empty if unset. None for any other
     program."""
     library: str = ""
     """The library's file as the process mapped it."""
