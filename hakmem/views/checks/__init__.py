@@ -1,1 +1,1 @@
-"""What must hold of a whole heap, checked."""
+"""Checks of a whole heap: what must hold, and whether it does."""

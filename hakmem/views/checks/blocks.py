@@ -76,7 +76,8 @@ def _name_marks(
     counts: Counts,
     report: Report,
 ) -> None:
-    """Which live marks of these slabs are wrong; of a forked heap blocks may be out unmarked."""
+    """Report the live marks of these slabs that are wrong. In a heap repaired after a fork, a block
+    of the application may lack its mark."""
     found = marks[:, places]
     missing = application & ~found
     wrong = ~application & found if heap.capture.forked else application != found
@@ -111,9 +112,7 @@ def _check_headers(
         states == APPLICATION, codec.encode(index, live=True), codec.encode(index, live=False)
     ).astype(np.uint8)
     wrong = (found != expected) & (states != UNCARVED)
-    if (
-        heap.capture.forked
-    ):  # a block that is out may be lost: its thread had not written the byte yet, or had
+    if heap.capture.forked:  # lost in a fork: its thread may have written the byte, or not yet
         wrong &= (states != APPLICATION) | (found != codec.encode(index, live=False))
     for row, block in np.argwhere(wrong)[:1].tolist():
         report(

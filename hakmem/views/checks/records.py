@@ -102,7 +102,8 @@ def _listed_threads(
 
 
 def check_threads(heap: Look, report: Report) -> None:
-    """Caps, rooms and states of the thread records, and the lists of those that are not in use."""
+    """Check the thread records: caps, room counts and states; and the lists of parked and unused
+    ones."""
     capture = heap.capture
     threads, count = capture.threads, capture.class_count
     used = threads["base"] != 0

@@ -1,5 +1,5 @@
 """Checks of the registry: every unit of user memory is in exactly one record, or ready for a slab,
-and the registry says the same. Unit by unit in pieces, so that a large region takes little
+and the registry says the same. Units are checked in pieces, so that a large region takes little
 memory."""
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ NOT_MAPPED: Final = (KIND_UNMAPPED, KIND_FOREIGN)
 
 
 def ready_units(capture: Capture, report: Report) -> list[int]:
-    """Units outside the run heap that wait for slabs: the list of empty ones and the open
-    superslab."""
+    """Units that wait outside the run heap to become slabs: those of the list of empty slabs and of
+    the open superslab."""
     first, count = index_word(capture.heap.empty_word)
     ready: list[int] = []
     what = "list of empty slabs"
@@ -73,7 +73,8 @@ def check_registry(heap: Look, report: Report) -> None:
 
 
 def _heads(capture: Capture, report: Report) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First units of all records, ascending, and how many units each has; checked to be apart."""
+    """Check kinds and lengths of all records, and that no two overlap. Returns their first units,
+    ascending, and their lengths in units."""
     records, low, top = capture.slabs, capture.meta_units, capture.unit_top
     kinds = records["kind"]
 
@@ -118,7 +119,8 @@ def owners(
 def _ready(
     capture: Capture, heads: NDArray[np.int64], sizes: NDArray[np.int64], report: Report
 ) -> NDArray[np.int64]:
-    """The units ready for slabs, ascending: in user memory, each once, in no record."""
+    """Check the units that are ready for slabs: each in user memory, once, in no record. Returns
+    them, ascending."""
     low, top = capture.meta_units, capture.unit_top
     ready = np.sort(np.array(ready_units(capture, report), dtype=np.int64))
 
@@ -141,7 +143,8 @@ def _ready(
 def _check_units(
     capture: Capture, owner: NDArray[np.int64], ready: NDArray[np.int64], first: int, report: Report
 ) -> None:
-    """The units from ``first`` on, each with the head of its record in ``owner``."""
+    """Check that each unit from ``first`` on is in a record or ready, and what the registry says of
+    it. ``owner``: the head of each unit's record, 0 for none."""
     stop = first + len(owner)
 
     def name(at: int) -> Spot:
@@ -169,7 +172,7 @@ def _check_units(
 
 
 def _check_ends(capture: Capture, ready: NDArray[np.int64], report: Report) -> None:
-    """Entries of the first and last units of free runs, of ready units, of metadata."""
+    """Check the registry's entries of ready units, of metadata, and at both ends of free runs."""
     runs = np.flatnonzero(capture.slabs["kind"] == KIND_RUN)
     last = runs + capture.slabs["unit_count"][runs].astype(np.int64) - 1
     ends, owner = np.concatenate((runs, last)), np.concatenate((runs, runs))

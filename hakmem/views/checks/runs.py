@@ -142,8 +142,8 @@ def _check_chain(
     last: int | None,
     report: Report,
 ) -> None:
-    """Walk a doubly linked list of runs: exactly ``wanted``, links back right, ending at ``last``
-    if that is given."""
+    """Walk a doubly linked list of runs. It must hold exactly ``wanted``, its links back must fit,
+    and it must end at ``last`` if that is given."""
     found: set[int] = set()
     unit, before = head, 0
     following, preceding = capture.slabs[forward], capture.slabs[back]

@@ -1,11 +1,11 @@
 """``validate()``: walk everything, check what must hold, say how sure the answer is.
 
-The invariants, and who states them: *a block is in exactly one place* (free list, remote list, a
-thread cache, else the application), the registry and the records agree, free runs do not touch and
-stand in the right bins, what can be given is reachable. The checks run over copies. A heap that
-moves meanwhile makes copies that do not fit each other, so a check that fails counts only if a
-second copy shows that nothing moved; else the walk is done again, and in the end the summary says
-that it could not be exact, and why.
+What must hold: a block is in exactly one place (a free list, a remote list, a thread cache, or else
+with the application); the registry and the records agree; free runs do not touch and stand in the
+right bins; a slab with free blocks can be found. The checks run over copies. If the heap changes
+while it is copied, the copies do not fit each other. So a check that fails counts only if a second
+copy shows that nothing changed; else all is copied and checked again, a few times. In the end the
+summary says that the answer is not exact, and why.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from .registry import check_registry
 from .runs import check_arena, check_runs
 
 PAUSES_SECONDS: Final = (0.0, 0.002, 0.01, 0.05)
-"""Before each walk. A thread may stand still in the middle of a step: only where the source knows
-of every call that is under way (``inside()``) does a problem count at once, elsewhere it must
-last."""
+"""Pauses before the walks. A thread may be held up in the middle of a step, and the heap then looks
+broken although nothing changes. Where the source cannot tell whether a call is under way
+(``inside()``), a problem counts only if it is still there after all pauses."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -44,9 +44,9 @@ class Validation(Shown):
     heap: str
     """The heap's name."""
     exact: bool
-    """Whether nothing moved during the walk, so that every check holds for one moment."""
+    """Whether nothing changed during the walk, so that all checks are of one moment."""
     why_not: str
-    """What moved, or empty."""
+    """What changed, or empty."""
     units: int
     """Committed units of user memory, each of them in exactly one slab, span or free run, or ready
     for a slab."""
@@ -71,8 +71,8 @@ class Validation(Shown):
     uncarved: int
     """Blocks never handed out since their slab was made."""
     lost: int
-    """Of the application's, those that only a thread left behind by a fork knew; they are never
-    handed out again."""
+    """Of the application's blocks those that only a thread knew which did not survive a fork; they
+    are never handed out again."""
     live_marks: int
     """Live marks compared; 0 in an unchecked heap."""
     headers: int
@@ -154,7 +154,7 @@ def validate(heap: Look) -> Validation:
     """
     looked, problem, moved, counts = heap, None, [], Counts()
     source = heap.capture.source
-    # The process of a copy has gone on: what the copy holds is all there is to judge.
+    # A saved copy does not change: a second walk would find the same.
     is_copy = source.marks(heap.capture.address) is not None
     known = source.inside() is not None
     for pause in PAUSES_SECONDS[:1] if is_copy else PAUSES_SECONDS:

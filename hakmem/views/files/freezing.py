@@ -1,8 +1,8 @@
 """Copying a heap once and for all: a `Look` becomes a `FrozenHeap`.
 
-Metadata is what the view holds. A slab's lists are read now; where its record changed since, the
-newer record is taken with them, a bounded number of times, so that a record and its lists always
-belong together or are marked torn.
+The metadata is taken from the look. The lists of slabs are read now; where a slab's record has
+changed since the look, record and lists are read again, a few times. In the end a record and its
+lists belong together, or the record is marked torn.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _padded_bits(flags: NDArray[np.bool_], align: int) -> NDArray[np.uint8]:
 
 
 def _masked(links: NDArray[np.uint64], capture: Capture) -> NDArray[np.uint64]:
-    """Links that lie in the heap, and `BAD_LINK` for those that do not."""
+    """The links, with `BAD_LINK` in place of those that do not lie in the heap."""
     low, high = capture.unit_address(capture.meta_units), capture.unit_address(capture.unit_top)
     return np.where(
         (links == 0) | ((links >= low) & (links < high) & (links & np.uint64(7) == 0)),
@@ -147,8 +147,8 @@ class _Lists:
         self.parts: Arrays = self._parts()
 
     def _leave_out(self) -> None:
-        """Records that were half written when they were read, or that reach into units committed
-        since: torn, and of no kind."""
+        """Mark records torn, and of no kind, that were half written when they were read, or that
+        reach into units committed after the look."""
         records, top = self.records, len(self.records)
         kinds, lengths = records["kind"], records["unit_count"].astype(np.int64)
         beyond = (kinds != 0) & (np.arange(top) + lengths > top)

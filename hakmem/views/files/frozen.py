@@ -1,10 +1,10 @@
 """A heap that was copied once and for all: of a stopped process, or of a file; a `MemorySource`
 like any other.
 
-The metadata is kept as it was. Of the user memory only what the views follow is: which blocks are
-on a slab's free and remote lists (a bit each), the links of the thread caches, header bytes. What a
-program wrote is not, unless asked for. `Frozen.read` makes the memory of a slab from that, so the
-views that follow lists need not know.
+The metadata is kept as it was. Of the user memory only what views follow is kept: which blocks are
+on a slab's free and remote lists (a bit each), the links of the thread caches, header bytes. What
+the program wrote is left out, unless it is asked for. `Frozen.read` builds a slab's memory from
+these parts, so views follow lists in it as in a live heap.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from ..reading.records import KIND_SLAB, Records, dtype_of, word_offset
 from ..reading.source import CopyMarks, MemorySource, MemoryUnreadable, Words
 
 BAD_LINK: Final = 8
-"""Stands for a link that is no block of its slab: what is there instead was written by the program,
-and is its secret."""
+"""Kept in place of a link that leads to no block of its slab: the program may have written that
+word, and what a program writes is not saved."""
 PARTS: Final[dict[str, str]] = {
     "heap": "u1",
     "policy": "u1",
@@ -55,23 +55,27 @@ PARTS: Final[dict[str, str]] = {
     "memory_units": "u4",
     "memory": "u1",
 }
-"""The arrays of a frozen heap and their element types. ``heap`` to ``live``: the metadata as it
-lies in memory, for the committed units and used thread records. ``torn``, ``resident``: packed
-bits, a unit and an OS page each; ``resident`` may be empty. ``free_units``, ``remote_units``: slabs
-with such a list, ascending; ``free_bits``, ``remote_bits``: its blocks, packed, one slab after
-another. ``odd_*``: slabs whose lists are broken, and a link for each block. ``cached*``: addresses
-and links of the cached blocks. ``headers``: header bytes of the slabs whose class has them,
-ascending. ``memory*``: contents, if kept.
-``resident`` goes on with the pages of the metadata behind the units (`resident_ranges`)."""
+"""The arrays of a frozen heap and their element types.
+
+- ``heap`` to ``live``: the metadata as it lies in memory: committed units, used thread records
+- ``torn``: a bit for each unit
+- ``free_units``, ``remote_units``: slabs whose free or remote list is not empty, ascending;
+  ``free_bits``, ``remote_bits``: which blocks are on it, a bit a block, slab after slab
+- ``odd_units``: slabs whose lists are broken; ``odd_words``: a link for each of their blocks
+- ``cached``, ``cached_links``: addresses and links of cached blocks
+- ``headers``: header bytes of the slabs whose class has them, by ascending unit
+- ``resident``: a bit for each OS page of the ranges that `resident_ranges` gives; may be empty
+- ``memory_units``, ``memory``: what the program wrote, if it was to be kept"""
 
 
 def byte_counts(blocks: NDArray[Any]) -> NDArray[np.int64]:
-    """Bytes that a bit for each of so many blocks takes."""
+    """Bytes that hold one bit for each of ``blocks`` blocks."""
     return np.asarray((blocks.astype(np.int64) + 7) >> 3)
 
 
 def starts_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each piece begins when they stand one after another, and behind them the end."""
+    """Where each of several pieces begins when they stand one after another; the last item is the
+    end of all."""
     return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))
 
 
@@ -83,9 +87,9 @@ class FrozenHeap:
     name: str
     parts: dict[str, NDArray[Any]]
     unsettled: int = 0
-    """Cache lists that changed at every try to follow them."""
+    """How many cache lists changed at every try to follow them."""
     moved: tuple[str, ...] = ()
-    """What changed while the heap was read; empty: it stood still."""
+    """What changed while the heap was read; empty if nothing did."""
 
     @cached_property
     def header(self) -> ctypes.Structure:
@@ -137,7 +141,7 @@ class FrozenHeap:
 
     @cached_property
     def bit_starts(self) -> dict[str, NDArray[np.int64]]:
-        """Where each slab's bits begin in ``free_bits`` and ``remote_bits``, and behind them the
+        """Where each slab's bits begin in ``free_bits`` and ``remote_bits``; the last item is the
         end."""
         return {
             name: starts_of(byte_counts(self.block_counts(self.parts[f"{name}_units"])))
@@ -146,12 +150,12 @@ class FrozenHeap:
 
     @cached_property
     def odd_starts(self) -> NDArray[np.int64]:
-        """Where the words of each odd slab begin, and behind them the end."""
+        """Where each slab's words begin in ``odd_words``; the last item is the end."""
         return starts_of(self.block_counts(self.parts["odd_units"]))
 
     @cached_property
     def header_starts(self) -> NDArray[np.int64]:
-        """Where the header bytes of each slab that has them begin, and behind them the end."""
+        """Where each slab's bytes begin in ``headers``; the last item is the end."""
         return starts_of(self.block_counts(self.header_units))
 
     # --- memory -----------------------------------------------------------------------------------
@@ -202,8 +206,8 @@ class FrozenHeap:
         return np.asarray(self.parts["memory"].reshape(-1, layout.UNIT_BYTES)[at]).reshape(-1)
 
     def _made(self, first: int, end: int) -> NDArray[np.uint8] | None:
-        """The memory of the slabs in units ``first`` to ``end`` - 1, as far as lists and headers
-        go."""
+        """The memory of the slabs in units ``first`` to ``end`` - 1, made of their lists and
+        headers: all other bytes are 0."""
         low = max(first - layout.SLAB_UNITS_MAX + 1, self.geometry.meta_units)
         kinds = self.slabs["kind"][low:end]
         heads = low + np.flatnonzero(kinds == KIND_SLAB)
@@ -247,7 +251,7 @@ class FrozenHeap:
             first = (word_offset(lists).astype(np.int64) - begin) // max(stride, 1)
             order = np.lexsort(
                 (blocks, blocks != first[rows], rows)
-            )  # the list's head first, the rest as they lie
+            )  # the list's first block first, the others by address
             rows, blocks = rows[order], blocks[order]
             inside = begin + blocks * stride + ((units[mine][rows] - start) << layout.UNIT_SHIFT)
             following = np.zeros(len(rows), dtype=np.uint64)
@@ -276,7 +280,7 @@ class FrozenHeap:
 
 
 class _Links:
-    """The links of cached blocks as words by index."""
+    """The heap's memory as `Words`, of which only the links of cached blocks are kept."""
 
     def __init__(self, heap: FrozenHeap) -> None:
         self._heap = heap
@@ -341,8 +345,8 @@ class Frozen(MemorySource):
         return self if self.copy_again is None else self.copy_again()
 
     def resident(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
-        """Which OS pages of a range of committed units or metadata were resident; None where that was not
-        kept."""
+        """Which OS pages of a range of committed units or metadata were resident; None where that
+        was not kept."""
         heap = self._heap(address)
         if heap is None or not len(heap.parts["resident"]):
             return None
@@ -357,5 +361,5 @@ class Frozen(MemorySource):
 
 
 def empty_part(name: str) -> NDArray[Any]:
-    """No elements of a part."""
+    """A part of `PARTS` without elements."""
     return np.empty(0, dtype=PARTS[name])

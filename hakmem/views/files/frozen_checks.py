@@ -1,7 +1,8 @@
 """What must hold of a frozen heap that came from a file before any view follows its numbers.
 
-Views of a damaged heap show the damage; so these checks leave alone what merely looks wrong, and
-refuse what would be looked up out of bounds, or would make a small file take much memory or time.
+A damaged heap can be saved, and views show the damage. So these checks accept what merely looks
+wrong. They refuse numbers that would be looked up out of bounds, and numbers that would make a
+small file take much memory or time.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ Load = Callable[..., None]
 
 PAGE: Final = layout.OS_PAGE_BYTES
 RANGES_LIMIT: Final = 1 << 22
-"""Blocks in carved ranges of all threads together: ranges are written as two addresses, however
-many blocks they have."""
+"""Most blocks that the carved ranges of all threads may have together. A range is saved as two
+addresses, so a small file could claim any number of blocks."""
 
 BROKEN_LIMIT: Final = 1 << 16
-"""How many more blocks thread caches may count than are listed: of a list with a broken link only
-its beginning is."""
+"""By how many blocks the counts of thread caches may exceed the saved blocks: of a list with a
+broken link only the beginning was saved."""
 
 
 def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: Require) -> None:
-    """The lengths of all parts follow from the heap's own header and records, which are loaded
-    here, the rest is not."""
+    """Require the length of each part to be what the heap's header and records make it. Only those
+    two are loaded for that."""
 
     def length(name: str, expected: int) -> None:
         require(counts[name] == expected, f"length of {name}", expected, counts[name])
@@ -165,7 +166,7 @@ def _check_records(heap: FrozenHeap, require: Require) -> None:
 
 
 def check_contents(heap: FrozenHeap, require: Require) -> None:
-    """Every number by which something is looked up, in the parts that are loaded last."""
+    """Check the parts that are loaded last: every number that is used as an index."""
     header, top = heap.header, heap.header.unit_top
     _none(heap.parts["registry"] >> 8 >= top, "registry: head of unit", f"below {top}", require)
     threads = heap.parts["threads"].view(dtype_of(mirror.HakThread))

@@ -2,9 +2,10 @@
 
 A snapshot is a compressed npz: ``header`` is JSON in bytes (schema, layout, machine, process,
 time), ``h0_slabs`` and the like are the parts of `hakmem.views.files.frozen.PARTS`, plain
-one-dimensional arrays of whole numbers. `read` trusts nothing: the directory's sizes are compared
-with what the heap's own header makes them before memory is taken, everything is unpacked once
-without being kept, and every number that others are looked up by is checked.
+one-dimensional arrays of whole numbers. `read` trusts nothing: before memory is taken, the sizes in
+the file's directory are compared with those that follow from the heap's header; everything is
+unpacked once, without being kept, to compare checksums; and every number that is used as an index
+is checked.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ from .frozen_checks import check_contents, check_sizes
 
 SCHEMA: Final = "hakmem-snapshot/1"
 LIMIT_BYTES: Final = 48 << 20
-"""What the arrays of a file may take unless the caller allows more."""
+"""Bytes that the arrays of a file may take in memory unless the caller allows more."""
 HEAPS_LIMIT: Final = 256
 HEADER_LIMIT_BYTES: Final = 1 << 20
 DIRECTORY_LIMIT_BYTES: Final = 1 << 20
 PATH_LIMIT: Final = 4096
 PIECE_BYTES: Final = 1 << 16
 LEVEL: Final = 1
-"""zlib's: records shrink to a tenth at the fastest level already."""
+"""zlib's fastest level: it shrinks records to a tenth already."""
 
 _END: Final = struct.Struct("<4s4H2IH")
 _NPY: Final = re.compile(
@@ -80,7 +81,7 @@ def save(
     ]
     process, pid = view.process, view.capture.source.pid
     if process is not None and pid and residency:
-        with suppress(OSError):  # the process has ended: what was known of it stays
+        with suppress(OSError):  # it has ended: keep what is known
             process = replace(process, rss_bytes=procfs.resident_bytes(pid))
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
@@ -145,7 +146,7 @@ class _Reader:
         )
 
     def _check_end(self) -> None:
-        """The directory is small; checked before anything reads it whole."""
+        """Check that the file's directory is small, before anything reads all of it."""
         size = self.file.seek(0, os.SEEK_END)
         if size < _END.size:
             raise self.wrong(

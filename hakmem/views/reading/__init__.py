@@ -1,2 +1,2 @@
-"""Gathering: the bytes of a heap, copied and taken apart into records and blocks. Knows nothing of
-tables."""
+"""Reading: copies the bytes of a heap and takes them apart into records and blocks. Tables and
+other output are made elsewhere."""

@@ -1,8 +1,8 @@
 """Where each block is: with the application, free in its slab, in a thread cache, on a remote list,
 on a purged page, or uncarved.
 
-The lists are followed inside copies. A thread's lists may run through any slab of their class, so
-they are followed once for a whole copy, or for one class; a slab's own lists by
+The lists are followed inside copies. A thread's list may hold blocks of any slab of its class, so
+all lists of a class are followed together. A slab's own lists are followed by
 `hakmem.views.reading.slab_states`.
 
 What cannot be followed (a link that leaves the slab, a cycle, a count that does not fit) becomes a
@@ -31,8 +31,8 @@ from .source import Words
 
 CHUNK_BLOCKS: Final = 1 << 18
 CHUNK_UNITS: Final = 1 << 7
-"""How much is looked at at a time, so many blocks or units of memory: what is read and computed
-then stays in the processor's cache, and takes the same memory however large the heap is."""
+"""Blocks, and units of memory, that are looked at in one go. What is read and computed of them fits
+into the processor's cache, and takes the same memory however large the heap is."""
 
 
 class Blocks:
@@ -41,10 +41,10 @@ class Blocks:
     def __init__(self, capture: Capture) -> None:
         self.capture = capture
         self.unsettled = 0
-        """Cache lists that changed at every try to follow them."""
+        """How many cache lists changed at every try to follow them."""
         self.fresh_caches: dict[tuple[int, int], ThreadCache] = {}
-        """Caches, by thread and class, that moved since the capture: as they were when their lists
-        were followed."""
+        """Caches that changed after the capture, by thread and class: their words at the moment
+        when their lists were followed."""
         self._by_class: dict[int, CachedBlocks] = {}
 
     # --- thread caches ----------------------------------------------------------------------------
@@ -68,8 +68,8 @@ class Blocks:
         )
 
     def cached_of(self, class_index: int) -> CachedBlocks:
-        """Of `cached` at least the blocks of one class; only its lists are followed if none were
-        yet."""
+        """The cached blocks of one class, perhaps with those of others: only this class's lists are
+        followed, unless all were followed before."""
         if "cached" in self.__dict__:
             return self.cached
         if class_index not in self._by_class:
@@ -77,7 +77,7 @@ class Blocks:
         return self._by_class[class_index]
 
     def _gather(self, classes: list[int]) -> CachedBlocks:
-        """The blocks of some classes in all thread caches."""
+        """The blocks of the chosen classes in all thread caches."""
         problems: list[Problem] = []
         addresses: list[NDArray[np.uint64]] = []
         following: list[NDArray[np.uint64]] = []
@@ -150,11 +150,11 @@ class Blocks:
         )
 
     def _follow_again(self, spot: Spot, found: list[int], told: list[Problem]) -> list[int]:
-        """A cache list that did not fit its record: read again until it does, or until both stand
-        still and it is broken.
+        """Read a cache list that did not fit its record again, a few times.
 
-        ``told`` keeps what is broken then; a list that never stood still is counted in
-        ``unsettled`` instead.
+        Ends when the list fits, or when list and record are twice the same: then the list is
+        broken, and ``told`` holds the problems. A list that changes at every try is no problem; it
+        is counted in ``unsettled``.
         """
         thread, index = spot.thread or 0, spot.class_index or 0
         before = self.capture.cache_then(thread, index)
@@ -164,7 +164,7 @@ class Blocks:
             with self._window() as words:
                 again = self._follow(words, mine.head, mine.cap_count - mine.room_count, spot, told)
             if mine == before and again == found and told:
-                return found  # nothing moved since: it is as it was found
+                return found  # the same twice: broken
             before, found = mine, again
             self.fresh_caches[thread, index] = mine
             if not told:
@@ -173,13 +173,13 @@ class Blocks:
         self.unsettled += 1
         followed = mine._replace(
             head=found[0], room_count=mine.cap_count - (len(found) - 1)
-        )  # as far as it could be
+        )  # as far as it was followed
         self.fresh_caches[thread, index] = followed
         return [*found[:-1], 0]
 
     def _range(self, thread: int, index: int, stride: int) -> tuple[int, int]:
-        """A thread's carved range: two words, read again where they were copied while the thread
-        wrote them."""
+        """A thread's carved range. Its two words are read again where they do not fit each other,
+        since the thread may have written them while they were copied."""
         mine = self.fresh_caches.get((thread, index)) or self.capture.cache_then(thread, index)
         first, end = mine.bump, mine.bump_end
         for _ in range(REREADS):
@@ -190,7 +190,7 @@ class Blocks:
             now = self.capture.cache_now(thread, index)
             before, (first, end) = (first, end), (now.bump, now.bump_end)
             if before == (first, end):
-                break  # it stands still, and is broken
+                break  # the same twice: broken
             mine = mine._replace(bump=first, bump_end=end)
             self.fresh_caches[thread, index] = mine
         return first, end
@@ -198,8 +198,8 @@ class Blocks:
     def _follow(
         self, words: Words, head: int, length: int, spot: Spot, problems: list[Problem]
     ) -> list[int]:
-        """The addresses of one cache list, and behind them the last one's link: 0 where the list is
-        sound."""
+        """The addresses of the blocks of one cache list, then the link of the last one, which is 0
+        where the list is sound."""
         base = self.capture.address
         low, high = base + (self.capture.meta_units << layout.UNIT_SHIFT), self._end
         if not 0 <= length <= CACHED_LIMIT:
@@ -287,8 +287,8 @@ class Blocks:
     ) -> NDArray[np.uint8]:
         """State of every block of slabs of one class: uint8, shape (slabs, blocks of the class).
 
-        ``report`` is called with every problem. ``records``: the slabs' records where they are not
-        to be the capture's. Raises ValueError if the units are not slabs of one class.
+        ``report`` is called with every problem. ``records``: records of the slabs to go by instead
+        of the capture's. Raises ValueError if the units are not slabs of one class.
         """
         found: list[Problem] = []
         made: NDArray[np.uint8] = SlabStates(
@@ -302,8 +302,8 @@ class Blocks:
     def listed(
         self, units: Units, report: Report, records: Records
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
-        """As `states`, of the slabs' own lists alone, without the thread caches; and the first word
-        of every block."""
+        """`states` by the slabs' own lists alone, without the thread caches; and the first word of
+        every block."""
         found = SlabStates(self.capture, units, report, records)
         return found.states, found.links
 

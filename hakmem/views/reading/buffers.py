@@ -1,8 +1,8 @@
 """Memory for large arrays, used again once nothing refers to it.
 
-A view of 100,000 slabs takes 22 MiB. Fresh from the OS that is thousands of page faults, four
-fifths of the time of a look; a second look finds the memory of one that is gone. At most POOL_BYTES
-are kept.
+A view of 100,000 slabs takes 22 MiB. In memory fresh from the OS, page faults take four fifths of
+the time of a look. So a look uses the memory of an earlier one that nobody holds any more; at most
+POOL_BYTES are kept for that.
 """
 
 from __future__ import annotations

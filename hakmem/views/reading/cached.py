@@ -27,6 +27,6 @@ class CachedBlocks:
     following: NDArray[np.uint64]
     """The link of a listed block, 0 for blocks of carved ranges."""
     gone: NDArray[np.bool_]
-    """Whether a fork left the thread behind: such a block may be elsewhere as well, and is lost if
-    it is not."""
+    """Whether the thread did not survive a fork. Such a block may stand somewhere else as well; if
+    it does not, it is lost."""
     problems: tuple[Problem, ...]

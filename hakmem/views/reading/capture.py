@@ -25,19 +25,19 @@ from .source import MemorySource
 REREADS: Final = 8
 PIECE_BYTES: Final = 1 << 19
 SPARSE_BYTES: Final = 1 << 24
-"""From this size on a table is copied piece by piece, and pieces of zeros take no memory: below it
-one read into memory that was used before is faster."""
+"""From this size on a table is copied piece by piece, so that pieces of zeros take no memory. A
+smaller one is copied in one read, into memory that was used before: that is faster."""
 SLAB_BYTES: Final = ctypes.sizeof(mirror.HakSlab)
 GATHER_STRIDE_BYTES: Final = 2048
-"""From this stride on the links of blocks are read one by one: of 10 GiB in large blocks, 10 MiB. A
-call of a thousand words costs as much as copying half a MiB."""
+"""From this stride on only the links of blocks are read, not the slabs that they stand in: of 10
+GiB in large blocks 10 MiB. Reading a thousand single words costs as much as copying half a MiB."""
 
 Units = NDArray[np.int64]
 
 
 class ThreadCache(NamedTuple):
-    """One class of a thread's cache: the words that say what is in it, named as in ``hak_thread``
-    and ``hak_bin``."""
+    """What a thread caches of one class: the words that say so, named as in ``hak_thread`` and
+    ``hak_bin``."""
 
     head: int
     room_count: int
@@ -58,7 +58,7 @@ class Capture(Outline):
     partial: NDArray[np.uint64]
     """Partial sets, shape (ceil(unit_top / 64), CLASS_LIMIT)."""
     summary: NDArray[np.uint64]
-    """Their summary, shape (ceil(unit_top / 4096), CLASS_LIMIT)."""
+    """The summary of the partial sets, shape (ceil(unit_top / 4096), CLASS_LIMIT)."""
     dirty: NDArray[np.bool_]
     """Dirty marks, shape (unit_top,)."""
     holes: NDArray[np.uint16]
@@ -85,7 +85,7 @@ class Capture(Outline):
         marks = source.marks(address)
         if marks is None:
             slabs, torn = _settled_slabs(source, address + geometry.slabs_offset, slabs)
-        else:  # a copy stands still
+        else:  # a saved copy does not change
             torn = marks.torn
         partial = copy(geometry.partial_offset, words * 8 * layout.CLASS_LIMIT, np.uint64)
         summary = copy(geometry.summary_offset, groups * 8 * layout.CLASS_LIMIT, np.uint64)
@@ -123,7 +123,7 @@ class Capture(Outline):
         return ThreadCache(head, room, rest.cap_count, rest.bump, rest.bump_end)
 
     def cache_then(self, thread: int, class_index: int) -> ThreadCache:
-        """The same as it was copied."""
+        """A thread's cache of one class as it was copied."""
         record = self.threads[thread]
         rest = record["bins"][class_index]
         numbers = (
@@ -142,10 +142,10 @@ class Capture(Outline):
     def rows(
         self, offset: int, unit_bytes: int, units: Units, unit_count: int
     ) -> NDArray[np.uint8]:
-        """What belongs to records of ``unit_count`` units each, in an array at ``offset`` with
-        ``unit_bytes`` a unit.
+        """Rows of a table that stands at ``offset`` in the region and has ``unit_bytes`` for each
+        unit: one row for each slab, which begins at one of ``units`` and has ``unit_count`` units.
 
-        uint8, shape (records, unit_count * unit_bytes); neighbours are read together.
+        uint8, shape (slabs, unit_count * unit_bytes). Neighbouring slabs are read in one piece.
         """
         breaks = np.flatnonzero(np.diff(units) != unit_count) + 1
         pieces = [
@@ -168,8 +168,8 @@ class Capture(Outline):
         return self.rows(0, layout.UNIT_BYTES, units, unit_count).view(np.uint64)
 
     def first_words(self, units: Units, shape: np.void) -> NDArray[np.uint64]:
-        """The first word of every block of slabs of one class: its link, where it is on a list.
-        uint64, shape (slabs, blocks)."""
+        """The first word of every block of slabs of one class: the block's link, if it is on a
+        list. uint64, shape (slabs, blocks)."""
         places = int(shape["start_bytes"]) + np.arange(
             int(shape["block_count"]), dtype=np.int64
         ) * int(shape["stride_bytes"])
@@ -210,7 +210,7 @@ def read_table(source: MemorySource, address: int, size_bytes: int) -> NDArray[n
     """
     if size_bytes < SPARSE_BYTES:
         return np.frombuffer(source.read(address, size_bytes), dtype=np.uint8)
-    # Memory of zeros that the OS gives page by page as it is written; numpy asks for huge pages.
+    # The OS gives this memory page by page as it is written; numpy would ask for huge pages.
     memory = mmap.mmap(-1, size_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_NOHUGEPAGE)
     made = np.frombuffer(memory, dtype=np.uint8)
@@ -224,8 +224,8 @@ def read_table(source: MemorySource, address: int, size_bytes: int) -> NDArray[n
 
 
 def touched_pieces(source: MemorySource, address: int, size_bytes: int) -> list[tuple[int, int]]:
-    """A range cut into pieces of PIECE_BYTES, from and to; those left out read as zeros. A table
-    too small for that to matter is not asked about."""
+    """The pieces of a range, each of PIECE_BYTES at most, that may hold something, as first byte
+    and end. All between them reads as zeros. Of a small range all pieces are given, unasked."""
     places = [
         (first, min(first + PIECE_BYTES, size_bytes)) for first in range(0, size_bytes, PIECE_BYTES)
     ]
@@ -242,11 +242,11 @@ def touched_pieces(source: MemorySource, address: int, size_bytes: int) -> list[
 
 
 def _same(source: MemorySource, address: int, kept: NDArray[np.uint8]) -> bool:
-    """Whether a table is what it was, compared piece by piece."""
+    """Whether a table still holds what was copied of it; compared piece by piece."""
     done = 0
     for first, end in [*touched_pieces(source, address, len(kept)), (len(kept), len(kept))]:
         if kept[done:first].any():
-            return False  # there was something where nothing is now
+            return False  # it held something that is gone now
         done = end
         now = np.frombuffer(source.read(address + first, end - first), dtype=np.uint8)
         if not np.array_equal(kept[first:end], now):
@@ -257,8 +257,9 @@ def _same(source: MemorySource, address: int, kept: NDArray[np.uint8]) -> bool:
 def _settled_slabs(
     source: MemorySource, address: int, records: Records
 ) -> tuple[Records, NDArray[np.bool_]]:
-    """Slab records that were copied once, made to stand still: those that a second copy shows to
-    have moved are read again. And which of them would not stand still."""
+    """Slab records that fit together, and which of them do not: ``records`` is compared with a
+    second copy, and those that differ are read again, a few times. Those that change each time are
+    torn."""
     dtype = dtype_of(mirror.HakSlab)
     words = records.view(np.uint64).reshape(len(records), SLAB_BYTES // 8)
 
@@ -268,7 +269,7 @@ def _settled_slabs(
         ).reshape(n, SLAB_BYTES // 8)
 
     torn = (records["claim_seq"] & 1) != 0
-    # In pieces: memory that was used already costs no page faults.
+    # In pieces, so that their memory is used again without page faults.
     for start, end in touched_pieces(source, address, records.nbytes):
         first, last = start // SLAB_BYTES, end // SLAB_BYTES
         mine, again = words[first:last], words_of(first, last - first)

@@ -51,7 +51,7 @@ def class_sums(records: Records, purged: NDArray[np.integer]) -> NDArray[np.int6
 
 
 class RunningTotals:
-    """`class_sums` of a heap that goes on: ``look`` brings them up to date."""
+    """`class_sums` of a heap that is in use; each ``look`` brings them up to date."""
 
     def __init__(self) -> None:
         self._forget()
@@ -80,9 +80,7 @@ class RunningTotals:
             if number == len(self._pieces):
                 self._pieces.append(bytearray())
                 self._purged.append(np.zeros(PIECE_RECORDS, dtype=np.uint32))
-            fresh: bytes | memoryview = (
-                b""  # so that the memory of the last piece is free for this one
-            )
+            fresh: bytes | memoryview = b""  # frees the memory of the last piece for this one
             kept, fresh = self._pieces[number], read(place + first * SLAB_BYTES, count * SLAB_BYTES)
             if kept == fresh:  # type: ignore[comparison-overlap]  # by memcmp
                 continue
@@ -106,7 +104,7 @@ class RunningTotals:
     def _settle(
         self, words: NDArray[np.uint64], outline: Outline, units: NDArray[np.int64]
     ) -> None:
-        """Read again, a few times, what somebody had in hand."""
+        """Read records that were being changed again, a few times."""
         claims = _records(words)["claim_seq"]
         for row in np.flatnonzero(claims & 1).tolist():
             place = outline.address + outline.geometry.slabs_offset + int(units[row]) * SLAB_BYTES

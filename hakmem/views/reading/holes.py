@@ -1,5 +1,5 @@
-"""Blocks on holes: pages of a slab in use that were purged; their blocks are free, but in no
-list."""
+"""Blocks on holes. A hole is an OS page of a slab in use that was purged; the blocks on it are
+free, but in no list."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def purged_blocks(
     units: NDArray[np.int64],
     holes: NDArray[np.uint16],
 ) -> NDArray[np.uint32]:
-    """Blocks on holes of slabs of ``classes``, whose hole words begin at ``units`` of ``holes``; 0
-    for a class that is none.
+    """How many blocks of each slab lie on holes; 0 for an invalid class.
 
-    The holes under one block are neighbours, since a page is purged when all on it is free: so a
-    block is counted once by the pages under it less the pairs of neighbours.
+    ``holes`` has the purged pages of each unit as bits; a slab's begin at its head in ``units``. A
+    block may lie on several holes, which are neighbours. So for each block the holes under it are
+    added up, and the pairs of neighbours among them taken off: that counts the block once.
     """
     made = np.zeros(len(units), dtype=np.uint32)
     for index in np.unique(classes).tolist():

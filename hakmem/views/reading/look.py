@@ -1,4 +1,4 @@
-"""`Look`: one reading of a heap, which everything that answers questions about it is handed."""
+"""`Look`: one reading of a heap. Everything that answers questions about the heap gets a look."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Look:
 
     @cached_property
     def process(self) -> ProcessFacts | None:
-        """The process: command line, threads' names, resident memory, library. None of a heap that
-        is in none, and when it ended before it was asked."""
+        """The heap's process: command line, threads' names, resident memory, library. None if the
+        heap belongs to no process, or if the process had ended before this was asked."""
         try:
             return self.capture.source.facts()
         except OSError:
@@ -64,7 +64,7 @@ class Look:
 
     @property
     def unsettled(self) -> int:
-        """Cache lists that changed at every try to follow them, as far as any were followed."""
+        """How many cache lists changed at every try to follow them; 0 while none was followed."""
         marks = self.capture.source.marks(self.capture.address)
         return self.places.unsettled if marks is None else marks.unsettled
 
@@ -79,8 +79,9 @@ class Look:
         return HeaderCodec.from_struct(self.capture.policy.headers)
 
     def array(self, name: str, gather: Callable[[Self], Records]) -> Records:
-        """The array ``name``, gathered once. Views of an array refer to this object: kept here they
-        would make a cycle, and the memory of a look would wait for the garbage collector."""
+        """The array ``name``, gathered once. Only arrays are kept here, no views of them: a view
+        refers to this object, and such a cycle would keep a look's memory until the garbage
+        collector runs."""
         if name not in self._arrays:
             self._arrays[name] = gather(self)
         return self._arrays[name]

@@ -19,13 +19,13 @@ from .records import HEAP_CHECKED, HEAP_PROCESS, HEAP_PYTHON, THREAD_LEFT, Recor
 from .source import MemorySource
 
 CACHED_LIMIT: Final = 1 << 20
-"""More blocks than this are in no cache: a count above it is a broken one."""
+"""No thread cache can hold more blocks than this: a larger count is damaged."""
 THREAD_BYTES: Final = ctypes.sizeof(mirror.HakThread)
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A copy of what a heap has once, and of its threads."""
+    """A copy of a heap's header, its policy and its thread records."""
 
     source: MemorySource
     address: int
@@ -120,20 +120,20 @@ class Outline:
 
     @cached_property
     def gone(self) -> NDArray[np.bool_]:
-        """Which thread records a fork left behind whose caches are still to be flushed: they may be
-        half changed."""
+        """Which thread records belong to threads that did not survive a fork, and still have caches
+        to be flushed. Such a record may be half changed."""
         return np.asarray(self.threads["state"] == THREAD_LEFT)
 
     @property
     def forked(self) -> bool:
-        """Whether this heap was repaired after a fork beside other threads: blocks that they had
-        half handed out or half freed are lost, and their marks may say either."""
+        """Whether this heap was repaired after a fork while other threads used it. Blocks that they
+        were just allocating or freeing are lost, and may be marked live or not."""
         return bool(self.heap.repair_count)
 
 
 def resident_ranges(heap: ctypes.Structure, geometry: Geometry) -> list[tuple[int, int]]:
-    """Offset and bytes of what residency is asked of: the committed units of a ``hak_heap``, with
-    the metadata in front of them, and each mapped part of the metadata behind them."""
+    """The parts of a heap's region whose residency is asked for, as offset and bytes: the committed
+    units with the metadata in front of them, and each mapped part of the metadata behind them."""
     behind = geometry.metadata_parts(int(heap.table_units), int(heap.thread_mapped))[1:]
     return [(0, heap.unit_top << layout.UNIT_SHIFT), *behind]
 

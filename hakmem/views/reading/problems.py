@@ -1,7 +1,7 @@
 """What does not hold in a heap, as data: which rule, where, what was expected and what was found.
 
-Reading and checking make `Problem` objects and never look into their words; a view picks those that
-are its own by class, unit, thread or block, and words are made where somebody reads them.
+Reading and checking make `Problem` objects. A view picks the problems that concern it by class,
+unit, thread or block. A problem becomes a sentence only when it is shown.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Address(int):
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where in a heap: what kind of thing, and its numbers as far as it has them.
+    """A place in a heap: what kind of thing stands there, and those of its numbers that are known.
 
     >>> str(Spot("slab", unit=98, class_index=18, block=3))
     'slab at unit 98, class 18, block 3'
     """
 
     thing: str = ""
-    """``slab``, ``free run``, ``cache list`` and the like; empty where a number says it all."""
+    """``slab``, ``free run``, ``cache list`` and the like; empty where the numbers are enough."""
     unit: int | None = None
     """First unit of the slab, span or run, or the unit itself."""
     class_index: int | None = None
@@ -64,7 +64,7 @@ class Problem:
     expected: object
     found: object
     changing: bool = False
-    """Whether the place would not stand still, so that nothing can be said of it."""
+    """Whether the place changed at every try to read it, so that nothing can be said of it."""
 
     def error(self) -> ValidationError:
         """The exception that says so."""

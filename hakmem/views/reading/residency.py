@@ -1,10 +1,10 @@
 """Which OS pages of a process are in memory: what smaps adds up, page by page.
 
-The kernel is asked by the PAGEMAP_SCAN call where it has it (Linux 6.7), since that alone tells the
-page of zeros, which reading untouched memory maps and nobody counts, from a page shared after a
-fork. Older ones are asked by /proc/PID/pagemap, where a page that is present but not exclusive
-could be either, and is taken for a page of zeros. Source: Documentation/admin-guide/mm/pagemap.rst
-of Linux.
+Reading untouched memory maps the kernel's one page of zeros, which takes no memory of its own.
+Since Linux 6.7 the PAGEMAP_SCAN call tells it from a page that is shared after a fork. Older
+kernels are asked by /proc/PID/pagemap: there a page that is present but not exclusive could be
+either, and is taken for the page of zeros. Source: Documentation/admin-guide/mm/pagemap.rst of
+Linux.
 """
 
 from __future__ import annotations

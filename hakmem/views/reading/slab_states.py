@@ -1,8 +1,9 @@
-"""The states of the blocks of some slabs: each block starts with the application, and is moved once
-to where it is found.
+"""The states of the blocks of some slabs.
 
-A slab's own lists are followed for many slabs at once by pointer doubling: from "the next of each
-block" follows "the second next of each", and so on, so that a list of n blocks takes log2(n)
+Every carved block begins as "application". One that is found on a list, in a cache or on a hole
+gets that state instead; one that is found twice is a problem. A slab's own lists are followed for
+many slabs at once by pointer doubling: the first round knows each block's successor, the second the
+successor's successor, the third the fourth block on, and so on. A list of n blocks takes log2(n)
 rounds.
 """
 
@@ -65,7 +66,7 @@ class SlabStates:
         self._place_purged()
 
     def at(self, row: int, block: int | None = None) -> Spot:
-        """Where a slab, or a block of it, is."""
+        """The `Spot` of a slab, or of a block of it."""
         return Spot("slab", int(self.units[row]), self.class_index, block=block)
 
     def _place_purged(self) -> None:
@@ -124,13 +125,13 @@ class SlabStates:
             self._place_list(state, rows, word_offset(word[rows]), counts[state][rows], step, links)
 
     def _steps(self, rows: NDArray[np.int64], links: NDArray[np.uint64]) -> NDArray[np.int32]:
-        """The place that each block's link leads to, int32, shape (slabs, blocks + 2), as an index
-        into the array laid flat. Behind the blocks of a slab stand two places that lead to
-        themselves: the end of a list, and a link that is no block of the slab."""
+        """Where each block's link leads: int32, shape (slabs, blocks + 2), as indices into the
+        flattened array. Each slab's row ends with two more places, which lead to themselves: one
+        stands for the end of a list, one for a link that is no block of the slab."""
         stride, start = int(self.shape["stride_bytes"]), int(self.shape["start_bytes"])
         base = self.capture.unit_address(self.units[rows]) + np.uint64(start)
         end, bad = self.count, self.count + 1
-        inside = links - base[:, None]  # below the slab it wraps round to a large number
+        inside = links - base[:, None]  # a link below the slab wraps round to a large number
         following = inside // np.uint64(stride)
         wrong = (following >= np.uint64(self.count)) | (following * np.uint64(stride) != inside)
         step = np.empty((len(rows), self.count + 2), dtype=np.int32)

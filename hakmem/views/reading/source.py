@@ -3,7 +3,7 @@
 `OwnProcess` reads this process. It goes through the kernel (process_vm_readv), which copies like
 memcpy but answers an address that is not mapped with an error: a heap whose records somebody
 overwrote can be looked at without a crash. Where the kernel does not offer the call, bytes are
-copied directly. Another process or a saved file is another `read`, nothing more.
+copied directly. Another process or a saved file is read by another class with the same methods.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class CopyMarks:
 class MemorySource(ABC):
     """A place that holds a heap's memory, addressed as the heap itself addresses it.
 
-    A source must be able to `read`. The rest answers for a source that knows nothing else: no
-    process, no other heaps, nothing kept of an earlier moment.
+    A source must define `read`. The other methods answer for a source that has nothing else to
+    tell: no process, no other heaps, nothing kept of an earlier moment.
     """
 
     name: str
