@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from bench.timing import Figure, timed
 SCHEMA = "hakmem-bench-views/1"
 SLABS = 100_000
 BATCH = 10_000
+SMALL_BLOCKS = 2_800_000
 
 
 def batches(repetitions: int) -> list[Figure]:
@@ -160,6 +162,49 @@ def many_slabs(repetitions: int) -> list[Figure]:
         ]
 
 
+def small_blocks(repetitions: int) -> list[Figure]:
+    """A heap of 2.8 million blocks of 64 B, a third of them free all over it."""
+    import numpy as np
+
+    import hakmem
+
+    count = max(3, repetitions // 10)
+    with hakmem.Heap(name="small") as heap:
+        blocks = np.asarray(heap.alloc_many(np.full(SMALL_BLOCKS, 64, dtype=np.uint64)))
+        heap.free_many(np.random.default_rng(1).permutation(blocks)[::3])
+        heap.flush()
+        name = f"of {SMALL_BLOCKS:,} blocks of 64 B"
+        return [
+            timed(f"array {name}", "ms", 1e3, count, lambda: heap.blocks(), 2000),
+            timed(
+                f"array {name}, the free ones", "ms", 1e3, count, lambda: heap.blocks("free"), None
+            ),
+            timed(f"validate {name}", "ms", 1e3, count, heap.validate, None),
+        ]
+
+
+def sparse_region(repetitions: int) -> list[Figure]:
+    """A heap of 360 GiB of which a few slabs are in use, checked."""
+    import hakmem
+
+    with hakmem.Heap(region_bytes=1 << 39, name="sparse") as heap:
+        kept = [heap.alloc(100) for _ in range(1000)]
+        spans = [heap.alloc(8 << 30) for _ in range(45)]
+        for span in spans[::2]:
+            heap.free(span)
+        before = peak_bytes()
+        name = "validate of 360 GiB with 2 slabs in use"
+        row = timed(name, "ms", 1e3, max(3, repetitions // 10), heap.validate, None)
+        more = (peak_bytes() - before) / (1 << 20)
+        heap.free_many(kept)
+    return [row, Figure(f"{name}, memory at most", "MiB", more, more, 128, row.repetitions)]
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever had resident."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
 def python_plane(repetitions: int) -> list[Figure]:
     """One block allocated and freed."""
     import hakmem
@@ -221,7 +266,9 @@ def measure(repetitions: int) -> dict[str, object]:
     load = list(os.getloadavg())
     rows = [
         *batches(repetitions),
+        *sparse_region(repetitions),
         *many_slabs(repetitions),
+        *small_blocks(repetitions),
         *look_from_outside(repetitions),
         *python_plane(repetitions),
         *imports(repetitions),

@@ -86,7 +86,21 @@ def block_rows(
     row, column = row[mine], cached.block[mine]
     made["thread"][row, column] = np.where(states[row, column] == CACHED, cached.thread[mine], -1)
     flat: Records = made.reshape(-1)
-    return flat if code is None else flat[flat["state"] == code]
+    return flat if code is None else _chosen(flat, np.flatnonzero(flat["state"] == code))
+
+
+def _words(rows: Records) -> NDArray[np.uint64]:
+    """Rows as words: numpy would copy a structured array field by field, ten times slower."""
+    return rows.view(np.uint64).reshape(len(rows), BLOCK_DTYPE.itemsize // 8)
+
+
+def _chosen(rows: Records, places: NDArray[np.int64]) -> Records:
+    return _words(rows)[places].reshape(-1).view(BLOCK_DTYPE)
+
+
+def _joined(pieces: list[Records]) -> Records:
+    none = np.empty((0, BLOCK_DTYPE.itemsize // 8), dtype=np.uint64)
+    return np.concatenate([none, *map(_words, pieces)]).reshape(-1).view(BLOCK_DTYPE)
 
 
 def for_each_piece(
@@ -119,14 +133,14 @@ def _pieces(heap: Look, units: Units, code: int | None) -> Iterator[Records]:
         if len(found) == 1:
             yield found[0]
             continue
-        rows = np.concatenate(found)
-        yield rows[np.argsort(rows["address"], kind="stable")]
+        rows = _joined(found)
+        yield _chosen(rows, np.argsort(rows["address"], kind="stable"))
 
 
 def block_array(heap: Look, state: str | None = None, class_index: int | None = None) -> Records:
     """As `for_each_piece`, all at once."""
     pieces = list(for_each_piece(heap, state, class_index))
-    return np.concatenate(pieces) if pieces else np.empty(0, dtype=BLOCK_DTYPE)
+    return _joined(pieces)
 
 
 def blocks_of(rows: Records) -> Iterator[Block]:
