@@ -57,6 +57,7 @@ THREAD_STEP_RECORDS: Final = 16
 SKIP_UNITS: Final = SUPERSLAB_UNITS
 UNMAP_LEAST_UNITS: Final = 16
 LIMIT_NEAR_PER_256: Final = 64
+LOCKED_STEP_UNITS: Final = 16
 WINDOW_LOW: Final = 0x4000_0000_0000
 WINDOW_HIGH: Final = 0x5500_0000_0000
 WINDOW_SLOT_SHIFT: Final = 33
@@ -144,6 +145,8 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
         "units left out, doubled at each try, where somebody else's mapping stands in the way"),
     Constant("HAK_UNMAP_LEAST_UNITS", UNMAP_LEAST_UNITS,
         "shortest run that is unmapped while addresses are short"),
+    Constant("HAK_LOCKED_STEP_UNITS", LOCKED_STEP_UNITS,
+        "units mapped at a time where they are locked at once, unless more is needed"),
     Constant("HAK_LIMIT_NEAR_PER_256", LIMIT_NEAR_PER_256,
         "share of a limit on mappings, in 1/256, from which on a heap unmaps what is free"),
     Constant("HAK_WINDOW_LOW", WINDOW_LOW,
@@ -1178,7 +1181,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "what that trim gave back; stands before trim_served"),
             Field("trim_busy", "u32", "bool", "any by CAS, acquire / release",
                 "1 while a thread trims by request"),
-            Field("reserved_trim", "u32", "", "", "zero"),
+            Field("locked", "u32", "bool", _LOCK,
+                "1: what is mapped is locked, and so resident, at once; small steps"),
             Field("table_units", "u32", "units", "run lock holder > any, release / acquire",
                 "units that the tables are mapped for"),
             Field("thread_mapped", "u32", "records", "run lock holder > any, release / acquire",

@@ -59,6 +59,7 @@ OS_PRIMITIVES: Final[dict[str, Signature]] = {
     "hak_os_window": (c_void_p, (c_uint64, c_uint64)),
     "hak_os_window_leave": (None, (c_void_p, c_uint64)),
     "hak_os_map": (c_uint32, (c_void_p, c_void_p, c_uint64, c_int)),
+    "hak_os_locked": (c_int, (c_void_p, c_void_p)),
     "hak_os_unmap": (c_int, (c_void_p, c_void_p, c_uint64, c_int)),
     "hak_os_purge": (c_int, (c_void_p, c_void_p, c_uint64, c_int)),
     "hak_os_remap": (c_int, (c_void_p, c_void_p, c_void_p, c_uint64)),

@@ -96,6 +96,7 @@ HAK_HIDDEN uint32_t hak_os_map_range(hak_os_counts *counts, void *address, uint6
 HAK_HIDDEN bool hak_os_unmap_range(hak_os_counts *counts, void *address, uint64_t bytes,
                                    bool reserved);
 HAK_HIDDEN bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_t bytes, bool lazy);
+HAK_HIDDEN bool hak_os_is_locked(hak_os_counts *counts, void *address);
 HAK_HIDDEN void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN bool hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes);

@@ -138,6 +138,13 @@ bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_t bytes, bo
     return true;
 }
 
+/* Whether memory that was mapped just now is locked (mlockall of the future): only then may it not
+ * be given back. */
+bool hak_os_is_locked(hak_os_counts *counts, void *address) {
+    TALLY(counts, advise_count, 1);
+    return !advise_memory(address, HAK_OS_PAGE_BYTES, MADV_DONTNEED);
+}
+
 void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes) {
     TALLY(counts, advise_count, 1);
     (void)advise_memory(address, bytes, MADV_HUGEPAGE);
@@ -304,6 +311,9 @@ HAK_EXPORT uint32_t hak_os_map(hak_os_counts *counts, void *address, uint64_t by
 }
 HAK_EXPORT int hak_os_unmap(hak_os_counts *counts, void *address, uint64_t bytes, int reserved) {
     return hak_os_unmap_range(counts, address, bytes, reserved != 0);
+}
+HAK_EXPORT int hak_os_locked(hak_os_counts *counts, void *address) {
+    return hak_os_is_locked(counts, address);
 }
 HAK_EXPORT int hak_os_commit(hak_os_counts *counts, void *address, uint64_t bytes) {
     return hak_os_map_range(counts, address, bytes, true) == HAK_MAP_DONE;

@@ -110,6 +110,15 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
         uint32_t purged = purge_run(h, unit, units, excess);
         hak_run_lock(h);
         h->purging_units -= units;
+        if (!purged && !lazy) { /* locked memory is given back by unmapping it */
+            bool unmapped = hak_region_unmap_units(h, unit, units, dirty);
+            h->purge_count += unmapped;
+            h->purge_units += unmapped ? dirty : 0;
+            hak_run_unlock(h);
+            done += unmapped ? dirty : 0;
+            if (unmapped) continue;
+            break;
+        }
         /* a lazily freed page may keep its contents: dirty still */
         uint32_t cleaned = lazy ? 0 : purged;
         mark_purged(h, unit, units, cleaned);

@@ -35,6 +35,28 @@ static void set_intent(hak_heap *h, uint32_t unit, uint32_t units) {
     hak_keep_order(); /* and is on before the mapping */
 }
 
+static uint32_t chunk_units(hak_heap *h) {
+    const hak_arena_growth *growth = &hak_policy_of(h)->arenas;
+    uint32_t level = h->arena_count < growth->levels ? h->arena_count : growth->levels;
+    uint64_t chunk = growth->init_bytes << level;
+    uint32_t units =
+        (uint32_t)((chunk < growth->max_bytes ? chunk : growth->max_bytes) >> HAK_UNIT_SHIFT);
+    return h->locked && units > HAK_LOCKED_STEP_UNITS ? HAK_LOCKED_STEP_UNITS : units;
+}
+
+/* Units that were mapped beyond `need` are resident already where the process locks what it maps:
+ * all but a step of them goes back. Returns how many stay. */
+static uint32_t keep_locked(hak_heap *h, uint32_t unit, uint32_t units, uint32_t need) {
+    uint32_t keep = need > HAK_LOCKED_STEP_UNITS ? need : HAK_LOCKED_STEP_UNITS;
+    if (h->locked || units <= keep || !hak_os_is_locked(&h->os, hak_unit_address(h, unit)))
+        return units;
+    h->locked = 1;
+    return hak_part_unmap(h, (uint64_t)(unit + keep) << HAK_UNIT_SHIFT,
+                          (uint64_t)(unit + units) << HAK_UNIT_SHIFT)
+               ? keep
+               : units;
+}
+
 /* Maps as many of `want` units from `unit` on as the OS gives, `need` at least; *got how many.
  * The intent stands when it is done. */
 static uint32_t map_halving(hak_heap *h, uint32_t unit, uint32_t want, uint32_t need,
@@ -44,18 +66,14 @@ static uint32_t map_halving(hak_heap *h, uint32_t unit, uint32_t want, uint32_t 
         uint32_t code = hak_tables_reach(h, (uint64_t)unit + want);
         if (code == HAK_MAP_DONE) code = map_units(h, unit, want);
         *got = want;
-        if (code == HAK_MAP_DONE) return code;
+        if (code == HAK_MAP_DONE) {
+            *got = keep_locked(h, unit, want, need);
+            return code;
+        }
         set_intent(h, 0, 0);
         if (want == need) return code;
         want = want / 2 > need ? want / 2 : need;
     }
-}
-
-static uint32_t chunk_units(hak_heap *h) {
-    const hak_arena_growth *growth = &hak_policy_of(h)->arenas;
-    uint32_t level = h->arena_count < growth->levels ? h->arena_count : growth->levels;
-    uint64_t chunk = growth->init_bytes << level;
-    return (uint32_t)((chunk < growth->max_bytes ? chunk : growth->max_bytes) >> HAK_UNIT_SHIFT);
 }
 
 #define ARENAS_LISTED (sizeof((hak_heap *)0)->arena_units / sizeof(uint32_t))
@@ -145,12 +163,9 @@ uint32_t hak_region_grow(hak_heap *h, uint32_t units) {
     return run && grow_run(h, run, units) ? HAK_MAP_DONE : grow_top(h, units);
 }
 
-/* Unmaps a free run that is in its bin. Needs the lock. */
-static bool unmap_run(hak_heap *h, uint32_t unit) {
-    uint32_t units = hak_slab_at(h, unit)->unit_count, dirty = hak_slab_at(h, unit)->detail_count;
+/* Unmaps free units that are in no bin; on failure they are in one. Needs the lock. */
+bool hak_region_unmap_units(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty) {
     uint64_t at = (uint64_t)unit << HAK_UNIT_SHIFT;
-    hak_run_unlink(h, unit);
-    hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
     /* before the memory is gone: a fork's child unmaps what no record has */
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_UNMAPPED, unit));
     hak_keep_order();
@@ -164,6 +179,13 @@ static bool unmap_run(hak_heap *h, uint32_t unit) {
     hak_store_relaxed(&h->unmapped_units, h->unmapped_units + units);
     hak_run_insert_unmapped(h, unit, units);
     return true;
+}
+
+static bool unmap_run(hak_heap *h, uint32_t unit) {
+    uint32_t units = hak_slab_at(h, unit)->unit_count, dirty = hak_slab_at(h, unit)->detail_count;
+    hak_run_unlink(h, unit);
+    hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
+    return hak_region_unmap_units(h, unit, units, dirty);
 }
 
 /* Unmaps free runs of at least `least` units, longest first, until `units` are; returns how many

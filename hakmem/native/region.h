@@ -17,6 +17,7 @@ HAK_HIDDEN uint64_t hak_region_metadata_bytes(hak_heap *h);
 /* region.c */
 HAK_HIDDEN uint32_t hak_region_grow(hak_heap *h, uint32_t units);
 HAK_HIDDEN uint64_t hak_region_shrink(hak_heap *h, uint64_t units, uint32_t least);
+HAK_HIDDEN bool hak_region_unmap_units(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty);
 HAK_HIDDEN void hak_region_mend(hak_heap *h);
 HAK_HIDDEN void hak_region_unmap_again(hak_heap *h, uint32_t unit, uint32_t units);
 #endif

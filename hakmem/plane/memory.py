@@ -213,6 +213,10 @@ class Memory:
             self._library.hak_os_unmap(self.os_counts, self.base + start, end - start, reserved)
         )
 
+    def is_locked(self, address: int) -> bool:
+        """Whether memory that was mapped just now is locked."""
+        return bool(self._library.hak_os_locked(self.os_counts, address))
+
     def advise(self, address: int, size_bytes: int) -> None:
         """Advise huge pages."""
         self._library.hak_os_advise(self.os_counts, address, size_bytes)

@@ -16,7 +16,7 @@ from .. import layout
 from .locks import run_lock, run_unlock
 from .marks import dirty_set, marks_set, recent_map, recent_turn, spend, unit_is_dirty
 from .memory import KIND_NONE, MASK32, MASK64, TAG_NONE, UNIT_SHIFT, Memory
-from .region import shrink
+from .region import shrink, unmap_units
 from .runs import insert, live_units, unlink
 
 
@@ -93,6 +93,15 @@ def purge_to(m: Memory, limit: int, runs: int) -> int:
         purged = _purge_run(m, unit, units, excess)
         run_lock(m)
         heap.purging_units -= units
+        if not purged and not lazy:  # locked memory is given back by unmapping it
+            gone = dirty if unmap_units(m, unit, units, dirty) else 0
+            heap.purge_count += 1 if gone else 0
+            heap.purge_units += gone
+            run_unlock(m)
+            done += gone
+            if gone:
+                continue
+            break
         kept = purged if lazy else 0  # a lazily freed page may keep its contents: dirty still
         if not lazy:
             _mark_clean(m, unit, units, purged)

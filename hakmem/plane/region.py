@@ -190,6 +190,17 @@ def _set_intent(m: Memory, unit: int, units: int) -> None:
     m.heap.intent_units = units
 
 
+def _keep_locked(m: Memory, unit: int, units: int, need: int) -> int:
+    """Units that were mapped beyond ``need`` are resident already where the process locks what it
+    maps: all but a step of them goes back. How many stay."""
+    keep = max(need, layout.LOCKED_STEP_UNITS)
+    if m.heap.locked or units <= keep or not m.is_locked(m.unit_address(unit)):
+        return units
+    m.heap.locked = 1
+    done = m.unmap_part((unit + keep) << UNIT_SHIFT, (unit + units) << UNIT_SHIFT)
+    return keep if done else units
+
+
 def _map_halving(m: Memory, unit: int, want: int, need: int) -> tuple[int, int]:
     """Map as many of ``want`` units from ``unit`` on as the OS gives, ``need`` at least; how it
     went, how many. The intent stands when it is done."""
@@ -199,7 +210,7 @@ def _map_halving(m: Memory, unit: int, want: int, need: int) -> tuple[int, int]:
         if code == MAP_DONE:
             code = _map_units(m, unit, want)
         if code == MAP_DONE:
-            return code, want
+            return code, _keep_locked(m, unit, want, need)
         _set_intent(m, 0, 0)
         if want == need:
             return code, want
@@ -207,7 +218,8 @@ def _map_halving(m: Memory, unit: int, want: int, need: int) -> tuple[int, int]:
 
 
 def _chunk_units(m: Memory) -> int:
-    return int(m.tables.arenas.chunk_bytes(m.heap.arena_count) >> UNIT_SHIFT)
+    units = int(m.tables.arenas.chunk_bytes(m.heap.arena_count) >> UNIT_SHIFT)
+    return min(units, layout.LOCKED_STEP_UNITS) if m.heap.locked else units
 
 
 def _raise_top(m: Memory, units: int) -> None:
@@ -292,12 +304,9 @@ def grow(m: Memory, units: int) -> int:
     return MAP_DONE if run and _grow_run(m, run, units) else _grow_top(m, units)
 
 
-def _unmap_run(m: Memory, unit: int) -> bool:
-    """Unmap a free run that is in its bin."""
-    heap, run = m.heap, m.slabs[unit]
-    units, dirty = run.unit_count, run.detail_count
-    runs.unlink(m, unit)
-    run.kind = KIND_NONE
+def unmap_units(m: Memory, unit: int, units: int, dirty: int) -> bool:
+    """Unmap free units that are in no bin; on failure they are in one. Needs the lock."""
+    heap = m.heap
     m.fill(unit, units, TAG_UNMAPPED | unit << 8)
     if not m.unmap_part(unit << UNIT_SHIFT, (unit + units) << UNIT_SHIFT):  # too many mappings
         m.fill(unit, units, TAG_FREE | unit << 8)
@@ -308,6 +317,14 @@ def _unmap_run(m: Memory, unit: int) -> bool:
     heap.unmapped_units += units
     runs.insert(m, unit, units, 0, TAG_UNMAPPED)
     return True
+
+
+def _unmap_run(m: Memory, unit: int) -> bool:
+    run = m.slabs[unit]
+    units, dirty = run.unit_count, run.detail_count
+    runs.unlink(m, unit)
+    run.kind = KIND_NONE
+    return unmap_units(m, unit, units, dirty)
 
 
 def shrink(m: Memory, units: int, least: int) -> int:
