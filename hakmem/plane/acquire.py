@@ -1,7 +1,8 @@
-"""Where a refill finds a slab, stage by stage in the policy's order; the shared pool.
+"""Where a refill finds a slab, stage by stage in the policy's order.
 
-Each stage gives a claimed slab of the class with blocks to take or to carve, out of its partial
-set, or 0. Hints and set bits may be stale: claim, then recheck. Only stage grow takes the run lock.
+Each stage returns a slab of the class that is claimed, has free or uncarved blocks, and is in no
+partial set; or 0. Hints and bits of partial sets may be out of date, so a stage claims the slab
+first and checks it then. Only stage grow takes the run lock.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def _is_slab_of(m: Memory, unit: int, class_index: int) -> bool:
 
 
 def _keep_if_useful(t: Caller, class_index: int, unit: int) -> bool:
-    """After a claim: keep the slab if it serves the class, else let go."""
+    """Drain a slab that was just claimed. True: it has blocks for the class and stays claimed."""
     m = t.m
     if not _is_slab_of(m, unit, class_index):
         lists.claim_release(m, unit)
@@ -55,13 +56,13 @@ def _stage_hot(t: Caller, class_index: int) -> int:
     if not _is_slab_of(t.m, unit, class_index):
         return 0
     if not slabs.claim(t, unit):
-        partial.mail(t, unit)  # the hint is dropped: keep the slab reachable
+        partial.mail(t, unit)  # with the hint gone, the mailbox leads to the slab
         return 0
     return unit if _keep_if_useful(t, class_index, unit) else 0
 
 
 def acquire_partial(t: Caller, class_index: int) -> int:
-    """Stage partial: a claimed slab of the class's set, or 0."""
+    """Stage partial: a slab of the class's partial set, claimed; or 0."""
     m, record = t.m, t.record
     tries, unit = m.tables.acquire.retry_count, 0
     while unit := partial.find(m, class_index, unit + 1):
@@ -117,10 +118,10 @@ def _stage_empty(t: Caller, class_index: int) -> int:
 
 
 def _populate_ahead(t: Caller, class_index: int, unit: int, word: int) -> None:
-    """Ask the OS for the pages of a group of fresh units before the first of them is carved.
+    """Ask the OS for the OS pages of a group of fresh units before the first of them is carved.
 
-    Only in a heap that has grown, by a class of which this thread took several slabs, and if the
-    rest of the group is unused still and so will come next.
+    Only in a heap of some size, for a class of which this thread has taken several fresh slabs, and
+    if the whole group is still unused: then the other units will be taken next.
     """
     m, bin_ = t.m, t.bins[class_index]
     growth, bit = m.tables.arenas, unit - (word & MASK32)
@@ -137,8 +138,9 @@ def _populate_ahead(t: Caller, class_index: int, unit: int, word: int) -> None:
 
 
 def _stage_unit(t: Caller, class_index: int) -> int:
-    """``open_word`` is first unit | mask << 32; no link is read, so a word that came back does no
-    harm."""
+    """Take a unit of the open superslab. ``open_word`` is first unit | mask of unused units << 32.
+    No link is read here, so it does no harm if the word has changed and changed back before the
+    CAS."""
     m, record = t.m, t.record
     if m.tables.classes[class_index].unit_count != 1:
         return 0
@@ -162,8 +164,8 @@ def _stage_last(t: Caller, class_index: int) -> int:
 
 
 def _open_units(t: Caller, unit: int, mask: int) -> None:
-    """Open the units behind a new slab to all threads, or give them back if a superslab is open
-    already."""
+    """Let all threads take the units behind a new slab; give them back to the run heap if another
+    superslab is open already."""
     m = t.m
     while True:
         word = m.heap.open_word
@@ -188,7 +190,8 @@ def _grow_once(t: Caller, class_index: int) -> int:
 
 
 def _scavenge(t: Caller, class_index: int) -> int:
-    """The region is full: any slab of the class with one block to give will do."""
+    """When the region is full: search all units for a slab of the class that has any block to
+    give."""
     m = t.m
     for unit in range(m.meta_units, m.heap.unit_top):
         if not _is_slab_of(m, unit, class_index) or not slabs.claim(t, unit):
@@ -231,7 +234,8 @@ def acquire(t: Caller, class_index: int) -> int:
 
 
 def collect(t: Caller) -> None:
-    """Empty every mailbox: what is found is drained, then listed or retired."""
+    """Empty every mailbox. Each slab in one is drained, then listed in its partial set or
+    retired."""
     m = t.m
     for class_index in range(1, m.tables.class_count + 1):
         following = partial.mail_take_all(t, class_index)
@@ -249,8 +253,8 @@ def collect(t: Caller) -> None:
 
 
 def flush_ready(t: Caller) -> None:
-    """Give the units that wait outside the run heap, empty slabs and the open superslab, back to
-    it."""
+    """Give back to the run heap the units that wait outside it: empty slabs, and unused units of
+    the open superslab."""
     m = t.m
     while unit := slabs.empty_pop(t):
         run_free(m, unit, 1, True)

@@ -1,9 +1,9 @@
-"""A bin, which is one class of a thread's cache: a list of free blocks, a carved range, a cap, a
-hint; and what it gives away.
+"""A bin, which is one class of a thread's cache: a list of free blocks with a cap, a carved range
+(``bump`` to ``bump_end``), and the hot slab.
 
-For its own thread only. Blocks of the list and of the carved range [bump, bump_end) count as used
-in their slab. Invariant: room_counts[c] = cap_count - blocks of the list. No claim may be held
-where blocks or the hint go.
+Only its own thread touches a bin. Blocks of the list and of the carved range count as used in their
+slab. Invariant: room_counts[c] = cap_count - blocks of the list. Whoever gives blocks or the hot
+slab away may hold no claim, since that takes one.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def push(t: Caller, c: int, block: int) -> None:
 
 
 def _give_back(t: Caller, c: int, group: list[int], list_count: int) -> None:
-    """Give a chain to its slab. Its blocks stand below the carved count: `blocks.free` has seen to
-    that, but for blocks of another thread's carved range."""
+    """Give a chain to its slab. All its blocks must be carved. `blocks.free` has checked that,
+    except for blocks in the carved range of another thread."""
     first, last, unit, count, highest = group
     row = t.m.tables.classes[c]
     limit = (
@@ -79,8 +79,8 @@ def flush(t: Caller, c: int, count: int) -> None:
 
 
 def return_range(t: Caller, c: int) -> None:
-    """Give the carved range back: uncarved again if nothing was carved behind it, else block by
-    block."""
+    """Give the carved range back. If nothing was carved behind it, its blocks become uncarved
+    again; else they go on the free list."""
     m, bin_, row = t.m, t.bins[c], t.m.tables.classes[c]
     unit = m.registry[m.unit_of(bin_.bump)] >> 8
     start, end = bin_.bump, bin_.bump_end
@@ -97,7 +97,7 @@ def return_range(t: Caller, c: int) -> None:
 
 
 def list_range(t: Caller, c: int) -> None:
-    """Put the carved range into the list."""
+    """Move all blocks of the carved range to the list."""
     bin_ = t.bins[c]
     while bin_.bump != bin_.bump_end:
         block = bin_.bump
@@ -106,7 +106,8 @@ def list_range(t: Caller, c: int) -> None:
 
 
 def forget_hot(t: Caller, c: int) -> None:
-    """Drop the hint of class c; the slab behind it stays reachable. No claim may be held."""
+    """Forget the hot slab of class c, but keep it where a refill can find it. The caller may hold
+    no claim."""
     m, unit = t.m, t.bins[c].hot
     if not unit:
         return

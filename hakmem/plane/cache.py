@@ -1,7 +1,8 @@
 """A thread's caches: refilled from slabs, overflowing to slabs, flushed, filled ahead; and loans
 among their classes.
 
-Only the owner thread comes here with ``t``, or who holds the record of an ended one.
+Only the thread that owns the record ``t`` may call these, or one that took the record of an ended
+thread.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from .purge import tick
 
 
 def _carve(t: Caller, c: int, unit: int, least: int) -> int:
-    """Under the claim: carve a range of ``least`` blocks or the class's number into the bin; its
-    blocks."""
+    """Carve a range for the bin: as many blocks as the policy says for the class, or ``least`` if
+    that is more. Returns how many. Needs the claim."""
     m, bin_, slab = t.m, t.bins[c], t.m.slabs[unit]
     row, cache = m.tables.classes[c], m.tables.caches[c]
     count = int(
@@ -47,8 +48,8 @@ def _carve(t: Caller, c: int, unit: int, least: int) -> int:
 
 
 def _take(t: Caller, c: int, unit: int, gain: int) -> int:
-    """Under the claim: take the slab's free list, whole if the cap can be raised to it, else as
-    many as fit. The cap gains ``gain`` at least.
+    """Move blocks of the slab's free list to the bin: all if the cap can be raised that far, else a
+    batch at most. The cap rises by ``gain`` at least. Returns how many blocks. Needs the claim.
     """
     m, bin_, record = t.m, t.bins[c], t.record
     have, limit, count = bins.length(t, c), caps.limit(t, c), lists.free_count(m, unit)
@@ -76,7 +77,8 @@ def _take(t: Caller, c: int, unit: int, gain: int) -> int:
 
 
 def _turn(t: Caller) -> None:
-    """What the clock brings at a slow-path event, when the thread holds nothing."""
+    """Do what is due at a slow-path event: the tick, a part of a sweep, the search for idle
+    classes. The caller may hold no claim and no lock."""
     m = t.m
     tick(m)
     if m.heap.sweep_unit:
@@ -85,10 +87,11 @@ def _turn(t: Caller) -> None:
 
 
 def refill(t: Caller, c: int, least: int = 0) -> bool:
-    """Bring blocks of class c into the cache: lists of up to refill_slabs slabs, or a carved range,
-    of ``least`` blocks if the slab has them.
+    """Bring blocks of class c into the cache: the free lists of up to ``refill_slabs`` slabs, or a
+    carved range, of at least ``least`` blocks if the slab has them.
 
-    False: out of memory. One claim at a time: a thread that waits for a claim holds none.
+    False: out of memory. It holds one claim at a time, since a thread that waits for a claim may
+    hold none.
     """
     m, record, bin_, cache = t.m, t.record, t.bins[c], t.m.tables.caches[c]
     record.refill_count += 1
@@ -133,8 +136,8 @@ def _may_lend(t: Caller, k: int) -> bool:
 
 
 def lend(t: Caller, c: int) -> int:
-    """The class that lends a block to class c, which has nothing cached: the next whose list can
-    spare one; 0: none, or free blocks of class c wait where a refill finds them.
+    """The class that lends a block to class c, which has nothing cached: the next larger class
+    whose list can spare a block. 0 if there is none, or if a refill would find free blocks of c.
     """
     m = t.m
     lenders = range(c + 1, c + 1 + m.tables.caches[c].lend_count)
@@ -151,9 +154,11 @@ def lend(t: Caller, c: int) -> int:
 
 
 def is_line_of_others(t: Caller, c: int) -> bool:
-    """Whether a thread that asked for nothing yet frees a block that shares its cache line: the
-    block is another's, and its neighbours may be. Kept, malloc would give it to this thread again
-    and again.
+    """Whether a thread that has allocated nothing yet frees a block smaller than a cache line.
+
+    Another thread allocated the block, and may hold other blocks of that cache line. If this
+    thread's cache kept the block, malloc would give it to this thread again and again, and both
+    threads would write to one cache line.
 
     Source: Berger et al., Hoard, 2000: passive false sharing.
     """
@@ -164,15 +169,15 @@ def is_line_of_others(t: Caller, c: int) -> bool:
 
 
 def overflow(t: Caller, c: int, block: int) -> None:
-    """A free that found the list full: the cap is raised, or a batch goes back to the slabs; then
-    the block comes in."""
+    """Free a block whose list is full: raise the cap, or give a batch back to the slabs; then put
+    the block on the list."""
     m, bin_, cache = t.m, t.bins[c], t.m.tables.caches[c]
     t.record.overflow_count += 1
     bin_.event_count += 1
     if bins.length(t, c) and caps.overflow_raises(t, c):
         bins.push(t, c, block)
-        return  # the refill before it had its turn
-    if not bins.length(t, c):  # no cache, or past it
+        return  # without `_turn`: the refill before it had one
+    if not bins.length(t, c):  # the cap is 0
         slabs.give_back(t, m.registry[m.unit_of(block)] >> 8, block, block, 1, cache.list_count)
     else:
         count = min(cache.batch_count, bins.length(t, c))
@@ -183,8 +188,8 @@ def overflow(t: Caller, c: int, block: int) -> None:
 
 
 def flush(t: Caller, above: int = 0) -> None:
-    """Give back all the thread holds of blocks larger than ``above`` bytes: lists, carved ranges,
-    hints. Caps stay."""
+    """Give back what the thread caches of blocks larger than ``above`` bytes: lists, carved ranges
+    and hot slabs. Caps stay."""
     m = t.m
     for c in range(1, m.tables.class_count + 1):
         bin_ = t.bins[c]
@@ -200,8 +205,8 @@ def flush(t: Caller, above: int = 0) -> None:
 
 
 def prewarm(t: Caller) -> None:
-    """Fill each class up to its prewarm count, whatever is in it already. A carved range counts: an
-    allocation takes from it as fast as from the list, and its pages stay untouched.
+    """Fill each class's cache up to its prewarm count. Blocks of the carved range count, too:
+    malloc takes from it as fast as from the list, and its OS pages are not touched before.
     """
     m = t.m
     for c in range(1, m.tables.class_count + 1):

@@ -1,4 +1,4 @@
-"""A thread's record at hand: what every room that counts, caches or claims is given as ``t``."""
+"""`Caller`: a thread's record, which every function that counts, caches or claims gets as ``t``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Caller:
     and ``bins[class]`` its caches, ``m`` its heap.
 
     The object of a thread's own record lives in the thread's local storage and dies with the
-    thread: ``at_end`` is called then, but not in the child of a fork, where the thread did not end
-    but never was.
+    thread: ``at_end`` is called then. It is not called in the child of a fork for threads of the
+    parent, which do not exist there.
     """
 
     __slots__ = ("at_end", "bins", "heads", "index", "m", "process_id", "record", "room_counts")

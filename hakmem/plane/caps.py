@@ -1,5 +1,6 @@
-"""How many blocks a bin's list may hold: its cap rises while the list swings between both its ends,
-and shrinks when the class is idle, or when the thread only frees. What is above a cap goes back.
+"""How many blocks a bin's list may hold. Its cap rises while the list swings, empty and full in
+turn; it shrinks when the class is idle, or when the thread only frees. Blocks above the cap go
+back.
 
 Invariant: a record's cap_bytes is the sum of its caps in bytes.
 """
@@ -29,7 +30,7 @@ def limit(t: Caller, c: int) -> int:
 
 
 def init(t: Caller) -> None:
-    """The caches of a new record: empty, at their first caps."""
+    """Set up the caches of a new record: empty, with their first caps."""
     tables = t.m.tables
     for c in range(1, tables.class_count + 1):
         row, bin_ = tables.classes[c], t.bins[c]
@@ -41,7 +42,7 @@ def init(t: Caller) -> None:
 
 
 def _shrink(t: Caller, c: int, floor: int) -> None:
-    """Halve a cap, not below ``floor``, and let go of what is above it."""
+    """Halve a cap, but not below ``floor``, and give back the blocks above it."""
     bin_ = t.bins[c]
     half = bin_.cap_count // 2
     resize(t, c, half if half > floor else min(floor, bin_.cap_count))
@@ -51,7 +52,7 @@ def _shrink(t: Caller, c: int, floor: int) -> None:
 
 
 def free_only(t: Caller, c: int, count: int) -> None:
-    """After an overflow of ``count`` blocks: a thread that only frees shrinks its caches."""
+    """Note an overflow of ``count`` blocks; halve the cap if the thread seems only to free."""
     bin_, caches = t.bins[c], t.m.tables.policy.caches
     t.record.free_only_bytes += count * bin_.stride_bytes
     bin_.free_only_count += 1
@@ -67,8 +68,8 @@ def free_only(t: Caller, c: int, count: int) -> None:
 
 
 def idle_look(t: Caller) -> None:
-    """Every idle_events slow-path events: a class that had none of them gives half its blocks back
-    and shrinks."""
+    """Count a slow-path event. After every ``idle_events`` of them, each class that had none gives
+    half its blocks back, and its cap is halved."""
     record, tables = t.record, t.m.tables
     record.event_count += 1
     if record.event_count < tables.policy.caches.idle_events:
@@ -85,9 +86,9 @@ def idle_look(t: Caller) -> None:
 
 
 def swing_raise(t: Caller, c: int) -> int:
-    """What the cap of a list that swings between both its ends gains: a part of itself, so that it
-    is wide enough after a few swings, not after hundreds, as far as this thread's share of what all
-    caps may gain reaches.
+    """How much the cap of a list that swings may rise, in blocks: by a part of itself, so that a
+    few swings are enough to make the list wide enough. It stays within this thread's share of what
+    all caps together may gain.
     """
     m, bin_, cache = t.m, t.bins[c], t.m.tables.caches[c]
     if not cache.raise_per_256:
@@ -99,13 +100,13 @@ def swing_raise(t: Caller, c: int) -> int:
 
 
 def refill_raise(t: Caller, c: int) -> int:
-    """What a refill adds to the cap."""
+    """How much a refill raises the cap, in blocks: more after an overflow, when the list swings."""
     return (swing_raise(t, c) if t.bins[c].free_only_count else 0) or 1
 
 
 def overflow_raises(t: Caller, c: int) -> bool:
-    """An overflow after a refill: the list gets the room it lacks. False: it has had what it may
-    have."""
+    """Raise the cap at the first overflow after a refill, when the list swings. False: it was not
+    raised, because no refill came before or the cap is as high as it may be."""
     bin_ = t.bins[c]
     if not bin_.refilled:
         return False

@@ -1,10 +1,10 @@
 """The accessors of a slab's claim, free list, remote list and used count; no other room touches
 those fields.
 
-A list word is offset/8 of the first block | count << 16 | tag << 32; blocks are linked by address
-in their first word and the count ends a list. The tag moves at every change, which answers ABA: a
-word that comes back is never the same word. There is no lock-free pop. ``claim_seq`` is odd while
-claimed.
+A list word is offset/8 of the first block | count << 16 | tag << 32. The first word of each block
+is the address of the next; a list ends by its count. The tag is another at every change, so that a
+CAS fails although the same block is first again (ABA). There is no lock-free pop. ``claim_seq`` is
+odd while the slab is claimed.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def _emptied(word: int) -> int:
 
 
 def claim_try(m: Memory, unit: int) -> bool:
-    """CLAIM by CAS; False when another holds it."""
+    """Claim a slab by CAS: one try. False when another thread holds the claim."""
     seq = m.slabs[unit].claim_seq
     return not seq & 1 and bool(m.cas32(m.slabs_address + unit * SLAB_BYTES, seq, seq + 1))
 
 
 def claim_release(m: Memory, unit: int) -> None:
-    """RELEASE: publishes the plain fields to the next claimer."""
+    """Release a claim. The next claimer sees all that was written under it."""
     seq = m.slabs[unit].claim_seq
     assert seq & 1, f"unit {unit}: released without a claim"
     m.store_release32(m.slabs_address + unit * SLAB_BYTES, (seq + 1) & MASK32)
@@ -55,7 +55,7 @@ def claim_release(m: Memory, unit: int) -> None:
 
 
 def free_push_chain(m: Memory, unit: int, first: int, last: int, count: int) -> None:
-    """Put a chain before the free list; ``last`` is linked here."""
+    """Put a chain of blocks before the free list; this writes the link of ``last``."""
     slab, base = m.slabs[unit], m.base + (unit << UNIT_SHIFT)
     assert slab.claim_seq & 1, f"unit {unit}: pushed without a claim"
     word = slab.free_list
@@ -64,7 +64,7 @@ def free_push_chain(m: Memory, unit: int, first: int, last: int, count: int) -> 
 
 
 def free_take_all(m: Memory, unit: int) -> int:
-    """Empty the free list; its word."""
+    """Empty the free list; returns its word as it was."""
     slab = m.slabs[unit]
     assert slab.claim_seq & 1, f"unit {unit}: taken without a claim"
     word: int = slab.free_list
@@ -73,7 +73,7 @@ def free_take_all(m: Memory, unit: int) -> int:
 
 
 def free_pop_chain(m: Memory, unit: int, count: int) -> tuple[int, int]:
-    """Take the first ``count`` > 0 blocks: the first and the last of them."""
+    """Take ``count`` > 0 blocks off the front; returns the first and the last of them."""
     slab, base = m.slabs[unit], m.base + (unit << UNIT_SHIFT)
     assert slab.claim_seq & 1, f"unit {unit}: popped without a claim"
     word = slab.free_list
@@ -93,7 +93,7 @@ def free_count(m: Memory, unit: int) -> int:
 
 
 def remote_push_chain(m: Memory, unit: int, first: int, last: int, count: int) -> bool:
-    """Put a chain before the remote list, without the claim: one try."""
+    """Put a chain before the remote list, without the claim. One try; whether it succeeded."""
     base = m.base + (unit << UNIT_SHIFT)
     word = m.slabs[unit].remote_list
     m.link(last, word_first(base, word))
@@ -102,7 +102,7 @@ def remote_push_chain(m: Memory, unit: int, first: int, last: int, count: int) -
 
 
 def remote_take_all(m: Memory, unit: int) -> tuple[bool, int]:
-    """Empty the remote list: one try; whether it worked, and the word."""
+    """Empty the remote list. One try; whether it succeeded, and the list's word as it was."""
     word = m.slabs[unit].remote_list
     return bool(m.cas64(m.slabs_address + unit * SLAB_BYTES + _REMOTE, word, _emptied(word))), word
 
@@ -112,11 +112,11 @@ def remote_count(m: Memory, unit: int) -> int:
     return word_count(m.slabs[unit].remote_list)
 
 
-# --- active count: plain, under the claim ---------------------------------------------------------
+# --- used count: plain, under the claim -----------------------------------------------------------
 
 
 def used_add(m: Memory, unit: int, more: int) -> None:
-    """Blocks of a slab, outside it from now on; ``more`` may be below 0."""
+    """Count ``more`` blocks as outside the slab; fewer if it is negative."""
     slab = m.slabs[unit]
     assert slab.claim_seq & 1 and slab.used_count + more >= 0, (
         f"unit {unit}: used count changed without a claim"
@@ -125,7 +125,8 @@ def used_add(m: Memory, unit: int, more: int) -> None:
 
 
 def reset(m: Memory, unit: int) -> None:
-    """A slab as it is made and as it retires: nothing carved, nothing out. The tags go on."""
+    """Empty a slab, when it is made and when it is retired: nothing is carved or used. List tags go
+    on counting."""
     free_take_all(m, unit)
     slab = m.slabs[unit]
     slab.used_count = 0

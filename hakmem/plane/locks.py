@@ -1,5 +1,6 @@
-"""The locks of the plane, outer first: record 0's ``busy``, claims (`lists.claim_try`), a heap's
-``run_lock``. Under the run lock nobody claims; who waits for a claim holds none."""
+"""The locks of the plane, in the order in which a thread takes them: record 0's ``busy``, a claim
+(`lists.claim_try`), the heap's ``run_lock``. Nobody claims while holding the run lock, and nobody
+waits for a claim while holding another."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ _BUSY: Final = mirror.HakThread.busy.offset
 
 
 def record_lock(m: Memory) -> None:
-    """Take the lock of record 0, which threads without a record share."""
+    """Take the lock of record 0, the record that threads without one of their own share."""
     while not m.cas32(m.base + m.geometry.threads_offset + _BUSY, 0, 1):
         pause()
 
@@ -24,7 +25,7 @@ def record_unlock(m: Memory) -> None:
 
 
 def run_lock(m: Memory) -> None:
-    """Take the run lock; no OS call but growth is made inside."""
+    """Take the run lock. No OS call is made under it but those that map and unmap units."""
     waited = 0
     while not m.cas32(m.base + _RUN_LOCK, 0, 1):
         waited = 1

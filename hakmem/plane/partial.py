@@ -1,8 +1,10 @@
 """Who has free blocks: the per-class sets of partly free slabs, and the mailboxes of remote frees.
 
 A partial set is a bitmap, a word for 64 units and a summary bit for each word; the lowest address
-is found first. A bit is changed under its slab's claim only; finding one promises nothing: claim,
-then recheck. A mailbox is a list of slabs, first unit | tag << 32; push by CAS, take-all only.
+is found first. A bit changes only under its slab's claim. A bit that was read without the claim may
+be out of date, so the finder claims the slab and checks it again. A mailbox is a list of slabs,
+held in a word first unit | tag << 32. Slabs are pushed by CAS, and only all of them are taken at
+once.
 """
 
 from __future__ import annotations
@@ -111,5 +113,6 @@ def mail_take_all(t: Caller, class_index: int) -> int:
 
 
 def unmail(m: Memory, unit: int) -> None:
-    """A slab is out of its mailbox; before its drain, so that who mails it again is seen."""
+    """Note that a slab is out of its mailbox. This comes before the slab is drained, so that a
+    thread whose free comes too late for the drain mails the slab again."""
     m.exchange32(m.slabs_address + unit * SLAB_BYTES + _MAILED, 0)

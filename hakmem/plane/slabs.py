@@ -1,9 +1,9 @@
 """A slab's life: made from units, given blocks back to, drained, settled, retired; and the list of
 empty ones.
 
-All but the remote push runs under the slab's claim. A slab with blocks to give is reachable through
-its class's partial set, some thread's ``hot`` hint or a mailbox, or it is lost; who lets go of a
-slab sees to that. Claim first, then drain.
+All but the push on a remote list is done under the slab's claim. A slab with blocks to give must be
+in its class's partial set, in a mailbox, or some thread's hot slab; otherwise no refill would ever
+find it. Whoever lets go of a slab sees to that. A slab is claimed first, then drained.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EMPTY_WORD: Final = mirror.HakHeap.empty_word.offset
 
 
 def claim(t: Caller, unit: int) -> bool:
-    """A try with the policy's retries."""
+    """Try to claim a slab, as often as the policy says; whether it succeeded."""
     record = t.record
     for _ in range(t.m.tables.acquire.retry_count):
         record.cas_try_count += 1
@@ -35,15 +35,15 @@ def claim(t: Caller, unit: int) -> bool:
 
 
 def claim_wait(t: Caller, unit: int) -> None:
-    """Claim, however long it takes: claims are short."""
+    """Claim a slab, however long that takes. Claims are held for a short time only."""
     while not claim(t, unit):
         t.record.locked_fallback_count += 1
         pause()
 
 
 def make(t: Caller, class_index: int, unit: int, fresh: bool) -> None:
-    """Make a slab of the units from ``unit`` on, which the caller alone holds; it is claimed
-    then."""
+    """Make a slab of the units from ``unit`` on, which nobody else may hold. The slab is claimed
+    afterwards."""
     m = t.m
     slab, units = m.slabs[unit], m.tables.classes[class_index].unit_count
     claim_wait(t, unit)
@@ -99,7 +99,8 @@ def _empty_push(t: Caller, unit: int) -> bool:
 
 
 def empty_pop(t: Caller) -> int:
-    """A unit of the list of empty slabs, or 0; the tag answers ABA."""
+    """Take a unit off the list of empty slabs, or 0. The tag makes the CAS fail if the list changed
+    and changed back (ABA)."""
     m, record = t.m, t.record
     while True:
         word = m.heap.empty_word
@@ -121,7 +122,8 @@ def empty_pop(t: Caller) -> int:
 
 
 def retire(t: Caller, unit: int) -> None:
-    """An empty slab's units go back. Releases its claim before the run lock is taken."""
+    """Retire an empty slab: its units go on the list of empty slabs, or back to the run heap.
+    Releases the claim before it takes the run lock."""
     m = t.m
     slab = m.slabs[unit]
     units = slab.unit_count
@@ -146,7 +148,7 @@ def settle(t: Caller, unit: int, list_count: int) -> None:
     """Let go of a claimed slab: retire it when empty, else list it when at least ``list_count``
     blocks are free."""
     m = t.m
-    if m.slabs[unit].kind != KIND_SLAB:  # lost in a fork: takes blocks back, gives none
+    if m.slabs[unit].kind != KIND_SLAB:  # lost in a fork: its free blocks stay unused
         lists.claim_release(m, unit)
         return
     if m.slabs[unit].used_count == 0:
@@ -158,7 +160,8 @@ def settle(t: Caller, unit: int, list_count: int) -> None:
 
 
 def let_go(t: Caller, unit: int) -> None:
-    """Let go of a claimed slab that no hint will remember: anything it can give makes it listed."""
+    """Let go of a claimed slab that is nobody's hot slab. If it has any block to give, it is
+    listed."""
     slab = t.m.slabs[unit]
     room = (
         slab.flags & HOLES or slab.carved_count < t.m.tables.classes[slab.class_index].block_count
@@ -169,8 +172,8 @@ def let_go(t: Caller, unit: int) -> None:
 def _return_remote(
     t: Caller, unit: int, first: int, last: int, count: int, list_count: int
 ) -> None:
-    """The claim was not to be had: the chain goes on the remote list, the slab into its class's
-    mailbox."""
+    """Give a chain back without the claim, which another thread holds: on the remote list, with the
+    slab in its class's mailbox."""
     m, record = t.m, t.record
     record.cas_try_count += 2
     record.cas_retry_count += 1
@@ -184,7 +187,7 @@ def _return_remote(
         lost += 1
         if lost <= m.tables.acquire.retry_count:
             continue
-        record.locked_fallback_count += 1  # so many lost: go through the claim instead
+        record.locked_fallback_count += 1  # too many tries lost: wait for the claim
         claim_wait(t, unit)
         lists.free_push_chain(m, unit, first, last, count)
         lists.used_add(m, unit, -count)
@@ -194,8 +197,8 @@ def _return_remote(
 
 
 def give_back(t: Caller, unit: int, first: int, last: int, count: int, list_count: int) -> None:
-    """Give a chain of blocks of one slab back to it; any thread may. ``list_count`` is the
-    class's."""
+    """Give a chain of blocks back to their slab; any thread may. ``list_count``: free blocks from
+    which on the slab is listed."""
     m, record = t.m, t.record
     if not lists.claim_try(m, unit):
         _return_remote(t, unit, first, last, count, list_count)

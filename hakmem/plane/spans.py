@@ -1,7 +1,7 @@
 """Blocks of whole units, straight from the run heap: allocated, freed, resized, moved.
 
-A span's record belongs to whoever owns the block. Dirty marks of units that are out stay as they
-were when handed out, so that a zeroed span clears only what may be dirty.
+A span's record belongs to the thread that holds the block. The dirty marks of a span's units stay
+as they were when the units were handed out, so that a zeroed span clears only what may be dirty.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def _note(m: Memory, unit: int, units: int, size: int) -> None:
 
 
 def _clear_by_purge(m: Memory, address: int, size: int) -> bool:
-    """Give memory that must read as zero back to the OS, when little of it is resident: clearing
-    would make it all resident."""
+    """Purge memory that must read as zero, when little of it is resident: clearing would make all
+    of it resident. Whether it did."""
     heap, retain = m.heap, m.tables.retain
     if not retain.clear_ask_bytes or size < retain.clear_ask_bytes:
         return False
@@ -112,7 +112,7 @@ def _remap(t: Caller, unit: int, have: int, want: int, size: int) -> int:
 
 
 def resize(t: Caller, unit: int, size: int) -> int:
-    """The span at its new size, in place or moved by remapping; 0: the caller copies."""
+    """Resize a span in place, or move it by remapping; its address. 0: the caller must copy it."""
     m = t.m
     have, want = m.slabs[unit].unit_count, _units_for(size)
     if want >= m.geometry.unit_limit:

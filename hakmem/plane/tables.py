@@ -1,5 +1,5 @@
-"""The policy as the plane asks for it: rows of integers, each made by the policy object that
-decides it, as its image says it."""
+"""The policy as the plane looks it up: rows of integers, made by the policy objects, with the same
+numbers as in the policy image."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ClassRow(NamedTuple):
 
 
 class Tables:
-    """What a heap under ``policy`` looks up at every step; ``image`` is the ``hak_policy`` that
-    says the same to C."""
+    """The numbers that a heap under ``policy`` looks up at every step. ``image``: the
+    ``hak_policy`` from which C gets the same numbers."""
 
     __slots__ = (
         "acquire",

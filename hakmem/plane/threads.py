@@ -1,8 +1,9 @@
 """Thread records: attached at a thread's first call, parked or flushed at its end.
 
-The calling thread's record hangs on thread-local storage. When a heap has no record left, callers
-share record 0 under its ``busy`` word: slower, never a failure. Lists of records: index + 1 | count
-<< 32 | tag << 40; the tag answers ABA.
+Thread-local storage leads to the calling thread's record. When a heap has no record left, threads
+share record 0 under its ``busy`` word: that is slower, but never fails. The head of a list of
+records is a word: index + 1 | count << 32 | tag << 40; the tag makes a CAS fail if the list changed
+and changed back (ABA).
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Threads:
         t = Caller(m, index, self._detach)
         if (
             t.process_id != self._process_id
-        ):  # in a fork's child nobody is left to give the lock back
+        ):  # a fork's child: its thread that held the lock is gone
             self._process_id, self._ending = t.process_id, threading.Lock()
         if fresh:
             self._init(t)
@@ -115,8 +116,8 @@ class Threads:
         return t
 
     def _detach(self, t: Caller) -> None:
-        """A thread ends: its caches of small blocks are parked for the next one, the rest
-        flushed."""
+        """End a thread: park its record with its caches of small blocks for the next thread, and
+        flush the rest."""
         with self._ending:
             m = self.m
             if m.closed:
@@ -151,7 +152,7 @@ class Threads:
         return t
 
     def leave(self, t: Caller) -> None:
-        """The operation is over."""
+        """End what `enter` began: give the lock of record 0 back, if it was taken."""
         if t.index == 0:
             record_unlock(self.m)
 
@@ -167,6 +168,6 @@ class Threads:
             self._retire(Caller(self.m, index, None))
 
     def close(self) -> None:
-        """The heap is destroyed: threads that end from now on leave it alone."""
+        """Keep threads that end from now on away from the heap, which is being destroyed."""
         with self._ending:
             self.m.closed = True
