@@ -1,4 +1,5 @@
-"""What tests of several rooms share: the C programs of tests/native, built once a session."""
+"""What tests of several rooms share: the two planes, heaps that end with their test, and the C
+programs of tests/native, built once a session."""
 
 from __future__ import annotations
 
@@ -7,10 +8,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import hakmem
+from hakmem.heap.api import Plane
+from tests.support.heaps import Make
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,3 +57,30 @@ def native_program() -> Callable[..., Path]:
         return directories[kind] / name
 
     return find
+
+
+@pytest.fixture(params=["native", "python"])
+def plane(request: pytest.FixtureRequest) -> Plane:
+    """Each plane in turn."""
+    answer: Plane = request.param
+    return answer
+
+
+@pytest.fixture
+def made() -> Iterator[list[hakmem.Heap]]:
+    """The heaps that ``make`` has made for the test; destroyed after it."""
+    heaps: list[hakmem.Heap] = []
+    yield heaps
+    for heap in heaps:
+        heap.destroy()
+
+
+@pytest.fixture
+def make(plane: Plane, made: list[hakmem.Heap]) -> Make:
+    """``make(**arguments)``: a heap of 64 MiB on the plane, as ``hakmem.Heap`` takes arguments."""
+
+    def new(**arguments: Any) -> hakmem.Heap:
+        made.append(hakmem.Heap(**({"plane": plane, "region_bytes": 1 << 26} | arguments)))
+        return made[-1]
+
+    return new

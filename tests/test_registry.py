@@ -14,16 +14,18 @@ from hypothesis import strategies as st
 from hakmem import layout
 from hakmem.engines.native import NativeEngine
 from hakmem.generate import mirror
+from hakmem.heap.api import Plane
 from hakmem.plane import PythonEngine
 from hakmem.policy import Policy
 from hakmem.registry import TAG_FREE, TAG_NONE, TAG_SPAN, Geometry, PageRegistry, Resolved
 
 Engine = NativeEngine | PythonEngine
+ENGINES: dict[Plane, type[Engine]] = {"native": NativeEngine, "python": PythonEngine}
 
 
-@pytest.fixture(params=[NativeEngine, PythonEngine], ids=["native", "python"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    made: Engine = request.param(Policy.default(), 64 << 20, False)
+@pytest.fixture
+def engine(plane: Plane) -> Iterator[Engine]:
+    made = ENGINES[plane](Policy.default(), 64 << 20, False)
     yield made
     made.destroy()
 
@@ -68,13 +70,12 @@ def test_a_region_too_large_is_refused() -> None:
 
 @pytest.mark.parametrize("checked", [False, True])
 @pytest.mark.parametrize("region_bytes", [1, 12_345_678, 1 << 30, 64 << 30])
-def test_both_planes_lay_out_alike(region_bytes: int, checked: bool) -> None:
+def test_a_plane_lays_out_as_planned(plane: Plane, region_bytes: int, checked: bool) -> None:
     planned = Geometry.for_user_bytes(region_bytes, checked)
-    for plane in (NativeEngine, PythonEngine):
-        made = plane(Policy.default(), region_bytes, checked)
-        assert PageRegistry(made.address).geometry == planned
-        assert made.heap.reserved_bytes == planned.reserved_bytes
-        made.destroy()
+    made = ENGINES[plane](Policy.default(), region_bytes, checked)
+    assert PageRegistry(made.address).geometry == planned
+    assert made.heap.reserved_bytes == planned.reserved_bytes
+    made.destroy()
 
 
 def test_addresses_resolve(engine: Engine) -> None:

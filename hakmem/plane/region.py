@@ -3,9 +3,9 @@
 A region is a window of addresses that nobody reserved. Units grow upward behind the registry, each
 other table has its place behind the units, and a part is mapped when it is needed. Where something
 else is mapped in the way, its units are left out for good. When the OS refuses units, less is
-tried, down to the need; then the run heap unmaps free runs and asks again. All changes under the run lock;
-what is mapped is published by ``unit_top``, ``table_units`` and ``thread_mapped``, behind the
-mapping. What is being mapped is written down first, for a fork's child.
+tried, down to the need; then the run heap unmaps free runs and asks again. All changes under the
+run lock; what is mapped is published by ``unit_top``, ``table_units`` and ``thread_mapped``, behind
+the mapping. What is being mapped is written down first, for a fork's child.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 
 import numpy as np
@@ -11,34 +11,22 @@ import pytest
 
 import hakmem
 from hakmem import DoubleFree, InvalidFree
-
-Make = Callable[..., hakmem.Heap]
-
-
-@pytest.fixture(params=["native", "python"])
-def plane(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+from tests.support.heaps import Make
 
 
-@pytest.fixture
-def make(plane: str) -> Iterator[Make]:
-    made: list[hakmem.Heap] = []
-
-    def new(**arguments: object) -> hakmem.Heap:
-        made.append(hakmem.Heap(plane=plane, **({"region_bytes": 1 << 24} | arguments)))
-        return made[-1]
-
-    yield new
+@pytest.fixture(autouse=True)
+def sound(made: list[hakmem.Heap]) -> Iterator[None]:
+    """Whatever a test does wrong, its heaps are sound after it."""
+    yield
     for heap in made:
         if heap.alive:
-            assert heap.validate().exact  # whatever was done wrong, the heap is sound
+            assert heap.validate().exact
             heap.free(heap.alloc(100))
-        heap.destroy()
 
 
 @pytest.fixture
 def heap(make: Make) -> hakmem.Heap:
-    return make(name="h")
+    return make(region_bytes=1 << 24, name="h")
 
 
 @pytest.mark.parametrize("size", [True, np.bool_(True), 1.5, 4.0, "8", None, Decimal(3), b"1"])

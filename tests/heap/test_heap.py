@@ -8,10 +8,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,31 +19,14 @@ from hypothesis import strategies as st
 
 import hakmem
 from hakmem import layout
+from hakmem.heap.api import Plane
+from tests.support.heaps import Make
 
-Make = Callable[..., hakmem.Heap]
 STRIDES = [item.stride_bytes for item in hakmem.SizeClassMap.default().classes]
 EDGES = sorted(
     {max(0, stride + step) for stride in STRIDES for step in (-1, 0, 1)}
     | {0, 1 << 16, (1 << 16) + 1, 1 << 20}
 )
-
-
-@pytest.fixture(params=["native", "python"])
-def plane(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def make(plane: str) -> Iterator[Make]:
-    made: list[hakmem.Heap] = []
-
-    def new(**arguments: object) -> hakmem.Heap:
-        made.append(hakmem.Heap(plane=plane, **({"region_bytes": 1 << 26} | arguments)))
-        return made[-1]
-
-    yield new
-    for heap in made:
-        heap.destroy()
 
 
 def fill(address: int, size: int, byte: int) -> None:
@@ -120,8 +102,7 @@ def test_realloc_keeps_contents(make: Make) -> None:
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_any_sequence_leaves_a_sound_heap(plane: str, data: st.DataObject) -> None:
-    # type: ignore[arg-type]
+def test_any_sequence_leaves_a_sound_heap(plane: Plane, data: st.DataObject) -> None:
     with hakmem.Heap(plane=plane, region_bytes=1 << 24, checked=data.draw(st.booleans())) as heap:
         live: dict[int, tuple[int, int]] = {}
         sizes = st.one_of(
@@ -232,8 +213,8 @@ def test_destroyed_heap_refuses_everything(make: Make) -> None:
     heap.free(None)
 
 
-def test_context_manager_destroys(plane: str) -> None:
-    with hakmem.Heap(plane=plane, region_bytes=1 << 22) as heap:  # type: ignore[arg-type]
+def test_context_manager_destroys(plane: Plane) -> None:
+    with hakmem.Heap(plane=plane, region_bytes=1 << 22) as heap:
         heap.alloc(5)
     assert not heap.alive
 
@@ -246,8 +227,8 @@ def mapped(address: int) -> bool:
         )
 
 
-def test_collected_heap_gives_its_region_back(plane: str) -> None:
-    heap = hakmem.Heap(plane=plane, region_bytes=1 << 22)  # type: ignore[arg-type]
+def test_collected_heap_gives_its_region_back(plane: Plane) -> None:
+    heap = hakmem.Heap(plane=plane, region_bytes=1 << 22)
     address = heap.address
     heap.alloc(5)
     assert mapped(address)
@@ -499,8 +480,7 @@ with hakmem.Heap(region_bytes=1 << 24) as other:
     )
 
 
-@pytest.mark.parametrize("plane", ["native", "python"])
-def test_a_policy_by_its_path(plane: Any, tmp_path: Path) -> None:
+def test_a_policy_by_its_path(plane: Plane, tmp_path: Path) -> None:
     """TOML or image, a str or a Path."""
     lean = tmp_path / "lean.toml"
     lean.write_text("[retain]\nfloor_bytes = 0\n")

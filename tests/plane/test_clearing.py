@@ -4,22 +4,22 @@ both planes alike."""
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
 
 import pytest
 
 import hakmem
 from hakmem import layout, primitives
+from tests.support.heaps import Make
 
 MIB = 1 << 20
 PAGE = layout.OS_PAGE_BYTES
 
 
-@pytest.fixture(params=["native", "python"])
-def heap(request: pytest.FixtureRequest) -> Iterator[hakmem.Heap]:
-    with hakmem.Heap(region_bytes=1 << 28, plane=request.param) as made:
-        made.hold_clock(1)
-        yield made
+@pytest.fixture
+def heap(make: Make) -> hakmem.Heap:
+    made = make(region_bytes=1 << 28)
+    made.hold_clock(1)
+    return made
 
 
 def round_trip(heap: hakmem.Heap, written_bytes: int) -> int:

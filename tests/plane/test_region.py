@@ -17,6 +17,7 @@ from twins import Twins
 import hakmem
 from hakmem import layout
 from hakmem.clib.binding import library
+from hakmem.heap.api import Plane
 from hakmem.registry import PageRegistry
 from hakmem.views.checks.validation import validate
 from hakmem.views.heap_view import HeapView
@@ -240,8 +241,7 @@ def test_any_order_of_refusals(twins: Twins, seed: int) -> None:
         assert twins.free(block) is None
 
 
-@pytest.mark.parametrize("plane", ["native", "python"])
-def test_a_destroyed_heap_leaves_no_mapping(plane: str) -> None:
+def test_a_destroyed_heap_leaves_no_mapping(plane: Plane) -> None:
     heap = hakmem.Heap(plane=plane)
     first, size = heap.region
     blocks = [heap.alloc(MIB) for _ in range(100)]

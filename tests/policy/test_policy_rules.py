@@ -3,6 +3,7 @@ method, both answers and what to do."""
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,9 +21,9 @@ from hakmem import (
     SizeClassMap,
 )
 from hakmem.generate import mirror
+from tests.support.heaps import Make
 
 MIB = 1 << 20
-PLANES = ("native", "python")
 
 
 class Steady(ArenaGrowth):
@@ -128,52 +129,46 @@ class Half(SizeClass):
         return super().block_count(header) // 2
 
 
-def commits(policy: Policy, plane: Any) -> list[int]:
+def commits(heap: hakmem.Heap) -> list[int]:
     """MiB that a heap's first chunks commit."""
     found: list[int] = []
-    with hakmem.Heap(policy, plane, region_bytes=256 * MIB, checked=False) as heap:
-        while len(found) < 6:
-            heap.alloc(MIB // 2)
-            units = mirror.HakHeap.from_address(heap.address).arena_units
-            found = [units[k] >> 4 for k in range(64) if units[k]]
+    while len(found) < 6:
+        heap.alloc(MIB // 2)
+        units = mirror.HakHeap.from_address(heap.address).arena_units
+        found = [units[k] >> 4 for k in range(64) if units[k]]
     return found[:6]
 
 
-@pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize(
     ("rule", "chunks"),
     [(Steady(), [4] * 6), (Slow(), [2, 4, 8, 16, 32, 64])],
     ids=["steady", "slow"],
 )
-def test_a_chunk_rule_is_obeyed(plane: str, rule: ArenaGrowth, chunks: list[int]) -> None:
+def test_a_chunk_rule_is_obeyed(make: Make, rule: ArenaGrowth, chunks: list[int]) -> None:
     policy = Policy(arenas=rule)
-    assert commits(policy, plane) == chunks
+    assert commits(make(policy=policy, region_bytes=256 * MIB, checked=False)) == chunks
     assert [policy.compiled().arenas.chunk_bytes(k) >> 20 for k in range(6)] == chunks
 
 
-@pytest.mark.parametrize("plane", PLANES)
-def test_a_cache_rule_is_obeyed(plane: Any) -> None:
-    with hakmem.Heap(Policy(caches=Small()), plane, region_bytes=1 << 24, checked=False) as heap:
-        blocks = [heap.alloc(64) for _ in range(64)]
-        for block in blocks:
-            heap.free(block)
-        assert heap.stats().overflow_count >= (64 - 3) // 2
-        index = heap.policy.size_classes.class_of(64)
-        assert heap.view().policy.compiled().caches.class_cache(
-            heap.policy.size_classes, index
-        ) == Small().class_cache(heap.policy.size_classes, index)
-
-
-@pytest.mark.parametrize("plane", PLANES)
-def test_a_codec_rule_is_obeyed(plane: Any) -> None:
-    import ctypes
-
-    with hakmem.Heap(Policy(headers=Based("all")), plane, region_bytes=1 << 24) as heap:
-        block = heap.alloc(64)
-        index = heap.policy.size_classes.class_of(64, "all")
-        assert ctypes.c_ubyte.from_address(block - 1).value == 0x10 + index
-        assert heap.view().policy.headers == HeaderCodec("all", 0x10, 0x60)
+def test_a_cache_rule_is_obeyed(make: Make) -> None:
+    heap = make(policy=Policy(caches=Small()), checked=False)
+    blocks = [heap.alloc(64) for _ in range(64)]
+    for block in blocks:
         heap.free(block)
+    assert heap.stats().overflow_count >= (64 - 3) // 2
+    index = heap.policy.size_classes.class_of(64)
+    assert heap.view().policy.compiled().caches.class_cache(
+        heap.policy.size_classes, index
+    ) == Small().class_cache(heap.policy.size_classes, index)
+
+
+def test_a_codec_rule_is_obeyed(make: Make) -> None:
+    heap = make(policy=Policy(headers=Based("all")))
+    block = heap.alloc(64)
+    index = heap.policy.size_classes.class_of(64, "all")
+    assert ctypes.c_ubyte.from_address(block - 1).value == 0x10 + index
+    assert heap.view().policy.headers == HeaderCodec("all", 0x10, 0x60)
+    heap.free(block)
 
 
 DEFAULT = SizeClassMap.default().classes

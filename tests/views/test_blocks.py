@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
 import hakmem
 from hakmem.views import STATE_NAMES
 from hakmem.views.parts.blocks import BLOCK_DTYPE, PIECE_SLABS
+from tests.support.heaps import Make
 from tests.support.synthetic import SyntheticHeap
-
-Make = Callable[..., hakmem.Heap]
 
 
 def used(heap: hakmem.Heap) -> dict[int, int]:

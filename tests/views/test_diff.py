@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import hakmem
+from tests.support.heaps import Make
 from tests.support.synthetic import BASE, SyntheticHeap
-
-Make = Callable[..., hakmem.Heap]
 
 
 def test_what_was_allocated_is_what_grew(heap: hakmem.Heap) -> None:

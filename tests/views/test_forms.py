@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as Tree
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from hakmem.views.events import Events
 from hakmem.views.reading.records import dtype_of
 from hakmem.views.showing.letters import LEGEND, LetterMap
 from hakmem.views.showing.tables import Table
+from tests.support.heaps import Make
 from tests.views.test_tables import example, whole
 
 Heap = hakmem.Heap
@@ -27,7 +27,7 @@ def rows_of(html: str) -> list[list[str]]:
 
 
 @pytest.fixture
-def used(make: Callable[..., Heap]) -> Heap:
+def used(make: Make) -> Heap:
     heap = make(name="used")
     blocks = heap.alloc_many([100] * 300)
     heap.alloc(1 << 20)

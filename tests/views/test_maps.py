@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,9 +10,9 @@ import pytest
 import hakmem
 from hakmem.views import STATE_LETTERS, STATE_NAMES
 from hakmem.views.reading.problems import Spot
+from tests.support.heaps import Make
 from tests.support.synthetic import SyntheticHeap
 
-Make = Callable[..., hakmem.Heap]
 SIZES = [item.stride_bytes for item in hakmem.SizeClassMap.default().classes]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,9 @@ from hakmem.views.checks import registry
 from hakmem.views.heap_view import HeapView
 from hakmem.views.reading import capture
 from hakmem.views.reading.records import KIND_RUN
+from tests.support.heaps import Make
 from tests.support.synthetic import BASE, SyntheticHeap
 
-Make = Callable[..., hakmem.Heap]
 ROOT = Path(__file__).parents[2]
 LARGE = """
 import resource, hakmem

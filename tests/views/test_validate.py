@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 import hakmem
 from hakmem import ValidationError, layout
 from hakmem.generate import mirror
+from tests.support.heaps import Make
 from tests.support.synthetic import SyntheticHeap
-
-Make = Callable[..., hakmem.Heap]
 
 
 @contextmanager

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
 import hakmem
+from tests.support.heaps import Make
 
 UNIT = 1 << 16
 
@@ -72,7 +71,7 @@ def test_places_without_a_block(heap: hakmem.Heap) -> None:
         assert heap.whatis(first + unit * UNIT).kind == "ready"
 
 
-def test_another_heap_is_named(make: Callable[..., hakmem.Heap]) -> None:
+def test_another_heap_is_named(make: Make) -> None:
     with hakmem.Heap(name="the other", region_bytes=1 << 24) as other:
         found = make().whatis(other.alloc(10))
         assert (found.kind, found.heap) == ("other heap", "the other")
