@@ -111,7 +111,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_SLAB_UNITS_MAX", SLAB_UNITS_MAX,
         "units of the longest slab: offsets / 8 must fit 16 bits"),
     Constant("HAK_CLASS_LIMIT", CLASS_LIMIT,
-        "registry tags: 0, the classes, and the special tags below"),
+        "registry tags in all: 0, the classes, and the special tags below"),
     Constant("HAK_CLASS_COUNT_MAX", CLASS_COUNT_MAX,
         "size classes of a policy; their indices start at 1"),
     Constant("HAK_SIZE_GRANULE_SHIFT", SIZE_GRANULE_SHIFT, "log2 bytes of a step of the size map"),
@@ -136,7 +136,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
         "user memory that a heap's window has room for; where there are no windows, a reservation "
         "that is halved until the OS agrees"),
     Constant("HAK_PROCESS_WISH_BYTES", PROCESS_WISH_BYTES,
-        "the same of the process heap: with its registry just under the largest region"),
+        "the same for the process heap: with the registry a little less than the largest region"),
     Constant("HAK_TABLE_STEP_UNITS", TABLE_STEP_UNITS,
         "units that the tables are mapped for at a time"),
     Constant("HAK_THREAD_STEP_RECORDS", THREAD_STEP_RECORDS,
@@ -193,14 +193,15 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_LAYOUT_VERSION", LAYOUT_VERSION, "layout version, beside the hash, for people"),
     # registry tags
     Constant("HAK_TAG_NONE", 0,
-        "registry: not ours to hand out (metadata, uncommitted, in transit)"),
+        "registry: nobody may hand the unit out (metadata, never mapped, or just changing hands)"),
     Constant("HAK_TAG_SPAN", 61, "registry: unit of a span, head in the upper bits"),
     Constant("HAK_TAG_FREE", 62,
         "registry: unit of a free run, head in the upper bits at both ends"),
     Constant("HAK_TAG_UNMAPPED", 63,
         "registry: unit that is not mapped, head in the upper bits at both ends"),
     # slab record kinds
-    Constant("HAK_KIND_NONE", 0, "record: nothing, or in transit between run heap and slab"),
+    Constant("HAK_KIND_NONE", 0,
+        "record: nothing, or just changing hands between run heap and slab"),
     Constant("HAK_KIND_SLAB", 1, "record: a slab, fields protected by its claim"),
     Constant("HAK_KIND_SPAN", 2, "record: a span, fields protected by its owner, the program"),
     Constant("HAK_KIND_RUN", 3, "record: a free run, fields protected by the run lock"),
@@ -236,7 +237,8 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_STAGE_ADOPT", 4, "acquire: slabs with remote frees waiting, the class's mailbox"),
     Constant("HAK_STAGE_UNIT", 5,
         "acquire: lock-free claim of an unused unit of the open superslab"),
-    Constant("HAK_STAGE_LAST", 6, "acquire: one last look for a slab to adopt"),
+    Constant("HAK_STAGE_LAST", 6,
+        "acquire: the partial set and the mailbox once more, before the heap grows"),
     Constant("HAK_STAGE_GROW", 7,
         "acquire: the run heap under its lock, growing the arena if need be"),
     # thread states
@@ -536,10 +538,10 @@ class ArenaNumbers:
         "fresh units of the open superslab populated at a time, 0 or 1 never",
         default=4, power_of_two=True, source=_POPULATE)
     populate_live_mb: int = _number("u32", "units", (0, 1 << 20),
-        "live units from which on that is done",
+        "units in use from which on fresh units are populated",
         default=8, field="populate_live_units", scale=_MIB >> UNIT_SHIFT, object_unit="MiB")
     populate_slab_count: int = _number("u32", "slabs", (0, 1 << 24),
-        "fresh slabs of a class that a thread has taken before it is done for it", default=2)
+        "fresh slabs of a class that a thread takes before units are populated for it", default=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -561,7 +563,7 @@ class ClassCacheNumbers:
         "part of itself, a batch at least, that a cap gains where its list swings; 0: one "
         "block a refill")
     lend_count: int = _number("u32", "classes", (0, CLASS_COUNT_MAX),
-        "classes behind this one that may lend it a block before one is carved")
+        "how many of the next larger classes may lend it a block before one is carved")
     lend_keep_count: int = _number("u32", "blocks", (0, CAP_LIMIT_COUNT),
         "blocks of its list that this class never lends")
 
@@ -622,7 +624,7 @@ class CacheNumbers:
         variable=Variable("HAKMEM_CACHE_THREAD_KB", "caches of one thread together at most, KiB",
             0, 1 << 30, _KIB))
     idle_events: int = _number("u32", "events", (1, 1 << 30),
-        "slow-path events of a thread between looks for idle caches", default=1024)
+        "slow-path events of a thread between its searches for idle caches", default=1024)
     free_only_count: int = _number("u32", "overflows", (1, 1 << 20),
         "overflows in a row, no refill between, that halve a cap", default=16)
     parked_count: int = _number("u32", "threads", (0, 64),
@@ -642,7 +644,7 @@ class CacheNumbers:
         "largest block that waits in the cache of an ended thread", default=8 * _KIB)
     raise_live_per_256: int = _number("u32", "1/256", (0, 1 << 16),
         "what swings may add to the caps of all threads together, as a fraction of the "
-        "live bytes", default=256, source=_CAPS)
+        "bytes in use", default=256, source=_CAPS)
     lend_carve_count: int = _number("u32", "carves", (0, 255),
         "carves after loans from which on a class lends no more", default=8)
 
@@ -700,13 +702,15 @@ class RetainNumbers:
     purge_unit_ns: int = _number("u32", "ns", (1, 10**9), "what purging a unit costs",
         default=6_400, source=_PAGE_COST)
     refault_unit_ns: int = _number("u32", "ns", (0, 10**9),
-        "what it costs more when the unit is needed again soon", default=26_000, source=_PAGE_COST)
+        "what a purged unit costs in addition if it is needed again soon",
+        default=26_000, source=_PAGE_COST)
     eager_live_per_256: int = _number("u32", "1/256", (0, 1 << 16),
-        "dirty bytes that eager purges leave, as a fraction of the live bytes", default=64)
+        "dirty bytes that eager purges leave, as a fraction of the bytes in use", default=64)
     eager_drop_per_256: int = _number("u32", "1/256", (0, 1 << 16),
-        "eager only while the live bytes are at most this fraction of the high water", default=32)
+        "eager only while the bytes in use are at most this fraction of the high water", default=32)
     sweep_wait_count: int = _number("u32", "epochs", (0, 1 << 20),
-        "longest pause between looks into a slab whose purged pages are needed again", default=64)
+        "longest time that sweeps leave a slab alone whose purged pages are needed again",
+        default=64)
     eager_unit_count: int = _number("u32", "units", (1, 1 << 24),
         "units purged eagerly at one slow-path event at most", default=1024)
     background_tick_ms: int = _number("u32", "ms", (1, 60_000),
@@ -716,7 +720,8 @@ class RetainNumbers:
     sweep_unit_count: int = _number("u32", "units", (0, 1 << 24),
         "records that a sweep looks at in one go, 0 never", default=16384)
     sweep_event_ns: int = _number("u64", "ns", (1, 10**9),
-        "work of one go at most, at a slow-path event", default=500_000, source=_WEEK)
+        "most work of a sweep, or of purging what nobody needed, at one slow-path event",
+        default=500_000, source=_WEEK)
     background_bytes: int = _number("u64", "bytes", (0, _BYTES_MAX),
         "heap from which on programs with threads get a background thread, 0 never",
         default=16 * _MIB,
@@ -729,12 +734,13 @@ class RetainNumbers:
     clear_absent_per_256: int = _number("u32", "1/256", (0, 256),
         "given back instead of cleared when at least this share is not resident", default=128)
     clear_wait_count: int = _number("u32", "spans", (0, 1 << 20),
-        "longest pause between such questions while the answer is no", default=64)
+        "spans cleared between such questions at most, while too much is resident", default=64)
     growth_request_per_256: int = _number("u32", "1/256", (0, 1 << 16),
-        "requests from this fraction of the high water on give dirty units back before "
-        "more is resident than lately, 0 never", default=64, source=_GROWTH)
+        "requests from this fraction of the high water on purge dirty units before more "
+        "becomes resident than lately, 0 never", default=64, source=_GROWTH)
     growth_keep_per_256: int = _number("u32", "1/256", (0, 1 << 16),
-        "dirty bytes that they leave, as a fraction of the high water", default=8, source=_GROWTH)
+        "dirty bytes that such requests leave, as a fraction of the high water",
+        default=8, source=_GROWTH)
 
 
 # fmt: on
@@ -810,7 +816,7 @@ COUNTERS: Final[tuple[Field, ...]] = (
     _counter("cas_try_count",
         "CAS attempts on shared words, but for the claims that return_chain_count counts"),
     _counter("cas_retry_count", "of them, those that lost"),
-    _counter("claim_fail_count", "claims not got"),
+    _counter("claim_fail_count", "claims given up because another thread held them"),
     _counter("locked_fallback_count", "lock-free tries given up for the locked path"),
     _counter("early_return_count",
         "refills that a drained remote list alone could serve: nothing carved, no new slab"),
@@ -934,7 +940,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("used_count", "u32", "blocks", _CLAIM,
                 "blocks outside: application, caches, remote list"),
             Field("carved_count", "u32", "blocks", _CLAIM,
-                "blocks ever handed out since the slab was made"),
+                "blocks carved so far; the others are uncarved"),
             Field("mailed", "u32", "bool", "any by exchange, acq_rel",
                 "1 while the slab is in a mailbox"),
             Field("mail_next", "u32", "unit", "mailer > adopter, by the mailbox's CAS",
@@ -945,13 +951,14 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("older", "u32", "unit", _LOCK, "dirty run freed before this one"),
             Field("newer", "u32", "unit", _LOCK, "dirty run freed after this one"),
             Field("detail_count", "u32", "OS pages | units | look", "as kind",
-                "span: OS pages asked for; free run: dirty units; slab: its last look that found "
+                "span: OS pages asked for; free run: dirty units; slab: its last sweep that found "
                 "holes, and the pause after it (holes.c)"),
         ),
     ),
     _struct(
         "hak_bin", "HakBin",
-        "What the slow paths need of a thread cache's class; the fast path has arrays of its own.",
+        "One class of a thread's cache: what slow paths alone need; the rest is in "
+        "hak_thread's arrays.",
         (
             Field("cap_count", "u32", "blocks", _OWNER, "blocks the list may hold"),
             Field("hot", "u32", "unit", _OWNER, "slab taken from last, 0 none; only a hint"),
@@ -961,10 +968,10 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("refilled", "u8", "bool", _OWNER, "1: refilled since the last overflow"),
             Field("lent", "u8", "bool", _OWNER, "1: has lent a block since the last carve"),
             Field("lend_carve_count", "u8", "carves", _OWNER,
-                "carves that came after loans, 255 once they are too many; one forgiven at each "
-                "look for idle classes"),
+                "carves that came after loans, 255 once they are too many; one less after each "
+                "search for idle classes"),
             Field("event_count", "u32", "events", _OWNER,
-                "refills and overflows since the last idle look"),
+                "refills and overflows since the last search for idle classes"),
             Field("free_only_count", "u32", "overflows", _OWNER, "overflows since the last refill"),
             Field("fresh_count", "u32", "slabs", _OWNER,
                 "slabs made from units of the open superslab"),
@@ -980,20 +987,20 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("unit_limit", "u64", "units", _OWNER,
                 "units that the tables are known to be mapped for; 0 in the early record"),
             Field("fast_map", "u64", "address", _INIT,
-                "size map of the fast path: the policy's own; with headers one that is 0 where "
-                "calls must be checked"),
+                "size map of the fast path: the policy's own; with headers a copy that is 0 for "
+                "sizes that the slow path must serve"),
             Field("heap", "u64", "address", _INIT, "its heap"),
             Field("cap_bytes", "u64", "bytes", _OWNER, "sum of the caps in bytes"),
             Field("index", "u32", "", _INIT, "its place in the heap's thread records"),
             Field("state", "u32", "HAK_THREAD", "owner or adopter by CAS > any, acq_rel",
-                "unused, live or parked"),
+                "unused, live, parked or left"),
             Field("os_id", "u32", "", _OWNER, "the OS's thread id"),
             Field("next", "u32", "index", "by the CAS of its list",
                 "next of the parked or unused list, index + 1"),
             Field("event_count", "u32", "events", _OWNER,
-                "slow-path events since the last idle look"),
+                "slow-path events since the last search for idle classes"),
             Field("busy", "u32", "class + 1", _OWNER,
-                "record 0: 1 while locked; any: class + 1 while its list is moved to slabs"),
+                "record 0: 1 while locked; all: class + 1 while that class's list goes to slabs"),
             Field("sample_left", "u64", "bytes", _OWNER, "reserved for sampling by bytes"),
             Field("free_only_bytes", "u64", "bytes", _OWNER,
                 "bytes overflowed since the last refill of any class"),
@@ -1065,7 +1072,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("holes_offset", "u64", "bytes", _INIT,
                 "purged pages of slabs: u16 a unit, a bit a page"),
             Field("seen_offset", "u64", "bytes", _INIT,
-                "claim_seq at the last look for holes, odd once looked into: u32 a unit"),
+                "claim_seq at a sweep's last visit, odd once searched for holes: u32 a unit"),
             Field("threads_offset", "u64", "bytes", _INIT, "thread records: hak_thread"),
             Field("live_offset", "u64", "bytes", _INIT,
                 "live marks: a bit for 8 bytes; 0 when not checked"),
@@ -1087,10 +1094,11 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "slabs lost to a fork in the middle of a claim"),
             Field("live_units", "u64", "units", _LOCK_RELAXED, "units handed out by the run heap"),
             Field("dirty_units", "u64", "units", _LOCK_RELAXED, "free units that may be resident"),
-            Field("high_water_now", "u64", "units", _LOCK_RELAXED, "most live units in this epoch"),
+            Field("high_water_now", "u64", "units", _LOCK_RELAXED,
+                "most units in use in this epoch"),
             Field("high_water_before", "u64", "units", _LOCK_RELAXED,
-                "most live units in the epoch before"),
-            Field("high_water_ever", "u64", "units", _LOCK, "most live units ever"),
+                "most units in use in the epoch before"),
+            Field("high_water_ever", "u64", "units", _LOCK, "most units in use ever"),
             Field("epoch_start_ns", "u64", "ns", _LOCK_RELAXED, "start of this epoch"),
             Field("clock_ns", "u64", "ns", "clock owner", "the clock while held"),
             Field("clock_held", "u32", "bool", "clock owner",
@@ -1124,23 +1132,24 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("lost_block_count", "u64", "blocks", "repairer of a fork's child > any",
                 "cached blocks lost to a fork in the middle of a move"),
             Field("repair_count", "u64", "count", "repairer of a fork's child > any",
-                "forks after which this heap was repaired, in this process's line"),
+                "repairs of this heap, one after each fork that led to this process"),
             Field("earned_ns", "u64", "ns", _LOCK_RELAXED, "eager work allowed so far"),
             Field("spent_ns", "u64", "ns", _LOCK_RELAXED,
                 "eager work done so far, refaults included"),
-            Field("earned_at_ns", "u64", "ns", _LOCK_RELAXED, "clock when it was last earned"),
+            Field("earned_at_ns", "u64", "ns", _LOCK_RELAXED,
+                "clock when earned_ns was last raised"),
             Field("recent_units", "u32", "units", _LOCK_RELAXED,
                 "units marked in each of the two recent maps", 2),
             Field("recent_eager", "u32", "units", _LOCK,
-                "units purged eagerly in the epoch of each", 2),
+                "units purged eagerly in each of the two epochs", 2),
             Field("recent_now", "u32", "", _LOCK, "which recent map is this epoch's"),
             Field("epoch_count", "u32", "epochs", _LOCK_RELAXED, "epochs closed so far; wraps"),
             Field("eager_units", "u64", "units", _LOCK,
                 "of the units purged, those purged eagerly"),
             Field("sweep_unit", "u32", "units", "sweeper by CAS, acq_rel",
-                "where the look for holes goes on; 0: none is due"),
+                "where the sweep goes on; 0: no sweep is due"),
             Field("sweep_busy", "u32", "bool", "sweeper by CAS, acquire / release",
-                "1 while a thread looks for holes"),
+                "1 while a thread sweeps"),
             Field("hole_pages", "u64", "OS pages", "sweeper or restorer > any, relaxed add",
                 "pages purged inside slabs"),
             Field("hole_now_pages", "u64", "OS pages",
@@ -1148,21 +1157,23 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "of them, those that are holes still"),
             Field("clear_wait", "u32", "spans",
                 "any, relaxed; a lost update moves the next question",
-                "pause after each question: doubles while the answer is no"),
+                "spans cleared between two questions how much is resident; doubles while "
+                "too much is"),
             Field("clear_skip", "u32", "spans",
-                "any, relaxed; a lost update moves the next question", "spans left of this pause"),
+                "any, relaxed; a lost update moves the next question",
+                "spans cleared until the next question"),
             Field("low_water_now", "u64", "units", _LOCK_RELAXED,
                 "least dirty units in this epoch, less what was purged since"),
             Field("low_water_before", "u64", "units", _LOCK_RELAXED,
                 "least dirty units in the epoch before, less what was purged since"),
             Field("resident_now", "u64", "units",
                 "any, relaxed; a lost update purges once more or once less",
-                "most live and dirty units in this epoch, at a tick"),
+                "most units in use or dirty at a tick of this epoch"),
             Field("resident_before", "u64", "units",
                 "any, relaxed; a lost update purges once more or once less",
-                "most live and dirty units in the epoch before, at a tick"),
+                "most units in use or dirty at a tick of the epoch before"),
             Field("hole_refault_pages", "u64", "OS pages", "sweeper or restorer > any, relaxed add",
-                "of them, those whose blocks were needed again within two epochs"),
+                "of hole_pages, those whose blocks were needed again within two epochs"),
             Field("run_clean_bits", "u64", "bits", _LOCK, "non-empty clean bins", RUN_BIN_WORDS),
             Field("run_dirty_bits", "u64", "bits", _LOCK, "non-empty dirty bins", RUN_BIN_WORDS),
             Field("run_clean", "u32", "unit", _LOCK, "first run of each clean bin", RUN_BIN_COUNT),
@@ -1172,13 +1183,13 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("arena_units", "u32", "units", _LOCK,
                 "units of arena chunk k; the last entry adds up the rest", 64),
             Field("drain_request", "u64", "ticket", "outside, plain > slow paths, relaxed",
-                "another number: each thread gives its caches back at its next slow path"),
+                "a new number has each thread give its caches back at its next slow path"),
             Field("trim_request", "u64", "ticket", "outside, plain > slow paths, relaxed",
-                "another number: whoever comes to a slow path first trims the heap"),
+                "a new number has the first thread at a slow path trim the heap"),
             Field("trim_served", "u64", "ticket", "holder of trim_busy > outside, release",
                 "the trim_request that was obeyed last"),
             Field("trim_bytes", "u64", "bytes", "holder of trim_busy > outside, relaxed",
-                "what that trim gave back; stands before trim_served"),
+                "what that trim gave back; written before trim_served"),
             Field("trim_busy", "u32", "bool", "any by CAS, acquire / release",
                 "1 while a thread trims by request"),
             Field("locked", "u32", "bool", _LOCK,
