@@ -111,7 +111,7 @@ def look_from_outside(repetitions: int) -> list[Figure]:
                 ),
                 timed("attach and snapshot, residency included", "ms", 1e3, few, save, 1000),
                 timed("load it", "ms", 1e3, few, lambda: hakmem.load(file), None),
-                timed("pinned", "ms", 1e3, few, view.pinned, None),
+                timed("why", "ms", 1e3, few, view.why, None),
             ]
     finally:
         owner.kill()

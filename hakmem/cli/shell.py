@@ -19,7 +19,7 @@ empty one to try things on."""
 EXAMPLES = """\
   hakmem shell 4711
   hakmem shell heap.npz
-  echo 'print(heap.explain())' | hakmem shell -q 4711"""
+  echo 'print(heap.why())' | hakmem shell -q 4711"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def greeting(live: bool, mine: bool) -> str:
     """The two-line help."""
-    first = "heap.classes .slabs[0] .threads .whatis(0x...) .pinned() .explain(), Tab for more"
+    first = "heap.classes .slabs[0] .threads .whatis(0x...) .why(), Tab for more"
     if mine:
         second = "block = heap.alloc(100); heap.whatis(block); heap.free(block)   Ctrl-D leaves"
     elif live:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ..arguments import whole_number
 from ..errors import NoHakmem
+from ..views.files.around import ours_of
 from ..views.files.freezing import freeze
 from ..views.files.frozen import Frozen
 from ..views.heap_view import HeapView
@@ -67,6 +68,7 @@ def _stopped_copy(pid: int) -> Frozen:
             raise AssertionError("a look at a process reads a process")
         inside = source.inside_library(threads)
         heaps = [freeze(heap) for heap in view.heaps]
+        around = source.surroundings(ours_of(heaps), stopped=threads)
         source.check()
         about = (
             None
@@ -75,4 +77,4 @@ def _stopped_copy(pid: int) -> Frozen:
                 view.process, stopped=True, in_flight=inside, rss_bytes=source.resident_bytes()
             )
         )
-    return Frozen(source.name, heaps, about, copy_again=lambda: _stopped_copy(pid))
+    return Frozen(source.name, heaps, about, lambda: _stopped_copy(pid), around)

@@ -14,8 +14,9 @@ import os
 import platform
 import struct
 import threading
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from .. import layout
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ..views.reading.surroundings import Ours, Surroundings
+
 HEAPS_LIMIT: Final = 65536
 OWN_CALLS: Final = {
     "x86_64": (9, 10, 11, 14, 24, 25, 27, 28, 39, 56, 186, 435),
@@ -39,6 +42,9 @@ OWN_CALLS: Final = {
 """The system calls that the library makes in the middle of a malloc or free: mmap, mprotect,
 munmap, mremap, mincore, madvise, sched_yield, getpid, gettid, and rt_sigprocmask, clone and clone3
 where it starts its thread."""
+WATCH_SECONDS: Final = 0.2
+"""How long a thread must not have run to be asleep: who waits for a timer of a tenth of a second
+comes to a slow path soon enough."""
 STACK_WORDS: Final = 48
 """How far up a stopped thread's stack the library's own return addresses are looked for: past a
 call of libc."""
@@ -274,6 +280,33 @@ class LiveProcess(MemorySource):
             return procfs.resident_bytes(self.pid)
         except (FileNotFoundError, ProcessLookupError):
             raise gone(self.pid) from None
+
+    def asleep(self) -> tuple[int, ...]:
+        """OS ids, as the process sees them, of the threads that do not run while they are watched,
+        for `WATCH_SECONDS`. Raises ProcessNotFound when the process ended."""
+        try:
+            before = procfs.run_times(self.pid)
+            time.sleep(WATCH_SECONDS)
+            now, own = procfs.run_times(self.pid), procfs.own_ids(self.pid)
+        except OSError:
+            raise gone(self.pid) from None
+        quiet = [task for task, ran in now.items() if before.get(task) == ran]
+        return tuple(sorted(own[task] for task in quiet if task in own))
+
+    def surroundings(
+        self, ours: Sequence[Ours], stopped: Mapping[int, Place] | None = None
+    ) -> Surroundings | None:
+        """What else is resident in the process, and which threads sleep: those that do not run
+        while they are watched; of ``stopped`` ones those that were in a system call."""
+        from ..views.reading.surroundings import look_around  # with numpy
+
+        cpython = self.facts().python_malloc is not None
+        if stopped is None:
+            asleep = self.asleep()
+        else:
+            own = procfs.own_ids(self.pid)
+            asleep = tuple(own.get(task, task) for task in stopped if stopped[task].call >= 0)
+        return look_around(self.pid, ours, self.read, cpython=cpython, asleep=asleep)
 
     def facts(self) -> ProcessFacts:
         """The process as it is now. Raises ProcessNotFound when it ended."""

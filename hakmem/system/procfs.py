@@ -147,6 +147,18 @@ def thread_names(pid: int) -> dict[int, str]:
     return names
 
 
+def run_times(pid: int) -> dict[int, int]:
+    """How long each of its threads has run since it began, ns on a processor by OS id; empty where
+    the kernel does not say."""
+    found = {}
+    for task in tasks(pid):
+        try:
+            found[task] = int(_text(pid, f"task/{task}/schedstat").split()[0])
+        except (OSError, ValueError, IndexError):
+            continue
+    return found
+
+
 def readable_task(pid: int) -> int:
     """A thread through which the process's memory can be read: the first one, unless it ended
     before the others.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from os import PathLike
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
 from .answers.whatis import Region, WhatIs, what_is
+from .files.snapshot import LIMIT_BYTES, read
 from .parts.blocks import Block, block_array, blocks_of, for_each_piece
 from .parts.classes import ClassesView, class_number, classes_of
 from .parts.headline import title, unclean
@@ -33,9 +34,16 @@ from .reading.records import Records
 from .showing.notebook import Shown, paragraph
 
 if TYPE_CHECKING:
-    from .answers.pinned import Pinned
     from .answers.stats import Stats
+    from .answers.why import Why
     from .checks.validation import Validation
+
+
+class Viewable(Protocol):
+    """What can be looked at now: a `hakmem.Heap`."""
+
+    def view(self) -> HeapView:
+        """The heap as it is now."""
 
 
 class HeapView(Look, Shown):
@@ -113,21 +121,39 @@ class HeapView(Look, Shown):
         """Write the whole slab map; see `hakmem.views.parts.maps.write_maps`."""
         write_maps(self, file, format, force=force)
 
-    def pinned(self) -> Pinned:
-        """What is resident but not used: in which slabs, held by which blocks and caches, and what
-        would release it.
+    @classmethod
+    def load(cls, path: str | PathLike[str], *, limit_bytes: int = LIMIT_BYTES) -> Self:
+        """As `hakmem.load`."""
+        copy = read(path, limit_bytes=limit_bytes)
+        return cls(copy, *copy.heaps()[0])
 
+    @classmethod
+    def of(cls, name: str, given: object) -> Self:
+        """A view of what can be looked at: a view, a heap, which is looked at now, or the path of a
+        snapshot. Raises TypeError that says ``name`` for anything else, and what `load` raises."""
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, (str, PathLike)):
+            return cls.load(given)
+        look = getattr(given, "view", None)
+        found = look() if callable(look) else None
+        if not isinstance(found, cls):
+            raise TypeError(
+                f"{name}: expected a HeapView, a Heap or the path of a snapshot, got "
+                f"{type(given).__name__}"
+            )
+        return found
+
+    def why(self, since: HeapView | Viewable | str | PathLike[str] | None = None) -> Why:
+        """Why memory is resident: what is in use, what is pinned and by whom, what trim and drain
+        would give back.
+
+        ``since``: an earlier look, or a snapshot's path: what has grown since is told as well.
         Raises HakmemError when which pages are resident is not known.
         """
-        from .answers.pinned import pinned
+        from .answers.why import why
 
-        return pinned(self)
-
-    def explain(self) -> str:
-        """The same in a paragraph."""
-        from .answers.explain import explain
-
-        return explain(self)
+        return why(self, None if since is None else HeapView.of("since", since))
 
     def save(
         self,

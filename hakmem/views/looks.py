@@ -14,8 +14,9 @@ from .showing.notebook import Shown
 if TYPE_CHECKING:
     from os import PathLike
 
-    from .answers.pinned import Pinned
+    from .answers.why import Why
     from .checks.validation import Validation
+    from .heap_view import Viewable
     from .parts.blocks import Block
     from .parts.classes import ClassesView
     from .parts.maps import Format
@@ -71,14 +72,10 @@ class Looks(Shown):
         """
         return self.view().validate()
 
-    def pinned(self) -> Pinned:
-        """What is resident but not used, held by what, and what would release it; `explain` says it
-        in a paragraph."""
-        return self.view().pinned()
-
-    def explain(self) -> str:
-        """Where the resident memory is, and what would release it."""
-        return self.view().explain()
+    def why(self, since: HeapView | Viewable | str | PathLike[str] | None = None) -> Why:
+        """Why memory is resident: what is in use, what is pinned and by whom, what trim and drain
+        would give back; ``since``: and what has grown since an earlier look or a snapshot."""
+        return self.view().why(since)
 
     def write_maps(
         self, file: str | PathLike[str] | IO[str], format: Format = "table", *, force: bool = False

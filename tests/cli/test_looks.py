@@ -81,25 +81,34 @@ def test_why_blames_the_class(pinned: Target, saved: Path, source: str, inside: 
     target = pinned.pid if source == "process" else saved
     text = inside("why", target).stdout
     flat = " ".join(text.split())
-    assert (
-        "(640 B)" in flat
-        and "only the program can release" in flat
-        and "or at once by trim" in flat
-        and "what would release it" in flat
-    )
-    assert "PYTHONMALLOC" not in flat
+    answer = "pinned (resident, but used by nobody)"
+    assert "(640 B)" in flat and answer in flat and "what would release it" in flat
+    assert flat.index(answer) < flat.index("resident memory bytes") < flat.index("gives back how")
+    assert "PYTHONMALLOC" not in flat and "programs and libraries" in flat
     found = json.loads(inside("why", "--json", target).stdout)
-    first = found["by_class"][0]
+    first = max(found["by_class"], key=lambda row: row["held_bytes"])
+    assert first["stride_bytes"] == 640 and 190 <= first["held_slabs"] <= 210
+    assert first["pinned_bytes"] > 190 * 60_000
     assert (
-        first["stride_bytes"] == 640
-        and 190 <= first["slabs"] <= 210
-        and first["pinned_bytes"] > 190 * 60_000
+        sum(row["rss_bytes"] for row in found["outside"]) + found["region_bytes"]
+        == (found["rss_bytes"])
     )
+    assert found["answer"] in found["explanation"] and found["since"] is None
+    assert found["releases"][-1]["command"] == "(the program)"
     assert sum(cause["size_bytes"] for cause in found["causes"]) == found["rss_bytes"] and all(
         cause["released_by"] for cause in found["causes"]
     )
     assert inside("why", "-q", target).stdout.count("\n") < text.count("\n")
     assert "pinned slab" in inside("why", "-v", target).stdout
+
+
+def test_why_since_a_file(pinned: Target, saved: Path, inside: Run) -> None:
+    text = " ".join(inside("why", pinned.pid, "--since", saved).stdout.split())
+    assert f"Since process {pinned.pid}, " in text and "grown" in text
+    found = json.loads(inside("why", saved, "--since", saved, "--json").stdout)
+    assert found["since"] == f"process {pinned.pid}"
+    assert {row["grown_bytes"] for row in found["by_class"]} == {0}
+    refused(inside("why", saved, "--since", "nowhere"), 2, "nowhere", "neither a process id")
 
 
 def test_whatis(pinned: Target, saved: Path, inside: Run) -> None:

@@ -52,7 +52,7 @@ def look(pid: int, stop: bool, rng: random.Random) -> None:
     _ = view.classes.array, view.threads.array, view.slabs.array
     for slab in view.slabs[rng.randrange(max(1, len(view.slabs))) :][:3]:
         slab.letters()
-    view.pinned()
+    view.why()
 
 
 def forked(work: Callable[[], None]) -> int:

@@ -54,7 +54,7 @@ def shown(heap: hakmem.Heap) -> list[object]:
         view.threads[0],
         hakmem.diff(view, view),
         hakmem.diff(view, view).classes,
-        view.pinned(),
+        view.why(),
         view.slabs[:0],
     ]
 

@@ -38,7 +38,7 @@ def test_a_source_that_only_reads_has_every_view(tmp_path: Path) -> None:
     assert view.validate().exact and view.heaps == (view,) and view.process is None
     assert view.again().slabs[0].letters() == view.slabs[0].letters()
     with pytest.raises(hakmem.HakmemError, match="which pages are resident is not known"):
-        view.pinned()
+        view.why()
     view.save(tmp_path / "taped.npz")
     copy = hakmem.load(tmp_path / "taped.npz")
     assert copy.slabs[0].letters() == view.slabs[0].letters() and copy.again().name == "taped"

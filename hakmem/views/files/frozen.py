@@ -10,7 +10,7 @@ these parts, so views follow lists in it as in a live heap.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +26,7 @@ from ...system.procfs import ProcessFacts
 from ..reading.outline import resident_ranges
 from ..reading.records import KIND_SLAB, Records, dtype_of, word_offset
 from ..reading.source import CopyMarks, MemorySource, MemoryUnreadable, Words
+from ..reading.surroundings import Ours, Surroundings
 
 BAD_LINK: Final = 8
 """Kept in place of a link that leads to no block of its slab: the program may have written that
@@ -298,6 +299,8 @@ class Frozen(MemorySource):
     about: ProcessFacts | None = None
     copy_again: Callable[[], Frozen] | None = field(default=None, repr=False)
     """Copies the same process as it is now; None of a file."""
+    around: Surroundings | None = None
+    """What was resident beside the heaps; None: not known."""
 
     def _heap(self, address: int) -> FrozenHeap | None:
         for heap in self.frozen:
@@ -329,6 +332,10 @@ class Frozen(MemorySource):
     def facts(self) -> ProcessFacts | None:
         """The process as it was."""
         return self.about
+
+    def surroundings(self, ours: Sequence[Ours]) -> Surroundings | None:
+        """What was resident in the process beside its heaps."""
+        return self.around
 
     def inside(self) -> int:
         """Threads that stood in the middle of a malloc or free."""

@@ -26,12 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
-from ...errors import SnapshotError
+from ...errors import AttachError, SnapshotError
 from ...generate import mirror
 from ...system import procfs
 from ...system.procfs import ProcessFacts
 from ..reading.look import Look
+from ..reading.surroundings import Surroundings
 from ..showing.tables import format_bytes
+from .around import as_json, from_json, ours_of
 from .freezing import freeze
 from .frozen import PARTS, Frozen, FrozenHeap
 from .frozen_checks import check_contents, check_sizes
@@ -68,7 +70,7 @@ def save(
     `hakmem.load` reads.
 
     ``contents``: also what the program has written into its blocks, passwords and all; off by
-    default. ``residency``: which pages are resident, for `pinned`. Slabs whose lists were not
+    default. ``residency``: which pages are resident, for `why`. Slabs whose lists were not
     looked at before are saved as they are now. Raises FileExistsError for a path that exists unless
     ``force``, MemoryUnreadable when the heap is gone.
     """
@@ -83,22 +85,32 @@ def save(
     if process is not None and pid and residency:
         with suppress(OSError):  # it has ended: keep what is known
             process = replace(process, rss_bytes=procfs.resident_bytes(pid))
+    around = None
+    if residency:
+        with suppress(AttachError):
+            around = view.capture.source.surroundings(ours_of(frozen))
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         with open(part, "xb") as out:
-            write(out, frozen, process)
+            write(out, frozen, process, around)
         os.replace(part, file)
     finally:
         part.unlink(missing_ok=True)
 
 
-def write(out: IO[bytes], frozen: list[FrozenHeap], process: ProcessFacts | None) -> None:
+def write(
+    out: IO[bytes],
+    frozen: list[FrozenHeap],
+    process: ProcessFacts | None,
+    around: Surroundings | None = None,
+) -> None:
     """Write frozen heaps as a snapshot."""
     header = {
         "schema": SCHEMA,
         "layout_version": layout.LAYOUT_VERSION,
         "layout_hash": f"0x{mirror.LAYOUT_HASH:016x}",
         "process": None if process is None else asdict(process),
+        "surroundings": as_json(around),
         "heaps": [
             {"address": h.address, "name": h.name, "unsettled": h.unsettled, "moved": list(h.moved)}
             for h in frozen
@@ -382,6 +394,7 @@ def read(path: str | PathLike[str], *, limit_bytes: int = LIMIT_BYTES) -> Frozen
         for name in sorted(wanted):
             reader.check(name)
         process = _process(reader, header.get("process"))
+        around = from_json(header.get("surroundings"), reader.wrong)
         heaps = [_heap(reader, number, item) for number, item in enumerate(about)]
         name = place.name if process is None else f"process {process.pid}"
-        return Frozen(name, heaps, process)
+        return Frozen(name, heaps, process, around=around)

@@ -12,7 +12,7 @@ import ctypes
 import errno
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +27,8 @@ from ...system.procfs import ProcessFacts
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from .surroundings import Ours, Surroundings
 
 
 class MemoryUnreadable(HakmemError, OSError):
@@ -113,6 +115,8 @@ class MemorySource(ABC):
     def touched(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
         """Which OS pages of a range of a heap have contents, shape (size_bytes / 4096,): the others
         read as zeros. None: not known, any may have."""
+    def surroundings(self, ours: Sequence[Ours]) -> Surroundings | None:
+        """What is resident in the process beside its heaps ``ours``; None: not known."""
         return None
 
     def marks(self, address: int) -> CopyMarks | None:
@@ -239,6 +243,12 @@ class OwnProcess(MemorySource):
     def facts(self) -> ProcessFacts:
         """This process as it is now."""
         return procfs.facts(os.getpid())
+
+    def surroundings(self, ours: Sequence[Ours]) -> Surroundings | None:
+        """What else is resident in this process. Which of its threads sleep is not watched."""
+        from .surroundings import look_around  # with numpy
+
+        return look_around(self.pid, ours, self.read, cpython=True)
 
     def read(self, address: int, size_bytes: int) -> bytes | memoryview:
         """A copy of ``size_bytes`` bytes from ``address`` on. Raises MemoryUnreadable."""

@@ -1,0 +1,182 @@
+"""What is resident in a process beside its heaps, which memory it has locked, which threads sleep.
+
+The kernel's own figures, mapping by mapping (`hakmem.system.smaps`), so that heaps and
+surroundings add up to the resident set. CPython's small objects come from arenas of its own; these
+are told by the heads of their pools. Source: Objects/obmalloc.c of CPython.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import layout
+from ...errors import HakmemError
+from ...system import procfs, smaps
+from .records import KIND_FOREIGN, Records
+
+ROWS_LIMIT: Final = 1000
+"""Files that are named; the rest are one row a kind."""
+ARENA_LEAST_BYTES: Final = 1 << 18
+POOL_SAMPLES: Final = 64
+_POOL: Final = struct.Struct("<IIQQQIIII")
+"""``struct pool_header``: blocks in use, padding, free block, next, previous, arena, size class,
+where the next block is cut, where the last may be."""
+_POOL_BYTES: Final = (1 << 14, 1 << 12)
+"""Of a pool: since CPython 3.10, and before."""
+
+Read = Callable[[int, int], bytes | memoryview]
+
+
+class Ours(NamedTuple):
+    """A range of a heap's memory: its address, and which of its OS pages are resident."""
+
+    address: int
+    pages: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Mappings of one kind, and one file where they have a name."""
+
+    kind: str
+    """One of `hakmem.system.smaps.KINDS`."""
+    name: str
+    """The file as the process mapped it, or empty."""
+    mapping_count: int
+    size_bytes: int
+    """Addresses."""
+    rss_bytes: int
+    """Resident."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What else there is in a process."""
+
+    foreign: tuple[Foreign, ...]
+    """What is resident outside the heaps, most first."""
+    locked: tuple[tuple[int, int], ...] = ()
+    """Address ranges inside the heaps that the program has locked: first, and behind the last."""
+    asleep: tuple[int, ...] = ()
+    """OS ids, as the process sees them, of the threads that did not run while they were watched."""
+
+
+def look_around(
+    pid: int, ours: Sequence[Ours], read: Read, *, cpython: bool, asleep: Collection[int] = ()
+) -> Surroundings | None:
+    """The surroundings of the heaps ``ours`` of a process; None where the kernel does not say.
+
+    ``read`` reads its memory; ``cpython``: whether it may have CPython's arenas.
+    """
+    try:
+        found = smaps.areas(pid)
+    except OSError:
+        return None
+    kinds = smaps.kinds_of(found, _stacks(pid), lambda area: cpython and _is_arena(read, area))
+    sums: dict[tuple[str, str], list[int]] = {}
+    locked = []
+    for area, key in zip(found, kinds, strict=True):
+        inside = [part for heap in ours if (part := _shared(heap, area))]
+        rss = area.rss_bytes
+        if inside:
+            # measured twice, so what is ours wholly is taken as it is
+            covered = sum(size for size, _ in inside) == area.end - area.start
+            rss = 0 if covered else max(rss - sum(resident for _, resident in inside), 0)
+            if area.locked:
+                locked.append((area.start, area.end))
+        if not rss:
+            continue
+        row = sums.setdefault(key, [0, 0, 0])
+        row[0] += 1
+        row[1] += area.end - area.start
+        row[2] += rss
+    rows = [Foreign(*key, *row) for key, row in sums.items()]
+    rows.sort(key=lambda row: -row.rss_bytes)
+    return Surroundings(_limited(rows), tuple(locked), tuple(sorted(asleep)))
+
+
+def _limited(rows: list[Foreign]) -> tuple[Foreign, ...]:
+    if len(rows) <= ROWS_LIMIT:
+        return tuple(rows)
+    rest: dict[str, list[int]] = {}
+    for row in rows[ROWS_LIMIT - len(smaps.KINDS) :]:
+        total = rest.setdefault(row.kind, [0, 0, 0])
+        for place, value in enumerate((row.mapping_count, row.size_bytes, row.rss_bytes)):
+            total[place] += value
+    others = (Foreign(kind, "(others)", *total) for kind, total in rest.items())
+    return (*rows[: ROWS_LIMIT - len(smaps.KINDS)], *others)
+
+
+def _shared(heap: Ours, area: smaps.Area) -> tuple[int, int] | None:
+    """Bytes of a mapping that are the heap's, and of them resident; None where they do not
+    touch."""
+    end = heap.address + len(heap.pages) * layout.OS_PAGE_BYTES
+    first, last = max(area.start, heap.address), min(area.end, end)
+    if first >= last:
+        return None
+    low, high = ((at - heap.address) // layout.OS_PAGE_BYTES for at in (first, last))
+    return last - first, int(np.count_nonzero(heap.pages[low:high])) * layout.OS_PAGE_BYTES
+
+
+def unit_ranges(address: int, pages: NDArray[np.bool_], records: Records) -> list[Ours]:
+    """The committed units of a heap at ``address``, without the foreign mappings among them."""
+    made, at = [], 0
+    per_unit = layout.UNIT_BYTES // layout.OS_PAGE_BYTES
+    for head in np.flatnonzero(records["kind"] == KIND_FOREIGN).tolist():
+        made.append((at, head))
+        at = head + int(records["unit_count"][head])
+    made.append((at, len(records)))
+    return [
+        Ours(address + (first << layout.UNIT_SHIFT), pages[first * per_unit : end * per_unit])
+        for first, end in made
+        if first < end
+    ]
+
+
+def _stacks(pid: int) -> list[int]:
+    """The stack pointers of the threads that sleep."""
+    found = []
+    for task in procfs.tasks(pid):
+        place = procfs.sleeping_place(pid, task)
+        if place is not None and place.stack:
+            found.append(place.stack)
+    return found
+
+
+def _is_arena(read: Read, area: smaps.Area) -> bool:
+    """Whether a mapping consists of CPython's arenas: most pools that were ever used have a head
+    that fits."""
+    if area.end - area.start < ARENA_LEAST_BYTES or "rw" not in area.permissions:
+        return False
+    for pool_bytes in _POOL_BYTES:
+        first = -(-area.start // pool_bytes) * pool_bytes
+        pools = (area.end - first) // pool_bytes
+        good = bad = 0
+        for index in range(0, pools, max(pools // POOL_SAMPLES, 1)):
+            try:
+                raw = bytes(read(first + index * pool_bytes, _POOL.size))
+            except HakmemError:
+                return False
+            if any(raw):
+                fits = _is_pool(raw, pool_bytes)
+                good, bad = good + fits, bad + (not fits)
+        if good > bad:
+            return True
+    return False
+
+
+def _is_pool(raw: bytes, pool_bytes: int) -> bool:
+    used, _, _, _, _, _, size_class, cut, last = _POOL.unpack(raw)
+    size = (size_class + 1) * 16
+    return bool(
+        size_class < 64
+        and used <= pool_bytes // size
+        and last == pool_bytes - size
+        and _POOL.size <= cut <= pool_bytes + size
+    )
