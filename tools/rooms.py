@@ -58,12 +58,10 @@ ROOMS: Final = (
 (``hakmem.Heap``); ``hakmem/cli`` stands so high since ``hakmem bench`` runs the benchmark."""
 
 RUN_ALONE: Final = "python hakmem/layout.py prints the header, layout.describe() the tables"
-WHOLE: Final = "takes the view of a whole heap, which is made of rooms below it"
 GROWTH: Final = "a full run heap asks the region for more units, which come as runs"
 EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("hakmem/layout.py", "hakmem/generate/header.py"): RUN_ALONE,
     ("hakmem/layout.py", "hakmem/generate/describe.py"): RUN_ALONE,
-    ("hakmem/views/answers", "hakmem/views/heap_view.py"): WHOLE,
     ("hakmem/plane/runs.py", "hakmem/plane/region.py"): GROWTH,
 }
 """Imports upward or in a circle that must be, with the reason: by importing file or room, and
