@@ -294,7 +294,7 @@ class LiveProcess(MemorySource):
         return tuple(sorted(own[task] for task in quiet if task in own))
 
     def surroundings(
-        self, ours: Sequence[Ours], stopped: Mapping[int, Place] | None = None
+        self, ours: Sequence[Ours], stopped: Mapping[int, SleepPlace] | None = None
     ) -> Surroundings | None:
         """What else is resident in the process, and which threads sleep: those that do not run
         while they are watched; of ``stopped`` ones those that were in a system call."""

@@ -23,9 +23,9 @@ from ...system import procfs
 from ..parts.regions import spans_of, unit_kinds
 from ..parts.slabs import slabs_of
 from ..parts.view import Record, View
-from ..reading.outline import resident_ranges
 from ..reading.fields import ArrayField, dtype_from
 from ..reading.look import Look
+from ..reading.outline import resident_ranges
 from ..reading.records import KIND_FOREIGN, KIND_LOST, KIND_RUN, Records
 from ..reading.surroundings import Ours, Surroundings, unit_ranges
 from ..showing.columns import Columns
