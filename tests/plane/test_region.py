@@ -309,8 +309,7 @@ print(locked - before, full - locked, left - locked)
     return [int(word) for word in done.stdout.split()]
 
 
-@pytest.mark.parametrize("plane", ["native", "python"])
-def test_locked_memory_is_mapped_in_small_steps_and_goes_back(plane: str) -> None:
+def test_locked_memory_is_mapped_in_small_steps_and_goes_back(plane: Plane) -> None:
     """MCL_FUTURE: what is mapped is resident at once, and no advice gives it back."""
     _, full, trimmed = locked_figures(plane, 2)
     assert 48 << 10 <= full < 51 << 10
