@@ -1,8 +1,8 @@
 """Typed access to a region's metadata, and the primitives bound to it.
 
-Plain fields are read and written through ctypes structures that stand on the region, one for each
-record in use; words that threads contend for change through the CAS primitives only. An aligned
-field of up to 64 bits is read and written in one piece.
+Plain fields are read and written through ctypes structures that lie over the region's own memory,
+one for each record in use. Words that several threads change are changed by the CAS primitives
+only. An aligned field of up to 64 bits is read and written in one piece.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ class Memory:
         return self.base + int(getattr(mirror.HakHeap, name).offset)
 
     def fast_map(self) -> int:
-        """Address of the fast path's size map: the policy's own where every class may take that
-        path."""
+        """Address of the fast path's size map. It is the policy's own if the fast path may serve
+        every class."""
         if self.checked or any(row.header for row in self.tables.classes):
             return self.base + self.geometry.fast_map_offset
         return (
@@ -244,5 +244,6 @@ class Memory:
 
 
 def pause() -> None:
-    """Let another thread run: who holds a claim or a lock needs the interpreter's to go on."""
+    """Let another thread run: the one that holds the claim or lock waited for needs the
+    interpreter's lock to go on."""
     time.sleep(0)

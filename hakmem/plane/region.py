@@ -1,11 +1,14 @@
 """Which parts of a heap's region are mapped.
 
-A region is a window of addresses that nobody reserved. Units grow upward behind the registry, each
-other table has its place behind the units, and a part is mapped when it is needed. Where something
-else is mapped in the way, its units are left out for good. When the OS refuses units, less is
-tried, down to the need; then the run heap unmaps free runs and asks again. All changes under the
-run lock; what is mapped is published by ``unit_top``, ``table_units`` and ``thread_mapped``, behind
-the mapping. What is being mapped is written down first, for a fork's child.
+A region is a window of addresses that nobody reserved; its parts are mapped when they are needed.
+The registry stands in front of the units, which are mapped upward; every other table has its place
+behind them. Units where the program has mapped something else are left out for good. When the OS
+refuses so many units, ever fewer are asked for, down to those that are needed; then the run heap
+unmaps free runs and asks again.
+
+All changes are made under the run lock. ``unit_top``, ``table_units`` and ``thread_mapped`` say
+what is mapped, and change only after the mapping. What is about to be mapped is noted first
+(``intent_*``), so that a fork's child can undo it.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ def _unmap_tables(m: Memory, starts: list[tuple[str, int]], have: int, units: in
 
 
 def _map_tables(m: Memory, have: int, units: int) -> int:
-    """Map the tables for ``units`` units, of which they are mapped for ``have``; all or nothing."""
+    """Map the tables for ``units`` units; they are mapped for ``have`` already. All or nothing."""
     starts = list(m.geometry.tables().items())
     for index, (name, start) in enumerate(starts):
         code = m.map_part(start + table_bytes(name, have), start + table_bytes(name, units))
@@ -60,7 +63,7 @@ def _map_tables(m: Memory, have: int, units: int) -> int:
 
 
 def _tables_reach(m: Memory, top: int) -> int:
-    """See to tables for all units below ``top``."""
+    """Map the tables for all units below ``top``, where they are not mapped yet."""
     heap = m.heap
     if top <= heap.table_units:
         return MAP_DONE
@@ -74,7 +77,7 @@ def _tables_reach(m: Memory, top: int) -> int:
 
 
 def map_record(m: Memory, index: int) -> bool:
-    """See to a mapped thread record of this index; False when the OS refuses."""
+    """Map the thread record of this index, if it is not mapped yet; False when the OS refuses."""
     heap, start = m.heap, m.geometry.threads_offset
     if index < heap.thread_mapped:
         return True
@@ -96,7 +99,7 @@ def map_record(m: Memory, index: int) -> bool:
 
 
 def _finish(m: Memory) -> bool:
-    """Map what a new heap needs besides its first part; all or nothing."""
+    """Map the metadata of a new heap other than its first part. All or nothing."""
     plan, units = m.geometry, m.heap.table_units
     parts = plan.metadata_parts(units, m.heap.thread_mapped)[1:]
     for index, (start, size) in enumerate(parts):
@@ -110,8 +113,8 @@ def _finish(m: Memory) -> bool:
 def make(
     lib: Library, user_bytes: int, tables: Tables, checked: bool, reserved: bool
 ) -> Memory | None:
-    """The region of a heap with so many bytes of user memory, in a window, or reserved as a whole;
-    None: not to be had."""
+    """Make the region of a heap with ``user_bytes`` of user memory: in a window, or reserved as a
+    whole. None if the OS does not give one."""
     try:
         plan = Geometry.for_user_bytes(user_bytes, checked)
     except ValueError:
@@ -149,7 +152,7 @@ def make(
 
 
 def _release_units(m: Memory) -> None:
-    """Unmap the units that are mapped: stretches between those that are not."""
+    """Unmap all units that are mapped, in pieces between those that are not."""
     start = m.meta_units
     for unit in range(start, m.heap.unit_top + 1):
         if unit < m.heap.unit_top and m.registry[unit] & 0xFF != TAG_UNMAPPED:
@@ -176,7 +179,7 @@ def release(m: Memory, lib: Library) -> None:
 
 
 def _map_units(m: Memory, unit: int, units: int) -> int:
-    """Map units, if the heap's own bound allows."""
+    """Map units, unless that would exceed ``map_limit_units``, a bound that tests set."""
     heap = m.heap
     mapped = heap.unit_top - m.meta_units - heap.unmapped_units
     if heap.map_limit_units and mapped + units > heap.map_limit_units:
@@ -191,8 +194,8 @@ def _set_intent(m: Memory, unit: int, units: int) -> None:
 
 
 def _keep_locked(m: Memory, unit: int, units: int, need: int) -> int:
-    """Units that were mapped beyond ``need`` are resident already where the process locks what it
-    maps: all but a step of them goes back. How many stay."""
+    """Where the process locks what it maps, units that were just mapped are resident at once. So
+    all but ``need``, or LOCKED_STEP_UNITS if that is more, are unmapped again; how many stay."""
     keep = max(need, layout.LOCKED_STEP_UNITS)
     if m.heap.locked or units <= keep or not m.is_locked(m.unit_address(unit)):
         return units
@@ -202,8 +205,8 @@ def _keep_locked(m: Memory, unit: int, units: int, need: int) -> int:
 
 
 def _map_halving(m: Memory, unit: int, want: int, need: int) -> tuple[int, int]:
-    """Map as many of ``want`` units from ``unit`` on as the OS gives, ``need`` at least; how it
-    went, how many. The intent stands when it is done."""
+    """Map ``want`` units from ``unit`` on, or half of them, and so on down to ``need``. Returns how
+    it went, and how many. After success the caller must clear the intent."""
     while True:
         _set_intent(m, unit, want)
         code = _tables_reach(m, unit + want)
@@ -223,7 +226,7 @@ def _chunk_units(m: Memory) -> int:
 
 
 def _raise_top(m: Memory, units: int) -> None:
-    """Units from the top on belong to the arena now."""
+    """Count the next ``units`` units as part of the arena."""
     heap = m.heap
     heap.arena_units[min(heap.arena_count, _ARENAS_LISTED)] += units
     heap.arena_count += 1
@@ -231,7 +234,7 @@ def _raise_top(m: Memory, units: int) -> None:
 
 
 def _add_chunk(m: Memory, units: int) -> None:
-    """Mapped units at the top become free."""
+    """Make units that were just mapped at the top a free run."""
     top = m.heap.unit_top
     if m.tables.arenas.huge_pages:
         m.advise(m.unit_address(top), units << UNIT_SHIFT)
@@ -242,7 +245,7 @@ def _add_chunk(m: Memory, units: int) -> None:
 
 
 def _skip_units(m: Memory, units: int) -> bool:
-    """Leave units at the top out, where something else is mapped."""
+    """Leave out units at the top, because something else is mapped among them."""
     heap, top = m.heap, m.heap.unit_top
     if _tables_reach(m, top + units) != MAP_DONE:
         return False
@@ -255,8 +258,8 @@ def _skip_units(m: Memory, units: int) -> bool:
 
 
 def _grow_top(m: Memory, units: int) -> int:
-    """Map the next arena chunk, at least so much that ``units`` fit behind what is free at the
-    top."""
+    """Map the next arena chunk: so large that, with the free run below it, at least ``units`` units
+    are free in one run."""
     heap, skip = m.heap, layout.SKIP_UNITS
     while True:
         top, left = heap.unit_top, m.geometry.unit_limit - heap.unit_top
@@ -276,7 +279,7 @@ def _grow_top(m: Memory, units: int) -> int:
 
 
 def _grow_run(m: Memory, unit: int, units: int) -> bool:
-    """Map the start of an unmapped run."""
+    """Map ``units`` units or more at the start of an unmapped run; whether that succeeded."""
     heap, run = m.heap, m.slabs[unit]
     have = run.unit_count
     runs.unlink(m, unit)
@@ -290,7 +293,7 @@ def _grow_run(m: Memory, unit: int, units: int) -> bool:
         dirty_set(m, unit, got, False)
         runs.insert(m, unit, got, 0)
         _set_intent(m, 0, 0)
-    elif code == MAP_TAKEN:  # somebody was faster: never ours again
+    elif code == MAP_TAKEN:  # something else is mapped there: left out
         run.kind = KIND_FOREIGN
     else:
         runs.place(m, unit, have, 0, TAG_UNMAPPED)
@@ -298,14 +301,15 @@ def _grow_run(m: Memory, unit: int, units: int) -> bool:
 
 
 def grow(m: Memory, units: int) -> int:
-    """Make a free run of at least ``units`` units: of an unmapped one, else at the top; MAP_TAKEN
-    where the region is full. Needs the lock."""
+    """Make a free run of at least ``units`` units: of an unmapped run, else at the top. MAP_TAKEN
+    when the region is full. Needs the lock."""
     run = runs.find_among(m, units, m.unmapped_bins)
     return MAP_DONE if run and _grow_run(m, run, units) else _grow_top(m, units)
 
 
 def unmap_units(m: Memory, unit: int, units: int, dirty: int) -> bool:
-    """Unmap free units that are in no bin; on failure they are in one. Needs the lock."""
+    """Unmap free units that were taken out of their bin. False: the OS refused, and they are back
+    in a bin. Needs the lock."""
     heap = m.heap
     m.fill(unit, units, TAG_UNMAPPED | unit << 8)
     if not m.unmap_part(unit << UNIT_SHIFT, (unit + units) << UNIT_SHIFT):  # too many mappings
@@ -328,8 +332,8 @@ def _unmap_run(m: Memory, unit: int) -> bool:
 
 
 def shrink(m: Memory, units: int, least: int) -> int:
-    """Unmap free runs of at least ``least`` units, longest first, until ``units`` are; how many
-    were. Needs the lock."""
+    """Unmap free runs of at least ``least`` units, longest first, until ``units`` units or more are
+    unmapped; returns how many. Needs the lock."""
     done = 0
     while done < units and (run := runs.longest(m)):
         have = m.slabs[run].unit_count

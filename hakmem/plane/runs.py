@@ -1,9 +1,10 @@
 """The run heap: every run of free units, and the runs of units that are not mapped.
 
-Free runs are binned by length, exact to 32 units, then 8 bins a doubling; runs with dirty units
-apart from clean ones. Best fit, dirty first. All of it under the run lock. Invariant: two free runs
-never touch; registry entries at both ends of a run name its head. Unmapped runs are binned and
-coalesce apart; `region` maps them again.
+Free runs stand in bins by length: one bin for each length up to 32 units, then 8 bins a doubling.
+Runs with dirty units have bins of their own, and so have unmapped runs, which `region` maps again.
+A request takes the best fit, of dirty runs if there is one. Everything here is done under the run
+lock. Invariants: two free runs never touch; registry entries at both ends of a run name its
+head.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ SUPERSLAB_UNITS: Final = layout.SUPERSLAB_UNITS
 
 
 class Run(NamedTuple):
-    """Units handed out; ``unit`` is 0 when there were none."""
+    """Units that the run heap handed out; ``unit`` is 0 when it had none."""
 
     unit: int
     """First unit."""
     dirty: int
-    """Units of it that may be non-zero."""
+    """How many of the units may hold something but zeros."""
     open: int
-    """Mask of further units opened behind it, for the open superslab."""
+    """Units behind the first that come with it for the open superslab, as a mask."""
 
 
 NO_RUN: Final = Run(0, 0, 0)
@@ -65,7 +66,7 @@ def run_bin(units: int) -> int:
 
 
 def _bins_of(m: Memory, run: Any) -> Any:
-    """Heads and bitmap of the bins that a run belongs to, by its record."""
+    """The bins of a run's kind, which its record tells: first runs and bitmap."""
     if run.kind == KIND_UNMAPPED:
         return m.unmapped_bins
     return m.dirty_bins if run.detail_count else m.clean_bins
@@ -118,8 +119,8 @@ def unlink(m: Memory, unit: int) -> None:
 
 
 def place(m: Memory, unit: int, units: int, dirty: int, tag: int) -> None:
-    """Put a run, free or unmapped, into its bin without looking at its neighbours; mark its ends.
-    Needs the lock."""
+    """Put a run, free or unmapped, into its bin, and write the registry entries of its ends. Does
+    not coalesce. Needs the lock."""
     run = m.slabs[unit]
     run.kind = KIND_RUN if tag == TAG_FREE else KIND_UNMAPPED
     run.unit_count = units
@@ -129,8 +130,8 @@ def place(m: Memory, unit: int, units: int, dirty: int, tag: int) -> None:
 
 
 def _take(m: Memory, entry: int, tag: int) -> Any:
-    """The record of the run that an entry names, out of its bin, if it is of the kind of ``tag``: a
-    neighbour to coalesce with."""
+    """Take a neighbouring run out of its bin to coalesce with it: the run that a registry ``entry``
+    names. Returns its record; None if it is not of the kind that ``tag`` says."""
     run = m.slabs[entry >> 8]
     if entry & 0xFF != tag or run.kind == KIND_FOREIGN:
         return None
@@ -140,8 +141,8 @@ def _take(m: Memory, entry: int, tag: int) -> Any:
 
 
 def insert(m: Memory, unit: int, units: int, dirty: int, tag: int = TAG_FREE) -> None:
-    """Add free units, ``dirty`` of them dirty, or unmapped ones; coalesce with the runs of their
-    kind on both sides. Needs the lock."""
+    """Add a run of free units, ``dirty`` of them dirty, or of unmapped ones. It coalesces with runs
+    of its kind on both sides. Needs the lock."""
     before = m.registry[unit - 1]
     behind = m.registry[unit + units] if unit + units < m.heap.unit_top else 0
     left, right = _take(m, before, tag), _take(m, behind, tag)
@@ -162,7 +163,8 @@ def _next_bin(bits: Any, index: int) -> int:
 
 
 def find_among(m: Memory, units: int, bins: Any) -> int:
-    """Best fit: the smallest of the first runs of its own bin, else the first of the next bin."""
+    """The best fit for ``units``, or 0: the shortest that is long enough among the first runs of
+    their bin, else the first run of the next bin that has one."""
     heads, bits = bins
     index, best = run_bin(units), 0
     unit = heads[index]
@@ -186,7 +188,8 @@ def _find(m: Memory, units: int) -> int:
 
 
 def longest(m: Memory) -> int:
-    """A free run of the last bin that has any, a clean one of two; 0: there is none."""
+    """A free run of the last bin that has any, a clean one if there are both; 0 if there is
+    none."""
     for word in reversed(range(layout.RUN_BIN_WORDS)):
         bits = m.clean_bins[1][word] | m.dirty_bins[1][word]
         if bits:
@@ -199,15 +202,15 @@ def longest(m: Memory) -> int:
 
 
 def live_units(m: Memory) -> int:
-    """Units in use but for the purged pages in them."""
+    """Units in use, less the OS pages in them that were purged, in whole units."""
     return int(
         max(0, m.heap.live_units - m.heap.hole_now_pages // layout.constant("HAK_UNIT_PAGES"))
     )
 
 
 def _cut(m: Memory, run: int, at: int, units: int) -> int:
-    """Cut [at, at + units) out of the free run at ``run``, put the rest back; the dirty units of
-    the cut."""
+    """Cut the units from ``at`` on out of the free run at ``run``, and put the rest back into bins.
+    Returns how many of the units are dirty."""
     heap, record, cut = m.heap, m.slabs[run], 0
     end, dirty_all = run + record.unit_count, record.detail_count
     whole = dirty_all == end - run
@@ -234,10 +237,10 @@ def _cut(m: Memory, run: int, at: int, units: int) -> int:
 
 
 def _grow(m: Memory, units: int) -> bool:
-    """Map units for a run of at least ``units``.
+    """Map units for a run of at least ``units``; whether that succeeded.
 
-    Where the OS refuses, free runs are unmapped and it is asked again: limits count mappings, not
-    pages; and for two epochs more is unmapped. Needs the lock.
+    If the OS refuses, free runs are unmapped and the OS is asked again, since limits count what is
+    mapped, not what is resident. For two epochs free runs are unmapped then. Needs the lock.
     """
     heap = m.heap
     code = region.grow(m, units)
@@ -246,7 +249,7 @@ def _grow(m: Memory, units: int) -> bool:
     if code == MAP_REFUSED:
         heap.refused_epoch = (heap.epoch_count + 2 & MASK32) | 1
     elif not heap.unmapped_units:
-        return False  # in a region that is full, what is unmapped may join what is free
+        return False  # the region is full, and no unmapped run could be joined with free ones
     return region.shrink(m, units, 1) > 0 and region.grow(m, units) == MAP_DONE
 
 
@@ -254,7 +257,7 @@ def _lock_and_find(m: Memory, units: int) -> int:
     """Take the run lock and find a run, growing the arena if need be; 0 when the region is full or
     the OS refuses.
 
-    While another purges, part of what is free is in no bin: wait for that rather than fail.
+    While another thread purges, some free runs are in no bin. Then this waits rather than fails.
     """
     while True:
         run_lock(m)
@@ -268,8 +271,8 @@ def _lock_and_find(m: Memory, units: int) -> int:
 
 
 def run_alloc(m: Memory, units: int, align_units: int) -> Run:
-    """Units on a boundary (a power of two), or NO_RUN. Aligned by address: a region stands on a
-    superslab's only."""
+    """Take units, or NO_RUN. Their address is a multiple of ``align_units`` units, a power of two;
+    the region itself begins only on a superslab's boundary."""
     made, room = NO_RUN, units + align_units - 1
     skew = m.base >> UNIT_SHIFT & align_units - 1
     run = _lock_and_find(m, room)
@@ -281,8 +284,8 @@ def run_alloc(m: Memory, units: int, align_units: int) -> Run:
 
 
 def run_alloc_open(m: Memory) -> Run:
-    """One unit for a slab; from a clean run also the rest of its superslab, which the caller opens
-    to all."""
+    """Take one unit for a slab. From a clean run, take the rest of its superslab as well, which the
+    caller lets all threads use."""
     made = NO_RUN
     run = _lock_and_find(m, 1)
     if run:
@@ -295,10 +298,10 @@ def run_alloc_open(m: Memory) -> Run:
 
 
 def run_free(m: Memory, unit: int, units: int, dirty: bool) -> None:
-    """Give units back."""
+    """Give units back to the run heap."""
     run_lock(m)
-    # A fork may cut between any two stores, and its child believes the marks of free units: a unit
-    # is marked dirty before it is free, clean after.
+    # A fork may come between any two stores, and its child trusts the dirty marks of free units. So
+    # a dirty unit is marked before it is free, and a clean one is unmarked after.
     if dirty:
         dirty_set(m, unit, units, True)
     m.fill(unit, units, TAG_FREE | unit << 8)
@@ -312,8 +315,8 @@ def run_free(m: Memory, unit: int, units: int, dirty: bool) -> None:
 
 
 def run_extend(m: Memory, unit: int, have: int, want: int) -> bool:
-    """Grow a span of ``have`` units to ``want`` into the free run behind it; False when that is
-    taken or too short."""
+    """Grow a span from ``have`` to ``want`` units, into the free run behind it. False when there is
+    none, or too short a one."""
     done = False
     run_lock(m)
     behind = unit + have
