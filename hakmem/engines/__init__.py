@@ -1,1 +1,1 @@
-"""What a plane must do, the native plane as such an engine, and the process's own heap."""
+"""Engines: what a plane must do, how the native plane does it, and the process heap's engine."""

@@ -1,4 +1,4 @@
-"""The engine of the heap behind this process's malloc."""
+"""The engine of the process heap, the one behind malloc."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class Heap(Looks):
         """Give the whole region back, blocks and all; later calls do nothing.
 
         Waits until no other thread is inside a call. Afterwards every use raises HeapDestroyed. The
-        process's own heap cannot be destroyed: HakmemError.
+        process heap cannot be destroyed: HakmemError.
         """
         if self._kept:
             raise HeapDestroyed(f"{self.name} is this process's malloc and stays")

@@ -1,9 +1,9 @@
 """`LiveProcess`: another process's memory as a `MemorySource`.
 
-Reads go through process_vm_readv, by far the fastest. It names its target by number, and numbers
-are used again; so a file descriptor of /proc/PID/mem is held, which belongs to one address space
-for good: as long as it can be read the number meant the same program. After an exec or the end it
-reads nothing.
+Memory is read by process_vm_readv, which is by far the fastest way. That call names a process by
+its number, and the kernel gives numbers out again. So a file descriptor of /proc/PID/mem is kept
+open: it belongs to one address space and reads nothing after that program has ended or called exec.
+As long as it can be read, the number still means the same program.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ OWN_CALLS: Final = {
 munmap, mremap, mincore, madvise, sched_yield, getpid, gettid, and rt_sigprocmask, clone and clone3
 where it starts its thread."""
 WATCH_SECONDS: Final = 0.2
-"""How long a thread must not have run to be asleep: who waits for a timer of a tenth of a second
-comes to a slow path soon enough."""
+"""How long a thread is watched; one that does not run in that time counts as asleep. A thread that
+waits for a shorter timer comes to a slow path soon enough."""
 STACK_WORDS: Final = 48
-"""How far up a stopped thread's stack the library's own return addresses are looked for: past a
-call of libc."""
+"""Words of a stopped thread's stack in which return addresses of the library are searched for:
+enough to find one behind a call of libc."""
 
 
 class LiveProcess(MemorySource):
@@ -147,7 +147,7 @@ class LiveProcess(MemorySource):
         return touched_pages(self.task, address, size_bytes)
 
     def _read_file(self, address: int, size_bytes: int) -> bytes:
-        """By /proc/PID/mem, where the system call is forbidden."""
+        """Read by /proc/PID/mem, where process_vm_readv is forbidden."""
         made = bytearray()
         while len(made) < size_bytes:
             try:
@@ -210,7 +210,8 @@ class LiveProcess(MemorySource):
                         self.read(at, ctypes.sizeof(mirror.HakHeap))
                     )
                 except MemoryUnreadable:
-                    # destroyed meanwhile, and the rest of the list with it; the next look sees them
+                    # this heap was just destroyed, so its link is gone; the next look finds those
+                    # behind
                     break
                 if heap.magic != layout.HEAP_MAGIC:
                     break
@@ -246,10 +247,11 @@ class LiveProcess(MemorySource):
         """Of stopped threads those that may stand in the middle of a malloc or free, by the ids the
         process sees.
 
-        They are in the library's code, or in what it calls: then an address of its code is near the
-        top of the stack. Who is in a system call that the library does not make there is not,
-        whatever earlier calls left on the stack. Nor is who sleeps on a timer or a futex: the
-        library waits there with nothing in hand, its background thread.
+        Such a thread is in the library's code, or in a function that the library called: then an
+        address of the library's code is near the top of its stack. A thread in a system call that
+        malloc and free do not make is left out, since the address may be left from an earlier call.
+        So are threads that sleep on a timer or a futex: of the library only the background thread
+        does, and never in the middle of a change.
         """
         calls = OWN_CALLS.get(platform.machine())
         paths = {image.path for image in self.images}

@@ -26,7 +26,7 @@ STACKS, IMAGES, FILES, ARENAS, BREAK, ANONYMOUS, KERNEL = KINDS = (
 )
 """What a mapping is for. The program break is what brk made, where other mallocs live."""
 GUARD_LIMIT_BYTES: Final = 1 << 20
-"""A mapping without permissions below a stack is its guard; what is larger is a reservation."""
+"""The largest guard below a stack, a mapping without permissions; a larger one is a reservation."""
 STACK_LEAST_BYTES: Final = 1 << 14
 _HEAD: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) \S+ \d+ *(.*)")
 
