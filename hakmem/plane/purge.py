@@ -1,11 +1,11 @@
 """What goes back to the OS, and when: the high-water epochs, the two limits, the budget of eager
 work, the purge.
 
-What is above the retain limit is purged at the next slow-path event, what is above the eager limit
-while the work budget lasts: all of it after a deep drop, else what nobody needed for two epochs. A
-large request that no dirty run fitted has as much purged first as would be resident beyond the most
-of two epochs. A run is taken out of its bin under the lock, purged without it, and put back under
-it.
+Dirty units above the retain limit are purged at the next slow-path events. Those above the eager
+limit are purged while the work budget lasts: all of them after much was freed, else those that
+nobody needed for two epochs. Before a large request is used, as much is purged as would be resident
+beyond the most of two epochs. A run is taken out of its bin under the lock, purged without the
+lock, and put back under it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def eager_limit(m: Memory) -> int:
 
 
 def _purge_run(m: Memory, unit: int, units: int, excess: int) -> int:
-    """Purge up to ``excess`` dirty units of a run that is out of its bin; how many it were."""
+    """Purge up to ``excess`` dirty units of a run that is out of its bin; returns how many."""
     purged, at, end = 0, unit, unit + units
     while at < end and purged < excess:
         if not unit_is_dirty(m, at):
@@ -60,7 +60,7 @@ def _purge_run(m: Memory, unit: int, units: int, excess: int) -> int:
 
 
 def _mark_clean(m: Memory, unit: int, units: int, purged: int) -> None:
-    """The first ``purged`` dirty units are clean now, and marked as purged lately."""
+    """Mark the first ``purged`` dirty units of a run clean, and as purged lately."""
     heap = m.heap
     heap.recent_units[heap.recent_now] += purged
     for at in range(unit, unit + units):
@@ -102,7 +102,7 @@ def purge_to(m: Memory, limit: int, runs: int) -> int:
             if gone:
                 continue
             break
-        kept = purged if lazy else 0  # a lazily freed page may keep its contents: dirty still
+        kept = purged if lazy else 0  # with MADV_FREE a page may keep its contents: dirty still
         if not lazy:
             _mark_clean(m, unit, units, purged)
         heap.purge_count += 1
@@ -140,8 +140,8 @@ def work_spend(m: Memory, ns: int) -> None:
 
 
 def _purge_paid(m: Memory, now: int, limit: int, most: int) -> None:
-    """Purge down to ``limit`` as far as the budget reaches, ``most`` units; paid as if all of it
-    were needed again."""
+    """Purge until ``limit`` dirty units are left, but at most ``most`` units and what the budget
+    pays. The price includes a refault of each unit."""
     heap, retain = m.heap, m.tables.retain
     cost = retain.purge_unit_ns + retain.refault_unit_ns
     units = work_credit(m, now) // cost
@@ -157,8 +157,8 @@ def _purge_paid(m: Memory, now: int, limit: int, most: int) -> None:
 
 
 def _eager_most(m: Memory) -> int:
-    """How much may go early: after a deep drop anything, else what nobody needed for two epochs,
-    little by little."""
+    """How many units one event may purge early. After much was freed as many as the policy says,
+    else a few of those that nobody needed for two epochs."""
     heap, retain = m.heap, m.tables.retain
     if not retain.work_per_256 or retain.lazy_free:
         return 0
@@ -174,8 +174,8 @@ def _eager_most(m: Memory) -> int:
 
 
 def _give_way(m: Memory, now: int, asked: int) -> None:
-    """After a request of ``asked`` units, before any is touched: when more would be resident than
-    lately, others give way."""
+    """Purge dirty units for a large request of ``asked`` units, if otherwise more would be resident
+    than lately. This comes before the program touches the units."""
     heap, retain = m.heap, m.tables.retain
     resident, high = live_units(m) + heap.dirty_units, _high_water(m)
     most = max(heap.resident_now, heap.resident_before)
@@ -193,13 +193,13 @@ def _give_way(m: Memory, now: int, asked: int) -> None:
 
 
 def _free_units(m: Memory) -> int:
-    """Units that are free, but for those that are being purged."""
+    """Units that are mapped and free, those that are being purged included."""
     return int(m.heap.unit_top - m.meta_units - m.heap.live_units - m.heap.unmapped_units)
 
 
 def _unmap_spare(m: Memory) -> None:
-    """While addresses are short, unmap free runs above the floor: the program's threads, files and
-    other mappings need them too."""
+    """Unmap free runs beyond the policy's floor, while addresses are short: the program needs them
+    for its threads, files and other mappings."""
     keep = m.tables.retain.floor_bytes >> UNIT_SHIFT
     if _free_units(m) > keep:
         run_lock(m)
@@ -210,7 +210,7 @@ def _unmap_spare(m: Memory) -> None:
 
 
 def _limit_is_near(m: Memory) -> bool:
-    """Whether a limit on mappings is so low that this heap is a good part of it."""
+    """Whether this heap takes so much of a limit on mappings that it should unmap what is free."""
     limits = [resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
     known = [limit for limit in limits if limit != resource.RLIM_INFINITY]
     mapped = (m.heap.live_units + _free_units(m)) << UNIT_SHIFT
@@ -218,7 +218,8 @@ def _limit_is_near(m: Memory) -> bool:
 
 
 def _note_limit(m: Memory, near: bool) -> None:
-    """While a limit is near, or for two epochs after the OS refused, free runs are unmapped."""
+    """Note how long free runs are to be unmapped: while a limit is near, and for two epochs after
+    that or after the OS refused."""
     heap = m.heap
     if near:
         heap.refused_epoch = (heap.epoch_count + 2 & MASK32) | 1
@@ -227,9 +228,9 @@ def _note_limit(m: Memory, near: bool) -> None:
 
 
 def tick(m: Memory, asked: int = 0) -> None:
-    """The clock's turn at a slow-path event: close an epoch when it is over, and purge.
+    """Do what is due by the clock at a slow-path event: close an epoch when it is over, and purge.
 
-    ``asked``: units that it handed out from the run heap, 0 if none.
+    ``asked``: units that the event took from the run heap, 0 if none.
     """
     heap, retain = m.heap, m.tables.retain
     now = m.clock_ns()
