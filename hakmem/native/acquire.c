@@ -4,7 +4,7 @@
  * partial set, or 0. Only stage grow takes the run lock. Hints and set bits may be stale: claim,
  * then recheck.
  */
-#include "hak_internal.h"
+#include "events.h"
 #include "lists.h"
 
 static bool has_blocks(hak_heap *h, const hak_slab *slab, uint32_t class_index) {

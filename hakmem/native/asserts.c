@@ -1,5 +1,5 @@
-/* asserts.c: of debug builds only: which locks and claims the calling thread holds, and how a failed
- * assert is told. No malloc and no stdio: an assert may fail anywhere in the allocator.
+/* asserts.c: of debug builds only: which locks and claims the calling thread holds, and how a
+ * failed assert is told. No malloc and no stdio: an assert may fail anywhere in the allocator.
  */
 #include "asserts.h"
 

@@ -17,7 +17,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
-#include "hak_internal.h"
+#include "hooks.h"
 
 extern char __libc_single_threaded __attribute__((weak));
 

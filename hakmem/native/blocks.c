@@ -1,113 +1,18 @@
-/* blocks.c: one block: found, checked, allocated, freed, resized. The slow half of every call.
+/* blocks.c: one block: checked, allocated, freed, resized. The slow half of every call.
  *
- * Every address is resolved through the page registry; headers and live marks are checked against
- * it, never trusted instead of it. A fault changes nothing.
+ * Headers and live marks are checked against what the page registry says of an address
+ * (hak_resolve), never trusted instead of it. A fault changes nothing.
  */
 #include <string.h>
 
 #include "hak_internal.h"
-
-static uint32_t fail(hak_fault *fault, hak_heap *h, uint32_t code, uint64_t address, uint64_t block,
-                     uint32_t unit, uint32_t class_index, uint32_t expected, uint32_t found) {
-    *fault = (hak_fault){.code = code,
-                         .unit = unit,
-                         .address = address,
-                         .block = block,
-                         .class_index = class_index,
-                         .expected = expected,
-                         .found = found,
-                         .heap = (uintptr_t)h};
-    return code;
-}
-
-/* What block starts at `address`; a fault when none does. `block` is set also for an interior
- * address. */
-uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault) {
-    uint64_t offset = address - (uintptr_t)h, unit = offset >> HAK_UNIT_SHIFT;
-    *block = (hak_block){0, 0, 0, 0};
-    if (unit >= hak_load_acquire(&h->unit_top) || unit < h->meta_units)
-        return fail(fault, h, HAK_FAULT_FOREIGN, address, 0, 0, 0, 0, 0);
-    uint32_t entry = hak_entry_get(h, (uint32_t)unit), tag = entry & 0xff, head = entry >> 8;
-    uint64_t base = (uintptr_t)hak_unit_address(h, head);
-    if (tag == HAK_TAG_NONE || tag > HAK_TAG_SPAN)
-        return fail(fault, h, HAK_FAULT_DOUBLE, address, 0, (uint32_t)unit, 0, HAK_TAG_SPAN, tag);
-    hak_slab *slab = hak_slab_at(h, head);
-    block->unit = head;
-    if (tag == HAK_TAG_SPAN) {
-        block->bytes = (uint64_t)hak_load_relaxed(&slab->unit_count) << HAK_UNIT_SHIFT;
-        return address == base ? HAK_OK
-                               : fail(fault, h, HAK_FAULT_INTERIOR, address, base, head, 0, 0, 0);
-    }
-    const hak_class *class = &hak_policy_of(h)->sizes.classes[tag];
-    block->class_index = tag;
-    block->bytes = class->capacity_bytes;
-    if (address < base + class->start_bytes)
-        return fail(fault, h, HAK_FAULT_INTERIOR, address, 0, head, tag, 0, 0);
-    uint64_t inside = address - base - class->start_bytes, index = inside / class->stride_bytes;
-    block->index = (uint32_t)index;
-    if (index >= class->block_count)
-        return fail(fault, h, HAK_FAULT_INTERIOR, address, 0, head, tag, 0, 0);
-    uint64_t start = base + class->start_bytes + index * class->stride_bytes;
-    if (inside % class->stride_bytes)
-        return fail(fault, h, HAK_FAULT_INTERIOR, address, start, head, tag, 0, 0);
-    uint32_t carved = hak_load_relaxed(&slab->carved_count);
-    if (index >= carved)
-        return fail(fault, h, HAK_FAULT_UNCARVED, address, start, head, tag, carved,
-                    (uint32_t)index);
-    return HAK_OK;
-}
-
-static uint64_t *live_word(hak_heap *h, uint64_t address, uint64_t *bit) {
-    uint64_t granule = (address - (uintptr_t)h) >> HAK_SIZE_GRANULE_SHIFT;
-    *bit = UINT64_C(1) << (granule & 63);
-    return (uint64_t *)hak_at(h, h->live_offset) + (granule >> 6);
-}
-
-/* Resolves, and checks that the block is out, as far as the heap can tell: live marks, header byte,
- * head of a list. */
-uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault) {
-    uint32_t code = hak_resolve(h, address, block, fault);
-    if (code) return code;
-    if (h->flags & HAK_HEAP_CHECKED) {
-        uint64_t bit, *word = live_word(h, address, &bit);
-        if (!(hak_load_relaxed(word) & bit))
-            return fail(fault, h, HAK_FAULT_DOUBLE, address, address, block->unit,
-                        block->class_index, 1, 0);
-    }
-    const hak_policy *policy = hak_policy_of(h);
-    if (policy->sizes.classes[block->class_index].header) {
-        uint8_t byte = hak_load_relaxed((uint8_t *)(uintptr_t)(address - 1)),
-                want = policy->headers.live[block->class_index];
-        if (byte != want) {
-            bool freed = byte == policy->headers.freed[block->class_index];
-            return fail(fault, h, freed ? HAK_FAULT_DOUBLE : HAK_FAULT_HEADER, address, address,
-                        block->unit, block->class_index, want, byte);
-        }
-    }
-    return HAK_OK;
-}
-
-/* What a thread's own cache says of a block that is carved: not out, if it was freed last, or never
- * was, if it stands in the carved range. */
-uint32_t hak_check_own(const hak_thread *t, hak_heap *h, uint64_t address, const hak_block *block,
-                       hak_fault *fault) {
-    const hak_bin *bin = &t->bins[block->class_index];
-    if (!block->class_index) return HAK_OK;
-    if (t->heads[block->class_index] == address)
-        return fail(fault, h, HAK_FAULT_DOUBLE, address, address, block->unit, block->class_index,
-                    1, 0);
-    if (address - bin->bump >= bin->bump_end - bin->bump) return HAK_OK;
-    uint32_t out = block->index - (uint32_t)((address - bin->bump) / bin->stride_bytes);
-    return fail(fault, h, HAK_FAULT_UNCARVED, address, address, block->unit, block->class_index,
-                out, block->index);
-}
 
 static void mark_out(hak_heap *h, uint32_t c, uint64_t address) {
     const hak_policy *policy = hak_policy_of(h);
     if (policy->sizes.classes[c].header)
         hak_store_relaxed((uint8_t *)(uintptr_t)(address - 1), policy->headers.live[c]);
     if (!(h->flags & HAK_HEAP_CHECKED)) return;
-    uint64_t bit, *word = live_word(h, address, &bit);
+    uint64_t bit, *word = hak_live_word(h, address, &bit);
     /* other bits of the word are others'; the block's own hand-over orders this before its free */
     hak_or_seq(word, bit);
 }
@@ -116,7 +21,7 @@ static void mark_out(hak_heap *h, uint32_t c, uint64_t address) {
 static bool mark_in(hak_heap *h, uint32_t c, uint64_t address) {
     const hak_policy *policy = hak_policy_of(h);
     if (h->flags & HAK_HEAP_CHECKED) {
-        uint64_t bit, *word = live_word(h, address, &bit);
+        uint64_t bit, *word = hak_live_word(h, address, &bit);
         /* of two frees at once, one clears the bit */
         if (!(hak_and_seq(word, ~bit) & bit)) return false;
     }
@@ -195,8 +100,8 @@ uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
     if (!code) reach(t, address);
     if (!code) code = hak_check_own(t, h, address, &block, fault);
     if (!code && !mark_in(h, block.class_index, address))
-        code =
-            fail(fault, h, HAK_FAULT_DOUBLE, address, address, block.unit, block.class_index, 1, 0);
+        code = hak_fault_set(fault, h, HAK_FAULT_DOUBLE, address, address, block.unit,
+                             block.class_index, 1, 0);
     if (code) {
         hak_count(t, fault_count, 1);
         return code;
@@ -242,7 +147,8 @@ uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void 
     }
     void *moved = hak_alloc_slow(t, size, 1, false);
     if (!moved)
-        return fail(fault, h, HAK_FAULT_NOMEM, size, address, block.unit, block.class_index, 0, 0);
+        return hak_fault_set(fault, h, HAK_FAULT_NOMEM, size, address, block.unit,
+                             block.class_index, 0, 0);
     memcpy(moved, (void *)(uintptr_t)address, size < block.bytes ? size : block.bytes);
     code = hak_free_slow(t, address, fault);
     *out = moved;

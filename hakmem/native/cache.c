@@ -4,6 +4,8 @@
  * Only the owner thread comes here with `t`, or who holds the record of an ended one.
  */
 #include "caps.h"
+#include "events.h"
+#include "hooks.h"
 #include "lists.h"
 
 /* Under the claim: carves a range of `least` blocks or the class's number into the bin. */

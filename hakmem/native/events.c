@@ -7,7 +7,7 @@
  * before and after his copy and drops what differs). Two writers of one place are a ring apart: a
  * torn event has a ticket that does not belong to its place, or two that differ.
  */
-#include "hak_internal.h"
+#include "events.h"
 
 #ifdef HAK_DEBUG
 static hak_event ring[HAK_EVENT_COUNT];

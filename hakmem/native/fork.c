@@ -39,6 +39,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "events.h"
 #include "lists.h"
 #include "locks.h"
 #include "region.h"

@@ -1,32 +1,64 @@
-/* hak_internal.h: the map of the native plane. Rooms from the bottom up; each may call those above
- * its line only:
+/* hak_internal.h: the map of the native plane, and what all its files share.
  *
- *   os.c        the only file that maps memory          atomic.h    operations by name and order
- *   lists.h     accessors of a slab's lists and claim   fault.c     what was wrong, and saying so
- *   describe.c  an address in words                     crash.c     the crash report, on request
- *   runs.c      the run heap: free units                marks.h     bit maps over units
- *   region.c    which units are mapped                  tables.c    the metadata, mapped as it grows
- *   window.c    which addresses are whose
- *   purge.c     what goes back to the OS, and when      partial.c   sets of slabs, mailboxes
- *   slabs.c     a slab's life: made, given to, taken from, retired
- *   holes.c     purged pages of slabs in use            acquire.c   where a refill finds a slab
- *   bins.c      what a class of a thread's cache gives away   caps.c      how much it may hold
- *   cache.c     thread caches: refill, overflow, flush, loans
- *   threads.c   thread records: attach, park, release   spans.c     blocks of whole units
- *   fork.c      a fork's child: noticed, repaired       policy.c    images judged and read
- *   environment.c  the process's policy, from its environment
- *   blocks.c    alloc, free, realloc of one block       heap.c      the C API: heaps, batches
- *   malloc.c    malloc and its family for a process     new_delete.c  C++'s operators
- *   accounts.c  mallinfo, malloc_trim: what is where    reports.c   malloc_info, mallopt and kin
- *   primitives.c  what Python gets of C                 background.c  a thread that gives back
- *   requests.c  trim and drain, asked for from outside
- *   events.c    the event ring of debug builds
+ * Layers from the bottom up, one concern a line. A file calls into those above its line only, which
+ * `python -m tools.layers` shows and tests/tools/test_layers.py holds; what must be called upward
+ * stands behind the list.
  *
- * No room holds a policy number: they come from hak_policy, made by Python. Locks, outer first:
- * hak_root.lock (list of heaps), a heap's shared record, run_lock. Under run_lock nobody claims or
- * waits. A claim is a try-lock of one slab; who waits for one (hak_slab_claim_wait) holds no other.
- * A claimer may take run_lock (stage_adopt does while it settles the slabs it does not keep), never
- * the other way round.
+ *    1  atomic.h       atomic operations by name and order
+ *    2  syscall.h      a system call, without the C library
+ *    3  vdso.[hc]      the clock, without the kernel
+ *    4  os.c           the only file that maps memory, waits, asks who and when
+ *    5  line.h         one line for stderr
+ *    6  asserts.[hc]   what debug builds check: asserts, ranks of locks, claims
+ *    7  hak_internal.h the parts of a region by offset, unit and index
+ *    8  events.[hc]    the event ring of debug builds
+ *    9  hooks.h        what slow paths look for on their way
+ *   10  locks.[hc]     every lock but claims, and the order of all
+ *   11  policy.[hc]    policy images judged and read
+ *   12  environment.c  the process's policy, from its environment
+ *   13  resolve.c      which block an address belongs to
+ *   14  lists.h        a slab's lists, used count and claim
+ *   15  describe.[hc]  an address in words
+ *   16  fault.c        the fatal report
+ *   17  crash.c        the crash report, on request
+ *   18  window.c       which addresses are whose
+ *   19  tables.c       the metadata, mapped as it grows
+ *   20  marks.h        maps of bits over units
+ *   21  budget.c       what work for the OS may cost
+ *   22  runs.[hc]      the run heap: free units, and units that are not mapped
+ *   23  region.[hc]    which units are mapped, and how that changes
+ *   24  purge.c        what goes back to the OS, and when
+ *   25  partial.c      sets of partly free slabs, mailboxes
+ *   26  slabs.c        a slab's life: made, given to, taken from, retired
+ *   27  holes.c        purged pages of slabs in use
+ *   28  acquire.c      where a refill finds a slab
+ *   29  bins.[hc]      one class of a thread's cache: its list, its carved range
+ *   30  caps.[hc]      how much a bin may hold
+ *   31  cache.c        thread caches: refill, overflow, flush, loans
+ *   32  fast.h         the fast paths of malloc and free
+ *   33  threads.c      thread records: attach, park, release
+ *   34  spans.c        blocks of whole units
+ *   35  blocks.c       one block: checked, allocated, freed, resized
+ *   36  requests.c     trim and drain, asked for from outside
+ *   37  background.c   a thread that gives back
+ *   38  fork.c         a fork's child: noticed, repaired
+ *   39  heap.c hakmem.h  heaps and batches: the C API
+ *   40  malloc.c       malloc and its family, over the process heap
+ *   41  new_delete.c   C++'s operators
+ *   42  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   43  reports.c      malloc_info, malloc_stats, mallopt
+ *   44  primitives.c   what Python gets of C
+ *
+ * Upward:
+ *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
+ *   hooks.h hak_request_serve     a thread's caches are drained by the thread itself, on its way
+ *   hooks.h hak_background_start  the first slow path of a heap that is worth it starts the thread
+ *   hooks.h hak_background_wake   the thread sleeps until somebody frees or allocates again
+ *   runs.c hak_region_grow         a run heap that is empty asks for units, which come as a run
+ *   runs.c hak_region_shrink       a run heap that the OS refuses units gives others back first
+ *   runs.c hak_region_unmap_again  a fork's child unmaps what the run heap finds half unmapped
+ *
+ * No file holds a policy number: they come from hak_policy, made by Python.
  */
 #ifndef HAK_INTERNAL_H
 #define HAK_INTERNAL_H
@@ -79,11 +111,28 @@ static inline void hak_set_next(uint64_t block, uint64_t next) {
     hak_store_relaxed((uint64_t *)(uintptr_t)block, next);
 }
 
+/* The live mark of a checked heap's block: its word and its bit. */
+static inline uint64_t *hak_live_word(hak_heap *h, uint64_t address, uint64_t *bit) {
+    uint64_t granule = (address - (uintptr_t)h) >> HAK_SIZE_GRANULE_SHIFT;
+    *bit = UINT64_C(1) << (granule & 63);
+    return (uint64_t *)hak_at(h, h->live_offset) + (granule >> 6);
+}
+
 /* Units in use but for the purged pages in them. A stale figure is a little off for a moment. */
 static inline uint64_t hak_live_units(hak_heap *h) {
     uint64_t live = hak_load_relaxed(&h->live_units),
              holes = hak_load_relaxed(&h->hole_now_pages) / HAK_UNIT_PAGES;
     return live > holes ? live - holes : 0;
+}
+
+/* The size map of the fast paths. The policy's own serves where every class may take them: three
+ * pages less to write and to keep. */
+static inline uint8_t *hak_fast_map(hak_heap *h) {
+    hak_policy *policy = hak_policy_of(h);
+    for (uint32_t c = 1; c <= policy->sizes.class_count; c++)
+        if (h->flags & HAK_HEAP_CHECKED || policy->sizes.classes[c].header)
+            return hak_at(h, h->fast_map_offset);
+    return policy->sizes.size_map;
 }
 
 #define hak_count(t, name, n) hak_store_relaxed(&(t)->name, (t)->name + (n))
@@ -127,10 +176,57 @@ HAK_HIDDEN void hak_os_wait(uint32_t *word, uint32_t value);
 HAK_HIDDEN void hak_os_wake(uint32_t *word);
 extern HAK_EXPORT hak_root hak_root_;
 
+/* malloc's heap; NULL before the first malloc. Partner: the release of who made it, in malloc.c. */
+static inline hak_heap *hak_heap_of_process(void) {
+    return (hak_heap *)(uintptr_t)hak_load_acquire(&hak_root_.process_heap);
+}
+
+/* window.c */
+HAK_HIDDEN void *hak_window_take(uint64_t bytes, uint64_t first_bytes);
+HAK_HIDDEN void hak_window_give(void *base, uint64_t bytes);
+
+/* tables.c: more in region.h */
+HAK_HIDDEN uint64_t hak_recent_bytes(uint64_t units);
+
+/* resolve.c */
+typedef struct hak_block {
+    uint32_t unit;        /* head unit of its slab or span */
+    uint32_t class_index; /* 0: span */
+    uint32_t index;       /* block of the slab */
+    uint64_t bytes;       /* usable bytes */
+} hak_block;
+HAK_HIDDEN uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault);
+
+HAK_HIDDEN uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block,
+                                   hak_fault *fault);
+HAK_HIDDEN uint32_t hak_check_own(const hak_thread *t, hak_heap *h, uint64_t address,
+                                  const hak_block *block, hak_fault *fault);
+/* A fault's fields; returns its code. */
+static inline uint32_t hak_fault_set(hak_fault *fault, hak_heap *h, uint32_t code, uint64_t address,
+                                     uint64_t block, uint32_t unit, uint32_t class_index,
+                                     uint32_t expected, uint32_t found) {
+    *fault = (hak_fault){.code = code,
+                         .unit = unit,
+                         .address = address,
+                         .block = block,
+                         .class_index = class_index,
+                         .expected = expected,
+                         .found = found,
+                         .heap = (uintptr_t)h};
+    return code;
+}
+
 /* fault.c */
 HAK_HIDDEN void hak_fault_fatal(hak_heap *h, const hak_fault *fault, const char *caller)
     __attribute__((noreturn));
 extern HAK_HIDDEN bool hak_fault_told;
+
+/* budget.c */
+HAK_HIDDEN uint64_t hak_work_credit(hak_heap *h, uint64_t now);
+HAK_HIDDEN void hak_work_spend(hak_heap *h, uint64_t ns);
+HAK_HIDDEN void hak_work_spend_locked(hak_heap *h, uint64_t ns);
+HAK_HIDDEN void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units);
+HAK_HIDDEN void hak_recent_turn(hak_heap *h, uint32_t epochs);
 
 /* runs.c */
 typedef struct hak_run {
@@ -146,39 +242,12 @@ HAK_HIDDEN bool hak_unit_is_dirty(hak_heap *h, uint32_t unit);
 HAK_HIDDEN void hak_unit_mark_dirty(hak_heap *h, uint32_t unit);
 HAK_HIDDEN void hak_runs_rebuild(hak_heap *h);
 
-/* window.c */
-HAK_HIDDEN void *hak_window_take(uint64_t bytes, uint64_t first_bytes);
-HAK_HIDDEN void hak_window_give(void *base, uint64_t bytes);
-
-/* tables.c: more in region.h */
-HAK_HIDDEN uint64_t hak_recent_bytes(uint64_t units);
-
 /* purge.c */
 HAK_HIDDEN void hak_tick(hak_heap *h, uint64_t asked);
 HAK_HIDDEN void hak_tick_fully(hak_heap *h, bool idle);
 HAK_HIDDEN bool hak_purge_is_due(hak_heap *h);
-HAK_HIDDEN void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units);
 HAK_HIDDEN uint64_t hak_purge_all(hak_heap *h);
 HAK_HIDDEN uint64_t hak_clock_of(hak_heap *h);
-HAK_HIDDEN uint64_t hak_work_credit(hak_heap *h, uint64_t now);
-HAK_HIDDEN void hak_work_spend(hak_heap *h, uint64_t ns);
-
-/* background.c */
-HAK_HIDDEN void hak_background_start(hak_heap *h);
-HAK_HIDDEN void hak_background_wake(void);
-HAK_HIDDEN void hak_background_forked(void);
-/* Whether the background thread sees to this heap; wakes it when it waits. */
-static inline bool hak_background_serves(hak_heap *h) {
-    uint32_t state = hak_load_relaxed(&hak_root_.background);
-    if (hak_unlikely(state == HAK_BACKGROUND_WAITING)) hak_background_wake();
-    return (h->flags & HAK_HEAP_PROCESS) &&
-           (state == HAK_BACKGROUND_LOOKING || state == HAK_BACKGROUND_WAITING);
-}
-/* For callers that hold nothing, on malloc's side only: libc frees under a lock that pthread_create
- * takes. */
-static inline void hak_background_look(hak_heap *h) {
-    if (hak_load_relaxed(&hak_root_.background) == HAK_BACKGROUND_NONE) hak_background_start(h);
-}
 
 /* partial.c */
 HAK_HIDDEN void hak_partial_insert(hak_heap *h, uint32_t unit);
@@ -207,7 +276,6 @@ HAK_HIDDEN uint32_t hak_empty_pop(hak_thread *t);
 
 /* holes.c */
 HAK_HIDDEN void hak_holes_restore(hak_thread *t, uint32_t unit);
-HAK_HIDDEN void hak_holes_forget(hak_heap *h, uint32_t unit, uint32_t units);
 HAK_HIDDEN void hak_sweep(hak_thread *t, uint32_t units, uint64_t most_ns, bool pauses);
 HAK_HIDDEN uint64_t hak_sweep_all(hak_thread *t);
 
@@ -221,22 +289,10 @@ HAK_HIDDEN void hak_acquire_flush_ready(hak_thread *t);
 /* cache.c */
 HAK_HIDDEN bool hak_refill(hak_thread *t, uint32_t class_index, uint32_t least);
 HAK_HIDDEN uint32_t hak_lend(hak_thread *t, uint32_t class_index);
-HAK_HIDDEN uint8_t *hak_fast_map(hak_heap *h); /* heap.c */
 HAK_HIDDEN bool hak_is_line_of_others(const hak_thread *t, uint32_t class_index);
 HAK_HIDDEN void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block);
 HAK_HIDDEN void hak_cache_flush(hak_thread *t, uint64_t above);
 HAK_HIDDEN void hak_cache_prewarm(hak_thread *t);
-
-/* requests.c */
-HAK_HIDDEN uint64_t hak_trim(hak_thread *t);
-HAK_HIDDEN HAK_COLD void hak_request_serve(hak_thread *t);
-/* At the end of a slow path, holding nothing: has anybody outside asked for something? */
-static inline void hak_request_look(hak_thread *t) {
-    hak_heap *h = hak_heap_of(t);
-    if (hak_unlikely((hak_load_relaxed(&h->drain_request) != t->drain_served) |
-                     (hak_load_relaxed(&h->trim_request) != hak_load_relaxed(&h->trim_served))))
-        hak_request_serve(t);
-}
 
 /* threads.c */
 HAK_HIDDEN hak_thread *hak_thread_get(hak_heap *h);
@@ -253,49 +309,24 @@ HAK_HIDDEN hak_thread *hak_thread_list_pop(hak_heap *h, uint64_t *list);
 extern HAK_HIDDEN __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec")));
 extern HAK_HIDDEN hak_thread hak_early_thread;
 
-/* fork.c: hak_fork_look stands at the start of every slow path that touches what threads share,
- * under no lock, no claim */
-extern HAK_HIDDEN uint32_t *hak_fork_word;
-HAK_HIDDEN void hak_fork_watch(void);
-HAK_HIDDEN HAK_COLD void hak_fork_slow(void);
-static inline void hak_fork_look(void) {
-    if (hak_unlikely(hak_load_acquire(hak_load_relaxed(&hak_fork_word)) != HAK_FORK_WHOLE))
-        hak_fork_slow();
-}
-
-/* events.c: hak_event(t, HAK_EVENT_..., class, unit, count) notes what a slow path did; nothing in
- * a release build */
-#ifdef HAK_DEBUG
-HAK_HIDDEN void hak_event_note(hak_heap *h, uint32_t thread, uint32_t kind, uint32_t class_index,
-                               uint32_t unit, uint64_t count);
-#define hak_event_of(h, thread, kind, class_index, unit, count) \
-    hak_event_note((h), (thread), (kind), (class_index), (unit), (count))
-#else
-#define hak_event_of(h, thread, kind, class_index, unit, count) ((void)0)
-#endif
-#define hak_event(t, kind, class_index, unit, count) \
-    hak_event_of(hak_heap_of(t), (t)->index, (kind), (class_index), (unit), (count))
-
 /* spans.c */
 HAK_HIDDEN void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero);
 HAK_HIDDEN void hak_span_free(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void *hak_span_resize(hak_thread *t, uint32_t unit, uint64_t size);
 
 /* blocks.c */
-typedef struct hak_block {
-    uint32_t unit;        /* head unit of its slab or span */
-    uint32_t class_index; /* 0: span */
-    uint32_t index;       /* block of the slab */
-    uint64_t bytes;       /* usable bytes */
-} hak_block;
-HAK_HIDDEN uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault);
 HAK_HIDDEN void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero);
-HAK_HIDDEN uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block,
-                                   hak_fault *fault);
-HAK_HIDDEN uint32_t hak_check_own(const hak_thread *t, hak_heap *h, uint64_t address,
-                                  const hak_block *block, hak_fault *fault);
 HAK_HIDDEN uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault);
 HAK_HIDDEN uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void **out,
                                       hak_fault *fault);
+
+/* requests.c */
+HAK_HIDDEN uint64_t hak_trim(hak_thread *t);
+
+/* background.c */
+HAK_HIDDEN void hak_background_forked(void);
+
+/* fork.c */
+HAK_HIDDEN void hak_fork_watch(void);
 
 #endif

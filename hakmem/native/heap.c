@@ -4,8 +4,8 @@
 
 #define HAK_API
 #include "fast.h"
-#include "hak_internal.h"
 #include "hakmem.h"
+#include "hooks.h"
 #include "lists.h"
 #include "locks.h"
 #include "policy.h"
@@ -22,6 +22,7 @@ uint64_t hak_layout_hash(void) { return HAK_LAYOUT_HASH; }
 #endif
 const char *hak_build_kind(void) { return HAK_BUILD_KIND; }
 hak_root *hak_root_address(void) { return &hak_root_; }
+hak_heap *hak_process_heap(void) { return hak_heap_of_process(); }
 
 static void join_root(hak_heap *h) {
     hak_root_lock();
@@ -37,16 +38,6 @@ static void join_root(hak_heap *h) {
     h->next_heap = hak_root_.first_heap;
     hak_root_.first_heap = (uintptr_t)h;
     hak_root_unlock();
-}
-
-/* The policy's own map serves where every class may take the fast path: three pages less to write
- * and to keep. */
-uint8_t *hak_fast_map(hak_heap *h) {
-    const hak_policy *policy = hak_policy_of(h);
-    bool checked = h->flags & HAK_HEAP_CHECKED;
-    for (uint32_t c = 1; c <= policy->sizes.class_count; c++)
-        if (checked || policy->sizes.classes[c].header) return hak_at(h, h->fast_map_offset);
-    return hak_policy_of(h)->sizes.size_map;
 }
 
 static void fill_fast_map(hak_heap *h) {

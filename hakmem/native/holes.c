@@ -15,8 +15,8 @@
  * lets slabs in steady use hide those that nobody needs for days. sweep_busy: one sweeper at a
  * time.
  */
-#include "hak_internal.h"
 #include "lists.h"
+#include "marks.h"
 
 #define PAGES_MAX (HAK_SLAB_UNITS_MAX * HAK_UNIT_PAGES)
 
@@ -53,18 +53,6 @@ static bool look_refault(hak_heap *h, hak_slab *slab) {
     return true;
 }
 
-static uint16_t *holes_of(hak_heap *h, uint32_t unit) {
-    return (uint16_t *)hak_at(h, h->holes_offset) + unit;
-}
-static bool is_hole(const uint16_t *holes, uint32_t page) {
-    return hak_load_relaxed(&holes[page / HAK_UNIT_PAGES]) >> (page % HAK_UNIT_PAGES) & 1;
-}
-static void set_hole(uint16_t *holes, uint32_t page, bool on) {
-    uint16_t *mask = &holes[page / HAK_UNIT_PAGES], bit = (uint16_t)(1u << (page % HAK_UNIT_PAGES)),
-             now = hak_load_relaxed(mask);
-    hak_store_relaxed(mask, (uint16_t)(on ? now | bit : now & ~bit));
-}
-
 /* The blocks on a page; false where not all of them are carved, or there is none. */
 static bool blocks_on(const hak_class *class, uint32_t carved, uint32_t page, uint32_t *first,
                       uint32_t *last) {
@@ -80,14 +68,14 @@ static bool is_on_hole(const hak_class *class, const uint16_t *holes, uint32_t b
     uint64_t at = (uint64_t)block * class->stride_bytes;
     for (uint64_t page = at / HAK_OS_PAGE_BYTES;
          page <= (at + class->stride_bytes - 1) / HAK_OS_PAGE_BYTES; page++)
-        if (is_hole(holes, (uint32_t)page)) return true;
+        if (hak_hole_get(holes, (uint32_t)page)) return true;
     return false;
 }
 
 /* Marks the blocks of the free list and those on holes; returns the length of the list. */
 static uint32_t mark_free(hak_heap *h, uint32_t unit, const hak_class *class, uint64_t *free_bits) {
     const hak_slab *slab = hak_slab_at(h, unit);
-    const uint16_t *holes = holes_of(h, unit);
+    const uint16_t *holes = hak_holes_of(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit),
              block = hak_free_debug_pointer(slab, base);
     uint32_t count = hak_free_count(slab), first, last;
@@ -97,7 +85,7 @@ static uint32_t mark_free(hak_heap *h, uint32_t unit, const hak_class *class, ui
     }
     if (!(slab->flags & HAK_SLAB_HOLES)) return count;
     for (uint32_t page = 0; page < class->unit_count * HAK_UNIT_PAGES; page++)
-        if (is_hole(holes, page) && blocks_on(class, slab->carved_count, page, &first, &last))
+        if (hak_hole_get(holes, page) && blocks_on(class, slab->carved_count, page, &first, &last))
             for (uint32_t b = first; b <= last; b++) free_bits[b >> 6] |= UINT64_C(1) << (b & 63);
     return count;
 }
@@ -116,7 +104,7 @@ static void drop_holed(hak_heap *h, uint32_t unit, const hak_class *class) {
     uint32_t kept = 0;
     for (uint32_t i = 0, count = hak_word_count(word); i < count; i++) {
         uint64_t next = hak_next(block);
-        if (!is_on_hole(class, holes_of(h, unit),
+        if (!is_on_hole(class, hak_holes_of(h, unit),
                         (uint32_t)((block - base) / class->stride_bytes))) {
             if (last) hak_set_next(last, block);
             else first = block;
@@ -135,11 +123,12 @@ static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
     const hak_class *class = &hak_policy_of(h)->sizes.classes[slab->class_index];
     uint64_t free_bits[HAK_SLAB_BLOCKS_MAX / 64] = {0};
     page_set fresh = {{0}};
-    uint16_t *holes = holes_of(h, unit);
+    uint16_t *holes = hak_holes_of(h, unit);
     uint32_t pages = class->unit_count * HAK_UNIT_PAGES, found = 0, first, last;
     *looked = mark_free(h, unit, class, free_bits);
     for (uint32_t page = 0; page < pages; page++) {
-        if (is_hole(holes, page) || !blocks_on(class, slab->carved_count, page, &first, &last) ||
+        if (hak_hole_get(holes, page) ||
+            !blocks_on(class, slab->carved_count, page, &first, &last) ||
             !all_free(free_bits, first, last))
             continue;
         fresh.word[page >> 6] |= UINT64_C(1) << (page & 63);
@@ -147,7 +136,7 @@ static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
     }
     if (!found) return 0;
     for (uint32_t page = 0; page < pages; page++)
-        if (fresh.word[page >> 6] >> (page & 63) & 1) set_hole(holes, page, true);
+        if (fresh.word[page >> 6] >> (page & 63) & 1) hak_hole_set(holes, page, true);
     drop_holed(h, unit, class);
     slab->flags |= HAK_SLAB_HOLES;
     look_purged(h, slab);
@@ -169,13 +158,13 @@ void hak_holes_restore(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
     const hak_class *class = &hak_policy_of(h)->sizes.classes[slab->class_index];
-    uint16_t *holes = holes_of(h, unit);
+    uint16_t *holes = hak_holes_of(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit), head = 0, tail = 0;
     uint32_t pages = class->unit_count * HAK_UNIT_PAGES, page = 0, restored = 0, got = 0, first,
              last;
     for (; page < pages && !got; page++) {
-        if (!is_hole(holes, page)) continue;
-        set_hole(holes, page, false);
+        if (!hak_hole_get(holes, page)) continue;
+        hak_hole_set(holes, page, false);
         restored++;
         if (!blocks_on(class, slab->carved_count, page, &first, &last)) continue;
         for (uint32_t b = first; b <= last; b++) {
@@ -188,22 +177,12 @@ void hak_holes_restore(hak_thread *t, uint32_t unit) {
         }
     }
     if (got) hak_free_push_chain(slab, base, head, tail, got);
-    while (page < pages && !is_hole(holes, page)) page++;
+    while (page < pages && !hak_hole_get(holes, page)) page++;
     if (page == pages) slab->flags &= (uint16_t)~HAK_SLAB_HOLES;
     if (look_refault(h, slab)) hak_add_relaxed(&h->hole_refault_pages, restored);
     hak_add_relaxed(&h->hole_now_pages, -(uint64_t)restored);
     hak_work_spend(h,
                    (uint64_t)restored * hak_policy_of(h)->retain.refault_unit_ns / HAK_UNIT_PAGES);
-}
-
-/* A slab that retires: its units are nobody's pages again. Under the claim. */
-void hak_holes_forget(hak_heap *h, uint32_t unit, uint32_t units) {
-    uint64_t pages = 0;
-    for (uint32_t i = 0; i < units; i++) {
-        pages += (uint64_t)__builtin_popcount(hak_load_relaxed(holes_of(h, unit + i)));
-        hak_store_relaxed(holes_of(h, unit + i), 0);
-    }
-    hak_add_relaxed(&h->hole_now_pages, -pages);
 }
 
 /* Looks at one record; returns the cost of what was done. `all`: whatever was claimed lately;

@@ -1,6 +1,7 @@
 /* locks.c: how each lock is taken: by CAS, with a backoff that grows, then by yielding. Waits are
  * rare and short. Each CAS acquires what the last unlock of locks.h released.
  */
+#include "hooks.h"
 #include "locks.h"
 
 /* Returns how often it lost. */
@@ -12,8 +13,8 @@ static uint32_t lock_wait(uint32_t *lock, uint32_t backoff_spins) {
     return n;
 }
 
-/* Before there is a heap to repair: the lock holds its process's number, and a child takes it from a
- * thread that it does not have. Partner of both CAS: hak_once_unlock. */
+/* Before there is a heap to repair: the lock holds its process's number, and a child takes it from
+ * a thread that it does not have. Partner of both CAS: hak_once_unlock. */
 void hak_once_lock(uint32_t *lock) {
     uint32_t mine = hak_os_process_id(), found = 0;
     hak_rank_take(HAK_RANK_ONCE);

@@ -2,8 +2,8 @@
  *
  * Ranks, outer first: who holds a lock takes locks of later ranks only, one of each. A claim is the
  * lock of a slab: a thread may try for a second claim, as stage adopt does, but waits for a claim
- * only while it holds none. Debug builds assert the order, by thread. Locks that are tried and never
- * waited for (sweep_busy, trim_busy) need no rank.
+ * only while it holds none. Debug builds assert the order, by thread. Locks that are tried and
+ * never waited for (sweep_busy, trim_busy) need no rank.
  */
 #ifndef HAK_LOCKS_H
 #define HAK_LOCKS_H

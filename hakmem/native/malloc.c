@@ -14,10 +14,6 @@
 #include "locks.h"
 #include "policy.h"
 
-HAK_EXPORT hak_heap *hak_process_heap(void) {
-    return (hak_heap *)(uintptr_t)hak_load_acquire(&hak_root_.process_heap);
-}
-
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #pragma GCC visibility push(default)
 
@@ -32,7 +28,7 @@ static hak_heap *make_process_heap(void) {
     hak_once_lock(&making);
     makes_heap = true;
     hak_fault fault;
-    hak_heap *h = hak_process_heap(); /* another may have made it meanwhile */
+    hak_heap *h = hak_heap_of_process(); /* another may have made it meanwhile */
     const hak_policy *policy = h ? NULL : hak_policy_of_process();
     if (!h) h = hak_heap_create(policy, 0, HAK_HEAP_PROCESS, &fault);
     hak_store_release(&hak_root_.process_heap, (uintptr_t)h);
@@ -45,7 +41,7 @@ static hak_heap *make_process_heap(void) {
 static hak_thread *enter(void) {
     hak_thread *t = hak_tls_thread;
     if (hak_likely(t->unit_limit != 0)) return t;
-    hak_heap *h = hak_process_heap();
+    hak_heap *h = hak_heap_of_process();
     if (!h) h = make_process_heap();
     return h ? hak_thread_enter(h) : NULL;
 }
@@ -57,7 +53,7 @@ static hak_thread *enter_to_free(void) {
     static __thread uint32_t shared_frees __attribute__((tls_model("initial-exec")));
     hak_thread *t = hak_tls_thread;
     if (hak_likely(t->unit_limit != 0)) return t;
-    hak_heap *h = hak_process_heap();
+    hak_heap *h = hak_heap_of_process();
     if (!h) return NULL;
     if (shared_frees == HAK_SHARED_FREES) return hak_thread_enter(h);
     shared_frees++;
@@ -87,7 +83,7 @@ __attribute__((noinline)) static void *malloc_slow(uint64_t size) {
 HAK_COLD static void fatal(void *block, uint32_t code, hak_fault *fault, const char *caller) {
     fault->code = code;
     fault->address = (uintptr_t)block;
-    hak_fault_fatal(hak_process_heap(), fault, caller);
+    hak_fault_fatal(hak_heap_of_process(), fault, caller);
 }
 
 __attribute__((noinline)) static void free_slow(void *block) {
@@ -122,7 +118,7 @@ void *calloc(size_t count, size_t size) {
 static size_t usable(void *block) {
     hak_fault fault = {0};
     hak_block found;
-    hak_heap *h = hak_process_heap();
+    hak_heap *h = hak_heap_of_process();
     uint32_t code = h ? hak_check_live(h, (uintptr_t)block, &found, &fault) : HAK_FAULT_FOREIGN;
     if (!code) code = hak_check_own(hak_tls_thread, h, (uintptr_t)block, &found, &fault);
     if (code) fatal(block, code, &fault, "malloc_usable_size");

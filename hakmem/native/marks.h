@@ -1,6 +1,6 @@
-/* marks.h: maps of a bit a unit: the dirty marks, and the units purged lately. Changed under the
- * run lock; readable without it by who holds the unit, since others change other bits of a word
- * only, and words are stored whole. */
+/* marks.h: maps of bits over units: the dirty marks, the units purged lately, the holes. A bit a
+ * unit, but for holes. Changed under the run lock; readable without it by who holds the unit, since
+ * others change other bits of a word only, and words are stored whole. */
 #ifndef HAK_MARKS_H
 #define HAK_MARKS_H
 #include "hak_internal.h"
@@ -36,6 +36,20 @@ static inline uint32_t hak_marks_count(const uint64_t *map, uint32_t unit, uint3
         count += (uint32_t)__builtin_popcountll(hak_load_relaxed(&map[u >> 6]) & mask);
     }
     return count;
+}
+
+/* Holes: purged OS pages of slabs in use, a mask of 16 bits a unit. Changed under the slab's claim;
+ * `holes` is the first unit's mask of a slab, `page` counts from the slab's start. */
+static inline uint16_t *hak_holes_of(hak_heap *h, uint32_t unit) {
+    return (uint16_t *)hak_at(h, h->holes_offset) + unit;
+}
+static inline bool hak_hole_get(const uint16_t *holes, uint32_t page) {
+    return hak_load_relaxed(&holes[page / HAK_UNIT_PAGES]) >> (page % HAK_UNIT_PAGES) & 1;
+}
+static inline void hak_hole_set(uint16_t *holes, uint32_t page, bool on) {
+    uint16_t *mask = &holes[page / HAK_UNIT_PAGES], bit = (uint16_t)(1u << (page % HAK_UNIT_PAGES)),
+             now = hak_load_relaxed(mask);
+    hak_store_relaxed(mask, (uint16_t)(on ? now | bit : now & ~bit));
 }
 
 #endif

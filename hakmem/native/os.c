@@ -103,7 +103,8 @@ void *hak_os_reserve_aligned(uint64_t bytes, uint64_t align, uint64_t *map_base,
 }
 
 /* Maps memory of a heap, zeroed, exactly there and nowhere else; over a reservation of its own, or
- * where nothing is. An OS before 4.17 takes the address for a hint, so what it gives is compared. */
+ * where nothing is. An OS before 4.17 takes the address for a hint, so what it gives is compared.
+ */
 uint32_t hak_os_map_range(hak_os_counts *counts, void *address, uint64_t bytes, bool reserved) {
     TALLY(counts, commit_count, 1);
     if (reserved)

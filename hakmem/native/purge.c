@@ -10,6 +10,8 @@
  * stops purging eagerly. A run is taken out of its bin under run_lock, purged without it, and put
  * back under it; meanwhile purging_units says that part of what is free is in no bin.
  */
+#include "events.h"
+#include "hooks.h"
 #include "locks.h"
 #include "marks.h"
 #include "region.h"
@@ -35,22 +37,6 @@ static uint64_t eager_limit(hak_heap *h) {
     uint64_t of_live = hak_live_units(h) * retain->eager_live_per_256;
     return larger(smaller(of_live, high_water(h) * retain->high_water_per_256) >> 8,
                   retain->floor_bytes >> HAK_UNIT_SHIFT);
-}
-
-/* A new epoch: the map of the one before last is emptied and becomes this one's; what of it was
- * purged eagerly and not needed since has cost no refault. Needs the lock. */
-static void recent_turn(hak_heap *h, uint32_t epochs) {
-    for (uint32_t i = 0; i < epochs; i++) {
-        hak_store_relaxed(&h->epoch_count, h->epoch_count + 1);
-        h->recent_now ^= 1;
-        uint64_t unneeded = smaller(h->recent_units[h->recent_now], h->recent_eager[h->recent_now]);
-        uint64_t refund = smaller(unneeded * hak_policy_of(h)->retain.refault_unit_ns, h->spent_ns);
-        hak_store_relaxed(&h->spent_ns, h->spent_ns - refund);
-        h->recent_eager[h->recent_now] = 0;
-        if (h->recent_units[h->recent_now])
-            hak_marks_set(hak_recent_map(h, h->recent_now), 0, h->unit_top, false);
-        hak_store_relaxed(&h->recent_units[h->recent_now], 0);
-    }
 }
 
 /* Purges up to `excess` dirty units of a run that is out of its bin; returns how many. Not under
@@ -137,50 +123,6 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
     return done;
 }
 
-/* What eager work may cost now. Earns at most once a clock tick. */
-uint64_t hak_work_credit(hak_heap *h, uint64_t now) {
-    const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    if (now > hak_load_relaxed(&h->earned_at_ns)) {
-        hak_run_lock(h);
-        if (now > h->earned_at_ns) {
-            uint64_t passed = smaller(now - h->earned_at_ns, (uint64_t)UINT32_MAX << 8);
-            uint64_t earned = h->earned_ns + (passed * retain->work_per_256 >> 8);
-            hak_store_relaxed(
-                &h->earned_ns,
-                larger(smaller(earned, h->spent_ns + retain->work_burst_ns), h->earned_ns));
-            hak_store_relaxed(&h->earned_at_ns, now);
-        }
-        hak_run_unlock(h);
-    }
-    uint64_t earned = hak_load_relaxed(&h->earned_ns), spent = hak_load_relaxed(&h->spent_ns);
-    return earned > spent ? earned - spent : 0;
-}
-
-/* Pays, into debt of one burst at most. Needs the lock. */
-static void spend(hak_heap *h, uint64_t ns) {
-    uint64_t most = larger(h->spent_ns, h->earned_ns + hak_policy_of(h)->retain.work_burst_ns);
-    hak_store_relaxed(&h->spent_ns, smaller(h->spent_ns + ns, most));
-}
-
-/* Units that are cut out of a free run: those purged lately are refaults. Needs the lock. */
-void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units) {
-    for (uint32_t which = 0; which < 2; which++) {
-        uint64_t *map = hak_recent_map(h, which);
-        uint32_t n = h->recent_units[which] ? hak_marks_count(map, unit, units) : 0;
-        if (!n) continue;
-        hak_marks_set(map, unit, units, false);
-        hak_store_relaxed(&h->recent_units[which], h->recent_units[which] - n);
-        h->refault_units += n;
-        spend(h, (uint64_t)n * hak_policy_of(h)->retain.refault_unit_ns);
-    }
-}
-
-void hak_work_spend(hak_heap *h, uint64_t ns) {
-    hak_run_lock(h);
-    spend(h, ns);
-    hak_run_unlock(h);
-}
-
 /* Purges down to `limit` as far as the budget reaches, `most` units; paid as if all of it were
  * needed again. */
 static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most) {
@@ -194,7 +136,7 @@ static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most)
     hak_run_lock(h);
     h->eager_units += purged;
     h->recent_eager[h->recent_now] += (uint32_t)purged;
-    spend(h, purged * cost);
+    hak_work_spend_locked(h, purged * cost);
     hak_run_unlock(h);
 }
 
@@ -225,8 +167,9 @@ static uint64_t free_units(hak_heap *h) {
     return all > used ? all - used : 0;
 }
 
-/* While addresses are short, since the OS refused some or a limit is near, free runs above the floor
- * are unmapped at each event: the program's threads, files and other mappings need them too. */
+/* While addresses are short, since the OS refused some or a limit is near, free runs above the
+ * floor are unmapped at each event: the program's threads, files and other mappings need them too.
+ */
 HAK_COLD static void unmap_spare(hak_heap *h) {
     uint64_t keep = idle_limit(h);
     if (free_units(h) > keep) {
@@ -275,7 +218,7 @@ HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
         hak_store_relaxed(&h->low_water_before, h->low_water_now);
         hak_store_relaxed(&h->low_water_now, h->dirty_units);
         hak_store_relaxed(&h->epoch_start_ns, now);
-        recent_turn(h, both ? 2 : 1);
+        hak_recent_turn(h, both ? 2 : 1);
         note_limit(h, near);
         bool sweeps = hak_policy_of(h)->retain.sweep_unit_count &&
                       hak_live_units(h) > idle_limit(h);

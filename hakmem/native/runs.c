@@ -4,8 +4,8 @@
  * dirty units and runs without; a dirty mark per unit lets both coalesce. Best fit, dirty first: a
  * dirty page costs no fault. All of it under run_lock. Invariant: two free runs never touch;
  * registry entries at both ends of a run name its head; live + free + (units of runs being purged)
- * + unmapped = units below unit_top. Unmapped runs are binned and coalesce apart; region.c maps them
- * again.
+ * + unmapped = units below unit_top. Unmapped runs are binned and coalesce apart; region.c maps
+ * them again.
  *
  * live_units, dirty_units and the high waters are written under the lock by relaxed stores, because
  * hak_tick reads them without it: a stale figure makes it look at the lists, under the lock, once
@@ -208,8 +208,8 @@ static bool grow(hak_heap *h, uint32_t units) {
 }
 
 /* Takes the run lock and finds a run of at least `units`, growing the arena if need be; 0 when the
- * region is full or the OS refuses. While another purges, part of what is free is in no bin: waits for that rather
- * than fail. */
+ * region is full or the OS refuses. While another purges, part of what is free is in no bin: waits
+ * for that rather than fail. */
 static uint32_t lock_and_find(hak_heap *h, uint32_t units) {
     for (;;) {
         hak_run_lock(h);

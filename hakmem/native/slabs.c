@@ -6,8 +6,9 @@
  * a mailbox. Who lets go of a slab (hak_slab_settle) sees to that. Claim first, then drain: a
  * remote list is moved by nobody else than the claimer.
  */
-#include "hak_internal.h"
+#include "events.h"
 #include "lists.h"
+#include "marks.h"
 
 /* negative control, in no shipped build: the stress driver must find it */
 #ifdef HAK_BUG_DRAIN_BEFORE_CLAIM
@@ -110,6 +111,17 @@ uint32_t hak_empty_pop(hak_thread *t) {
     return (uint32_t)word;
 }
 
+/* A slab retires: its holes are pages of free units now. Under the claim. */
+static void forget_holes(hak_heap *h, uint32_t unit, uint32_t units) {
+    uint64_t pages = 0;
+    for (uint32_t i = 0; i < units; i++) {
+        uint16_t *holes = hak_holes_of(h, unit + i);
+        pages += (uint64_t)__builtin_popcount(hak_load_relaxed(holes));
+        hak_store_relaxed(holes, 0);
+    }
+    hak_add_relaxed(&h->hole_now_pages, -pages);
+}
+
 /* An empty slab's units go back. Releases its claim before the run lock is taken. */
 void hak_slab_retire(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
@@ -117,7 +129,7 @@ void hak_slab_retire(hak_thread *t, uint32_t unit) {
     uint32_t units = slab->unit_count;
     hak_assert(hak_used_load(slab) == 0 && !hak_remote_is_nonempty(slab));
     hak_partial_remove(h, unit);
-    if (slab->flags & HAK_SLAB_HOLES) hak_holes_forget(h, unit, units);
+    if (slab->flags & HAK_SLAB_HOLES) forget_holes(h, unit, units);
     hak_lists_reset(slab);
     hak_entry_fill(h, unit, units, HAK_TAG_NONE);
     hak_store_relaxed(&slab->kind, HAK_KIND_NONE);

@@ -6,7 +6,8 @@
  */
 #include <string.h>
 
-#include "hak_internal.h"
+#include "events.h"
+#include "hooks.h"
 
 /* Written so that no size wraps: a span must never be resized to 0 units. */
 static uint64_t units_for(uint64_t size) {

@@ -2,8 +2,8 @@
  *
  * A call by name may be somebody's wrapper (faketime's clock_gettime, torsocks' syscall, a tool's
  * mprotect), which may allocate: inside malloc that would wait for itself. Sanitizers must see what
- * is mapped, so their builds call the C library. Results as the kernel gives them: -errno on failure,
- * errno itself untouched, no cancellation point.
+ * is mapped, so their builds call the C library. Results as the kernel gives them: -errno on
+ * failure, errno itself untouched, no cancellation point.
  */
 #ifndef HAK_SYSCALL_H
 #define HAK_SYSCALL_H

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "caps.h"
+#include "hooks.h"
 #include "lists.h"
 #include "locks.h"
 #include "region.h"
@@ -32,8 +33,8 @@ hak_thread hak_early_thread = {.fast_map = (uintptr_t)no_classes};
 static hak_thread late_thread = {.fast_map = (uintptr_t)no_classes};
 __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec"))) = &hak_early_thread;
 static __thread hak_directory *directory __attribute__((tls_model("initial-exec")));
-/* How libc tells a thread's end: HOOK_NONE until somebody asked, HOOK_LIST where it had no key left,
- * else the key + HOOK_KEY. Set once by CAS; whole in itself, so that relaxed loads do. */
+/* How libc tells a thread's end: HOOK_NONE until somebody asked, HOOK_LIST where it had no key
+ * left, else the key + HOOK_KEY. Set once by CAS; whole in itself, so that relaxed loads do. */
 enum { HOOK_NONE, HOOK_LIST, HOOK_KEY };
 static uint64_t exit_hook;
 

@@ -1,8 +1,8 @@
 /* vdso.c: the clock without a system call and without the C library's name for it.
  *
  * The kernel maps a small library into every process, the vDSO, and says where; the C library's
- * clock_gettime calls into it, and may be wrapped by others. Its symbol is looked up here once, by the
- * dynamic section alone. Where there is none (valgrind hides it) the system call serves: os.c.
+ * clock_gettime calls into it, and may be wrapped by others. Its symbol is looked up here once, by
+ * the dynamic section alone. Where there is none (valgrind hides it) the system call serves: os.c.
  */
 #include <elf.h>
 #include <link.h>
@@ -45,7 +45,8 @@ static bool find_dynamic(const char *image, dynamic *found) {
     return loaded && found->symbols && found->strings && (found->hash || found->gnu_hash);
 }
 
-/* A new kernel's vDSO has the GNU hash table only: the last chain's end is the number of symbols. */
+/* A new kernel's vDSO has the GNU hash table only: the last chain's end is the number of
+ * symbols. */
 static uint32_t symbol_count(const dynamic *d) {
     if (d->hash) return d->hash[1];
     const uint32_t *table = d->gnu_hash, *buckets = table + 4 + table[2] * sizeof(ElfW(Addr)) / 4,

@@ -1,5 +1,5 @@
-/* window.c: which addresses are whose: a heap of either plane takes a window, a range that is its to
- * map and that no other heap of the library grows into. Nothing of a window is mapped by being
+/* window.c: which addresses are whose: a heap of either plane takes a window, a range that is its
+ * to map and that no other heap of the library grows into. Nothing of a window is mapped by being
  * taken but its first part, which shows that nobody else is there. No lock: slots are bits, taken
  * by CAS.
  */

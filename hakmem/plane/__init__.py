@@ -4,8 +4,9 @@ Rooms from the bottom up; each calls those above its line only. Of C it uses the
 
     tables.py   the policy's decisions as rows             memory.py   a region's metadata, typed
     caller.py   a thread's record at hand                  lists.py    a slab's lists and claim
-    locks.py    the run lock, record 0's lock              marks.py    bit maps over units
-    runs.py     the run heap: units, arena
+    locks.py    the run lock, record 0's lock              resolve.py  which block an address is of
+    marks.py    maps of bits over units                    budget.py   what work for the OS may cost
+    runs.py     the run heap: free units                   region.py   which units are mapped
     purge.py    what goes back to the OS                   partial.py  partial sets, mailboxes
     slabs.py    a slab's life                              acquire.py  where a refill finds a slab
     bins.py     what a class of a cache gives away         caps.py     how much it may hold

@@ -1,143 +1,34 @@
-"""One block: found, checked, allocated, freed, resized.
+"""One block: checked, allocated, freed, resized.
 
-Every address is resolved through the page registry; headers and live marks are checked against it,
+Headers and live marks are checked against what the page registry says of an address (`resolve`),
 never trusted instead of it. A fault changes nothing.
 """
 
 from __future__ import annotations
 
 import ctypes
-from typing import Final, NamedTuple
 
 from .. import layout
 from ..engines.protocol import Fault
-from ..generate import mirror
 from . import spans
 from .cache import is_line_of_others, lend, overflow, refill
 from .caller import Caller
-from .memory import MASK64, TAG_NONE, TAG_SPAN, UNIT_SHIFT, Memory
-
-FOREIGN: Final = layout.constant("HAK_FAULT_FOREIGN")
-INTERIOR: Final = layout.constant("HAK_FAULT_INTERIOR")
-UNCARVED: Final = layout.constant("HAK_FAULT_UNCARVED")
-DOUBLE: Final = layout.constant("HAK_FAULT_DOUBLE")
-HEADER: Final = layout.constant("HAK_FAULT_HEADER")
-NOMEM: Final = layout.constant("HAK_FAULT_NOMEM")
-
-
-class Block(NamedTuple):
-    """A block found at an address."""
-
-    unit: int
-    """Head unit of its slab or span."""
-    class_index: int
-    """Size class; 0: a span."""
-    size_bytes: int
-    """Bytes the caller may use."""
-
-
-def _fault(
-    m: Memory,
-    code: int,
-    address: int,
-    block: int = 0,
-    unit: int = 0,
-    c: int = 0,
-    expected: int = 0,
-    found: int = 0,
-) -> Fault:
-    return mirror.HakFault(code, unit, address, block, c, expected, found, heap=m.base)
-
-
-def resolve(m: Memory, address: int) -> Block | Fault:
-    """The block that starts at ``address``, or the fault that says why none does."""
-    unit = (address - m.base & MASK64) >> UNIT_SHIFT
-    if unit >= m.heap.unit_top or unit < m.meta_units:
-        return _fault(m, FOREIGN, address)
-    entry = m.registry[unit]
-    tag, head = entry & 0xFF, entry >> 8
-    if tag == TAG_NONE or tag > TAG_SPAN:
-        return _fault(m, DOUBLE, address, 0, unit, 0, TAG_SPAN, tag)
-    base, slab = m.base + (head << UNIT_SHIFT), m.slabs[head]
-    if tag == TAG_SPAN:
-        if address != base:
-            return _fault(m, INTERIOR, address, base, head)
-        return Block(head, 0, slab.unit_count << UNIT_SHIFT)
-    row = m.tables.classes[tag]
-    inside = address - base - row.start_bytes
-    index, rest = divmod(inside, row.stride_bytes)
-    if inside < 0 or index >= row.block_count:
-        return _fault(m, INTERIOR, address, 0, head, tag)
-    if rest:
-        return _fault(m, INTERIOR, address, address - rest, head, tag)
-    carved = slab.carved_count
-    if index >= carved:
-        return _fault(m, UNCARVED, address, address, head, tag, carved, index)
-    return Block(head, tag, row.capacity_bytes)
-
-
-def _live_word(m: Memory, address: int) -> tuple[int, int]:
-    """Where the live mark of a block is: address of the word, mask."""
-    granule = (address - m.base) >> layout.SIZE_GRANULE_SHIFT
-    return m.live_address + (granule >> 6 << 3), 1 << (granule & 63)
-
-
-def check_live(m: Memory, address: int) -> Block | Fault:
-    """Resolve, and check that the block is out, as far as the heap can tell: live marks and header
-    byte."""
-    block = resolve(m, address)
-    if not isinstance(block, Block):
-        return block
-    unit, c, _ = block
-    if m.checked:
-        word, bit = _live_word(m, address)
-        if not m.load64(word) & bit:
-            return _fault(m, DOUBLE, address, address, unit, c, 1, 0)
-    if m.tables.classes[c].header:
-        byte, want = m.octets[address - m.base - 1], m.tables.live_bytes[c]
-        if byte != want:
-            code = DOUBLE if byte == m.tables.freed_bytes[c] else HEADER
-            return _fault(m, code, address, address, unit, c, want, byte)
-    return block
-
-
-def _check_own(t: Caller, address: int, block: Block) -> Fault | None:
-    """What the thread's own cache says of a carved block: not out, if it was freed last, or never
-    was, if it stands in the carved range."""
-    m, (unit, c, _) = t.m, block
-    bin_ = t.bins[c]
-    if not c:
-        return None
-    if t.heads[c] == address:
-        return _fault(m, DOUBLE, address, address, unit, c, 1, 0)
-    if not bin_.bump <= address < bin_.bump_end:
-        return None
-    row = m.tables.classes[c]
-    start, stride = m.unit_address(unit) + row.start_bytes, row.stride_bytes
-    return _fault(
-        m,
-        UNCARVED,
-        address,
-        address,
-        unit,
-        c,
-        (bin_.bump - start) // stride,
-        (address - start) // stride,
-    )
+from .memory import MASK64, UNIT_SHIFT, Memory
+from .resolve import DOUBLE, NOMEM, Block, check_live, check_own, fault_of, live_word
 
 
 def _mark_out(m: Memory, c: int, address: int) -> None:
     if m.tables.classes[c].header:
         m.octets[address - m.base - 1] = m.tables.live_bytes[c]
     if m.checked:
-        word, bit = _live_word(m, address)
+        word, bit = live_word(m, address)
         m.or64(word, bit)
 
 
 def _mark_in(m: Memory, c: int, address: int) -> bool:
     """False when another free of the same block was faster."""
     if m.checked:
-        word, bit = _live_word(m, address)
+        word, bit = live_word(m, address)
         if not m.and64(word, MASK64 ^ bit) & bit:
             return False
     if m.tables.classes[c].header:
@@ -209,9 +100,9 @@ def free(t: Caller, address: int) -> Fault | None:
     unit, c, _ = block
     if (address - m.base) >> UNIT_SHIFT >= t.record.unit_limit:
         t.record.unit_limit = m.heap.table_units  # the tables have grown since this thread looked
-    fault = _check_own(t, address, block)
+    fault = check_own(t, address, block)
     if fault is None and not _mark_in(m, c, address):
-        fault = _fault(m, DOUBLE, address, address, unit, c, 1, 0)
+        fault = fault_of(m, DOUBLE, address, address, unit, c, 1, 0)
     if fault is not None:
         t.record.fault_count += 1
         return fault
@@ -237,7 +128,7 @@ def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
         t.record.fault_count += 1
         return 0, block
     unit, c, size_bytes = block
-    if fault := _check_own(t, address, block):
+    if fault := check_own(t, address, block):
         t.record.fault_count += 1
         return 0, fault
     if not c and size > m.tables.size_limit_bytes:
@@ -250,6 +141,6 @@ def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
         return address, None
     moved = alloc(t, size, 1, False)
     if not moved:
-        return 0, _fault(m, NOMEM, size, address, unit, c)
+        return 0, fault_of(m, NOMEM, size, address, unit, c)
     ctypes.memmove(moved, address, min(size, size_bytes))
     return moved, free(t, address)

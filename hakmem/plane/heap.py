@@ -11,7 +11,7 @@ from ..clib.binding import Library, library
 from ..engines.protocol import Fault, check_region_bytes, hold_clock, no_region, release_clock
 from ..generate import mirror
 from ..policy import Policy
-from . import blocks, cache, holes, purge, region
+from . import blocks, cache, holes, purge, region, resolve
 from .acquire import collect, flush_ready
 from .memory import Memory
 from .tables import Tables
@@ -110,13 +110,13 @@ class PythonEngine:
             if address:
                 return blocks.realloc(t, address, size)
             block = blocks.alloc(t, size, 1, False)
-            return block, None if block else mirror.HakFault(code=blocks.NOMEM)
+            return block, None if block else mirror.HakFault(code=resolve.NOMEM)
         finally:
             self.threads.leave(t)
 
     def usable_size(self, address: int) -> tuple[int, Fault | None]:
-        block = blocks.check_live(self.memory, address)
-        return (block.size_bytes, None) if isinstance(block, blocks.Block) else (0, block)
+        block = resolve.check_live(self.memory, address)
+        return (block.size_bytes, None) if isinstance(block, resolve.Block) else (0, block)
 
     def alloc_many(self, sizes: NDArray[np.uint64]) -> NDArray[np.uintp]:
         import numpy as np

@@ -14,9 +14,10 @@ from typing import Final
 
 from .. import layout
 from . import lists, partial, slabs
+from .budget import work_credit, work_spend
 from .caller import Caller
+from .marks import hole_get, hole_set
 from .memory import KIND_SLAB, MASK32, Memory
-from .purge import work_credit, work_spend
 from .tables import ClassRow
 
 PAGE: Final = layout.OS_PAGE_BYTES
@@ -60,22 +61,6 @@ def _look_refault(m: Memory, unit: int) -> bool:
     return True
 
 
-def _mask_place(m: Memory, unit: int, page: int) -> tuple[int, int]:
-    """Where the bit of a page is: index into `Memory.octets` of the byte, and the bit."""
-    return m.geometry.holes_offset + unit * 2 + (page >> 3), 1 << (page & 7)
-
-
-def is_hole(m: Memory, unit: int, page: int) -> bool:
-    """Whether a page of the slab at ``unit`` was purged."""
-    at, bit = _mask_place(m, unit, page)
-    return bool(m.octets[at] & bit)
-
-
-def _set_hole(m: Memory, unit: int, page: int, on: bool) -> None:
-    at, bit = _mask_place(m, unit, page)
-    m.octets[at] = m.octets[at] | bit if on else m.octets[at] & ~bit
-
-
 def _blocks_on(row: ClassRow, carved: int, page: int) -> range | None:
     """The blocks on a page; None where not all of them are carved, or there is none."""
     first = page * PAGE // row.stride_bytes
@@ -86,7 +71,7 @@ def _blocks_on(row: ClassRow, carved: int, page: int) -> range | None:
 def _is_on_hole(m: Memory, row: ClassRow, unit: int, block: int) -> bool:
     start = block * row.stride_bytes
     return any(
-        is_hole(m, unit, page)
+        hole_get(m, unit, page)
         for page in range(start // PAGE, (start + row.stride_bytes - 1) // PAGE + 1)
     )
 
@@ -107,7 +92,7 @@ def _free_blocks(m: Memory, row: ClassRow, unit: int) -> set[int]:
     if slab.flags & HOLES:
         for page in range(row.unit_count * UNIT_PAGES):
             if (
-                is_hole(m, unit, page)
+                hole_get(m, unit, page)
                 and (blocks := _blocks_on(row, slab.carved_count, page)) is not None
             ):
                 free.update(blocks)
@@ -129,13 +114,13 @@ def _punch(m: Memory, unit: int) -> tuple[int, int]:
     row, looked, fresh = m.tables.classes[slab.class_index], lists.free_count(m, unit), []
     free = _free_blocks(m, row, unit)
     for page in range(row.unit_count * UNIT_PAGES):
-        blocks = None if is_hole(m, unit, page) else _blocks_on(row, slab.carved_count, page)
+        blocks = None if hole_get(m, unit, page) else _blocks_on(row, slab.carved_count, page)
         if blocks is not None and free.issuperset(blocks):
             fresh.append(page)
     if not fresh:
         return 0, looked
     for page in fresh:
-        _set_hole(m, unit, page, True)
+        hole_set(m, unit, page, True)
     old = _listed(m, unit, lists.free_take_all(m, unit))
     _push(
         m,
@@ -167,8 +152,8 @@ def restore(t: Caller, unit: int) -> None:
     found: list[int] = []
     pages, page = row.unit_count * UNIT_PAGES, 0
     while page < pages and not found:
-        if is_hole(m, unit, page):
-            _set_hole(m, unit, page, False)
+        if hole_get(m, unit, page):
+            hole_set(m, unit, page, False)
             restored += 1
             blocks = _blocks_on(row, slab.carved_count, page) or ()
             found = [
@@ -178,7 +163,7 @@ def restore(t: Caller, unit: int) -> None:
             ]
         page += 1
     _push(m, unit, found)
-    if not any(is_hole(m, unit, later) for later in range(page, pages)):
+    if not any(hole_get(m, unit, later) for later in range(page, pages)):
         slab.flags &= ~HOLES & 0xFFFF
     if _look_refault(m, unit):
         m.heap.hole_refault_pages += restored

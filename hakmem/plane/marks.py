@@ -1,10 +1,13 @@
-"""Maps of a bit a unit, changed under the run lock: the dirty marks, set where a unit may hold
-something but zeros, and the units purged lately, one map for this epoch and one for the last."""
+"""Maps of bits over units: the dirty marks, set where a unit may hold something but zeros; the
+units purged lately, one map for this epoch and one for the last; and the holes, 16 bits a unit.
+
+Marks are changed under the run lock, holes under their slab's claim.
+"""
 
 from __future__ import annotations
 
 from ..registry import table_bytes
-from .memory import MASK32, Memory
+from .memory import Memory
 
 
 def dirty_map(m: Memory) -> int:
@@ -55,40 +58,18 @@ def dirty_count(m: Memory, unit: int, units: int) -> int:
     return marks_count(m, dirty_map(m), unit, units)
 
 
-def spend(m: Memory, ns: int) -> None:
-    """Charge eager work, into debt of one burst at most. Needs the lock."""
-    heap = m.heap
-    most = max(heap.spent_ns, heap.earned_ns + m.tables.retain.work_burst_ns)
-    heap.spent_ns = min(heap.spent_ns + ns, most)
+def _hole_place(m: Memory, unit: int, page: int) -> tuple[int, int]:
+    """Where the bit of a page is: index into `Memory.octets` of the byte, and the bit."""
+    return m.geometry.holes_offset + unit * 2 + (page >> 3), 1 << (page & 7)
 
 
-def recent_take(m: Memory, unit: int, units: int) -> None:
-    """Units that are cut out of a free run: those purged lately are refaults, counted and charged.
-    Needs the lock."""
-    heap = m.heap
-    for which in range(2):
-        start = recent_map(m, which)
-        count = marks_count(m, start, unit, units) if heap.recent_units[which] else 0
-        if not count:
-            continue
-        marks_set(m, start, unit, units, False)
-        heap.recent_units[which] -= count
-        heap.refault_units += count
-        spend(m, count * m.tables.retain.refault_unit_ns)
+def hole_get(m: Memory, unit: int, page: int) -> bool:
+    """Whether a page of the slab at ``unit`` was purged."""
+    at, bit = _hole_place(m, unit, page)
+    return bool(m.octets[at] & bit)
 
 
-def recent_turn(m: Memory, epochs: int) -> None:
-    """New epochs: the map of the one before last is emptied and becomes this one's.
-
-    What of it was purged eagerly and not needed since has cost no refault. Needs the lock.
-    """
-    heap = m.heap
-    for _ in range(epochs):
-        heap.epoch_count = heap.epoch_count + 1 & MASK32
-        heap.recent_now ^= 1
-        unneeded = min(heap.recent_units[heap.recent_now], heap.recent_eager[heap.recent_now])
-        heap.spent_ns -= min(unneeded * m.tables.retain.refault_unit_ns, heap.spent_ns)
-        heap.recent_eager[heap.recent_now] = 0
-        if heap.recent_units[heap.recent_now]:
-            marks_set(m, recent_map(m, heap.recent_now), 0, heap.unit_top, False)
-        heap.recent_units[heap.recent_now] = 0
+def hole_set(m: Memory, unit: int, page: int, on: bool) -> None:
+    """Note a page of the slab at ``unit`` as purged or not. Needs the claim."""
+    at, bit = _hole_place(m, unit, page)
+    m.octets[at] = m.octets[at] | bit if on else m.octets[at] & ~bit

@@ -13,8 +13,9 @@ from __future__ import annotations
 import resource
 
 from .. import layout
+from .budget import recent_turn, work_credit, work_spend_locked
 from .locks import run_lock, run_unlock
-from .marks import dirty_set, marks_set, recent_map, recent_turn, spend, unit_is_dirty
+from .marks import dirty_set, marks_set, recent_map, unit_is_dirty
 from .memory import KIND_NONE, MASK32, MASK64, TAG_NONE, UNIT_SHIFT, Memory
 from .region import shrink, unmap_units
 from .runs import insert, live_units, unlink
@@ -118,27 +119,6 @@ def purge_to(m: Memory, limit: int, runs: int) -> int:
     return done
 
 
-def work_credit(m: Memory, now: int) -> int:
-    """What eager work may cost now, ns. Earns at most once a clock tick."""
-    heap, retain = m.heap, m.tables.retain
-    if now > heap.earned_at_ns:
-        run_lock(m)
-        if now > heap.earned_at_ns:
-            passed = min(now - heap.earned_at_ns, MASK32 << 8)
-            earned = heap.earned_ns + (passed * retain.work_per_256 >> 8)
-            heap.earned_ns = max(min(earned, heap.spent_ns + retain.work_burst_ns), heap.earned_ns)
-            heap.earned_at_ns = now
-        run_unlock(m)
-    return int(max(0, heap.earned_ns - heap.spent_ns))
-
-
-def work_spend(m: Memory, ns: int) -> None:
-    """Pay, into debt of one burst at most."""
-    run_lock(m)
-    spend(m, ns)
-    run_unlock(m)
-
-
 def _purge_paid(m: Memory, now: int, limit: int, most: int) -> None:
     """Purge until ``limit`` dirty units are left, but at most ``most`` units and what the budget
     pays. The price includes a refault of each unit."""
@@ -152,7 +132,7 @@ def _purge_paid(m: Memory, now: int, limit: int, most: int) -> None:
     run_lock(m)
     heap.eager_units += purged
     heap.recent_eager[heap.recent_now] += purged
-    spend(m, purged * cost)
+    work_spend_locked(m, purged * cost)
     run_unlock(m)
 
 

@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from .. import layout
 from . import region
+from .budget import recent_take
 from .locks import run_lock, run_unlock
-from .marks import dirty_count, dirty_set, recent_take
+from .marks import dirty_count, dirty_set
 from .memory import (
     KIND_FOREIGN,
     KIND_NONE,

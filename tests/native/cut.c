@@ -1,7 +1,7 @@
 /* cut.c: forks at every store of one operation of another thread.
  *
- *   cut [CASE]...   prints a line a case: instructions, children; exit 1 with a line on stderr where
- *                   a child's heap is not whole
+ *   cut [CASE]...   prints a line a case: instructions, children; exit 1 with a line on stderr
+ * where a child's heap is not whole
  *
  * torn.c writes by hand the states that a fork can leave; this one meets them all. A tracer, the
  * parent of the process, lets the other thread go on by one instruction at a time. After each that

@@ -1,9 +1,9 @@
 /* late_keys.c: thread-specific values when the program took every key before the library could.
  *
  * `late_keys values`: what threads set under the program's keys is theirs, whatever they allocate.
- * `late_keys ends COUNT`: the records of COUNT short threads come back. Linked without the library and run
- * under LD_PRELOAD, its constructor has a key already; `late_keys late LIBRARY ...` opens the library only
- * after the keys are gone.
+ * `late_keys ends COUNT`: the records of COUNT short threads come back. Linked without the library
+ * and run under LD_PRELOAD, its constructor has a key already; `late_keys late LIBRARY ...` opens
+ * the library only after the keys are gone.
  */
 #include <dlfcn.h>
 #include <limits.h>

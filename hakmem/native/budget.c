@@ -1,0 +1,73 @@
+/* budget.c: what work for the OS may cost before anybody needs it, and what it cost in vain.
+ *
+ * A heap earns a share of the time that passes and spends it on eager purges, on sweeps, and on
+ * refaults: a unit or page that is needed again within two epochs of its purge is charged to who
+ * purged it, so that a program which reuses what it frees soon stops purging eagerly. Two maps say
+ * which units were purged in this epoch and in the last; what of the older one nobody needed when
+ * its epoch ends is paid back. All of it under run_lock, and readable without.
+ */
+#include "locks.h"
+#include "marks.h"
+
+static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+/* What eager work may cost now. Earns at most once a clock tick. */
+uint64_t hak_work_credit(hak_heap *h, uint64_t now) {
+    const hak_retain_policy *retain = &hak_policy_of(h)->retain;
+    if (now > hak_load_relaxed(&h->earned_at_ns)) {
+        hak_run_lock(h);
+        if (now > h->earned_at_ns) {
+            uint64_t passed = smaller(now - h->earned_at_ns, (uint64_t)UINT32_MAX << 8);
+            uint64_t earned = h->earned_ns + (passed * retain->work_per_256 >> 8);
+            hak_store_relaxed(
+                &h->earned_ns,
+                larger(smaller(earned, h->spent_ns + retain->work_burst_ns), h->earned_ns));
+            hak_store_relaxed(&h->earned_at_ns, now);
+        }
+        hak_run_unlock(h);
+    }
+    uint64_t earned = hak_load_relaxed(&h->earned_ns), spent = hak_load_relaxed(&h->spent_ns);
+    return earned > spent ? earned - spent : 0;
+}
+
+/* Pays, into debt of one burst at most. Needs the lock. */
+void hak_work_spend_locked(hak_heap *h, uint64_t ns) {
+    uint64_t most = larger(h->spent_ns, h->earned_ns + hak_policy_of(h)->retain.work_burst_ns);
+    hak_store_relaxed(&h->spent_ns, smaller(h->spent_ns + ns, most));
+}
+
+void hak_work_spend(hak_heap *h, uint64_t ns) {
+    hak_run_lock(h);
+    hak_work_spend_locked(h, ns);
+    hak_run_unlock(h);
+}
+
+/* Units that are cut out of a free run: those purged lately are refaults. Needs the lock. */
+void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units) {
+    for (uint32_t which = 0; which < 2; which++) {
+        uint64_t *map = hak_recent_map(h, which);
+        uint32_t n = h->recent_units[which] ? hak_marks_count(map, unit, units) : 0;
+        if (!n) continue;
+        hak_marks_set(map, unit, units, false);
+        hak_store_relaxed(&h->recent_units[which], h->recent_units[which] - n);
+        h->refault_units += n;
+        hak_work_spend_locked(h, (uint64_t)n * hak_policy_of(h)->retain.refault_unit_ns);
+    }
+}
+
+/* A new epoch: the map of the one before last is emptied and becomes this one's; what of it was
+ * purged eagerly and not needed since has cost no refault. Needs the lock. */
+void hak_recent_turn(hak_heap *h, uint32_t epochs) {
+    for (uint32_t i = 0; i < epochs; i++) {
+        hak_store_relaxed(&h->epoch_count, h->epoch_count + 1);
+        h->recent_now ^= 1;
+        uint64_t unneeded = smaller(h->recent_units[h->recent_now], h->recent_eager[h->recent_now]);
+        uint64_t refund = smaller(unneeded * hak_policy_of(h)->retain.refault_unit_ns, h->spent_ns);
+        hak_store_relaxed(&h->spent_ns, h->spent_ns - refund);
+        h->recent_eager[h->recent_now] = 0;
+        if (h->recent_units[h->recent_now])
+            hak_marks_set(hak_recent_map(h, h->recent_now), 0, h->unit_top, false);
+        hak_store_relaxed(&h->recent_units[h->recent_now], 0);
+    }
+}

@@ -1,0 +1,46 @@
+/* hooks.h: the calls upward: what slow paths look for on their way. Each is a load or two, and a
+ * call into a room above only when there is something to do; who looks knows nothing of that room.
+ */
+#ifndef HAK_HOOKS_H
+#define HAK_HOOKS_H
+#include "hak_internal.h"
+
+/* fork.c */
+extern HAK_HIDDEN uint32_t *hak_fork_word;
+HAK_HIDDEN HAK_COLD void hak_fork_slow(void);
+/* requests.c */
+HAK_HIDDEN HAK_COLD void hak_request_serve(hak_thread *t);
+/* background.c */
+HAK_HIDDEN void hak_background_start(hak_heap *h);
+HAK_HIDDEN void hak_background_wake(void);
+
+/* At the start of every slow path that touches what threads share, under no claim and no lock but
+ * record 0's: is this process a fork's child, in which what threads share is not whole yet? */
+static inline void hak_fork_look(void) {
+    if (hak_unlikely(hak_load_acquire(hak_load_relaxed(&hak_fork_word)) != HAK_FORK_WHOLE))
+        hak_fork_slow();
+}
+
+/* At the end of a slow path, holding nothing: has anybody outside asked for something? */
+static inline void hak_request_look(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    if (hak_unlikely((hak_load_relaxed(&h->drain_request) != t->drain_served) |
+                     (hak_load_relaxed(&h->trim_request) != hak_load_relaxed(&h->trim_served))))
+        hak_request_serve(t);
+}
+
+/* For callers that hold nothing, on malloc's side only: libc frees under a lock that pthread_create
+ * takes. */
+static inline void hak_background_look(hak_heap *h) {
+    if (hak_load_relaxed(&hak_root_.background) == HAK_BACKGROUND_NONE) hak_background_start(h);
+}
+
+/* Whether the background thread sees to this heap; wakes it when it waits. */
+static inline bool hak_background_serves(hak_heap *h) {
+    uint32_t state = hak_load_relaxed(&hak_root_.background);
+    if (hak_unlikely(state == HAK_BACKGROUND_WAITING)) hak_background_wake();
+    return (h->flags & HAK_HEAP_PROCESS) &&
+           (state == HAK_BACKGROUND_LOOKING || state == HAK_BACKGROUND_WAITING);
+}
+
+#endif

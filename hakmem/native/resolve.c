@@ -1,0 +1,83 @@
+/* resolve.c: which block an address belongs to, by the page registry, the slab's record and the
+ * policy; and whether the block is out. Reads only, takes no lock: may run in a signal handler, and
+ * in a heap that is damaged.
+ */
+#include "hak_internal.h"
+
+/* What block starts at `address`; a fault when none does. `block` is set also for an interior
+ * address. */
+uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault) {
+    uint64_t offset = address - (uintptr_t)h, unit = offset >> HAK_UNIT_SHIFT;
+    *block = (hak_block){0, 0, 0, 0};
+    if (unit >= hak_load_acquire(&h->unit_top) || unit < h->meta_units)
+        return hak_fault_set(fault, h, HAK_FAULT_FOREIGN, address, 0, 0, 0, 0, 0);
+    uint32_t entry = hak_entry_get(h, (uint32_t)unit), tag = entry & 0xff, head = entry >> 8;
+    uint64_t base = (uintptr_t)hak_unit_address(h, head);
+    if (tag == HAK_TAG_NONE || tag > HAK_TAG_SPAN)
+        return hak_fault_set(fault, h, HAK_FAULT_DOUBLE, address, 0, (uint32_t)unit, 0,
+                             HAK_TAG_SPAN, tag);
+    hak_slab *slab = hak_slab_at(h, head);
+    block->unit = head;
+    if (tag == HAK_TAG_SPAN) {
+        block->bytes = (uint64_t)hak_load_relaxed(&slab->unit_count) << HAK_UNIT_SHIFT;
+        return address == base
+                   ? HAK_OK
+                   : hak_fault_set(fault, h, HAK_FAULT_INTERIOR, address, base, head, 0, 0, 0);
+    }
+    const hak_class *class = &hak_policy_of(h)->sizes.classes[tag];
+    block->class_index = tag;
+    block->bytes = class->capacity_bytes;
+    if (address < base + class->start_bytes)
+        return hak_fault_set(fault, h, HAK_FAULT_INTERIOR, address, 0, head, tag, 0, 0);
+    uint64_t inside = address - base - class->start_bytes, index = inside / class->stride_bytes;
+    block->index = (uint32_t)index;
+    if (index >= class->block_count)
+        return hak_fault_set(fault, h, HAK_FAULT_INTERIOR, address, 0, head, tag, 0, 0);
+    uint64_t start = base + class->start_bytes + index * class->stride_bytes;
+    if (inside % class->stride_bytes)
+        return hak_fault_set(fault, h, HAK_FAULT_INTERIOR, address, start, head, tag, 0, 0);
+    uint32_t carved = hak_load_relaxed(&slab->carved_count);
+    if (index >= carved)
+        return hak_fault_set(fault, h, HAK_FAULT_UNCARVED, address, start, head, tag, carved,
+                             (uint32_t)index);
+    return HAK_OK;
+}
+
+/* Resolves, and checks that the block is out, as far as the heap can tell: live marks, header byte,
+ * head of a list. */
+uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault) {
+    uint32_t code = hak_resolve(h, address, block, fault);
+    if (code) return code;
+    if (h->flags & HAK_HEAP_CHECKED) {
+        uint64_t bit, *word = hak_live_word(h, address, &bit);
+        if (!(hak_load_relaxed(word) & bit))
+            return hak_fault_set(fault, h, HAK_FAULT_DOUBLE, address, address, block->unit,
+                                 block->class_index, 1, 0);
+    }
+    const hak_policy *policy = hak_policy_of(h);
+    if (policy->sizes.classes[block->class_index].header) {
+        uint8_t byte = hak_load_relaxed((uint8_t *)(uintptr_t)(address - 1)),
+                want = policy->headers.live[block->class_index];
+        if (byte != want) {
+            bool freed = byte == policy->headers.freed[block->class_index];
+            return hak_fault_set(fault, h, freed ? HAK_FAULT_DOUBLE : HAK_FAULT_HEADER, address,
+                                 address, block->unit, block->class_index, want, byte);
+        }
+    }
+    return HAK_OK;
+}
+
+/* What a thread's own cache says of a block that is carved: not out, if it was freed last, or never
+ * was, if it stands in the carved range. */
+uint32_t hak_check_own(const hak_thread *t, hak_heap *h, uint64_t address, const hak_block *block,
+                       hak_fault *fault) {
+    const hak_bin *bin = &t->bins[block->class_index];
+    if (!block->class_index) return HAK_OK;
+    if (t->heads[block->class_index] == address)
+        return hak_fault_set(fault, h, HAK_FAULT_DOUBLE, address, address, block->unit,
+                             block->class_index, 1, 0);
+    if (address - bin->bump >= bin->bump_end - bin->bump) return HAK_OK;
+    uint32_t out = block->index - (uint32_t)((address - bin->bump) / bin->stride_bytes);
+    return hak_fault_set(fault, h, HAK_FAULT_UNCARVED, address, address, block->unit,
+                         block->class_index, out, block->index);
+}

@@ -1,0 +1,73 @@
+"""What work for the OS may cost before anybody needs it, and what it cost in vain.
+
+A heap earns a share of the time that passes and spends it on eager purges, on sweeps, and on
+refaults: a unit or page that is needed again within two epochs of its purge. Two maps say which
+units were purged in this epoch and in the last; what of the older one nobody needed when its epoch
+ends is paid back. All of it under the run lock.
+"""
+
+from __future__ import annotations
+
+from .locks import run_lock, run_unlock
+from .marks import marks_count, marks_set, recent_map
+from .memory import MASK32, Memory
+
+
+def work_credit(m: Memory, now: int) -> int:
+    """What eager work may cost now, ns. Earns at most once a clock tick."""
+    heap, retain = m.heap, m.tables.retain
+    if now > heap.earned_at_ns:
+        run_lock(m)
+        if now > heap.earned_at_ns:
+            passed = min(now - heap.earned_at_ns, MASK32 << 8)
+            earned = heap.earned_ns + (passed * retain.work_per_256 >> 8)
+            heap.earned_ns = max(min(earned, heap.spent_ns + retain.work_burst_ns), heap.earned_ns)
+            heap.earned_at_ns = now
+        run_unlock(m)
+    return int(max(0, heap.earned_ns - heap.spent_ns))
+
+
+def work_spend_locked(m: Memory, ns: int) -> None:
+    """Charge eager work, into debt of one burst at most. Needs the lock."""
+    heap = m.heap
+    most = max(heap.spent_ns, heap.earned_ns + m.tables.retain.work_burst_ns)
+    heap.spent_ns = min(heap.spent_ns + ns, most)
+
+
+def work_spend(m: Memory, ns: int) -> None:
+    """Pay, into debt of one burst at most."""
+    run_lock(m)
+    work_spend_locked(m, ns)
+    run_unlock(m)
+
+
+def recent_take(m: Memory, unit: int, units: int) -> None:
+    """Units that are cut out of a free run: those purged lately are refaults, counted and charged.
+    Needs the lock."""
+    heap = m.heap
+    for which in range(2):
+        start = recent_map(m, which)
+        count = marks_count(m, start, unit, units) if heap.recent_units[which] else 0
+        if not count:
+            continue
+        marks_set(m, start, unit, units, False)
+        heap.recent_units[which] -= count
+        heap.refault_units += count
+        work_spend_locked(m, count * m.tables.retain.refault_unit_ns)
+
+
+def recent_turn(m: Memory, epochs: int) -> None:
+    """New epochs: the map of the one before last is emptied and becomes this one's.
+
+    What of it was purged eagerly and not needed since has cost no refault. Needs the lock.
+    """
+    heap = m.heap
+    for _ in range(epochs):
+        heap.epoch_count = heap.epoch_count + 1 & MASK32
+        heap.recent_now ^= 1
+        unneeded = min(heap.recent_units[heap.recent_now], heap.recent_eager[heap.recent_now])
+        heap.spent_ns -= min(unneeded * m.tables.retain.refault_unit_ns, heap.spent_ns)
+        heap.recent_eager[heap.recent_now] = 0
+        if heap.recent_units[heap.recent_now]:
+            marks_set(m, recent_map(m, heap.recent_now), 0, heap.unit_top, False)
+        heap.recent_units[heap.recent_now] = 0

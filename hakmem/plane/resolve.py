@@ -1,0 +1,121 @@
+"""Which block an address belongs to, by the page registry, the slab's record and the policy; and
+whether the block is out. Reads only."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from .. import layout
+from ..engines.protocol import Fault
+from ..generate import mirror
+from .caller import Caller
+from .memory import MASK64, TAG_NONE, TAG_SPAN, UNIT_SHIFT, Memory
+
+FOREIGN: Final = layout.constant("HAK_FAULT_FOREIGN")
+INTERIOR: Final = layout.constant("HAK_FAULT_INTERIOR")
+UNCARVED: Final = layout.constant("HAK_FAULT_UNCARVED")
+DOUBLE: Final = layout.constant("HAK_FAULT_DOUBLE")
+HEADER: Final = layout.constant("HAK_FAULT_HEADER")
+NOMEM: Final = layout.constant("HAK_FAULT_NOMEM")
+
+
+class Block(NamedTuple):
+    """A block found at an address."""
+
+    unit: int
+    """Head unit of its slab or span."""
+    class_index: int
+    """Size class; 0: a span."""
+    size_bytes: int
+    """Bytes the caller may use."""
+
+
+def fault_of(
+    m: Memory,
+    code: int,
+    address: int,
+    block: int = 0,
+    unit: int = 0,
+    c: int = 0,
+    expected: int = 0,
+    found: int = 0,
+) -> Fault:
+    """A fault's fields."""
+    return mirror.HakFault(code, unit, address, block, c, expected, found, heap=m.base)
+
+
+def resolve(m: Memory, address: int) -> Block | Fault:
+    """The block that starts at ``address``, or the fault that says why none does."""
+    unit = (address - m.base & MASK64) >> UNIT_SHIFT
+    if unit >= m.heap.unit_top or unit < m.meta_units:
+        return fault_of(m, FOREIGN, address)
+    entry = m.registry[unit]
+    tag, head = entry & 0xFF, entry >> 8
+    if tag == TAG_NONE or tag > TAG_SPAN:
+        return fault_of(m, DOUBLE, address, 0, unit, 0, TAG_SPAN, tag)
+    base, slab = m.base + (head << UNIT_SHIFT), m.slabs[head]
+    if tag == TAG_SPAN:
+        if address != base:
+            return fault_of(m, INTERIOR, address, base, head)
+        return Block(head, 0, slab.unit_count << UNIT_SHIFT)
+    row = m.tables.classes[tag]
+    inside = address - base - row.start_bytes
+    index, rest = divmod(inside, row.stride_bytes)
+    if inside < 0 or index >= row.block_count:
+        return fault_of(m, INTERIOR, address, 0, head, tag)
+    if rest:
+        return fault_of(m, INTERIOR, address, address - rest, head, tag)
+    carved = slab.carved_count
+    if index >= carved:
+        return fault_of(m, UNCARVED, address, address, head, tag, carved, index)
+    return Block(head, tag, row.capacity_bytes)
+
+
+def live_word(m: Memory, address: int) -> tuple[int, int]:
+    """Where the live mark of a block is: address of the word, mask."""
+    granule = (address - m.base) >> layout.SIZE_GRANULE_SHIFT
+    return m.live_address + (granule >> 6 << 3), 1 << (granule & 63)
+
+
+def check_live(m: Memory, address: int) -> Block | Fault:
+    """Resolve, and check that the block is out, as far as the heap can tell: live marks and header
+    byte."""
+    block = resolve(m, address)
+    if not isinstance(block, Block):
+        return block
+    unit, c, _ = block
+    if m.checked:
+        word, bit = live_word(m, address)
+        if not m.load64(word) & bit:
+            return fault_of(m, DOUBLE, address, address, unit, c, 1, 0)
+    if m.tables.classes[c].header:
+        byte, want = m.octets[address - m.base - 1], m.tables.live_bytes[c]
+        if byte != want:
+            code = DOUBLE if byte == m.tables.freed_bytes[c] else HEADER
+            return fault_of(m, code, address, address, unit, c, want, byte)
+    return block
+
+
+def check_own(t: Caller, address: int, block: Block) -> Fault | None:
+    """What the thread's own cache says of a carved block: not out, if it was freed last, or never
+    was, if it stands in the carved range."""
+    m, (unit, c, _) = t.m, block
+    bin_ = t.bins[c]
+    if not c:
+        return None
+    if t.heads[c] == address:
+        return fault_of(m, DOUBLE, address, address, unit, c, 1, 0)
+    if not bin_.bump <= address < bin_.bump_end:
+        return None
+    row = m.tables.classes[c]
+    start, stride = m.unit_address(unit) + row.start_bytes, row.stride_bytes
+    return fault_of(
+        m,
+        UNCARVED,
+        address,
+        address,
+        unit,
+        c,
+        (bin_.bump - start) // stride,
+        (address - start) // stride,
+    )
