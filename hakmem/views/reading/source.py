@@ -115,6 +115,7 @@ class MemorySource(ABC):
     def touched(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
         """Which OS pages of a range of a heap have contents, shape (size_bytes / 4096,): the others
         read as zeros. None: not known, any may have."""
+        return None
 
     def surroundings(self, ours: Sequence[Ours]) -> Surroundings | None:
         """What is resident in the process beside its heaps ``ours``; None: not known."""
