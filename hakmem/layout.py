@@ -9,7 +9,7 @@ The address space of one heap, its region, from low to high (a window of address
 are mapped as they are needed)::
 
     hak_heap | policy | fast map | registry | units ... | slab records | partial sets |
-    dirty marks | purged lately | holes | last looks | thread records | live marks
+    dirty marks | purged lately | holes | last sweeps | thread records | live marks
     (all before the units is metadata, whole units of it; so is all behind them)
 
 Unit numbers count from the start of the region, so unit 0 is always metadata and 0 can mean
@@ -216,13 +216,13 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_SLAB_LISTED", 2, "slab flag: in its class's partial set"),
     Constant("HAK_SLAB_HOLES", 4,
         "slab flag: some of its pages were purged, the free blocks on them are in no list"),
-    # a slab's detail_count
-    Constant("HAK_LOOK_EPOCH_MASK", 0xFFFFFF,
-        "slab's last look: epoch_count when pages of it were purged last"),
-    Constant("HAK_LOOK_PAUSE_SHIFT", 24,
-        "slab's last look: from this bit on log2 of the pause after it"),
-    Constant("HAK_LOOK_REFAULT", 1 << 31,
-        "slab's last look: a page of it was needed within two epochs"),
+    # what a slab remembers of its last sweep
+    Constant("HAK_SWEEP_EPOCH_MASK", 0xFFFFFF,
+        "slab's last sweep: epoch_count when pages of it were purged last"),
+    Constant("HAK_SWEEP_PAUSE_SHIFT", 24,
+        "slab's last sweep: from this bit on log2 of the pause after it"),
+    Constant("HAK_SWEEP_REFAULT", 1 << 31,
+        "slab's last sweep: a page of it was needed within two epochs"),
     # heap flags
     Constant("HAK_HEAP_CHECKED", 1, "heap flag: live marks are kept and every free is checked"),
     Constant("HAK_HEAP_PYTHON", 2, "heap flag: run by the Python plane"),
@@ -318,7 +318,8 @@ class Field:
     """One struct member.
 
     ``type`` is a scalar of ``u8 u16 u32 i64 u64`` or the name of a struct; ``count`` > 1 makes an
-    array. ``access`` reads *writer > readers, order*; ``unit`` is the unit of the number. A policy
+    array. ``access`` reads *writer > readers, order*; ``unit`` is the unit of the number.
+    ``names``: what code calls a member that means something else by the record's kind. A policy
     image whose field is not within ``low`` to ``high``, a multiple of ``step``, is refused.
     """
 
@@ -331,6 +332,7 @@ class Field:
     low: int = 0
     high: int | None = None
     step: int = 1
+    names: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -950,9 +952,10 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("prev", "u32", "unit", _LOCK, "previous run of the bin"),
             Field("older", "u32", "unit", _LOCK, "dirty run freed before this one"),
             Field("newer", "u32", "unit", _LOCK, "dirty run freed after this one"),
-            Field("detail_count", "u32", "OS pages | units | look", "as kind",
+            Field("by_kind", "u32", "OS pages | units | sweep", "as kind",
                 "span: OS pages asked for; free run: dirty units; slab: its last sweep that found "
-                "holes, and the pause after it (holes.c)"),
+                "holes, and the pause after it (holes.c)",
+                names=("span_page_count", "run_dirty_count", "last_sweep")),
         ),
     ),
     _struct(
@@ -1071,7 +1074,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "units purged lately: two maps of a bit a unit, this epoch's and the last's"),
             Field("holes_offset", "u64", "bytes", _INIT,
                 "purged pages of slabs: u16 a unit, a bit a page"),
-            Field("seen_offset", "u64", "bytes", _INIT,
+            Field("swept_offset", "u64", "bytes", _INIT,
                 "claim_seq at a sweep's last visit, odd once searched for holes: u32 a unit"),
             Field("threads_offset", "u64", "bytes", _INIT, "thread records: hak_thread"),
             Field("live_offset", "u64", "bytes", _INIT,
@@ -1092,7 +1095,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("arena_count", "u32", "chunks", _LOCK, "arena chunks committed"),
             Field("lost_count", "u32", "slabs", "repairer of a fork's child > any",
                 "slabs lost to a fork in the middle of a claim"),
-            Field("live_units", "u64", "units", _LOCK_RELAXED, "units handed out by the run heap"),
+            Field("in_use_units", "u64", "units", _LOCK_RELAXED, "units the run heap handed out"),
             Field("dirty_units", "u64", "units", _LOCK_RELAXED, "free units that may be resident"),
             Field("high_water_now", "u64", "units", _LOCK_RELAXED,
                 "most units in use in this epoch"),

@@ -37,7 +37,7 @@ _TABLES: Final = {
     "recent": (64, 8),
     "recent_before": (64, 8),
     "holes": (1, 2),
-    "seen": (1, 4),
+    "swept": (1, 4),
     "live": (1, layout.LIVE_BYTES_PER_UNIT),
 }
 """The tables by unit, in the order of C: so many bytes for each so many units."""
@@ -86,7 +86,7 @@ class Geometry:
     dirty_offset: int
     recent_offset: int
     holes_offset: int
-    seen_offset: int
+    swept_offset: int
     threads_offset: int
     live_offset: int
     meta_units: int
@@ -107,7 +107,7 @@ class Geometry:
             "dirty": table_bytes("dirty", units),
             "recent": 2 * table_bytes("recent", units),
             "holes": table_bytes("holes", units),
-            "seen": table_bytes("seen", units),
+            "swept": table_bytes("swept", units),
             "threads": records_bytes(threads),
         }
         offsets: dict[str, int] = {}

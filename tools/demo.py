@@ -168,7 +168,7 @@ def show_back_to_os(
         rows.append(
             (
                 when,
-                mib(stats.live_bytes),
+                mib(stats.in_use_bytes),
                 mib(stats.dirty_bytes),
                 mib(int(process.memory_info().rss)),
                 back,

@@ -55,7 +55,7 @@ def _title(found: Diff[Any]) -> str:
         return f"{'+' if count > 0 else ''}{format_bytes(count)}"
 
     one, other = found.before.process, found.after.process
-    live = found.after.capture.heap.live_units - found.before.capture.heap.live_units
+    live = found.after.capture.heap.in_use_units - found.before.capture.heap.in_use_units
     grown = f"{signed(live << 16)} in slabs and spans"
     if one is None or other is None:
         return f"{found.before.name} to {found.after.name}: {grown}"

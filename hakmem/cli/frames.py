@@ -86,7 +86,7 @@ class Sample:
     clock: str
     title: str
     rss_bytes: int
-    live_bytes: int
+    in_use_bytes: int
     kept_bytes: int
     committed_bytes: int
     purged_bytes: int
@@ -115,7 +115,7 @@ def take(glance: Glance) -> Sample:
         clock=time.strftime("%H:%M:%S"),
         title=glance.name if facts is None else facts.title(),
         rss_bytes=0 if facts is None else facts.rss_bytes,
-        live_bytes=heap.live_units << layout.UNIT_SHIFT,
+        in_use_bytes=heap.in_use_units << layout.UNIT_SHIFT,
         kept_bytes=heap.dirty_units << layout.UNIT_SHIFT,
         committed_bytes=outline.committed_units << layout.UNIT_SHIFT,
         purged_bytes=int(heap.os.purged_bytes),
@@ -296,7 +296,7 @@ def frame(
     lines = [
         f"{title}{clock:>{max(width - len(title), 0)}}",
         f"resident {format_bytes(now.rss_bytes)}  {spark}{between}",
-        f"slabs and spans {format_bytes(now.live_bytes)}   free and kept "
+        f"slabs and spans {format_bytes(now.in_use_bytes)}   free and kept "
         f"{format_bytes(now.kept_bytes)}   in caches {format_bytes(cached)}   "
         f"committed {format_bytes(now.committed_bytes)}",
     ]
@@ -355,7 +355,7 @@ def as_json(now: Sample, before: Sample | None) -> dict[str, Any]:
             "clock",
             "title",
             "rss_bytes",
-            "live_bytes",
+            "in_use_bytes",
             "kept_bytes",
             "committed_bytes",
             "purged_bytes",

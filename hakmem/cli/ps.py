@@ -67,7 +67,7 @@ def _look(pid: int) -> dict[str, Any]:
         "command": list(facts.command) if facts else [],
         "title": " ".join(facts.command) if facts else "",
         "rss_bytes": facts.rss_bytes if facts else 0,
-        "live_bytes": heap.live_units << 16,
+        "in_use_bytes": heap.in_use_units << 16,
         "kept_bytes": heap.dirty_units << 16,
         "committed_bytes": units << 16,
         "threads": int(heap.thread_live),
@@ -93,7 +93,7 @@ def _table(found: list[dict[str, Any]]) -> str:
         [str(row["pid"]) for row in found],
         *(
             [format_bytes(row[name]) for row in found]
-            for name in ("rss_bytes", "live_bytes", "kept_bytes", "committed_bytes")
+            for name in ("rss_bytes", "in_use_bytes", "kept_bytes", "committed_bytes")
         ),
         [str(row["threads"]) for row in found],
         [str(row["heaps"]) for row in found],

@@ -175,7 +175,7 @@ def about(view: HeapView) -> dict[str, Any]:
     stats = stats_of(view.capture, view.name)
     names = (
         "committed_bytes",
-        "live_bytes",
+        "in_use_bytes",
         "free_bytes",
         "dirty_bytes",
         "high_water_bytes",

@@ -9,6 +9,10 @@ from . import mirror
 
 def _c_member(field: layout.Field) -> str:
     base = layout.SCALARS[field.type] if field.type in layout.SCALARS else field.type
+    if field.names:
+        return (
+            "union { " + " ".join(f"{base} {name};" for name in (field.name, *field.names)) + " }"
+        )
     return f"{base} {field.name}[{field.count}]" if field.count > 1 else f"{base} {field.name}"
 
 

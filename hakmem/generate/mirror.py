@@ -39,6 +39,9 @@ def _structure(struct: layout.Struct) -> type[ctypes.Structure]:
             f"{struct.name}: expected {total} bytes, its fields make {struct.size}, "
             f"{ctypes.sizeof(made)} with the gaps before them; mend the fields or the total"
         )
+    for field in struct.fields:
+        for name in field.names:
+            setattr(made, name, getattr(made, field.name))  # the same place under another name
     return made
 
 

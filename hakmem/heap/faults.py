@@ -38,7 +38,7 @@ def no_memory(engine: Engine, name: str, asked: str) -> MemoryError:
     """The MemoryError of a heap that cannot serve a request: names region, used, asked."""
     heap = mirror.HakHeap.from_address(engine.address)
     region = (heap.unit_limit - heap.meta_units) << layout.UNIT_SHIFT
-    used = heap.live_units << layout.UNIT_SHIFT
+    used = heap.in_use_units << layout.UNIT_SHIFT
     return MemoryError(
         f"{name}: out of memory: region of {region:,} bytes, {used:,} of them used, asked for "
         f"{asked}"

@@ -51,7 +51,7 @@ static void add_unit(hak_heap *h, hak_accounts *sum, uint32_t unit, const uint8_
         sum->run_bytes += bytes;
         sum->run_count++;
     } else if (tag == HAK_TAG_SPAN) {
-        uint64_t asked = hak_load_relaxed(&hak_slab_at(h, head)->detail_count),
+        uint64_t asked = hak_load_relaxed(&hak_slab_at(h, head)->span_page_count),
                  before = (uint64_t)(unit - head) * PAGES_PER_UNIT;
         uint32_t here = asked <= before                   ? 0
                         : asked - before < PAGES_PER_UNIT ? (uint32_t)(asked - before)

@@ -104,7 +104,7 @@ static bool has_threads(hak_heap *h) {
 void hak_background_start(hak_heap *h) {
     uint64_t least = hak_policy_of(h)->retain.background_bytes >> HAK_UNIT_SHIFT;
     if (!(h->flags & HAK_HEAP_PROCESS) || !least) return;
-    if (hak_load_relaxed(&h->live_units) + hak_load_relaxed(&h->dirty_units) < least ||
+    if (hak_load_relaxed(&h->in_use_units) + hak_load_relaxed(&h->dirty_units) < least ||
         !has_threads(h))
         return;
     /* a vfork's child: the memory is its parent's */

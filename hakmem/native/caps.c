@@ -69,7 +69,7 @@ uint32_t hak_cap_swing_raise(hak_thread *t, uint32_t c) {
     uint32_t part = (uint32_t)((uint64_t)t->bins[c].cap_count * cache->raise_per_256 >> 8),
              threads = hak_load_relaxed(&h->thread_live);
     uint64_t all =
-        (hak_live_units(h) << HAK_UNIT_SHIFT) * hak_policy_of(h)->caches.raise_live_per_256 >> 8;
+        (hak_in_use_units(h) << HAK_UNIT_SHIFT) * hak_policy_of(h)->caches.raise_live_per_256 >> 8;
     uint64_t bound = t->first_cap_bytes + all / (threads ? threads : 1);
     uint64_t spare = bound > t->cap_bytes ? (bound - t->cap_bytes) / t->bins[c].stride_bytes : 0;
     if (!cache->raise_per_256) return 0;

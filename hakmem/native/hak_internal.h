@@ -119,8 +119,8 @@ static inline uint64_t *hak_live_word(hak_heap *h, uint64_t address, uint64_t *b
 }
 
 /* Units in use but for the purged pages in them. A stale figure is a little off for a moment. */
-static inline uint64_t hak_live_units(hak_heap *h) {
-    uint64_t live = hak_load_relaxed(&h->live_units),
+static inline uint64_t hak_in_use_units(hak_heap *h) {
+    uint64_t live = hak_load_relaxed(&h->in_use_units),
              holes = hak_load_relaxed(&h->hole_now_pages) / HAK_UNIT_PAGES;
     return live > holes ? live - holes : 0;
 }

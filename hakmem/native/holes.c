@@ -24,32 +24,32 @@ typedef struct page_set {
     uint64_t word[PAGES_MAX / 64];
 } page_set;
 
-/* A slab's detail_count, written under the claim: epoch of its last purge | log2 of its pause << 24
- * | HAK_LOOK_REFAULT once a page of that purge was needed within two epochs, for which the pause
+/* A slab's last_sweep, written under the claim: epoch of its last purge | log2 of its pause << 24
+ * | HAK_SWEEP_REFAULT once a page of that purge was needed within two epochs, for which the pause
  * doubled; without, it halves at the next purge. */
-static uint32_t look_age(hak_heap *h, uint32_t look) {
-    return (hak_load_relaxed(&h->epoch_count) - look) & HAK_LOOK_EPOCH_MASK;
+static uint32_t sweep_age(hak_heap *h, uint32_t last) {
+    return (hak_load_relaxed(&h->epoch_count) - last) & HAK_SWEEP_EPOCH_MASK;
 }
-static uint32_t look_pause(uint32_t look) {
-    return (UINT32_C(1) << ((look & ~HAK_LOOK_REFAULT) >> HAK_LOOK_PAUSE_SHIFT)) - 1;
+static uint32_t sweep_pause(uint32_t last) {
+    return (UINT32_C(1) << ((last & ~HAK_SWEEP_REFAULT) >> HAK_SWEEP_PAUSE_SHIFT)) - 1;
 }
 
-static void look_purged(hak_heap *h, hak_slab *slab) {
-    uint32_t look = slab->detail_count,
-             pauses = look & ~(uint32_t)(HAK_LOOK_REFAULT | HAK_LOOK_EPOCH_MASK);
-    if (pauses && !(look & HAK_LOOK_REFAULT)) pauses -= 1u << HAK_LOOK_PAUSE_SHIFT;
-    hak_store_relaxed(&slab->detail_count,
-                      (hak_load_relaxed(&h->epoch_count) & HAK_LOOK_EPOCH_MASK) | pauses);
+static void sweep_purged(hak_heap *h, hak_slab *slab) {
+    uint32_t last = slab->last_sweep,
+             pauses = last & ~(uint32_t)(HAK_SWEEP_REFAULT | HAK_SWEEP_EPOCH_MASK);
+    if (pauses && !(last & HAK_SWEEP_REFAULT)) pauses -= 1u << HAK_SWEEP_PAUSE_SHIFT;
+    hak_store_relaxed(&slab->last_sweep,
+                      (hak_load_relaxed(&h->epoch_count) & HAK_SWEEP_EPOCH_MASK) | pauses);
 }
 
 /* Pages of it are needed again; returns whether that is soon. */
-static bool look_refault(hak_heap *h, hak_slab *slab) {
-    uint32_t look = slab->detail_count;
-    if (look_age(h, look) >= 2) return false;
-    if (look & HAK_LOOK_REFAULT) return true;
-    bool longer = look_pause(look) < hak_policy_of(h)->retain.sweep_wait_count;
-    hak_store_relaxed(&slab->detail_count,
-                      (look | HAK_LOOK_REFAULT) + (longer ? 1u << HAK_LOOK_PAUSE_SHIFT : 0));
+static bool sweep_refault(hak_heap *h, hak_slab *slab) {
+    uint32_t last = slab->last_sweep;
+    if (sweep_age(h, last) >= 2) return false;
+    if (last & HAK_SWEEP_REFAULT) return true;
+    bool longer = sweep_pause(last) < hak_policy_of(h)->retain.sweep_wait_count;
+    hak_store_relaxed(&slab->last_sweep,
+                      (last | HAK_SWEEP_REFAULT) + (longer ? 1u << HAK_SWEEP_PAUSE_SHIFT : 0));
     return true;
 }
 
@@ -139,7 +139,7 @@ static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
         if (fresh.word[page >> 6] >> (page & 63) & 1) hak_hole_set(holes, page, true);
     drop_holed(h, unit, class);
     slab->flags |= HAK_SLAB_HOLES;
-    look_purged(h, slab);
+    sweep_purged(h, slab);
     for (uint32_t page = 0, end; page < pages; page = end + 1) {
         for (end = page; end < pages && fresh.word[end >> 6] >> (end & 63) & 1;) end++;
         if (end > page) /* if the OS refuses, the pages stay: a hole all the same */
@@ -179,7 +179,7 @@ void hak_holes_restore(hak_thread *t, uint32_t unit) {
     if (got) hak_free_push_chain(slab, base, head, tail, got);
     while (page < pages && !hak_hole_get(holes, page)) page++;
     if (page == pages) slab->flags &= (uint16_t)~HAK_SLAB_HOLES;
-    if (look_refault(h, slab)) hak_add_relaxed(&h->hole_refault_pages, restored);
+    if (sweep_refault(h, slab)) hak_add_relaxed(&h->hole_refault_pages, restored);
     hak_add_relaxed(&h->hole_now_pages, -(uint64_t)restored);
     hak_work_spend(h,
                    (uint64_t)restored * hak_policy_of(h)->retain.refault_unit_ns / HAK_UNIT_PAGES);
@@ -192,15 +192,15 @@ static uint64_t visit(hak_thread *t, uint32_t unit, bool all, bool pauses) {
     const hak_policy *policy = hak_policy_of(h);
     hak_slab *slab = hak_slab_at(h, unit);
     if (hak_load_relaxed(&slab->kind) != HAK_KIND_SLAB) return 0;
-    uint32_t *seen = (uint32_t *)hak_at(h, h->seen_offset) + unit, seq = hak_claim_seq_load(slab),
+    uint32_t *seen = (uint32_t *)hak_at(h, h->swept_offset) + unit, seq = hak_claim_seq_load(slab),
              before = hak_load_relaxed(seen), looked = 0, pages = 0;
     if (!all && before != seq) {
         /* not while claimed: it is in use */
         if (before != (seq | 1)) hak_store_relaxed(seen, seq & ~1u);
         return 0;
     }
-    uint32_t look = hak_load_relaxed(&slab->detail_count);
-    if (pauses && look_age(h, look) < look_pause(look)) return 0;
+    uint32_t last = hak_load_relaxed(&slab->last_sweep);
+    if (pauses && sweep_age(h, last) < sweep_pause(last)) return 0;
     const hak_class *class = &policy->sizes.classes[hak_load_relaxed(&slab->class_index)];
     uint64_t out = (uint64_t)hak_free_count(slab) + hak_remote_count(slab);
     /* nothing to find, and no reason to disturb it */

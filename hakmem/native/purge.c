@@ -26,7 +26,7 @@ static uint64_t high_water(hak_heap *h) {
 
 static uint64_t retain_limit(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t high = high_water(h), live = hak_live_units(h);
+    uint64_t high = high_water(h), live = hak_in_use_units(h);
     uint64_t share = high * retain->high_water_per_256 >> 8,
              floor = retain->floor_bytes >> HAK_UNIT_SHIFT;
     return (high > live ? high - live : 0) + larger(share, floor);
@@ -34,7 +34,7 @@ static uint64_t retain_limit(hak_heap *h) {
 
 static uint64_t eager_limit(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t of_live = hak_live_units(h) * retain->eager_live_per_256;
+    uint64_t of_live = hak_in_use_units(h) * retain->eager_live_per_256;
     return larger(smaller(of_live, high_water(h) * retain->high_water_per_256) >> 8,
                   retain->floor_bytes >> HAK_UNIT_SHIFT);
 }
@@ -85,7 +85,7 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
             break;
         }
         uint32_t units = hak_slab_at(h, unit)->unit_count,
-                 dirty = hak_slab_at(h, unit)->detail_count;
+                 dirty = hak_slab_at(h, unit)->run_dirty_count;
         uint64_t excess = h->dirty_units - limit;
         hak_run_unlink(h, unit);
         hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
@@ -145,7 +145,7 @@ static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most)
 static uint64_t eager_most(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     if (!retain->work_per_256 || retain->lazy_free) return 0;
-    if (hak_live_units(h) << 8 <= high_water(h) * retain->eager_drop_per_256)
+    if (hak_in_use_units(h) << 8 <= high_water(h) * retain->eager_drop_per_256)
         return retain->eager_unit_count;
     uint64_t unneeded =
         smaller(hak_load_relaxed(&h->low_water_now), hak_load_relaxed(&h->low_water_before));
@@ -162,7 +162,7 @@ static uint64_t idle_limit(hak_heap *h) {
 
 /* Units that are free, but for those that are being purged. A moment's figure. */
 static uint64_t free_units(hak_heap *h) {
-    uint64_t used = hak_load_relaxed(&h->live_units) + hak_load_relaxed(&h->unmapped_units),
+    uint64_t used = hak_load_relaxed(&h->in_use_units) + hak_load_relaxed(&h->unmapped_units),
              all = hak_load_acquire(&h->unit_top) - h->meta_units;
     return all > used ? all - used : 0;
 }
@@ -184,7 +184,7 @@ HAK_COLD static void unmap_spare(hak_heap *h) {
 /* Whether a limit on mappings is so low that this heap is a good part of it. */
 static bool limit_is_near(hak_heap *h) {
     uint64_t limit = hak_os_mapping_limit();
-    return limit != UINT64_MAX && (hak_load_relaxed(&h->live_units) + free_units(h))
+    return limit != UINT64_MAX && (hak_load_relaxed(&h->in_use_units) + free_units(h))
                                           << HAK_UNIT_SHIFT >=
                                       limit / 256 * HAK_LIMIT_NEAR_PER_256;
 }
@@ -211,17 +211,17 @@ HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
     uint64_t start = h->epoch_start_ns;
     if (now > start && now - start >= length) {
         bool both = now - start >= 2 * length;
-        hak_store_relaxed(&h->high_water_before, both ? hak_live_units(h) : h->high_water_now);
-        hak_store_relaxed(&h->high_water_now, hak_live_units(h));
+        hak_store_relaxed(&h->high_water_before, both ? hak_in_use_units(h) : h->high_water_now);
+        hak_store_relaxed(&h->high_water_now, hak_in_use_units(h));
         hak_store_relaxed(&h->resident_before, both ? 0 : hak_load_relaxed(&h->resident_now));
-        hak_store_relaxed(&h->resident_now, hak_live_units(h) + h->dirty_units);
+        hak_store_relaxed(&h->resident_now, hak_in_use_units(h) + h->dirty_units);
         hak_store_relaxed(&h->low_water_before, h->low_water_now);
         hak_store_relaxed(&h->low_water_now, h->dirty_units);
         hak_store_relaxed(&h->epoch_start_ns, now);
         hak_recent_turn(h, both ? 2 : 1);
         note_limit(h, near);
         bool sweeps = hak_policy_of(h)->retain.sweep_unit_count &&
-                      hak_live_units(h) > idle_limit(h);
+                      hak_in_use_units(h) > idle_limit(h);
         if (sweeps && !hak_load_relaxed(&h->sweep_unit))
             hak_store_relaxed(&h->sweep_unit, h->meta_units);
     }
@@ -231,7 +231,7 @@ HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
 /* After a request of `asked` units, before the program touches any: when more would be resident
  * than lately, other units give way. */
 static void give_way(hak_heap *h, uint64_t now, uint64_t asked) {
-    uint64_t resident = hak_live_units(h) + hak_load_relaxed(&h->dirty_units),
+    uint64_t resident = hak_in_use_units(h) + hak_load_relaxed(&h->dirty_units),
              most = hak_load_relaxed(&h->resident_now);
     if (hak_likely(resident <= most)) return;
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
@@ -242,7 +242,7 @@ static void give_way(hak_heap *h, uint64_t now, uint64_t asked) {
     if (large && resident > larger(most, idle_limit(h)) && retain->work_per_256 &&
         !retain->lazy_free) {
         purge_paid(h, now, high * retain->growth_keep_per_256 >> 8, resident - most);
-        resident = hak_live_units(h) + hak_load_relaxed(&h->dirty_units);
+        resident = hak_in_use_units(h) + hak_load_relaxed(&h->dirty_units);
     }
     if (resident > hak_load_relaxed(&h->resident_now))
         hak_store_relaxed(&h->resident_now, resident);
@@ -266,7 +266,7 @@ void hak_tick(hak_heap *h, uint64_t asked) {
  * anything for long. */
 void hak_tick_fully(hak_heap *h, bool idle) {
     if (epoch_is_over(h, hak_clock_of(h))) turn_epoch(h, hak_clock_of(h));
-    uint64_t high = high_water(h), live = hak_live_units(h);
+    uint64_t high = high_water(h), live = hak_in_use_units(h);
     /* below the retain limit: this work delays nobody */
     uint64_t limit = idle ? idle_limit(h) : (high > live ? high - live : 0) + eager_limit(h);
     if (hak_load_relaxed(&h->dirty_units) > limit) purge_to(h, limit, UINT32_MAX);

@@ -182,7 +182,8 @@ bool hak_region_unmap_units(hak_heap *h, uint32_t unit, uint32_t units, uint32_t
 }
 
 static bool unmap_run(hak_heap *h, uint32_t unit) {
-    uint32_t units = hak_slab_at(h, unit)->unit_count, dirty = hak_slab_at(h, unit)->detail_count;
+    uint32_t units = hak_slab_at(h, unit)->unit_count,
+             dirty = hak_slab_at(h, unit)->run_dirty_count;
     hak_run_unlink(h, unit);
     hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
     return hak_region_unmap_units(h, unit, units, dirty);

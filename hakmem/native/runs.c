@@ -7,9 +7,9 @@
  * + unmapped = units below unit_top. Unmapped runs are binned and coalesce apart; region.c maps
  * them again.
  *
- * live_units, dirty_units and the high waters are written under the lock by relaxed stores, because
- * hak_tick reads them without it: a stale figure makes it look at the lists, under the lock, once
- * more or once less.
+ * in_use_units, dirty_units and the high waters are written under the lock by relaxed stores,
+ * because hak_tick reads them without it: a stale figure makes it look at the lists, under the
+ * lock, once more or once less.
  */
 #include "locks.h"
 #include "marks.h"
@@ -35,7 +35,7 @@ uint32_t hak_run_bin(uint32_t units) {
 
 /* The bins that a run belongs to, by its record. */
 static uint32_t *bins_of(hak_heap *h, const hak_slab *run, uint64_t **bits) {
-    bool unmapped = run->kind == HAK_KIND_UNMAPPED, dirty = run->detail_count != 0;
+    bool unmapped = run->kind == HAK_KIND_UNMAPPED, dirty = run->run_dirty_count != 0;
     *bits = unmapped ? h->run_unmapped_bits : dirty ? h->run_dirty_bits : h->run_clean_bits;
     return unmapped ? h->run_unmapped : dirty ? h->run_dirty : h->run_clean;
 }
@@ -51,7 +51,7 @@ static void run_link(hak_heap *h, uint32_t unit) {
     heads[bin] = unit;
     bits[bin >> 6] |= UINT64_C(1) << (bin & 63);
     run->older = run->newer = 0;
-    if (!run->detail_count) return;
+    if (!run->run_dirty_count) return;
     run->older = h->newest_dirty;
     if (h->newest_dirty) hak_slab_at(h, h->newest_dirty)->newer = unit;
     else h->oldest_dirty = unit;
@@ -67,7 +67,7 @@ void hak_run_unlink(hak_heap *h, uint32_t unit) {
     if (run->prev) hak_store_relaxed(&hak_slab_at(h, run->prev)->next, next);
     else heads[bin] = next;
     if (!heads[bin]) bits[bin >> 6] &= ~(UINT64_C(1) << (bin & 63));
-    if (!run->detail_count) return;
+    if (!run->run_dirty_count) return;
     if (run->older) hak_slab_at(h, run->older)->newer = run->newer;
     else h->oldest_dirty = run->newer;
     if (run->newer) hak_slab_at(h, run->newer)->older = run->older;
@@ -80,7 +80,7 @@ static void run_place(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty
     hak_slab *run = hak_slab_at(h, unit);
     hak_store_relaxed(&run->kind, tag == HAK_TAG_FREE ? HAK_KIND_RUN : HAK_KIND_UNMAPPED);
     hak_store_relaxed(&run->unit_count, units);
-    hak_store_relaxed(&run->detail_count, dirty);
+    hak_store_relaxed(&run->run_dirty_count, dirty);
     hak_entry_fill(h, unit, 1, hak_entry(tag, unit));
     hak_entry_fill(h, unit + units - 1, 1, hak_entry(tag, unit));
     run_link(h, unit);
@@ -102,9 +102,9 @@ static void run_insert(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirt
     hak_slab *left = run_take(h, before, tag), *right = run_take(h, behind, tag);
     if (left) {
         hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
-        unit = before >> 8, units += left->unit_count, dirty += left->detail_count;
+        unit = before >> 8, units += left->unit_count, dirty += left->run_dirty_count;
     }
-    if (right) units += right->unit_count, dirty += right->detail_count;
+    if (right) units += right->unit_count, dirty += right->run_dirty_count;
     run_place(h, unit, units, dirty, tag);
 }
 
@@ -168,8 +168,8 @@ uint32_t hak_run_longest(hak_heap *h) {
 }
 
 static void note_live(hak_heap *h, uint64_t units) {
-    hak_store_relaxed(&h->live_units, h->live_units + units);
-    uint64_t live = hak_live_units(h);
+    hak_store_relaxed(&h->in_use_units, h->in_use_units + units);
+    uint64_t live = hak_in_use_units(h);
     if (live > h->high_water_now) hak_store_relaxed(&h->high_water_now, live);
     if (live > h->high_water_ever) h->high_water_ever = live;
 }
@@ -178,7 +178,7 @@ static void note_live(hak_heap *h, uint64_t units) {
  * of the cut. */
 static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) {
     uint32_t end = run + hak_slab_at(h, run)->unit_count,
-             dirty_all = hak_slab_at(h, run)->detail_count;
+             dirty_all = hak_slab_at(h, run)->run_dirty_count;
     bool all = dirty_all == end - run;
     hak_run_unlink(h, run);
     hak_store_relaxed(&hak_slab_at(h, run)->kind, HAK_KIND_NONE);
@@ -243,7 +243,7 @@ hak_run hak_run_alloc_open(hak_heap *h) {
     uint32_t run = lock_and_find(h, 1);
     if (run) {
         uint32_t units = 1;
-        if (!hak_slab_at(h, run)->detail_count) {
+        if (!hak_slab_at(h, run)->run_dirty_count) {
             uint32_t left = HAK_SUPERSLAB_UNITS - (run & (HAK_SUPERSLAB_UNITS - 1)),
                      have = hak_slab_at(h, run)->unit_count;
             units = have < left ? have : left;
@@ -265,7 +265,7 @@ void hak_run_free(hak_heap *h, uint32_t unit, uint32_t units, bool dirty) {
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_FREE, unit));
     hak_keep_order();
     if (!dirty) hak_marks_set(hak_dirty_map(h), unit, units, false);
-    hak_store_relaxed(&h->live_units, h->live_units - units);
+    hak_store_relaxed(&h->in_use_units, h->in_use_units - units);
     if (dirty) hak_store_relaxed(&h->dirty_units, h->dirty_units + units);
     hak_run_insert(h, unit, units, dirty ? units : 0);
     hak_run_unlock(h);
@@ -336,5 +336,5 @@ void hak_runs_rebuild(hak_heap *h) {
         run_place(h, u, end - u, dirty, tag);
         h->dirty_units += dirty;
     }
-    h->live_units = h->unit_top - h->meta_units - free_units - h->unmapped_units;
+    h->in_use_units = h->unit_top - h->meta_units - free_units - h->unmapped_units;
 }

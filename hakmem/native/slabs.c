@@ -54,7 +54,7 @@ void hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fres
     hak_store_relaxed(&slab->class_index, (uint8_t)class_index);
     hak_store_relaxed(&slab->unit_count, units);
     slab->flags = fresh ? HAK_SLAB_FRESH : 0;
-    hak_store_relaxed(&slab->detail_count, 0);
+    hak_store_relaxed(&slab->last_sweep, 0);
     hak_entry_fill(h, unit, units, hak_entry(class_index, unit));
     hak_store_relaxed(&slab->kind, HAK_KIND_SLAB);
     hak_event(t, HAK_EVENT_SLAB_MADE, class_index, unit, units);

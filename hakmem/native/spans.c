@@ -17,7 +17,7 @@ static uint64_t units_for(uint64_t size) {
 static void span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size) {
     hak_slab *span = hak_slab_at(h, unit);
     hak_store_relaxed(&span->unit_count, units);
-    hak_store_relaxed(&span->detail_count,
+    hak_store_relaxed(&span->span_page_count,
                       (uint32_t)((size + HAK_OS_PAGE_BYTES - 1) / HAK_OS_PAGE_BYTES));
     hak_store_relaxed(&span->kind, HAK_KIND_SPAN);
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_SPAN, unit));

@@ -47,7 +47,7 @@ static uint64_t table_offset(const hak_heap *h, uint32_t table) {
     case RECENT: return h->recent_offset;
     case RECENT_BEFORE: return h->recent_offset + hak_recent_bytes(h->unit_limit);
     case HOLES: return h->holes_offset;
-    case SEEN: return h->seen_offset;
+    case SEEN: return h->swept_offset;
     default: return h->live_offset;
     }
 }
@@ -82,7 +82,7 @@ static bool lay_out(hak_heap *h, uint64_t user, bool checked) {
     h->dirty_offset = at, at += table_bytes(DIRTY, units);
     h->recent_offset = at, at += 2 * hak_recent_bytes(units);
     h->holes_offset = at, at += table_bytes(HOLES, units);
-    h->seen_offset = at, at += table_bytes(SEEN, units);
+    h->swept_offset = at, at += table_bytes(SEEN, units);
     h->threads_offset = at, at += records_bytes(h->thread_limit);
     h->live_offset = checked ? at : 0, at += checked ? table_bytes(LIVE, units) : 0;
     h->reserved_bytes = (at + HAK_UNIT_BYTES - 1) & ~(uint64_t)(HAK_UNIT_BYTES - 1);

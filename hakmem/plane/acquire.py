@@ -130,7 +130,11 @@ def _populate_ahead(t: Caller, class_index: int, unit: int, word: int) -> None:
     if before < growth.populate_slab_count:
         return
     units = growth.populate_units
-    if units < 2 or unit % units or m.heap.live_units < growth.populate_live_mb << 20 >> UNIT_SHIFT:
+    if (
+        units < 2
+        or unit % units
+        or m.heap.in_use_units < growth.populate_live_mb << 20 >> UNIT_SHIFT
+    ):
         return
     group = (1 << units) - 1
     if bit + units <= 32 and word >> (32 + bit) & group == group:

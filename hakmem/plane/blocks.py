@@ -19,7 +19,7 @@ from .resolve import DOUBLE, NOMEM, Block, check_live, check_own, fault_of, live
 
 def _mark_out(m: Memory, c: int, address: int) -> None:
     if m.tables.classes[c].header:
-        m.octets[address - m.base - 1] = m.tables.live_bytes[c]
+        m.octets[address - m.base - 1] = m.tables.in_use_bytes[c]
     if m.checked:
         word, bit = live_word(m, address)
         m.or64(word, bit)

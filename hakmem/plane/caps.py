@@ -10,7 +10,7 @@ from __future__ import annotations
 from . import bins
 from .caller import Caller
 from .memory import UNIT_SHIFT
-from .runs import live_units
+from .runs import in_use_units
 
 
 def resize(t: Caller, c: int, cap: int) -> None:
@@ -93,7 +93,7 @@ def swing_raise(t: Caller, c: int) -> int:
     m, bin_, cache = t.m, t.bins[c], t.m.tables.caches[c]
     if not cache.raise_per_256:
         return 0
-    all_bytes = (live_units(m) << UNIT_SHIFT) * m.tables.policy.caches.raise_live_per_256 >> 8
+    all_bytes = (in_use_units(m) << UNIT_SHIFT) * m.tables.policy.caches.raise_live_per_256 >> 8
     bound = t.record.first_cap_bytes + all_bytes // max(1, m.heap.thread_live)
     spare = max(0, bound - t.record.cap_bytes) // bin_.stride_bytes
     return int(min(max(bin_.cap_count * cache.raise_per_256 >> 8, cache.batch_count), spare))

@@ -26,38 +26,38 @@ BLOCKS_MAX: Final = layout.constant("HAK_SLAB_BLOCKS_MAX")
 HOLES: Final = slabs.HOLES
 
 
-# A slab's detail_count: epoch of its last purge | log2 of its pause << 24 | REFAULT once a page of
+# A slab's last_sweep: epoch of its last purge | log2 of its pause << 24 | REFAULT once a page of
 # that purge was needed within two epochs, for which the pause doubled; without, it halves at the
 # next purge.
-EPOCH_MASK: Final = layout.constant("HAK_LOOK_EPOCH_MASK")
-PAUSE_SHIFT: Final = layout.constant("HAK_LOOK_PAUSE_SHIFT")
-REFAULT: Final = layout.constant("HAK_LOOK_REFAULT")
+EPOCH_MASK: Final = layout.constant("HAK_SWEEP_EPOCH_MASK")
+PAUSE_SHIFT: Final = layout.constant("HAK_SWEEP_PAUSE_SHIFT")
+REFAULT: Final = layout.constant("HAK_SWEEP_REFAULT")
 
 
-def _look_age(m: Memory, look: int) -> int:
-    return int(m.heap.epoch_count - look & EPOCH_MASK)
+def _sweep_age(m: Memory, last: int) -> int:
+    return int(m.heap.epoch_count - last & EPOCH_MASK)
 
 
-def _look_pause(look: int) -> int:
-    return (1 << ((look & ~REFAULT) >> PAUSE_SHIFT)) - 1
+def _sweep_pause(last: int) -> int:
+    return (1 << ((last & ~REFAULT) >> PAUSE_SHIFT)) - 1
 
 
-def _look_purged(m: Memory, unit: int) -> None:
-    look = m.slabs[unit].detail_count
-    pauses = look & ~REFAULT & ~EPOCH_MASK
-    if pauses and not look & REFAULT:
+def _sweep_purged(m: Memory, unit: int) -> None:
+    last = m.slabs[unit].last_sweep
+    pauses = last & ~REFAULT & ~EPOCH_MASK
+    if pauses and not last & REFAULT:
         pauses -= 1 << PAUSE_SHIFT
-    m.slabs[unit].detail_count = m.heap.epoch_count & EPOCH_MASK | pauses
+    m.slabs[unit].last_sweep = m.heap.epoch_count & EPOCH_MASK | pauses
 
 
-def _look_refault(m: Memory, unit: int) -> bool:
+def _sweep_refault(m: Memory, unit: int) -> bool:
     """Note that pages are needed again; whether that is soon."""
-    look = m.slabs[unit].detail_count
-    if _look_age(m, look) >= 2:
+    last = m.slabs[unit].last_sweep
+    if _sweep_age(m, last) >= 2:
         return False
-    if not look & REFAULT:
-        longer = _look_pause(look) < m.tables.retain.sweep_wait_count
-        m.slabs[unit].detail_count = (look | REFAULT) + (longer << PAUSE_SHIFT)
+    if not last & REFAULT:
+        longer = _sweep_pause(last) < m.tables.retain.sweep_wait_count
+        m.slabs[unit].last_sweep = (last | REFAULT) + (longer << PAUSE_SHIFT)
     return True
 
 
@@ -132,7 +132,7 @@ def _punch(m: Memory, unit: int) -> tuple[int, int]:
         ],
     )
     slab.flags |= HOLES
-    _look_purged(m, unit)
+    _sweep_purged(m, unit)
     start = fresh[0]
     for page, following in zip(fresh, [*fresh[1:], 0], strict=True):
         if following != page + 1:
@@ -165,7 +165,7 @@ def restore(t: Caller, unit: int) -> None:
     _push(m, unit, found)
     if not any(hole_get(m, unit, later) for later in range(page, pages)):
         slab.flags &= ~HOLES & 0xFFFF
-    if _look_refault(m, unit):
+    if _sweep_refault(m, unit):
         m.heap.hole_refault_pages += restored
     m.heap.hole_now_pages -= restored
     work_spend(m, restored * m.tables.retain.refault_unit_ns // UNIT_PAGES)
@@ -178,13 +178,13 @@ def _visit(t: Caller, unit: int, everything: bool) -> int:
     slab = m.slabs[unit]
     if slab.kind != KIND_SLAB:
         return 0
-    place, seq = (m.geometry.seen_offset >> 2) + unit, slab.claim_seq
-    before, look = m.halves[place], slab.detail_count
+    place, seq = (m.geometry.swept_offset >> 2) + unit, slab.claim_seq
+    before, last = m.halves[place], slab.last_sweep
     if not everything and before != seq:
         if before != seq | 1:
             m.halves[place] = seq & ~1
         return 0
-    if not everything and _look_age(m, look) < _look_pause(look):
+    if not everything and _sweep_age(m, last) < _sweep_pause(last):
         return 0
     if (lists.free_count(m, unit) + lists.remote_count(m, unit)) * m.tables.classes[
         slab.class_index

@@ -18,7 +18,7 @@ from .locks import run_lock, run_unlock
 from .marks import dirty_set, marks_set, recent_map, unit_is_dirty
 from .memory import KIND_NONE, MASK32, MASK64, TAG_NONE, UNIT_SHIFT, Memory
 from .region import shrink, unmap_units
-from .runs import insert, live_units, unlink
+from .runs import in_use_units, insert, unlink
 
 
 def _high_water(m: Memory) -> int:
@@ -27,7 +27,7 @@ def _high_water(m: Memory) -> int:
 
 def retain_limit(m: Memory) -> int:
     """Dirty units the policy keeps for reuse now."""
-    retain, high, live = m.tables.retain, _high_water(m), live_units(m)
+    retain, high, live = m.tables.retain, _high_water(m), in_use_units(m)
     share = high * retain.high_water_per_256 >> 8
     return int(max(0, high - live) + max(share, retain.floor_bytes >> UNIT_SHIFT))
 
@@ -36,7 +36,7 @@ def eager_limit(m: Memory) -> int:
     """Dirty units that eager purges leave."""
     retain = m.tables.retain
     share = (
-        min(live_units(m) * retain.eager_live_per_256, _high_water(m) * retain.high_water_per_256)
+        min(in_use_units(m) * retain.eager_live_per_256, _high_water(m) * retain.high_water_per_256)
         >> 8
     )
     return int(max(share, retain.floor_bytes >> UNIT_SHIFT))
@@ -84,7 +84,7 @@ def purge_to(m: Memory, limit: int, runs: int) -> int:
             run_unlock(m)
             break
         run = m.slabs[unit]
-        units, dirty = run.unit_count, run.detail_count
+        units, dirty = run.unit_count, run.run_dirty_count
         excess = heap.dirty_units - limit
         unlink(m, unit)
         run.kind = KIND_NONE
@@ -142,7 +142,7 @@ def _eager_most(m: Memory) -> int:
     heap, retain = m.heap, m.tables.retain
     if not retain.work_per_256 or retain.lazy_free:
         return 0
-    if live_units(m) << 8 <= _high_water(m) * retain.eager_drop_per_256:
+    if in_use_units(m) << 8 <= _high_water(m) * retain.eager_drop_per_256:
         return int(retain.eager_unit_count)
     return int(
         min(
@@ -157,7 +157,7 @@ def _give_way(m: Memory, now: int, asked: int) -> None:
     """Purge dirty units for a large request of ``asked`` units, if otherwise more would be resident
     than lately. This comes before the program touches the units."""
     heap, retain = m.heap, m.tables.retain
-    resident, high = live_units(m) + heap.dirty_units, _high_water(m)
+    resident, high = in_use_units(m) + heap.dirty_units, _high_water(m)
     most = max(heap.resident_now, heap.resident_before)
     large = retain.growth_request_per_256 and asked << 8 >= high * retain.growth_request_per_256
     if (
@@ -168,13 +168,13 @@ def _give_way(m: Memory, now: int, asked: int) -> None:
         and not retain.lazy_free
     ):
         _purge_paid(m, now, high * retain.growth_keep_per_256 >> 8, resident - most)
-        resident = live_units(m) + heap.dirty_units
+        resident = in_use_units(m) + heap.dirty_units
     heap.resident_now = max(heap.resident_now, resident)
 
 
 def _free_units(m: Memory) -> int:
     """Units that are mapped and free, those that are being purged included."""
-    return int(m.heap.unit_top - m.meta_units - m.heap.live_units - m.heap.unmapped_units)
+    return int(m.heap.unit_top - m.meta_units - m.heap.in_use_units - m.heap.unmapped_units)
 
 
 def _unmap_spare(m: Memory) -> None:
@@ -193,7 +193,7 @@ def _limit_is_near(m: Memory) -> bool:
     """Whether this heap takes so much of a limit on mappings that it should unmap what is free."""
     limits = [resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
     known = [limit for limit in limits if limit != resource.RLIM_INFINITY]
-    mapped = (m.heap.live_units + _free_units(m)) << UNIT_SHIFT
+    mapped = (m.heap.in_use_units + _free_units(m)) << UNIT_SHIFT
     return bool(known) and mapped >= min(known) // 256 * layout.LIMIT_NEAR_PER_256
 
 
@@ -220,17 +220,17 @@ def tick(m: Memory, asked: int = 0) -> None:
         passed = now - heap.epoch_start_ns
         if passed >= retain.epoch_ns:
             both = passed >= 2 * retain.epoch_ns
-            heap.high_water_before = live_units(m) if both else heap.high_water_now
-            heap.high_water_now = live_units(m)
+            heap.high_water_before = in_use_units(m) if both else heap.high_water_now
+            heap.high_water_now = in_use_units(m)
             heap.resident_before = 0 if both else heap.resident_now
-            heap.resident_now = live_units(m) + heap.dirty_units
+            heap.resident_now = in_use_units(m) + heap.dirty_units
             heap.low_water_before, heap.low_water_now = heap.low_water_now, heap.dirty_units
             heap.epoch_start_ns = now
             recent_turn(m, 2 if both else 1)
             _note_limit(m, near)
             if (
                 retain.sweep_unit_count
-                and live_units(m) > retain.floor_bytes >> UNIT_SHIFT
+                and in_use_units(m) > retain.floor_bytes >> UNIT_SHIFT
                 and not heap.sweep_unit
             ):
                 heap.sweep_unit = m.meta_units

@@ -325,7 +325,7 @@ def unmap_units(m: Memory, unit: int, units: int, dirty: int) -> bool:
 
 def _unmap_run(m: Memory, unit: int) -> bool:
     run = m.slabs[unit]
-    units, dirty = run.unit_count, run.detail_count
+    units, dirty = run.unit_count, run.run_dirty_count
     runs.unlink(m, unit)
     run.kind = KIND_NONE
     return unmap_units(m, unit, units, dirty)

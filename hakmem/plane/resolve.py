@@ -89,7 +89,7 @@ def check_live(m: Memory, address: int) -> Block | Fault:
         if not m.load64(word) & bit:
             return fault_of(m, DOUBLE, address, address, unit, c, 1, 0)
     if m.tables.classes[c].header:
-        byte, want = m.octets[address - m.base - 1], m.tables.live_bytes[c]
+        byte, want = m.octets[address - m.base - 1], m.tables.in_use_bytes[c]
         if byte != want:
             code = DOUBLE if byte == m.tables.freed_bytes[c] else HEADER
             return fault_of(m, code, address, address, unit, c, want, byte)

@@ -70,7 +70,7 @@ def _bins_of(m: Memory, run: Any) -> Any:
     """The bins of a run's kind, which its record tells: first runs and bitmap."""
     if run.kind == KIND_UNMAPPED:
         return m.unmapped_bins
-    return m.dirty_bins if run.detail_count else m.clean_bins
+    return m.dirty_bins if run.run_dirty_count else m.clean_bins
 
 
 def _link(m: Memory, unit: int) -> None:
@@ -84,7 +84,7 @@ def _link(m: Memory, unit: int) -> None:
     heads[index] = unit
     bits[index >> 6] |= 1 << (index & 63)
     run.older = run.newer = 0
-    if not run.detail_count:
+    if not run.run_dirty_count:
         return
     run.older = heap.newest_dirty
     if heap.newest_dirty:
@@ -107,7 +107,7 @@ def unlink(m: Memory, unit: int) -> None:
         heads[index] = following
     if not heads[index]:
         bits[index >> 6] &= MASK64 ^ 1 << (index & 63)
-    if not run.detail_count:
+    if not run.run_dirty_count:
         return
     if run.older:
         m.slabs[run.older].newer = run.newer
@@ -125,7 +125,7 @@ def place(m: Memory, unit: int, units: int, dirty: int, tag: int) -> None:
     run = m.slabs[unit]
     run.kind = KIND_RUN if tag == TAG_FREE else KIND_UNMAPPED
     run.unit_count = units
-    run.detail_count = dirty
+    run.run_dirty_count = dirty
     m.registry[unit] = m.registry[unit + units - 1] = tag | unit << 8
     _link(m, unit)
 
@@ -149,9 +149,9 @@ def insert(m: Memory, unit: int, units: int, dirty: int, tag: int = TAG_FREE) ->
     left, right = _take(m, before, tag), _take(m, behind, tag)
     if left is not None:
         m.slabs[unit].kind = KIND_NONE
-        unit, units, dirty = before >> 8, units + left.unit_count, dirty + left.detail_count
+        unit, units, dirty = before >> 8, units + left.unit_count, dirty + left.run_dirty_count
     if right is not None:
-        units, dirty = units + right.unit_count, dirty + right.detail_count
+        units, dirty = units + right.unit_count, dirty + right.run_dirty_count
     place(m, unit, units, dirty, tag)
 
 
@@ -202,10 +202,10 @@ def longest(m: Memory) -> int:
 # --- taking and giving units ----------------------------------------------------------------------
 
 
-def live_units(m: Memory) -> int:
+def in_use_units(m: Memory) -> int:
     """Units in use, less the OS pages in them that were purged, in whole units."""
     return int(
-        max(0, m.heap.live_units - m.heap.hole_now_pages // layout.constant("HAK_UNIT_PAGES"))
+        max(0, m.heap.in_use_units - m.heap.hole_now_pages // layout.constant("HAK_UNIT_PAGES"))
     )
 
 
@@ -213,7 +213,7 @@ def _cut(m: Memory, run: int, at: int, units: int) -> int:
     """Cut the units from ``at`` on out of the free run at ``run``, and put the rest back into bins.
     Returns how many of the units are dirty."""
     heap, record, cut = m.heap, m.slabs[run], 0
-    end, dirty_all = run + record.unit_count, record.detail_count
+    end, dirty_all = run + record.unit_count, record.run_dirty_count
     whole = dirty_all == end - run
     unlink(m, run)
     record.kind = KIND_NONE
@@ -230,8 +230,8 @@ def _cut(m: Memory, run: int, at: int, units: int) -> int:
     heap.low_water_now = min(heap.low_water_now, heap.dirty_units)
     if heap.recent_units[0] | heap.recent_units[1]:
         recent_take(m, at, units)
-    heap.live_units += units
-    live = live_units(m)
+    heap.in_use_units += units
+    live = in_use_units(m)
     heap.high_water_now = max(heap.high_water_now, live)
     heap.high_water_ever = max(heap.high_water_ever, live)
     return cut
@@ -291,7 +291,7 @@ def run_alloc_open(m: Memory) -> Run:
     run = _lock_and_find(m, 1)
     if run:
         record, units = m.slabs[run], 1
-        if not record.detail_count:
+        if not record.run_dirty_count:
             units = min(record.unit_count, SUPERSLAB_UNITS - (run & (SUPERSLAB_UNITS - 1)))
         made = Run(run, _cut(m, run, run, units), ((1 << units) - 1) & ~1)
     run_unlock(m)
@@ -308,7 +308,7 @@ def run_free(m: Memory, unit: int, units: int, dirty: bool) -> None:
     m.fill(unit, units, TAG_FREE | unit << 8)
     if not dirty:
         dirty_set(m, unit, units, False)
-    m.heap.live_units -= units
+    m.heap.in_use_units -= units
     if dirty:
         m.heap.dirty_units += units
     insert(m, unit, units, units if dirty else 0)

@@ -51,7 +51,7 @@ def make(t: Caller, class_index: int, unit: int, fresh: bool) -> None:
     slab.class_index = class_index
     slab.unit_count = units
     slab.flags = FRESH if fresh else 0
-    slab.detail_count = 0
+    slab.last_sweep = 0
     m.fill(unit, units, class_index | unit << 8)
     slab.kind = KIND_SLAB
     t.record.slab_new_count += 1

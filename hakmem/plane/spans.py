@@ -24,7 +24,7 @@ def _units_for(size: int) -> int:
 def _note(m: Memory, unit: int, units: int, size: int) -> None:
     span = m.slabs[unit]
     span.unit_count = units
-    span.detail_count = -(-size // layout.OS_PAGE_BYTES)
+    span.span_page_count = -(-size // layout.OS_PAGE_BYTES)
     span.kind = KIND_SPAN
     m.fill(unit, units, TAG_SPAN | unit << 8)
 

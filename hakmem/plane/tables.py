@@ -36,7 +36,7 @@ class Tables:
         "freed_bytes",
         "headers",
         "image",
-        "live_bytes",
+        "in_use_bytes",
         "order",
         "policy",
         "retain",
@@ -65,7 +65,7 @@ class Tables:
         ]
         self.thread_bytes = policy.caches.thread_bytes
         self.headers = policy.headers
-        self.live_bytes = [0, *(policy.headers.encode(index, live=True) for index in indices)]
+        self.in_use_bytes = [0, *(policy.headers.encode(index, live=True) for index in indices)]
         self.freed_bytes = [0, *(policy.headers.encode(index, live=False) for index in indices)]
         self.arenas = policy.arenas
         self.acquire = policy.acquire

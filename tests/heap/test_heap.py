@@ -261,9 +261,9 @@ def test_stats_agree_with_the_views(make: Make) -> None:
         == view.threads["cached_bytes"].sum()
         == view.classes["cached_bytes"].sum()
     )
-    assert stats.live_bytes == heap.view().capture.heap.live_units << 16
+    assert stats.in_use_bytes == heap.view().capture.heap.in_use_units << 16
     assert (
-        stats.live_bytes + stats.free_bytes
+        stats.in_use_bytes + stats.free_bytes
         == stats.committed_bytes
         == view.arenas["size_bytes"].sum()
     )
@@ -456,9 +456,9 @@ def test_process_heap_when_preloaded() -> None:
 import hakmem
 heap = hakmem.process_heap()
 assert heap is hakmem.process_heap()
-before = heap.stats().live_bytes
+before = heap.stats().in_use_bytes
 block = heap.alloc(5_000_000)
-assert heap.stats().live_bytes >= before + 5_000_000
+assert heap.stats().in_use_bytes >= before + 5_000_000
 assert heap.whatis(block + 5).kind == "span"
 small = heap.alloc(100)
 assert heap.whatis(small).state == "application"

@@ -217,9 +217,9 @@ static walk heap_walk_as(stage *s, bool child) {
     if (k.unmapped != h->unmapped_units)
         die("walk: %u units are not mapped, counted %llu", k.unmapped,
             (unsigned long long)h->unmapped_units);
-    if (h->live_units + free_units + k.unmapped != k.top - h->meta_units)
+    if (h->in_use_units + free_units + k.unmapped != k.top - h->meta_units)
         die("walk: %llu units live + %llu free + %u unmapped are not the %u below the top",
-            (unsigned long long)h->live_units, (unsigned long long)free_units, k.unmapped,
+            (unsigned long long)h->in_use_units, (unsigned long long)free_units, k.unmapped,
             k.top - h->meta_units);
     if (h->run_lock) die("walk: the run lock is held");
     uint32_t ready = (uint32_t)__builtin_popcountll(h->open_word >> 32) +
@@ -254,7 +254,7 @@ static void heap_walk_empty(stage *s) {
     hak_heap_trim(h);
     heap_walk(s);
     uint32_t units = h->unit_top - h->meta_units;
-    if (h->live_units) die("end: %llu units are still out", (unsigned long long)h->live_units);
+    if (h->in_use_units) die("end: %llu units are still out", (unsigned long long)h->in_use_units);
     if (units && (hak_slab_at(h, h->meta_units)->kind != HAK_KIND_RUN ||
                   hak_slab_at(h, h->meta_units)->unit_count != units))
         die("end: the free units are not one run");

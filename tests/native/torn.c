@@ -135,7 +135,7 @@ static expected unbinned(hak_heap *h, hak_thread *t) {
     (void)t;
     h->run_lock = 1;
     memset(h->run_dirty, 0, sizeof h->run_dirty);
-    h->live_units += 3;
+    h->in_use_units += 3;
     return (expected){0, 0};
 }
 /* Units out of the run heap and not yet in a record: hak_run_alloc before span_note. */

@@ -41,7 +41,7 @@ def test_python_is_seen(python: Start) -> None:
     assert f"process {program.pid}'s malloc" in view.title()
     assert view.validate().exact and view.unclean() == []
     assert view.policy == hakmem.Policy.default()
-    assert view.stats().committed_bytes >= view.stats().live_bytes > 5000 * 901
+    assert view.stats().committed_bytes >= view.stats().in_use_bytes > 5000 * 901
 
 
 def test_whatis_agrees_with_the_process_itself(python: Start) -> None:
@@ -152,7 +152,7 @@ def test_redis_is_seen(launch: Start, tmp_path: Path) -> None:
     while not socket.exists() and time.monotonic() < limit:
         time.sleep(0.02)
     view = hakmem.attach(program.pid)
-    if view.stats().live_bytes < 1 << 20:
+    if view.stats().in_use_bytes < 1 << 20:
         pytest.skip("this redis-server brings its own malloc")
     assert view.validate().exact or view.validate().why_not
     assert {name for name in view.threads["name"].tolist() if name} >= {"redis-server"}

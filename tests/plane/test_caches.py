@@ -67,7 +67,7 @@ def test_swings_raise_the_caps_by_a_share_of_what_is_live(name: str, share: int)
     twins = Twins(name, 64 << 20, False)
     offsets = twins.alloc_many([1024] * 12_000 + [512] * 8000 + [256] * 8000)
     scattered = random.Random(3)
-    record, live = twins.first_thread(), twins.native.heap.live_units << layout.UNIT_SHIFT
+    record, live = twins.first_thread(), twins.native.heap.in_use_units << layout.UNIT_SHIFT
     for _ in range(30):
         scattered.shuffle(offsets)
         gone = [twins.live[offset] for offset in offsets[:300]]

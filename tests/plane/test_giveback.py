@@ -74,7 +74,7 @@ def test_blocks_of_purged_pages_are_handed_out_again_whole(twins: Twins) -> None
         twins.write(offset)
     twins.free_many([*again, *kept])
     twins.trim()
-    assert figures(twins, "live_units", "dirty_units") == [0, 0]
+    assert figures(twins, "in_use_units", "dirty_units") == [0, 0]
 
 
 @swept
@@ -153,7 +153,7 @@ def test_what_a_phase_leaves_goes_back_within_the_budget(twins: Twins) -> None:
     twins.advance(20 * 10**9)
     phase(twins)
     dirty, live, eager, earned = figures(
-        twins, "dirty_units", "live_units", "eager_units", "earned_ns"
+        twins, "dirty_units", "in_use_units", "eager_units", "earned_ns"
     )
     assert (
         dirty
@@ -216,7 +216,7 @@ def test_what_nobody_needed_for_two_epochs_goes_back_little_by_little(twins: Twi
     assert figures(twins, "purge_units", "eager_units") == [at_once, at_once]
     for _ in range(3):
         twins.both("tick", lambda engine: engine.tick())
-    dirty, live = figures(twins, "dirty_units", "live_units")
+    dirty, live = figures(twins, "dirty_units", "in_use_units")
     assert dirty == live * retain.eager_live_per_256 >> 8
 
 
@@ -233,7 +233,7 @@ def doubles(twins: Twins) -> list[int]:
     most, old = [], twins.alloc(1 << 19)
     for power in range(20, 25):
         new = twins.alloc(1 << power)
-        most.append(sum(figures(twins, "live_units", "dirty_units")))
+        most.append(sum(figures(twins, "in_use_units", "dirty_units")))
         twins.free(old)
         old = new
     return most

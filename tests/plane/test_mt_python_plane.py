@@ -60,7 +60,7 @@ def assert_empty(engine: PythonEngine) -> None:
     """After a trim with no block out, no other thread alive, every unit is free and clean."""
     engine.trim()
     heap = engine.heap
-    assert heap.live_units == 0
+    assert heap.in_use_units == 0
     assert heap.dirty_units == 0
     assert heap.thread_live <= 1
     for record in engine.memory.slabs.values():

@@ -184,7 +184,7 @@ class SyntheticHeap(MemorySource):
         """Make a span of ``units`` units of which ``os_pages`` pages were asked for."""
         at = self.first + unit
         record = self.slabs[at]
-        record["kind"], record["unit_count"], record["detail_count"] = KIND_SPAN, units, os_pages
+        record["kind"], record["unit_count"], record["by_kind"] = KIND_SPAN, units, os_pages
         self.registry[at : at + units] = TAG_SPAN | at << 8
 
     def run(self, unit: int, units: int) -> None:
@@ -216,12 +216,12 @@ class SyntheticHeap(MemorySource):
         )
 
     def finish(self) -> SyntheticHeap:
-        """Set the counts that follow from the records: live units, bins of the free runs."""
+        """Set the counts that follow from the records: units in use, bins of the free runs."""
         from hakmem.views.checks.runs import run_bins
 
         kinds = self.slabs["kind"]
         live = np.isin(kinds, (KIND_SLAB, KIND_SPAN))
-        self.heap.live_units = int(self.slabs["unit_count"][live].sum())
+        self.heap.in_use_units = int(self.slabs["unit_count"][live].sum())
         runs = np.flatnonzero(kinds == KIND_RUN)
         for unit, place in zip(
             runs.tolist(),

@@ -143,12 +143,12 @@ def test_superslabs_add_up() -> None:
 
 def test_arenas_table_whole() -> None:
     heap = example()
-    columns = ["chunk", "units", "size", "live units", "free units", "dirty", "live", "address"]
+    columns = ["chunk", "units", "units in use", "free units", "dirty", "in use", "address"]
     assert whole(heap.view().arenas.table(columns, width=140), heap) == (
         "1 arena chunk of synthetic\n"
-        "  chunk    units      size    live units    free units    dirty    live         address\n"
-        "-------  -------  --------  ------------  ------------  -------  ------  --------------\n"
-        "      0       40  2.50 MiB            16            24        0   40.0%  0x700000640000"
+        "  chunk    units    units in use    free units    dirty    in use         address\n"
+        "-------  -------  --------------  ------------  -------  --------  --------------\n"
+        "      0       40              16            24        0     40.0%  0x700000640000"
     )
 
 

@@ -242,9 +242,9 @@ def test_free_runs_that_disagree(make: Make) -> None:
     heap, _ = used_heap(make)
     capture = heap.view().capture
     runs = np.flatnonzero(capture.slabs["kind"] == layout.constant("HAK_KIND_RUN"))
-    dirty = next(int(unit) for unit in runs if capture.slabs["detail_count"][unit])
-    clean = next(int(unit) for unit in runs if not capture.slabs["detail_count"][unit])
-    with poked(field_address(heap, dirty, "detail_count"), 0, 4):
+    dirty = next(int(unit) for unit in runs if capture.slabs["by_kind"][unit])
+    clean = next(int(unit) for unit in runs if not capture.slabs["by_kind"][unit])
+    with poked(field_address(heap, dirty, "by_kind"), 0, 4):
         fails(heap, "dirty units of a run", f"unit {dirty}")
     with poked(field_address(heap, clean, "next"), clean, 4):
         fails(heap, "list of free runs")
@@ -252,8 +252,8 @@ def test_free_runs_that_disagree(make: Make) -> None:
         fails(heap, "list of free runs: older runs first")
     with poked(heap_field(heap, "dirty_units"), 0):
         fails(heap, "heap.dirty_units")
-    with poked(heap_field(heap, "live_units"), 1):
-        fails(heap, "heap.live_units")
+    with poked(heap_field(heap, "in_use_units"), 1):
+        fails(heap, "heap.in_use_units")
     with poked(heap_field(heap, "run_clean_bits"), 1):
         fails(heap, "bitmap of clean bins", "bin 0")
     with poked(heap_field(heap, "arena_units"), 1, 4):

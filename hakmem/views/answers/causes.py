@@ -188,9 +188,9 @@ def retain_limit_bytes(view: Look) -> int:
     )
     share = high * retain.high_water_per_256
     if retain.work_per_256:
-        units = max(min(heap.live_units * retain.eager_live_per_256, share) >> 8, floor)
+        units = max(min(heap.in_use_units * retain.eager_live_per_256, share) >> 8, floor)
     else:
-        units = max(high - heap.live_units, 0) + max(share >> 8, floor)
+        units = max(high - heap.in_use_units, 0) + max(share >> 8, floor)
     return int(units) << layout.UNIT_SHIFT
 
 

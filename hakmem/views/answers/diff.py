@@ -297,7 +297,7 @@ class Diff(Shown, Generic[LookT]):
         names = f"from {title(self.before).split(':')[0]} to {self.after.name}"
         if not self.tables:
             return f"{names}: nothing changed"
-        used = (other.heap.live_units - one.heap.live_units) << 16
+        used = (other.heap.in_use_units - one.heap.in_use_units) << 16
         return f"{names}: {'+' if used > 0 else ''}{format_bytes(used)} in slabs and spans"
 
     def __repr__(self) -> str:

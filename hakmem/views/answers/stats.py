@@ -50,14 +50,14 @@ class Stats(Shown):
     unmapped_bytes: int
     """Of them, mapped once and not now: what the OS refused to have beside other mappings, or
     something else's."""
-    live_bytes: int
+    in_use_bytes: int
     """Of that, units in slabs and spans, or kept ready for slabs."""
     free_bytes: int
     """Committed and in free runs."""
     dirty_bytes: int
     """Of the free bytes, those that may be resident."""
     high_water_bytes: int
-    """Most live bytes ever."""
+    """Most bytes in use ever."""
     live_block_count: int
     """Blocks that the program holds, spans among them."""
     live_block_bytes: int
@@ -161,7 +161,7 @@ def _live_blocks(capture: Capture) -> tuple[int, int]:
     cached = (lists + ranges).sum(axis=0)
     blocks = np.maximum(found["used"] - cached - found["remote"], 0)
     spans = capture.slabs[capture.slabs["kind"] == KIND_SPAN]
-    pages = int(spans["detail_count"].astype(np.int64).sum())
+    pages = int(spans["by_kind"].astype(np.int64).sum())
     capacity = int((blocks * capture.classes["capacity_bytes"].astype(np.int64)).sum())
     return int(blocks.sum()) + len(spans), capacity + pages * layout.OS_PAGE_BYTES
 
@@ -193,8 +193,8 @@ def stats_of(capture: Capture, name: str) -> Stats:
         region_bytes=(capture.geometry.unit_limit - capture.meta_units) << layout.UNIT_SHIFT,
         committed_bytes=mapped << layout.UNIT_SHIFT,
         unmapped_bytes=heap.unmapped_units << layout.UNIT_SHIFT,
-        live_bytes=heap.live_units << layout.UNIT_SHIFT,
-        free_bytes=(mapped - heap.live_units) << layout.UNIT_SHIFT,
+        in_use_bytes=heap.in_use_units << layout.UNIT_SHIFT,
+        free_bytes=(mapped - heap.in_use_units) << layout.UNIT_SHIFT,
         dirty_bytes=heap.dirty_units << layout.UNIT_SHIFT,
         high_water_bytes=heap.high_water_ever << layout.UNIT_SHIFT,
         live_block_count=held_count,

@@ -67,9 +67,9 @@ def check_registry(heap: Look, report: Report) -> None:
         spot = Spot("units of unmapped runs, and those of somebody else")
         report(Problem("heap.unmapped_units", spot, unmapped, capture.heap.unmapped_units))
     live = (np.isin(kinds, IN_USE) * sizes).sum() + len(ready)
-    if live != capture.heap.live_units:
+    if live != capture.heap.in_use_units:
         spot = Spot("units of slabs and spans, and ready ones")
-        report(Problem("heap.live_units", spot, int(live), capture.heap.live_units))
+        report(Problem("heap.in_use_units", spot, int(live), capture.heap.in_use_units))
 
 
 def _heads(capture: Capture, report: Report) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

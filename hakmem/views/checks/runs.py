@@ -42,7 +42,7 @@ def check_runs(heap: Look, report: Report) -> int:
     capture = heap.capture
     runs = np.flatnonzero(capture.slabs["kind"] == KIND_RUN)
     sizes, dirty = (
-        capture.slabs[name][runs].astype(np.int64) for name in ("unit_count", "detail_count")
+        capture.slabs[name][runs].astype(np.int64) for name in ("unit_count", "by_kind")
     )
 
     def name(at: int) -> Spot:

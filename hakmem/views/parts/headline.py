@@ -16,7 +16,7 @@ def title(look: Look) -> str:
     if capture.is_process_heap:
         kind += f", {capture.source.name}'s malloc"
     committed = capture.committed_units << 16
-    live, dirty = format_bytes(heap.live_units << 16), format_bytes(heap.dirty_units << 16)
+    in_use, dirty = format_bytes(heap.in_use_units << 16), format_bytes(heap.dirty_units << 16)
     kinds = capture.slabs["kind"]
     counts = (
         (int(np.count_nonzero(kinds == KIND_SLAB)), "slab"),
@@ -25,7 +25,7 @@ def title(look: Look) -> str:
     )
     return (
         f"{look.name} ({kind}) at {capture.address:#x}: "
-        f"{live} live of {format_bytes(committed)} committed, {dirty} dirty; "
+        f"{in_use} in use of {format_bytes(committed)} committed, {dirty} dirty; "
         + ", ".join(format_count(count, noun) for count, noun in counts)
     )
 

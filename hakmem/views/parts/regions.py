@@ -200,7 +200,7 @@ def _gather_spans(heap: Look) -> Records:
     made["unit"] = units
     made["address"] = capture.unit_address(units)
     made["size_bytes"] = made["unit_count"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
-    made["asked_bytes"] = made["detail_count"].astype(np.uint64) * layout.OS_PAGE_BYTES
+    made["asked_bytes"] = made["by_kind"].astype(np.uint64) * layout.OS_PAGE_BYTES
     made["waste"] = 1 - made["asked_bytes"] / np.maximum(made["size_bytes"], 1)
     made["torn"] = capture.torn[units]
     return made
@@ -253,13 +253,13 @@ ARENA_FIELDS: Final = (
     ArrayField("unit_count", "u4", "units", "its size; the last row may stand for many chunks"),
     ArrayField("address", "u8", "address", "of its first unit"),
     ArrayField("size_bytes", "u8", "bytes", "its size"),
-    ArrayField("live_units", "u4", "units", "those in slabs and spans, or ready for slabs"),
+    ArrayField("in_use_units", "u4", "units", "those in slabs and spans, or ready for slabs"),
     ArrayField("free_units", "u4", "units", "those in free runs"),
     ArrayField("dirty_units", "u4", "units", "of the free ones, those that may be resident"),
     ArrayField("unmapped_units", "u4", "units", "those that are not mapped now"),
-    ArrayField("live_bytes", "u8", "bytes", "live units"),
+    ArrayField("in_use_bytes", "u8", "bytes", "units in use"),
     ArrayField("dirty_bytes", "u8", "bytes", "dirty units"),
-    ArrayField("live", "f8", "share", "live units as a share of all"),
+    ArrayField("in_use", "f8", "share", "units in use as a share of all"),
 )
 ARENA_DTYPE: Final = dtype_from(ARENA_FIELDS)
 """A chunk of the arena."""
@@ -290,10 +290,10 @@ def _gather_arenas(heap: Look) -> Records:
     made["free_units"] = free[ends] - free[starts]
     made["dirty_units"] = dirty[ends] - dirty[starts]
     made["unmapped_units"] = unmapped[ends] - unmapped[starts]
-    made["live_units"] = made["unit_count"] - made["free_units"] - made["unmapped_units"]
-    made["live_bytes"] = made["live_units"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
+    made["in_use_units"] = made["unit_count"] - made["free_units"] - made["unmapped_units"]
+    made["in_use_bytes"] = made["in_use_units"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
     made["dirty_bytes"] = made["dirty_units"].astype(np.uint64) << np.uint64(layout.UNIT_SHIFT)
-    made["live"] = made["live_units"] / np.maximum(made["unit_count"], 1)
+    made["in_use"] = made["in_use_units"] / np.maximum(made["unit_count"], 1)
     return made
 
 
@@ -307,10 +307,10 @@ class ArenaRecord(Record):
             Column("unit", "first unit", total=False),
             Column("unit_count", "units"),
             Column("size_bytes", "size", "bytes"),
-            Column("live_units", "live units"),
+            Column("in_use_units", "units in use"),
             Column("free_units", "free units"),
             Column("dirty_units", "dirty"),
-            Column("live", "live", "share"),
+            Column("in_use", "in use", "share"),
             Column("address", "address", "hex", total=False),
         ),
         ARENA_FIELDS,
