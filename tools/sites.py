@@ -51,6 +51,7 @@ KINDS: Final[tuple[tuple[str, str], ...]] = (
     ("_push", "push"),
     ("_pop", "pop"),
     ("_held", "load"),
+    ("_adds_up", "load"),
     ("_count", "load"),
     ("_load", "load"),
     ("_break", "store"),
@@ -140,7 +141,7 @@ def accessors(home: str) -> list[Accessor]:
             function.name,
             field,
             kind,
-            bool(calls(body, "hak_assert")) and "hak_claim_is_mine" in body,
+            bool(calls(body, "hak_assert") and re.search(r"(?<!!)hak_claim_is_mine", body)),
         )
     return list(made.values())
 

@@ -17,10 +17,19 @@ static bool is_slab_of(const hak_slab *slab, uint32_t class_index) {
            hak_load_relaxed(&slab->class_index) == class_index;
 }
 
+/* What every stage promises of the unit that it returns. */
+HAK_PREDICATE bool is_acquired(hak_heap *h, uint32_t unit, uint32_t class_index) {
+    const hak_slab *slab = hak_slab_at(h, unit);
+    return hak_claim_is_mine(slab) && is_slab_of(slab, class_index) &&
+           !(slab->flags & HAK_SLAB_LISTED) && has_blocks(h, slab, class_index) &&
+           hak_entries_are(h, unit, slab->unit_count, hak_entry(class_index, unit));
+}
+
 /* After a claim: keeps the slab if it serves the class; else lets go and says no. */
 static bool keep_if_useful(hak_thread *t, uint32_t class_index, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
+    hak_assert(hak_claim_is_mine(slab));
     if (!is_slab_of(slab, class_index)) {
         hak_claim_release(slab);
         return false;
@@ -153,6 +162,7 @@ static uint32_t stage_last(hak_thread *t, uint32_t class_index) {
  * already. */
 static void open_units(hak_thread *t, uint32_t unit, uint32_t mask) {
     hak_heap *h = hak_heap_of(t);
+    hak_assert(mask && !(mask & (mask + 2))); /* ones from bit 1 on: the units behind this one */
     uint64_t word = hak_load_relaxed(&h->open_word);
     while (!(word >> 32)) {
         hak_count(t, cas_try_count, 1);
@@ -232,6 +242,7 @@ uint32_t hak_acquire(hak_thread *t, uint32_t class_index) {
             break;
         }
         if (!unit) continue;
+        hak_assert(is_acquired(hak_heap_of(t), unit, class_index));
         hak_event(t, HAK_EVENT_ACQUIRE, class_index, unit, order[i]);
         return unit;
     }

@@ -13,6 +13,7 @@ void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[c];
     hak_chain group[HAK_RETURN_GROUPS];
+    hak_assert(n && n <= hak_bin_length(t, c) && hak_bin_is_whole(t, c));
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
     uint32_t list_count = hak_cache_of(t, c)->list_count;
     uint64_t block = t->heads[c],
@@ -53,6 +54,7 @@ void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n) {
     t->room_counts[c] += n;
     hak_keep_order();
     hak_store_relaxed(&t->busy, was_busy);
+    hak_assert(!t->heads[c] == !hak_bin_length(t, c));
 }
 
 /* Gives the carved range back: uncarved again if nothing was carved behind it, else block by
@@ -66,6 +68,10 @@ void hak_bin_return_range(hak_thread *t, uint32_t c) {
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
     hak_slab_claim_wait(t, slab);
+    /* lost in a fork by another thread, perhaps: the blocks come back all the same */
+    hak_assert((slab->kind == HAK_KIND_SLAB || slab->kind == HAK_KIND_LOST) &&
+               slab->class_index == c);
+    hak_assert(hak_is_in_slab(slab, base, bin->bump) && bin->bump < bin->bump_end);
     if (bin->bump_end ==
         base + class->start_bytes + (uint64_t)slab->carved_count * class->stride_bytes) {
         hak_store_relaxed(&slab->carved_count, slab->carved_count - n);

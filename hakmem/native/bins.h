@@ -22,6 +22,19 @@ static inline uint32_t hak_bin_range_length(const hak_bin *bin) {
     return (uint32_t)((bin->bump_end - bin->bump) / bin->stride_bytes);
 }
 
+/* Whether the list has as many blocks as is said, all of this class: for asserts, as it walks. */
+HAK_PREDICATE bool hak_bin_is_whole(hak_thread *t, uint32_t c) {
+    hak_heap *h = hak_heap_of(t);
+    uint32_t left = hak_bin_length(t, c);
+    uint64_t block = t->heads[c];
+    for (; block && left; block = hak_next(block), left--) {
+        uint64_t unit = (block - t->base) >> HAK_UNIT_SHIFT;
+        if (!hak_units_are_arena(h, unit, 1) || (hak_entry_get(h, (uint32_t)unit) & 0xff) != c)
+            return false;
+    }
+    return !block && !left && t->room_counts[c] <= t->bins[c].cap_count;
+}
+
 static inline void hak_bin_push(hak_thread *t, uint32_t c, uint64_t block) {
     hak_set_next(block, t->heads[c]);
     t->heads[c] = block;

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "hak_internal.h"
+#include "bins.h"
 
 static void mark_out(hak_heap *h, uint32_t c, uint64_t address) {
     const hak_policy *policy = hak_policy_of(h);
@@ -49,6 +49,7 @@ static uint64_t take_block(hak_thread *t, uint32_t *class_index, bool may_be_lar
         }
     }
     uint64_t block = t->heads[c];
+    hak_assert(hak_bin_length(t, c));
     t->heads[c] = hak_next(block);
     t->room_counts[c]++;
     *zeroed = false;
@@ -93,6 +94,15 @@ static void reach(hak_thread *t, uint64_t address) {
             hak_load_acquire(&hak_heap_of(t)->table_units); /* partner: hak_tables_reach */
 }
 
+/* Of a block that is out, so that its slab or span cannot go: the entry's tag and the record agree.
+ */
+HAK_PREDICATE bool is_as_recorded(hak_heap *h, const hak_block *block) {
+    const hak_slab *slab = hak_slab_at(h, block->unit);
+    if (!block->class_index) return slab->kind == HAK_KIND_SPAN;
+    return (slab->kind == HAK_KIND_SLAB || slab->kind == HAK_KIND_LOST) &&
+           slab->class_index == block->class_index;
+}
+
 uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
     hak_heap *h = hak_heap_of(t);
     hak_block block;
@@ -106,6 +116,7 @@ uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
         hak_count(t, fault_count, 1);
         return code;
     }
+    hak_assert(is_as_recorded(h, &block));
     if (!block.class_index) {
         hak_span_free(t, block.unit);
         return HAK_OK;

@@ -33,6 +33,7 @@ uint64_t hak_work_credit(hak_heap *h, uint64_t now) {
 
 /* Pays, into debt of one burst at most. Needs the lock. */
 void hak_work_spend_locked(hak_heap *h, uint64_t ns) {
+    hak_assert(hak_rank_is_held(HAK_RANK_RUN));
     uint64_t most = larger(h->spent_ns, h->earned_ns + hak_policy_of(h)->retain.work_burst_ns);
     hak_store_relaxed(&h->spent_ns, smaller(h->spent_ns + ns, most));
 }
@@ -45,10 +46,12 @@ void hak_work_spend(hak_heap *h, uint64_t ns) {
 
 /* Units that are cut out of a free run: those purged lately are refaults. Needs the lock. */
 void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units) {
+    hak_assert(hak_rank_is_held(HAK_RANK_RUN));
     for (uint32_t which = 0; which < 2; which++) {
         uint64_t *map = hak_recent_map(h, which);
         uint32_t n = h->recent_units[which] ? hak_marks_count(map, unit, units) : 0;
         if (!n) continue;
+        hak_assert(n <= h->recent_units[which]);
         hak_marks_set(map, unit, units, false);
         hak_store_relaxed(&h->recent_units[which], h->recent_units[which] - n);
         h->refault_units += n;
@@ -59,6 +62,7 @@ void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units) {
 /* A new epoch: the map of the one before last is emptied and becomes this one's; what of it was
  * purged eagerly and not needed since has cost no refault. Needs the lock. */
 void hak_recent_turn(hak_heap *h, uint32_t epochs) {
+    hak_assert(hak_rank_is_held(HAK_RANK_RUN));
     for (uint32_t i = 0; i < epochs; i++) {
         hak_store_relaxed(&h->epoch_count, h->epoch_count + 1);
         h->recent_now ^= 1;

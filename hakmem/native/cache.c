@@ -8,6 +8,11 @@
 #include "hooks.h"
 #include "lists.h"
 
+/* Whether the record is a thread's that is inside: its own, or record 0 under its lock. */
+HAK_PREDICATE bool is_inside(const hak_thread *t) {
+    return t->index ? t->state == HAK_THREAD_LIVE : hak_rank_is_held(HAK_RANK_RECORD);
+}
+
 /* Under the claim: carves a range of `least` blocks or the class's number into the bin. */
 static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit, uint32_t least) {
     hak_heap *h = hak_heap_of(t);
@@ -18,6 +23,8 @@ static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit, uint32_t least) 
     uint32_t most = cache->cap_max_count ? cache->cap_max_count : 1,
              n = class->block_count - slab->carved_count;
     uint32_t wish = least > cache->carve_count ? least : cache->carve_count;
+    hak_assert(hak_claim_is_mine(slab) && slab->class_index == c && n);
+    hak_assert(bin->bump == bin->bump_end); /* a range that is left would be lost */
     if (n > wish) n = wish;
     if (n > most) n = most;
     uint64_t base = (uintptr_t)hak_unit_address(h, unit) + class->start_bytes;
@@ -47,6 +54,7 @@ static uint32_t take(hak_thread *t, uint32_t c, uint32_t unit, uint32_t raise) {
     uint64_t base = (uintptr_t)hak_unit_address(h, unit), first, last;
     uint32_t have = hak_bin_length(t, c), limit = hak_cap_limit(t, c), n = hak_free_count(slab);
     uint32_t most = limit > have ? limit - have : 1;
+    hak_assert(hak_claim_is_mine(slab) && slab->class_index == c && n);
     if (n <= most) {
         first = hak_word_first(base, hak_free_take_all(slab));
         if (t->heads[c]) {
@@ -92,6 +100,7 @@ bool hak_refill(hak_thread *t, uint32_t c, uint32_t least) {
     hak_bin *bin = &t->bins[c];
     const hak_cache_class *cache = hak_cache_of(t, c);
     hak_fork_look();
+    hak_assert(is_inside(t) && bin->bump == bin->bump_end);
     hak_count(t, refill_count, 1);
     bin->event_count++;
     uint32_t raise = hak_cap_refill_raise(t, c);
@@ -117,6 +126,7 @@ bool hak_refill(hak_thread *t, uint32_t c, uint32_t least) {
         hak_slab_let_go(t, unit);
         unit = hak_acquire_partial(t, c);
     }
+    hak_assert(hak_bin_is_whole(t, c));
     hak_event(t, HAK_EVENT_REFILL, c, bin->hot, got);
     hak_count(t, refill_block_count, got);
     return got != 0;
@@ -157,6 +167,7 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
     hak_bin *bin = &t->bins[c];
     const hak_cache_class *cache = hak_cache_of(t, c);
     uint32_t have = hak_bin_length(t, c), n = cache->batch_count < have ? cache->batch_count : have;
+    hak_assert(is_inside(t) && hak_bin_is_whole(t, c));
     bool raised = have && hak_cap_overflow_raises(t, c);
     if (raised) n = 0;
     hak_count(t, overflow_count, 1);
@@ -189,6 +200,7 @@ void hak_cache_flush(hak_thread *t, uint64_t above) {
         if (bin->bump != bin->bump_end) hak_bin_return_range(t, c);
         if (hak_bin_length(t, c)) hak_bin_flush(t, c, hak_bin_length(t, c));
         hak_bin_forget_hot(t, c);
+        hak_assert(!t->heads[c] && !hak_bin_length(t, c) && bin->bump == bin->bump_end);
     }
 }
 

@@ -3,6 +3,14 @@
  */
 #include "caps.h"
 
+/* What cap_bytes counts. */
+HAK_PREDICATE bool caps_add_up(hak_thread *t) {
+    uint64_t sum = 0;
+    for (uint32_t c = 1; c <= hak_policy_of(hak_heap_of(t))->sizes.class_count; c++)
+        sum += (uint64_t)t->bins[c].cap_count * hak_class_of(t, c)->stride_bytes;
+    return sum == t->cap_bytes;
+}
+
 /* The caps of a new record, whose bins are empty. */
 void hak_caps_init(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
@@ -16,6 +24,7 @@ void hak_caps_init(hak_thread *t) {
         hak_cap_resize(t, c, init < most ? init : most);
     }
     t->first_cap_bytes = t->cap_bytes;
+    hak_assert(caps_add_up(t));
 }
 
 /* Halves a cap, not below `floor`, and lets go of what is above it. */
@@ -48,6 +57,7 @@ void hak_cap_free_only(hak_thread *t, uint32_t c, uint32_t n) {
 void hak_caps_shrink_idle(hak_thread *t) {
     const hak_policy *policy = hak_policy_of(hak_heap_of(t));
     t->event_count = 0;
+    hak_assert(caps_add_up(t));
     for (uint32_t c = 1; c <= policy->sizes.class_count; c++) {
         hak_bin *bin = &t->bins[c];
         uint32_t have = hak_bin_length(t, c);

@@ -6,6 +6,7 @@
 
 static inline void hak_cap_resize(hak_thread *t, uint32_t c, uint32_t cap) {
     hak_bin *bin = &t->bins[c];
+    hak_assert(cap <= bin->cap_count || cap <= hak_cache_of(t, c)->cap_max_count);
     int64_t more = (int64_t)cap - bin->cap_count;
     t->cap_bytes += (uint64_t)(more * hak_class_of(t, c)->stride_bytes);
     t->room_counts[c] += more;

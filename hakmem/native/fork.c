@@ -204,6 +204,7 @@ static void set_aside(hak_heap *h) {
 
 /* By the forking thread: its own record goes on, the others left are gone. */
 static void sort_out(hak_heap *h) {
+    hak_assert(hak_rank_is_held(HAK_RANK_FORK));
     hak_thread *mine = hak_thread_known(h);
     uint32_t live = 0;
     if (mine)
@@ -224,6 +225,7 @@ static hak_heap *first_heap(void) { return (hak_heap *)(uintptr_t)hak_root_.firs
 static hak_heap *next_heap(hak_heap *h) { return (hak_heap *)(uintptr_t)h->next_heap; }
 
 static void repair(hak_heap *h) {
+    hak_assert(hak_rank_is_held(HAK_RANK_FORK));
     hak_thread *shared = hak_thread_at(h, 0), *mine = hak_thread_known(h);
     hak_store_relaxed(&h->sweep_busy, 0);
     hak_store_relaxed(&h->trim_busy, 0);

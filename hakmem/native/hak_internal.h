@@ -100,7 +100,18 @@ static inline uint32_t hak_entry_get(hak_heap *h, uint32_t unit) {
     return hak_load_relaxed(&hak_registry(h)[unit]);
 }
 static inline void hak_entry_fill(hak_heap *h, uint32_t unit, uint32_t count, uint32_t entry) {
+    hak_assert(unit >= h->meta_units && unit + count <= h->table_units);
     for (uint32_t i = 0; i < count; i++) hak_store_relaxed(&hak_registry(h)[unit + i], entry);
+}
+
+/* For asserts: units of the arena; and whether all their entries are this one. */
+HAK_PREDICATE bool hak_units_are_arena(hak_heap *h, uint64_t unit, uint64_t count) {
+    return unit >= h->meta_units && count && unit + count <= hak_load_acquire(&h->unit_top);
+}
+HAK_PREDICATE bool hak_entries_are(hak_heap *h, uint32_t unit, uint32_t count, uint32_t entry) {
+    for (uint32_t i = 0; i < count; i++)
+        if (hak_entry_get(h, unit + i) != entry) return false;
+    return true;
 }
 
 /* The link of a cached or listed block is its first word. */

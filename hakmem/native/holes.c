@@ -125,6 +125,7 @@ static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
     page_set fresh = {{0}};
     uint16_t *holes = hak_holes_of(h, unit);
     uint32_t pages = class->unit_count * HAK_UNIT_PAGES, found = 0, first, last;
+    hak_assert(hak_claim_is_mine(slab) && slab->kind == HAK_KIND_SLAB && !class->header);
     *looked = mark_free(h, unit, class, free_bits);
     for (uint32_t page = 0; page < pages; page++) {
         if (hak_hole_get(holes, page) ||
@@ -162,6 +163,8 @@ void hak_holes_restore(hak_thread *t, uint32_t unit) {
     uint64_t base = (uintptr_t)hak_unit_address(h, unit), head = 0, tail = 0;
     uint32_t pages = class->unit_count * HAK_UNIT_PAGES, page = 0, restored = 0, got = 0, first,
              last;
+    hak_assert(hak_claim_is_mine(slab) && slab->kind == HAK_KIND_SLAB);
+    hak_assert(slab->flags & HAK_SLAB_HOLES && hak_free_is_empty(slab));
     for (; page < pages && !got; page++) {
         if (!hak_hole_get(holes, page)) continue;
         hak_hole_set(holes, page, false);
@@ -176,6 +179,7 @@ void hak_holes_restore(hak_thread *t, uint32_t unit) {
             got++;
         }
     }
+    hak_assert(got); /* a hole has blocks, and the last one on it brings them back */
     if (got) hak_free_push_chain(slab, base, head, tail, got);
     while (page < pages && !hak_hole_get(holes, page)) page++;
     if (page == pages) slab->flags &= (uint16_t)~HAK_SLAB_HOLES;

@@ -3,7 +3,7 @@
  */
 #ifndef HAK_HOOKS_H
 #define HAK_HOOKS_H
-#include "hak_internal.h"
+#include "locks.h"
 
 /* fork.c */
 extern HAK_HIDDEN uint32_t *hak_fork_word;
@@ -17,6 +17,7 @@ HAK_HIDDEN void hak_background_wake(void);
 /* At the start of every slow path that touches what threads share, under no claim and no lock but
  * record 0's: is this process a fork's child, in which what threads share is not whole yet? */
 static inline void hak_fork_look(void) {
+    hak_assert(hak_rank_is_free(HAK_RANK_FORK));
     if (hak_unlikely(hak_load_acquire(hak_load_relaxed(&hak_fork_word)) != HAK_FORK_WHOLE))
         hak_fork_slow();
 }
@@ -24,6 +25,7 @@ static inline void hak_fork_look(void) {
 /* At the end of a slow path, holding nothing: has anybody outside asked for something? */
 static inline void hak_request_look(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
+    hak_assert(hak_rank_is_free(HAK_RANK_FORK));
     if (hak_unlikely((hak_load_relaxed(&h->drain_request) != t->drain_served) |
                      (hak_load_relaxed(&h->trim_request) != hak_load_relaxed(&h->trim_served))))
         hak_request_serve(t);
@@ -32,6 +34,7 @@ static inline void hak_request_look(hak_thread *t) {
 /* For callers that hold nothing, on malloc's side only: libc frees under a lock that pthread_create
  * takes. */
 static inline void hak_background_look(hak_heap *h) {
+    hak_assert(hak_rank_is_free(HAK_RANK_ONCE));
     if (hak_load_relaxed(&hak_root_.background) == HAK_BACKGROUND_NONE) hak_background_start(h);
 }
 

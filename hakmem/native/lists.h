@@ -46,10 +46,18 @@ static inline bool hak_claim_try(hak_slab *slab) {
     hak_claim_note(slab);
     return true;
 }
+/* Where a slab's carved blocks are: out or in a cache, in its free list, on purged pages. */
+HAK_PREDICATE bool hak_slab_adds_up(const hak_slab *slab) {
+    uint64_t known = (uint64_t)hak_load_relaxed(&slab->used_count) +
+                     hak_word_count(hak_load_relaxed(&slab->free_list));
+    if (slab->kind != HAK_KIND_SLAB) return true;
+    return slab->flags & HAK_SLAB_HOLES ? known < slab->carved_count : known == slab->carved_count;
+}
 /* RELEASE: publishes the plain fields to the next hak_claim_try. */
 static inline void hak_claim_release(hak_slab *slab) {
     uint32_t seq = hak_load_relaxed(&slab->claim_seq);
     hak_assert(seq & 1);
+    hak_assert(hak_slab_adds_up(slab));
     hak_claim_drop(slab);
     hak_store_release(&slab->claim_seq, seq + 1);
 }
@@ -69,11 +77,18 @@ static inline void hak_claim_break(hak_slab *slab) {
     hak_store_relaxed(&slab->claim_seq, slab->claim_seq + 1);
 }
 
+HAK_PREDICATE bool hak_is_in_slab(const hak_slab *slab, uint64_t slab_base, uint64_t block) {
+    return block - slab_base < (uint64_t)hak_load_relaxed(&slab->unit_count) << HAK_UNIT_SHIFT &&
+           (block & 7) == 0;
+}
 /* PUSH_CHAIN, plain under the claim. `last` is linked here. */
 static inline void hak_free_push_chain(hak_slab *slab, uint64_t slab_base, uint64_t first,
                                        uint64_t last, uint32_t count) {
     hak_assert(hak_claim_is_mine(slab));
     uint64_t word = hak_load_relaxed(&slab->free_list);
+    hak_assert(count &&
+               (slab->kind == HAK_KIND_LOST || hak_word_count(word) + count <= slab->carved_count));
+    hak_assert(hak_is_in_slab(slab, slab_base, first) && hak_is_in_slab(slab, slab_base, last));
     hak_set_next(last, hak_word_first(slab_base, word));
     hak_store_relaxed(&slab->free_list, hak_word_pushed(word, slab_base, first, count));
 }
@@ -90,8 +105,10 @@ static inline uint64_t hak_free_pop_chain(hak_slab *slab, uint64_t slab_base, ui
                                           uint64_t *last) {
     hak_assert(hak_claim_is_mine(slab));
     uint64_t word = hak_load_relaxed(&slab->free_list);
+    hak_assert(count && count <= hak_word_count(word));
     uint64_t first = hak_word_first(slab_base, word), at = first;
     for (uint32_t i = 1; i < count; i++) at = hak_next(at);
+    hak_assert(hak_is_in_slab(slab, slab_base, at));
     *last = at;
     uint32_t left = hak_word_count(word) - count;
     uint64_t rest = hak_word_emptied(word) - (UINT64_C(1) << 32);
@@ -115,6 +132,7 @@ static inline uint64_t hak_free_debug_pointer(const hak_slab *slab, uint64_t sla
 static inline bool hak_remote_push_chain(hak_slab *slab, uint64_t slab_base, uint64_t first,
                                          uint64_t last, uint32_t count) {
     uint64_t word = hak_load_relaxed(&slab->remote_list);
+    hak_assert(count && !hak_claim_is_mine(slab)); /* a claimer pushes on the free list */
     hak_set_next(last, hak_word_first(slab_base, word));
     return hak_cas_acq_rel(&slab->remote_list, &word,
                            hak_word_pushed(word, slab_base, first, count));
@@ -136,7 +154,7 @@ static inline uint32_t hak_used_load(const hak_slab *slab) {
     return hak_load_relaxed(&slab->used_count);
 }
 static inline void hak_used_add(hak_slab *slab, uint32_t n) {
-    hak_assert(hak_claim_is_mine(slab));
+    hak_assert(hak_claim_is_mine(slab) && slab->used_count + n <= slab->carved_count);
     hak_store_relaxed(&slab->used_count, slab->used_count + n);
 }
 static inline void hak_used_sub(hak_slab *slab, uint32_t n) {

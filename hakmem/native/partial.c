@@ -12,7 +12,7 @@
  * unit | tag << 32. Push by CAS; take-all only, so no link is read from a list that others change;
  * the tag moves at each change.
  */
-#include "hak_internal.h"
+#include "lists.h"
 
 static uint64_t *set_word(hak_heap *h, uint32_t class_index, uint32_t unit) {
     return (uint64_t *)hak_at(h, h->partial_offset) + (uint64_t)(unit >> 6) * HAK_CLASS_LIMIT +
@@ -23,8 +23,16 @@ static uint64_t *summary_word(hak_heap *h, uint32_t class_index, uint32_t unit) 
            class_index;
 }
 
+/* What stands in a set, or is put there, can give: a listed block, one on a hole, an uncarved one.
+ */
+HAK_PREDICATE bool can_give(hak_heap *h, const hak_slab *slab) {
+    return hak_free_is_nonempty(slab) || slab->flags & HAK_SLAB_HOLES ||
+           slab->carved_count < hak_policy_of(h)->sizes.classes[slab->class_index].block_count;
+}
+
 void hak_partial_insert(hak_heap *h, uint32_t unit) {
     hak_slab *slab = hak_slab_at(h, unit);
+    hak_assert(hak_claim_is_mine(slab) && slab->kind == HAK_KIND_SLAB && can_give(h, slab));
     if (slab->flags & HAK_SLAB_LISTED) return;
     slab->flags |= HAK_SLAB_LISTED;
     uint64_t hint = UINT64_C(1) << ((unit >> 6) & 63),
@@ -35,6 +43,8 @@ void hak_partial_insert(hak_heap *h, uint32_t unit) {
 
 void hak_partial_remove(hak_heap *h, uint32_t unit) {
     hak_slab *slab = hak_slab_at(h, unit);
+    /* a fork's child takes out what was claimed by a thread that is gone */
+    hak_assert(hak_claim_is_mine(slab) || hak_rank_is_held(HAK_RANK_FORK));
     if (!(slab->flags & HAK_SLAB_LISTED)) return;
     slab->flags &= (uint16_t)~HAK_SLAB_LISTED;
     hak_and_seq(set_word(h, slab->class_index, unit), ~(UINT64_C(1) << (unit & 63)));
@@ -70,6 +80,7 @@ uint32_t hak_partial_find(hak_heap *h, uint32_t class_index, uint32_t from) {
 void hak_mail(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
+    hak_assert(hak_units_are_arena(h, unit, 1) && !hak_claim_is_mine(slab));
     if (hak_exchange_acq_rel(&slab->mailed, 1)) return;
     uint64_t *box = &h->mailbox[hak_load_relaxed(&slab->class_index)], word = hak_load_relaxed(box);
     for (uint32_t n = 0;; n++) {

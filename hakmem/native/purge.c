@@ -43,6 +43,8 @@ static uint64_t eager_limit(hak_heap *h) {
  * the lock. */
 static uint32_t purge_run(hak_heap *h, uint32_t unit, uint32_t units, uint64_t excess) {
     uint32_t purged = 0, end = unit + units;
+    hak_assert(!hak_rank_is_held(HAK_RANK_RUN)); /* a purge may take long */
+    hak_assert(hak_slab_at(h, unit)->kind == HAK_KIND_NONE);
     bool lazy = hak_policy_of(h)->retain.lazy_free != 0;
     for (uint32_t u = unit; u < end && purged < excess;) {
         if (!hak_unit_is_dirty(h, u)) {
@@ -62,6 +64,7 @@ static uint32_t purge_run(hak_heap *h, uint32_t unit, uint32_t units, uint64_t e
 /* The first `purged` dirty units of a run are clean now, and marked as purged lately. Needs the
  * lock. */
 static void mark_purged(hak_heap *h, uint32_t unit, uint32_t units, uint32_t purged) {
+    hak_assert(hak_rank_is_held(HAK_RANK_RUN));
     uint64_t *recent = hak_recent_map(h, h->recent_now);
     hak_store_relaxed(&h->recent_units[h->recent_now], h->recent_units[h->recent_now] + purged);
     for (uint32_t u = unit, end = unit + units; u < end && purged; u++) {
@@ -95,6 +98,7 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
         hak_run_unlock(h);
         uint32_t purged = purge_run(h, unit, units, excess);
         hak_run_lock(h);
+        hak_assert(h->purging_units >= units && purged <= dirty);
         h->purging_units -= units;
         if (!purged && !lazy) { /* locked memory is given back by unmapping it */
             bool unmapped = hak_region_unmap_units(h, unit, units, dirty);
@@ -192,6 +196,7 @@ static bool limit_is_near(hak_heap *h) {
 /* While a limit is near, or for two epochs after the OS refused, free runs are unmapped. Needs the
  * lock. */
 static void note_limit(hak_heap *h, bool near) {
+    hak_assert(hak_rank_is_held(HAK_RANK_RUN));
     bool over = (int32_t)(h->refused_epoch - h->epoch_count) <= 0;
     /* 0 says that nothing is short: an epoch of that number is told by the one behind it */
     if (near) hak_store_relaxed(&h->refused_epoch, (h->epoch_count + 2) | 1);

@@ -13,6 +13,7 @@
  */
 #include "region.h"
 
+#include "locks.h"
 #include "marks.h"
 #include "runs.h"
 
@@ -20,6 +21,8 @@
 static uint32_t map_units(hak_heap *h, uint32_t unit, uint32_t units) {
     uint64_t mapped = h->unit_top - h->meta_units - h->unmapped_units,
              most = hak_load_relaxed(&h->map_limit_units);
+    hak_assert(hak_rank_is_held(HAK_RANK_RUN));
+    hak_assert(unit + units <= h->table_units && h->intent_unit == unit);
     if (most && mapped + units > most) return HAK_MAP_REFUSED;
     uint64_t at = (uint64_t)unit << HAK_UNIT_SHIFT;
     return hak_part_map(h, at, at + ((uint64_t)units << HAK_UNIT_SHIFT));
@@ -85,6 +88,7 @@ static uint32_t chunk_place(uint32_t chunk) {
 
 /* Units from the top on belong to the arena now. */
 static void raise_top(hak_heap *h, uint32_t units) {
+    hak_assert(hak_rank_is_held(HAK_RANK_RUN) && h->unit_top + units <= h->table_units);
     h->arena_units[chunk_place(h->arena_count)] += units;
     h->arena_count++;
     /* partner: who reads it without the lock, before he reads records below it */

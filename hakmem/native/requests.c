@@ -12,7 +12,7 @@
  * Called where the thread holds nothing: no claim, no lock but, for the shared record, that
  * record's.
  */
-#include "hak_internal.h"
+#include "locks.h"
 
 /* Caches that no live thread owns; the shared record's only if it is not the caller's. */
 static void flush_ownerless(hak_thread *t) {
@@ -22,6 +22,7 @@ static void flush_ownerless(hak_thread *t) {
 
 uint64_t hak_trim(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
+    hak_assert(hak_rank_is_free(HAK_RANK_FORK)); /* it claims, and takes the run lock */
     flush_ownerless(t);
     hak_cache_flush(t, 0);
     hak_acquire_collect(t);

@@ -40,8 +40,34 @@ static uint32_t *bins_of(hak_heap *h, const hak_slab *run, uint64_t **bits) {
     return unmapped ? h->run_unmapped : dirty ? h->run_dirty : h->run_clean;
 }
 
+/* Whether this thread may change the run heap: it holds the lock, or repairs a fork's child. */
+HAK_PREDICATE bool is_mine(void) {
+    return hak_rank_is_held(HAK_RANK_RUN) || hak_rank_is_held(HAK_RANK_FORK);
+}
+
+/* Whether a run's record and the entries of its two ends agree. */
+HAK_PREDICATE bool is_run(hak_heap *h, uint32_t unit) {
+    const hak_slab *run = hak_slab_at(h, unit);
+    uint32_t tag = run->kind == HAK_KIND_RUN ? HAK_TAG_FREE : HAK_TAG_UNMAPPED;
+    return (run->kind == HAK_KIND_RUN || run->kind == HAK_KIND_UNMAPPED) &&
+           hak_units_are_arena(h, unit, run->unit_count) &&
+           hak_entry_get(h, unit) == hak_entry(tag, unit) &&
+           hak_entry_get(h, unit + run->unit_count - 1) == hak_entry(tag, unit) &&
+           run->run_dirty_count <= (tag == HAK_TAG_FREE ? run->unit_count : 0);
+}
+
+/* Whether no run of the same kind touches this one: the ends of a run say that it is one. */
+HAK_PREDICATE bool is_apart(hak_heap *h, uint32_t unit) {
+    uint32_t end = unit + hak_slab_at(h, unit)->unit_count, tag = hak_entry_get(h, unit) & 0xff,
+             before = hak_entry_get(h, unit - 1),
+             behind = end < h->unit_top ? hak_entry_get(h, end) : 0;
+    return ((before & 0xff) != tag || hak_slab_at(h, before >> 8)->kind == HAK_KIND_FOREIGN) &&
+           ((behind & 0xff) != tag || hak_slab_at(h, behind >> 8)->kind == HAK_KIND_FOREIGN);
+}
+
 static void run_link(hak_heap *h, uint32_t unit) {
     hak_slab *run = hak_slab_at(h, unit);
+    hak_assert(is_mine() && is_run(h, unit));
     uint32_t bin = hak_run_bin(run->unit_count);
     uint64_t *bits;
     uint32_t *heads = bins_of(h, run, &bits);
@@ -63,6 +89,10 @@ void hak_run_unlink(hak_heap *h, uint32_t unit) {
     uint32_t bin = hak_run_bin(run->unit_count), next = hak_load_relaxed(&run->next);
     uint64_t *bits;
     uint32_t *heads = bins_of(h, run, &bits);
+    hak_assert(is_mine() && is_run(h, unit));
+    hak_assert(run->prev ? hak_slab_at(h, run->prev)->next == unit : heads[bin] == unit);
+    hak_assert(!next || hak_slab_at(h, next)->prev == unit);
+    hak_assert(bits[bin >> 6] >> (bin & 63) & 1);
     if (next) hak_slab_at(h, next)->prev = run->prev;
     if (run->prev) hak_store_relaxed(&hak_slab_at(h, run->prev)->next, next);
     else heads[bin] = next;
@@ -106,6 +136,7 @@ static void run_insert(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirt
     }
     if (right) units += right->unit_count, dirty += right->run_dirty_count;
     run_place(h, unit, units, dirty, tag);
+    hak_assert(is_apart(h, unit));
 }
 
 /* Adds free units; coalesces with the free runs on both sides. `dirty` counts the dirty ones among
@@ -180,6 +211,8 @@ static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) 
     uint32_t end = run + hak_slab_at(h, run)->unit_count,
              dirty_all = hak_slab_at(h, run)->run_dirty_count;
     bool all = dirty_all == end - run;
+    hak_assert(hak_slab_at(h, run)->kind == HAK_KIND_RUN && at >= run && at + units <= end);
+    hak_assert(dirty_all == dirty_count(h, run, end - run));
     hak_run_unlink(h, run);
     hak_store_relaxed(&hak_slab_at(h, run)->kind, HAK_KIND_NONE);
     hak_entry_fill(h, at, units, HAK_TAG_NONE);
@@ -188,6 +221,7 @@ static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) 
     if (at > run) run_place(h, run, at - run, before, HAK_TAG_FREE);
     if (at + units < end)
         run_place(h, at + units, end - at - units, dirty_all - before - cut, HAK_TAG_FREE);
+    hak_assert(h->dirty_units >= cut);
     hak_store_relaxed(&h->dirty_units, h->dirty_units - cut);
     if (h->dirty_units < h->low_water_now) hak_store_relaxed(&h->low_water_now, h->dirty_units);
     if (h->recent_units[0] | h->recent_units[1]) hak_recent_take(h, at, units);
@@ -258,6 +292,8 @@ hak_run hak_run_alloc_open(hak_heap *h) {
 
 void hak_run_free(hak_heap *h, uint32_t unit, uint32_t units, bool dirty) {
     hak_run_lock(h);
+    hak_assert(hak_units_are_arena(h, unit, units) && h->in_use_units >= units);
+    hak_assert(hak_slab_at(h, unit)->kind != HAK_KIND_RUN);
     /* A fork may cut between any two stores, and its child believes the marks of free units: a unit
      * is marked dirty before it is free, clean after. */
     if (dirty) hak_marks_set(hak_dirty_map(h), unit, units, true);
@@ -277,6 +313,7 @@ bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32_t want) {
     bool done = false;
     hak_run_lock(h);
     uint32_t behind = unit + have;
+    hak_assert(want > have && hak_units_are_arena(h, unit, have));
     uint32_t entry = behind < h->unit_top ? hak_entry_get(h, behind) : 0;
     if ((entry & 0xff) == HAK_TAG_FREE && hak_slab_at(h, behind)->unit_count >= want - have) {
         run_cut(h, behind, behind, want - have);
@@ -334,6 +371,7 @@ void hak_runs_rebuild(hak_heap *h) {
         if (tag == HAK_TAG_FREE) dirty = dirty_count(h, u, end - u), free_units += end - u;
         else h->unmapped_units += end - u;
         run_place(h, u, end - u, dirty, tag);
+        hak_assert(is_apart(h, u));
         h->dirty_units += dirty;
     }
     h->in_use_units = h->unit_top - h->meta_units - free_units - h->unmapped_units;

@@ -50,6 +50,9 @@ void hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fres
     hak_slab *slab = hak_slab_at(h, unit);
     uint32_t units = hak_policy_of(h)->sizes.classes[class_index].unit_count;
     hak_slab_claim_wait(t, slab); /* only a stale hint's holder can be in, for a moment */
+    hak_assert(class_index && class_index <= hak_policy_of(h)->sizes.class_count);
+    hak_assert(hak_units_are_arena(h, unit, units) && slab->kind == HAK_KIND_NONE);
+    hak_assert(hak_entries_are(h, unit, units, HAK_TAG_NONE));
     hak_lists_reset(slab);
     hak_store_relaxed(&slab->class_index, (uint8_t)class_index);
     hak_store_relaxed(&slab->unit_count, units);
@@ -66,6 +69,7 @@ HAK_COLD void hak_slab_drain(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit), word;
+    hak_assert(hak_claim_is_mine(slab));
     if (!hak_remote_is_nonempty(slab)) return;
     hak_count(t, cas_try_count, 1);
     while (!hak_remote_take_all(slab, &word)) {
@@ -113,6 +117,7 @@ uint32_t hak_empty_pop(hak_thread *t) {
 
 /* A slab retires: its holes are pages of free units now. Under the claim. */
 static void forget_holes(hak_heap *h, uint32_t unit, uint32_t units) {
+    hak_assert(hak_claim_is_mine(hak_slab_at(h, unit)));
     uint64_t pages = 0;
     for (uint32_t i = 0; i < units; i++) {
         uint16_t *holes = hak_holes_of(h, unit + i);
@@ -127,7 +132,9 @@ void hak_slab_retire(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
     uint32_t units = slab->unit_count;
+    hak_assert(hak_claim_is_mine(slab) && slab->kind == HAK_KIND_SLAB);
     hak_assert(hak_used_load(slab) == 0 && !hak_remote_is_nonempty(slab));
+    hak_assert(hak_entries_are(h, unit, units, hak_entry(slab->class_index, unit)));
     hak_partial_remove(h, unit);
     if (slab->flags & HAK_SLAB_HOLES) forget_holes(h, unit, units);
     hak_lists_reset(slab);
@@ -144,6 +151,8 @@ void hak_slab_retire(hak_thread *t, uint32_t unit) {
 HAK_COLD void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
+    hak_assert(hak_claim_is_mine(slab));
+    hak_assert(slab->kind == HAK_KIND_SLAB || slab->kind == HAK_KIND_LOST);
     /* lost in a fork: takes blocks back, gives none */
     if (hak_unlikely(slab->kind != HAK_KIND_SLAB)) {
         hak_claim_release(slab);
@@ -222,6 +231,9 @@ void hak_slab_return(hak_thread *t, const hak_chain *chain, uint64_t stride, uin
     uint32_t unit = chain->unit, count = chain->count;
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
+    /* blocks that are out hold their slab: the record cannot be another's meanwhile */
+    hak_assert(count && (slab->kind == HAK_KIND_SLAB || slab->kind == HAK_KIND_LOST));
+    hak_assert(hak_entries_are(h, unit, slab->unit_count, hak_entry(slab->class_index, unit)));
     if (hak_unlikely(chain->highest - base >= hak_load_relaxed(&slab->carved_count) * stride))
         uncarved(t, chain);
     if (hak_unlikely(!hak_claim_try(slab))) {

@@ -14,6 +14,13 @@ static uint64_t units_for(uint64_t size) {
     return (size >> HAK_UNIT_SHIFT) + ((size & (HAK_UNIT_BYTES - 1)) != 0);
 }
 
+/* Whether the record of a span and the entries of all its units agree. */
+HAK_PREDICATE bool is_span(hak_heap *h, uint32_t unit) {
+    const hak_slab *span = hak_slab_at(h, unit);
+    return span->kind == HAK_KIND_SPAN && hak_units_are_arena(h, unit, span->unit_count) &&
+           hak_entries_are(h, unit, span->unit_count, hak_entry(HAK_TAG_SPAN, unit));
+}
+
 static void span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size) {
     hak_slab *span = hak_slab_at(h, unit);
     hak_store_relaxed(&span->unit_count, units);
@@ -75,6 +82,7 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
         if (!run.unit) return NULL;
     }
     span_note(h, run.unit, (uint32_t)units, size);
+    hak_assert(((uintptr_t)hak_unit_address(h, run.unit) & (align - 1)) == 0);
     hak_event(t, HAK_EVENT_SPAN_ALLOC, 0, run.unit, units);
     hak_count(t, span_alloc_count, 1);
     char *address = hak_unit_address(h, run.unit);
@@ -90,6 +98,7 @@ void hak_span_free(hak_thread *t, uint32_t unit) {
     hak_fork_look();
     hak_heap *h = hak_heap_of(t);
     hak_slab *span = hak_slab_at(h, unit);
+    hak_assert(is_span(h, unit));
     hak_store_relaxed(&span->kind, HAK_KIND_NONE);
     hak_event(t, HAK_EVENT_SPAN_FREE, 0, unit, span->unit_count);
     hak_count(t, span_free_count, 1);
@@ -124,6 +133,7 @@ void *hak_span_resize(hak_thread *t, uint32_t unit, uint64_t size) {
     hak_slab *span = hak_slab_at(h, unit);
     uint32_t have = span->unit_count;
     uint64_t want = units_for(size);
+    hak_assert(is_span(h, unit) && want);
     if (want >= h->unit_limit) return NULL;
     if (want < have) hak_run_free(h, unit + (uint32_t)want, have - (uint32_t)want, true);
     if (want <= have || hak_run_extend(h, unit, have, (uint32_t)want)) {

@@ -92,6 +92,7 @@ static bool lay_out(hak_heap *h, uint64_t user, bool checked) {
 /* ---- parts mapped and unmapped ---- */
 
 uint32_t hak_part_map(hak_heap *h, uint64_t from, uint64_t to) {
+    hak_assert(to <= h->reserved_bytes && from % HAK_OS_PAGE_BYTES == 0);
     if (from >= to) return HAK_MAP_DONE;
     return hak_os_map_range(&h->os, hak_at(h, from), to - from, h->flags & HAK_HEAP_RESERVED);
 }
@@ -121,6 +122,7 @@ static uint32_t map_tables(hak_heap *h, uint64_t have, uint64_t units) {
 
 /* Sees to tables for all units below `top`. Needs the lock. */
 uint32_t hak_tables_reach(hak_heap *h, uint64_t top) {
+    hak_assert(hak_rank_is_held(HAK_RANK_RUN) && top <= h->unit_limit);
     if (top <= h->table_units) return HAK_MAP_DONE;
     uint64_t units = (top + HAK_TABLE_STEP_UNITS - 1) / HAK_TABLE_STEP_UNITS * HAK_TABLE_STEP_UNITS;
     if (units > h->unit_limit) units = h->unit_limit;

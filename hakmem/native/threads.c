@@ -88,6 +88,7 @@ static hak_thread *attach(hak_heap *h) {
         t = hak_thread_at(h, index);
         hak_thread_record_init(h, t, index);
     }
+    hak_assert(t->index && t->state != HAK_THREAD_LIVE && hak_heap_of(t) == h);
     hak_store_relaxed(&t->os_id, hak_os_thread_id());
     /* partner: outside readers; inside, ownership goes by the lists */
     hak_store_release(&t->state, HAK_THREAD_LIVE);
@@ -101,6 +102,7 @@ static hak_thread *attach(hak_heap *h) {
  * fork meanwhile leaves claims to repair. */
 static void detach(hak_heap *h, hak_thread *t) {
     const hak_cache_policy *caches = &hak_policy_of(h)->caches;
+    hak_assert(t->index && t->state == HAK_THREAD_LIVE && hak_heap_of(t) == h);
     hak_cache_flush(t, caches->park_bytes);
     hak_store_release(&t->state, HAK_THREAD_PARKED);
     if (!list_push(&h->parked_word, t, caches->parked_count)) {
@@ -223,6 +225,7 @@ void hak_thread_leave(hak_thread *t) {
 /* Flushes the caches of ended threads. */
 void hak_threads_flush_parked(hak_heap *h) {
     for (hak_thread *t; (t = list_pop(h, &h->parked_word, true));) {
+        hak_assert(t->state == HAK_THREAD_PARKED);
         hak_cache_flush(t, 0);
         hak_store_release(&t->state, HAK_THREAD_UNUSED);
         list_push(&h->unused_word, t, 256);

@@ -50,7 +50,7 @@ WRONG = {
 RIGHT = """
     hak_rank_take(HAK_RANK_ONCE), hak_rank_take(HAK_RANK_RECORD), hak_rank_take(HAK_RANK_ROOT);
     if (!hak_claim_try(&slab) || !hak_claim_try(&second) || hak_claim_try(&slab)) return 3;
-    hak_used_add(&slab, 2), hak_used_sub(&slab, 1);
+    slab.carved_count = 2, hak_used_add(&slab, 2), hak_used_sub(&slab, 1);
     hak_rank_take(HAK_RANK_RUN), hak_rank_drop(HAK_RANK_RUN);
     hak_claim_release(&second), hak_claim_release(&slab);
     hak_rank_drop(HAK_RANK_ROOT);

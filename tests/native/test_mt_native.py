@@ -132,13 +132,8 @@ def test_mt_damaged_policy_image_is_refused(native_program: Programs, tmp_path: 
     assert (done.returncode, done.stderr) == (1, "stress: handoff: create: fault 8\n")
 
 
-def test_mt_debug_build_asserts_its_claims(native_program: Programs) -> None:
-    chosen = [
-        word
-        for name in ("handoff", "contend", "pool", "orders", "trim", "churn")
-        for word in ("--scenario", name)
-    ]
-    passes(native_program("stress", "debug"), "--short", *chosen)
+def test_mt_debug_build_asserts_hold(native_program: Programs) -> None:
+    passes(native_program("stress", "debug"), "--short")
 
 
 def test_mt_thread_sanitizer_is_silent(native_program: Programs) -> None:
