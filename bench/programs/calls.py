@@ -26,9 +26,9 @@ from hakmem.generate import mirror
 
 CALLS = ("mmap", "munmap", "mprotect", "madvise", "mremap", "mincore")
 COUNTED: dict[str, tuple[str, ...]] = {
-    "mmap": ("reserve_count",),
+    "mmap": ("reserve_count", "commit_count"),
     "munmap": ("release_count",),
-    "mprotect": ("commit_count",),
+    "mprotect": (),
     "madvise": ("purge_count", "advise_count"),
     "mremap": ("remap_count",),
     "mincore": ("query_count",),

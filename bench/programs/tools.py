@@ -79,7 +79,7 @@ def cpp_source(classes: int, headers: tuple[str, ...]) -> str:
     for i in range(classes):
         lines += [
             f"struct T{i} {{ int key; std::string text; bool operator<(const T{i} &o) const {{ "
-            "return key < o.key; }} }};",
+            "return key < o.key; } };",
             f"static long g{i}(const std::vector<T{i}> &v) {{",
             f"    std::map<T{i}, std::vector<std::string>> m; std::unordered_map<std::string, "
             f"std::set<T{i}>> u;",

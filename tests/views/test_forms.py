@@ -72,7 +72,10 @@ def test_whatis_is_a_sentence_in_both(used: Heap) -> None:
     assert found._repr_html_() == f"<p>{found.sentence()}</p>" and repr(found) == found.sentence()
 
 
-def test_a_diff_in_a_notebook_has_the_tables_of_its_text(used: Heap) -> None:
+def test_a_diff_in_a_notebook_has_the_tables_of_its_text(
+    used: Heap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     before = used.view()
     used.alloc_many([640] * 500)
     found = hakmem.diff(before, used)
