@@ -1,17 +1,18 @@
-/* background.c: one thread a process, for the process heap: gives back what the program's sleeping
- * threads cannot.
+/* background.c: one thread in a process, which gives back to the OS what the program's sleeping
+ * threads cannot. It serves the process heap only.
  *
- * Started from a malloc slow path, holding nothing, in a process that has threads already and a
- * heap worth it; in a single-threaded one a second thread would slow libc's stdio down, so there
- * the eager budget works alone (purge.c). It blocks all signals, looks every tick, and waits on
- * hak_root.background once the program has been quiet for as long as it takes to give everything
- * back.
+ * A malloc's slow path starts it, holding no lock, in a process that has threads already and a heap
+ * that is large enough. In a single-threaded process a second thread would make libc's stdio
+ * slower; there the eager budget works alone (purge.c). The thread blocks all signals. It looks
+ * once a tick; when the program has been quiet for as long as giving everything back takes, it
+ * waits on hak_root.background.
  *
- * hak_root.background: NONE -> STARTING by the CAS of who starts it; -> LOOKING by the starter;
- * LOOKING <-> WAITING by the thread, and WAITING -> LOOKING by who wakes it, each a CAS (acq_rel:
- * nothing is published by it but the state itself). A wake that comes between the last look and
- * WAITING is not lost: the thread adds up the threads' slow-path events once more after it has said
- * WAITING; who comes later sees WAITING. A fork's child starts with NONE.
+ * States of hak_root.background: NONE -> STARTING by the CAS of the thread that starts it; STARTING
+ * -> LOOKING by the same thread; LOOKING <-> WAITING by the background thread; WAITING -> LOOKING
+ * by the thread that wakes it. Each is a CAS, acq_rel; it publishes nothing but the state. A wake
+ * that comes between the last look and WAITING is not lost, because the background thread counts
+ * the slow-path events once more after it has set WAITING; a thread that comes later sees WAITING.
+ * A fork's child starts with NONE.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -25,8 +26,8 @@ static bool move(uint32_t from, uint32_t to) {
     return hak_cas_acq_rel(&hak_root_.background, &from, to);
 }
 
-/* What one tick saw of the words whose tags change at each use: unchanged for a whole tick means
- * nobody needs them. */
+/* List words as the last tick saw them. Their tags change at each use: a word that stayed the same
+ * for a whole tick belongs to a list that nobody needs. */
 typedef struct seen {
     uint64_t parked, empty, mailbox[HAK_CLASS_LIMIT];
 } seen;
@@ -38,7 +39,8 @@ static bool idle(uint64_t *before, const uint64_t *word) {
     return same;
 }
 
-/* Brings home what is nobody's: caches of ended threads, mailboxes, empty slabs kept ready. */
+/* Gives back what belongs to no thread: the caches of ended threads, the mailboxes, the empty slabs
+ * that are kept ready. */
 static void bring_home(hak_thread *t, seen *before) {
     hak_heap *h = hak_heap_of(t);
     bool mail = false, parked = idle(&before->parked, &h->parked_word),
@@ -50,7 +52,7 @@ static void bring_home(hak_thread *t, seen *before) {
     if (empty) hak_acquire_flush_empty(t);
 }
 
-/* Grows with each slow-path event of any thread but the background's own. */
+/* A sum that grows with each slow-path event of any thread but the background thread. */
 static uint64_t activity(hak_heap *h, const hak_thread *mine) {
     uint64_t sum = 0;
     for (uint32_t i = 0, top = hak_load_acquire(&h->thread_top); i < top; i++) {
@@ -81,7 +83,7 @@ static void *work(void *heap) {
         quiet_ns = now != events ? 0
                                  : quiet_ns + (uint64_t)retain->background_tick_ms * HAK_NS_PER_MS;
         events = now;
-        /* two epochs until a slab counts as untouched, and one to begin with */
+        /* two epochs until a slab counts as untouched, after the epoch that touched it */
         if (due || quiet_ns < 3 * retain->epoch_ns) {
             hak_os_sleep_ms(retain->background_tick_ms);
             continue;
@@ -100,14 +102,15 @@ static bool has_threads(hak_heap *h) {
     return &__libc_single_threaded && !__libc_single_threaded;
 }
 
-/* May run inside pthread_create's own malloc: whoever finds NONE starts it, all others go on. */
+/* May run inside pthread_create's own malloc. The thread whose CAS finds NONE starts the background
+ * thread; all others go on. */
 void hak_background_start(hak_heap *h) {
     uint64_t least = hak_policy_of(h)->retain.background_bytes >> HAK_UNIT_SHIFT;
     if (!(h->flags & HAK_HEAP_PROCESS) || !least) return;
     if (hak_load_relaxed(&h->in_use_units) + hak_load_relaxed(&h->dirty_units) < least ||
         !has_threads(h))
         return;
-    /* a vfork's child: the memory is its parent's */
+    /* in a vfork's child, which runs in its parent's memory */
     if (hak_root_.process_id != hak_os_process_id()) return;
     if (!move(HAK_BACKGROUND_NONE, HAK_BACKGROUND_STARTING)) return;
     pthread_attr_t attr;
@@ -115,7 +118,7 @@ void hak_background_start(hak_heap *h) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     bool made = false;
-    /* 0: the default, where static TLS fills a small one */
+    /* 0 asks for the default stack, where static TLS leaves too little of the small one */
     for (uint64_t stack = HAK_BACKGROUND_STACK_BYTES; !made; stack = 0) {
         pthread_t thread;
         pthread_attr_init(&attr);
@@ -134,7 +137,7 @@ void hak_background_wake(void) {
     if (move(HAK_BACKGROUND_WAITING, HAK_BACKGROUND_LOOKING)) hak_os_wake(&hak_root_.background);
 }
 
-/* In a fork's child, which has no such thread. */
+/* Called in a fork's child, which has no background thread. */
 void hak_background_forked(void) {
     hak_root_.process_id = hak_os_process_id();
     if (hak_load_relaxed(&hak_root_.background) != HAK_BACKGROUND_REFUSED)

@@ -1,16 +1,17 @@
 /* locks.h: every lock there is, and the order in which a thread takes them.
  *
- * Ranks, outer first: who holds a lock takes locks of later ranks only, one of each. A claim is the
- * lock of a slab: a thread may try for a second claim, as stage adopt does, but waits for a claim
- * only while it holds none. Debug builds assert the order, by thread. Locks that are tried and
- * never waited for (sweep_busy, trim_busy) need no rank.
+ * The ranks stand outer first: a thread that holds a lock takes only locks of later ranks, one of
+ * each rank. A claim is the lock of a slab. A thread waits for a claim only while it holds none; it
+ * may try for a second one without waiting, as stage adopt of acquire.c does. Debug builds assert
+ * the order in each thread. Locks that are tried and never waited for (sweep_busy, trim_busy) need
+ * no rank.
  */
 #ifndef HAK_LOCKS_H
 #define HAK_LOCKS_H
 #include "hak_internal.h"
 
 typedef enum hak_rank {
-    HAK_RANK_ONCE,   /* what happens once in a process: hak_once_lock */
+    HAK_RANK_ONCE,   /* hak_once_lock: what happens once in a process */
     HAK_RANK_RECORD, /* `busy` of a heap's record 0, which threads without a record share */
     HAK_RANK_FORK,   /* a fork's child is repaired: HAK_FORK_BUSY in the fork word */
     HAK_RANK_ROOT,   /* hak_root.lock: the list of heaps */
@@ -26,7 +27,8 @@ HAK_HIDDEN void hak_root_lock(void);
 HAK_HIDDEN void hak_root_lock_only(void);
 HAK_HIDDEN void hak_run_lock(hak_heap *h);
 
-/* Each publishes what was written under the lock; partner: the CAS that takes it, in locks.c. */
+/* Each unlock publishes what was written under the lock. Partner: the CAS in locks.c that takes
+ * it. */
 static inline void hak_once_unlock(uint32_t *lock) {
     hak_rank_drop(HAK_RANK_ONCE);
     hak_store_release(lock, 0);

@@ -1,10 +1,11 @@
 /* os.c: the OS boundary. Every mmap, munmap, mremap, mprotect and madvise of the library stands
  * here, and is counted.
  *
- * Preconditions, for all: address and length are multiples of an OS page and lie in one
- * reservation. errno stays as it was, and no call here runs anybody's wrapper, allocates or acts on
- * a pending cancel (syscall.h). `counts` is the heap's own tally; the library's tally in hak_root
- * counts each call as well.
+ * Preconditions of every call: address and length are multiples of an OS page, and the range lies
+ * in one mapping of the library. A call leaves errno as it was, allocates nothing, runs nobody's
+ * wrapper of a libc function, and never acts on a pending cancel of the thread (syscall.h).
+ * `counts` is the tally of one heap, or NULL; the tally of the whole library, in hak_root, counts
+ * each call as well.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -39,13 +40,14 @@ static void tally(hak_os_counts *counts, size_t place, uint64_t n) {
 }
 #define TALLY(counts, field, n) tally((counts), offsetof(hak_os_counts, field), (n))
 
-/* The five calls about memory: from the kernel, or, where sanitizers must see them, from libc. */
+/* The five system calls about memory. Builds for sanitizers make them through libc, where the
+ * sanitizer sees them; all others ask the kernel directly. */
 #if defined(HAK_SYSTEM_BY_LIBC)
 static void *map_memory(void *at, uint64_t bytes, int access, int flags) {
     void *map = mmap(at, bytes, access, flags, -1, 0);
     return map == MAP_FAILED ? NULL : map;
 }
-/* There and nowhere else; *taken: something is mapped there. */
+/* Maps exactly at this address or nowhere. *taken: something is mapped there already. */
 static void *map_exactly(void *at, uint64_t bytes, bool *taken) {
     int saved = errno;
     void *map = map_memory(at, bytes, PROT_READ | PROT_WRITE,
@@ -89,8 +91,9 @@ static bool move_memory(void *from, void *to, uint64_t bytes, int flags) {
 }
 #endif
 
-/* Reserves `bytes` on an `align` boundary (a power of two), inaccessible. The excess stays part of
- * the map. */
+/* Reserves `bytes` of inaccessible addresses on an `align` boundary (a power of two). *map_base and
+ * *map_bytes say what was mapped: the addresses before and behind the aligned part stay
+ * reserved. */
 void *hak_os_reserve_aligned(uint64_t bytes, uint64_t align, uint64_t *map_base,
                              uint64_t *map_bytes) {
     uint64_t whole = bytes + align;
@@ -102,8 +105,9 @@ void *hak_os_reserve_aligned(uint64_t bytes, uint64_t align, uint64_t *map_base,
     return (void *)(((uintptr_t)map + align - 1) & ~(align - 1));
 }
 
-/* Maps memory of a heap, zeroed, exactly there and nowhere else; over a reservation of its own, or
- * where nothing is. An OS before 4.17 takes the address for a hint, so what it gives is compared.
+/* Maps zeroed memory of a heap exactly at `address`: over the heap's own reservation, or where
+ * nothing is mapped. An OS before 4.17 takes the address for a mere hint, so the address it gives
+ * is compared.
  */
 uint32_t hak_os_map_range(hak_os_counts *counts, void *address, uint64_t bytes, bool reserved) {
     TALLY(counts, commit_count, 1);
@@ -119,7 +123,8 @@ uint32_t hak_os_map_range(hak_os_counts *counts, void *address, uint64_t bytes, 
     return HAK_MAP_TAKEN;
 }
 
-/* Gives memory of a heap back, addresses too unless they are reserved. False: too many mappings. */
+/* Unmaps memory of a heap. Addresses that were reserved stay reserved. False: the OS refused,
+ * because the process has too many mappings. */
 bool hak_os_unmap_range(hak_os_counts *counts, void *address, uint64_t bytes, bool reserved) {
     if (!reserved) {
         TALLY(counts, release_count, 1);
@@ -130,8 +135,8 @@ bool hak_os_unmap_range(hak_os_counts *counts, void *address, uint64_t bytes, bo
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED) == address;
 }
 
-/* Not lazy: the pages read as zero afterwards. Lazy: they may keep their contents until the OS
- * wants them. */
+/* Purges a range. Not lazy: the OS pages read as zero afterwards. Lazy: they may keep their
+ * contents until the OS wants the memory. */
 bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_t bytes, bool lazy) {
     TALLY(counts, purge_count, 1);
     if (!advise_memory(address, bytes, lazy ? MADV_FREE : MADV_DONTNEED)) return false;
@@ -139,8 +144,8 @@ bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_t bytes, bo
     return true;
 }
 
-/* Whether memory that was mapped just now is locked (mlockall of the future): only then may it not
- * be given back. */
+/* Whether memory that was mapped just now is locked, as after mlockall(MCL_FUTURE). The OS refuses
+ * to purge locked memory; the question asks it to purge one OS page. */
 bool hak_os_is_locked(hak_os_counts *counts, void *address) {
     TALLY(counts, advise_count, 1);
     return !advise_memory(address, HAK_OS_PAGE_BYTES, MADV_DONTNEED);
@@ -151,8 +156,8 @@ void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes) {
     (void)advise_memory(address, bytes, MADV_HUGEPAGE);
 }
 
-/* Makes the pages present for writing, as if each had been written. An OS that cannot lets them
- * fault as ever. */
+/* Makes the OS pages resident, as if each had been written. Where the OS has no such call, they
+ * fault one by one when they are written. */
 void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes) {
     TALLY(counts, advise_count, 1);
     (void)advise_memory(address, bytes, MADV_POPULATE_WRITE);
@@ -174,8 +179,8 @@ bool hak_os_release_range(void *address, uint64_t bytes) {
     return unmap_memory(address, bytes);
 }
 
-/* Sets pages[i] to 1 where page i of the range is resident, else to 0. An OS that does not tell:
- * all are. */
+/* Sets pages[i] to 1 where OS page i of the range is resident, else to 0. An OS that does not tell
+ * counts as: all are. */
 void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes, uint8_t *pages) {
     TALLY(counts, query_count, 1);
     bool known = hak_system(SYS_mincore, address, bytes, pages) == 0;
@@ -191,7 +196,7 @@ uint32_t hak_os_resident_count(hak_os_counts *counts, void *address, uint32_t pa
     return found;
 }
 
-/* OS pages of a range that are resident, in bytes. */
+/* How many bytes of a range are on resident OS pages. */
 uint64_t hak_os_resident_bytes(hak_os_counts *counts, void *address, uint64_t bytes) {
     uint64_t sum = 0, step = (uint64_t)HAK_RESIDENT_SAMPLE_PAGES * HAK_OS_PAGE_BYTES;
     for (uint64_t at = 0; at < bytes; at += step) {
@@ -201,8 +206,8 @@ uint64_t hak_os_resident_bytes(hak_os_counts *counts, void *address, uint64_t by
     return sum * HAK_OS_PAGE_BYTES;
 }
 
-/* What to reserve when `wish` was not asked for explicitly: of a limited address space only a
- * share. */
+/* How much to reserve for a heap whose size nobody asked for: `wish_bytes`, but where the address
+ * space is limited, at most a share of the limit. */
 uint64_t hak_os_region_wish(uint64_t wish_bytes) {
     struct rlimit limit;
     if (hak_system(SYS_prlimit64, 0, RLIMIT_AS, NULL, &limit) != 0 ||
@@ -212,8 +217,8 @@ uint64_t hak_os_region_wish(uint64_t wish_bytes) {
     return wish_bytes < most ? wish_bytes : most;
 }
 
-/* The lower of the limits that count mappings: RLIMIT_AS, and RLIMIT_DATA, which counts private
- * ones since 4.7; UINT64_MAX: none. */
+/* The lower of the two limits that count mappings: RLIMIT_AS, and RLIMIT_DATA, which since Linux
+ * 4.7 counts private mappings. UINT64_MAX: there is no limit. */
 uint64_t hak_os_mapping_limit(void) {
     struct rlimit addresses, data;
     uint64_t limit = UINT64_MAX;
@@ -229,9 +234,10 @@ static int clock_by_call(clockid_t clock, struct timespec *now) {
     return (int)hak_system(SYS_clock_gettime, clock, now);
 }
 
-/* Found at the first call; two threads that look at once find the same. */
+/* The function is looked for at the first call. Two threads that look at once find the same one. */
 uint64_t hak_os_clock_ns(void) {
-    static hak_clock_call found; /* any > any, relaxed: a function's address, whole */
+    static hak_clock_call found; /* partner: any thread's store below; relaxed: the word alone says
+                                  * everything */
     hak_clock_call call = hak_load_relaxed(&found);
     if (!call) {
         call = hak_vdso_clock();
@@ -247,16 +253,16 @@ void hak_os_yield(void) { (void)hak_system(SYS_sched_yield); }
 
 uint32_t hak_os_thread_id(void) { return (uint32_t)hak_system(SYS_gettid); }
 uint32_t hak_os_process_id(void) { return (uint32_t)hak_system(SYS_getpid); }
-/* The thread that main runs in, or, in a fork's child, the one that forked. */
+/* True in the thread that main runs in; in a fork's child, in the thread that forked. */
 bool hak_os_is_first_thread(void) { return hak_os_thread_id() == hak_os_process_id(); }
 
-/* Memory that is no heap's, zeroed, wherever the OS likes. */
+/* Zeroed memory that belongs to no heap, wherever the OS puts it. */
 void *hak_os_map_anywhere(uint64_t bytes) {
     TALLY(NULL, reserve_count, 1);
     return map_memory(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
 }
 
-/* A zeroed OS page of its own; *wiped: a fork's child gets it as zero. */
+/* One zeroed OS page. *wiped: whether a fork's child will find it zeroed again. */
 void *hak_os_wiped_page(bool *wiped) {
     void *page = hak_os_map_anywhere(HAK_OS_PAGE_BYTES);
     if (!page) return NULL;
@@ -265,9 +271,9 @@ void *hak_os_wiped_page(bool *wiped) {
     return page;
 }
 
-/* Where Yama lets ancestors alone read a process, opens it to its user's other processes, if the
- * user said so. Not at the first malloc: that may be the loader's, before there is an
- * environment. */
+/* Lets other processes of the same user read this one, if HAKMEM_READABLE=1 asks for it: the Yama
+ * security module else allows that to a process's ancestors alone. Runs when the library is loaded,
+ * not at the first malloc, which may be the loader's, before there is an environment. */
 __attribute__((constructor)) void hak_os_let_others_read(void) {
     const char *asked = secure_getenv("HAKMEM_READABLE");
     if (asked && asked[0] == '1' && !asked[1])
@@ -280,29 +286,31 @@ void hak_os_sleep_ms(uint32_t ms) {
     while (hak_system(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &time, &time) == -EINTR) {}
 }
 
-/* Writes to stderr; what cannot be written is lost. Unlike write(2) no point of cancellation. */
+/* Writes to stderr. What cannot be written is lost. Unlike write(2), the call is no cancellation
+ * point. */
 void hak_os_say(const char *text, uint64_t bytes) { (void)hak_system(SYS_write, 2, text, bytes); }
 
-/* A file to read, or -errno. O_NONBLOCK: a FIFO without a writer would wait for one. */
+/* Opens a file for reading; returns the descriptor or -errno. O_NONBLOCK: opening a FIFO that has
+ * no writer would else wait for one. */
 int hak_os_open(const char *path) {
     return (int)hak_system(SYS_openat, AT_FDCWD, path,
                            O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
-/* 0 or an errno. The kernel's struct is libc's on the 64-bit machines that there are. */
+/* Returns 0 or an errno. The kernel's struct stat is libc's on 64-bit machines. */
 int hak_os_stat(int file, struct stat *about) { return (int)-hak_system(SYS_fstat, file, about); }
-/* Bytes read, 0 at the end, or -errno. */
+/* Returns the bytes read, 0 at the end of the file, or -errno. */
 int64_t hak_os_read(int file, void *at, uint64_t bytes) {
     return hak_system(SYS_read, file, at, bytes);
 }
 void hak_os_close(int file) { (void)hak_system(SYS_close, file); }
 
-/* Waits while *word is `value`; may return early. */
+/* Sleeps while *word is `value`, until a wake; may return early. */
 void hak_os_wait(uint32_t *word, uint32_t value) {
     (void)hak_system(SYS_futex, word, FUTEX_WAIT_PRIVATE, value);
 }
 void hak_os_wake(uint32_t *word) { (void)hak_system(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1); }
 
-/* The primitives of the OS, for Python: the same calls, under their public names. */
+/* The same calls for the Python plane, under their public names. */
 HAK_EXPORT void *hak_os_reserve(uint64_t bytes, uint64_t align, uint64_t *map_base,
                                 uint64_t *map_bytes) {
     return hak_os_reserve_aligned(bytes, align, map_base, map_bytes);

@@ -1,14 +1,18 @@
-/* purge.c: what goes back to the OS, and when.
+/* purge.c: when free units go back to the OS, and how many.
  *
- * Two limits on dirty units. What is above the retain limit, which remembers the high water of two
- * epochs, is purged at the next slow-path event, oldest run first. What is above the lower eager
- * limit is purged too while the work budget lasts: after a deep drop, because a program may sleep
- * for ever after its last free; else up to the low water, which is the least that was dirty in two
- * epochs: so much nobody needed. A large request that no dirty run fitted has as much purged first
- * as would be resident beyond the most of two epochs. A unit that is needed again within two epochs
- * of its purge is a refault: counted, and charged, so that a program which reuses what it frees
- * stops purging eagerly. A run is taken out of its bin under run_lock, purged without it, and put
- * back under it; meanwhile purging_units says that part of what is free is in no bin.
+ * Two limits bound the dirty units. What is above the retain limit, which remembers the high water
+ * of two epochs, is purged at the next slow-path event, oldest run first. What is above the eager
+ * limit, which is lower, is purged too, as far as the work budget (budget.c) pays for it. After a
+ * deep drop of the units in use that is all of it, because the program may sleep for ever after its
+ * last free. Otherwise it is the low water: the least that was dirty at any moment of two epochs,
+ * which nobody needed in that time. A large request for which no dirty run was long enough has
+ * other units purged first, so that no more gets resident than the most of two epochs.
+ *
+ * A unit that is needed again within two epochs of its purge is a refault. It is counted and
+ * charged to the budget, so that a program which reuses what it frees stops purging eagerly.
+ *
+ * A run that is purged is taken out of its bin under run_lock, purged without the lock, and put
+ * back under it. Meanwhile purging_units counts it, because free units are missing from the bins.
  */
 #include "events.h"
 #include "hooks.h"
@@ -39,8 +43,8 @@ static uint64_t eager_limit(hak_heap *h) {
                   retain->floor_bytes >> HAK_UNIT_SHIFT);
 }
 
-/* Purges up to `excess` dirty units of a run that is out of its bin; returns how many. Not under
- * the lock. */
+/* Purges up to `excess` dirty units of a run that was taken out of its bin; returns how many. The
+ * caller does not hold run_lock. */
 static uint32_t purge_run(hak_heap *h, uint32_t unit, uint32_t units, uint64_t excess) {
     uint32_t purged = 0, end = unit + units;
     hak_assert(!hak_rank_is_held(HAK_RANK_RUN)); /* a purge may take long */
@@ -61,8 +65,7 @@ static uint32_t purge_run(hak_heap *h, uint32_t unit, uint32_t units, uint64_t e
     return purged;
 }
 
-/* The first `purged` dirty units of a run are clean now, and marked as purged lately. Needs the
- * lock. */
+/* Marks the first `purged` dirty units of a run as clean, and as purged lately. Needs run_lock. */
 static void mark_purged(hak_heap *h, uint32_t unit, uint32_t units, uint32_t purged) {
     hak_assert(hak_rank_is_held(HAK_RANK_RUN));
     uint64_t *recent = hak_recent_map(h, h->recent_now);
@@ -75,8 +78,8 @@ static void mark_purged(hak_heap *h, uint32_t unit, uint32_t units, uint32_t pur
     }
 }
 
-/* Gives back oldest runs first until at most `limit` dirty units are left or `runs` were purged;
- * returns units. */
+/* Purges the oldest runs first, until at most `limit` dirty units are left or `runs` runs were
+ * purged. Returns the units purged. */
 static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
     uint64_t done = 0;
     bool lazy = hak_policy_of(h)->retain.lazy_free != 0;
@@ -100,7 +103,7 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
         hak_run_lock(h);
         hak_assert(h->purging_units >= units && purged <= dirty);
         h->purging_units -= units;
-        if (!purged && !lazy) { /* locked memory is given back by unmapping it */
+        if (!purged && !lazy) { /* the OS purges no locked memory, but unmaps it */
             bool unmapped = hak_region_unmap_units(h, unit, units, dirty);
             h->purge_count += unmapped;
             h->purge_units += unmapped ? dirty : 0;
@@ -109,7 +112,7 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
             if (unmapped) continue;
             break;
         }
-        /* a lazily freed page may keep its contents: dirty still */
+        /* a page that was purged lazily may keep its contents: its unit stays dirty */
         uint32_t cleaned = lazy ? 0 : purged;
         mark_purged(h, unit, units, cleaned);
         hak_event_of(h, 0, HAK_EVENT_PURGE, 0, unit, purged);
@@ -127,8 +130,8 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
     return done;
 }
 
-/* Purges down to `limit` as far as the budget reaches, `most` units; paid as if all of it were
- * needed again. */
+/* Purges down to `limit` dirty units, at most `most` of them and no more than the work budget pays
+ * for. Each unit costs as much as if it were needed again. */
 static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t cost = (uint64_t)retain->purge_unit_ns + retain->refault_unit_ns,
@@ -144,8 +147,8 @@ static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most)
     hak_run_unlock(h);
 }
 
-/* How much may go early: after a deep drop anything, else what nobody needed for two epochs, little
- * by little. */
+/* How many units may be purged eagerly: after a deep drop of the units in use any number, else what
+ * nobody needed for two epochs, a little at each event. */
 static uint64_t eager_most(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     if (!retain->work_per_256 || retain->lazy_free) return 0;
@@ -164,15 +167,17 @@ static uint64_t idle_limit(hak_heap *h) {
     return hak_policy_of(h)->retain.floor_bytes >> HAK_UNIT_SHIFT;
 }
 
-/* Units that are free, but for those that are being purged. A moment's figure. */
+/* Units that are free. The figure may be stale by a moment, since the counts are read without the
+ * lock. */
 static uint64_t free_units(hak_heap *h) {
     uint64_t used = hak_load_relaxed(&h->in_use_units) + hak_load_relaxed(&h->unmapped_units),
              all = hak_load_acquire(&h->unit_top) - h->meta_units;
     return all > used ? all - used : 0;
 }
 
-/* While addresses are short, since the OS refused some or a limit is near, free runs above the
- * floor are unmapped at each event: the program's threads, files and other mappings need them too.
+/* Unmaps free runs above the floor. Called at each event while addresses are short, because the OS
+ * refused memory or a limit is near: the program's threads, files and other mappings need addresses
+ * too.
  */
 HAK_COLD static void unmap_spare(hak_heap *h) {
     uint64_t keep = idle_limit(h);
@@ -185,7 +190,7 @@ HAK_COLD static void unmap_spare(hak_heap *h) {
     }
 }
 
-/* Whether a limit on mappings is so low that this heap is a good part of it. */
+/* Whether this heap fills a good part of a limit on mappings. */
 static bool limit_is_near(hak_heap *h) {
     uint64_t limit = hak_os_mapping_limit();
     return limit != UINT64_MAX && (hak_load_relaxed(&h->in_use_units) + free_units(h))
@@ -193,12 +198,13 @@ static bool limit_is_near(hak_heap *h) {
                                       limit / 256 * HAK_LIMIT_NEAR_PER_256;
 }
 
-/* While a limit is near, or for two epochs after the OS refused, free runs are unmapped. Needs the
- * lock. */
+/* Notes, at the end of an epoch, whether addresses are short: while a limit is near, and for two
+ * epochs after the OS refused memory. Needs run_lock. */
 static void note_limit(hak_heap *h, bool near) {
     hak_assert(hak_rank_is_held(HAK_RANK_RUN));
     bool over = (int32_t)(h->refused_epoch - h->epoch_count) <= 0;
-    /* 0 says that nothing is short: an epoch of that number is told by the one behind it */
+    /* refused_epoch 0 says that nothing is short, so an odd number stands for the epoch, perhaps
+     * one too late */
     if (near) hak_store_relaxed(&h->refused_epoch, (h->epoch_count + 2) | 1);
     else if (h->refused_epoch && over) hak_store_relaxed(&h->refused_epoch, 0);
 }
@@ -208,7 +214,7 @@ static bool epoch_is_over(hak_heap *h, uint64_t now) {
     return now > start && now - start >= hak_policy_of(h)->retain.epoch_ns;
 }
 
-/* Closes an epoch that is over, if no other thread was faster. */
+/* Ends an epoch whose time is over, unless another thread was faster. */
 HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
     uint64_t length = hak_policy_of(h)->retain.epoch_ns;
     bool near = limit_is_near(h);
@@ -233,8 +239,8 @@ HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
     hak_run_unlock(h);
 }
 
-/* After a request of `asked` units, before the program touches any: when more would be resident
- * than lately, other units give way. */
+/* Called after a request took `asked` units, before the program touches them. If more units would
+ * be resident than were lately, other units are purged instead. */
 static void give_way(hak_heap *h, uint64_t now, uint64_t asked) {
     uint64_t resident = hak_in_use_units(h) + hak_load_relaxed(&h->dirty_units),
              most = hak_load_relaxed(&h->resident_now);
@@ -253,7 +259,8 @@ static void give_way(hak_heap *h, uint64_t now, uint64_t asked) {
         hak_store_relaxed(&h->resident_now, resident);
 }
 
-/* The clock's turn at a slow-path event; `asked`: units that it handed out from the run heap, 0 if
+/* What each slow-path event does for the memory that is kept: ends the epoch if its time is over,
+ * purges what is above the limits. `asked`: units that the event took from the run heap, 0 if
  * none. */
 void hak_tick(hak_heap *h, uint64_t asked) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
@@ -267,17 +274,17 @@ void hak_tick(hak_heap *h, uint64_t asked) {
         purge_paid(h, now, eager_limit(h), eager_most(h));
 }
 
-/* The same at the background thread's tick, with all the time there is. `idle`: nobody has needed
- * anything for long. */
+/* The same at each tick of the background thread, which has all the time there is. `idle`: the
+ * program needed nothing for long. */
 void hak_tick_fully(hak_heap *h, bool idle) {
     if (epoch_is_over(h, hak_clock_of(h))) turn_epoch(h, hak_clock_of(h));
     uint64_t high = high_water(h), live = hak_in_use_units(h);
-    /* below the retain limit: this work delays nobody */
+    /* lower than the retain limit, since this work delays nobody */
     uint64_t limit = idle ? idle_limit(h) : (high > live ? high - live : 0) + eager_limit(h);
     if (hak_load_relaxed(&h->dirty_units) > limit) purge_to(h, limit, UINT32_MAX);
 }
 
-/* Whether there is anything to purge once the program is idle. */
+/* Whether there will be anything to purge once the program is idle. */
 bool hak_purge_is_due(hak_heap *h) { return hak_load_relaxed(&h->dirty_units) > idle_limit(h); }
 
 uint64_t hak_purge_all(hak_heap *h) { return purge_to(h, 0, UINT32_MAX) << HAK_UNIT_SHIFT; }

@@ -1,22 +1,24 @@
-/* runs.c: the run heap: every run of free units, and the runs of units that are not mapped.
+/* runs.c: the run heap: every run of free units, and every run of units that are not mapped.
  *
- * Free runs are binned by length (exact to 32 units, then 8 bins a doubling), apart for runs with
- * dirty units and runs without; a dirty mark per unit lets both coalesce. Best fit, dirty first: a
- * dirty page costs no fault. All of it under run_lock. Invariant: two free runs never touch;
- * registry entries at both ends of a run name its head; live + free + (units of runs being purged)
- * + unmapped = units below unit_top. Unmapped runs are binned and coalesce apart; region.c maps
- * them again.
+ * Free runs are binned by length (one bin a length up to 32 units, then 8 bins for each doubling).
+ * Runs with dirty units and runs without have bins of their own; a dirty mark for each unit lets
+ * both kinds coalesce. A request takes the best fit, dirty runs first, since a dirty page costs no
+ * fault. Unmapped runs have bins of their own too, and coalesce only with each other; region.c maps
+ * them again. All of it is done under run_lock.
  *
- * in_use_units, dirty_units and the high waters are written under the lock by relaxed stores,
- * because hak_tick reads them without it: a stale figure makes it look at the lists, under the
- * lock, once more or once less.
+ * Invariants: two free runs never touch. The registry entries at both ends of a run name its head.
+ * Units in use + free + of runs being purged + unmapped = units below unit_top.
+ *
+ * in_use_units, dirty_units and the high waters are written under the lock, by relaxed stores,
+ * because hak_tick reads them without the lock. A stale figure makes hak_tick look at the lists,
+ * under the lock, once more or once less than it need.
  */
 #include "locks.h"
 #include "marks.h"
 #include "region.h"
 #include "runs.h"
 
-/* Readable without the lock by who holds the unit. */
+/* The holder of a unit may ask without the lock. */
 bool hak_unit_is_dirty(hak_heap *h, uint32_t unit) { return hak_mark_get(hak_dirty_map(h), unit); }
 
 void hak_unit_mark_dirty(hak_heap *h, uint32_t unit) {
@@ -33,7 +35,7 @@ uint32_t hak_run_bin(uint32_t units) {
     return HAK_RUN_EXACT_BINS + (log2 - 5) * 8 + ((units >> (log2 - 3)) & 7);
 }
 
-/* The bins that a run belongs to, by its record. */
+/* The bins for runs of this one's kind, and the bitmap of the bins that are not empty. */
 static uint32_t *bins_of(hak_heap *h, const hak_slab *run, uint64_t **bits) {
     bool unmapped = run->kind == HAK_KIND_UNMAPPED, dirty = run->run_dirty_count != 0;
     *bits = unmapped ? h->run_unmapped_bits : dirty ? h->run_dirty_bits : h->run_clean_bits;
@@ -56,7 +58,8 @@ HAK_PREDICATE bool is_run(hak_heap *h, uint32_t unit) {
            run->run_dirty_count <= (tag == HAK_TAG_FREE ? run->unit_count : 0);
 }
 
-/* Whether no run of the same kind touches this one: the ends of a run say that it is one. */
+/* Whether no run of the same kind touches this one. The entries beside a run tell, since the ends
+ * of a run name its head. */
 HAK_PREDICATE bool is_apart(hak_heap *h, uint32_t unit) {
     uint32_t end = unit + hak_slab_at(h, unit)->unit_count, tag = hak_entry_get(h, unit) & 0xff,
              before = hak_entry_get(h, unit - 1),
@@ -104,8 +107,8 @@ void hak_run_unlink(hak_heap *h, uint32_t unit) {
     else h->newest_dirty = run->older;
 }
 
-/* Puts a run of one kind, free or unmapped, into its bin without looking at its neighbours; marks
- * its ends. */
+/* Puts a run, free or unmapped, into its bin and marks both its ends. The neighbours are not looked
+ * at. */
 static void run_place(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty, uint32_t tag) {
     hak_slab *run = hak_slab_at(h, unit);
     hak_store_relaxed(&run->kind, tag == HAK_TAG_FREE ? HAK_KIND_RUN : HAK_KIND_UNMAPPED);
@@ -116,8 +119,8 @@ static void run_place(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty
     run_link(h, unit);
 }
 
-/* Takes the run that an entry names out of its bin, if it is of the kind of `tag`: a neighbour to
- * coalesce with. Its record, or NULL. */
+/* Takes the run that a neighbouring registry entry names out of its bin, to coalesce with it, if
+ * its kind is that of `tag`. Returns its record, or NULL. */
 static hak_slab *run_take(hak_heap *h, uint32_t entry, uint32_t tag) {
     hak_slab *run = hak_slab_at(h, entry >> 8);
     if ((entry & 0xff) != tag || run->kind == HAK_KIND_FOREIGN) return NULL;
@@ -139,13 +142,13 @@ static void run_insert(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirt
     hak_assert(is_apart(h, unit));
 }
 
-/* Adds free units; coalesces with the free runs on both sides. `dirty` counts the dirty ones among
- * them. */
+/* Adds free units, of which `dirty` are dirty, and coalesces them with the free runs on both
+ * sides. */
 void hak_run_insert(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty) {
     run_insert(h, unit, units, dirty, HAK_TAG_FREE);
 }
 
-/* The same of units that are not mapped; their entries say so already. */
+/* The same for units that are not mapped. Their registry entries say so already. */
 void hak_run_insert_unmapped(hak_heap *h, uint32_t unit, uint32_t units) {
     run_insert(h, unit, units, 0, HAK_TAG_UNMAPPED);
 }
@@ -162,8 +165,8 @@ static uint32_t next_bin(const uint64_t *bits, uint32_t bin) {
     return HAK_RUN_BIN_COUNT;
 }
 
-/* Best fit for `units` among the runs of some bins: smallest of the first runs of its own bin, else
- * the first of the next bin. */
+/* The best fit for `units` among the runs of these bins: the shortest that is long enough among the
+ * first runs of the request's own bin, else the first run of the next bin that is not empty. */
 static uint32_t find_among(hak_heap *h, uint32_t units, const uint32_t *heads,
                            const uint64_t *bits) {
     uint32_t bin = hak_run_bin(units), best = 0, looked = 0;
@@ -187,7 +190,8 @@ uint32_t hak_run_find_unmapped(hak_heap *h, uint32_t units) {
     return find_among(h, units, h->run_unmapped, h->run_unmapped_bits);
 }
 
-/* A free run of the last bin that has any, a clean one of two; 0: there is none. */
+/* A run from the last bin that is not empty, a clean one if that bin has both; 0: nothing is
+ * free. */
 uint32_t hak_run_longest(hak_heap *h) {
     for (uint32_t word = HAK_RUN_BIN_WORDS; word--;) {
         uint64_t bits = h->run_clean_bits[word] | h->run_dirty_bits[word];
@@ -205,8 +209,8 @@ static void note_live(hak_heap *h, uint64_t units) {
     if (live > h->high_water_ever) h->high_water_ever = live;
 }
 
-/* Cuts [at, at + units) out of the free run at `run`; the rest goes back. Returns the dirty units
- * of the cut. */
+/* Cuts the units [at, at + units) out of the free run at `run`; what is before and behind them
+ * stays free. Returns how many of the units are dirty. */
 static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) {
     uint32_t end = run + hak_slab_at(h, run)->unit_count,
              dirty_all = hak_slab_at(h, run)->run_dirty_count;
@@ -229,21 +233,21 @@ static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) 
     return cut;
 }
 
-/* Maps units for a run of at least `units`. Where the OS refuses, free runs are unmapped and it is
- * asked again: limits count mappings, not pages; and for two epochs more is unmapped (purge.c).
- * Needs the lock. */
+/* Maps units, so that there is a run of at least `units`. Where the OS refuses, free runs are
+ * unmapped and the OS is asked again, since limits count mappings rather than resident pages. For
+ * two epochs after that purge.c goes on unmapping. Needs run_lock. */
 static bool grow(hak_heap *h, uint32_t units) {
     uint32_t code = hak_region_grow(h, units);
     if (code == HAK_MAP_DONE) return true;
     if (code == HAK_MAP_REFUSED) hak_store_relaxed(&h->refused_epoch, (h->epoch_count + 2) | 1);
-    /* in a region that is full, what is unmapped may join what is free */
+    /* the region is full: unmapped units may still join free ones */
     else if (!h->unmapped_units) return false;
     return hak_region_shrink(h, units, 1) && hak_region_grow(h, units) == HAK_MAP_DONE;
 }
 
-/* Takes the run lock and finds a run of at least `units`, growing the arena if need be; 0 when the
- * region is full or the OS refuses. While another purges, part of what is free is in no bin: waits
- * for that rather than fail. */
+/* Takes run_lock and finds a run of at least `units`, growing the arena if need be. Returns 0 when
+ * the region is full or the OS refuses. While another thread purges, some free units are in no bin:
+ * this waits for them rather than fail. The lock is held on return. */
 static uint32_t lock_and_find(hak_heap *h, uint32_t units) {
     for (;;) {
         hak_run_lock(h);
@@ -255,7 +259,8 @@ static uint32_t lock_and_find(hak_heap *h, uint32_t units) {
     }
 }
 
-/* Aligned by address: the region itself stands on a superslab's boundary only. */
+/* Takes a run of units whose address is a multiple of `align_units` units. Unit numbers alone do
+ * not tell, because the region itself stands on a superslab's boundary only. */
 hak_run hak_run_alloc(hak_heap *h, uint32_t units, uint32_t align_units) {
     hak_run made = {0, 0, 0};
     uint32_t skew = (uint32_t)((uintptr_t)h >> HAK_UNIT_SHIFT) & (align_units - 1);
@@ -270,8 +275,8 @@ hak_run hak_run_alloc(hak_heap *h, uint32_t units, uint32_t align_units) {
     return made;
 }
 
-/* One unit for a slab; from a clean run also the rest of its superslab, which the caller opens to
- * all. */
+/* Takes one unit for a slab. From a clean run it takes the rest of the superslab as well; the
+ * caller opens those units to all threads. */
 hak_run hak_run_alloc_open(hak_heap *h) {
     hak_run made = {0, 0, 0};
     uint32_t run = lock_and_find(h, 1);
@@ -294,8 +299,8 @@ void hak_run_free(hak_heap *h, uint32_t unit, uint32_t units, bool dirty) {
     hak_run_lock(h);
     hak_assert(hak_units_are_arena(h, unit, units) && h->in_use_units >= units);
     hak_assert(hak_slab_at(h, unit)->kind != HAK_KIND_RUN);
-    /* A fork may cut between any two stores, and its child believes the marks of free units: a unit
-     * is marked dirty before it is free, clean after. */
+    /* A fork may happen between any two stores, and its child believes the marks of free units. So
+     * a unit is marked dirty before it becomes free, and clean only after. */
     if (dirty) hak_marks_set(hak_dirty_map(h), unit, units, true);
     hak_keep_order();
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_FREE, unit));
@@ -333,8 +338,9 @@ static void forget_bins(hak_heap *h) {
     h->unmapped_units = 0;
 }
 
-/* The end of the units from `unit` on that are free, or unmapped and not somebody else's; records
- * of runs among them are forgotten. Units said to be unmapped that no record has are made so. */
+/* Finds the end of the free or unmapped units (by `tag`) that begin at `unit`, and forgets the
+ * records of the runs among them. Units that somebody else mapped end it. Units whose entries say
+ * unmapped, but which are in no record, are unmapped once more. */
 static uint32_t forget_runs(hak_heap *h, uint32_t unit, uint32_t tag) {
     uint32_t end = unit, known = unit;
     for (; end < h->unit_top && (hak_entry_get(h, end) & 0xff) == tag; end++) {
@@ -348,11 +354,11 @@ static uint32_t forget_runs(hak_heap *h, uint32_t unit, uint32_t tag) {
     return end;
 }
 
-/* In a fork's child, when a thread that is gone held the lock or was purging: everything but the
- * registry's tags is made again. */
+/* Makes the run heap again from the registry's tags, in a fork's child whose parent had another
+ * thread that held run_lock or was purging. */
 void hak_runs_rebuild(hak_heap *h) {
     forget_bins(h);
-    /* marks and counts may be of two moments: nothing was purged lately */
+    /* the marks and their counts may not agree, so nothing counts as purged lately */
     for (uint32_t which = 0; which < 2; which++) {
         if (h->recent_units[which]) hak_marks_set(hak_recent_map(h, which), 0, h->unit_top, false);
         h->recent_units[which] = h->recent_eager[which] = 0;
@@ -363,7 +369,7 @@ void hak_runs_rebuild(hak_heap *h) {
         end = u + 1;
         if (tag != HAK_TAG_FREE && tag != HAK_TAG_UNMAPPED) continue;
         end = forget_runs(h, u, tag);
-        if (end == u) { /* somebody else's */
+        if (end == u) { /* mapped by somebody else */
             end = u + hak_slab_at(h, u)->unit_count;
             h->unmapped_units += end - u;
             continue;

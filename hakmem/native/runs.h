@@ -1,5 +1,5 @@
-/* runs.h: what purge.c and region.c take out of the run heap's bins and put back. All need the run
- * lock. */
+/* runs.h: how purge.c and region.c take runs out of the run heap's bins and put them back. Every
+ * function needs run_lock. */
 #ifndef HAK_RUNS_H
 #define HAK_RUNS_H
 #include "hak_internal.h"

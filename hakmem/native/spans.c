@@ -1,15 +1,16 @@
-/* spans.c: blocks of whole units, straight from the run heap: allocated, freed, resized, moved.
+/* spans.c: spans, the blocks of whole units: allocated, freed, resized and moved, straight from the
+ * run heap.
  *
- * A span's record belongs to whoever owns the block, the program; the registry marks all its units.
- * Dirty marks of units that are out stay as they were when handed out, so that a zeroed span clears
- * only what may be dirty.
+ * A span's record belongs to the program, which owns the block. The registry entries of all its
+ * units name it. While a span is in use, the dirty marks of its units stay as they were when it was
+ * made, so that a span that must read as zero clears only the units that may be dirty.
  */
 #include <string.h>
 
 #include "events.h"
 #include "hooks.h"
 
-/* Written so that no size wraps: a span must never be resized to 0 units. */
+/* Rounds up without adding first, since a sum could wrap to 0 units and no span may have 0. */
 static uint64_t units_for(uint64_t size) {
     return (size >> HAK_UNIT_SHIFT) + ((size & (HAK_UNIT_BYTES - 1)) != 0);
 }
@@ -30,8 +31,9 @@ static void span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size)
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_SPAN, unit));
 }
 
-/* Gives memory that must read as zero back to the OS, when little of it is resident: clearing would
- * make it all resident. Threads may overwrite each other's pauses. */
+/* Purges memory that must read as zero instead of clearing it, if little of it is resident:
+ * clearing would make all of it resident. After an answer of no, the next few clears do not ask.
+ * Threads may overwrite each other's counts of those: that costs one question more or less. */
 static bool clear_by_purge(hak_heap *h, void *address, uint64_t bytes) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     if (!retain->clear_ask_bytes || bytes < retain->clear_ask_bytes) return false;
@@ -41,7 +43,7 @@ static bool clear_by_purge(hak_heap *h, void *address, uint64_t bytes) {
         return false;
     }
     uint64_t pages = bytes / HAK_OS_PAGE_BYTES;
-    /* of its middle */
+    /* a sample from the middle */
     uint32_t asked = pages < HAK_RESIDENT_SAMPLE_PAGES ? (uint32_t)pages
                                                        : HAK_RESIDENT_SAMPLE_PAGES;
     char *middle = (char *)address + (pages - asked) / 2 * HAK_OS_PAGE_BYTES;
@@ -89,7 +91,7 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     if (zero && run.dirty) span_clear(h, run.unit, (uint32_t)units);
     hak_tick(h, units);
     hak_request_look(t);
-    /* not inside the shared record: pthread_create allocates */
+    /* not while record 0 is held: pthread_create allocates */
     if (t->index) hak_background_look(h);
     return address;
 }
@@ -107,7 +109,8 @@ void hak_span_free(hak_thread *t, uint32_t unit) {
     hak_request_look(t);
 }
 
-/* Moves a large span by remapping its pages; the old units read as zero after and go back clean. */
+/* Moves a large span by remapping its OS pages. The old units read as zero afterwards, so they are
+ * freed as clean. */
 static void *span_remap(hak_thread *t, uint32_t unit, uint32_t have, uint32_t want, uint64_t size) {
     hak_heap *h = hak_heap_of(t);
     hak_run run = hak_run_alloc(h, want, 1);
@@ -126,7 +129,8 @@ static void *span_remap(hak_thread *t, uint32_t unit, uint32_t have, uint32_t wa
     return to;
 }
 
-/* The span at its new size, in place or moved by remapping; NULL: the caller copies. */
+/* Resizes a span in place, or moves it by remapping. Returns NULL where neither can be done: the
+ * caller copies. */
 void *hak_span_resize(hak_thread *t, uint32_t unit, uint64_t size) {
     hak_fork_look();
     hak_heap *h = hak_heap_of(t);

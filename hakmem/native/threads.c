@@ -1,9 +1,10 @@
-/* threads.c: thread records: attached at a thread's first call, parked or flushed at its end.
+/* threads.c: thread records: attached at a thread's first call, parked or flushed when the thread
+ * ends.
  *
- * The process heap's record hangs on one TLS pointer. Other heaps are found through the thread's
- * directory, an array by heap slot that is checked by generation, so a slot's next heap is never
- * mistaken for its last. When a heap has no record left, callers share record 0 under its `busy`
- * word: slower, never a failure.
+ * One TLS pointer leads to a thread's record of the process heap. Its records of other heaps stand
+ * in the thread's directory, an array by heap slot. An entry holds the heap's generation, so that a
+ * later heap in the same slot is never mistaken for an earlier one. When a heap has no record left,
+ * the callers share record 0 under its `busy` lock: slower, but never a failure.
  */
 #include <pthread.h>
 
@@ -25,22 +26,24 @@ typedef struct hak_directory {
     hak_place place[];
 } hak_directory;
 
-/* not const: in .bss, never written, it takes no memory */
+/* not const, so that it stands in .bss, where memory that is never written takes none */
 static uint8_t no_classes[HAK_SIZE_MAP_ENTRIES];
-/* misses in every fast path; nobody writes it */
+/* The record of a thread that has none yet: every fast path misses. Nobody writes it. */
 hak_thread hak_early_thread = {.fast_map = (uintptr_t)no_classes};
-/* the same, of a thread whose end has begun */
+/* The same for a thread whose end has begun. */
 static hak_thread late_thread = {.fast_map = (uintptr_t)no_classes};
 __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec"))) = &hak_early_thread;
 static __thread hak_directory *directory __attribute__((tls_model("initial-exec")));
-/* How libc tells a thread's end: HOOK_NONE until somebody asked, HOOK_LIST where it had no key
- * left, else the key + HOOK_KEY. Set once by CAS; whole in itself, so that relaxed loads do. */
+/* How libc tells us of a thread's end. HOOK_NONE: nobody has asked yet. HOOK_LIST: libc had no key
+ * left, so its list of C++ destructors serves. Otherwise the key + HOOK_KEY. Set once, by CAS;
+ * relaxed loads suffice, because the word alone says everything. */
 enum { HOOK_NONE, HOOK_LIST, HOOK_KEY };
 static uint64_t exit_hook;
 
-/* Lists of thread records: index + 1 | count << 32 | tag << 40; links are read only of records that
- * stay mapped, and the tag makes the CAS of who read a stale link fail. A pop's CAS acquires what
- * the push released: the whole record. */
+/* A list of thread records is one word: index + 1 of the first record | count << 32 | tag << 40.
+ * Records stay mapped, so a link may be read of a record that somebody took meanwhile; the CAS then
+ * fails, because the tag moved. The CAS of a pop acquires what the push released: the whole
+ * record. */
 static bool list_push(uint64_t *list, hak_thread *t, uint32_t most) {
     uint64_t word = hak_load_relaxed(list);
     do {
@@ -64,7 +67,7 @@ static hak_thread *list_pop(hak_heap *h, uint64_t *list, bool counted) {
     return NULL;
 }
 
-/* Uncounted, for who keeps a list of his own. */
+/* The same for the free lists of other files, which keep no count. */
 void hak_thread_list_push(uint64_t *list, hak_thread *t) { (void)list_push(list, t, 256); }
 hak_thread *hak_thread_list_pop(hak_heap *h, uint64_t *list) { return list_pop(h, list, false); }
 
@@ -83,23 +86,24 @@ static hak_thread *attach(hak_heap *h) {
         uint32_t index = hak_load_relaxed(&h->thread_top);
         do {
             if (index >= h->thread_limit || !hak_region_map_record(h, index)) return NULL;
-            /* a count: who gets an index owns that record */
+            /* a count: the thread whose CAS takes an index owns that record */
         } while (!hak_cas_acq_rel(&h->thread_top, &index, index + 1));
         t = hak_thread_at(h, index);
         hak_thread_record_init(h, t, index);
     }
     hak_assert(t->index && t->state != HAK_THREAD_LIVE && hak_heap_of(t) == h);
     hak_store_relaxed(&t->os_id, hak_os_thread_id());
-    /* partner: outside readers; inside, ownership goes by the lists */
+    /* partner: readers in other processes; inside this one the lists say who owns a record */
     hak_store_release(&t->state, HAK_THREAD_LIVE);
     hak_add_relaxed(&h->thread_live, 1);
     if (hak_policy_of(h)->caches.prewarm) hak_cache_prewarm(t);
     return t;
 }
 
-/* A thread ends: its caches of small blocks are parked for the next one, the rest flushed. Under
- * the root lock, or for the process heap, which is never destroyed. Counted as live to the end: a
- * fork meanwhile leaves claims to repair. */
+/* Ends a thread's use of a record: caches that are small enough are parked for the next thread, the
+ * others flushed. Called under hak_root.lock, or for the process heap, which is never destroyed.
+ * The thread counts as live until the end, so that a fork meanwhile knows there may be claims to
+ * repair. */
 static void detach(hak_heap *h, hak_thread *t) {
     const hak_cache_policy *caches = &hak_policy_of(h)->caches;
     hak_assert(t->index && t->state == HAK_THREAD_LIVE && hak_heap_of(t) == h);
@@ -132,13 +136,14 @@ static void thread_exit(void *unused) {
     hak_os_release_range(d, d->map_bytes);
 }
 
-/* The C library's list of what C++ destroys at a thread's end. */
+/* libc's list of what C++ destroys when a thread ends. */
 extern int __cxa_thread_atexit_impl(void (*)(void *), void *, void *) __attribute__((weak));
 extern void *__dso_handle __attribute__((visibility("hidden")));
 
-/* Takes the key whose destructor ends a thread's caches, once for the process: at load, before a
- * program can have taken them all, or at an earlier first malloc. Under no lock: the call may be
- * somebody's wrapper, which allocates and comes back here. */
+/* Takes the pthread key whose destructor ends a thread's caches, once for the process: when the
+ * library is loaded, before a program can have taken all keys, or at a malloc before that. Called
+ * under no lock, since pthread_key_create may be somebody's wrapper, which allocates and so comes
+ * back here. */
 __attribute__((constructor)) void hak_threads_exit_hook(void) {
     if (hak_load_relaxed(&exit_hook) != HOOK_NONE) return;
     pthread_key_t key;
@@ -149,8 +154,9 @@ __attribute__((constructor)) void hak_threads_exit_hook(void) {
         pthread_key_delete(key);
 }
 
-/* Has libc call thread_exit at the calling thread's end; may allocate. To ask twice does no harm:
- * the second call finds nothing. False: nobody would give the thread's records back. */
+/* Asks libc to call thread_exit when the calling thread ends; may allocate. Asking twice does no
+ * harm: the second call finds nothing to end. False: libc will not, and nobody would give the
+ * thread's records back. */
 static bool ask_for_the_end(void) {
     hak_threads_exit_hook();
     uint64_t hook = hak_load_relaxed(&exit_hook);
@@ -184,13 +190,13 @@ hak_thread *hak_thread_known(hak_heap *h) {
     return d->place[h->slot].thread;
 }
 
-/* The calling thread's record of a heap, attached at the first call; NULL when there is none left,
- * or when the thread's end has begun: destructors that run after ours share record 0. */
+/* The calling thread's record of a heap, attached at the first call. NULL when no record is left,
+ * or when the thread's end has begun: destructors that run after ours use record 0. */
 hak_thread *hak_thread_get(hak_heap *h) {
     hak_thread *t = hak_thread_known(h);
     if (hak_likely(t != NULL)) return t;
     hak_fork_look();
-    /* libc may ask for no further end: nobody would give a record back */
+    /* too late to ask libc: nobody would give the record back */
     if (hak_tls_thread == &late_thread) return NULL;
     bool process = h->flags & HAK_HEAP_PROCESS;
     if (!process && (!directory || h->slot >= directory->count) && !directory_grow(h->slot))
@@ -199,13 +205,13 @@ hak_thread *hak_thread_get(hak_heap *h) {
     if (!t) return NULL;
     if (process) hak_tls_thread = t;
     else directory->place[h->slot] = (hak_place){h, t, h->generation};
-    /* what it allocates finds the record in place already */
+    /* the record is in place before this call, which may allocate */
     if (hak_likely(ask_for_the_end())) return t;
     thread_exit(NULL);
     return NULL;
 }
 
-/* Record 0 with its lock taken, for a thread that shall have none of its own. */
+/* Record 0 with its lock taken, for a thread that gets no record of its own. */
 hak_thread *hak_thread_enter_shared(hak_heap *h) {
     hak_fork_look();
     hak_thread *t = hak_thread_at(h, 0);
@@ -232,8 +238,8 @@ void hak_threads_flush_parked(hak_heap *h) {
     }
 }
 
-/* Flushes the caches that no live thread owns: those of ended threads, and the shared record's. The
- * caller must not be inside the shared record. */
+/* Flushes the caches that belong to no live thread: those of ended threads, and that of record 0.
+ * The caller does not hold record 0. */
 void hak_threads_flush_idle(hak_heap *h) {
     hak_thread *shared = hak_thread_at(h, 0);
     hak_record_lock(shared);
