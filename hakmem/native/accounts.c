@@ -1,10 +1,10 @@
-/* accounts.c: mallinfo, mallinfo2 and malloc_trim: what the process heap holds, and what of it is
- * resident.
+/* accounts.c: mallinfo, mallinfo2 and malloc_trim: what the process heap holds, and how much of it
+ * is resident.
  *
- * No lock is taken: the registry is walked unit by unit, records and caches are read as they are,
- * so figures of a program whose other threads allocate meanwhile are of no single moment, but each
- * is bounded. Residency is what the OS says of each page, so arena + hblkhd is the region's Rss
- * where the program has touched what it asked for.
+ * No lock is taken: registry, records and caches are read as they are. If other threads allocate
+ * meanwhile, the figures are of no single moment, but each stays within its bounds. Residency is
+ * what the OS says of each OS page, so arena + hblkhd is the region's Rss, as long as the program
+ * has touched what it asked for.
  */
 #include <malloc.h>
 
@@ -14,7 +14,7 @@
 #include "region.h"
 
 #define PAGES_PER_UNIT (HAK_UNIT_BYTES / HAK_OS_PAGE_BYTES)
-/* units whose pages, a byte each, fill an OS page of the stack */
+/* as many units as one OS page of the stack has room for, at a byte for each of their OS pages */
 #define WINDOW_UNITS (HAK_OS_PAGE_BYTES / PAGES_PER_UNIT)
 
 static uint32_t sum_pages(const uint8_t *pages, uint32_t count) {
@@ -28,14 +28,14 @@ static void add_slab(hak_heap *h, hak_accounts *sum, uint32_t unit, uint32_t c) 
     const hak_class *class = &hak_policy_of(h)->sizes.classes[c];
     uint32_t used = hak_used_load(slab), remote = hak_remote_count(slab),
              listed = hak_free_count(slab);
-    /* of a slab that was lost in a fork nobody knows */
+    /* nobody knows the counts of a slab that was lost in a fork */
     if (used > class->block_count) used = class->block_count;
     if (remote > used) remote = used;
     sum->out_bytes += (uint64_t)(used - remote) * class->stride_bytes;
     sum->free_count[c] += listed + remote;
 }
 
-/* One unit and the residency of its pages. */
+/* Adds one unit, given the residency of its OS pages. */
 static void add_unit(hak_heap *h, hak_accounts *sum, uint32_t unit, const uint8_t *pages) {
     uint32_t entry = hak_entry_get(h, unit), tag = entry & 0xff, head = entry >> 8;
     uint64_t resident = (uint64_t)sum_pages(pages, PAGES_PER_UNIT) * HAK_OS_PAGE_BYTES;
@@ -64,12 +64,13 @@ static void add_unit(hak_heap *h, hak_accounts *sum, uint32_t unit, const uint8_
     }
 }
 
-/* Blocks in caches count as used in their slabs: taken out of what the program has. */
+/* Slabs count the blocks in thread caches as used, so they are taken out of what the program
+ * holds. */
 static void add_caches(hak_heap *h, hak_accounts *sum) {
     uint32_t top = hak_load_acquire(&h->thread_top);
     for (uint32_t i = 0; i < top; i++) {
         const hak_thread *t = hak_thread_at(h, i);
-        if (!hak_load_relaxed(&t->base)) continue; /* the shared record before its first use */
+        if (!hak_load_relaxed(&t->base)) continue; /* record 0 before its first use */
         for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
             const hak_bin *bin = &t->bins[c];
             uint64_t stride = hak_policy_of(h)->sizes.classes[c].stride_bytes;
@@ -87,7 +88,7 @@ static void add_caches(hak_heap *h, hak_accounts *sum) {
     sum->out_bytes -= sum->cached_bytes < sum->out_bytes ? sum->cached_bytes : sum->out_bytes;
 }
 
-/* How many units from `unit` on are mapped, `most` at most. */
+/* How many units from `unit` on are mapped, at most `most`. */
 static uint32_t mapped_from(hak_heap *h, uint32_t unit, uint32_t most) {
     uint32_t count = 0;
     while (count < most && (hak_entry_get(h, unit + count) & 0xff) != HAK_TAG_UNMAPPED) count++;
@@ -117,12 +118,12 @@ void hak_accounts_gather(hak_heap *h, hak_accounts *sum) {
 struct mallinfo2 hak_accounts_info(const hak_accounts *sum) {
     struct mallinfo2 info = {0};
     uint64_t taken = sum->metadata + sum->out_bytes;
-    info.arena = sum->resident - sum->span_resident; /* resident but live spans */
-    info.hblks = sum->span_count;                    /* live spans */
+    info.arena = sum->resident - sum->span_resident; /* resident, without spans */
+    info.hblks = sum->span_count;                    /* spans in use */
     info.hblkhd = sum->span_bytes;                   /* asked for, in OS pages */
-    /* blocks of slabs out, in strides */
+    /* blocks of slabs that the program holds, in strides */
     info.uordblks = sum->out_bytes;
-    info.fordblks = info.arena > taken ? info.arena - taken : 0; /* resident, of nobody */
+    info.fordblks = info.arena > taken ? info.arena - taken : 0; /* resident, and nobody's */
     info.smblks = sum->listed_count;                             /* blocks in caches' lists */
     info.fsmblks = sum->listed_bytes;                            /* and their bytes */
     info.keepcost = sum->idle;                                   /* malloc_trim gives at least */
@@ -142,7 +143,7 @@ struct mallinfo2 mallinfo2(void) {
     return hak_accounts_info(&sum);
 }
 
-/* Its numbers are ints and wrap, as they do in glibc. */
+/* The fields are ints and wrap around, as they do in glibc. */
 struct mallinfo mallinfo(void) {
     struct mallinfo2 in = mallinfo2();
     return (struct mallinfo){(int)in.arena,    (int)in.ordblks, (int)in.smblks,  (int)in.hblks,
@@ -150,8 +151,8 @@ struct mallinfo mallinfo(void) {
                              (int)in.fordblks, (int)in.keepcost};
 }
 
-/* 1 only when less is resident than before: what was dirty by the records may never have been
- * touched. `keep` bytes at a heap's top mean nothing here. */
+/* Returns 1 only if less is resident than before: a unit that its record calls dirty may never
+ * have been touched. `keep`, glibc's bytes to keep at the top of the heap, means nothing here. */
 int malloc_trim(size_t keep) {
     (void)keep;
     hak_heap *h = hak_process_heap();

@@ -1,8 +1,8 @@
-/* acquire.c: where a refill finds a slab, stage by stage in the policy's order; the shared pool.
+/* acquire.c: where a refill finds a slab, stage by stage in the policy's order.
  *
- * Each stage returns a claimed slab of the class with blocks to take or to carve, out of its
- * partial set, or 0. Only stage grow takes the run lock. Hints and set bits may be stale: claim,
- * then recheck.
+ * Each stage returns the unit of a slab of the class, or 0. The slab is claimed, in no partial set,
+ * and has blocks to take or to carve. Only stage grow takes run_lock. Hints and set bits may be
+ * stale: a stage claims, then checks again.
  */
 #include "events.h"
 #include "lists.h"
@@ -17,7 +17,7 @@ static bool is_slab_of(const hak_slab *slab, uint32_t class_index) {
            hak_load_relaxed(&slab->class_index) == class_index;
 }
 
-/* What every stage promises of the unit that it returns. */
+/* What every stage promises about the slab that it returns. */
 HAK_PREDICATE bool is_acquired(hak_heap *h, uint32_t unit, uint32_t class_index) {
     const hak_slab *slab = hak_slab_at(h, unit);
     return hak_claim_is_mine(slab) && is_slab_of(slab, class_index) &&
@@ -25,7 +25,7 @@ HAK_PREDICATE bool is_acquired(hak_heap *h, uint32_t unit, uint32_t class_index)
            hak_entries_are(h, unit, slab->unit_count, hak_entry(class_index, unit));
 }
 
-/* After a claim: keeps the slab if it serves the class; else lets go and says no. */
+/* After a claim: true, and the slab stays claimed, if it serves the class; else it is let go. */
 static bool keep_if_useful(hak_thread *t, uint32_t class_index, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
@@ -51,7 +51,7 @@ static uint32_t stage_hot(hak_thread *t, uint32_t class_index) {
     bin->hot = 0;
     if (!is_slab_of(slab, class_index)) return 0;
     if (!hak_slab_claim(t, slab)) {
-        hak_mail(t, unit); /* the hint is dropped: keep the slab reachable */
+        hak_mail(t, unit); /* the hint is gone, so the mailbox must lead to the slab */
         return 0;
     }
     return keep_if_useful(t, class_index, unit) ? unit : 0;
@@ -77,8 +77,8 @@ uint32_t hak_acquire_partial(hak_thread *t, uint32_t class_index) {
     return 0;
 }
 
-/* Empties the class's mailbox: drains every slab in it, keeps the first that serves, settles the
- * others. */
+/* Empties the class's mailbox and drains every slab in it. Keeps the first one that serves, and
+ * lets go of the others. */
 static uint32_t stage_adopt(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
     if (!hak_policy_of(h)->acquire.adoption) return 0;
@@ -116,9 +116,9 @@ static uint32_t stage_empty(hak_thread *t, uint32_t class_index) {
     return unit;
 }
 
-/* A heap that has grown, by a class of which this thread took several slabs, goes on growing: asks
- * the OS for the pages of a group of fresh units before the first of them is carved, if the rest of
- * the group is unused still and so will come next. */
+/* Populates a group of fresh units before the first of them is carved. A heap that has grown, by a
+ * class of which this thread took several slabs, will go on growing; and if the rest of the group
+ * is unused, those units come next. */
 static void populate_ahead(hak_thread *t, uint32_t class_index, uint32_t unit, uint64_t open_word) {
     hak_heap *h = hak_heap_of(t);
     const hak_arena_growth *growth = &hak_policy_of(h)->arenas;
@@ -132,9 +132,10 @@ static void populate_ahead(hak_thread *t, uint32_t class_index, uint32_t unit, u
     hak_os_populate_range(&h->os, hak_unit_address(h, unit), (uint64_t)units << HAK_UNIT_SHIFT);
 }
 
-/* open_word is first unit | mask << 32. A CAS that succeeds on a word that went and came back still
- * takes a unit that is unused now: no link is read, so ABA does no harm. Acquire pairs with the
- * release of who opened the superslab. */
+/* Takes a unit of the open superslab. open_word is its first unit | mask of unused units << 32. A
+ * CAS that succeeds on a word that went and came back still takes a unit that is unused now: no
+ * link is read, so ABA does no harm. Acquire pairs with the release by the thread that opened the
+ * superslab. */
 static uint32_t stage_unit(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
     if (hak_policy_of(h)->sizes.classes[class_index].unit_count != 1) return 0;
@@ -158,8 +159,8 @@ static uint32_t stage_last(hak_thread *t, uint32_t class_index) {
     return unit ? unit : stage_adopt(t, class_index);
 }
 
-/* Opens the units behind a new slab to all threads, or gives them back if a superslab is open
- * already. */
+/* Opens the units behind a new slab to all threads, or gives them back if a superslab is already
+ * open. */
 static void open_units(hak_thread *t, uint32_t unit, uint32_t mask) {
     hak_heap *h = hak_heap_of(t);
     hak_assert(mask && !(mask & (mask + 2))); /* ones from bit 1 on: the units behind this one */
@@ -183,7 +184,7 @@ static uint32_t grow_once(hak_thread *t, uint32_t class_index) {
     return run.unit;
 }
 
-/* The region is full: any slab of the class with one block to give will do. */
+/* The last resort, when the region is full: any slab of the class that has one block to give. */
 static uint32_t scavenge(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
     uint32_t top = hak_load_acquire(&h->unit_top);
@@ -249,7 +250,7 @@ uint32_t hak_acquire(hak_thread *t, uint32_t class_index) {
     return 0;
 }
 
-/* Empties every mailbox: what is found is drained, then listed or retired. */
+/* Empties every mailbox: each slab found is drained, then listed or retired. */
 void hak_acquire_collect(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     uint32_t next;
@@ -270,13 +271,13 @@ void hak_acquire_collect(hak_thread *t) {
     }
 }
 
-/* Gives the empty slabs that wait outside the run heap back to it. */
+/* Gives the empty slabs that are kept ready back to the run heap. */
 void hak_acquire_flush_empty(hak_thread *t) {
     for (uint32_t unit; (unit = hak_empty_pop(t));) hak_run_free(hak_heap_of(t), unit, 1, true);
 }
 
-/* Gives all units that wait outside the run heap, empty slabs and the open superslab, back to
- * it. */
+/* Gives all units that are kept ready, empty slabs and the open superslab, back to the run
+ * heap. */
 void hak_acquire_flush_ready(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     hak_acquire_flush_empty(t);

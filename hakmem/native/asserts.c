@@ -1,5 +1,6 @@
-/* asserts.c: of debug builds only: which locks and claims the calling thread holds, and how a
- * failed assert is told. No malloc and no stdio: an assert may fail anywhere in the allocator.
+/* asserts.c: in debug builds, which locks and claims the calling thread holds, and how a failed
+ * assert is reported. It uses no malloc and no stdio, because an assert may fail anywhere in the
+ * allocator.
  */
 #include "asserts.h"
 
@@ -9,7 +10,8 @@
 #include "line.h"
 #include "locks.h"
 
-/* Of the calling thread; a fork's child has the forking thread's, which holds nothing. */
+/* Both belong to the calling thread. A fork's child inherits those of the forking thread, which
+ * holds nothing. */
 static __thread uint32_t held_ranks;                     /* bit r: a lock of rank r */
 static __thread const hak_slab *claims[HAK_CLAIMS_MOST]; /* slabs, NULL: none */
 
@@ -27,8 +29,8 @@ void hak_assert_failed(const char *what, const char *file, int line_number, cons
     abort();
 }
 
-/* Called before the wait: an order that may end in a deadlock is told although this time it does
- * not. A try that cannot wait is told by hak_claim_note. */
+/* Called before the wait, so that an order which may end in a deadlock is reported even when this
+ * time it does not. Tries for a claim cannot wait: hak_claim_note notes them. */
 void hak_rank_take(uint32_t rank) {
     hak_assert(hak_rank_is_free(rank));
     held_ranks |= 1u << rank;

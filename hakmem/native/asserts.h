@@ -1,5 +1,5 @@
-/* asserts.h: what debug builds check: hak_assert, the locks' order and the claims of each thread.
- * Nothing of it is in other builds. */
+/* asserts.h: what debug builds check: hak_assert, the order of locks, and which claims each thread
+ * holds. Other builds contain nothing of it. */
 #ifndef HAK_ASSERTS_H
 #define HAK_ASSERTS_H
 #include <stdbool.h>
@@ -7,7 +7,7 @@
 
 #include "hak_layout.h"
 
-/* A predicate that asserts alone ask; gone where they are. */
+/* A predicate that only asserts ask; other builds drop it. */
 #define HAK_PREDICATE static inline __attribute__((unused))
 
 #ifdef HAK_DEBUG
@@ -15,19 +15,19 @@
 #define HAK_CHECKED __attribute__((visibility("default")))
 HAK_CHECKED void hak_assert_failed(const char *what, const char *file, int line,
                                    const char *function) __attribute__((noreturn, cold));
-/* Says what does not hold, and where, in one line without malloc; then abort. */
+/* Reports in one line, without malloc, what does not hold and where; then aborts. */
 #define hak_assert(x) ((x) ? (void)0 : hak_assert_failed(#x, __FILE__, __LINE__, __func__))
-/* A rank of locks.h that the calling thread is about to take, or gives back. */
+/* Notes that the calling thread is about to take, or gives back, a lock of this rank (locks.h). */
 HAK_CHECKED void hak_rank_take(uint32_t rank);
 HAK_CHECKED void hak_rank_drop(uint32_t rank);
 HAK_CHECKED bool hak_rank_is_held(uint32_t rank);
-/* No lock of this rank is held, and none of an inner one. */
+/* Whether the calling thread holds no lock of this rank and none of an inner one. */
 HAK_CHECKED bool hak_rank_is_free(uint32_t rank);
-/* A claim that the calling thread has got, or gives back. */
+/* Notes that the calling thread has got, or gives back, a claim. */
 HAK_CHECKED void hak_claim_note(const hak_slab *slab);
 HAK_CHECKED void hak_claim_drop(const hak_slab *slab);
 HAK_CHECKED bool hak_claim_is_mine(const hak_slab *slab);
-/* A claim is broken, whoever held it. */
+/* Notes that a claim is broken, whoever held it. */
 HAK_CHECKED void hak_claim_forget(const hak_slab *slab);
 #else
 #define hak_assert(x) ((void)0)

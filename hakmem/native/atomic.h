@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/single_threaded.h>
 
-/* libc clears it when the first thread is made. */
+/* True until the process makes its first thread; libc keeps the flag. */
 #define hak_single_threaded() __builtin_expect(__libc_single_threaded != 0, 0)
 
 #define hak_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
@@ -29,8 +29,8 @@
 #define hak_cas_acquire(p, expected, v) \
     __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)
 
-/* The stores before stand in memory before the stores after: the compiler keeps it, and x86's
- * stores are in order. */
+/* Keeps the stores before it before the stores behind it. The compiler obeys; on x86 the processor
+ * keeps stores in order anyway. */
 #if defined(__x86_64__)
 #define hak_keep_order() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 #else

@@ -1,14 +1,15 @@
 /* bins.c: what a bin gives away: the first blocks of its list to their slabs, its carved range to
- * its slab or to its list, its hint.
+ * its slab or to its own list, and its hint.
  *
- * Called by the bin's own thread, or by who holds the record of an ended one. No claim may be held.
+ * Called by the bin's own thread, or by a thread that holds the record of an ended one. The caller
+ * holds no claim.
  */
 #include "bins.h"
 #include "lists.h"
 
 /* Takes the first `n` blocks off the list of class c and gives them to their slabs, blocks of one
- * slab together. The head is past a block before its link changes: who is cut off by a fork leaves
- * the rest of his list whole. */
+ * slab together. The list's head moves past a block before the block's link changes, so that a
+ * fork, which may cut this thread off anywhere, leaves the rest of the list whole. */
 void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[c];
@@ -19,10 +20,12 @@ void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n) {
     uint64_t block = t->heads[c],
              stride = t->reciprocals[c] ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
     uint32_t was_busy = hak_load_relaxed(&t->busy); /* others try for record 0's */
-    /* for a fork's child: what the count has more than the list is on its way */
+    /* tells a fork's child which class was being flushed: blocks that the list's count has, but
+     * the list no longer has, were on their way to slabs */
     hak_store_relaxed(&t->busy, c + 1);
     hak_keep_order();
-    /* the chain of the block before, whose last is that block: linked to this one already */
+    /* the chain that the block before this one joined; its last block is linked to this one
+     * already */
     hak_chain *g = NULL;
     for (uint32_t left = n; left; left--) {
         uint64_t next = hak_next(block);
@@ -34,7 +37,7 @@ void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n) {
             g = &group[unit % HAK_RETURN_GROUPS];
             if (!g->count || g->unit != unit) {
                 if (g->count) hak_slab_return(t, g, stride, list_count);
-                /* half of a scattered return's time was this miss */
+                /* when blocks are scattered over slabs, half the time went to this cache miss */
                 __builtin_prefetch(hak_slab_at(h, unit), 1);
                 *g = (hak_chain){block, block, block, unit, 1};
                 block = next;
@@ -57,8 +60,8 @@ void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n) {
     hak_assert(!t->heads[c] == !hak_bin_length(t, c));
 }
 
-/* Gives the carved range back: uncarved again if nothing was carved behind it, else block by
- * block. */
+/* Gives the carved range back to its slab: as uncarved if nothing was carved behind it, else block
+ * by block. */
 void hak_bin_return_range(hak_thread *t, uint32_t c) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[c];
@@ -68,7 +71,8 @@ void hak_bin_return_range(hak_thread *t, uint32_t c) {
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
     hak_slab_claim_wait(t, slab);
-    /* lost in a fork by another thread, perhaps: the blocks come back all the same */
+    /* the slab may be one that a fork lost through another thread; it takes the blocks back all
+     * the same */
     hak_assert((slab->kind == HAK_KIND_SLAB || slab->kind == HAK_KIND_LOST) &&
                slab->class_index == c);
     hak_assert(hak_is_in_slab(slab, base, bin->bump) && bin->bump < bin->bump_end);
@@ -94,7 +98,7 @@ void hak_bin_list_range(hak_thread *t, uint32_t c) {
     }
 }
 
-/* Drops the hint of class c; the slab behind it stays reachable. No claim may be held. */
+/* Drops the hint of class c; the slab stays reachable. The caller holds no claim. */
 void hak_bin_forget_hot(hak_thread *t, uint32_t c) {
     uint32_t unit = t->bins[c].hot;
     if (!unit) return;

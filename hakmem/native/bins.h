@@ -1,6 +1,7 @@
-/* bins.h: a bin, which is one class of a thread's cache: a list of free blocks, a carved range, a
- * cap, a hint. For its own thread only. Blocks of the list and of the carved range [bump, bump_end)
- * count as used in their slab. Invariant: room_counts[c] = cap_count - blocks of the list.
+/* bins.h: a bin: one class of a thread's cache. It has a list of free blocks, a carved range [bump,
+ * bump_end), a cap for the list, and a hint, the slab it last took from. Only its own thread uses
+ * it. Its blocks count as used in their slabs. Invariant: room_counts[c] = cap_count - blocks in
+ * the list.
  */
 #ifndef HAK_BINS_H
 #define HAK_BINS_H
@@ -14,7 +15,7 @@ static inline const hak_cache_class *hak_cache_of(hak_thread *t, uint32_t c) {
     return &hak_policy_of(hak_heap_of(t))->caches.classes[c];
 }
 
-/* Blocks of the list, and of the carved range. */
+/* How many blocks are in the list, and in the carved range. */
 static inline uint32_t hak_bin_length(const hak_thread *t, uint32_t c) {
     return (uint32_t)(t->bins[c].cap_count - t->room_counts[c]);
 }
@@ -22,7 +23,8 @@ static inline uint32_t hak_bin_range_length(const hak_bin *bin) {
     return (uint32_t)((bin->bump_end - bin->bump) / bin->stride_bytes);
 }
 
-/* Whether the list has as many blocks as is said, all of this class: for asserts, as it walks. */
+/* Whether the list has as many blocks as its count says, all of this class. Only asserts ask,
+ * since it walks the list. */
 HAK_PREDICATE bool hak_bin_is_whole(hak_thread *t, uint32_t c) {
     hak_heap *h = hak_heap_of(t);
     uint32_t left = hak_bin_length(t, c);

@@ -1,7 +1,7 @@
-/* blocks.c: one block: checked, allocated, freed, resized. The slow half of every call.
+/* blocks.c: one block: checked, allocated, freed, resized. The slow path of every call.
  *
- * Headers and live marks are checked against what the page registry says of an address
- * (hak_resolve), never trusted instead of it. A fault changes nothing.
+ * Headers and live marks are checked in addition to what the page registry says about an address
+ * (hak_resolve), never instead of it. A call that ends in a fault has changed nothing.
  */
 #include <string.h>
 
@@ -13,16 +13,17 @@ static void mark_out(hak_heap *h, uint32_t c, uint64_t address) {
         hak_store_relaxed((uint8_t *)(uintptr_t)(address - 1), policy->headers.live[c]);
     if (!(h->flags & HAK_HEAP_CHECKED)) return;
     uint64_t bit, *word = hak_live_word(h, address, &bit);
-    /* other bits of the word are others'; the block's own hand-over orders this before its free */
+    /* the word's other bits belong to other blocks; the program's own hand-over of the block
+     * orders this before its free */
     hak_or_seq(word, bit);
 }
 
-/* False when another free of the same block was faster. */
+/* False when another thread's free of the same block was faster. */
 static bool mark_in(hak_heap *h, uint32_t c, uint64_t address) {
     const hak_policy *policy = hak_policy_of(h);
     if (h->flags & HAK_HEAP_CHECKED) {
         uint64_t bit, *word = hak_live_word(h, address, &bit);
-        /* of two frees at once, one clears the bit */
+        /* of two frees at once, one clears the bit and the other finds it cleared */
         if (!(hak_and_seq(word, ~bit) & bit)) return false;
     }
     if (policy->sizes.classes[c].header)
@@ -30,8 +31,9 @@ static bool mark_in(hak_heap *h, uint32_t c, uint64_t address) {
     return true;
 }
 
-/* A block for class *class_index, which becomes the block's: list, carved range, a class that
- * lends, refill. *zeroed: its bytes are known to be 0. */
+/* Takes a block of class *class_index: from its list, its carved range, a larger class that lends,
+ * or a refill. A loan sets *class_index to the class of the block. *zeroed: all bytes are known to
+ * be 0. */
 static uint64_t take_block(hak_thread *t, uint32_t *class_index, bool may_be_larger, bool *zeroed) {
     uint32_t c = *class_index;
     hak_bin *bin = &t->bins[c];
@@ -56,7 +58,8 @@ static uint64_t take_block(hak_thread *t, uint32_t *class_index, bool may_be_lar
     return block;
 }
 
-/* The class for a size at an alignment: the first whose blocks all stand on it, or 0 for a span. */
+/* The class for a size and an alignment: the first whose blocks are large enough and all aligned
+ * so; 0: a span serves. */
 static uint32_t class_for(const hak_policy *policy, uint64_t size, uint64_t align) {
     if (size > policy->sizes.size_limit_bytes) return 0;
     uint32_t c = policy->sizes.size_map[((size ? size : 1) + 7) >> HAK_SIZE_GRANULE_SHIFT];
@@ -68,7 +71,8 @@ static uint32_t class_for(const hak_policy *policy, uint64_t size, uint64_t alig
     return 0;
 }
 
-/* NULL when out of memory or out of range; align is a power of two, 1 when it does not matter. */
+/* Returns NULL when out of memory, or when the size is out of range. `align` is a power of two, 1
+ * if it does not matter. */
 void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     hak_heap *h = hak_heap_of(t);
     const hak_policy *policy = hak_policy_of(h);
@@ -87,14 +91,16 @@ void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     return (void *)(uintptr_t)block;
 }
 
-/* The tables have grown since this thread looked: its next frees there are fast again. */
+/* Raises the thread's unit limit after the tables have grown, so that its next frees in those
+ * units take the fast path. */
 static void reach(hak_thread *t, uint64_t address) {
     if ((address - t->base) >> HAK_UNIT_SHIFT >= t->unit_limit)
         t->unit_limit =
             hak_load_acquire(&hak_heap_of(t)->table_units); /* partner: hak_tables_reach */
 }
 
-/* Of a block that is out, so that its slab or span cannot go: the entry's tag and the record agree.
+/* Whether the registry entry's tag and the record agree. Asked for a block that the program holds,
+ * so that its slab or span cannot go meanwhile.
  */
 HAK_PREDICATE bool is_as_recorded(hak_heap *h, const hak_block *block) {
     const hak_slab *slab = hak_slab_at(h, block->unit);
@@ -131,8 +137,9 @@ uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
     return HAK_OK;
 }
 
-/* Resizes: in place while the block's class still fits well (a shrink to half or more), spans by
- * units, else moves. *out is the block; NULL with HAK_FAULT_NOMEM, the old block untouched. */
+/* Resizes a block: in place while it still fits its class well (a shrink to half or more), a span
+ * by units, else by moving. *out is the resized block; on HAK_FAULT_NOMEM *out is NULL and the old
+ * block untouched. */
 uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void **out,
                            hak_fault *fault) {
     hak_heap *h = hak_heap_of(t);
@@ -147,7 +154,7 @@ uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void 
     }
     bool fits = size <= block.bytes && size >= block.bytes / 2;
     if (!block.class_index && size > policy->sizes.size_limit_bytes) {
-        /* before the units can be another's: a moved span gives them back */
+        /* before the resize, because a span that moves gives its units back */
         (void)mark_in(h, 0, address);
         *out = hak_span_resize(t, block.unit, size);
         mark_out(h, 0, *out ? (uintptr_t)*out : address);

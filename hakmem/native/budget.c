@@ -1,10 +1,11 @@
-/* budget.c: what work for the OS may cost before anybody needs it, and what it cost in vain.
+/* budget.c: how much time eager purges and sweeps may cost, and what they cost in vain.
  *
- * A heap earns a share of the time that passes and spends it on eager purges, on sweeps, and on
- * refaults: a unit or page that is needed again within two epochs of its purge is charged to who
- * purged it, so that a program which reuses what it frees soon stops purging eagerly. Two maps say
- * which units were purged in this epoch and in the last; what of the older one nobody needed when
- * its epoch ends is paid back. All of it under run_lock, and readable without.
+ * A heap earns a share of the time that passes, and spends it on eager purges, on sweeps and on
+ * refaults: a unit or OS page that is needed again within two epochs of its purge is charged to the
+ * budget, so that a program which reuses what it frees soon stops purging eagerly. Two maps say
+ * which units were purged in this epoch and in the one before. When an epoch ends, the charge for
+ * those of the older map that nobody needed is paid back. Everything is written under run_lock, and
+ * may be read without it.
  */
 #include "locks.h"
 #include "marks.h"
@@ -12,7 +13,7 @@
 static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
-/* What eager work may cost now. Earns at most once a clock tick. */
+/* How much eager work may cost now. Earns at most once per tick of the clock. */
 uint64_t hak_work_credit(hak_heap *h, uint64_t now) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     if (now > hak_load_relaxed(&h->earned_at_ns)) {
@@ -31,7 +32,7 @@ uint64_t hak_work_credit(hak_heap *h, uint64_t now) {
     return earned > spent ? earned - spent : 0;
 }
 
-/* Pays, into debt of one burst at most. Needs the lock. */
+/* Pays for work; the debt is at most one burst. Needs run_lock. */
 void hak_work_spend_locked(hak_heap *h, uint64_t ns) {
     hak_assert(hak_rank_is_held(HAK_RANK_RUN));
     uint64_t most = larger(h->spent_ns, h->earned_ns + hak_policy_of(h)->retain.work_burst_ns);
@@ -44,7 +45,8 @@ void hak_work_spend(hak_heap *h, uint64_t ns) {
     hak_run_unlock(h);
 }
 
-/* Units that are cut out of a free run: those purged lately are refaults. Needs the lock. */
+/* Called for units that are taken out of a free run: those that were purged lately are refaults.
+ * Needs run_lock. */
 void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units) {
     hak_assert(hak_rank_is_held(HAK_RANK_RUN));
     for (uint32_t which = 0; which < 2; which++) {
@@ -59,8 +61,9 @@ void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units) {
     }
 }
 
-/* A new epoch: the map of the one before last is emptied and becomes this one's; what of it was
- * purged eagerly and not needed since has cost no refault. Needs the lock. */
+/* Begins a new epoch: the map of the epoch before last is emptied and becomes the new one's. Units
+ * in it that were purged eagerly and never needed since caused no refault, so their charge is paid
+ * back. Needs run_lock. */
 void hak_recent_turn(hak_heap *h, uint32_t epochs) {
     hak_assert(hak_rank_is_held(HAK_RANK_RUN));
     for (uint32_t i = 0; i < epochs; i++) {

@@ -1,19 +1,20 @@
-/* cache.c: a thread's caches: refilled from slabs, overflowing to slabs, flushed, filled ahead; and
- * loans among their classes.
+/* cache.c: thread caches: refilled from slabs, overflowing to slabs, flushed, filled ahead of need,
+ * and lending blocks from one class to another.
  *
- * Only the owner thread comes here with `t`, or who holds the record of an ended one.
+ * `t` is the calling thread's own record, or that of an ended thread which the caller holds.
  */
 #include "caps.h"
 #include "events.h"
 #include "hooks.h"
 #include "lists.h"
 
-/* Whether the record is a thread's that is inside: its own, or record 0 under its lock. */
+/* Whether the caller may use the record: it is a live thread's, or record 0 under its lock. */
 HAK_PREDICATE bool is_inside(const hak_thread *t) {
     return t->index ? t->state == HAK_THREAD_LIVE : hak_rank_is_held(HAK_RANK_RECORD);
 }
 
-/* Under the claim: carves a range of `least` blocks or the class's number into the bin. */
+/* Carves a range of `least` blocks, or of the class's usual number, into the bin. Needs the
+ * claim. */
 static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit, uint32_t least) {
     hak_heap *h = hak_heap_of(t);
     const hak_class *class = hak_class_of(t, c);
@@ -24,7 +25,7 @@ static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit, uint32_t least) 
              n = class->block_count - slab->carved_count;
     uint32_t wish = least > cache->carve_count ? least : cache->carve_count;
     hak_assert(hak_claim_is_mine(slab) && slab->class_index == c && n);
-    hak_assert(bin->bump == bin->bump_end); /* a range that is left would be lost */
+    hak_assert(bin->bump == bin->bump_end); /* a range that is still there would be lost */
     if (n > wish) n = wish;
     if (n > most) n = most;
     uint64_t base = (uintptr_t)hak_unit_address(h, unit) + class->start_bytes;
@@ -45,8 +46,8 @@ static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit, uint32_t least) 
     return n;
 }
 
-/* Under the claim: takes the slab's free list, whole if the cap can be raised to it, else as many
- * as fit. The cap gains `raise` at least. */
+/* Takes the slab's free list: all of it if the cap may rise that far, else as many blocks as fit.
+ * The cap rises by `raise` blocks at least. Needs the claim. */
 static uint32_t take(hak_thread *t, uint32_t c, uint32_t unit, uint32_t raise) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
@@ -80,7 +81,8 @@ static uint32_t take(hak_thread *t, uint32_t c, uint32_t unit, uint32_t raise) {
     return n;
 }
 
-/* What the clock brings at a slow-path event, when the thread holds nothing. */
+/* What time demands at a slow-path event: purges, sweeps, idle classes, requests. The thread holds
+ * no lock and no claim. */
 static void turn(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     hak_tick(h, 0);
@@ -92,9 +94,9 @@ static void turn(hak_thread *t) {
     hak_request_look(t);
 }
 
-/* Brings blocks of class c into the thread's cache: lists of up to refill_slabs slabs, or a carved
- * range, of `least` blocks if the slab has them. False: out of memory. One claim at a time: a
- * thread that waits for a claim holds none. */
+/* Brings blocks of class c into the thread's cache: the free lists of up to refill_slabs slabs, or
+ * a carved range, of `least` blocks if the slab has as many. False: out of memory. It holds one
+ * claim at a time, because a thread that waits for a claim must hold none. */
 bool hak_refill(hak_thread *t, uint32_t c, uint32_t least) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[c];
@@ -108,7 +110,7 @@ bool hak_refill(hak_thread *t, uint32_t c, uint32_t least) {
     bin->refilled = 1;
     t->free_only_bytes = 0;
     turn(t);
-    /* not inside the shared record: pthread_create allocates */
+    /* not while record 0 is held: pthread_create allocates */
     if (t->index) hak_background_look(h);
     uint32_t got = 0, unit = hak_acquire(t, c);
     for (uint32_t slabs = 1; unit; slabs++) {
@@ -138,9 +140,9 @@ static bool may_lend(hak_thread *t, uint32_t k) {
            t->bins[k].lend_carve_count < caches->lend_carve_count && t->reciprocals[k];
 }
 
-/* The class that lends a block to class c, which has nothing cached: the next whose list can spare
- * one; 0: none, or free blocks of class c wait where a refill finds them. The look takes no claim:
- * what it misses costs a loan. */
+/* Finds the class that lends a block to class c, which has nothing cached: the next one whose list
+ * can spare a block. 0: no class can, or free blocks of class c wait where a refill will find
+ * them. The search takes no claim; what it overlooks costs a loan. */
 uint32_t hak_lend(hak_thread *t, uint32_t c) {
     hak_heap *h = hak_heap_of(t);
     uint32_t k = c + 1, end = k + hak_cache_of(t, c)->lend_count;
@@ -153,14 +155,14 @@ uint32_t hak_lend(hak_thread *t, uint32_t c) {
     return k;
 }
 
-/* Whether a thread that asked for nothing yet frees a block that shares its cache line: the block
- * is another's, and its neighbours may be. Kept, malloc would give it to this thread again and
- * again (Berger et al., Hoard, 2000: passive false sharing). */
+/* Whether a thread that never asked for a block frees one that shares its cache line. The block is
+ * another thread's, and its neighbours may be too. If it were cached, malloc would give it to this
+ * thread again and again (Berger et al., Hoard, 2000: passive false sharing). */
 bool hak_is_line_of_others(const hak_thread *t, uint32_t c) {
     return !(t->refill_count | t->overflow_count) && t->bins[c].stride_bytes < HAK_CACHE_LINE_BYTES;
 }
 
-/* A free that found the list full: the cap is raised, or a batch goes back to the slabs; then the
+/* A free that found the list full: the cap rises, or a batch goes back to its slabs; then the
  * block comes in. */
 void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
     hak_fork_look();
@@ -175,9 +177,9 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
     bin->event_count++;
     if (raised) {
         hak_bin_push(t, c, block);
-        return; /* the refill before it had its turn */
+        return; /* the refill before this call did what time demands */
     }
-    if (!have) { /* no cache, or past it */
+    if (!have) { /* the policy caches nothing of this class */
         uint32_t unit = (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT);
         hak_chain one = {block, block, block, hak_entry_get(hak_heap_of(t), unit) >> 8, 1};
         hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, cache->list_count);
@@ -189,14 +191,14 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
     turn(t);
 }
 
-/* Gives back all the thread holds of blocks larger than `above` bytes: lists, carved ranges, hints.
- * Caps stay. */
+/* Gives back everything that the thread caches of blocks larger than `above` bytes: lists, carved
+ * ranges, hints. Caps stay. */
 void hak_cache_flush(hak_thread *t, uint64_t above) {
     hak_heap *h = hak_heap_of(t);
     for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
         hak_bin *bin = &t->bins[c];
         if (bin->stride_bytes <= above) continue;
-        /* first, so that a listed block of the range is above what is carved */
+        /* the range first: the list may hold blocks that were carved behind it */
         if (bin->bump != bin->bump_end) hak_bin_return_range(t, c);
         if (hak_bin_length(t, c)) hak_bin_flush(t, c, hak_bin_length(t, c));
         hak_bin_forget_hot(t, c);
@@ -204,8 +206,8 @@ void hak_cache_flush(hak_thread *t, uint64_t above) {
     }
 }
 
-/* Fills each class up to its prewarm count, whatever is in it already. A carved range counts: a
- * malloc takes from it as fast as from the list, and its pages stay untouched. */
+/* Fills each class up to its prewarm count. A carved range counts as filled: malloc takes from it
+ * as fast as from the list, and its OS pages stay untouched. */
 void hak_cache_prewarm(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {

@@ -1,9 +1,10 @@
-/* caps.c: when the cap of a bin changes: it rises while its list swings between both its ends, and
- * shrinks when the class is idle, or when the thread only frees. What is above a cap goes back.
+/* caps.c: when a bin's cap changes: it rises while the list swings between empty and full, and
+ * shrinks when the class is idle or the thread only frees. Blocks above the cap go back to their
+ * slabs.
  */
 #include "caps.h"
 
-/* What cap_bytes counts. */
+/* Whether cap_bytes is the sum of the record's caps. */
 HAK_PREDICATE bool caps_add_up(hak_thread *t) {
     uint64_t sum = 0;
     for (uint32_t c = 1; c <= hak_policy_of(hak_heap_of(t))->sizes.class_count; c++)
@@ -27,7 +28,7 @@ void hak_caps_init(hak_thread *t) {
     hak_assert(caps_add_up(t));
 }
 
-/* Halves a cap, not below `floor`, and lets go of what is above it. */
+/* Halves a cap, but not below `floor`, and gives back the blocks above it. */
 static void shrink(hak_thread *t, uint32_t c, uint32_t floor) {
     hak_bin *bin = &t->bins[c];
     uint32_t half = bin->cap_count / 2, cap = half > floor             ? half
@@ -38,7 +39,7 @@ static void shrink(hak_thread *t, uint32_t c, uint32_t floor) {
     hak_count(t, cache_shrink_count, 1);
 }
 
-/* After an overflow of n blocks: a thread that only frees shrinks its caches. */
+/* Called after an overflow of n blocks: a thread that only frees shrinks its caches. */
 void hak_cap_free_only(hak_thread *t, uint32_t c, uint32_t n) {
     const hak_cache_policy *caches = &hak_policy_of(hak_heap_of(t))->caches;
     hak_bin *bin = &t->bins[c];
@@ -52,8 +53,8 @@ void hak_cap_free_only(hak_thread *t, uint32_t c, uint32_t n) {
     if (bin->cap_count > floor) shrink(t, c, (uint32_t)floor);
 }
 
-/* A class that had none of the last idle_events slow-path events gives half its blocks back and
- * shrinks. */
+/* Shrinks idle classes: one that had none of the last idle_events slow-path events gives half its
+ * blocks back. */
 void hak_caps_shrink_idle(hak_thread *t) {
     const hak_policy *policy = hak_policy_of(hak_heap_of(t));
     t->event_count = 0;
@@ -70,9 +71,9 @@ void hak_caps_shrink_idle(hak_thread *t) {
     }
 }
 
-/* What the cap of a list that swings between both its ends gains: a part of itself, so that it is
- * wide enough after a few swings, not after hundreds, as far as this thread's share of what all
- * caps may gain reaches. */
+/* By how much to raise the cap of a list that swings between empty and full: by a part of itself,
+ * so that it is large enough after a few swings rather than hundreds. All caps together may gain
+ * as much as the policy says, and this thread no more than its share of that. */
 uint32_t hak_cap_swing_raise(hak_thread *t, uint32_t c) {
     hak_heap *h = hak_heap_of(t);
     const hak_cache_class *cache = hak_cache_of(t, c);
@@ -87,8 +88,8 @@ uint32_t hak_cap_swing_raise(hak_thread *t, uint32_t c) {
     return part < spare ? part : (uint32_t)spare;
 }
 
-/* An overflow after a refill: the list gets the room it lacks. False: it has had what it may
- * have. */
+/* Raises the cap at an overflow that comes after a refill, which shows that the list needs more
+ * room. False: the cap may rise no further. */
 bool hak_cap_overflow_raises(hak_thread *t, uint32_t c) {
     hak_bin *bin = &t->bins[c];
     if (!bin->refilled) return false;

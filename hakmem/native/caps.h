@@ -1,5 +1,6 @@
-/* caps.h: how many blocks a bin's list may hold. Invariant: a record's cap_bytes is the sum of its
- * caps in bytes, and no more than the policy's thread_bytes. For the bin's own thread only. */
+/* caps.h: caps: how many blocks a bin's list may hold. Invariant: a record's cap_bytes is the sum
+ * of its caps in bytes, and at most the policy's thread_bytes. Only the bin's own thread changes
+ * them. */
 #ifndef HAK_CAPS_H
 #define HAK_CAPS_H
 #include "bins.h"
@@ -13,7 +14,7 @@ static inline void hak_cap_resize(hak_thread *t, uint32_t c, uint32_t cap) {
     hak_store_relaxed(&bin->cap_count, cap);
 }
 
-/* How far the cap of class c may rise now, in blocks. */
+/* How high the cap of class c may be raised now, in blocks. */
 static inline uint32_t hak_cap_limit(hak_thread *t, uint32_t c) {
     uint64_t bound = hak_policy_of(hak_heap_of(t))->caches.thread_bytes, cap = t->bins[c].cap_count;
     uint64_t spare =
@@ -30,13 +31,13 @@ HAK_HIDDEN void hak_caps_shrink_idle(hak_thread *t);
 HAK_HIDDEN uint32_t hak_cap_swing_raise(hak_thread *t, uint32_t c);
 HAK_HIDDEN bool hak_cap_overflow_raises(hak_thread *t, uint32_t c);
 
-/* What a refill adds to the cap. */
+/* By how much a refill raises the cap, in blocks. */
 static inline uint32_t hak_cap_refill_raise(hak_thread *t, uint32_t c) {
     uint32_t raise = t->bins[c].free_only_count ? hak_cap_swing_raise(t, c) : 0;
     return raise ? raise : 1;
 }
 
-/* At a slow-path event: is it time to look for idle classes? */
+/* Called at each slow-path event: every idle_events of them, idle classes are shrunk. */
 static inline void hak_caps_idle_look(hak_thread *t) {
     if (++t->event_count >= hak_policy_of(hak_heap_of(t))->caches.idle_events)
         hak_caps_shrink_idle(t);

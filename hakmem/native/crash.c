@@ -1,11 +1,11 @@
-/* crash.c: the crash report, on request (HAKMEM_CRASH_REPORT=1, hak_crash_report): at SIGSEGV,
- * SIGBUS and SIGABRT a line that names the signal and what the library knows of the address, then
- * whatever handled the signal before.
+/* crash.c: the crash report, on request (HAKMEM_CRASH_REPORT=1, hak_crash_report). At SIGSEGV,
+ * SIGBUS and SIGABRT it prints one line that names the signal and what the library knows about the
+ * address; then whatever handled the signal before goes on.
  *
  * Everything in the handler is async-signal-safe: reads, a buffer on the stack, write(2). It runs
- * on an alternate stack in the thread that asked for it (in others too if they have one of their
- * own), so that a stack overflow can be told there. A second crash inside the report ends the
- * process by the signal's default.
+ * on an alternate stack in the thread that asked for it, so that a stack overflow can be reported
+ * there; other threads need an alternate stack of their own for that. A second crash inside the
+ * report ends the process by the signal's default action.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,7 +24,7 @@ static const int signals[] = {SIGSEGV, SIGBUS, SIGABRT};
 static const char *const names[] = {"SIGSEGV", "SIGBUS", "SIGABRT"};
 #define SIGNAL_COUNT (sizeof signals / sizeof *signals)
 
-static struct sigaction before[SIGNAL_COUNT]; /* what we chain to; written under `changing` */
+static struct sigaction before[SIGNAL_COUNT]; /* the handlers before ours; written */
 static uint32_t installed, changing, inside;
 static char alternate[HAK_CRASH_STACK_BYTES] __attribute__((aligned(HAK_BLOCK_ALIGN_BYTES)));
 
@@ -44,7 +44,7 @@ static void report(size_t which, const siginfo_t *info, const ucontext_t *contex
     hak_line_text(&line, names[which]);
     hak_line_text(&line, " in thread ");
     hak_line_number(&line, hak_os_thread_id());
-    /* the kernel's own: there is an address */
+    /* sent by the kernel: there is */
     if (info->si_code > 0 && signals[which] != SIGABRT) {
         hak_line_text(&line, " at ");
         hak_describe(&line, (uintptr_t)info->si_addr, stack_of(context));
@@ -65,14 +65,14 @@ static void chain(size_t which, int number, siginfo_t *info, void *context) {
     }
     struct sigaction plain = {.sa_handler = SIG_DFL};
     (void)sigaction(number, &plain, NULL);
-    (void)raise(number); /* blocked here: comes when the handler returns */
+    (void)raise(number); /* the signal is blocked here, so it comes when */
 }
 
 static void on_crash(int number, siginfo_t *info, void *context) {
     int saved = errno;
     size_t which = 0;
     while (which < SIGNAL_COUNT - 1 && signals[which] != number) which++;
-    /* the report itself crashed, or another thread's is still running */
+    /* the report itself crashed, or another thread is still reporting */
     if (hak_exchange_acq_rel(&inside, 1)) {
         struct sigaction plain = {.sa_handler = SIG_DFL};
         (void)sigaction(number, &plain, NULL);
@@ -89,8 +89,8 @@ static bool is_ours(const struct sigaction *action) {
     return action->sa_flags & SA_SIGINFO && action->sa_sigaction == on_crash;
 }
 
-/* 0, or the errno of what was refused. Switched off, a signal goes back only if its handler is
- * still ours. */
+/* Returns 0, or the errno of the call that was refused. When switched off, a signal gets its old
+ * handler back only if ours is still in place. */
 HAK_EXPORT int hak_crash_report(int on) {
     int failed = 0;
     hak_once_lock(&changing);

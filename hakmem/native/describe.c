@@ -1,9 +1,9 @@
-/* describe.c: what the library knows of an address, in words, for the fatal report and the crash
- * handler.
+/* describe.c: what the library knows about an address, in words, for the fatal report and the crash
+ * report.
  *
- * Reads only, takes no lock, allocates nothing: may run in a signal handler, beside threads that go
- * on, in a heap that is damaged. Every link is checked before it is followed, and walks are
- * bounded, so a figure may be wrong but is told.
+ * It only reads, takes no lock and allocates nothing: it may run in a signal handler, while other
+ * threads go on, in a heap that is damaged. Every link is checked before it is followed and every
+ * walk is bounded, so a figure may be wrong, but an answer always comes.
  */
 #include "describe.h"
 
@@ -38,7 +38,7 @@ static bool is_in_list(hak_heap *h, uint32_t c, uint64_t first, uint64_t count, 
     return false;
 }
 
-/* Where a carved block of a slab is. */
+/* Says where a carved block of a slab is. */
 static void describe_state(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c, uint64_t block) {
     const hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
@@ -102,7 +102,7 @@ static void describe_slab(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c
         hak_line_text(line, "; behind it "), describe_block(line, h, unit, c, (uint32_t)index + 1);
 }
 
-/* "0x... is in ..."; `stack` is a stack pointer of the thread that the address concerns. */
+/* Writes "0x... is in ...". `stack` is a stack pointer of the thread that the address concerns. */
 void hak_describe(hak_line *line, uint64_t address, uint64_t stack) {
     hak_heap *h = hak_heap_at(address);
     hak_line_address(line, address);

@@ -1,10 +1,10 @@
 /* environment.c: the policy of the process heap: the built-in image or the one that HAKMEM_POLICY
- * names, then one variable after the other. Called once, by the first malloc, which may come from
- * the dynamic loader.
+ * names, changed by one variable after the other. Called once, by the first malloc, which may come
+ * from the dynamic loader.
  *
- * Precedence: variable, image, built-in. A bad value is named in one line and changes nothing. A
- * process that runs with more rights than its caller has is told nothing by the caller's
- * environment.
+ * A variable wins over the image, the image over the built-in one. A bad value is reported in one
+ * line and changes nothing. A process that has more rights than its caller takes nothing from the
+ * caller's environment.
  */
 #include <errno.h>
 #include <string.h>
@@ -18,10 +18,11 @@
 #define POLICY_FILE "POLICY"
 
 extern char **environ;
-/* ld.so's: where the kernel put argc, argv and the environment */
+/* the dynamic loader's: where the kernel put */
 extern void *__libc_stack_end __attribute__((weak));
 
-/* libc sets environ in its own constructor; the dynamic loader may call malloc before. */
+/* libc sets `environ` in its own constructor, but the dynamic loader may call malloc before
+ * that. */
 static char **environment(void) {
     static char *none[1];
     if (environ) return environ;
@@ -30,7 +31,7 @@ static char **environment(void) {
     return (char **)(argc + 1 + *argc + 1);
 }
 
-/* What stands behind "HAKMEM_<name>=" of an entry, or NULL. `name` without the prefix. */
+/* The text behind "HAKMEM_<name>=" in an entry, or NULL. `name` comes without the prefix. */
 static const char *value_in(const char *entry, const char *name) {
     size_t prefix = sizeof PREFIX - 1, n = strlen(name);
     if (strncmp(entry, PREFIX, prefix) != 0 || strncmp(entry + prefix, name, n) != 0) return NULL;
@@ -40,7 +41,7 @@ static const char *value_in(const char *entry, const char *name) {
 static const char *value_of(char **entries, const char *name) {
     for (; *entries; entries++) {
         const char *value = value_in(*entries, name);
-        if (value) return *value ? value : NULL; /* empty is as if not set */
+        if (value) return *value ? value : NULL; /* an empty value counts as not set */
     }
     return NULL;
 }
@@ -81,7 +82,7 @@ static void field_set(hak_policy *p, const hak_variable *v, uint64_t value) {
     else *(uint32_t *)at = (uint32_t)value;
 }
 
-/* The caps of a class under a byte bound; as CachePolicy.class_cache. */
+/* Sets the caps of a class from a bound in bytes, as CachePolicy.class_cache does. */
 static void set_caps(hak_cache_class *cache, const hak_class *class, const hak_variable *v,
                      uint64_t bytes) {
     uint64_t most = bytes / class->stride_bytes;
@@ -91,8 +92,8 @@ static void set_caps(hak_cache_class *cache, const hak_class *class, const hak_v
     cache->cap_init_count = 2 * cache->batch_count < most ? 2 * cache->batch_count : (uint32_t)most;
 }
 
-/* Header bytes change what fits a block and where the first one starts; as
- * SizeClassMap.to_struct. */
+/* Sets the header mode. Header bytes change what fits into a block and where the first block
+ * starts, as in SizeClassMap.to_struct. */
 static void set_headers(hak_policy *p, uint32_t mode) {
     uint32_t first = 0;
     p->headers.mode = mode;
@@ -125,7 +126,7 @@ static void apply(hak_policy *p, const hak_variable *v, uint64_t value) {
     }
 }
 
-/* What a variable was set to; the field of the image is in force where it was not. */
+/* The value of one variable. Where the variable is not set, the image's field is in force. */
 typedef struct setting {
     bool is_set;
     uint64_t value;
@@ -145,7 +146,7 @@ static uint64_t in_force(const hak_policy *base, const hak_variable *v, const se
                        : hak_field_get(base, v->offset, v->width) * v->denominator / v->numerator;
 }
 
-/* Two variables that contradict each other are as if neither were set. */
+/* Two variables that contradict each other are both ignored. */
 static void keep_order(const hak_policy *base, setting *settings, uint32_t i) {
     const hak_variable *v = &hak_variables[i], *most = v->at_most;
     setting *own = &settings[i], *bound = &settings[most - hak_variables];

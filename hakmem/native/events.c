@@ -1,11 +1,12 @@
-/* events.c: the event ring of debug builds: what the slow paths did lately, by every thread, in the
+/* events.c: the event ring of debug builds: what the slow paths of all threads did lately, in the
  * order they began.
  *
- * One ring for the library, in its own memory, HAK_EVENT_COUNT events long. A writer takes a ticket
- * by an add and writes the place it names; the oldest event is overwritten, nobody waits. `ticket`
- * of a place is 0 while it is written and is stored last (release; partner: a reader, who loads it
- * before and after his copy and drops what differs). Two writers of one place are a ring apart: a
- * torn event has a ticket that does not belong to its place, or two that differ.
+ * The library has one ring of HAK_EVENT_COUNT events, in memory of its own. A writer takes a ticket
+ * by an add and writes the event at the place that the ticket names, over the oldest one; nobody
+ * waits. The `ticket` of a place is 0 while it is being written, and is stored last (release;
+ * partner: a reader, who loads it before and after copying and drops an event whose tickets
+ * differ). Two writers of one place are a whole ring apart; an event that they mixed has a ticket
+ * that does not belong to its place, or two that differ.
  */
 #include "events.h"
 

@@ -1,5 +1,5 @@
-/* events.h: hak_event(t, HAK_EVENT_..., class, unit, count) notes what a slow path did; nothing in
- * builds other than debug ones. */
+/* events.h: hak_event(t, HAK_EVENT_..., class, unit, count) notes what a slow path did. In all but
+ * debug builds it does nothing. */
 #ifndef HAK_EVENTS_H
 #define HAK_EVENTS_H
 #include "hak_internal.h"

@@ -1,11 +1,12 @@
-/* fast.h: the fast paths: a pop and a push of the thread's cache, and the next block of its carved
- * range.
+/* fast.h: the fast paths: a pop from the thread's list and a push on it, and the next block of its
+ * carved range.
  *
- * Misses need no test of their own: class 0 is always empty, the early record has no units, and a
- * class whose frees must be checked has reciprocal 0 (d * 0 < 0 is false). The free checks that the
- * address is a multiple of the stride from its slab's start (Lemire, Kaser, Kurz: d is a multiple
- * iff d * ceil(2^64 / stride) mod 2^64 < the reciprocal), which turns away interior addresses,
- * spans and free units, and that it is not the block freed last.
+ * Cases that miss need no test of their own: class 0 is always empty, the early record has no
+ * units, and a class whose frees must be checked has reciprocal 0 (d * 0 < 0 is false). A free
+ * checks that the address is a multiple of the stride from its slab's start, which turns away
+ * interior addresses, spans and free units, and that the block is not the one freed last. For the
+ * multiple (Lemire, Kaser, Kurz): d is one iff d * ceil(2^64 / stride) mod 2^64 is less than the
+ * reciprocal.
  */
 #ifndef HAK_FAST_H
 #define HAK_FAST_H
@@ -27,10 +28,10 @@ static inline void *hak_fast_alloc(hak_thread *t, uint64_t size) {
     return (void *)(uintptr_t)block;
 }
 
-/* False: nothing was changed, take the slow path. In a `batch`, whose caller has no errno to keep,
+/* False: nothing was changed, the slow path must do it. `batch` is for callers that keep no errno:
  * a full cache overflows from here, and the slab's record is asked whether the block was ever
- * carved: 9 % of a pair, which malloc's free saves: there it is asked when the block leaves the
- * cache (slabs.c). */
+ * carved. That question costs 9 % of a malloc and free, so malloc's own free leaves it until the
+ * block leaves the cache (slabs.c). */
 static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
     uint64_t base = t->base, offset = address - base, unit = offset >> HAK_UNIT_SHIFT;
     if (hak_unlikely(unit >= t->unit_limit)) return false;
@@ -39,7 +40,7 @@ static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
     uint32_t head_units = entry & ~0xffu;
     uint64_t from_head = offset - ((uint64_t)head_units << (HAK_UNIT_SHIFT - 8)),
              turned = from_head * t->reciprocals[c];
-    /* lets the compiler multiply and compare with memory: no load of its own */
+    /* makes the compiler multiply and compare straight from memory, without a load of its own */
     __asm__ volatile("" ::: "memory");
     if (hak_unlikely(turned >= t->reciprocals[c])) return false;
     uint64_t head = t->heads[c];
@@ -52,15 +53,15 @@ static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
         if (hak_unlikely(address - bin->bump < bin->bump_end - bin->bump)) return false;
     }
     if (hak_unlikely(--t->room_counts[c] < 0)) {
-        /* lets the compiler count in place: subtract, branch on sign */
+        /* makes the compiler count in memory: one subtract, and a branch on its sign */
         __asm__ volatile("" ::: "memory");
         t->room_counts[c]++;
         if (batch) hak_overflow(t, (uint32_t)c, address);
         return batch;
     }
     hak_set_next(address, head);
-    /* a fork's child may find the list cut off here: the link stands before the head names the
-     * block */
+    /* a fork may cut here: the link stands before the head names the block, so the child finds a
+     * whole list */
     hak_keep_order();
     t->heads[c] = address;
     return true;

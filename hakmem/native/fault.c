@@ -1,4 +1,4 @@
-/* fault.c: the fatal report of a misuse that malloc's caller cannot be told of: two lines, then
+/* fault.c: the fatal report of a misuse that malloc cannot return to its caller: two lines, then
  * abort.
  *
  *   hakmem: free: double free: address 0x..., block 0x..., class 18 of 640 bytes,
@@ -11,7 +11,8 @@
 #include "hak_internal.h"
 #include "line.h"
 
-bool hak_fault_told; /* the abort that follows needs no crash report */
+/* set once a report was printed: the abort that follows needs no crash report */
+bool hak_fault_told;
 
 static const char *what(uint32_t code) {
     switch (code) {

@@ -1,40 +1,43 @@
-/* fork.c: the child of a fork: noticed at its first slow path, its heaps repaired there.
+/* fork.c: the child of a fork: noticed at its first slow path, and its heaps repaired there.
  *
- * A child is noticed by a word in a page that the OS gives it as zero (hak_fork_look), so that
+ * A child is noticed by a word in an OS page that the OS zeroes for it (hak_fork_look), so that
  * _Fork and a bare clone are noticed as fork is. No lock is taken before a fork and no handler
- * runs, so there is no order to keep with stdio's or anybody's locks, and a child that goes
- * straight to exec pays nothing. A vfork's child has its parent's memory, the page too, and is its
- * parent's thread: nothing to repair. Where the OS cannot wipe a page, an atfork handler clears the
- * word.
+ * runs. So there is no order to keep with stdio's locks or anybody's, and a child that goes
+ * straight to exec pays nothing. A vfork's child shares its parent's memory, the word too, and runs
+ * as its parent's thread: nothing to repair. Where the OS cannot zero the page, an atfork handler
+ * clears the word.
  *
  * What the child finds. The OS stops each thread's writes at one point of its program order: until
- * then they reach the memory that parent and child still share, after it they wait for the fork to
- * end. So a thread that is gone was cut off between two of its stores, and what one thread had
- * published to another is there if the other acted on it. Hence:
+ * then they reach the memory that parent and child still share, after that they wait for the fork
+ * to end. So a thread that is gone was cut off between two of its stores; and what one thread
+ * published to another is there, if the other acted on it. Hence:
  *
- *  - The forking thread was inside nothing: its records are whole, it holds no claim and no lock.
- *  - A slab whose claim is held is in an unknown state: it is lost (HAK_KIND_LOST), takes blocks
- *    back, gives none. At most one a thread. Everything that changes by one CAS (list words, open
- *    word, mailboxes) is whole.
- *  - A slab that a thread had let go of and not yet remembered is in no set, no mailbox, no hint:
- *    it is listed.
- *  - A unit in no record, no free run and not waiting for a slab was on its way: it becomes free. A
- *    span being cut or lengthened is the prefix that the registry says.
- *  - The cache of a thread that is gone: a pop or a push was cut between its stores, so the list is
- *    whole from its head (a block's link stands before the head names it; order kept in fast.h) and
- *    its count is one off at most. Of a list that was being moved to slabs (`busy` says which) the
- *    head is past what is on its way (bins.c): that batch is counted as lost, whatever of it has
- *    arrived; the rest of the list is there. Carved ranges change under their slab's claim only.
- *    Every link is checked before it is believed.
+ *  - The forking thread was inside no call of the library: its records are whole, it holds no claim
+ *    and no lock.
+ *  - A slab whose claim is held is in an unknown state. It is lost (HAK_KIND_LOST): it takes blocks
+ *    back and gives none. Each thread that is gone leaves at most one. Everything that changes by
+ *    one CAS (list words, open word, mailboxes) is whole.
+ *  - A slab that a thread had let go of, but had not yet put anywhere, is in no partial set, no
+ *    mailbox and no hint: it is listed.
+ *  - A unit that is in no record and no free run, and is not kept ready for a slab, was on its way
+ *    somewhere: it becomes free. Of a span that was being cut or lengthened, the units remain that
+ *    the registry says.
+ *  - In the cache of a thread that is gone, a pop or a push was cut between its stores. The list is
+ *    whole from its head on, because a block's link stands before the head names it (fast.h keeps
+ *    the order), and its count is one off at most. Of a list that was being moved to slabs (`busy`
+ *    says which), the head is already past the blocks on their way (bins.c): that batch is counted
+ *    as lost, however much of it has arrived, and the rest of the list is there. A carved range
+ *    changes under its slab's claim only. Every link is checked before it is believed.
  *
- * Caches of threads that are gone are flushed one at each slow path of the child, so that a child
- * of many threads that lives for a few calls does not copy all their pages. Which thread is the
- * forking one only it can say; until it comes to a slow path (a new thread may be faster), all of
- * them are kept aside.
+ * The caches of threads that are gone are flushed one at each slow path of the child, so that the
+ * child of a process with many threads, which lives for a few calls, does not copy all their OS
+ * pages. Only the forking thread can say which record is its own. Until it comes to a slow path (a
+ * new thread may be faster), all live records are set aside.
  *
- * The word: HAK_FORK_WIPED in a new child; _BUSY while one thread repairs and others wait; _LEFT
- * while caches are left to flush; _WHOLE. Locks: who repairs holds _BUSY, takes the root lock for
- * the flushes; nobody looks at the word under a lock.
+ * States of the word: HAK_FORK_WIPED in a new child; _BUSY while one thread repairs and others
+ * wait; _LEFT while there are caches to flush; _WHOLE. Locks: the thread that repairs holds _BUSY
+ * and takes hak_root.lock for the flushes; nobody looks at the word under a lock other than
+ * record 0's.
  */
 #include <pthread.h>
 #include <string.h>
@@ -44,14 +47,16 @@
 #include "locks.h"
 #include "region.h"
 
-/* stands in until the page is there: before the first heap */
+/* used until the page is there, before the first heap */
 static uint32_t unwatched = HAK_FORK_WHOLE;
 uint32_t *hak_fork_word = &unwatched;
-static bool sorted; /* the forking thread has said which records are its own; under HAK_FORK_BUSY */
+/* whether the forking thread has said which records are its own; under HAK_FORK_BUSY */
+static bool sorted;
 
 static void clear_word(void) { hak_store_relaxed(hak_fork_word, HAK_FORK_WIPED); }
 
-/* Before the first heap is published. Two at once: one page is used, the other given back. */
+/* Called before a heap is published. Of two threads at once, one page is used and the other given
+ * back. */
 void hak_fork_watch(void) {
     uint32_t *none = &unwatched;
     if (hak_load_acquire(&hak_fork_word) != none) return;
@@ -75,8 +80,8 @@ static bool is_ready(hak_heap *h, uint32_t unit) {
     return false;
 }
 
-/* Makes registry and record of the slab or span at `unit` agree; returns its units, 0 if it is none
- * after all. */
+/* Makes the registry and the record of the slab or span at `unit` agree. Returns its units, 0 if
+ * there is no slab or span after all. */
 static uint32_t settle_record(hak_heap *h, uint32_t unit) {
     hak_slab *slab = hak_slab_at(h, unit);
     bool span = slab->kind == HAK_KIND_SPAN;
@@ -94,7 +99,8 @@ static uint32_t settle_record(hak_heap *h, uint32_t unit) {
     return n;
 }
 
-/* Claims of threads that are gone are broken, then every unit is in a record, ready, or free. */
+/* Breaks the claims of threads that are gone; then puts every unit into a record, or among those
+ * kept ready, or among the free. */
 static void settle_units(hak_heap *h) {
     bool torn = hak_load_relaxed(&h->run_lock) || h->purging_units;
     if (hak_load_relaxed(&h->run_lock)) hak_region_mend(h);
@@ -104,7 +110,7 @@ static void settle_units(hak_heap *h) {
         if (slab->mailed) hak_store_relaxed(&slab->mailed, 0);
         if (!hak_claim_held(slab)) continue;
         if (slab->kind == HAK_KIND_SLAB) {
-            slab->flags |= HAK_SLAB_LISTED; /* flag and bit may differ: both are cleared */
+            slab->flags |= HAK_SLAB_LISTED; /* flag and bit may disagree: both are cleared */
             hak_partial_remove(h, u);
             hak_store_relaxed(&slab->kind, HAK_KIND_LOST);
             h->lost_count++;
@@ -127,8 +133,8 @@ static void settle_units(hak_heap *h) {
     hak_store_relaxed(&h->run_lock, 0);
 }
 
-/* Mailboxes are filled anew: a thread may have been cut off between marking a slab and mailing
- * it. */
+/* Fills the mailboxes anew, since a thread may have been cut off between marking a slab and
+ * mailing it. */
 static void settle_mail(hak_heap *h, hak_thread *t) {
     for (uint32_t c = 0; c < HAK_CLASS_LIMIT; c++) hak_store_relaxed(&h->mailbox[c], 0);
     for (uint32_t u = h->meta_units; u < h->unit_top; u++)
@@ -136,8 +142,8 @@ static void settle_mail(hak_heap *h, hak_thread *t) {
             hak_mail(t, u);
 }
 
-/* A slab that only its taker was about to remember, by a hint or a mail, is listed: to be in a set
- * as well does no harm. */
+/* Lists each slab that has blocks to give. The thread that had it may have been cut off before it
+ * left a hint or a mail; to be in a partial set as well does no harm. */
 static void settle_reach(hak_heap *h, hak_thread *t) {
     const hak_policy *policy = hak_policy_of(h);
     for (uint32_t u = h->meta_units; u < h->unit_top; u++) {
@@ -159,7 +165,7 @@ static bool is_block(hak_heap *h, uint32_t c, uint64_t address) {
     return hak_resolve(h, address, &block, &fault) == HAK_OK && block.class_index == c;
 }
 
-/* Cuts the cache of class c down to what is surely there. */
+/* Cuts the cache of class c down to the blocks that are surely there. */
 static void settle_bin(hak_heap *h, hak_thread *t, uint32_t c) {
     const hak_class *class = &hak_policy_of(h)->sizes.classes[c];
     hak_bin *bin = &t->bins[c];
@@ -177,7 +183,7 @@ static void settle_bin(hak_heap *h, hak_thread *t, uint32_t c) {
                  range <= (uint64_t)class->block_count * class->stride_bytes &&
                  range % class->stride_bytes == 0 && is_block(h, c, bin->bump) &&
                  is_block(h, c, bin->bump_end - class->stride_bytes);
-    if (!whole) bin->bump = bin->bump_end = 0; /* its slab is claimed, and so lost */
+    if (!whole) bin->bump = bin->bump_end = 0; /* its slab was claimed, and so is lost */
 }
 
 static void settle_thread(hak_heap *h, hak_thread *t) {
@@ -185,9 +191,10 @@ static void settle_thread(hak_heap *h, hak_thread *t) {
     hak_store_relaxed(&t->busy, 0);
 }
 
-/* Marks the records that no list holds; whose they are is still to be said. */
+/* Sets aside the records that are in no list, and the live ones, until the forking thread says
+ * which is its own. */
 static void set_aside(hak_heap *h) {
-    static uint64_t listed[HAK_THREADS_MAX / 64]; /* a bit a record; under HAK_FORK_BUSY */
+    static uint64_t listed[HAK_THREADS_MAX / 64]; /* one bit for each record; under */
     memset(listed, 0, (h->thread_top + 7) / 8);
     const uint64_t heads[] = {h->parked_word, h->unused_word};
     for (uint32_t list = 0; list < 2; list++)
@@ -202,7 +209,8 @@ static void set_aside(hak_heap *h) {
     hak_store_relaxed(&h->left_word, 0);
 }
 
-/* By the forking thread: its own record goes on, the others left are gone. */
+/* Called by the forking thread: its own record goes on, the other records that were set aside
+ * belong to threads that are gone. */
 static void sort_out(hak_heap *h) {
     hak_assert(hak_rank_is_held(HAK_RANK_FORK));
     hak_thread *mine = hak_thread_known(h);
@@ -212,7 +220,7 @@ static void sort_out(hak_heap *h) {
             hak_store_relaxed(&mine->os_id, hak_os_thread_id());
     for (uint32_t i = 1; i < h->thread_top; i++) {
         hak_thread *t = hak_thread_at(h, i);
-        if (t->index != i) t->index = i; /* one that was being made has none yet */
+        if (t->index != i) t->index = i; /* a record that was being made has */
         if (t->state == HAK_THREAD_LEFT) hak_thread_list_push(&h->left_word, t);
         live += t->state == HAK_THREAD_LIVE;
     }
@@ -236,13 +244,13 @@ static void repair(hak_heap *h) {
     if (!shared->base) hak_thread_record_init(h, shared, 0);
     settle_thread(h, shared);
     settle_units(h);
-    settle_mail(h, shared); /* counted by the shared record: nobody else is in */
+    settle_mail(h, shared); /* record 0 counts the mails: nobody else is in */
     settle_reach(h, shared);
     hak_event_of(h, 0, HAK_EVENT_FORK_REPAIR, 0, 0, h->lost_count);
     h->repair_count++;
 }
 
-/* Flushes the cache of one thread that is gone; false when there is none left. */
+/* Flushes the cache of one thread that is gone; false if there is none left. */
 static bool give_one_back(void) {
     hak_root_lock_only();
     bool found = false;
@@ -251,7 +259,7 @@ static bool give_one_back(void) {
         if (!t) continue;
         found = true;
         settle_thread(h, t);
-        if (t->heap) hak_cache_flush(t, 0); /* else it was being made */
+        if (t->heap) hak_cache_flush(t, 0); /* else the record was being made */
         memset(t->heads, 0, sizeof t->heads);
         memset(t->room_counts, 0, sizeof t->room_counts);
         memset(t->bins, 0, sizeof t->bins);
@@ -264,12 +272,12 @@ static bool give_one_back(void) {
     return found;
 }
 
-/* The word is not HAK_FORK_WHOLE. Called at the start of a slow path, under no lock and no
- * claim. */
+/* Does what the word asks for, when it is not HAK_FORK_WHOLE. Called at the start of a slow path,
+ * under no lock but record 0's and no claim. */
 void hak_fork_slow(void) {
     uint32_t found;
     while ((found = hak_load_acquire(hak_fork_word)) != HAK_FORK_WHOLE) {
-        /* acquires what the last store below published */
+        /* partner: the release store at the end */
         if (found != HAK_FORK_BUSY && hak_cas_acq_rel(hak_fork_word, &found, HAK_FORK_BUSY)) break;
         hak_os_yield();
     }
@@ -278,7 +286,7 @@ void hak_fork_slow(void) {
     if (found == HAK_FORK_WIPED) {
         hak_store_relaxed(&hak_root_.lock, 0);
         hak_background_forked();
-        hak_os_let_others_read(); /* what Yama was told holds for the process that told it */
+        hak_os_let_others_read(); /* Yama was told about the parent only */
         sorted = false;
         for (hak_heap *h = first_heap(); h; h = next_heap(h)) repair(h);
     }
@@ -293,7 +301,7 @@ void hak_fork_slow(void) {
     hak_store_release(hak_fork_word, left ? HAK_FORK_LEFT : HAK_FORK_WHOLE);
 }
 
-/* All of it at once, for callers that are about to look at their heaps. */
+/* Does the whole repair at once, for callers that are about to look at their heaps. */
 HAK_EXPORT void hak_fork_settle(void) {
     while (hak_load_acquire(hak_fork_word) != HAK_FORK_WHOLE) {
         hak_fork_slow();

@@ -72,7 +72,7 @@
 
 #define HAK_HIDDEN __attribute__((visibility("hidden")))
 #define HAK_EXPORT __attribute__((visibility("default")))
-/* kept out of line, so that its callers save no registers for it */
+/* kept out of line, so that callers need not save registers for it */
 #define HAK_COLD __attribute__((noinline, cold))
 #define hak_likely(x) __builtin_expect(!!(x), 1)
 #define hak_unlikely(x) __builtin_expect(!!(x), 0)
@@ -104,7 +104,8 @@ static inline void hak_entry_fill(hak_heap *h, uint32_t unit, uint32_t count, ui
     for (uint32_t i = 0; i < count; i++) hak_store_relaxed(&hak_registry(h)[unit + i], entry);
 }
 
-/* For asserts: units of the arena; and whether all their entries are this one. */
+/* For asserts: whether these units are in the arena; and whether their registry entries all equal
+ * `entry`. */
 HAK_PREDICATE bool hak_units_are_arena(hak_heap *h, uint64_t unit, uint64_t count) {
     return unit >= h->meta_units && count && unit + count <= hak_load_acquire(&h->unit_top);
 }
@@ -122,22 +123,22 @@ static inline void hak_set_next(uint64_t block, uint64_t next) {
     hak_store_relaxed((uint64_t *)(uintptr_t)block, next);
 }
 
-/* The live mark of a checked heap's block: its word and its bit. */
+/* In a checked heap, the word and the bit that mark this block as live. */
 static inline uint64_t *hak_live_word(hak_heap *h, uint64_t address, uint64_t *bit) {
     uint64_t granule = (address - (uintptr_t)h) >> HAK_SIZE_GRANULE_SHIFT;
     *bit = UINT64_C(1) << (granule & 63);
     return (uint64_t *)hak_at(h, h->live_offset) + (granule >> 6);
 }
 
-/* Units in use but for the purged pages in them. A stale figure is a little off for a moment. */
+/* Units in use, without the holes in them. The figure may be stale by a moment. */
 static inline uint64_t hak_in_use_units(hak_heap *h) {
     uint64_t live = hak_load_relaxed(&h->in_use_units),
              holes = hak_load_relaxed(&h->hole_now_pages) / HAK_UNIT_PAGES;
     return live > holes ? live - holes : 0;
 }
 
-/* The size map of the fast paths. The policy's own serves where every class may take them: three
- * pages less to write and to keep. */
+/* The size map that the fast paths read. It is the policy's own map where every class may take the
+ * fast path: that saves three OS pages. */
 static inline uint8_t *hak_fast_map(hak_heap *h) {
     hak_policy *policy = hak_policy_of(h);
     for (uint32_t c = 1; c <= policy->sizes.class_count; c++)
@@ -212,7 +213,7 @@ HAK_HIDDEN uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *blo
                                    hak_fault *fault);
 HAK_HIDDEN uint32_t hak_check_own(const hak_thread *t, hak_heap *h, uint64_t address,
                                   const hak_block *block, hak_fault *fault);
-/* A fault's fields; returns its code. */
+/* Fills a fault; returns its code. */
 static inline uint32_t hak_fault_set(hak_fault *fault, hak_heap *h, uint32_t code, uint64_t address,
                                      uint64_t block, uint32_t unit, uint32_t class_index,
                                      uint32_t expected, uint32_t found) {
@@ -242,8 +243,8 @@ HAK_HIDDEN void hak_recent_turn(hak_heap *h, uint32_t epochs);
 /* runs.c */
 typedef struct hak_run {
     uint32_t unit;  /* first unit, 0: none */
-    uint32_t dirty; /* units of it that may be non-zero */
-    uint32_t open;  /* mask of further units that were opened behind it, for the open superslab */
+    uint32_t dirty; /* units of it that may hold other bytes than 0 */
+    uint32_t open;  /* mask of the units behind it that were taken along, for the open superslab */
 } hak_run;
 HAK_HIDDEN hak_run hak_run_alloc(hak_heap *h, uint32_t units, uint32_t align_units);
 HAK_HIDDEN hak_run hak_run_alloc_open(hak_heap *h);
@@ -272,7 +273,7 @@ typedef struct hak_chain { /* linked blocks of one slab */
     uint64_t first, last, highest;
     uint32_t unit, count;
 } hak_chain;
-/* a stride of blocks whose free asked whether they are carved */
+/* stands for a stride: the free has already checked that the blocks were carved */
 #define HAK_CHECKED_AT_FREE (UINT64_C(1) << 32)
 HAK_HIDDEN bool hak_slab_claim(hak_thread *t, hak_slab *slab);
 HAK_HIDDEN void hak_slab_claim_wait(hak_thread *t, hak_slab *slab);

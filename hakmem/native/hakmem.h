@@ -20,12 +20,12 @@
 extern "C" {
 #endif
 
-/* A heap under `policy` (NULL: the built-in one) of `region_bytes` user memory (0: 64 GiB, halved
- * until the OS agrees). flags: HAK_HEAP_CHECKED or 0. NULL with fault->code HAK_FAULT_POLICY or
- * HAK_FAULT_NOMEM. */
+/* Makes a heap under `policy` (NULL: the built-in one) of `region_bytes` of user memory (0: 64
+ * GiB, halved until the OS agrees). flags: HAK_HEAP_CHECKED or 0. NULL on failure, with
+ * HAK_FAULT_POLICY or HAK_FAULT_NOMEM in fault->code. */
 hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint32_t flags,
                           hak_fault *fault);
-/* Gives the whole region back. No thread may be inside or come back. */
+/* Unmaps the whole region. No thread may be inside a call, or make one later. */
 void hak_heap_destroy(hak_heap *heap);
 
 /* A block of at least `size` bytes (0 counts as 1), aligned to 16, or 8 up to 8 bytes. NULL when
@@ -33,29 +33,31 @@ void hak_heap_destroy(hak_heap *heap);
 void *hak_heap_alloc(hak_heap *heap, uint64_t size);
 /* The same, aligned to `align` (a power of two), zeroed if `zero`. */
 void *hak_heap_alloc_aligned(hak_heap *heap, uint64_t size, uint64_t align, int zero);
-/* HAK_OK, or the fault, which is also in *fault; the heap is unchanged then. NULL is fine. Any
- * thread may free. */
+/* Returns HAK_OK, or the fault, which is also in *fault; then the heap is unchanged. NULL is fine.
+ * Any thread may free. */
 uint32_t hak_heap_free(hak_heap *heap, void *block, hak_fault *fault);
-/* *out is the resized block, contents kept. HAK_FAULT_NOMEM leaves the old one. NULL as block
- * allocates. */
+/* *out is the resized block with its contents. On HAK_FAULT_NOMEM the old block stays as it was. A
+ * NULL block allocates. */
 uint32_t hak_heap_realloc(hak_heap *heap, void *block, uint64_t size, void **out, hak_fault *fault);
-/* *out is what the caller may use of a live block. */
+/* *out is how many bytes of a live block the caller may use. */
 uint32_t hak_heap_usable(hak_heap *heap, const void *block, uint64_t *out, hak_fault *fault);
-/* Allocates count blocks into out; returns how many there were memory for. */
+/* Allocates `count` blocks into `out`; returns how many there was memory for. */
 uint64_t hak_heap_alloc_many(hak_heap *heap, const uint64_t *sizes, uint64_t count, uint64_t *out);
-/* Frees count blocks; stops at the first fault and returns how many were freed. */
+/* Frees `count` blocks; stops at the first fault and returns how many were freed. */
 uint64_t hak_heap_free_many(hak_heap *heap, const uint64_t *blocks, uint64_t count,
                             hak_fault *fault);
 /* Gives the calling thread's caches back to the slabs. */
 void hak_heap_flush(hak_heap *heap);
 /* Fills the calling thread's caches to the policy's prewarm counts. */
 void hak_heap_prewarm(hak_heap *heap);
-/* Flushes what it can reach and gives every free page back; returns the bytes. */
+/* Flushes the thread caches it can reach and purges every free OS page; returns the bytes given
+ * back. */
 uint64_t hak_heap_trim(hak_heap *heap);
-/* The clock's turn: closes an epoch that is over and purges what the policy no longer keeps. */
+/* Ends an epoch whose time is over, and purges what the policy no longer keeps. */
 void hak_heap_tick(hak_heap *heap);
-/* Switches the crash report on or off: a line at SIGSEGV, SIGBUS and SIGABRT, then what handled the
- * signal before. 0 or an errno. Also: HAKMEM_CRASH_REPORT=1 in the environment. */
+/* Switches the crash report on or off: one line at SIGSEGV, SIGBUS and SIGABRT, before whatever
+ * handled the signal earlier. Returns 0 or an errno. HAKMEM_CRASH_REPORT=1 in the environment does
+ * the same. */
 int hak_crash_report(int on);
 /* The heap behind malloc, or NULL while there is none. */
 hak_heap *hak_process_heap(void);

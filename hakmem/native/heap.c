@@ -51,8 +51,8 @@ static void fill_fast_map(hak_heap *h) {
     }
 }
 
-/* A window, or else a reservation; of what the caller leaves open (0 bytes) as much as the OS
- * gives. */
+/* Makes a region in a window, or else by a reservation. If the caller leaves the size open (0
+ * bytes), it is as much as the OS gives. */
 static hak_heap *find_region(uint64_t region_bytes, uint32_t flags) {
     bool checked = flags & HAK_HEAP_CHECKED;
     uint64_t wish = flags & HAK_HEAP_PROCESS ? HAK_PROCESS_WISH_BYTES : HAK_REGION_WISH_BYTES;
@@ -79,7 +79,7 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
     h->layout_hash = HAK_LAYOUT_HASH;
     h->flags |= flags & (HAK_HEAP_CHECKED | HAK_HEAP_PROCESS);
     h->unit_top = h->meta_units;
-    h->thread_top = 1; /* record 0 is the shared one */
+    h->thread_top = 1; /* record 0 is shared */
     *hak_policy_of(h) = *policy;
     fill_fast_map(h);
     h->epoch_start_ns = h->earned_at_ns = hak_os_clock_ns();
@@ -87,7 +87,7 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
     if (flags & HAK_HEAP_PROCESS) hak_root_.process_id = hak_os_process_id();
     hak_fork_watch();
     join_root(h);
-    /* partner: outside readers, who look at the magic first */
+    /* partner: readers in other processes, who look at the magic first */
     hak_store_release(&h->magic, HAK_HEAP_MAGIC);
     return h;
 }
@@ -180,7 +180,7 @@ void hak_heap_prewarm(hak_heap *h) {
 
 uint64_t hak_heap_trim(hak_heap *h) {
     hak_fork_look();
-    (void)hak_thread_get(h); /* counted as live while claims are taken: a fork looks at that */
+    (void)hak_thread_get(h); /* live, if it can be: a fork looks at that */
     hak_thread *t = hak_thread_enter(h);
     uint64_t bytes = hak_trim(t);
     hak_thread_leave(t);

@@ -1,19 +1,19 @@
-/* holes.c: OS pages of nothing but free blocks go back although their slab is in use: one live
- * block in a slab costs a page, not 64 KiB. Caches of sleeping threads and fragmentation both leave
- * slabs like that.
+/* holes.c: holes: OS pages of nothing but free blocks, given back although their slab is in use.
+ * One live block in a slab then costs an OS page, not 64 KiB. Caches of sleeping threads and
+ * fragmentation both leave such slabs.
  *
- * A hole is a purged page of a slab, all of whose blocks, those that reach over its edges too, are
- * free. Their links are gone with the page, so they are in no list: used + free list + on holes =
- * carved. All under the claim; the masks are written by the claimer only. Who takes the slab when
- * its free list is empty gets a page's blocks back first. Pages are purged only where all blocks
- * are carved, so carving never meets a hole. Classes with headers have none: a header lies outside
- * its block.
+ * A hole is a purged OS page of a slab all of whose blocks are free, those that reach over its
+ * edges too. The blocks' links are gone with the page, so they are in no list: used + free list +
+ * on holes = carved. The claimer alone writes the masks that mark holes. A thread that takes the
+ * slab when its free list is empty gets the blocks of one hole back first. An OS page is purged
+ * only if all its blocks are carved, so carving never meets a hole. Classes with headers have no
+ * holes, since a header lies outside its block.
  *
- * A sweep visits every slab once an epoch and looks into those not claimed since its last visit,
- * once. It pays from the eager budget (purge.c), and so does giving blocks back from a hole. A slab
- * whose pages are needed again within two epochs is paused, it alone: one pause for the whole heap
- * lets slabs in steady use hide those that nobody needs for days. sweep_busy: one sweeper at a
- * time.
+ * A sweep visits every slab once an epoch, and searches those that were not claimed since its last
+ * visit, once. Sweeps are paid from the budget for eager work (budget.c), and so are blocks that
+ * come back from a hole. A slab whose OS pages are needed again within two epochs is paused, that
+ * slab alone: with one pause for the whole heap, slabs in steady use would hide those that nobody
+ * needs for days. One thread sweeps at a time (sweep_busy).
  */
 #include "lists.h"
 #include "marks.h"
@@ -24,9 +24,9 @@ typedef struct page_set {
     uint64_t word[PAGES_MAX / 64];
 } page_set;
 
-/* A slab's last_sweep, written under the claim: epoch of its last purge | log2 of its pause << 24
- * | HAK_SWEEP_REFAULT once a page of that purge was needed within two epochs, for which the pause
- * doubled; without, it halves at the next purge. */
+/* A slab's last_sweep, written under the claim: the epoch of its last purge | log2 of its pause <<
+ * 24 | HAK_SWEEP_REFAULT once a page of that purge was needed within two epochs. A refault doubles
+ * the pause; a purge without one halves it. */
 static uint32_t sweep_age(hak_heap *h, uint32_t last) {
     return (hak_load_relaxed(&h->epoch_count) - last) & HAK_SWEEP_EPOCH_MASK;
 }
@@ -42,7 +42,8 @@ static void sweep_purged(hak_heap *h, hak_slab *slab) {
                       (hak_load_relaxed(&h->epoch_count) & HAK_SWEEP_EPOCH_MASK) | pauses);
 }
 
-/* Pages of it are needed again; returns whether that is soon. */
+/* Notes that OS pages of the slab are needed again; returns whether that is soon after their
+ * purge. */
 static bool sweep_refault(hak_heap *h, hak_slab *slab) {
     uint32_t last = slab->last_sweep;
     if (sweep_age(h, last) >= 2) return false;
@@ -53,7 +54,8 @@ static bool sweep_refault(hak_heap *h, hak_slab *slab) {
     return true;
 }
 
-/* The blocks on a page; false where not all of them are carved, or there is none. */
+/* Finds the first and the last block that reach onto an OS page of a slab. False if not all of
+ * them are carved, or no block is there. */
 static bool blocks_on(const hak_class *class, uint32_t carved, uint32_t page, uint32_t *first,
                       uint32_t *last) {
     uint64_t at = (uint64_t)page * HAK_OS_PAGE_BYTES;
@@ -63,7 +65,7 @@ static bool blocks_on(const hak_class *class, uint32_t carved, uint32_t page, ui
     return *first < carved && *last < carved;
 }
 
-/* Whether a block reaches onto a hole. */
+/* Whether a block lies on a hole, even in part. */
 static bool is_on_hole(const hak_class *class, const uint16_t *holes, uint32_t block) {
     uint64_t at = (uint64_t)block * class->stride_bytes;
     for (uint64_t page = at / HAK_OS_PAGE_BYTES;
@@ -72,7 +74,7 @@ static bool is_on_hole(const hak_class *class, const uint16_t *holes, uint32_t b
     return false;
 }
 
-/* Marks the blocks of the free list and those on holes; returns the length of the list. */
+/* Marks the blocks in the free list and those on holes; returns the length of the list. */
 static uint32_t mark_free(hak_heap *h, uint32_t unit, const hak_class *class, uint64_t *free_bits) {
     const hak_slab *slab = hak_slab_at(h, unit);
     const uint16_t *holes = hak_holes_of(h, unit);
@@ -96,7 +98,7 @@ static bool all_free(const uint64_t *free_bits, uint32_t first, uint32_t last) {
     return true;
 }
 
-/* Makes the free list again without the blocks on holes, in its order. */
+/* Takes the blocks on holes out of the free list, and keeps the order of the rest. */
 static void drop_holed(hak_heap *h, uint32_t unit, const hak_class *class) {
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit), first = 0, last = 0,
@@ -116,8 +118,8 @@ static void drop_holed(hak_heap *h, uint32_t unit, const hak_class *class) {
     if (kept) hak_free_push_chain(slab, base, first, last, kept);
 }
 
-/* Purges the pages of free blocks of a claimed slab; returns how many. *looked is the length of its
- * free list. */
+/* Makes holes of a claimed slab's OS pages of free blocks; returns how many. *looked is the length
+ * of its free list. */
 static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
     hak_slab *slab = hak_slab_at(h, unit);
     const hak_class *class = &hak_policy_of(h)->sizes.classes[slab->class_index];
@@ -143,7 +145,7 @@ static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
     sweep_purged(h, slab);
     for (uint32_t page = 0, end; page < pages; page = end + 1) {
         for (end = page; end < pages && fresh.word[end >> 6] >> (end & 63) & 1;) end++;
-        if (end > page) /* if the OS refuses, the pages stay: a hole all the same */
+        if (end > page) /* refused: resident, but a hole all the same */
             (void)hak_os_purge_range(&h->os,
                                      hak_unit_address(h, unit) + (uint64_t)page * HAK_OS_PAGE_BYTES,
                                      (uint64_t)(end - page) * HAK_OS_PAGE_BYTES, false);
@@ -153,8 +155,8 @@ static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
     return found;
 }
 
-/* Gives the blocks of the first hole back to the free list, or of the first few, until there is
- * one. Under the claim. */
+/* Gives the blocks of the first hole back to the free list; of the first few holes, until there is
+ * a block that lies on no other. Needs the claim. */
 void hak_holes_restore(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
@@ -179,7 +181,7 @@ void hak_holes_restore(hak_thread *t, uint32_t unit) {
             got++;
         }
     }
-    hak_assert(got); /* a hole has blocks, and the last one on it brings them back */
+    hak_assert(got); /* the last hole that a block lies on brings it back */
     if (got) hak_free_push_chain(slab, base, head, tail, got);
     while (page < pages && !hak_hole_get(holes, page)) page++;
     if (page == pages) slab->flags &= (uint16_t)~HAK_SLAB_HOLES;
@@ -189,8 +191,8 @@ void hak_holes_restore(hak_thread *t, uint32_t unit) {
                    (uint64_t)restored * hak_policy_of(h)->retain.refault_unit_ns / HAK_UNIT_PAGES);
 }
 
-/* Looks at one record; returns the cost of what was done. `all`: whatever was claimed lately;
- * `pauses`: that last are kept. */
+/* Visits one slab record; returns the cost of what was done. `all`: also if the slab was claimed
+ * lately. `pauses`: paused slabs are left alone. */
 static uint64_t visit(hak_thread *t, uint32_t unit, bool all, bool pauses) {
     hak_heap *h = hak_heap_of(t);
     const hak_policy *policy = hak_policy_of(h);
@@ -199,7 +201,7 @@ static uint64_t visit(hak_thread *t, uint32_t unit, bool all, bool pauses) {
     uint32_t *seen = (uint32_t *)hak_at(h, h->swept_offset) + unit, seq = hak_claim_seq_load(slab),
              before = hak_load_relaxed(seen), looked = 0, pages = 0;
     if (!all && before != seq) {
-        /* not while claimed: it is in use */
+        /* a claimed slab is in use: ask again next time */
         if (before != (seq | 1)) hak_store_relaxed(seen, seq & ~1u);
         return 0;
     }
@@ -207,7 +209,7 @@ static uint64_t visit(hak_thread *t, uint32_t unit, bool all, bool pauses) {
     if (pauses && sweep_age(h, last) < sweep_pause(last)) return 0;
     const hak_class *class = &policy->sizes.classes[hak_load_relaxed(&slab->class_index)];
     uint64_t out = (uint64_t)hak_free_count(slab) + hak_remote_count(slab);
-    /* nothing to find, and no reason to disturb it */
+    /* too little is free for a hole: leave the slab alone */
     if (out * class->stride_bytes < HAK_OS_PAGE_BYTES) {
         hak_store_relaxed(seen, seq | 1);
         return 0;
@@ -223,10 +225,10 @@ static uint64_t visit(hak_thread *t, uint32_t unit, bool all, bool pauses) {
         }
         if ((uint64_t)hak_free_count(slab) * class->stride_bytes >= HAK_OS_PAGE_BYTES)
             pages = punch(h, unit, &looked);
-        /* its list may be short now, but it has blocks to give */
+        /* its free list may be short now, but it has blocks to give */
         if (pages) hak_partial_insert(h, unit);
     }
-    /* the sequence once released, and looked into */
+    /* the sequence it will have once released, marked as searched */
     hak_store_relaxed(seen, (hak_claim_seq_load(slab) + 1) | 1);
     hak_claim_release(slab);
     return (uint64_t)looked * policy->retain.hole_block_ns +
@@ -234,7 +236,7 @@ static uint64_t visit(hak_thread *t, uint32_t unit, bool all, bool pauses) {
 }
 
 /* Goes on with the sweep that is due: at most `units` records and `most_ns` of work. Without
- * `pauses`: nobody is delayed. */
+ * `pauses`, paused slabs are visited too. */
 void hak_sweep(hak_thread *t, uint32_t units, uint64_t most_ns, bool pauses) {
     hak_heap *h = hak_heap_of(t);
     uint32_t unit = hak_load_relaxed(&h->sweep_unit), none = 0,
@@ -250,7 +252,7 @@ void hak_sweep(hak_thread *t, uint32_t units, uint64_t most_ns, bool pauses) {
     if (spent) hak_work_spend(h, spent);
 }
 
-/* All holes there are, now: for trim. Returns pages. */
+/* Makes all the holes that can be made, for trim; returns their OS pages. */
 uint64_t hak_sweep_all(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     uint64_t before = hak_load_relaxed(&h->hole_pages);

@@ -1,5 +1,5 @@
-/* hooks.h: the calls upward: what slow paths look for on their way. Each is a load or two, and a
- * call into a room above only when there is something to do; who looks knows nothing of that room.
+/* hooks.h: calls to layers above: what slow paths look for on their way. Each is a load or two, and
+ * a call upward only if there is something to do; the slow path knows nothing of the layer above.
  */
 #ifndef HAK_HOOKS_H
 #define HAK_HOOKS_H
@@ -14,15 +14,16 @@ HAK_HIDDEN HAK_COLD void hak_request_serve(hak_thread *t);
 HAK_HIDDEN void hak_background_start(hak_heap *h);
 HAK_HIDDEN void hak_background_wake(void);
 
-/* At the start of every slow path that touches what threads share, under no claim and no lock but
- * record 0's: is this process a fork's child, in which what threads share is not whole yet? */
+/* Asked at the start of every slow path that touches what threads share, under no claim and no
+ * lock but record 0's: is this process a fork's child that was not repaired yet? */
 static inline void hak_fork_look(void) {
     hak_assert(hak_rank_is_free(HAK_RANK_FORK));
     if (hak_unlikely(hak_load_acquire(hak_load_relaxed(&hak_fork_word)) != HAK_FORK_WHOLE))
         hak_fork_slow();
 }
 
-/* At the end of a slow path, holding nothing: has anybody outside asked for something? */
+/* Asked at the end of a slow path, under no claim and no lock but record 0's: has another process
+ * asked for a drain or a trim? */
 static inline void hak_request_look(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     hak_assert(hak_rank_is_free(HAK_RANK_FORK));
@@ -31,14 +32,14 @@ static inline void hak_request_look(hak_thread *t) {
         hak_request_serve(t);
 }
 
-/* For callers that hold nothing, on malloc's side only: libc frees under a lock that pthread_create
- * takes. */
+/* Starts the background thread if there is none. For malloc's slow paths that hold no lock; never
+ * for free's, because libc frees under a lock that pthread_create takes. */
 static inline void hak_background_look(hak_heap *h) {
     hak_assert(hak_rank_is_free(HAK_RANK_ONCE));
     if (hak_load_relaxed(&hak_root_.background) == HAK_BACKGROUND_NONE) hak_background_start(h);
 }
 
-/* Whether the background thread sees to this heap; wakes it when it waits. */
+/* Whether the background thread serves this heap; wakes it if it waits. */
 static inline bool hak_background_serves(hak_heap *h) {
     uint32_t state = hak_load_relaxed(&hak_root_.background);
     if (hak_unlikely(state == HAK_BACKGROUND_WAITING)) hak_background_wake();

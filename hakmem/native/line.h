@@ -1,12 +1,12 @@
-/* line.h: one line for stderr, built on the stack and written once. No stdio, no malloc: any code
- * may say something. */
+/* line.h: one line for stderr, built on the stack and written once. It needs no stdio and no
+ * malloc, so any code of the library may use it. */
 #ifndef HAK_LINE_H
 #define HAK_LINE_H
 #include "hak_internal.h"
 
 typedef struct hak_line {
     char text[HAK_LINE_BYTES];
-    size_t used; /* one byte is always left for the line's end */
+    size_t used; /* one byte is always left for the newline */
 } hak_line;
 
 static inline void hak_line_byte(hak_line *line, char byte) {
@@ -17,7 +17,7 @@ static inline void hak_line_text(hak_line *line, const char *text) {
     while (*text) hak_line_byte(line, *text++);
 }
 
-/* Text that somebody else wrote: cut, and kept on one line. */
+/* Adds text that somebody else wrote: cut short, control characters replaced. */
 static inline void hak_line_quote(hak_line *line, const char *text) {
     size_t i = 0;
     for (; text[i] && i < HAK_LINE_QUOTE_BYTES; i++)
@@ -40,7 +40,7 @@ static inline void hak_line_address(hak_line *line, uint64_t value) {
     for (; shift >= 0; shift -= 4) hak_line_byte(line, "0123456789abcdef"[value >> shift & 15]);
 }
 
-/* Writes the line; what cannot be written is lost. errno stays. */
+/* Writes the line. What cannot be written is lost; errno stays as it was. */
 static inline void hak_line_write(hak_line *line) {
     line->text[line->used++] = '\n';
     hak_os_say(line->text, line->used);

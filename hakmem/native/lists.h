@@ -1,17 +1,17 @@
 /* lists.h: the accessors of a slab's claim, free list, remote list and used count. No other file
  * touches those fields.
  *
- * A list word is offset/8 of the first block | count << 16 | tag << 32; the blocks are linked by
- * address in their first word, the last link is whatever it is: the count ends a list.
+ * A list word is offset/8 of the first block | count << 16 | tag << 32. The blocks are linked by
+ * address in their first word. The last link has no meaning: the count ends a list.
  *
- * ABA: a push links its chain to the head it read and swaps the whole word, count and tag included;
- * the tag moves at every change, so a word that comes back is never the same word (2^32 changes
- * between a read and its CAS aside). A take-all reads no link. There is no lock-free pop: pop is
- * plain under the claim.
+ * ABA: a push links its chain to the head it read and swaps the whole word, count and tag included.
+ * The tag moves at every change, so a word that comes back is never the same word (but for 2^32
+ * changes between a read and its CAS). A take-all reads no link. There is no lock-free pop: a pop
+ * is plain, under the claim.
  *
- * Claim: claim_seq is odd while claimed. The claiming CAS acquires what the last release published;
- * the release publishes the plain fields to the next claimer and to readers that compare the
- * sequence before and after.
+ * Claim: claim_seq is odd while the slab is claimed. The claiming CAS acquires what the last
+ * release published. The release publishes the plain fields to the next claimer, and to readers
+ * that compare the sequence before and after.
  */
 #ifndef HAK_LISTS_H
 #define HAK_LISTS_H
@@ -21,20 +21,20 @@ static inline uint32_t hak_word_count(uint64_t word) { return (uint32_t)(word >>
 static inline uint64_t hak_word_first(uint64_t slab_base, uint64_t word) {
     return hak_word_count(word) ? slab_base + ((word & 0xffff) << 3) : 0;
 }
-/* The word after `before` had `count` blocks pushed, of which `first` is the new head: tag and
- * count are added to in place, since neither's carry matters: the tag wraps, and a slab has fewer
- * than 2^16 blocks. */
+/* The list word after `count` blocks, with `first` as the new head, were pushed on `before`. Tag
+ * and count are added in place; neither carry matters, since the tag wraps around and a slab has
+ * fewer than 2^16 blocks. */
 static inline uint64_t hak_word_pushed(uint64_t before, uint64_t slab_base, uint64_t first,
                                        uint32_t count) {
     uint64_t word = before + (UINT64_C(1) << 32) + ((uint64_t)count << 16);
     return (word & ~UINT64_C(0xffff)) | (first - slab_base) >> 3;
 }
-/* The empty list after `before`. */
+/* The list word of an empty list that follows `before`. */
 static inline uint64_t hak_word_emptied(uint64_t before) { return ((before >> 32) + 1) << 32; }
 
-/* CLAIM: by CAS; partner of hak_claim_release. False when another holds it. While the process has
- * one thread, by a plain store: nobody can come between, and the thread that ends that state is
- * made by this one, after. */
+/* CLAIM, by CAS; partner of hak_claim_release. False when another thread holds it. While the
+ * process has one thread it is a plain store: nobody can come between, and only this thread could
+ * start a second one, later. */
 static inline bool hak_claim_try(hak_slab *slab) {
     uint32_t seq = hak_load_relaxed(&slab->claim_seq);
     if (seq & 1) return false;
@@ -46,7 +46,8 @@ static inline bool hak_claim_try(hak_slab *slab) {
     hak_claim_note(slab);
     return true;
 }
-/* Where a slab's carved blocks are: out or in a cache, in its free list, on purged pages. */
+/* Whether a slab's carved blocks add up: those out or in a cache, those in its free list, those on
+ * holes. */
 HAK_PREDICATE bool hak_slab_adds_up(const hak_slab *slab) {
     uint64_t known = (uint64_t)hak_load_relaxed(&slab->used_count) +
                      hak_word_count(hak_load_relaxed(&slab->free_list));
@@ -64,12 +65,14 @@ static inline void hak_claim_release(hak_slab *slab) {
 static inline bool hak_claim_held(const hak_slab *slab) {
     return hak_load_relaxed(&slab->claim_seq) & 1;
 }
-/* For who only looks whether it was claimed since, and for the sweep that notes it. */
+/* For readers that only ask whether the slab was claimed since, and for the sweep, which notes
+ * it. */
 static inline uint32_t hak_claim_seq_load(const hak_slab *slab) {
     return hak_load_relaxed(&slab->claim_seq);
 }
-/* FORK: the child's repair of a claim whose holder does not exist there. A slab of unknown state
- * counts as full of used blocks, so that frees of its blocks never make it retire. */
+/* FORK: breaks a claim whose holder does not exist in a fork's child. A slab in an unknown state
+ * counts as full of used blocks, so that it never retires, however many of its blocks are
+ * freed. */
 static inline void hak_claim_break(hak_slab *slab) {
     hak_assert(hak_claim_held(slab));
     hak_claim_forget(slab);
@@ -81,7 +84,7 @@ HAK_PREDICATE bool hak_is_in_slab(const hak_slab *slab, uint64_t slab_base, uint
     return block - slab_base < (uint64_t)hak_load_relaxed(&slab->unit_count) << HAK_UNIT_SHIFT &&
            (block & 7) == 0;
 }
-/* PUSH_CHAIN, plain under the claim. `last` is linked here. */
+/* PUSH_CHAIN, plain, under the claim. This links `last` to the old head. */
 static inline void hak_free_push_chain(hak_slab *slab, uint64_t slab_base, uint64_t first,
                                        uint64_t last, uint32_t count) {
     hak_assert(hak_claim_is_mine(slab));
@@ -92,15 +95,15 @@ static inline void hak_free_push_chain(hak_slab *slab, uint64_t slab_base, uint6
     hak_set_next(last, hak_word_first(slab_base, word));
     hak_store_relaxed(&slab->free_list, hak_word_pushed(word, slab_base, first, count));
 }
-/* TAKE_ALL, plain under the claim: the old word; the list is empty after. */
+/* TAKE_ALL, plain, under the claim: returns the old word; the list is empty then. */
 static inline uint64_t hak_free_take_all(hak_slab *slab) {
     hak_assert(hak_claim_is_mine(slab));
     uint64_t word = hak_load_relaxed(&slab->free_list);
     hak_store_relaxed(&slab->free_list, hak_word_emptied(word));
     return word;
 }
-/* POP of the first `count` blocks, plain under the claim: returns the first, sets *last. Needs 0 <
- * count <= length. */
+/* POP of the first `count` blocks, plain, under the claim: returns the first and sets *last. Needs
+ * 0 < count <= length. */
 static inline uint64_t hak_free_pop_chain(hak_slab *slab, uint64_t slab_base, uint32_t count,
                                           uint64_t *last) {
     hak_assert(hak_claim_is_mine(slab));
@@ -121,14 +124,14 @@ static inline uint32_t hak_free_count(const hak_slab *slab) {
 }
 static inline bool hak_free_is_empty(const hak_slab *slab) { return hak_free_count(slab) == 0; }
 static inline bool hak_free_is_nonempty(const hak_slab *slab) { return hak_free_count(slab) != 0; }
-/* DEBUG: the first free block's address, or 0; under the claim for who follows the list, else for
- * asserts and dumps. */
+/* DEBUG: the address of the first free block, or 0. A caller that follows the list needs the
+ * claim; asserts and dumps do not. */
 static inline uint64_t hak_free_debug_pointer(const hak_slab *slab, uint64_t slab_base) {
     return hak_word_first(slab_base, hak_load_relaxed(&slab->free_list));
 }
 
-/* PUSH_CHAIN, lock-free, without the claim: one try. Release publishes the blocks' links to
- * hak_remote_take_all. */
+/* PUSH_CHAIN, lock-free, without the claim: one try. Its release publishes the blocks' links;
+ * partner: hak_remote_take_all. */
 static inline bool hak_remote_push_chain(hak_slab *slab, uint64_t slab_base, uint64_t first,
                                          uint64_t last, uint32_t count) {
     uint64_t word = hak_load_relaxed(&slab->remote_list);
@@ -137,7 +140,7 @@ static inline bool hak_remote_push_chain(hak_slab *slab, uint64_t slab_base, uin
     return hak_cas_acq_rel(&slab->remote_list, &word,
                            hak_word_pushed(word, slab_base, first, count));
 }
-/* TAKE_ALL, lock-free: one try; acquires what the pushes released. False when it lost to a push. */
+/* TAKE_ALL, lock-free: one try. Acquires what the pushes released. False: a push was faster. */
 static inline bool hak_remote_take_all(hak_slab *slab, uint64_t *word) {
     *word = hak_load_relaxed(&slab->remote_list);
     return hak_cas_acq_rel(&slab->remote_list, word, hak_word_emptied(*word));
@@ -149,7 +152,8 @@ static inline bool hak_remote_is_nonempty(const hak_slab *slab) {
     return hak_remote_count(slab) != 0;
 }
 
-/* ACTIVE COUNT: blocks outside; plain under the claim, relaxed for readers. */
+/* ACTIVE COUNT: blocks out of the slab, with the program or in a cache. Plain under the claim;
+ * relaxed for readers. */
 static inline uint32_t hak_used_load(const hak_slab *slab) {
     return hak_load_relaxed(&slab->used_count);
 }
@@ -161,7 +165,8 @@ static inline void hak_used_sub(hak_slab *slab, uint32_t n) {
     hak_assert(hak_claim_is_mine(slab) && slab->used_count >= n);
     hak_store_relaxed(&slab->used_count, slab->used_count - n);
 }
-/* EMPTY: a slab as it is made and as it retires: nothing carved, nothing out. The tags go on. */
+/* EMPTY: the state in which a slab is made and retires: nothing carved, nothing out. The tags go
+ * on from where they were. */
 static inline void hak_lists_reset(hak_slab *slab) {
     hak_assert(hak_claim_is_mine(slab));
     (void)hak_free_take_all(slab);

@@ -1,9 +1,9 @@
-/* malloc.c: malloc and its family over the process heap. Not compiled into sanitizer builds, which
- * bring their own. C++'s operators stand in new_delete.c; mallinfo and its kin in accounts.c and
- * reports.c.
+/* malloc.c: malloc and its family, over the process heap. Sanitizer builds bring their own and
+ * leave this file out. C++'s operators stand in new_delete.c; mallinfo and the like in accounts.c
+ * and reports.c.
  *
- * The first call finds the early record, misses, and comes to first_use; no constructor order, no
- * dlsym.
+ * The first call finds the early record, misses every fast path, and comes to make_process_heap. It
+ * depends on no order of constructors and needs no dlsym.
  */
 #include <errno.h>
 #include <string.h>
@@ -18,11 +18,12 @@
 #pragma GCC visibility push(default)
 
 static uint32_t making; /* under hak_once_lock */
-/* whether this thread makes it: who comes back from inside is told, not made to wait for itself */
+/* this thread is making the heap: a malloc from inside that is refused, since it would wait for
+ * itself */
 static __thread bool makes_heap __attribute__((tls_model("initial-exec")));
 
 /* Makes the process heap once; other threads wait for it. NULL when the OS gives no region at all,
- * and to a call from inside the making. */
+ * and for a call from inside the making. */
 static hak_heap *make_process_heap(void) {
     if (makes_heap) return NULL;
     hak_once_lock(&making);
@@ -37,7 +38,7 @@ static hak_heap *make_process_heap(void) {
     return h;
 }
 
-/* The calling thread's record, or the shared one locked; NULL: no memory at all. */
+/* The calling thread's record, or record 0 locked. NULL: there is no memory at all. */
 static hak_thread *enter(void) {
     hak_thread *t = hak_tls_thread;
     if (hak_likely(t->unit_limit != 0)) return t;
@@ -46,9 +47,9 @@ static hak_thread *enter(void) {
     return h ? hak_thread_enter(h) : NULL;
 }
 
-/* The record for a free. A thread that has none yet takes the shared one for its first frees: libc
- * frees what it kept of a thread after the last destructor has run, and a record made then would
- * never be given back. */
+/* The record for a free. A thread that has no record yet uses record 0 for its first frees: libc
+ * frees what it kept for a thread after the thread's last destructor has run, and a record made
+ * then would never be given back. */
 static hak_thread *enter_to_free(void) {
     static __thread uint32_t shared_frees __attribute__((tls_model("initial-exec")));
     hak_thread *t = hak_tls_thread;
@@ -65,7 +66,7 @@ static void *no_memory(void) {
     return NULL;
 }
 
-/* A success leaves errno alone, whatever it took. */
+/* On success errno stays as it was, whatever calls were made. */
 static void *aligned(size_t size, size_t align, bool zero) {
     if (size > PTRDIFF_MAX) return no_memory();
     int saved = errno;
@@ -97,7 +98,7 @@ __attribute__((noinline)) static void free_slow(void *block) {
     errno = saved;
 }
 
-/* a cache line of its own: 1-4 % of a pair */
+/* starts a cache line of its own, which saves 1-4 % of a malloc and free */
 __attribute__((aligned(HAK_CACHE_LINE_BYTES))) void *malloc(size_t size) {
     void *block = hak_fast_alloc(hak_tls_thread, size);
     return hak_likely(block != NULL) ? block : malloc_slow(size);
@@ -157,7 +158,7 @@ void *reallocarray(void *block, size_t count, size_t size) {
 
 static bool is_power_of_two(size_t n) { return n && !(n & (n - 1)); }
 
-/* The error is the result; out of memory errno says so too, as with glibc and every peer. */
+/* Returns the error. Out of memory sets errno too, as glibc and every peer do. */
 int posix_memalign(void **out, size_t align, size_t size) {
     if (!is_power_of_two(align) || align % sizeof(void *)) return EINVAL;
     void *block = aligned(size, align, false);
@@ -166,9 +167,9 @@ int posix_memalign(void **out, size_t align, size_t size) {
     return 0;
 }
 
-/* As glibc 2.36: an alignment that is no power of two is rounded up to one, EINVAL where there is
- * none. Refusing it, as later ones do in aligned_alloc, would break programs that run today;
- * rounding breaks none. */
+/* As in glibc 2.36, an alignment that is no power of two is rounded up to one; EINVAL where there
+ * is none. Later versions refuse it in aligned_alloc; refusing would break programs that run
+ * today, rounding breaks none. */
 void *memalign(size_t align, size_t size) {
     if (align > SIZE_MAX / 2 + 1) {
         errno = EINVAL;
@@ -185,7 +186,7 @@ void *pvalloc(size_t size) {
 }
 void cfree(void *block) { free(block); }
 
-/* C23: the size is a promise that the registry does not need. */
+/* C23: the caller states the size, which the registry knows anyway. */
 void free_sized(void *block, size_t size) {
     (void)size;
     free(block);
@@ -195,7 +196,7 @@ void free_aligned_sized(void *block, size_t align, size_t size) {
     free(block);
 }
 
-/* glibc's other names for them, which programs with wrappers of their own call: one heap behind all
+/* glibc's other names, which programs with wrappers of their own call. One heap serves all
  * names. */
 void *__libc_malloc(size_t size) { return malloc(size); }
 void __libc_free(void *block) { free(block); }

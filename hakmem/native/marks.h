@@ -1,6 +1,7 @@
-/* marks.h: maps of bits over units: the dirty marks, the units purged lately, the holes. A bit a
- * unit, but for holes. Changed under the run lock; readable without it by who holds the unit, since
- * others change other bits of a word only, and words are stored whole. */
+/* marks.h: bitmaps over units: dirty marks, units purged lately, holes. Each has one bit for a
+ * unit; holes have one for an OS page. Marks of units change under run_lock. The holder of a unit
+ * may read its bit without the lock: others change other bits of the word, and words are stored
+ * whole. */
 #ifndef HAK_MARKS_H
 #define HAK_MARKS_H
 #include "hak_internal.h"
@@ -14,7 +15,7 @@ static inline bool hak_mark_get(const uint64_t *map, uint32_t unit) {
     return hak_load_relaxed(&map[unit >> 6]) >> (unit & 63) & 1;
 }
 
-/* The bits of [unit, end) that lie in unit's word; *count is how many. */
+/* The mask of those units of [unit, end) that are in the first unit's word; *count is how many. */
 static inline uint64_t hak_mark_mask(uint32_t unit, uint32_t end, uint32_t *count) {
     uint32_t bit = unit & 63, n = 64 - bit < end - unit ? 64 - bit : end - unit;
     *count = n;
@@ -38,8 +39,9 @@ static inline uint32_t hak_marks_count(const uint64_t *map, uint32_t unit, uint3
     return count;
 }
 
-/* Holes: purged OS pages of slabs in use, a mask of 16 bits a unit. Changed under the slab's claim;
- * `holes` is the first unit's mask of a slab, `page` counts from the slab's start. */
+/* Holes are purged OS pages of slabs in use: a mask of 16 bits for each unit, changed under the
+ * slab's claim. `holes` points at the mask of the slab's first unit; `page` counts from the slab's
+ * start. */
 static inline uint16_t *hak_holes_of(hak_heap *h, uint32_t unit) {
     return (uint16_t *)hak_at(h, h->holes_offset) + unit;
 }

@@ -1,12 +1,12 @@
-/* new_delete.c: C++'s new and delete, by their mangled names, so that the library needs no C++
+/* new_delete.c: C++'s new and delete under their mangled names, so that the library needs no C++
  * runtime.
  *
- * The forms that the standard defines by another form call that one by its name: a program may have
- * replaced it, and gets its own. CMakeLists.txt has this file compiled with
- * -fsemantic-interposition, so that no compiler sees through the names. What the fast path misses
- * goes to malloc and free by name as well: a program with a malloc of its own keeps it. Out of
- * memory: the runtime's own operator takes over. It asks malloc again, then the new handler as long
- * as there is one, then throws through here (hence -fexceptions). The nothrow forms of new are the
+ * Forms that the standard defines by another form call that one by its name, since a program may
+ * have replaced it and then gets its own. CMakeLists.txt compiles this file with -fsemantic-
+ * interposition, so that no compiler sees through the names. What the fast path misses goes to
+ * malloc and free by name too: a program with a malloc of its own keeps it. Out of memory, the
+ * runtime's own operator takes over: it asks malloc again, then the new handler as long as there is
+ * one, then throws through this file (hence -fexceptions). The nothrow forms of new are the
  * runtime's: they call these and catch.
  */
 #define _GNU_SOURCE
@@ -21,8 +21,8 @@
 
 typedef void *(*new_function)(size_t size, size_t align);
 
-/* The runtime's operator of that name: behind us in the program's own order, or in a runtime that
- * came by dlopen. */
+/* The C++ runtime's operator of this name: the next definition behind ours in the order of lookup,
+ * or one in a runtime that came by dlopen. */
 static new_function runtime_operator(const char *name) {
     static const char *const runtimes[] = {"libstdc++.so.6", "libc++.so.1", "libc++abi.so.1"};
     void *found = dlsym(RTLD_NEXT, name);
@@ -70,7 +70,7 @@ void *_ZnamSt11align_val_t(size_t size, size_t align) { return _ZnwmSt11align_va
 void _ZdaPv(void *block) { _ZdlPv(block); }
 void _ZdaPvSt11align_val_t(void *block, size_t align) { _ZdlPvSt11align_val_t(block, align); }
 
-/* Sized: the size is a promise that the registry does not need. */
+/* Sized: the caller states the size, which the registry knows anyway. */
 void _ZdlPvm(void *block, size_t size) { (void)size, _ZdlPv(block); }
 void _ZdaPvm(void *block, size_t size) { (void)size, _ZdaPv(block); }
 void _ZdlPvmSt11align_val_t(void *block, size_t size, size_t align) {

@@ -1,16 +1,17 @@
-/* partial.c: who has free blocks: the per-class sets of partly free slabs, and the mailboxes of
+/* partial.c: which slabs have free blocks: a partial set for each class, and the mailboxes for
  * remote frees.
  *
- * A partial set is a bitmap: one word for 64 units, a summary bit for each word. Insert and remove
- * are one atomic each, a slab that becomes empty leaves at once wherever it stands, and the lowest
- * address is found first, which keeps the top of the heap free. A bit is changed under its slab's
- * claim only; finding one promises nothing: claim, then recheck. Summary bits are hints: cleared,
- * the word is read once more and the bit set again if need be; seq_cst on both sides makes one of
- * the two notice (insert: word then summary; clear: summary then word).
+ * A partial set is a bitmap: one word for 64 units, and a summary bit for each word. Insert and
+ * remove are one atomic operation each; a slab that becomes empty leaves at once, wherever it
+ * stands; and the lowest address is found first, which keeps the top of the heap free. A bit is
+ * changed only under its slab's claim. A bit that is found promises nothing: claim the slab, then
+ * check again. Summary bits are hints. A thread that clears one reads the word once more and sets
+ * the bit again if need be; seq_cst on both sides makes sure that one of the two notices (insert:
+ * word then summary; clear: summary then word).
  *
- * A mailbox is a list of slabs whose remote list got blocks while another held the claim: first
- * unit | tag << 32. Push by CAS; take-all only, so no link is read from a list that others change;
- * the tag moves at each change.
+ * A mailbox is a list of slabs whose remote list got blocks while another thread held the claim:
+ * first unit | tag << 32. A push is a CAS. Only the whole list is taken, so no link is read of a
+ * list that others change. The tag moves at each change.
  */
 #include "lists.h"
 
@@ -23,7 +24,8 @@ static uint64_t *summary_word(hak_heap *h, uint32_t class_index, uint32_t unit) 
            class_index;
 }
 
-/* What stands in a set, or is put there, can give: a listed block, one on a hole, an uncarved one.
+/* Whether a slab has blocks to give, as each slab in a partial set must: a listed one, one on a
+ * hole, or an uncarved one.
  */
 HAK_PREDICATE bool can_give(hak_heap *h, const hak_slab *slab) {
     return hak_free_is_nonempty(slab) || slab->flags & HAK_SLAB_HOLES ||
@@ -43,14 +45,14 @@ void hak_partial_insert(hak_heap *h, uint32_t unit) {
 
 void hak_partial_remove(hak_heap *h, uint32_t unit) {
     hak_slab *slab = hak_slab_at(h, unit);
-    /* a fork's child takes out what was claimed by a thread that is gone */
+    /* a fork's child removes slabs that threads that are gone had claimed */
     hak_assert(hak_claim_is_mine(slab) || hak_rank_is_held(HAK_RANK_FORK));
     if (!(slab->flags & HAK_SLAB_LISTED)) return;
     slab->flags &= (uint16_t)~HAK_SLAB_LISTED;
     hak_and_seq(set_word(h, slab->class_index, unit), ~(UINT64_C(1) << (unit & 63)));
 }
 
-/* The first unit from `from` on that is in the set, or 0. */
+/* The first unit at or behind `from` that is in the set, or 0. */
 uint32_t hak_partial_find(hak_heap *h, uint32_t class_index, uint32_t from) {
     uint32_t top = hak_load_acquire(&h->unit_top);
     for (uint32_t block = from & ~4095u; block < top; block += 4096) {
@@ -74,9 +76,9 @@ uint32_t hak_partial_find(hak_heap *h, uint32_t class_index, uint32_t from) {
     return 0;
 }
 
-/* Puts a slab into its class's mailbox unless it is in one. Partner: hak_mail_take_all, then the
- * clearing of `mailed` by exchange: who finds it set knows that the clearer's drain is still to
- * come and sees his push. */
+/* Puts a slab into its class's mailbox unless it is in it. Partner: hak_mail_take_all, and the
+ * exchange that clears `mailed`: a thread that finds it set knows that the drain by whoever clears
+ * it is still to come, and will see the push. */
 void hak_mail(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
@@ -92,7 +94,7 @@ void hak_mail(hak_thread *t, uint32_t unit) {
     }
 }
 
-/* Empties a mailbox: its first unit or 0, linked by mail_next. */
+/* Empties a mailbox: returns its first unit or 0; the others are linked by mail_next. */
 uint32_t hak_mail_take_all(hak_thread *t, uint32_t class_index) {
     uint64_t *box = &hak_heap_of(t)->mailbox[class_index], word = hak_load_relaxed(box);
     while ((uint32_t)word) {

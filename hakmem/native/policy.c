@@ -1,8 +1,8 @@
 /* policy.c: policy images: judged, and read from a file. Called when a heap is made, never later.
  *
- * An image may come from anywhere. What is accepted here keeps C inside its memory and gives the
- * program blocks that are large enough, aligned and apart; whether its numbers are sensible is not
- * asked. The bounds are hakmem/layout.py's.
+ * An image may come from anywhere. An image that is accepted here keeps C inside its memory and
+ * gives the program blocks that are large enough, aligned and apart. Whether its numbers are
+ * sensible is not asked. The bounds are those of hakmem/layout.py.
  */
 #include "policy.h"
 
@@ -12,7 +12,7 @@
 
 #include "line.h"
 
-/* FNV-1a of all bytes, the checksum's own as zero. */
+/* FNV-1a over all bytes, with the checksum itself as zero. */
 uint64_t hak_policy_checksum(const hak_policy *p) {
     const uint8_t *bytes = (const uint8_t *)p;
     size_t place = offsetof(hak_policy, checksum);
@@ -38,7 +38,7 @@ static bool refuse_number(hak_refusal *why, const char *what, uint32_t class_ind
 static bool judge_bounds(const hak_policy *p, hak_refusal *why) {
     for (uint32_t i = 0; i < hak_bound_count; i++) {
         const hak_bound *b = &hak_bounds[i];
-        /* bounded before: its own bound comes first */
+        /* class_count is checked already: its own bound comes earlier in the table */
         uint32_t last = b->stride ? p->sizes.class_count : 0;
         for (uint32_t c = b->stride ? 1 : 0; c <= last; c++) {
             uint64_t found = hak_field_get(p, b->offset + c * b->stride, b->width);
@@ -190,7 +190,7 @@ bool hak_policy_read(hak_policy *p, const char *path) {
     for (size_t done = 0; fits && !error && done < sizeof *p;) {
         int64_t n = hak_os_read(file, (char *)p + done, sizeof *p - done);
         if (n > 0) done += (size_t)n;
-        else if (n == 0) fits = false, about.st_size = (off_t)done; /* it was cut meanwhile */
+        else if (n == 0) fits = false, about.st_size = (off_t)done; /* cut meanwhile */
         else if (n != -EINTR) error = (int)-n;
     }
     hak_os_close(file);

@@ -1,8 +1,7 @@
-/* policy.h: what is known of policy images: the bounds of their fields and the variables that
- * change them.
+/* policy.h: the bounds of a policy image's fields, and the environment variables that change them.
  *
- * Both tables are printed by hakmem/policy/emit.py from hakmem/layout.py. policy.c judges and reads
- * images, environment.c puts the process's policy together.
+ * hakmem/policy/emit.py prints both tables from hakmem/layout.py. policy.c judges and reads images;
+ * environment.c puts the process's policy together.
  */
 #ifndef HAK_POLICY_H
 #define HAK_POLICY_H
@@ -10,7 +9,8 @@
 
 #include "hak_layout.h"
 
-/* One field of hak_policy, or with a stride of every class: low..high in steps. */
+/* The bounds of one field of hak_policy, low..high in steps; with a stride, of that field in every
+ * class. */
 typedef struct hak_bound {
     const char *path;
     uint32_t offset, width, stride;
@@ -28,7 +28,7 @@ typedef struct hak_variable {
     uint32_t entries_least, entries_most;
 } hak_variable;
 
-/* Why an image is refused: `what` alone, or with the number found and those allowed. */
+/* Why an image is refused: `what` alone, or with the number that was found and those allowed. */
 typedef struct hak_refusal {
     const char *what;
     uint32_t class_index; /* 0: of no class */
@@ -42,10 +42,10 @@ extern const uint32_t hak_bound_count;
 extern const hak_variable hak_variables[HAK_VARIABLE_COUNT];
 
 #define HAK_POLICY_HIDDEN __attribute__((visibility("hidden")))
-/* Whether C can obey the image: *why says why not. */
+/* Whether C can obey the image; if not, *why says why. */
 HAK_POLICY_HIDDEN bool hak_policy_judge(const hak_policy *p, hak_refusal *why);
 HAK_POLICY_HIDDEN uint64_t hak_policy_checksum(const hak_policy *p);
-/* Reads an image file; false, having said why in one line, when it cannot be obeyed. */
+/* Reads an image file. If it cannot be obeyed, says why in one line and returns false. */
 HAK_POLICY_HIDDEN bool hak_policy_read(hak_policy *p, const char *path);
 /* The policy of the process heap, or NULL for the built-in one. Called once, before the heap is
  * made. */

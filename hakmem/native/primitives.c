@@ -1,8 +1,8 @@
-/* primitives.c: what Python gets of C besides the OS calls: loads, stores, CAS of 32 and 64 bits,
- * and TLS slots.
+/* primitives.c: what the Python plane gets from C besides the OS calls: loads, stores and CAS of 32
+ * and 64 bits, and TLS slots.
  *
- * All orders are sequentially consistent: the Python plane is the reference, not the fast one. An
- * address must be aligned to its width; the caller answers for its being mapped.
+ * All are sequentially consistent: the Python plane is the reference, not the fast one. An address
+ * must be aligned to its width; the caller makes sure that it is mapped.
  */
 #include <pthread.h>
 

@@ -1,15 +1,16 @@
-/* region.c: the units of a region: which are mapped, and how that changes.
+/* region.c: which units of a region are mapped, and how that changes.
  *
- * Units are mapped upward from the registry on, a chunk at a time, so what a limit on addresses, a
- * lock of all memory or a core file counts is what the heap uses. Where something else is mapped in
- * the way, its units are left out for good (HAK_KIND_FOREIGN). When the OS refuses units, less is
- * tried, down to the need; then free runs are unmapped, the longest first, because limits count
- * mappings, not pages; then it is ENOMEM (runs.c). Entries of unmapped units say HAK_TAG_UNMAPPED,
- * all of them, from before the munmap to behind the mmap.
+ * Units are mapped upward from the registry on, a chunk at a time, so that a limit on addresses, a
+ * lock of all memory, or a core file counts only what the heap uses. Where something else is mapped
+ * in the way, those units are left out for good (HAK_KIND_FOREIGN). When the OS refuses, fewer
+ * units are tried, down to what is needed; then free runs are unmapped, the longest first, because
+ * limits count mappings rather than resident pages; then it is ENOMEM (runs.c). The entries of
+ * unmapped units say HAK_TAG_UNMAPPED, all of them, from before the munmap until after the mmap.
  *
- * All under run_lock; unit_top <= table_units holds always. A fork in between: what is being mapped
- * is written down first (intent_unit), so the child, in which the mapping may be there or not,
- * unmaps it (hak_region_mend). Units that were being unmapped are those that no record has.
+ * Everything runs under run_lock. unit_top <= table_units always holds. A fork may come in between:
+ * what is about to be mapped is written down first (intent_unit), and the child, in which the
+ * mapping may or may not be there, unmaps it (hak_region_mend). Units that were being unmapped are
+ * recognised because no record has them.
  */
 #include "region.h"
 
@@ -17,7 +18,7 @@
 #include "marks.h"
 #include "runs.h"
 
-/* Maps units, if the heap's own bound allows. */
+/* Maps units, if the heap's own bound on mapped units allows it. */
 static uint32_t map_units(hak_heap *h, uint32_t unit, uint32_t units) {
     uint64_t mapped = h->unit_top - h->meta_units - h->unmapped_units,
              most = hak_load_relaxed(&h->map_limit_units);
@@ -29,13 +30,13 @@ static uint32_t map_units(hak_heap *h, uint32_t unit, uint32_t units) {
 }
 
 static void set_intent(hak_heap *h, uint32_t unit, uint32_t units) {
-    hak_keep_order(); /* what came before is done before the intent is off */
+    hak_keep_order(); /* earlier stores are done */
     hak_store_relaxed(&h->intent_units, 0);
     hak_keep_order();
     hak_store_relaxed(&h->intent_unit, unit);
     hak_keep_order();
     hak_store_relaxed(&h->intent_units, units);
-    hak_keep_order(); /* and is on before the mapping */
+    hak_keep_order(); /* the intent stands before the mapping */
 }
 
 static uint32_t chunk_units(hak_heap *h) {
@@ -47,8 +48,8 @@ static uint32_t chunk_units(hak_heap *h) {
     return h->locked && units > HAK_LOCKED_STEP_UNITS ? HAK_LOCKED_STEP_UNITS : units;
 }
 
-/* Units that were mapped beyond `need` are resident already where the process locks what it maps:
- * all but a step of them goes back. Returns how many stay. */
+/* Where the process locks what it maps, units that were mapped beyond `need` are resident already:
+ * all but one step of them is unmapped again. Returns how many units stay. */
 static uint32_t keep_locked(hak_heap *h, uint32_t unit, uint32_t units, uint32_t need) {
     uint32_t keep = need > HAK_LOCKED_STEP_UNITS ? need : HAK_LOCKED_STEP_UNITS;
     if (h->locked || units <= keep || !hak_os_is_locked(&h->os, hak_unit_address(h, unit)))
@@ -60,8 +61,8 @@ static uint32_t keep_locked(hak_heap *h, uint32_t unit, uint32_t units, uint32_t
                : units;
 }
 
-/* Maps as many of `want` units from `unit` on as the OS gives, `need` at least; *got how many.
- * The intent stands when it is done. */
+/* Maps as many of `want` units from `unit` on as the OS gives, `need` at least; *got is how many.
+ * On success the intent is left standing. */
 static uint32_t map_halving(hak_heap *h, uint32_t unit, uint32_t want, uint32_t need,
                             uint32_t *got) {
     for (;;) {
@@ -81,33 +82,33 @@ static uint32_t map_halving(hak_heap *h, uint32_t unit, uint32_t want, uint32_t 
 
 #define ARENAS_LISTED (sizeof((hak_heap *)0)->arena_units / sizeof(uint32_t))
 
-/* Where chunk `chunk` is listed; the last place adds up the rest. */
+/* The place where chunk `chunk` is listed; the last place adds up all further chunks. */
 static uint32_t chunk_place(uint32_t chunk) {
     return chunk < ARENAS_LISTED ? chunk : ARENAS_LISTED - 1;
 }
 
-/* Units from the top on belong to the arena now. */
+/* Adds units at the top to the arena. */
 static void raise_top(hak_heap *h, uint32_t units) {
     hak_assert(hak_rank_is_held(HAK_RANK_RUN) && h->unit_top + units <= h->table_units);
     h->arena_units[chunk_place(h->arena_count)] += units;
     h->arena_count++;
-    /* partner: who reads it without the lock, before he reads records below it */
+    /* partner: readers without the lock, before they read records below unit_top */
     hak_store_release(&h->unit_top, h->unit_top + units);
 }
 
-/* Mapped units at the top become free. */
+/* Makes units that were mapped at the top free. */
 static void add_chunk(hak_heap *h, uint32_t units) {
     uint32_t top = h->unit_top;
     if (hak_policy_of(h)->arenas.huge_pages)
         hak_os_advise_huge(&h->os, hak_unit_address(h, top), (uint64_t)units << HAK_UNIT_SHIFT);
     raise_top(h, units);
-    /* every unit of a free run says so: hak_runs_rebuild */
+    /* the entry of every unit says free, not of the ends alone: hak_runs_rebuild needs that */
     hak_entry_fill(h, top, units, hak_entry(HAK_TAG_FREE, top));
     hak_run_insert(h, top, units, 0);
     set_intent(h, 0, 0);
 }
 
-/* Leaves units at the top out, where something else is mapped. */
+/* Leaves out units at the top where something else is mapped. */
 static bool skip_units(hak_heap *h, uint32_t units) {
     uint32_t top = h->unit_top;
     if (hak_tables_reach(h, (uint64_t)top + units) != HAK_MAP_DONE) return false;
@@ -119,13 +120,15 @@ static bool skip_units(hak_heap *h, uint32_t units) {
     return true;
 }
 
-/* Maps the next arena chunk, at least so much that `units` fit behind what is free at the top. */
+/* Maps the next arena chunk, at least so large that `units` fit, together with the free units that
+ * are at the top already. */
 static uint32_t grow_top(hak_heap *h, uint32_t units) {
     for (uint32_t skip = HAK_SKIP_UNITS;; skip *= 2) {
         uint32_t top = h->unit_top, left = h->unit_limit - top, got,
                  last = hak_entry_get(h, top - 1);
         uint32_t have = (last & 0xff) == HAK_TAG_FREE ? hak_slab_at(h, last >> 8)->unit_count : 0;
-        /* have < units, or the run would have been found; aligned callers ask for more */
+        /* have < units, else the run would have been found; callers that need alignment ask for
+         * more */
         uint32_t need = have < units ? units - have : 1, want = chunk_units(h);
         if (want < need) want = need;
         if (want > left) want = left;
@@ -139,7 +142,7 @@ static uint32_t grow_top(hak_heap *h, uint32_t units) {
     }
 }
 
-/* Maps the start of an unmapped run. */
+/* Maps the first units of an unmapped run. */
 static bool grow_run(hak_heap *h, uint32_t unit, uint32_t units) {
     uint32_t have = hak_slab_at(h, unit)->unit_count, want = chunk_units(h), got;
     if (want < units) want = units;
@@ -154,23 +157,24 @@ static bool grow_run(hak_heap *h, uint32_t unit, uint32_t units) {
         hak_marks_set(hak_dirty_map(h), unit, got, false);
         hak_run_insert(h, unit, got, 0);
         set_intent(h, 0, 0);
-    } else if (code == HAK_MAP_TAKEN) { /* somebody was faster: never ours again */
+    } else if (code == HAK_MAP_TAKEN) { /* somebody else mapped there: never ours again */
         hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_FOREIGN);
     } else hak_run_place_unmapped(h, unit, have);
     return code == HAK_MAP_DONE;
 }
 
-/* Makes a free run of at least `units` units: of an unmapped one, else at the top; HAK_MAP_TAKEN
- * where the region is full. Needs the lock. */
+/* Makes a free run of at least `units` units: from an unmapped run, else at the top.
+ * HAK_MAP_TAKEN: the region is full. Needs run_lock. */
 uint32_t hak_region_grow(hak_heap *h, uint32_t units) {
     uint32_t run = hak_run_find_unmapped(h, units);
     return run && grow_run(h, run, units) ? HAK_MAP_DONE : grow_top(h, units);
 }
 
-/* Unmaps free units that are in no bin; on failure they are in one. Needs the lock. */
+/* Unmaps free units that are in no bin; if the OS refuses, they go back into one. Needs
+ * run_lock. */
 bool hak_region_unmap_units(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty) {
     uint64_t at = (uint64_t)unit << HAK_UNIT_SHIFT;
-    /* before the memory is gone: a fork's child unmaps what no record has */
+    /* before the memory is gone, since a fork's child unmaps the units that no record has */
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_UNMAPPED, unit));
     hak_keep_order();
     if (!hak_part_unmap(h, at, at + ((uint64_t)units << HAK_UNIT_SHIFT))) { /* too many mappings */
@@ -193,8 +197,8 @@ static bool unmap_run(hak_heap *h, uint32_t unit) {
     return hak_region_unmap_units(h, unit, units, dirty);
 }
 
-/* Unmaps free runs of at least `least` units, longest first, until `units` are; returns how many
- * were. Needs the lock. */
+/* Unmaps free runs of at least `least` units, the longest first, until `units` units are unmapped;
+ * returns how many were. Needs run_lock. */
 uint64_t hak_region_shrink(hak_heap *h, uint64_t units, uint32_t least) {
     uint64_t done = 0;
     for (uint32_t run; done < units && (run = hak_run_longest(h)) != 0;) {
@@ -205,8 +209,8 @@ uint64_t hak_region_shrink(hak_heap *h, uint64_t units, uint32_t least) {
     return done;
 }
 
-/* In a fork's child whose lock was held: what was being mapped is not; units below the top become
- * an unmapped run. hak_runs_rebuild follows. */
+/* In a fork's child whose run_lock was held: unmaps what was being mapped. Units of it that are
+ * below the top become an unmapped run. hak_runs_rebuild follows. */
 void hak_region_mend(hak_heap *h) {
     uint32_t unit = h->intent_unit, units = h->intent_units;
     hak_tables_mend(h);
@@ -221,14 +225,14 @@ void hak_region_mend(hak_heap *h) {
     h->intent_units = 0;
     uint64_t listed = 0;
     for (uint32_t i = 0; i < ARENAS_LISTED; i++) listed += h->arena_units[i];
-    /* a chunk that was noted and is not there yet: the last, or the one behind it */
+    /* a chunk that was noted but is not there yet is the last one, or the one behind it */
     uint32_t place = chunk_place(h->arena_count);
     if (!h->arena_units[place] && place) place--;
     h->arena_units[place] -= (uint32_t)(listed - (h->unit_top - h->meta_units));
     if (!h->arena_units[place]) h->arena_count = place;
 }
 
-/* Unmaps units that are marked so and were not yet, in a fork's child. */
+/* Unmaps, in a fork's child, units that are marked as unmapped but may still be mapped. */
 void hak_region_unmap_again(hak_heap *h, uint32_t unit, uint32_t units) {
     uint64_t at = (uint64_t)unit << HAK_UNIT_SHIFT;
     (void)hak_part_unmap(h, at, at + ((uint64_t)units << HAK_UNIT_SHIFT));

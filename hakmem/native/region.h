@@ -1,10 +1,10 @@
-/* region.h: which parts of a heap's region are mapped. All but making, releasing, counting and
- * hak_region_map_record need the run lock. */
+/* region.h: which parts of a heap's region are mapped. All functions need run_lock, but those that
+ * make, release or count, and hak_region_map_record. */
 #ifndef HAK_REGION_H
 #define HAK_REGION_H
 #include "hak_internal.h"
 
-/* tables.c; parts go from one offset of the region to another */
+/* tables.c; a part is a range from one offset of the region to another */
 HAK_HIDDEN uint32_t hak_part_map(hak_heap *h, uint64_t from, uint64_t to);
 HAK_HIDDEN bool hak_part_unmap(hak_heap *h, uint64_t from, uint64_t to);
 HAK_HIDDEN uint32_t hak_tables_reach(hak_heap *h, uint64_t top);

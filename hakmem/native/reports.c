@@ -1,8 +1,8 @@
-/* reports.c: malloc_info, malloc_stats and mallopt, in glibc's shapes, over the process heap.
+/* reports.c: malloc_info, malloc_stats and mallopt in glibc's shapes, over the process heap.
  *
- * Everything is gathered before anything is printed: a stream may allocate its buffer meanwhile.
- * What mallopt was asked for and ignored is named by malloc_stats, and once on stderr as it happens
- * where HAKMEM_VERBOSE is set.
+ * All figures are gathered before anything is printed, because a stream may allocate its buffer
+ * while it prints. malloc_stats names the parameters that mallopt was given and ignored; where
+ * HAKMEM_VERBOSE is set, stderr names each once when it happens.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -49,8 +49,8 @@ static void say_ignored(const char *name) {
 
 static uint32_t asked_mask; /* bit i: parameters[i] was asked for; any > any, relaxed */
 
-/* 1 for a parameter that glibc has, which is ignored: policy is made in Python. 0 for a number that
- * means nothing. */
+/* Returns 1 for a parameter that glibc has; it is ignored, because policy is made in Python. 0 for
+ * a number that means nothing. */
 int mallopt(int number, int value) {
     (void)value;
     for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
@@ -76,7 +76,7 @@ void malloc_stats(void) {
     struct mallinfo2 info = gather(&sum);
     uint32_t asked = hak_load_relaxed(&asked_mask);
     int saved = errno, state;
-    /* glibc's is no point of cancellation, as stdio is */
+    /* glibc's malloc_stats is no cancellation point; stdio is */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
     fprintf(stderr,
             "Arena 0:\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
@@ -90,7 +90,8 @@ void malloc_stats(void) {
     errno = saved;
 }
 
-/* The lines that glibc prints for an arena and, with mmap's, for all of them together. */
+/* Prints the lines that glibc prints for one arena and, with those of mmap, for all of them
+ * together. */
 static void print_totals(FILE *out, const hak_accounts *sum, const struct mallinfo2 *info,
                          bool all) {
     uint64_t fast = info->fsmblks < info->fordblks ? info->fsmblks : info->fordblks;
@@ -111,7 +112,7 @@ static void print_totals(FILE *out, const hak_accounts *sum, const struct mallin
             sum->committed, sum->committed);
 }
 
-/* Free blocks by class, the free runs as what glibc has not sorted yet. */
+/* Prints the free blocks by class, and the free runs as what glibc calls unsorted. */
 static void print_sizes(FILE *out, const hak_policy *policy, const hak_accounts *sum) {
     uint64_t from = 1;
     fputs("<sizes>\n", out);
@@ -132,7 +133,8 @@ static void print_sizes(FILE *out, const hak_policy *policy, const hak_accounts 
     fputs("</sizes>\n", out);
 }
 
-/* glibc's XML: one heap, then all heaps together. 0, or EINVAL as glibc has it for options. */
+/* Prints glibc's XML: one heap, then the sum of all heaps. Returns 0, or EINVAL for options, as
+ * glibc does. */
 int malloc_info(int options, FILE *out) {
     if (options) return EINVAL;
     hak_accounts sum;

@@ -1,20 +1,20 @@
-/* requests.c: what another process asks of a heap: to trim it, to drain the thread caches.
+/* requests.c: what another process asks of a heap: to trim, or to drain its thread caches.
  *
- * The other process writes a number into drain_request or trim_request that stood there at no time
- * before (64 random bits), with process_vm_writev; nothing else is ever written from outside, and
- * no CAS is needed. Slow paths compare: an unknown number in trim_request is obeyed by whoever
- * comes first and gets trim_busy, which then answers with trim_bytes and, released, trim_served; an
- * unknown one in drain_request by every thread for itself, answered in its own record. A number
- * that is read half written is unknown as well: it is obeyed, and the whole one after it once more.
- * Of two writers the last one's number is answered; the other sees it standing there and waits for
- * that: it came later than his.
+ * The other process writes a number into drain_request or trim_request by process_vm_writev: 64
+ * random bits, so a number that never stood there before. Nothing else is ever written from
+ * outside, and no CAS is needed. Slow paths compare. A new number in trim_request is obeyed by the
+ * first thread that gets trim_busy; it answers with trim_bytes and then, by release, trim_served. A
+ * new number in drain_request is obeyed by every thread for itself, and answered in its own record.
+ * A number that is read half written is new as well: it is obeyed, and so is the whole number after
+ * it. If two processes write, the last number is answered; the other process sees that number and
+ * waits for its answer, since it came later than its own.
  *
- * Called where the thread holds nothing: no claim, no lock but, for the shared record, that
- * record's.
+ * Called where the thread holds no claim and no lock but record 0's.
  */
 #include "locks.h"
 
-/* Caches that no live thread owns; the shared record's only if it is not the caller's. */
+/* Flushes the caches that belong to no live thread; that of record 0 only if the caller does not
+ * hold it. */
 static void flush_ownerless(hak_thread *t) {
     if (t->index) hak_threads_flush_idle(hak_heap_of(t));
     else hak_threads_flush_parked(hak_heap_of(t));
@@ -22,7 +22,7 @@ static void flush_ownerless(hak_thread *t) {
 
 uint64_t hak_trim(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
-    hak_assert(hak_rank_is_free(HAK_RANK_FORK)); /* it claims, and takes the run lock */
+    hak_assert(hak_rank_is_free(HAK_RANK_FORK)); /* trim claims slabs and takes run_lock */
     flush_ownerless(t);
     hak_cache_flush(t, 0);
     hak_acquire_collect(t);
@@ -34,19 +34,19 @@ uint64_t hak_trim(hak_thread *t) {
 static void serve_drain(hak_thread *t, uint64_t ticket) {
     hak_cache_flush(t, 0);
     flush_ownerless(t);
-    /* partner: the outside reader; the caches are empty when it sees this */
+    /* partner: the reader in the other process; the */
     hak_store_release(&t->drain_served, ticket);
 }
 
 static void serve_trim(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     uint32_t none = 0;
-    /* partner: the release below; who holds it answers */
+    /* partner: the release below; the thread that */
     if (!hak_cas_acquire(&h->trim_busy, &none, 1)) return;
     uint64_t ticket = hak_load_relaxed(&h->trim_request);
     if (ticket != hak_load_relaxed(&h->trim_served)) {
         hak_store_relaxed(&h->trim_bytes, hak_trim(t));
-        /* partner: the outside reader, who reads trim_bytes after it */
+        /* partner: the reader in the other process, who */
         hak_store_release(&h->trim_served, ticket);
     }
     hak_store_release(&h->trim_busy, 0);

@@ -1,11 +1,11 @@
-/* resolve.c: which block an address belongs to, by the page registry, the slab's record and the
- * policy; and whether the block is out. Reads only, takes no lock: may run in a signal handler, and
- * in a heap that is damaged.
+/* resolve.c: which block an address belongs to, by page registry, slab record and policy, and
+ * whether the program holds that block. It only reads and takes no lock, so it may run in a signal
+ * handler and in a heap that is damaged.
  */
 #include "hak_internal.h"
 
-/* What block starts at `address`; a fault when none does. `block` is set also for an interior
- * address. */
+/* Finds the block that starts at `address`, or the fault when none does. For an address inside a
+ * block, `block` is set as well. */
 uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault) {
     uint64_t offset = address - (uintptr_t)h, unit = offset >> HAK_UNIT_SHIFT;
     *block = (hak_block){0, 0, 0, 0};
@@ -43,8 +43,8 @@ uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault 
     return HAK_OK;
 }
 
-/* Resolves, and checks that the block is out, as far as the heap can tell: live marks, header byte,
- * head of a list. */
+/* Resolves the address and checks that the block is out, as far as the heap can tell: by live
+ * mark, header byte and the head of a list. */
 uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault) {
     uint32_t code = hak_resolve(h, address, block, fault);
     if (code) return code;
@@ -67,8 +67,8 @@ uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block, hak_fau
     return HAK_OK;
 }
 
-/* What a thread's own cache says of a block that is carved: not out, if it was freed last, or never
- * was, if it stands in the carved range. */
+/* Checks a carved block against the thread's own cache: at the head of the list it was freed last,
+ * and in the carved range it was never handed out. Neither is out. */
 uint32_t hak_check_own(const hak_thread *t, hak_heap *h, uint64_t address, const hak_block *block,
                        hak_fault *fault) {
     const hak_bin *bin = &t->bins[block->class_index];

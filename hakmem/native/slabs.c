@@ -1,16 +1,16 @@
-/* slabs.c: a slab's life: made from units, given blocks back to, drained, settled, retired; and the
- * list of empty ones.
+/* slabs.c: a slab's life: made from units, given blocks back, drained, settled, retired; and the
+ * list of empty slabs that are kept ready.
  *
- * Everything here but the remote push runs under the slab's claim. A slab with blocks to give is
- * reachable in one of these ways, or it is lost: its class's partial set; some thread's `hot` hint;
- * a mailbox. Who lets go of a slab (hak_slab_settle) sees to that. Claim first, then drain: a
- * remote list is moved by nobody else than the claimer.
+ * Everything here but the remote push runs under the slab's claim. A slab with blocks to give must
+ * be reachable, or it is lost: in its class's partial set, by some thread's `hot` hint, or in a
+ * mailbox. Whoever lets go of a slab (hak_slab_settle) sees to that. Claim first, then drain:
+ * nobody but the claimer moves a remote list.
  */
 #include "events.h"
 #include "lists.h"
 #include "marks.h"
 
-/* negative control, in no shipped build: the stress driver must find it */
+/* a mistake on purpose, in no shipped build: the stress driver must find it */
 #ifdef HAK_BUG_DRAIN_BEFORE_CLAIM
 #define drain_before_claim(t, slab) \
     hak_slab_drain((t), (uint32_t)((slab) - hak_slab_at(hak_heap_of(t), 0)))
@@ -18,7 +18,7 @@
 #define drain_before_claim(t, slab) ((void)0)
 #endif
 
-/* A try with the policy's retries. */
+/* Tries for the claim, as often as the policy says. */
 bool hak_slab_claim(hak_thread *t, hak_slab *slab) {
     const hak_acquire_policy *policy = &hak_policy_of(hak_heap_of(t))->acquire;
     drain_before_claim(t, slab);
@@ -34,22 +34,23 @@ bool hak_slab_claim(hak_thread *t, hak_slab *slab) {
     return false;
 }
 
-/* Claims are short; a holder that was preempted runs when we yield. */
+/* Waits for the claim. Claims are short; a holder that was preempted runs when this thread
+ * yields. */
 void hak_slab_claim_wait(hak_thread *t, hak_slab *slab) {
-    hak_assert(hak_rank_is_free(HAK_RANK_CLAIM)); /* who waits for a claim holds none */
+    hak_assert(hak_rank_is_free(HAK_RANK_CLAIM)); /* a thread that waits for a claim holds none */
     while (!hak_slab_claim(t, slab)) {
         hak_count(t, locked_fallback_count, 1);
         hak_os_yield();
     }
 }
 
-/* Makes a slab of the units from `unit` on, which the caller alone holds. It is claimed when this
- * returns. */
+/* Makes a slab of the units from `unit` on, which nobody but the caller holds. The slab is claimed
+ * on return. */
 void hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fresh) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
     uint32_t units = hak_policy_of(h)->sizes.classes[class_index].unit_count;
-    hak_slab_claim_wait(t, slab); /* only a stale hint's holder can be in, for a moment */
+    hak_slab_claim_wait(t, slab); /* a thread with a stale hint may hold it */
     hak_assert(class_index && class_index <= hak_policy_of(h)->sizes.class_count);
     hak_assert(hak_units_are_arena(h, unit, units) && slab->kind == HAK_KIND_NONE);
     hak_assert(hak_entries_are(h, unit, units, HAK_TAG_NONE));
@@ -86,9 +87,9 @@ HAK_COLD void hak_slab_drain(hak_thread *t, uint32_t unit) {
     hak_count(t, drain_block_count, count);
 }
 
-/* Empty slabs of one unit wait outside the run heap for any class: unit | count << 32 | tag << 40.
- * A pop reads the link of a slab that may be popped meanwhile; the tag (24 bits, one more at each
- * change) makes its CAS fail then. */
+/* Empty slabs of one unit are kept ready for any class, outside the run heap. The list word is
+ * unit | count << 32 | tag << 40. A pop reads the link of a slab that another thread may pop
+ * meanwhile; then its CAS fails, because the tag (24 bits) moves at each change. */
 static bool empty_push(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     uint64_t word = hak_load_relaxed(&h->empty_word);
@@ -115,7 +116,8 @@ uint32_t hak_empty_pop(hak_thread *t) {
     return (uint32_t)word;
 }
 
-/* A slab retires: its holes are pages of free units now. Under the claim. */
+/* Forgets the holes of a slab that retires: they are OS pages of free units now. Needs the
+ * claim. */
 static void forget_holes(hak_heap *h, uint32_t unit, uint32_t units) {
     hak_assert(hak_claim_is_mine(hak_slab_at(h, unit)));
     uint64_t pages = 0;
@@ -127,7 +129,7 @@ static void forget_holes(hak_heap *h, uint32_t unit, uint32_t units) {
     hak_add_relaxed(&h->hole_now_pages, -pages);
 }
 
-/* An empty slab's units go back. Releases its claim before the run lock is taken. */
+/* Gives the units of an empty slab back. Releases the claim before it takes run_lock. */
 void hak_slab_retire(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
@@ -146,14 +148,14 @@ void hak_slab_retire(hak_thread *t, uint32_t unit) {
     if (units != 1 || !empty_push(t, unit)) hak_run_free(h, unit, units, true);
 }
 
-/* Lets go of a claimed slab: retires it when empty, else lists it when at least `list_count` blocks
- * are free. */
+/* Lets go of a claimed slab: retires it if it is empty; else lists it if at least `list_count`
+ * blocks are free. */
 HAK_COLD void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
     hak_assert(hak_claim_is_mine(slab));
     hak_assert(slab->kind == HAK_KIND_SLAB || slab->kind == HAK_KIND_LOST);
-    /* lost in a fork: takes blocks back, gives none */
+    /* a slab that was lost in a fork takes blocks back and gives none */
     if (hak_unlikely(slab->kind != HAK_KIND_SLAB)) {
         hak_claim_release(slab);
         return;
@@ -166,7 +168,7 @@ HAK_COLD void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count)
     hak_claim_release(slab);
 }
 
-/* Lets go of a claimed slab that no hint will remember: anything it can give makes it listed. */
+/* Lets go of a claimed slab that no hint will lead to: it is listed if it has anything to give. */
 void hak_slab_let_go(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
@@ -175,8 +177,8 @@ void hak_slab_let_go(hak_thread *t, uint32_t unit) {
     hak_slab_settle(t, unit, room ? 0 : 1);
 }
 
-/* The claim was not to be had: the chain goes on the remote list, the slab into its class's
- * mailbox. */
+/* Returns a chain while another thread holds the claim: the chain goes on the remote list, the
+ * slab into its class's mailbox. */
 HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last,
                                    uint32_t count, uint32_t list_count) {
     hak_heap *h = hak_heap_of(t);
@@ -194,7 +196,7 @@ HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first,
         hak_count(t, cas_retry_count, 1);
         hak_backoff(n, policy->backoff_spins);
         if (n < policy->retry_count) continue;
-        hak_count(t, locked_fallback_count, 1); /* so many lost: go through the claim instead */
+        hak_count(t, locked_fallback_count, 1); /* too many lost: wait for the claim */
         hak_slab_claim_wait(t, slab);
         hak_free_push_chain(slab, base, first, last, count);
         hak_used_sub(slab, count);
@@ -204,9 +206,9 @@ HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first,
     hak_mail(t, unit);
 }
 
-/* malloc's free does not ask whether a block was ever carved; it is seen here, where the record is
- * at hand. What is out stands below the carved count, whoever looks: the count falls over blocks of
- * a range only. */
+/* Reports the free of a block that was never carved. malloc's free does not ask; the chain's
+ * return does, where the record is at hand. A block that is out always lies below the carved
+ * count, since the count falls only over blocks of a carved range. */
 HAK_COLD __attribute__((noreturn)) static void uncarved(hak_thread *t, const hak_chain *chain) {
     hak_heap *h = hak_heap_of(t);
     uint32_t c = hak_slab_at(h, chain->unit)->class_index,
@@ -224,14 +226,14 @@ HAK_COLD __attribute__((noreturn)) static void uncarved(hak_thread *t, const hak
     hak_fault_fatal(h, &fault, "an earlier free");
 }
 
-/* Gives a chain of blocks of one slab back to it; any thread may. `list_count` is the class's, and
- * `stride`, or HAK_CHECKED_AT_FREE. */
+/* Gives a chain of blocks of one slab back to it; any thread may. `list_count` is the class's;
+ * `stride` is the class's or HAK_CHECKED_AT_FREE. */
 void hak_slab_return(hak_thread *t, const hak_chain *chain, uint64_t stride, uint32_t list_count) {
     hak_heap *h = hak_heap_of(t);
     uint32_t unit = chain->unit, count = chain->count;
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
-    /* blocks that are out hold their slab: the record cannot be another's meanwhile */
+    /* blocks that are out keep their slab: the record cannot become another slab's */
     hak_assert(count && (slab->kind == HAK_KIND_SLAB || slab->kind == HAK_KIND_LOST));
     hak_assert(hak_entries_are(h, unit, slab->unit_count, hak_entry(slab->class_index, unit)));
     if (hak_unlikely(chain->highest - base >= hak_load_relaxed(&slab->carved_count) * stride))

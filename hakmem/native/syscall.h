@@ -1,9 +1,9 @@
 /* syscall.h: system calls as os.c makes them: straight to the kernel.
  *
- * A call by name may be somebody's wrapper (faketime's clock_gettime, torsocks' syscall, a tool's
- * mprotect), which may allocate: inside malloc that would wait for itself. Sanitizers must see what
- * is mapped, so their builds call the C library. Results as the kernel gives them: -errno on
- * failure, errno itself untouched, no cancellation point.
+ * A call by its libc name may end in somebody's wrapper (faketime's clock_gettime, torsocks'
+ * syscall, a tool's mprotect), which may allocate, and inside malloc would then wait for itself.
+ * Sanitizers must see what is mapped, so their builds do call libc. Results are the kernel's:
+ * -errno on failure. errno itself stays untouched, and no call is a cancellation point.
  */
 #ifndef HAK_SYSCALL_H
 #define HAK_SYSCALL_H
@@ -51,7 +51,7 @@ static inline long hak_system_call(long number, long a, long b, long c, long d, 
 
 #define HAK_CALL_6(number, a, b, c, d, e, f, ...) \
     hak_system_call((number), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
-/* hak_system(number, arguments...): up to six, the missing ones 0. */
+/* hak_system(number, arguments...): up to six arguments; missing ones are 0. */
 #define hak_system(...) HAK_CALL_6(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
 
 static inline int hak_system_failed(long result) { return result < 0 && result >= -4095; }

@@ -1,15 +1,16 @@
-/* tables.c: where the parts of a region lie; its metadata, mapped as the arena grows and as threads
- * come; a region made and given back.
+/* tables.c: where the parts of a region lie; its metadata, mapped as the arena and the threads
+ * grow; regions made and released.
  *
- * A region is a window of addresses that nobody reserved: its heap, policy and registry in front,
- * then the units (region.c), and behind them each other table and the thread records in a place of
- * its own, with room for as many as there can ever be. table_units and thread_mapped say how far
- * they are mapped: stored by release behind the mapping, loaded by acquire by who has no lock.
- * Where no window can be had (valgrind, ThreadSanitizer) the region is reserved as a whole, and
- * "mapped" means made accessible.
+ * A region is a window of addresses that nobody reserved. In front are its heap, policy and
+ * registry, then the units (region.c). Behind the units, each other table and the thread records
+ * have a place of their own, with room for as many entries as there can ever be. table_units and
+ * thread_mapped say how far they are mapped: stored by release after the mapping, loaded by acquire
+ * by threads without the lock. Where no window can be had (valgrind, ThreadSanitizer) the region is
+ * reserved as a whole, and "mapped" means made accessible.
  *
- * Changes need run_lock. A fork in between: what is being mapped is written down first (intent_*),
- * so the child, in which it may be there or not, unmaps it (hak_tables_mend).
+ * Changes need run_lock. A fork may come in between: what is about to be mapped is written down
+ * first (intent_*), and the child, in which the mapping may or may not be there, unmaps it
+ * (hak_tables_mend).
  */
 #include "region.h"
 
@@ -31,7 +32,7 @@ static uint64_t table_bytes(uint32_t table, uint64_t units) {
     case HOLES: return page_up(units * sizeof(uint16_t));
     case SEEN: return page_up(units * sizeof(uint32_t));
     case LIVE: return page_up(units * HAK_LIVE_BYTES_PER_UNIT);
-    default: return page_up((units + 63) / 64 * 8); /* a bit a unit */
+    default: return page_up((units + 63) / 64 * 8); /* one bit for each unit */
     }
 }
 
@@ -56,15 +57,15 @@ static uint32_t table_count(const hak_heap *h) { return h->live_offset ? TABLES 
 
 static uint64_t records_bytes(uint64_t records) { return page_up(records * sizeof(hak_thread)); }
 
-/* Lays the metadata of a region with `user` units of user memory out into *h; false when that is
- * too large. Geometry is the same as hakmem/registry.py's. */
+/* Lays out the metadata of a region with `user` units of user memory in *h; false if that is too
+ * large. hakmem/registry.py has the same geometry. */
 static bool lay_out(hak_heap *h, uint64_t user, bool checked) {
     uint64_t units = user;
     h->policy_offset = page_up(sizeof *h);
     h->fast_map_offset = h->policy_offset + page_up(sizeof(hak_policy));
     h->registry_offset = h->fast_map_offset + page_up(HAK_SIZE_MAP_ENTRIES);
     hak_assert(h->registry_offset == HAK_REGISTRY_OFFSET);
-    for (;;) { /* the registry has entries for its own units; settles in a few rounds */
+    for (;;) { /* the registry has entries for its own units too; this settles in a few rounds */
         if (units > HAK_REGION_UNITS_MAX) return false;
         uint64_t front = h->registry_offset + table_bytes(REGISTRY, units);
         h->meta_units = (uint32_t)((front + HAK_UNIT_BYTES - 1) >> HAK_UNIT_SHIFT);
@@ -108,7 +109,7 @@ static void unmap_tables(hak_heap *h, uint32_t tables, uint64_t have, uint64_t u
                              table_offset(h, i) + table_bytes(i, units));
 }
 
-/* Maps the tables for `units` units, of which they are mapped for `have`; all or nothing. */
+/* Maps the tables for `units` units; they are mapped for `have` already. All or nothing. */
 static uint32_t map_tables(hak_heap *h, uint64_t have, uint64_t units) {
     for (uint32_t i = 0; i < table_count(h); i++) {
         uint32_t code = hak_part_map(h, table_offset(h, i) + table_bytes(i, have),
@@ -120,7 +121,7 @@ static uint32_t map_tables(hak_heap *h, uint64_t have, uint64_t units) {
     return HAK_MAP_DONE;
 }
 
-/* Sees to tables for all units below `top`. Needs the lock. */
+/* Makes sure that the tables of all units below `top` are mapped. Needs run_lock. */
 uint32_t hak_tables_reach(hak_heap *h, uint64_t top) {
     hak_assert(hak_rank_is_held(HAK_RANK_RUN) && top <= h->unit_limit);
     if (top <= h->table_units) return HAK_MAP_DONE;
@@ -136,9 +137,9 @@ uint32_t hak_tables_reach(hak_heap *h, uint64_t top) {
     return code;
 }
 
-/* Sees to a mapped thread record of this index; false when the OS refuses. */
+/* Makes sure that the thread record `index` is mapped; false if the OS refuses. */
 bool hak_region_map_record(hak_heap *h, uint32_t index) {
-    /* partner: the release below; who sees the count may use the records */
+    /* partner: the release below; a thread that sees */
     if (hak_likely(index < hak_load_acquire(&h->thread_mapped))) return true;
     hak_run_lock(h);
     uint32_t have = h->thread_mapped, want = have + HAK_THREAD_STEP_RECORDS;
@@ -159,7 +160,8 @@ bool hak_region_map_record(hak_heap *h, uint32_t index) {
 
 /* ---- a region made and given back ---- */
 
-/* Finishes the heap at `base`, of which the OS gave [base, base + first); NULL: all given back. */
+/* Finishes the heap at `base`, of which [base, base + first) is mapped. NULL: the OS refused, and
+ * what was mapped here is unmapped. */
 static hak_heap *map_rest(const hak_heap *plan, char *base, uint32_t table_units) {
     hak_heap *h = (hak_heap *)base;
     *h = *plan;
@@ -181,7 +183,7 @@ static hak_heap *map_rest(const hak_heap *plan, char *base, uint32_t table_units
     return NULL;
 }
 
-/* The region of a heap with so many bytes of user memory, in a window, or reserved as a whole;
+/* Makes the region of a heap with `user_bytes` of user memory, in a window or reserved as a whole.
  * NULL: not to be had. */
 hak_heap *hak_region_make(uint64_t user_bytes, bool checked, bool reserved) {
     hak_heap plan = {0};
@@ -218,7 +220,7 @@ hak_heap *hak_region_make(uint64_t user_bytes, bool checked, bool reserved) {
     return NULL;
 }
 
-/* Unmaps the units that are mapped: stretches between those that are not. */
+/* Unmaps the units that are mapped, in the stretches between unmapped ones. */
 static void release_units(hak_heap *h) {
     for (uint32_t u = h->meta_units, from = u; u <= h->unit_top; u++) {
         if (u < h->unit_top && (hak_entry_get(h, u) & 0xff) != HAK_TAG_UNMAPPED) continue;
@@ -244,7 +246,7 @@ void hak_region_release(hak_heap *h) {
     hak_window_give(base, bytes);
 }
 
-/* In a fork's child whose lock was held: what was being mapped is not. */
+/* In a fork's child whose run_lock was held: unmaps what was being mapped. */
 void hak_tables_mend(hak_heap *h) {
     if (h->intent_table_units > h->table_units)
         unmap_tables(h, table_count(h), h->table_units, h->intent_table_units);
@@ -254,7 +256,7 @@ void hak_tables_mend(hak_heap *h) {
     h->intent_table_units = h->intent_records = 0;
 }
 
-/* OS pages of metadata that are resident. */
+/* How many bytes of metadata are on resident OS pages. */
 uint64_t hak_region_metadata_bytes(hak_heap *h) {
     uint64_t sum = hak_os_resident_bytes(&h->os, h, h->registry_offset);
     uint32_t units = hak_load_acquire(&h->table_units);

@@ -1,8 +1,8 @@
-/* vdso.c: the clock without a system call and without the C library's name for it.
+/* vdso.c: the clock, without a system call and without libc's clock_gettime, which others may wrap.
  *
- * The kernel maps a small library into every process, the vDSO, and says where; the C library's
- * clock_gettime calls into it, and may be wrapped by others. Its symbol is looked up here once, by
- * the dynamic section alone. Where there is none (valgrind hides it) the system call serves: os.c.
+ * The kernel maps a small library into every process, the vDSO, and says where. Its clock is looked
+ * up here once, through its dynamic section alone. Where there is no vDSO (valgrind hides it) the
+ * system call serves: os.c.
  */
 #include <elf.h>
 #include <link.h>
@@ -19,7 +19,7 @@
 #endif
 
 typedef struct dynamic {
-    uintptr_t shift; /* of addresses against what the file says */
+    uintptr_t shift; /* an address minus what the file says it is */
     const ElfW(Sym) * symbols;
     const char *strings;
     const uint32_t *hash; /* the old hash table: its second word is the number of symbols */
@@ -45,8 +45,8 @@ static bool find_dynamic(const char *image, dynamic *found) {
     return loaded && found->symbols && found->strings && (found->hash || found->gnu_hash);
 }
 
-/* A new kernel's vDSO has the GNU hash table only: the last chain's end is the number of
- * symbols. */
+/* The vDSO of a new kernel has only the GNU hash table; there the end of the last chain tells the
+ * number of symbols. */
 static uint32_t symbol_count(const dynamic *d) {
     if (d->hash) return d->hash[1];
     const uint32_t *table = d->gnu_hash, *buckets = table + 4 + table[2] * sizeof(ElfW(Addr)) / 4,

@@ -1,12 +1,12 @@
-/* window.c: which addresses are whose: a heap of either plane takes a window, a range that is its
- * to map and that no other heap of the library grows into. Nothing of a window is mapped by being
- * taken but its first part, which shows that nobody else is there. No lock: slots are bits, taken
- * by CAS.
+/* window.c: which addresses belong to which heap. A heap of either plane takes a window: a range of
+ * addresses that it alone may map, and that no other heap of the library grows into. Taking one
+ * maps only its first part, which shows that nobody else is there. There is no lock: slots are
+ * bits, taken by CAS.
  */
 #include "hak_internal.h"
 
-/* The slots that are some heap's, a bit each; the library's, so that no two heaps of either plane
- * grow into each other. A fork's child inherits them with the heaps. */
+/* One bit for each slot that a heap has taken. The bits are the library's, so that heaps of both
+ * planes keep apart. A fork's child inherits them with the heaps. */
 static uint64_t slots_taken[(HAK_WINDOW_SLOTS + 63) / 64];
 
 static bool slot_take(uint32_t slot) {
@@ -14,7 +14,8 @@ static bool slot_take(uint32_t slot) {
              now = hak_load_relaxed(word);
     do
         if (now & bit) return false;
-    /* who gets the bit owns the slot; there is nothing to acquire with it but addresses */
+    /* the thread that sets the bit owns the slot; there is nothing to acquire with it but
+     * addresses */
     while (!hak_cas_acq_rel(word, &now, now | bit));
     return true;
 }
@@ -25,8 +26,9 @@ static void slots_give(uint32_t slot, uint32_t count) {
     }
 }
 
-/* The slots of the process are shifted by an amount that the kernel's randomness decides, if it
- * has any: two addresses that it chose. */
+/* A number that differs from process to process, as far as the kernel places programs at random:
+ * it is made of two addresses that the kernel chose. The slots of the process are shifted by
+ * it. */
 static uint64_t chosen_place(void) {
     uint64_t word = (uintptr_t)&hak_root_ ^ (uintptr_t)__builtin_frame_address(0) << 21;
     word = (word ^ word >> 31) * UINT64_C(0x9e3779b97f4a7c15);
@@ -38,7 +40,8 @@ static uint32_t slots_for(uint64_t bytes) {
                       HAK_WINDOW_SLOT_SHIFT);
 }
 
-/* Slots in a row from `from` on, round about; HAK_WINDOW_SLOTS: there are none. */
+/* Takes `count` slots in a row, searching from `from` on and around the end. HAK_WINDOW_SLOTS:
+ * there are none. */
 static uint32_t slots_take(uint32_t from, uint32_t count) {
     for (uint32_t i = 0; i < HAK_WINDOW_SLOTS; i++) {
         uint32_t first = (from + i) % HAK_WINDOW_SLOTS, n = 0;
@@ -51,17 +54,17 @@ static uint32_t slots_take(uint32_t from, uint32_t count) {
     return HAK_WINDOW_SLOTS;
 }
 
-/* ThreadSanitizer has these addresses for itself, and takes the place out of a call for them. */
+/* ThreadSanitizer uses these addresses itself, and ignores a wish to map them. */
 #if defined(__SANITIZE_THREAD__)
 static const bool no_windows = true;
 #else
 static const bool no_windows = false;
 #endif
 
-static uint64_t window_shift; /* set once, before the first window; two at once set the same */
+static uint64_t window_shift; /* set once; two threads at once set the same */
 
-/* A window of `bytes` addresses for a heap, on a superslab's boundary: nothing is mapped but its
- * first `first_bytes`, and no other heap's window overlaps it. NULL: none to be had. */
+/* Takes a window of `bytes` addresses for a heap, on a superslab's boundary. Only its first
+ * `first_bytes` are mapped; no other heap's window overlaps it. NULL: none can be had. */
 void *hak_window_take(uint64_t bytes, uint64_t first_bytes) {
     uint64_t place = chosen_place(), superslab = (uint64_t)HAK_SUPERSLAB_UNITS << HAK_UNIT_SHIFT,
              slot_bytes = UINT64_C(1) << HAK_WINDOW_SLOT_SHIFT, shift = 0;
