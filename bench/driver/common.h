@@ -59,7 +59,7 @@ typedef struct bench_run {
     double scale; /* multiplies the amount of work */
     uint64_t seed;
     uint64_t ops;         /* a row may set it to what it really did */
-    uint64_t checksum;    /* depends on row, seed and scale only, never on the allocator */
+    uint64_t checksum;    /* depends on row, seed and scale, never on the allocator */
     uint64_t table_bytes; /* the driver's own tables */
     bench_sample before;
     bench_sample after;
@@ -70,8 +70,8 @@ typedef struct bench_run {
 
 enum {
     BENCH_GATE = 1,    /* one of the thirteen rows of the first gate */
-    BENCH_LIMITED = 2, /* one thread, small blocks: the limit can be measured on it */
-    /* as many sizes in each doubling as in any other, instead of a uniform draw */
+    BENCH_LIMITED = 2, /* one thread, small blocks: the limit (limit.h) can be measured on it */
+    /* sizes are drawn so that each doubling has as many, not uniformly */
     BENCH_SPREAD = 4,
     BENCH_TIMED = 8, /* runs for a time, so that the work done differs */
 };
@@ -152,7 +152,7 @@ static inline uint32_t bench_random_size(uint32_t bits, uint32_t size_min, uint3
     return size_min + bench_random_below(bits, size_max - size_min + 1);
 }
 
-/* As many sizes in each doubling as in any other. */
+/* Draws a size so that each doubling of [size_min, size_max] is as likely as any other. */
 static inline uint32_t bench_random_spread(uint64_t bits, uint32_t size_min, uint32_t size_max) {
     uint32_t doublings = (uint32_t)(__builtin_clz(size_min) - __builtin_clz(size_max));
     if ((uint64_t)size_min << doublings > size_max) doublings--;
@@ -170,7 +170,7 @@ static inline uint64_t bench_checksum_add(uint64_t checksum, uint64_t value) {
     return (checksum ^ value) * 0x100000001b3u + 1;
 }
 
-/* The compiler must assume that somebody reads and writes the block here. */
+/* Makes the compiler assume that somebody reads and writes the block here. */
 static inline void bench_escape(void *block) { __asm__ volatile("" : : "r"(block) : "memory"); }
 
 static inline void *bench_block_check(void *block) {
@@ -198,8 +198,8 @@ static inline unsigned char *bench_block_new_touched(size_t size) {
     return block;
 }
 
-/* Frees every live block after the work and folds its first byte into the checksum: two
- * allocators that agree on it kept the blocks' contents apart. */
+/* Frees the blocks that are left after the work and folds the first byte of each into the
+ * checksum: two allocators whose checksums agree both kept the blocks' contents apart. */
 static inline uint64_t bench_slots_clear(uint64_t checksum, unsigned char **slots, size_t count) {
     for (size_t i = 0; i < count; i++) {
         checksum = bench_checksum_add(checksum, slots[i][0]);
@@ -208,7 +208,7 @@ static inline uint64_t bench_slots_clear(uint64_t checksum, unsigned char **slot
     return checksum;
 }
 
-/* Waits for another thread: a short spin, then the core is left to whoever needs it. */
+/* Waits for another thread: a short spin, then a yield to whichever thread needs the core. */
 static inline void bench_pause(unsigned *spins) {
     if (++*spins < 128) {
 #if defined(__x86_64__)

@@ -1,9 +1,7 @@
-/* What a thread's first calls take: threads one after the other, each times its first malloc and
- * the first block of each of some sizes in both bands, then frees them and ends. One op is one
- * thread.
- *
- * The prewarmed form calls hak_heap_prewarm on the process's heap first, where the allocator has
- * it; that call is timed apart. Other allocators do the same work twice. */
+/* What a thread's first calls take. Threads run one after the other; each times its first malloc,
+ * and the first block of each of several sizes in both bands, then frees them and ends. One op is
+ * one thread. The prewarmed row calls hak_heap_prewarm on the process heap first, where the
+ * allocator has it, and times that call apart. Other allocators do the same work in both rows. */
 #include "common.h"
 #include "ticks.h"
 

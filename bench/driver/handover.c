@@ -1,5 +1,5 @@
-/* Arrays of blocks that change their thread: what one thread allocated, another one replaces.
- * Every array carries its own random state, so that the work is the same whoever does it.
+/* Arrays of blocks that change hands: what one thread allocated, another one replaces. Each array
+ * carries its own random state, so that the work is the same whichever thread does it.
  *
  *  handover  as many lasting threads as arrays; after each round array i goes to the next thread
  *  churn     threads that end; each leaves its blocks to the next one

@@ -125,7 +125,7 @@ static void larson(const bench_row *row, bench_run *run, enum profile profile) {
         run->ops += arrays[i].rounds_done * ROUND_STEPS;
         for (uint32_t k = 0; profile != PLAIN && k < row->slots; k++)
             block_check(&arrays[i], arrays[i].slots[k]);
-        if (profile != PLAIN) continue; /* what was done depends on the time */
+        if (profile != PLAIN) continue; /* how much was done depends on the time */
         run->checksum = bench_checksum_add(run->checksum, arrays[i].random);
         run->checksum = bench_slots_clear(run->checksum, arrays[i].slots, row->slots);
     }

@@ -1,6 +1,7 @@
-/* How long single calls take: random replacement in which each malloc and each free is timed on its
- * own, into histograms with 32 steps for each doubling. The time of reading the clock twice is in
- * them and told beside. One op is one free and one malloc, with the reading of the clock. */
+/* How long single calls take: random replacement in which each malloc and each free is timed by
+ * itself, into histograms with 32 steps for each doubling. Each time includes one reading of the
+ * clock, whose cost is printed beside. One op is one free and one malloc, with the readings of the
+ * clock. */
 #include "common.h"
 #include "ticks.h"
 
@@ -96,7 +97,7 @@ static void histogram_report(bench_run *run, const histogram *h, double ns_per_t
     for (int i = 0; i < 4; i++)
         bench_figure_add(run, names[i], histogram_quantile(h, quantiles[i]) * ns_per_tick);
     bench_figure_add(run, names[4], (double)h->max * ns_per_tick);
-    /* For the picture: pairs of a bucket's ns and its count. */
+    /* For the picture: pairs of a bucket's middle in ns and its count. */
     bench_series *series = bench_series_new(run, series_name, 2 * BUCKETS);
     for (uint32_t i = 0; i < BUCKETS; i++) {
         if (!h->counts[i]) continue;

@@ -11,7 +11,7 @@ uintptr_t limit_base;
 #define LIMIT_ROOM_BYTES ((UINT64_C(1) << LIMIT_RANGE_SHIFT) - LIMIT_CLASSES * LIMIT_STAGGER_BYTES)
 #define LIMIT_STAGGER_BYTES (17 * 4096 + 5 * 64)
 
-/* what a thread takes of a range at a time: no cache line is two threads' */
+/* how much of a range a thread takes at once, so that no two threads share a cache line */
 #define LIMIT_CHUNK_BYTES 65536
 
 static uint64_t limit_used_bytes[LIMIT_CLASSES];

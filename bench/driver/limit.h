@@ -1,10 +1,10 @@
-/* The limit: an inlined, thread-local list that knows its class without asking, serves one thread's
+/* The limit: an inlined, thread-local list that is told the class of each call, serves one thread's
  * blocks and gives nothing back. No malloc can be as cheap; a row's distance to it is what the
  * allocator itself costs.
  *
- * Only in the builds of the driver with -DBENCH_LIMIT: 1 for rows of one size, where the class is a
- * constant; 2 for rows of several sizes, where it is a shift of the size on malloc and of the
- * address on free.
+ * Only in builds of the driver with -DBENCH_LIMIT: 1 for rows of one size, where the class is a
+ * constant; 2 for rows of several sizes, where the class is a shift of the size on malloc and of
+ * the address on free.
  */
 #ifndef BENCH_LIMIT_H
 #define BENCH_LIMIT_H

@@ -23,9 +23,9 @@ static void json_text_print(const char *key, const char *text) {
     putchar('"');
 }
 
-/* Which object serves malloc in this process, and which build it says it is. The whole family must
- * come from one object: a preload that brings malloc alone would be measured with another one's
- * free. */
+/* Which object serves malloc in this process, and which build it says it is. All of malloc's
+ * family must come from one object: with a preload that brings malloc alone, another object's free
+ * would be measured. */
 static void allocator_print(void) {
     static const char *const family[] = {"malloc", "free", "calloc", "realloc", "posix_memalign"};
     Dl_info found[5] = {0};

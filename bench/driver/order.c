@@ -1,4 +1,4 @@
-/* One thread, an order of frees that is known: at once, last first, first first. */
+/* One thread that frees in a known order: at once, last first, first first. */
 #include "common.h"
 
 void bench_work_pair(const bench_row *row, bench_run *run) {

@@ -1,5 +1,5 @@
-/* The finest clock there is, for single calls: the time stamp counter, ordered against the call
- * between its readings. */
+/* The finest clock there is, for single calls: the time stamp counter. Its readings are kept
+ * before and behind the call that they time. */
 #ifndef BENCH_TICKS_H
 #define BENCH_TICKS_H
 #include "common.h"
@@ -16,7 +16,7 @@ static inline uint64_t bench_ticks_begin(void) {
 
 static inline uint64_t bench_ticks_end(void) {
     unsigned core;
-    uint64_t ticks = __rdtscp(&core); /* waits for what stands before it */
+    uint64_t ticks = __rdtscp(&core); /* waits for the instructions before it */
     _mm_lfence();
     return ticks;
 }
@@ -25,14 +25,14 @@ static inline uint64_t bench_ticks_begin(void) { return bench_clock_ns(); }
 static inline uint64_t bench_ticks_end(void) { return bench_clock_ns(); }
 #endif
 
-/* Against the monotonic clock, over 20 ms. */
+/* Compares the counter with the monotonic clock, over 20 ms. */
 static inline double bench_ns_per_tick(void) {
     uint64_t start_ns = bench_clock_ns(), start = bench_ticks_begin(), now_ns;
     while ((now_ns = bench_clock_ns()) - start_ns < 20000000);
     return (double)(now_ns - start_ns) / (double)(bench_ticks_end() - start);
 }
 
-/* The least that two readings with nothing between them differ by. */
+/* The smallest difference of two readings with nothing between them. */
 static inline double bench_ticks_overhead(void) {
     uint64_t least = UINT64_MAX;
     for (int i = 0; i < 1000; i++) {

@@ -9,8 +9,8 @@
 #define BATCH_BLOCKS 1024u
 #define BATCH_COUNT 8u
 
-/* head: written by the producer, read by the consumer; tail: the other way round. Each side keeps
- * the last value it saw of the other's index next to its own, and looks again only when stuck. */
+/* head is written by the producer and read by the consumer; tail the other way round. Each side
+ * keeps the last value of the other's index that it saw, and looks again only when it is stuck. */
 typedef struct ring {
     _Alignas(BENCH_CACHE_LINE_BYTES) atomic_uint_fast64_t head;
     uint64_t tail_seen;

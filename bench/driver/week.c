@@ -1,11 +1,9 @@
 /* A service's week in half a minute: 168 hours of a given length, with a fixed number of requests,
- * few at night and many by day; when they are done the service sleeps until the hour is over. A
- * request allocates some blocks that die within it, sometimes one that lives for hours, seldom one
- * that lives for days. The sizes change from day to day, so that holes left by one day's blocks do
- * not fit the next day's.
- *
- * Resident memory is read at the end of each hour, beside the bytes that are live then. One op is
- * one block. */
+ * few at night and many by day. When an hour's requests are done, the service sleeps until the
+ * hour is over. A request allocates some blocks that die within it, sometimes one that lives for
+ * hours, seldom one that lives for days. The sizes change from day to day, so that holes left by
+ * one day's blocks do not fit the next day's. Resident memory is read at the end of each hour,
+ * beside the bytes of the blocks held then. One op is one block. */
 #include "common.h"
 
 #include <errno.h>
@@ -30,14 +28,14 @@ typedef struct week {
     uint64_t random, live_bytes, ops, sum;
 } week;
 
-/* Requests an hour: least at 3 in the morning, most at 15; a triangle. */
+/* Requests in an hour: fewest at 3 in the morning, most at 15; a triangle. */
 static uint32_t requests_of(uint32_t hour) {
     uint32_t from_night = (hour + 21) % 24, height = from_night < 12 ? from_night : 24 - from_night;
     return REQUESTS_AT_NOON / 8 + REQUESTS_AT_NOON * 7 / 8 * height / 12;
 }
 
-/* Mostly small, some KiB at times, seldom hundreds; each day another stretch, days 3 and 7 nearly
- * the same. */
+/* Draws a size: mostly small, at times some KiB, seldom hundreds of KiB. Each day all sizes are
+ * stretched by another amount; on days 3 and 7 by nearly the same. */
 static uint32_t size_draw(week *w, uint32_t day) {
     uint64_t bits = bench_random_next(&w->random);
     uint32_t kind = (uint32_t)(bench_random_next(&w->random) >> 56);
@@ -97,13 +95,13 @@ static void request(week *w, uint32_t hour) {
     w->ops += SHORT_BLOCKS;
 }
 
-/* Who is late does not sleep. */
+/* Does not sleep if the hour is over already. */
 static void hour_end(uint64_t until_ns) {
     struct timespec until = {(time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u)};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR);
 }
 
-/* Resident over live memory, over the hours of a day. */
+/* Resident memory in relation to the bytes held, over the hours of a day. */
 static double over_live(const bench_series *rss, const bench_series *live, uint32_t day) {
     double held = 0, needed = 0;
     for (uint32_t hour = day * 24; hour < (day + 1) * 24; hour++) {
@@ -133,8 +131,8 @@ void bench_work_week(const bench_row *row, bench_run *run) {
     }
     bench_work_end(run);
 
-    /* Days 3 and 7 need much the same: what has grown between them is fragmentation, or memory not
-     * given back. */
+    /* Days 3 and 7 need about the same memory: growth between them is fragmentation, or memory
+     * that was not given back. */
     bench_figure_add(run, "rss_over_live_day3", over_live(rss, live, 2));
     bench_figure_add(run, "rss_over_live_day7", over_live(rss, live, 6));
     bench_figure_add(run, "rss_noon_day7_kib", rss->values[6 * 24 + 15]);
