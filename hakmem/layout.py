@@ -1,7 +1,9 @@
 """The one layout: every struct, constant and bound that Python and C share.
 
-The C header is printed from here (``python -I -S -B hakmem/layout.py``), the ctypes structures are
-built from here, and numpy dtypes derive from those, so that one edit changes all of them or none.
+The C header is printed from here (``python -I -S -B hakmem/layout.py``), and so is the description
+that the library carries; the ctypes structures are built from here, and numpy dtypes derive from
+those, so that one edit changes all of them or none. A field that comes to mean something else gets
+another name or unit: tools of another version read by names and units.
 Each field carries who writes it, who reads it, with which memory order, in which unit; the C header
 repeats that as comments.
 
@@ -1296,6 +1298,38 @@ TOTAL_BYTES: Final = {
 registry bounds it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of a heap's metadata: ``count`` elements of ``type`` for each ``units`` units of
+    the region; 0 units: for each thread record."""
+
+    name: str
+    type: str
+    count: int
+    units: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes for each so many units."""
+        return self.count * (SCALAR_BYTES.get(self.type) or STRUCT_BY_NAME[self.type].size)
+
+
+TABLES: Final[tuple[Table, ...]] = (
+    Table("registry", "u32", 1, 1),
+    Table("slabs", "hak_slab", 1, 1),
+    Table("partial", "u64", CLASS_LIMIT, 64),
+    Table("summary", "u64", CLASS_LIMIT, 4096),
+    Table("dirty", "u64", 1, 64),
+    Table("recent", "u64", 1, 64),
+    Table("holes", "u16", 1, 1),
+    Table("swept", "u32", 1, 1),
+    Table("live", "u8", LIVE_BYTES_PER_UNIT, 1),
+    Table("threads", "hak_thread", 1, 0),
+)
+"""The tables: where each begins is ``NAME_offset`` of ``hak_heap``. What a row means is said
+there."""
+
+
 # --- bounds and environment -----------------------------------------------------------------------
 
 
@@ -1418,6 +1452,7 @@ if __name__ == "__main__":
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from hakmem.generate.header import c_header
+    from hakmem.generate import description, header
 
-    print(c_header(), end="")
+    made = {"header": header.c_header, "description": description.c_source}
+    print(made[sys.argv[1] if len(sys.argv) > 1 else "header"](), end="")

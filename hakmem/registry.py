@@ -28,17 +28,11 @@ TAG_SPAN: Final = layout.constant("HAK_TAG_SPAN")
 TAG_FREE: Final = layout.constant("HAK_TAG_FREE")
 TAG_UNMAPPED: Final = layout.constant("HAK_TAG_UNMAPPED")
 KIND_NAMES: Final = ("none", "slab", "span", "run", "lost", "unmapped", "foreign")
+_ROWS: Final = {row.name: (row.units, row.row_bytes) for row in layout.TABLES if row.units}
 _TABLES: Final = {
-    "registry": (1, 4),
-    "slabs": (1, ctypes.sizeof(mirror.HakSlab)),
-    "partial": (64, 8 * layout.CLASS_LIMIT),
-    "summary": (4096, 8 * layout.CLASS_LIMIT),
-    "dirty": (64, 8),
-    "recent": (64, 8),
-    "recent_before": (64, 8),
-    "holes": (1, 2),
-    "swept": (1, 4),
-    "live": (1, layout.LIVE_BYTES_PER_UNIT),
+    name: _ROWS[row]
+    for row in _ROWS
+    for name in ((row, f"{row}_before") if row == "recent" else (row,))
 }
 """The tables by unit, in the order of C: so many bytes for each so many units."""
 

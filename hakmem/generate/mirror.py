@@ -124,14 +124,15 @@ def policy_place(path: str) -> FieldPlace:
 
 
 def layout_hash() -> int:
-    """64-bit hash of every struct, field, offset, size, type and constant; equal in Python, C,
-    snapshots and images."""
+    """64-bit hash of every struct, field, offset, size, type, table and constant; equal in Python,
+    C, snapshots and images."""
     text = "\n".join(
         [f"{c.name}={c.value}" for c in layout.CONSTANTS]
         + [
             f"{s.name}:{s.size}:" + ",".join(f"{f.name}:{f.type}:{f.count}" for f in s.fields)
             for s in layout.STRUCTS
         ]
+        + [f"{t.name}:{t.type}:{t.count}:{t.units}" for t in layout.TABLES]
     )
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
