@@ -9,6 +9,8 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from bench import ROOT, BenchError, calls, driver, peers, policies, policy_files, real, run
 from bench import count as instructions
@@ -205,43 +207,54 @@ def command_count(options: argparse.Namespace) -> int:
     return 1 if worse else 0
 
 
+def measured_peers() -> list[peers.Allocator]:
+    """What is found of hakmem, glibc and the peers; a remark for each that is absent."""
+    known, absent = peers.default_allocators()
+    for line in absent.values():
+        note(line)
+    return [one for one in known if one.kind != "limit"]
+
+
+def keep_document(maker: ModuleType, document: dict[str, Any], out: Path | None) -> None:
+    """Print what a module without rows measured; write its JSON and table where they are kept."""
+    document["command"] = command_shown(sys.argv[1:])
+    text = maker.render(document)
+    print(text, end="")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(maker.to_json(document), encoding="utf-8")
+        out.with_suffix(".md").write_text(text, encoding="utf-8")
+        note(f"kept {out} and {out.with_suffix('.md').name}")
+
+
 def command_giveback(options: argparse.Namespace) -> None:
     """Measure what stays resident after a phase, print, keep."""
     from bench import giveback
 
-    out: Path | None = options.out
-    if out is not None:
-        refuse_overwrite(out, options.force)
-    known, absent = peers.default_allocators()
-    for line in absent.values():
-        note(line)
-    document = giveback.measure([one for one in known if one.kind != "limit"], run.progress)
-    document["command"] = command_shown(sys.argv[1:])
-    text = giveback.render(document)
-    print(text, end="")
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(giveback.to_json(document), encoding="utf-8")
-        out.with_suffix(".md").write_text(text, encoding="utf-8")
-        note(f"kept {out} and {out.with_suffix('.md').name}")
+    if options.out is not None:
+        refuse_overwrite(options.out, options.force)
+    keep_document(giveback, giveback.measure(measured_peers(), run.progress), options.out)
+
+
+def command_limits(options: argparse.Namespace) -> int:
+    """Measure what each makes of the limits of the OS, print, keep. Exit code 1 for a goal that is
+    not met."""
+    from bench import limits
+
+    if options.out is not None:
+        refuse_overwrite(options.out, options.force)
+    document = limits.measure(measured_peers(), options.settings, run.progress)
+    keep_document(limits, document, options.out)
+    return 1 if any(row["met"] is False for row in document["rows"]) else 0
 
 
 def command_views(options: argparse.Namespace) -> None:
     """Measure what Python pays, print, keep."""
     from bench import views
 
-    out: Path | None = options.out
-    if out is not None:
-        refuse_overwrite(out, options.force)
-    document = views.measure(options.reps)
-    document["command"] = command_shown(sys.argv[1:])
-    text = views.render(document)
-    print(text, end="")
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(views.to_json(document), encoding="utf-8")
-        out.with_suffix(".md").write_text(text, encoding="utf-8")
-        note(f"kept {out} and {out.with_suffix('.md')}")
+    if options.out is not None:
+        refuse_overwrite(options.out, options.force)
+    keep_document(views, views.measure(options.reps), options.out)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
@@ -253,6 +266,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "compare": command_compare,
     "count": command_count,
     "giveback": command_giveback,
+    "limits": command_limits,
     "views": command_views,
 }
 

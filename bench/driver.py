@@ -27,7 +27,6 @@ SAMPLE_S = 0.02
 SAMPLES_KEPT = 120
 FLAGS = (
     "-std=c11",
-    "-D_GNU_SOURCE",
     "-O2",
     "-pthread",
     "-Wall",
@@ -74,16 +73,32 @@ def build(limit: int = LIMIT_NONE) -> Path:
     # Built under another name and then renamed: two runners at once never execute half a file.
     with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
         fresh = Path(scratch) / "driver"
-        defined = [f"-DBENCH_LIMIT={limit}"] if limit else []
+        defined = ["-D_GNU_SOURCE", *([f"-DBENCH_LIMIT={limit}"] if limit else [])]
         command = [compiler, *FLAGS, *defined, "-o", str(fresh), *map(str, sources), "-ldl"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            lines = [line for line in done.stderr.splitlines() if "error" in line] or [
-                "the compiler failed"
-            ]
-            raise BenchError(f"cannot build the driver: {lines[0]}")
+        _compile(command, "the driver")
         fresh.replace(binary)
     return binary
+
+
+def build_program(source: Path) -> Path:
+    """A program of one source beside the driver (bench/*.c), on whatever malloc it is run with;
+    built where it is missing or older. Raises BenchError."""
+    made = WORK_DIR / source.stem
+    if made.exists() and made.stat().st_mtime >= source.stat().st_mtime:
+        return made
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=made.parent) as scratch:
+        fresh = Path(scratch) / source.stem
+        _compile([find_compiler(), *FLAGS, "-o", str(fresh), str(source), "-ldl"], source.name)
+        fresh.replace(made)
+    return made
+
+
+def _compile(command: list[str], name: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if "error" in line]
+        raise BenchError(f"cannot build {name}: {lines[0] if lines else 'the compiler failed'}")
 
 
 def list_rows(binary: Path) -> list[RowInfo]:

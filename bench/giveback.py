@@ -8,19 +8,17 @@ the promise holds: at 2 s at most a tenth of the peak, or 8 MiB.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import ROOT, WORK_DIR, BenchError
-from bench.driver import find_compiler, path_shown
+from bench import ROOT
+from bench.driver import build_program, find_compiler
 from bench.machine import read_commit, read_machine, read_versions
-from bench.peers import Allocator
+from bench.peers import Allocator, environment_of
 
 SCHEMA = "hakmem-bench-giveback/1"
 SOURCE = ROOT / "bench" / "giveback.c"
@@ -60,23 +58,6 @@ CASES = (
 )
 
 
-def build() -> Path:
-    """The program, on whatever malloc it is run with."""
-    made = WORK_DIR / "giveback"
-    if made.exists() and made.stat().st_mtime >= SOURCE.stat().st_mtime:
-        return made
-    made.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=made.parent) as scratch:
-        fresh = Path(scratch) / "giveback"
-        command = [find_compiler(), "-O2", "-pthread", "-o", str(fresh), str(SOURCE)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            why = done.stderr.splitlines()[0] if done.stderr else "no reason given"
-            raise BenchError(f"cannot build {path_shown(SOURCE)}: {why}")
-        fresh.replace(made)
-    return made
-
-
 def watch(program: Path, allocator: Allocator, case: Case) -> dict[str, Any]:
     """Peak and RSS in KiB at `LOOKS`, seconds after the last free."""
     words = [
@@ -89,15 +70,14 @@ def watch(program: Path, allocator: Allocator, case: Case) -> dict[str, Any]:
         str(case.keep),
         str(case.age_s),
     ]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HAKMEM_")}
-    environment = {
-        **kept,
-        **allocator.variables,
-        **({"LD_PRELOAD": str(allocator.path)} if allocator.path else {}),
-    }
     try:
         done = subprocess.run(
-            words, capture_output=True, text=True, env=environment, timeout=120, check=False
+            words,
+            capture_output=True,
+            text=True,
+            env=environment_of(allocator),
+            timeout=120,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return {"failed": "hung for 120 s"}
@@ -110,7 +90,7 @@ def watch(program: Path, allocator: Allocator, case: Case) -> dict[str, Any]:
 
 def measure(allocators: list[Allocator], say: Any) -> dict[str, Any]:
     """All cases on all allocators."""
-    program = build()
+    program = build_program(SOURCE)
     rows = []
     for case in CASES:
         for allocator in allocators:

@@ -51,7 +51,7 @@ def parser_new(prog: str = "python -m bench") -> Parser:
     commands = parser.add_subparsers(
         dest="command",
         required=True,
-        metavar="run|evaluate|rows|show|report|compare|count|giveback|views",
+        metavar="run|evaluate|rows|show|report|compare|count|giveback|limits|views",
     )
 
     go = commands.add_parser("run", help="measure and print the table")
@@ -201,6 +201,22 @@ def parser_new(prog: str = "python -m bench") -> Parser:
     )
     giveback.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
     giveback.set_defaults(work="giveback")
+    limits = commands.add_parser(
+        "limits", help="measure what each allocator makes of the limits of the OS"
+    )
+    limits.add_argument(
+        "--settings",
+        action="store_true",
+        help="also change settings of the machine for seconds (as root): huge pages, overcommit",
+    )
+    limits.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.json",
+        help="keep the result, and the table as .md beside it",
+    )
+    limits.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
+    limits.set_defaults(work="limits")
     views = commands.add_parser(
         "views", help="measure batches, views, the Python plane and imports"
     )

@@ -49,6 +49,13 @@ class Allocator:
     policy_file: Path | None = None
 
 
+def environment_of(allocator: Allocator) -> dict[str, str]:
+    """This process's environment without its HAKMEM_ variables, with the allocator preloaded."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HAKMEM_")}
+    preload = {"LD_PRELOAD": str(allocator.path)} if allocator.path else {}
+    return {**kept, **allocator.variables, **preload}
+
+
 def under_policy(
     name: str, library: Path | None, file: Path, variables: dict[str, str]
 ) -> Allocator:

@@ -1,5 +1,5 @@
 """Programs under limits of the OS and under tools: address space, data, overcommit, valgrind, gdb,
-strace."""
+strace. What is measured beside libc's malloc stands in tests/bench/test_bench_limits.py."""
 
 from __future__ import annotations
 
@@ -151,74 +151,3 @@ def test_under_strace(native_program: Programs) -> None:
         pytest.skip("strace may not trace here")
     done = run(command, preloaded(library_of(native_program)) | {"LD_PRELOAD": ""})
     assert (done.returncode, done.stdout[:7], done.stderr) == (0, "8 forks", "")
-
-
-def figures_of(pid_status: str) -> dict[str, int]:
-    """The sizes that /proc/PID/status tells, in KiB."""
-    rows = (line.split() for line in pid_status.splitlines() if line.startswith("Vm"))
-    return {name.rstrip(":"): int(size) for name, size, *_ in rows}
-
-
-def test_little_is_mapped_that_is_not_used(native_program: Programs) -> None:
-    command = [sys.executable, "-c", "print(open('/proc/self/status').read())"]
-    sizes = []
-    for environment in (preloaded(library_of(native_program)), dict(os.environ)):
-        found = figures_of(run(command, environment).stdout)
-        sizes.append(found["VmSize"] - found["VmRSS"])
-    ours, libc = sizes
-    assert ours <= libc + (16 << 10)
-
-
-FILLS = """
-import ctypes, mmap, resource, sys, threading
-which, limit, late = getattr(resource, sys.argv[1]), int(sys.argv[2]) << 20, sys.argv[3] == "late"
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
-libc.free.argtypes = (ctypes.c_void_p,)
-blocks = (ctypes.c_void_p * 8192)()
-if late:
-    resource.setrlimit(which, (limit, limit))
-count = 0
-while count < 8192 and (block := libc.malloc(1 << 20)):
-    blocks[count] = block
-    count += 1
-for at in range(count // 2, count):
-    libc.free(blocks[at])
-thread = threading.Thread(target=list)
-thread.start()
-thread.join()
-mmap.mmap(-1, limit // 8).close()
-print(count)
-"""
-
-
-@pytest.mark.parametrize("late", ["late", "before"])
-@pytest.mark.parametrize("mib", (256, 1024))
-@pytest.mark.parametrize("which", ["RLIMIT_AS", "RLIMIT_DATA"])
-def test_usable_share_of_a_limit(native_program: Programs, which: str, mib: int, late: str) -> None:
-    """As much as libc's malloc gets, set before the start or by the program itself; what is freed
-    leaves room for a thread and a mapping."""
-    command = [sys.executable, "-c", FILLS, which, str(mib), late]
-    limits = {} if late == "late" else {getattr(resource, which): mib * MIB}
-    counts = []
-    for environment in (preloaded(library_of(native_program)), dict(os.environ)):
-        done = run(command, environment, limits)
-        assert done.returncode == 0, done.stderr[-2000:]
-        counts.append(int(done.stdout))
-    ours, libc = counts
-    assert libc * 95 // 100 <= ours < mib
-
-
-def test_more_than_the_machine_has_is_refused(native_program: Programs) -> None:
-    """By the kernel's heuristic, as it refuses libc."""
-    size = 16 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if OVERCOMMIT.read_text().strip() != "0":
-        pytest.skip("the kernel is told to overcommit otherwise")
-    command = [
-        sys.executable,
-        "-c",
-        "import ctypes; malloc = ctypes.CDLL(None).malloc; malloc.restype = ctypes.c_void_p; "
-        f"print(malloc(ctypes.c_size_t({size})), bool(malloc(ctypes.c_size_t(100))))",
-    ]
-    for environment in (preloaded(library_of(native_program)), dict(os.environ)):
-        assert run(command, environment).stdout == "None True\n"
