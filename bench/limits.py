@@ -110,7 +110,10 @@ def render(document: dict[str, Any]) -> str:
         for name, reading in row["readings"].items()
         if reading["fault"]
     )
-    notes += [f"! {name}: {fault} ({rows} rows)" for (name, fault), rows in faults.items()]
+    notes += [
+        f"! {name}: {fault} ({rows} row{'s' * (rows > 1)})"
+        for (name, fault), rows in faults.items()
+    ]
     versions = ", ".join(
         one["version"] or one["name"]
         for one in document["allocators"]
