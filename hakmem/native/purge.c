@@ -134,10 +134,11 @@ static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
  * for. Each unit costs as much as if it were needed again. */
 static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t cost = (uint64_t)retain->purge_unit_ns + retain->refault_unit_ns,
-             units = hak_work_credit(h, now) / cost;
-    uint64_t dirty = hak_load_relaxed(&h->dirty_units);
-    units = smaller(smaller(units, most), dirty > limit ? dirty - limit : 0);
+    uint64_t dirty = hak_load_relaxed(&h->dirty_units),
+             units = smaller(most, dirty > limit ? dirty - limit : 0);
+    if (!units) return;
+    uint64_t cost = (uint64_t)retain->purge_unit_ns + retain->refault_unit_ns;
+    units = smaller(units, hak_work_credit(h, now) / cost);
     if (!units) return;
     uint64_t purged = purge_to(h, dirty - units, retain->eager_unit_count);
     hak_run_lock(h);
@@ -268,10 +269,14 @@ void hak_tick(hak_heap *h, uint64_t asked) {
     if (hak_unlikely(epoch_is_over(h, now))) turn_epoch(h, now);
     give_way(h, now, asked);
     if (hak_unlikely(hak_load_relaxed(&h->refused_epoch) != 0)) unmap_spare(h);
-    uint64_t dirty = hak_load_relaxed(&h->dirty_units);
-    if (dirty > retain_limit(h)) purge_to(h, retain_limit(h), retain->purge_run_count);
-    else if (!hak_background_serves(h) && dirty > eager_limit(h))
-        purge_paid(h, now, eager_limit(h), eager_most(h));
+    uint64_t dirty = hak_load_relaxed(&h->dirty_units), limit = retain_limit(h);
+    if (hak_unlikely(dirty > limit)) {
+        purge_to(h, limit, retain->purge_run_count);
+        return;
+    }
+    if (dirty <= (limit = eager_limit(h)) || hak_background_serves(h)) return;
+    uint64_t most = eager_most(h);
+    if (most) purge_paid(h, now, limit, most);
 }
 
 /* The same at each tick of the background thread, which has all the time there is. `idle`: the

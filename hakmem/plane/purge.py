@@ -123,9 +123,11 @@ def _purge_paid(m: Memory, now: int, limit: int, most: int) -> None:
     """Purge until ``limit`` dirty units are left, but at most ``most`` units and what the budget
     pays. The price includes a refault of each unit."""
     heap, retain = m.heap, m.tables.retain
+    units = min(most, max(0, heap.dirty_units - limit))
+    if not units:
+        return
     cost = retain.purge_unit_ns + retain.refault_unit_ns
-    units = work_credit(m, now) // cost
-    units = min(units, most, max(0, heap.dirty_units - limit))
+    units = min(units, work_credit(m, now) // cost)
     if not units:
         return
     purged = purge_to(m, heap.dirty_units - units, retain.eager_unit_count)
