@@ -1,13 +1,16 @@
 """HAKMEM: a malloc whose brain is Python.
 
-A thin C data plane runs each malloc and free over one region; policy, layout and every view of the
-heap are Python.
+A native plane in C runs each malloc and free over one region of memory; policy, layout and every
+view of the heap are Python.
 
 >>> import hakmem
 >>> with hakmem.Heap(region_bytes=1 << 24) as heap:
 ...     block = heap.alloc(100)
 ...     heap.whatis(block).state
 'application'
+
+`Heap` is a heap of one's own; `process_heap` is the one behind malloc; `attach` looks at another
+process, `load` at a saved look; `Policy` holds the numbers that a heap obeys.
 
 Importing this package loads nothing: neither the C library nor numpy, until a name of `__all__` is
 used.

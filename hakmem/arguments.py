@@ -1,5 +1,4 @@
-"""The arguments of `hakmem.Heap`, checked: whole numbers in range, arrays of them, and nothing
-else."""
+"""Checks of the arguments of `hakmem.Heap`: whole numbers in range, and arrays of them."""
 
 from __future__ import annotations
 
@@ -14,8 +13,8 @@ WORD_LIMIT = 1 << 64
 
 
 def whole_number(name: str, value: object) -> int:
-    """``value`` as an int. TypeError for a bool and for what is no whole number; numpy integers
-    are."""
+    """``value`` as an int; numpy integers are taken. Raises TypeError, naming the argument, for a
+    bool and for whatever is no whole number."""
     if type(value) is int:
         return value
     if isinstance(value, bool):
@@ -27,7 +26,7 @@ def whole_number(name: str, value: object) -> int:
 
 
 def size_in_bytes(value: object) -> int:
-    """A size: TypeError unless a whole number, ValueError below 0."""
+    """A size in bytes. Raises TypeError unless it is a whole number, ValueError below 0."""
     size = whole_number("size", value)
     if size < 0:
         raise ValueError(f"size = {size}: expected 0 or more")
@@ -35,7 +34,8 @@ def size_in_bytes(value: object) -> int:
 
 
 def power_of_two(value: object) -> int:
-    """An alignment: TypeError unless a whole number, ValueError unless a power of two."""
+    """An alignment in bytes. Raises TypeError unless it is a whole number, ValueError unless it is
+    a power of two."""
     align = whole_number("align", value)
     if align < 1 or align & (align - 1):
         raise ValueError(f"align = {align}: expected a power of two, 1 or more")
@@ -43,7 +43,7 @@ def power_of_two(value: object) -> int:
 
 
 def words(name: str, noun: str, values: Any) -> NDArray[np.uint64]:
-    """A one-dimensional array of uint64, without a copy if it is one.
+    """``values`` as a one-dimensional array of uint64, without a copy if it is one already.
 
     Raises TypeError for anything but whole numbers, ValueError for a wrong shape, a negative number
     or one over 64 bits.

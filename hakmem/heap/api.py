@@ -1,9 +1,9 @@
-"""`Heap`: one heap on either plane, safe to use from Python, and seen into.
+"""`Heap`: one heap on either plane, safe to use from Python, and open to the views.
 
 The engines trust their caller; this class does not. It checks arguments, turns faults into
-exceptions, keeps a heap's memory mapped while any thread is inside a call, and gives the views
-something to read. Each call goes through the heap's gate, which lets `destroy` and forks wait for
-other threads (`hakmem.heap.gate`).
+exceptions, keeps a heap's memory mapped while any thread is inside a call, and gives the views the
+heap's memory to read. Each call goes through the heap's gate, which lets `destroy` and forks wait
+for other threads (`hakmem.heap.gate`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ entries, each of which is one step of the interpreter."""
 
 
 def live_heaps() -> list[Heap]:
-    """The heaps of this process that are not destroyed, oldest first."""
+    """The heaps that this process made and has not destroyed, oldest first. The process heap is
+    among them once `process_heap` was called."""
     found = (reference() for reference in list(_live.values()))
     return [heap for heap in found if heap is not None and heap.alive]
 
@@ -55,12 +56,12 @@ class _Guarded(OwnProcess):
         self._heap = heap
 
     def read(self, address: int, size_bytes: int) -> bytes | memoryview:
-        """As `OwnProcess.read`; HeapDestroyed once the heap is gone."""
+        """As `OwnProcess.read`. Raises HeapDestroyed once the heap is gone."""
         with self._heap._gate:
             return super().read(address, size_bytes)
 
     def inside(self) -> int:
-        """Calls that are under way in other threads."""
+        """How many calls of other threads are under way."""
         return self._heap._gate.callers
 
     @contextmanager
@@ -73,14 +74,17 @@ class _Guarded(OwnProcess):
 class Heap(Looks):
     """A heap of its own, beside malloc.
 
-    ``policy``: the numbers it obeys, or the path of a policy image or TOML file; None: the default.
-    ``plane``: ``"native"`` (C) or
-    ``"python"`` (the reference). ``region_bytes``: address space for blocks; None takes what the OS
-    gives up to 64 GiB. ``checked``: know every block's state and report every wrong free, for some
-    speed. ``name``: what messages and tables call it.
+    ``policy``: the numbers that the heap obeys, or the path of a policy image or TOML file; None:
+    the default. ``plane``: ``"native"`` (C) or ``"python"`` (the reference). ``region_bytes``:
+    address space for blocks, in bytes; None: what the OS gives, up to 64 GiB. ``checked``: whether
+    the heap knows the state of every block and reports every wrong free, which costs some speed.
+    ``name``: what messages and tables call the heap.
 
-    Any thread may call any method and free any block. A context manager; collected, it gives its
-    memory back. Raises TypeError, ValueError, PolicyError or MemoryError.
+    Any thread may call any method and free any block. A heap is a context manager: leaving the
+    ``with`` block destroys it, and so does the garbage collector.
+
+    Raises TypeError or ValueError for wrong arguments, PolicyError for a policy that cannot be
+    obeyed or read, MemoryError when the OS gives no region.
 
     >>> with Heap(region_bytes=1 << 24) as heap:
     ...     block = heap.alloc(100)
@@ -137,10 +141,10 @@ class Heap(Looks):
         return not self._gate.is_shut
 
     def destroy(self) -> None:
-        """Give the whole region back, blocks and all; later calls do nothing.
+        """Unmap the whole region, blocks and all; later calls of `destroy` do nothing.
 
-        Waits until no other thread is inside a call. Afterwards every use raises HeapDestroyed. The
-        process heap cannot be destroyed: HakmemError.
+        Waits until no other thread is inside a call. Every use afterwards raises HeapDestroyed. The
+        process heap cannot be destroyed: HeapDestroyed says so.
         """
         if self._kept:
             raise HeapDestroyed(f"{self.name} is this process's malloc and stays")
@@ -161,11 +165,11 @@ class Heap(Looks):
     # --- blocks -----------------------------------------------------------------------------------
 
     def alloc(self, size: int, *, align: int | None = None, zero: bool = False) -> int:
-        """Address of a block of at least ``size`` bytes (0 counts as 1).
+        """Allocate a block of at least ``size`` bytes (0 counts as 1); returns its address.
 
-        Aligned to 16 bytes (8 up to a size of 8), or to ``align``, a power of two; cleared if
-        ``zero``. Raises TypeError or ValueError for bad arguments, MemoryError naming the region,
-        what is used and what was asked for.
+        The address is a multiple of 16 (of 8 for sizes up to 8), or of ``align``, a power of two,
+        in bytes. ``zero``: all bytes of the block are 0. Raises TypeError or ValueError for bad
+        arguments, and MemoryError, which names the region, what is used and what was asked for.
         """
         if type(size) is not int or size < 0:
             size = size_in_bytes(size)
@@ -182,11 +186,11 @@ class Heap(Looks):
             return block
 
     def free(self, address: int | None) -> None:
-        """Give a block back; None and 0 are no blocks and do nothing.
+        """Free the block at ``address``; None and 0 are no blocks and do nothing.
 
-        Raises InvalidFree or DoubleFree with class, slab, expected and found; the heap is as it was
-        then. A checked heap reports every wrong address; an unchecked one foreign, interior and
-        uncarved ones, and the block freed last.
+        Raises InvalidFree or DoubleFree, which say class, slab, what was expected and what was
+        found; the heap is then unchanged. A checked heap reports every wrong address; an unchecked
+        one reports foreign, interior and uncarved addresses, and the block that was freed last.
         """
         if address is None:
             return
@@ -200,10 +204,10 @@ class Heap(Looks):
                 raise self._exception(engine, "free", fault)
 
     def realloc(self, address: int | None, size: int) -> int:
-        """Address of the block at its new size, contents kept up to the smaller of both; None or 0
-        allocates.
+        """Resize a block to ``size`` bytes; returns its address, which may be another one.
 
-        Raises as `alloc` and `free` do; the old block is untouched then.
+        The contents stay, as far as they fit the new size. An ``address`` of None or 0 allocates.
+        Raises what `alloc` and `free` raise; the old block is then untouched.
         """
         size = size_in_bytes(size)
         place = 0 if address is None else whole_number("address", address)
@@ -218,7 +222,8 @@ class Heap(Looks):
             return block
 
     def usable_size(self, address: int) -> int:
-        """Bytes the caller may use of a live block. Raises InvalidFree for any other address."""
+        """How many bytes of a live block the caller may use. Raises InvalidFree for any other
+        address."""
         place = whole_number("address", address)
         with self._gate as engine:
             if not 0 < place < WORD_LIMIT:
@@ -229,10 +234,11 @@ class Heap(Looks):
             return size
 
     def alloc_many(self, sizes: ArrayLike) -> NDArray[np.uintp]:
-        """Addresses of blocks for ``sizes`` (1-d, whole numbers): uintp, shape (n,).
+        """Allocate a block for each of ``sizes`` (bytes; 1-d, whole numbers); returns their
+        addresses: uintp, shape (n,).
 
-        All or nothing: if memory runs out, what was allocated is freed again and MemoryError is
-        raised.
+        All or nothing: if memory runs out, the blocks are freed again and MemoryError is raised.
+        Raises TypeError or ValueError for sizes that are none.
         """
         asked = words("sizes", "sizes", sizes)
         with self._gate as engine:
@@ -245,10 +251,10 @@ class Heap(Looks):
             return made
 
     def free_many(self, addresses: ArrayLike) -> None:
-        """Free blocks (1-d, whole numbers; 0 is skipped) in order.
+        """Free the blocks at ``addresses`` (1-d, whole numbers; 0 is skipped), in order.
 
-        Raises InvalidFree or DoubleFree for the first wrong one, with its ``index``: those before
-        it are freed, the others are not.
+        Raises InvalidFree or DoubleFree for the first wrong address, with its ``index``: the blocks
+        before it are freed, the others are not. Raises TypeError for what is no whole number.
         """
         try:
             given = words("addresses", "addresses", addresses)
@@ -285,7 +291,7 @@ class Heap(Looks):
     # --- care -------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Give the calling thread's caches back to the slabs."""
+        """Give the blocks in the calling thread's caches back to their slabs."""
         with self._gate as engine:
             engine.flush()
 
@@ -295,27 +301,26 @@ class Heap(Looks):
             engine.prewarm()
 
     def trim(self) -> int:
-        """Give free memory back to the OS; returns the bytes given back.
+        """Give free memory back to the OS; returns how many bytes were purged.
 
-        Thread caches that this thread may touch are flushed first: its own and those of ended
-        threads. Memory in the caches of other live threads stays.
+        First flushes the thread caches that the calling thread may touch: its own and those of
+        ended threads. Blocks in the caches of other live threads stay there.
         """
         with self._gate as engine:
             return engine.trim()
 
     def tick(self) -> None:
-        """Do what is due by the clock: close an epoch that is over, and give back to the OS what
-        the policy no longer keeps."""
+        """Do what is due by the clock: end an epoch whose time is over, and purge what the policy
+        no longer keeps."""
         with self._gate as engine:
             engine.tick()
 
     def hold_clock(self, now_ns: int) -> None:
-        """From now on the heap's clock reads ``now_ns`` (ns, 0 to 2^63 - 1) and moves by further
-        calls only.
+        """Stop the heap's clock at ``now_ns`` (ns, 0 to 2^63 - 1); only further calls move it.
 
-        Epochs, decay and work budgets go by this clock: heaps held at the same times and used alike
-        decide alike. For experiments with one thread; the first call begins a new epoch. Raises
-        ValueError or TypeError.
+        Epochs and budgets go by this clock: heaps whose clocks are held at the same times and that
+        are used alike decide alike. For experiments with one thread. The first call begins a new
+        epoch. Raises ValueError or TypeError.
         """
         now = whole_number("now_ns", now_ns)
         if not 0 <= now < 1 << 63:
@@ -324,33 +329,34 @@ class Heap(Looks):
             engine.hold_clock(now)
 
     def release_clock(self) -> None:
-        """The heap's clock runs again, in a new epoch."""
+        """Let the heap's clock run again, in a new epoch."""
         with self._gate as engine:
             engine.release_clock()
 
     # --- views ------------------------------------------------------------------------------------
 
     def view(self) -> HeapView:
-        """The heap as it is now: one copy, all views of which belong together."""
+        """Take one look at the heap: a copy, all views of which show the same moment."""
         return HeapView(_Guarded(self), self.address, self.name)
 
     def stats(self) -> Stats:
-        """Counters of all threads added up, OS calls, bytes; prints as a table."""
+        """The counters of all threads added up, calls to the OS, and bytes. Prints as a table."""
         from ..views.answers.stats import stats_of
 
         return stats_of(self.view().capture, self.name)
 
     def events(self) -> Events:
-        """What the slow paths of this heap did lately: array and table. Needs a debug build of the
-        library, and the native plane; HakmemError says how to get one."""
+        """What the slow paths of this heap did lately, as an array that prints as a table. Needs
+        the native plane and a debug build of the library; otherwise HakmemError says how to get
+        one."""
         from ..clib.binding import library
         from ..views.events import events_of
 
         return events_of(library(), self.view().capture.heap.generation, self.name)
 
     def whatis(self, address: int) -> WhatIs:
-        """The block at ``address``: class, state, slab, offset inside; or why there is none. Prints
-        as a sentence."""
+        """What is at ``address``: the block, its class, state and slab, and the offset inside it in
+        bytes; or why there is no block. Prints as a sentence."""
         return self.view().whatis(whole_number("address", address), self._others())
 
     def __repr__(self) -> str:

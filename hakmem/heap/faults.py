@@ -1,4 +1,4 @@
-"""Turns the faults that a plane reports into exceptions that say what was wrong."""
+"""Faults, which a plane reports about a wrong address, as exceptions that say what was wrong."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def _class_text(engine: Engine, class_index: int) -> str:
 
 
 def no_memory(engine: Engine, name: str, asked: str) -> MemoryError:
-    """The MemoryError of a heap that cannot serve a request: names region, used, asked."""
+    """The MemoryError of a heap that cannot serve a request. It names the region's size, the bytes
+    of units in use, and what was asked for."""
     heap = mirror.HakHeap.from_address(engine.address)
     region = (heap.unit_limit - heap.meta_units) << layout.UNIT_SHIFT
     used = heap.in_use_units << layout.UNIT_SHIFT
@@ -46,8 +47,8 @@ def no_memory(engine: Engine, name: str, asked: str) -> MemoryError:
 
 
 def foreign(verb: str, address: int, name: str, other: str | None) -> InvalidFree:
-    """The error for an address outside the region; ``other`` names the heap whose region holds
-    it."""
+    """The error for an address outside the region of the heap ``name``. ``other`` names the heap
+    whose region the address lies in, if any; ``verb`` is the method that was called."""
     expected = f"a block of {name}"
     if other is not None:
         found = f"an address of {other}"
@@ -78,7 +79,8 @@ def _inside_region(engine: Engine, name: str, verb: str, address: int) -> Invali
 def exception_of(
     engine: Engine, name: str, verb: str, fault: Fault, others: Others, asked: int = 0
 ) -> Exception:
-    """The exception for a fault that ``verb`` met; ``asked`` is the size of a realloc."""
+    """The exception for a fault that the method ``verb`` met. ``asked``: the size that a realloc
+    asked for, in bytes."""
     code, address = int(fault.code), int(fault.address)
     if code == _NOMEM:
         return no_memory(engine, name, f"{asked:,} bytes")

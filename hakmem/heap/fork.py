@@ -1,8 +1,8 @@
-"""fork() with live heaps: what `hakmem.Heap` does about it, so that a child can use them.
+"""What `hakmem.Heap` does at a fork, so that the child can use the heaps.
 
-The native plane repairs its heaps in the child by itself, at the child's first slow path: blocks
-and slabs that a thread of the parent was just moving are left out and counted as lost. This module
-asks for that repair at once, so that the child's views show a repaired heap.
+The native plane repairs its heaps by itself, at the child's first slow path: blocks and slabs that
+another thread of the parent was just moving are left out and counted as lost. This module asks for
+that repair at once, so that the child's views show a repaired heap.
 
 The Python plane cannot repair its heaps, so they are paused instead: the fork waits until no thread
 is inside a call, and threads that make a call meanwhile wait until the fork is over. Only
@@ -30,8 +30,8 @@ _paused: list[tuple[Gate, Engine]] = []
 
 
 def watch(gates: Callable[[], Iterable[Gate]]) -> None:
-    """Have every later ``os.fork`` pause and repair heaps. ``gates`` gives the gates of all heaps
-    that are alive."""
+    """Have every later ``os.fork`` pause and repair heaps. ``gates`` returns the gates of all heaps
+    that are not destroyed."""
 
     def before() -> None:
         for gate in gates():

@@ -65,7 +65,7 @@ class Gate:
 
     @property
     def callers(self) -> int:
-        """How many calls are under way."""
+        """How many calls of the heap are under way, in all threads."""
         return len(self._inside)
 
     @property

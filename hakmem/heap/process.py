@@ -12,10 +12,11 @@ _process_heap: Heap | None = None
 def process_heap() -> Heap | None:
     """The heap behind malloc as a `Heap`, or None when this process's malloc is another library.
 
-    It is there when the library was preloaded or the program is linked with it. It cannot be
-    destroyed, and leaving a ``with`` block keeps it. What is freed through it must not be freed by
-    C again. Python itself allocates from it, so its views always move a little, and `validate` says
-    that it was not exact. Raises LayoutMismatch when the malloc library is of another layout.
+    There is one when the library was preloaded, or the program is linked with it. It cannot be
+    destroyed, and leaving a ``with`` block keeps it. A block that is freed through it must not be
+    freed by C again. Python itself allocates from it, so two looks always differ a little, and
+    `validate` says that it was not exact. Raises LayoutMismatch when the malloc library is of
+    another layout.
     """
     global _process_heap
     if _process_heap is None:

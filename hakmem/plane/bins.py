@@ -19,29 +19,29 @@ from .partial import mail
 GROUPS: Final = layout.RETURN_GROUPS
 
 
-def length(t: Caller, c: int) -> int:
+def length(t: Caller, class_index: int) -> int:
     """Blocks of a bin's list."""
-    return int(t.bins[c].cap_count - t.room_counts[c])
+    return int(t.bins[class_index].cap_count - t.room_counts[class_index])
 
 
-def range_length(t: Caller, c: int) -> int:
+def range_length(t: Caller, class_index: int) -> int:
     """Blocks of a bin's carved range."""
-    bin_ = t.bins[c]
+    bin_ = t.bins[class_index]
     return int((bin_.bump_end - bin_.bump) // bin_.stride_bytes)
 
 
-def push(t: Caller, c: int, block: int) -> None:
+def push(t: Caller, class_index: int, block: int) -> None:
     """Put a block on the list."""
-    t.m.link(block, t.heads[c])
-    t.heads[c] = block
-    t.room_counts[c] -= 1
+    t.m.link(block, t.heads[class_index])
+    t.heads[class_index] = block
+    t.room_counts[class_index] -= 1
 
 
-def _give_back(t: Caller, c: int, group: list[int], list_count: int) -> None:
+def _give_back(t: Caller, class_index: int, group: list[int], list_count: int) -> None:
     """Give a chain to its slab. All its blocks must be carved. `blocks.free` has checked that,
     except for blocks in the carved range of another thread."""
     first, last, unit, count, highest = group
-    row = t.m.tables.classes[c]
+    row = t.m.tables.classes[class_index]
     limit = (
         t.m.unit_address(unit) + row.start_bytes + t.m.slabs[unit].carved_count * row.stride_bytes
     )
@@ -51,12 +51,12 @@ def _give_back(t: Caller, c: int, group: list[int], list_count: int) -> None:
     slabs.give_back(t, unit, first, last, count, list_count)
 
 
-def flush(t: Caller, c: int, count: int) -> None:
-    """Take the first blocks off the list of class c and give them to their slabs, blocks of one
+def flush(t: Caller, class_index: int, count: int) -> None:
+    """Take the first blocks off the list of a class and give them to their slabs, blocks of one
     slab together."""
-    m, list_count = t.m, t.m.tables.caches[c].list_count
+    m, list_count = t.m, t.m.tables.caches[class_index].list_count
     groups: list[list[int] | None] = [None] * GROUPS  # first, last, unit, count, highest
-    block = t.heads[c]
+    block = t.heads[class_index]
     for _ in range(count):
         following = m.next_of(block)
         unit = m.registry[m.unit_of(block)] >> 8
@@ -68,20 +68,20 @@ def flush(t: Caller, c: int, count: int) -> None:
             group[4] = max(group[4], block)
         else:
             if group:
-                _give_back(t, c, group, list_count)
+                _give_back(t, class_index, group, list_count)
             groups[unit % GROUPS] = [block, block, unit, 1, block]
         block = following
-    t.heads[c] = block
-    t.room_counts[c] += count
+    t.heads[class_index] = block
+    t.room_counts[class_index] += count
     for group in groups:
         if group:
-            _give_back(t, c, group, list_count)
+            _give_back(t, class_index, group, list_count)
 
 
-def return_range(t: Caller, c: int) -> None:
+def return_range(t: Caller, class_index: int) -> None:
     """Give the carved range back. If nothing was carved behind it, its blocks become uncarved
     again; else they go on the free list."""
-    m, bin_, row = t.m, t.bins[c], t.m.tables.classes[c]
+    m, bin_, row = t.m, t.bins[class_index], t.m.tables.classes[class_index]
     unit = m.registry[m.unit_of(bin_.bump)] >> 8
     start, end = bin_.bump, bin_.bump_end
     count, slab = (end - start) // row.stride_bytes, m.slabs[unit]
@@ -96,22 +96,22 @@ def return_range(t: Caller, c: int) -> None:
     slabs.let_go(t, unit)
 
 
-def list_range(t: Caller, c: int) -> None:
+def list_range(t: Caller, class_index: int) -> None:
     """Move all blocks of the carved range to the list."""
-    bin_ = t.bins[c]
+    bin_ = t.bins[class_index]
     while bin_.bump != bin_.bump_end:
         block = bin_.bump
         bin_.bump = block + bin_.stride_bytes
-        push(t, c, block)
+        push(t, class_index, block)
 
 
-def forget_hot(t: Caller, c: int) -> None:
-    """Forget the hot slab of class c, but keep it where a refill can find it. The caller may hold
+def forget_hot(t: Caller, class_index: int) -> None:
+    """Forget the hot slab of a class, but keep it where a refill can find it. The caller may hold
     no claim."""
-    m, unit = t.m, t.bins[c].hot
+    m, unit = t.m, t.bins[class_index].hot
     if not unit:
         return
-    t.bins[c].hot = 0
+    t.bins[class_index].hot = 0
     if m.slabs[unit].kind != KIND_SLAB:
         return
     if not slabs.claim(t, unit):

@@ -18,11 +18,11 @@ from .purge import tick
 # --- refill ---------------------------------------------------------------------------------------
 
 
-def _carve(t: Caller, c: int, unit: int, least: int) -> int:
+def _carve(t: Caller, class_index: int, unit: int, least: int) -> int:
     """Carve a range for the bin: as many blocks as the policy says for the class, or ``least`` if
     that is more. Returns how many. Needs the claim."""
-    m, bin_, slab = t.m, t.bins[c], t.m.slabs[unit]
-    row, cache = m.tables.classes[c], m.tables.caches[c]
+    m, bin_, slab = t.m, t.bins[class_index], t.m.slabs[unit]
+    row, cache = m.tables.classes[class_index], m.tables.caches[class_index]
     count = int(
         min(
             row.block_count - slab.carved_count,
@@ -36,7 +36,7 @@ def _carve(t: Caller, c: int, unit: int, least: int) -> int:
     bin_.fresh = slab.flags & slabs.FRESH
     if row.header:
         for at in range(start - m.base - 1, bin_.bump_end - m.base - 1, row.stride_bytes):
-            m.octets[at] = m.tables.freed_bytes[c]
+            m.octets[at] = m.tables.freed_bytes[class_index]
     slab.carved_count += count
     lists.used_add(m, unit, count)
     t.record.refill_carve_count += 1
@@ -47,30 +47,34 @@ def _carve(t: Caller, c: int, unit: int, least: int) -> int:
     return count
 
 
-def _take(t: Caller, c: int, unit: int, gain: int) -> int:
+def _take(t: Caller, class_index: int, unit: int, gain: int) -> int:
     """Move blocks of the slab's free list to the bin: all if the cap can be raised that far, else a
     batch at most. The cap rises by ``gain`` at least. Returns how many blocks. Needs the claim.
     """
-    m, bin_, record = t.m, t.bins[c], t.record
-    have, limit, count = bins.length(t, c), caps.limit(t, c), lists.free_count(m, unit)
+    m, bin_, record = t.m, t.bins[class_index], t.record
+    have, limit, count = (
+        bins.length(t, class_index),
+        caps.limit(t, class_index),
+        lists.free_count(m, unit),
+    )
     most = limit - have if limit > have else 1
     if count <= most:
         first = lists.word_first(m.unit_address(unit), lists.free_take_all(m, unit))
-        if t.heads[c]:
+        if t.heads[class_index]:
             last = first
             while following := m.next_of(last):
                 last = following
-            m.link(last, t.heads[c])
+            m.link(last, t.heads[class_index])
     else:
-        count = min(most, m.tables.caches[c].batch_count)
+        count = min(most, m.tables.caches[class_index].batch_count)
         first, last = lists.free_pop_chain(m, unit, count)
-        m.link(last, t.heads[c])
-    t.heads[c] = first
-    t.room_counts[c] -= count
+        m.link(last, t.heads[class_index])
+    t.heads[class_index] = first
+    t.room_counts[class_index] -= count
     lists.used_add(m, unit, count)
     cap = min(max(bin_.cap_count + gain, have + count), limit)
     if cap > bin_.cap_count:
-        caps.resize(t, c, cap)
+        caps.resize(t, class_index, cap)
         record.cap_raise_count += 1
     record.refill_list_count += 1
     return count
@@ -86,41 +90,41 @@ def _turn(t: Caller) -> None:
     caps.idle_look(t)
 
 
-def refill(t: Caller, c: int, least: int = 0) -> bool:
-    """Bring blocks of class c into the cache: the free lists of up to ``refill_slabs`` slabs, or a
+def refill(t: Caller, class_index: int, least: int = 0) -> bool:
+    """Bring blocks of a class into the cache: the free lists of up to ``refill_slabs`` slabs, or a
     carved range, of at least ``least`` blocks if the slab has them.
 
     False: out of memory. It holds one claim at a time, since a thread that waits for a claim may
     hold none.
     """
-    m, record, bin_, cache = t.m, t.record, t.bins[c], t.m.tables.caches[c]
+    m, record, bin_, cache = t.m, t.record, t.bins[class_index], t.m.tables.caches[class_index]
     record.refill_count += 1
     bin_.event_count += 1
-    gain = caps.refill_raise(t, c)
+    gain = caps.refill_raise(t, class_index)
     bin_.free_only_count = 0
     bin_.refilled = 1
     record.free_only_bytes = 0
     _turn(t)
-    unit, got, taken = acquire(t, c), 0, 0
+    unit, got, taken = acquire(t, class_index), 0, 0
     while unit:
         taken += 1
         if not lists.free_count(m, unit) and m.slabs[unit].flags & slabs.HOLES:
             holes.restore(t, unit)
         listed = lists.free_count(m, unit) != 0
-        got += _take(t, c, unit, gain) if listed else _carve(t, c, unit, least)
+        got += _take(t, class_index, unit, gain) if listed else _carve(t, class_index, unit, least)
         enough = (
             got >= cache.batch_count
             or taken >= cache.refill_slabs
-            or bins.length(t, c) >= caps.limit(t, c)
+            or bins.length(t, class_index) >= caps.limit(t, class_index)
         )
         if not listed or enough:
             lists.claim_release(m, unit)
             if bin_.hot != unit:
-                bins.forget_hot(t, c)
+                bins.forget_hot(t, class_index)
             bin_.hot = unit
             break
         slabs.let_go(t, unit)
-        unit = acquire_partial(t, c)
+        unit = acquire_partial(t, class_index)
     record.refill_block_count += got
     return got != 0
 
@@ -135,17 +139,17 @@ def _may_lend(t: Caller, k: int) -> bool:
     )
 
 
-def lend(t: Caller, c: int) -> int:
-    """The class that lends a block to class c, which has nothing cached: the next larger class
-    whose list can spare a block. 0 if there is none, or if a refill would find free blocks of c.
+def lend(t: Caller, class_index: int) -> int:
+    """The class that lends a block to a class which has nothing cached: the next larger class whose
+    list can spare a block. 0: there is none, or a refill will find free blocks of the class itself.
     """
     m = t.m
-    lenders = range(c + 1, c + 1 + m.tables.caches[c].lend_count)
+    lenders = range(class_index + 1, class_index + 1 + m.tables.caches[class_index].lend_count)
     found = next((k for k in lenders if _may_lend(t, k)), 0)
-    if not found or m.heap.mailbox[c] & MASK32 or find(m, c, 1):
+    if not found or m.heap.mailbox[class_index] & MASK32 or find(m, class_index, 1):
         return 0
     t.record.lend_count += 1
-    t.bins[c].event_count += 1
+    t.bins[class_index].event_count += 1
     t.bins[found].lent = 1
     return found
 
@@ -153,7 +157,7 @@ def lend(t: Caller, c: int) -> int:
 # --- overflow, flush, prewarm ---------------------------------------------------------------------
 
 
-def is_line_of_others(t: Caller, c: int) -> bool:
+def is_line_of_others(t: Caller, class_index: int) -> bool:
     """Whether a thread that has allocated nothing yet frees a block smaller than a cache line.
 
     Another thread allocated the block, and may hold other blocks of that cache line. If this
@@ -164,26 +168,26 @@ def is_line_of_others(t: Caller, c: int) -> bool:
     """
     return (
         not (t.record.refill_count | t.record.overflow_count)
-        and t.bins[c].stride_bytes < layout.CACHE_LINE_BYTES
+        and t.bins[class_index].stride_bytes < layout.CACHE_LINE_BYTES
     )
 
 
-def overflow(t: Caller, c: int, block: int) -> None:
+def overflow(t: Caller, class_index: int, block: int) -> None:
     """Free a block whose list is full: raise the cap, or give a batch back to the slabs; then put
     the block on the list."""
-    m, bin_, cache = t.m, t.bins[c], t.m.tables.caches[c]
+    m, bin_, cache = t.m, t.bins[class_index], t.m.tables.caches[class_index]
     t.record.overflow_count += 1
     bin_.event_count += 1
-    if bins.length(t, c) and caps.overflow_raises(t, c):
-        bins.push(t, c, block)
+    if bins.length(t, class_index) and caps.overflow_raises(t, class_index):
+        bins.push(t, class_index, block)
         return  # without `_turn`: the refill before it had one
-    if not bins.length(t, c):  # the cap is 0
+    if not bins.length(t, class_index):  # the cap is 0
         slabs.give_back(t, m.registry[m.unit_of(block)] >> 8, block, block, 1, cache.list_count)
     else:
-        count = min(cache.batch_count, bins.length(t, c))
-        bins.flush(t, c, count)
-        bins.push(t, c, block)
-        caps.free_only(t, c, count)
+        count = min(cache.batch_count, bins.length(t, class_index))
+        bins.flush(t, class_index, count)
+        bins.push(t, class_index, block)
+        caps.free_only(t, class_index, count)
     _turn(t)
 
 
@@ -191,17 +195,17 @@ def flush(t: Caller, above: int = 0) -> None:
     """Give back what the thread caches of blocks larger than ``above`` bytes: lists, carved ranges
     and hot slabs. Caps stay."""
     m = t.m
-    for c in range(1, m.tables.class_count + 1):
-        bin_ = t.bins[c]
+    for class_index in range(1, m.tables.class_count + 1):
+        bin_ = t.bins[class_index]
         if bin_.stride_bytes <= above:
             continue
         if bin_.bump != bin_.bump_end:
             bins.return_range(
-                t, c
+                t, class_index
             )  # first, so that a listed block of the range is above what is carved
-        if have := bins.length(t, c):
-            bins.flush(t, c, have)
-        bins.forget_hot(t, c)
+        if have := bins.length(t, class_index):
+            bins.flush(t, class_index, have)
+        bins.forget_hot(t, class_index)
 
 
 def prewarm(t: Caller) -> None:
@@ -209,11 +213,14 @@ def prewarm(t: Caller) -> None:
     malloc takes from it as fast as from the list, and its OS pages are not touched before.
     """
     m = t.m
-    for c in range(1, m.tables.class_count + 1):
-        want, bin_ = min(m.tables.caches[c].prewarm_count, caps.limit(t, c)), t.bins[c]
+    for class_index in range(1, m.tables.class_count + 1):
+        want, bin_ = (
+            min(m.tables.caches[class_index].prewarm_count, caps.limit(t, class_index)),
+            t.bins[class_index],
+        )
         if want > bin_.cap_count:
-            caps.resize(t, c, want)
-        while (have := bins.length(t, c) + bins.range_length(t, c)) < want:
-            bins.list_range(t, c)
-            if not refill(t, c, want - have):
+            caps.resize(t, class_index, want)
+        while (have := bins.length(t, class_index) + bins.range_length(t, class_index)) < want:
+            bins.list_range(t, class_index)
+            if not refill(t, class_index, want - have):
                 return

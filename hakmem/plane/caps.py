@@ -13,47 +13,49 @@ from .memory import UNIT_SHIFT
 from .runs import in_use_units
 
 
-def resize(t: Caller, c: int, cap: int) -> None:
-    """Give the list of class c another cap."""
-    bin_ = t.bins[c]
+def resize(t: Caller, class_index: int, cap: int) -> None:
+    """Give the list of a class another cap."""
+    bin_ = t.bins[class_index]
     more = cap - bin_.cap_count
-    t.record.cap_bytes += more * t.m.tables.classes[c].stride_bytes
-    t.room_counts[c] += more
+    t.record.cap_bytes += more * t.m.tables.classes[class_index].stride_bytes
+    t.room_counts[class_index] += more
     bin_.cap_count = cap
 
 
-def limit(t: Caller, c: int) -> int:
-    """How far the cap of class c may rise now, in blocks."""
+def limit(t: Caller, class_index: int) -> int:
+    """How far the cap of a class may rise now, in blocks."""
     tables = t.m.tables
-    spare = max(0, tables.thread_bytes - t.record.cap_bytes) // tables.classes[c].stride_bytes
-    return int(min(t.bins[c].cap_count + spare, tables.caches[c].cap_max_count))
+    spare = (
+        max(0, tables.thread_bytes - t.record.cap_bytes) // tables.classes[class_index].stride_bytes
+    )
+    return int(min(t.bins[class_index].cap_count + spare, tables.caches[class_index].cap_max_count))
 
 
 def init(t: Caller) -> None:
     """Set up the caches of a new record: empty, with their first caps."""
     tables = t.m.tables
-    for c in range(1, tables.class_count + 1):
-        row, bin_ = tables.classes[c], t.bins[c]
-        most = limit(t, c)
-        t.record.reciprocals[c] = 0 if t.m.checked or row.header else row.reciprocal
+    for class_index in range(1, tables.class_count + 1):
+        row, bin_ = tables.classes[class_index], t.bins[class_index]
+        most = limit(t, class_index)
+        t.record.reciprocals[class_index] = 0 if t.m.checked or row.header else row.reciprocal
         bin_.stride_bytes = row.stride_bytes
-        resize(t, c, min(tables.caches[c].cap_init_count, most))
+        resize(t, class_index, min(tables.caches[class_index].cap_init_count, most))
     t.record.first_cap_bytes = t.record.cap_bytes
 
 
-def _shrink(t: Caller, c: int, floor: int) -> None:
+def _shrink(t: Caller, class_index: int, floor: int) -> None:
     """Halve a cap, but not below ``floor``, and give back the blocks above it."""
-    bin_ = t.bins[c]
+    bin_ = t.bins[class_index]
     half = bin_.cap_count // 2
-    resize(t, c, half if half > floor else min(floor, bin_.cap_count))
-    if t.room_counts[c] < 0:
-        bins.flush(t, c, -t.room_counts[c])
+    resize(t, class_index, half if half > floor else min(floor, bin_.cap_count))
+    if t.room_counts[class_index] < 0:
+        bins.flush(t, class_index, -t.room_counts[class_index])
     t.record.cache_shrink_count += 1
 
 
-def free_only(t: Caller, c: int, count: int) -> None:
+def free_only(t: Caller, class_index: int, count: int) -> None:
     """Note an overflow of ``count`` blocks; halve the cap if the thread seems only to free."""
-    bin_, caches = t.bins[c], t.m.tables.policy.caches
+    bin_, caches = t.bins[class_index], t.m.tables.policy.caches
     t.record.free_only_bytes += count * bin_.stride_bytes
     bin_.free_only_count += 1
     if (
@@ -62,9 +64,9 @@ def free_only(t: Caller, c: int, count: int) -> None:
     ):
         return
     bin_.free_only_count = 0
-    floor = max(1, t.m.tables.caches[c].batch_count * caches.free_only_per_256 >> 8)
+    floor = max(1, t.m.tables.caches[class_index].batch_count * caches.free_only_per_256 >> 8)
     if bin_.cap_count > floor:
-        _shrink(t, c, floor)
+        _shrink(t, class_index, floor)
 
 
 def idle_look(t: Caller) -> None:
@@ -75,22 +77,22 @@ def idle_look(t: Caller) -> None:
     if record.event_count < tables.policy.caches.idle_events:
         return
     record.event_count = 0
-    for c in range(1, tables.class_count + 1):
-        bin_ = t.bins[c]
-        have = bins.length(t, c)
+    for class_index in range(1, tables.class_count + 1):
+        bin_ = t.bins[class_index]
+        have = bins.length(t, class_index)
         if bin_.event_count == 0 and have:
-            bins.flush(t, c, have - have // 2)
-            _shrink(t, c, tables.caches[c].cap_init_count)
+            bins.flush(t, class_index, have - have // 2)
+            _shrink(t, class_index, tables.caches[class_index].cap_init_count)
         bin_.event_count = 0
         bin_.lend_carve_count -= bin_.lend_carve_count != 0
 
 
-def swing_raise(t: Caller, c: int) -> int:
+def swing_raise(t: Caller, class_index: int) -> int:
     """How much the cap of a list that swings may rise, in blocks: by a part of itself, so that a
     few swings are enough to make the list wide enough. It stays within this thread's share of what
     all caps together may gain.
     """
-    m, bin_, cache = t.m, t.bins[c], t.m.tables.caches[c]
+    m, bin_, cache = t.m, t.bins[class_index], t.m.tables.caches[class_index]
     if not cache.raise_per_256:
         return 0
     all_bytes = (in_use_units(m) << UNIT_SHIFT) * m.tables.policy.caches.raise_live_per_256 >> 8
@@ -99,22 +101,22 @@ def swing_raise(t: Caller, c: int) -> int:
     return int(min(max(bin_.cap_count * cache.raise_per_256 >> 8, cache.batch_count), spare))
 
 
-def refill_raise(t: Caller, c: int) -> int:
+def refill_raise(t: Caller, class_index: int) -> int:
     """How much a refill raises the cap, in blocks: more after an overflow, when the list swings."""
-    return (swing_raise(t, c) if t.bins[c].free_only_count else 0) or 1
+    return (swing_raise(t, class_index) if t.bins[class_index].free_only_count else 0) or 1
 
 
-def overflow_raises(t: Caller, c: int) -> bool:
+def overflow_raises(t: Caller, class_index: int) -> bool:
     """Raise the cap at the first overflow after a refill, when the list swings. False: it was not
     raised, because no refill came before or the cap is as high as it may be."""
-    bin_ = t.bins[c]
+    bin_ = t.bins[class_index]
     if not bin_.refilled:
         return False
     bin_.refilled = 0
-    cap = min(bin_.cap_count + swing_raise(t, c), limit(t, c))
+    cap = min(bin_.cap_count + swing_raise(t, class_index), limit(t, class_index))
     if cap <= bin_.cap_count:
         return False
-    resize(t, c, cap)
+    resize(t, class_index, cap)
     bin_.free_only_count += 1
     t.record.cap_raise_count += 1
     return True

@@ -52,8 +52,8 @@ def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
     ctypes.memmove(m.base + plan.policy_offset, tables.image, len(tables.image))
     if m.fast_map() == m.base + plan.fast_map_offset:
         direct = bytes(
-            0 if checked or tables.classes[c].header else c
-            for c in tables.size_map[: layout.SIZE_MAP_ENTRIES]
+            0 if checked or tables.classes[class_index].header else class_index
+            for class_index in tables.size_map[: layout.SIZE_MAP_ENTRIES]
         )
         ctypes.memmove(m.fast_map(), direct, len(direct))
     heap.epoch_start_ns = heap.earned_at_ns = m.clock_ns()

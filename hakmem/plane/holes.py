@@ -1,10 +1,13 @@
-"""OS pages of nothing but free blocks go back although their slab is in use.
+"""Holes: OS pages of nothing but free blocks, given back although their slab is in use.
 
-A hole is a purged page of a slab whose blocks are all free. Their links are gone with the page, so
-they are in no list: used + free list + on holes = carved. All under the claim. Pages are purged
-only where all blocks are carved; classes with headers have none. A sweep visits every slab once an
-epoch and looks into those not claimed since its last visit, once, paid from the eager budget; a
-slab whose pages are needed again soon is left alone for longer and longer.
+A hole is a purged OS page of a slab all of whose blocks are free, those that reach over its edges
+too. The blocks' links are gone with the page, so they are in no list: used + free list + on holes =
+carved. All of it happens under the slab's claim. An OS page is purged only if all its blocks are
+carved; classes with headers have no holes.
+
+A sweep visits every slab once an epoch, and searches those that were not claimed since its last
+visit, once. The budget for eager work pays for it. A slab whose OS pages are needed again soon is
+left alone for longer and longer.
 """
 
 from __future__ import annotations
@@ -26,9 +29,9 @@ BLOCKS_MAX: Final = layout.constant("HAK_SLAB_BLOCKS_MAX")
 HOLES: Final = slabs.HOLES
 
 
-# A slab's last_sweep: epoch of its last purge | log2 of its pause << 24 | REFAULT once a page of
-# that purge was needed within two epochs, for which the pause doubled; without, it halves at the
-# next purge.
+# A slab's last_sweep: the epoch of its last purge | log2 of its pause << 24 | REFAULT once a page
+# of that purge was needed within two epochs. A refault doubles the pause; a purge without one
+# halves it.
 EPOCH_MASK: Final = layout.constant("HAK_SWEEP_EPOCH_MASK")
 PAUSE_SHIFT: Final = layout.constant("HAK_SWEEP_PAUSE_SHIFT")
 REFAULT: Final = layout.constant("HAK_SWEEP_REFAULT")
@@ -51,7 +54,8 @@ def _sweep_purged(m: Memory, unit: int) -> None:
 
 
 def _sweep_refault(m: Memory, unit: int) -> bool:
-    """Note that pages are needed again; whether that is soon."""
+    """Note that OS pages of the slab are needed again; returns whether that is soon after their
+    purge."""
     last = m.slabs[unit].last_sweep
     if _sweep_age(m, last) >= 2:
         return False
@@ -62,7 +66,8 @@ def _sweep_refault(m: Memory, unit: int) -> bool:
 
 
 def _blocks_on(row: ClassRow, carved: int, page: int) -> range | None:
-    """The blocks on a page; None where not all of them are carved, or there is none."""
+    """The blocks that reach onto an OS page of a slab. None if not all of them are carved, or no
+    block is there."""
     first = page * PAGE // row.stride_bytes
     last = min((page * PAGE + PAGE - 1) // row.stride_bytes, row.block_count - 1)
     return range(first, last + 1) if first < carved and last < carved else None
@@ -77,7 +82,7 @@ def _is_on_hole(m: Memory, row: ClassRow, unit: int, block: int) -> bool:
 
 
 def _listed(m: Memory, unit: int, word: int) -> list[int]:
-    """The addresses of a list's blocks, in its order."""
+    """The addresses of the blocks in a list, in its order."""
     found, block = [], lists.word_first(m.unit_address(unit), word)
     for _ in range(lists.word_count(word)):
         found.append(block)
@@ -86,7 +91,7 @@ def _listed(m: Memory, unit: int, word: int) -> list[int]:
 
 
 def _free_blocks(m: Memory, row: ClassRow, unit: int) -> set[int]:
-    """The blocks of the free list and those on holes."""
+    """The numbers of the blocks in the free list and of those on holes."""
     slab, base = m.slabs[unit], m.unit_address(unit)
     free = {(block - base) // row.stride_bytes for block in _listed(m, unit, slab.free_list)}
     if slab.flags & HOLES:
@@ -100,7 +105,7 @@ def _free_blocks(m: Memory, row: ClassRow, unit: int) -> set[int]:
 
 
 def _push(m: Memory, unit: int, blocks: list[int]) -> None:
-    """Put blocks before the free list, in this order."""
+    """Put blocks (addresses) in front of the free list, in this order."""
     for block, following in pairwise(blocks):
         m.link(block, following)
     if blocks:
@@ -108,8 +113,8 @@ def _push(m: Memory, unit: int, blocks: list[int]) -> None:
 
 
 def _punch(m: Memory, unit: int) -> tuple[int, int]:
-    """Purge the pages of free blocks of a claimed slab: pages, and the length of its free list
-    before."""
+    """Make holes of a claimed slab's OS pages of free blocks. Returns how many OS pages, and how
+    long the free list was before."""
     slab, base = m.slabs[unit], m.unit_address(unit)
     row, looked, fresh = m.tables.classes[slab.class_index], lists.free_count(m, unit), []
     free = _free_blocks(m, row, unit)
@@ -144,8 +149,8 @@ def _punch(m: Memory, unit: int) -> tuple[int, int]:
 
 
 def restore(t: Caller, unit: int) -> None:
-    """Give the blocks of the first hole back to the free list, or of the first few, until there is
-    one."""
+    """Give the blocks of the first hole back to the free list; of the first few holes, until there
+    is a block that lies on no other. Needs the claim."""
     m = t.m
     slab, base = m.slabs[unit], m.unit_address(unit)
     row, restored = m.tables.classes[slab.class_index], 0
@@ -172,8 +177,8 @@ def restore(t: Caller, unit: int) -> None:
 
 
 def _visit(t: Caller, unit: int, everything: bool) -> int:
-    """Look at one record; the cost of what was done. ``everything``: whatever was claimed
-    lately."""
+    """Visit one slab record. Returns the cost of what was done, in ns. ``everything``: also slabs
+    that were claimed lately or are paused."""
     m, retain = t.m, t.m.tables.retain
     slab = m.slabs[unit]
     if slab.kind != KIND_SLAB:
@@ -189,7 +194,7 @@ def _visit(t: Caller, unit: int, everything: bool) -> int:
     if (lists.free_count(m, unit) + lists.remote_count(m, unit)) * m.tables.classes[
         slab.class_index
     ].stride_bytes < PAGE:
-        m.halves[place] = seq | 1  # nothing to find, and no reason to disturb it
+        m.halves[place] = seq | 1  # too little is free for a hole: leave the slab alone
         return 0
     if not lists.claim_try(m, unit):
         return 0
@@ -209,7 +214,8 @@ def _visit(t: Caller, unit: int, everything: bool) -> int:
 
 
 def sweep(t: Caller, units: int, most_ns: int) -> None:
-    """Go on with the sweep that is due: at most ``units`` records and ``most_ns`` of work."""
+    """Go on with the sweep that is due: at most ``units`` slab records, and work of at most
+    ``most_ns`` (ns)."""
     m = t.m
     heap, unit, top = m.heap, m.heap.sweep_unit, m.heap.unit_top
     if not unit or not m.cas32(m.place("sweep_busy"), 0, 1):
@@ -225,7 +231,7 @@ def sweep(t: Caller, units: int, most_ns: int) -> None:
 
 
 def sweep_all(t: Caller) -> int:
-    """All holes there are, now: for trim. Pages."""
+    """Make all the holes that can be made, for trim. Returns how many OS pages were purged."""
     before = t.m.heap.hole_pages
     for unit in range(t.m.meta_units, t.m.heap.unit_top):
         _visit(t, unit, True)

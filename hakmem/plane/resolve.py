@@ -1,5 +1,5 @@
-"""Which block an address belongs to, by the page registry, the slab's record and the policy; and
-whether the block is out. Reads only."""
+"""Which block an address belongs to, by page registry, slab record and policy, and whether the
+program holds that block. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def fault_of(
     address: int,
     block: int = 0,
     unit: int = 0,
-    c: int = 0,
+    class_index: int = 0,
     expected: int = 0,
     found: int = 0,
 ) -> Fault:
-    """A fault's fields."""
-    return mirror.HakFault(code, unit, address, block, c, expected, found, heap=m.base)
+    """A fault with these fields."""
+    return mirror.HakFault(code, unit, address, block, class_index, expected, found, heap=m.base)
 
 
 def resolve(m: Memory, address: int) -> Block | Fault:
@@ -72,42 +72,42 @@ def resolve(m: Memory, address: int) -> Block | Fault:
 
 
 def live_word(m: Memory, address: int) -> tuple[int, int]:
-    """Where the live mark of a block is: address of the word, mask."""
+    """Where the live mark of a block is: the address of its word, and its bit."""
     granule = (address - m.base) >> layout.SIZE_GRANULE_SHIFT
     return m.live_address + (granule >> 6 << 3), 1 << (granule & 63)
 
 
 def check_live(m: Memory, address: int) -> Block | Fault:
-    """Resolve, and check that the block is out, as far as the heap can tell: live marks and header
-    byte."""
+    """Resolve an address, and check that the block is out, as far as the heap can tell: by its live
+    mark and its header byte. Returns the block or the fault."""
     block = resolve(m, address)
     if not isinstance(block, Block):
         return block
-    unit, c, _ = block
+    unit, class_index, _ = block
     if m.checked:
         word, bit = live_word(m, address)
         if not m.load64(word) & bit:
-            return fault_of(m, DOUBLE, address, address, unit, c, 1, 0)
-    if m.tables.classes[c].header:
-        byte, want = m.octets[address - m.base - 1], m.tables.in_use_bytes[c]
+            return fault_of(m, DOUBLE, address, address, unit, class_index, 1, 0)
+    if m.tables.classes[class_index].header:
+        byte, want = m.octets[address - m.base - 1], m.tables.in_use_bytes[class_index]
         if byte != want:
-            code = DOUBLE if byte == m.tables.freed_bytes[c] else HEADER
-            return fault_of(m, code, address, address, unit, c, want, byte)
+            code = DOUBLE if byte == m.tables.freed_bytes[class_index] else HEADER
+            return fault_of(m, code, address, address, unit, class_index, want, byte)
     return block
 
 
 def check_own(t: Caller, address: int, block: Block) -> Fault | None:
-    """What the thread's own cache says of a carved block: not out, if it was freed last, or never
-    was, if it stands in the carved range."""
-    m, (unit, c, _) = t.m, block
-    bin_ = t.bins[c]
-    if not c:
+    """Check a carved block against the thread's own cache: at the head of the list it was freed
+    last, in the carved range it was never handed out. Returns the fault, or None."""
+    m, (unit, class_index, _) = t.m, block
+    bin_ = t.bins[class_index]
+    if not class_index:
         return None
-    if t.heads[c] == address:
-        return fault_of(m, DOUBLE, address, address, unit, c, 1, 0)
+    if t.heads[class_index] == address:
+        return fault_of(m, DOUBLE, address, address, unit, class_index, 1, 0)
     if not bin_.bump <= address < bin_.bump_end:
         return None
-    row = m.tables.classes[c]
+    row = m.tables.classes[class_index]
     start, stride = m.unit_address(unit) + row.start_bytes, row.stride_bytes
     return fault_of(
         m,
@@ -115,7 +115,7 @@ def check_own(t: Caller, address: int, block: Block) -> Fault | None:
         address,
         address,
         unit,
-        c,
+        class_index,
         (bin_.bump - start) // stride,
         (address - start) // stride,
     )

@@ -105,7 +105,7 @@ class Why(Figures, Shown):
         cells = cells_of(shown, _CAUSE_COLUMNS)
         cells[3:5] = [["" if cell == "0" else cell for cell in column] for column in cells[3:5]]
         headings = tuple(column.heading for column in _CAUSE_COLUMNS)
-        return Section(headings, cells, tuple(c.kind == "names" for c in _CAUSE_COLUMNS))
+        return Section(headings, cells, tuple(column.kind == "names" for column in _CAUSE_COLUMNS))
 
     def text(self, width: int | None = None) -> str:
         """The paragraph and the tables, in lines of at most ``width`` characters."""
