@@ -6,21 +6,12 @@ import ctypes
 import random
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 from twins import Twins
 
 from hakmem import layout
 from hakmem.generate import mirror
-
-
-@pytest.fixture
-def twins() -> Iterator[Twins]:
-    made = Twins("default", 64 << 20, False)
-    yield made
-    made.check("the test")
-    made.close()
 
 
 def test_a_list_that_swings_gets_room_for_it_within_a_few_swings(twins: Twins) -> None:

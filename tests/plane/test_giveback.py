@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from twins import Twins
 
@@ -15,15 +13,7 @@ BLOCKS = 5 * 1024
 EPOCH_NS = 700_000_000
 
 
-@pytest.fixture
-def twins(request: pytest.FixtureRequest) -> Iterator[Twins]:
-    made = Twins(getattr(request, "param", "default"), 64 << 20, False)
-    yield made
-    made.check("the test")
-    made.close()
-
-
-swept = pytest.mark.parametrize("twins", ["sweeping"], indirect=True)
+swept = pytest.mark.parametrize("twins", [{"name": "sweeping"}], indirect=True)
 """A heap as small as these is not swept otherwise."""
 
 
@@ -178,7 +168,7 @@ def test_what_is_needed_again_soon_is_counted_and_paid_for_twice(twins: Twins) -
     )
 
 
-@pytest.mark.parametrize("twins", ["no way given"], indirect=True)
+@pytest.mark.parametrize("twins", [{"name": "no way given"}], indirect=True)
 def test_what_is_needed_again_late_is_no_refault(twins: Twins) -> None:
     phase(twins)
     # The first tick closes the epochs and purges what they held back; the second lets that be long
@@ -254,7 +244,7 @@ def test_a_buffer_that_doubles_has_what_it_leaves_behind_given_back(twins: Twins
     assert figures(twins, "refault_units") == [0]
 
 
-@pytest.mark.parametrize("twins", ["no way given"], indirect=True)
+@pytest.mark.parametrize("twins", [{"name": "no way given"}], indirect=True)
 def test_without_that_rule_a_buffer_that_doubles_leaves_all_behind(twins: Twins) -> None:
     assert doubles(twins)[-1] >= (16 + 8 + 4 + 2) << 4
     assert figures(twins, "purge_units") == [0]
