@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import ctypes
-import gc
 import random
 import tracemalloc
 from collections import deque
@@ -41,10 +40,8 @@ class Allocator(Protocol):
 
 
 def package_sources() -> list[Path]:
-    """This checkout's own Python sources, sorted."""
-    root = Path(__file__).resolve().parents[1]
-    roots = [root / name for name in ("hakmem", "bench", "tests")]
-    return sorted(path for root in roots for path in root.rglob("*.py"))
+    """The package's own Python sources, sorted."""
+    return sorted((Path(__file__).resolve().parents[1] / "hakmem").rglob("*.py"))
 
 
 def record(steps: Iterable[Callable[[], object]], keep: int, seed: int = 1) -> NDArray[np.void]:
@@ -70,7 +67,6 @@ def record(steps: Iterable[Callable[[], object]], keep: int, seed: int = 1) -> N
     tracemalloc.start(1)
     try:
         for step in steps:
-            gc.collect()
             tracemalloc.clear_traces()
             result = step()
             sizes = [trace.size for trace in tracemalloc.take_snapshot().traces]

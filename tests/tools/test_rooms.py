@@ -9,30 +9,39 @@ import pytest
 
 from tools import rooms
 
-PLAN = rooms.read_plan()
-LEFT = PLAN.without_exceptions()
+
+@pytest.fixture(scope="module")
+def plan() -> rooms.Plan:
+    """The rooms as they stand."""
+    return rooms.read_plan()
 
 
-def test_every_room_has_its_place() -> None:
-    assert {rooms.room_of(file) for file in PLAN.lines} == {*rooms.ROOMS}, "ROOMS lists them all"
+@pytest.fixture(scope="module")
+def left(plan: rooms.Plan) -> rooms.Plan:
+    """The rooms without the exceptions."""
+    return plan.without_exceptions()
 
 
-def test_imports_point_down() -> None:
-    assert LEFT.upward() == []
+def test_every_room_has_its_place(plan: rooms.Plan) -> None:
+    assert {rooms.room_of(file) for file in plan.lines} == {*rooms.ROOMS}, "ROOMS lists them all"
 
 
-def test_imports_of_types_point_down() -> None:
-    assert LEFT.upward(running=False) == []
+def test_imports_point_down(left: rooms.Plan) -> None:
+    assert left.upward() == []
 
 
-def test_no_circles() -> None:
-    assert LEFT.circles() == []
+def test_imports_of_types_point_down(left: rooms.Plan) -> None:
+    assert left.upward(running=False) == []
 
 
-def test_every_exception_is_needed() -> None:
-    circles = {file for circle in PLAN.circles() for file in circle}
-    upward = [*PLAN.upward(), *PLAN.upward(running=False)]
-    used = {item.exception for item in PLAN.imports if item in upward or item.importer in circles}
+def test_no_circles(left: rooms.Plan) -> None:
+    assert left.circles() == []
+
+
+def test_every_exception_is_needed(plan: rooms.Plan) -> None:
+    circles = {file for circle in plan.circles() for file in circle}
+    upward = [*plan.upward(), *plan.upward(running=False)]
+    used = {item.exception for item in plan.imports if item in upward or item.importer in circles}
     assert {*rooms.EXCEPTIONS} <= used, "take out of EXCEPTIONS what no import needs"
 
 
@@ -100,11 +109,11 @@ def test_unknown_rooms_stand_where_few_arrows_point_upward() -> None:
     assert plan.upward() == []
 
 
-def test_command_prints_the_plan() -> None:
+def test_command_prints_the_plan(plan: rooms.Plan) -> None:
     command = [sys.executable, "-m", "tools.rooms"]
     done = subprocess.run(command, cwd=rooms.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == rooms.describe(PLAN) + "\n"
+    assert done.stdout == rooms.describe(plan) + "\n"
     for room in rooms.ROOMS:
         assert f"\n{room} " in done.stdout
 

@@ -34,7 +34,9 @@ def unclean(look: Look) -> list[str]:
     """What would not stand still while it was read, as far as it was looked at; empty: nothing."""
     found = []
     if torn := int(look.capture.torn.sum()):
-        found.append(f"{format_count(torn, 'record')} changed at every try")
+        stopped = look.process is not None and look.process.stopped
+        how = "in the middle of a change" if stopped else "changed at every try"
+        found.append(f"{format_count(torn, 'record')} {how}")
     if unsettled := look.unsettled:
         found.append(f"{format_count(unsettled, 'cache')} moved on while followed")
     return found
