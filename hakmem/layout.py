@@ -89,6 +89,23 @@ POLICY_MAGIC: Final = 0x4B41_485F_504F_4C31
 ROOT_MAGIC: Final = 0x4B41_485F_524F_4F54
 LAYOUT_VERSION: Final = 1
 
+OS_CALLS: Final = {
+    "MAP": "memory of a heap is mapped: refused",
+    "TAKEN": "memory of a heap is mapped: something else is mapped there",
+    "RESERVE": "memory is mapped wherever the OS likes, or over what is reserved",
+    "UNMAP": "memory is unmapped",
+    "PROTECT": "reserved memory is made accessible",
+    "REMAP": "OS pages are moved",
+    "PURGE": "OS pages are purged",
+    "LAZY": "OS pages are purged lazily",
+    "ADVISE": "other advice: huge pages, pages that a fork wipes",
+    "POPULATE": "OS pages are made resident",
+    "RESIDENT": "which OS pages are resident is asked",
+    "LIMIT": "the limits of the process are asked",
+    "WAIT": "a thread waits for a word to change: it returns at once",
+}
+"""The kinds of OS calls that a test can make fail, by the name of their bit, and what they do."""
+
 
 @dataclass(frozen=True, slots=True)
 class Constant:
@@ -193,6 +210,9 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_MS_PER_SECOND", 1000, "ms in a second"),
     Constant("HAK_NS_PER_MS", 1_000_000, "ns in a ms"),
     Constant("HAK_LAYOUT_VERSION", LAYOUT_VERSION, "layout version, beside the hash, for people"),
+    # OS calls that a test makes fail
+    *(Constant(f"HAK_CALL_{name}", 1 << bit, f"OS calls made to fail: {meaning}")
+      for bit, (name, meaning) in enumerate(OS_CALLS.items())),
     # registry tags
     Constant("HAK_TAG_NONE", 0,
         "registry: nobody may hand the unit out (metadata, never mapped, or just changing hands)"),
@@ -218,6 +238,10 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_SLAB_LISTED", 2, "slab flag: in its class's partial set"),
     Constant("HAK_SLAB_HOLES", 4,
         "slab flag: some of its pages were purged, the free blocks on them are in no list"),
+    Constant("HAK_SLAB_STUCK", 8,
+        "record flag of a free unit: the OS refused to purge it, not tried again in this epoch"),
+    Constant("HAK_SLAB_PARTED_SHIFT", 8,
+        "record flags of a free unit, from this bit on: OS pages that went though not all did"),
     # what a slab remembers of its last sweep
     Constant("HAK_SWEEP_EPOCH_MASK", 0xFFFFFF,
         "slab's last sweep: epoch_count when pages of it were purged last"),
@@ -935,7 +959,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("kind", "u8", "HAK_KIND", "claimer or run lock holder > any, relaxed",
                 "what the unit heads"),
             Field("class_index", "u8", "class", "claimer > any, relaxed", "size class of a slab"),
-            Field("flags", "u16", "HAK_SLAB", _CLAIM, "fresh, listed"),
+            Field("flags", "u16", "HAK_SLAB", _CLAIM,
+                "fresh, listed, with holes; of any free unit, under the run lock: stuck"),
             Field("remote_list", "u64", "list word", "any by CAS > claimer, acq_rel",
                 "blocks given back without the claim: offset/8 | count << 16 | tag << 32"),
             Field("free_list", "u64", "list word", _CLAIM,
@@ -1044,6 +1069,17 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("purged_bytes", "u64", "bytes", "any, relaxed add", "bytes given back by purges"),
             Field("query_count", "u64", "calls", "any, relaxed add",
                 "mincore: for mallinfo, malloc_trim, and before much memory is cleared"),
+        ),
+    ),
+    _struct(
+        "hak_os_faults", "HakOsFaults",
+        "OS calls that a test makes fail; in the library all zero.",
+        (
+            Field("kinds", "u32", "HAK_CALL", "test > any, relaxed", "kinds that are counted"),
+            Field("reserved", "u32", "", "", "zero"),
+            Field("calls", "u64", "calls", "any, relaxed add", "calls of these kinds so far"),
+            Field("first", "u64", "calls", "test > any, relaxed", "number of the first that fails"),
+            Field("count", "u64", "calls", "test > any, relaxed", "how many fail from there on"),
         ),
     ),
     _struct(
@@ -1212,6 +1248,10 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "thread records that are being mapped; 0 none"),
             Field("unmapped_units", "u64", "units", _LOCK_RELAXED,
                 "units below unit_top that are not mapped"),
+            Field("stuck_units", "u64", "units", _LOCK_RELAXED,
+                "dirty units that the OS would not purge, left alone until the epoch ends"),
+            Field("parted_units", "u64", "units", _LOCK,
+                "dirty units that the OS would not purge, but for some of their OS pages"),
             Field("map_limit_units", "u32", "units", "test > run lock holder, relaxed",
                 "units mapped at most, as if the OS refused more; 0: as the OS will"),
             Field("refused_epoch", "u32", "epochs", _LOCK_RELAXED,

@@ -66,6 +66,7 @@ OS_PRIMITIVES: Final[dict[str, Signature]] = {
     "hak_os_release": (c_int, (c_void_p, c_uint64)),
     "hak_os_advise": (None, (c_void_p, c_void_p, c_uint64)),
     "hak_os_populate": (None, (c_void_p, c_void_p, c_uint64)),
+    "hak_os_limit": (c_uint64, ()),
     "hak_os_residents": (c_uint32, (c_void_p, c_void_p, c_uint32)),
 }
 HEAP_FUNCTIONS: Final[dict[str, Signature]] = {
@@ -87,6 +88,7 @@ HEAP_FUNCTIONS: Final[dict[str, Signature]] = {
     "hak_crash_report": (c_int, (c_int,)),
     "hak_events": (c_void_p, ()),
     "hak_root_address": (c_void_p, ()),
+    "hak_os_faults_address": (c_void_p, ()),
     "hak_layout_hash": (c_uint64, ()),
     "hak_build_kind": (c_char_p, ()),
 }

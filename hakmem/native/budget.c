@@ -56,6 +56,7 @@ void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units) {
         hak_assert(n <= h->recent_units[which]);
         hak_marks_set(map, unit, units, false);
         hak_store_relaxed(&h->recent_units[which], h->recent_units[which] - n);
+        if (hak_policy_of(h)->retain.lazy_free) continue; /* a page that is there yet costs none */
         h->refault_units += n;
         hak_work_spend_locked(h, (uint64_t)n * hak_policy_of(h)->retain.refault_unit_ns);
     }

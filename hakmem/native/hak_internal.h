@@ -25,29 +25,31 @@
  *   19  tables.c       the metadata, mapped as it grows
  *   20  marks.h        maps of bits over units
  *   21  budget.c       what work for the OS may cost
- *   22  runs.[hc]      the run heap: free units, and units that are not mapped
- *   23  region.[hc]    which units are mapped, and how that changes
- *   24  purge.c        what goes back to the OS, and when
- *   25  partial.c      sets of partly free slabs, mailboxes
- *   26  slabs.c        a slab's life: made, given to, taken from, retired
- *   27  holes.c        purged pages of slabs in use
- *   28  acquire.c      where a refill finds a slab
- *   29  bins.[hc]      one class of a thread's cache: its list, its carved range
- *   30  caps.[hc]      how much a bin may hold
- *   31  cache.c        thread caches: refill, overflow, flush, loans
- *   32  fast.h         the fast paths of malloc and free
- *   33  threads.c      thread records: attach, park, release
- *   34  spans.c        blocks of whole units
- *   35  blocks.c       one block: checked, allocated, freed, resized
- *   36  requests.c     trim and drain, asked for from outside
- *   37  background.c   a thread that gives back
- *   38  fork.c         a fork's child: noticed, repaired
- *   39  heap.c hakmem.h  heaps and batches: the C API
- *   40  malloc.c       malloc and its family, over the process heap
- *   41  new_delete.c   C++'s operators
- *   42  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   43  reports.c      malloc_info, malloc_stats, mallopt
- *   44  primitives.c   what Python gets of C
+ *   22  stuck.[hc]     units that the OS would not purge
+ *   23  runs.[hc]      the run heap: free units, and units that are not mapped
+ *   24  region.[hc]    which units are mapped, and how that changes
+ *   25  purging.c      dirty runs, purged one after another
+ *   26  purge.c        what goes back to the OS, and when
+ *   27  partial.c      sets of partly free slabs, mailboxes
+ *   28  slabs.c        a slab's life: made, given to, taken from, retired
+ *   29  holes.c        purged pages of slabs in use
+ *   30  acquire.c      where a refill finds a slab
+ *   31  bins.[hc]      one class of a thread's cache: its list, its carved range
+ *   32  caps.[hc]      how much a bin may hold
+ *   33  cache.c        thread caches: refill, overflow, flush, loans
+ *   34  fast.h         the fast paths of malloc and free
+ *   35  threads.c      thread records: attach, park, release
+ *   36  spans.c        blocks of whole units
+ *   37  blocks.c       one block: checked, allocated, freed, resized
+ *   38  requests.c     trim and drain, asked for from outside
+ *   39  background.c   a thread that gives back
+ *   40  fork.c         a fork's child: noticed, repaired
+ *   41  heap.c hakmem.h  heaps and batches: the C API
+ *   42  malloc.c       malloc and its family, over the process heap
+ *   43  new_delete.c   C++'s operators
+ *   44  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   45  reports.c      malloc_info, malloc_stats, mallopt
+ *   46  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
@@ -187,6 +189,7 @@ HAK_HIDDEN void hak_os_close(int file);
 HAK_HIDDEN void hak_os_wait(uint32_t *word, uint32_t value);
 HAK_HIDDEN void hak_os_wake(uint32_t *word);
 extern HAK_EXPORT hak_root hak_root_;
+extern HAK_HIDDEN hak_os_faults hak_os_faults_;
 
 /* malloc's heap; NULL before the first malloc. Partner: the release of who made it, in malloc.c. */
 static inline hak_heap *hak_heap_of_process(void) {
@@ -254,6 +257,9 @@ HAK_HIDDEN bool hak_unit_is_dirty(hak_heap *h, uint32_t unit);
 HAK_HIDDEN void hak_unit_mark_dirty(hak_heap *h, uint32_t unit);
 HAK_HIDDEN void hak_runs_rebuild(hak_heap *h);
 
+/* purging.c */
+HAK_HIDDEN uint64_t hak_purge_runs(hak_heap *h, uint64_t limit, uint32_t runs, bool lazy,
+                                   uint64_t *pages);
 /* purge.c */
 HAK_HIDDEN void hak_tick(hak_heap *h, uint64_t asked);
 HAK_HIDDEN void hak_tick_fully(hak_heap *h, bool idle);

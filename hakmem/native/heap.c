@@ -22,6 +22,7 @@ uint64_t hak_layout_hash(void) { return HAK_LAYOUT_HASH; }
 #endif
 const char *hak_build_kind(void) { return HAK_BUILD_KIND; }
 hak_root *hak_root_address(void) { return &hak_root_; }
+hak_os_faults *hak_os_faults_address(void) { return &hak_os_faults_; }
 hak_heap *hak_process_heap(void) { return hak_heap_of_process(); }
 
 static void join_root(hak_heap *h) {

@@ -118,6 +118,69 @@ static void drop_holed(hak_heap *h, uint32_t unit, const hak_class *class) {
     if (kept) hak_free_push_chain(slab, base, first, last, kept);
 }
 
+/* Blocks that come back to a free list, linked in their order. */
+typedef struct blocks_back {
+    uint64_t head, tail;
+    uint32_t count;
+} blocks_back;
+
+/* A page is a hole no more: adds its blocks that reach onto no other hole. */
+static void unhole(hak_heap *h, uint32_t unit, const hak_class *class, uint32_t page,
+                   blocks_back *back) {
+    uint16_t *holes = hak_holes_of(h, unit);
+    uint64_t base = (uintptr_t)hak_unit_address(h, unit);
+    uint32_t first, last;
+    hak_hole_set(holes, page, false);
+    if (!blocks_on(class, hak_slab_at(h, unit)->carved_count, page, &first, &last)) return;
+    for (uint32_t b = first; b <= last; b++) {
+        if (is_on_hole(class, holes, b)) continue;
+        uint64_t block = base + (uint64_t)b * class->stride_bytes;
+        if (back->tail) hak_set_next(back->tail, block);
+        else back->head = block;
+        back->tail = block;
+        back->count++;
+    }
+}
+
+/* What `unhole` gathered goes on the free list; the slab's flag says whether a hole is left. */
+static void give_back(hak_heap *h, uint32_t unit, const hak_class *class, blocks_back *back) {
+    hak_slab *slab = hak_slab_at(h, unit);
+    uint32_t pages = class->unit_count * HAK_UNIT_PAGES, page = 0;
+    if (back->count)
+        hak_free_push_chain(slab, (uintptr_t)hak_unit_address(h, unit), back->head, back->tail,
+                            back->count);
+    while (page < pages && !hak_hole_get(hak_holes_of(h, unit), page)) page++;
+    if (page == pages) slab->flags &= (uint16_t)~HAK_SLAB_HOLES;
+}
+
+static bool purge_pages(hak_heap *h, uint32_t unit, uint32_t page, uint32_t count) {
+    return hak_os_purge_range(&h->os,
+                              hak_unit_address(h, unit) + (uint64_t)page * HAK_OS_PAGE_BYTES,
+                              (uint64_t)count * HAK_OS_PAGE_BYTES, false);
+}
+
+/* Purges holes that were just marked. A page that cannot go, because the program locked it, gets
+ * its blocks back; returns how many went. */
+static uint32_t purge_holes(hak_heap *h, uint32_t unit, const hak_class *class,
+                            const page_set *fresh) {
+    uint32_t pages = class->unit_count * HAK_UNIT_PAGES, went = 0;
+    blocks_back back = {0, 0, 0};
+    for (uint32_t page = 0, end; page < pages; page = end + 1) {
+        for (end = page; end < pages && fresh->word[end >> 6] >> (end & 63) & 1;) end++;
+        if (end == page) continue;
+        if (purge_pages(h, unit, page, end - page)) {
+            went += end - page;
+            continue;
+        }
+        for (uint32_t one = page; one < end; one++) {
+            if (end - page > 1 && purge_pages(h, unit, one, 1)) went++;
+            else unhole(h, unit, class, one, &back);
+        }
+    }
+    if (back.count) give_back(h, unit, class, &back);
+    return went;
+}
+
 /* Makes holes of a claimed slab's OS pages of free blocks; returns how many. *looked is the length
  * of its free list. */
 static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
@@ -142,14 +205,9 @@ static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
         if (fresh.word[page >> 6] >> (page & 63) & 1) hak_hole_set(holes, page, true);
     drop_holed(h, unit, class);
     slab->flags |= HAK_SLAB_HOLES;
+    found = purge_holes(h, unit, class, &fresh);
+    if (!found) return 0;
     sweep_purged(h, slab);
-    for (uint32_t page = 0, end; page < pages; page = end + 1) {
-        for (end = page; end < pages && fresh.word[end >> 6] >> (end & 63) & 1;) end++;
-        if (end > page) /* refused: resident, but a hole all the same */
-            (void)hak_os_purge_range(&h->os,
-                                     hak_unit_address(h, unit) + (uint64_t)page * HAK_OS_PAGE_BYTES,
-                                     (uint64_t)(end - page) * HAK_OS_PAGE_BYTES, false);
-    }
     hak_add_relaxed(&h->hole_pages, found);
     hak_add_relaxed(&h->hole_now_pages, found);
     return found;
@@ -161,30 +219,17 @@ void hak_holes_restore(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
     const hak_class *class = &hak_policy_of(h)->sizes.classes[slab->class_index];
-    uint16_t *holes = hak_holes_of(h, unit);
-    uint64_t base = (uintptr_t)hak_unit_address(h, unit), head = 0, tail = 0;
-    uint32_t pages = class->unit_count * HAK_UNIT_PAGES, page = 0, restored = 0, got = 0, first,
-             last;
+    uint32_t pages = class->unit_count * HAK_UNIT_PAGES, restored = 0;
+    blocks_back back = {0, 0, 0};
     hak_assert(hak_claim_is_mine(slab) && slab->kind == HAK_KIND_SLAB);
     hak_assert(slab->flags & HAK_SLAB_HOLES && hak_free_is_empty(slab));
-    for (; page < pages && !got; page++) {
-        if (!hak_hole_get(holes, page)) continue;
-        hak_hole_set(holes, page, false);
+    for (uint32_t page = 0; page < pages && !back.count; page++) {
+        if (!hak_hole_get(hak_holes_of(h, unit), page)) continue;
+        unhole(h, unit, class, page, &back);
         restored++;
-        if (!blocks_on(class, slab->carved_count, page, &first, &last)) continue;
-        for (uint32_t b = first; b <= last; b++) {
-            if (is_on_hole(class, holes, b)) continue;
-            uint64_t block = base + (uint64_t)b * class->stride_bytes;
-            if (tail) hak_set_next(tail, block);
-            else head = block;
-            tail = block;
-            got++;
-        }
     }
-    hak_assert(got); /* the last hole that a block lies on brings it back */
-    if (got) hak_free_push_chain(slab, base, head, tail, got);
-    while (page < pages && !hak_hole_get(holes, page)) page++;
-    if (page == pages) slab->flags &= (uint16_t)~HAK_SLAB_HOLES;
+    hak_assert(back.count); /* a hole has blocks, and the last one on it brings them back */
+    give_back(h, unit, class, &back);
     if (sweep_refault(h, slab)) hak_add_relaxed(&h->hole_refault_pages, restored);
     hak_add_relaxed(&h->hole_now_pages, -(uint64_t)restored);
     hak_work_spend(h,

@@ -24,6 +24,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
@@ -40,54 +43,82 @@ static void tally(hak_os_counts *counts, size_t place, uint64_t n) {
 }
 #define TALLY(counts, field, n) tally((counts), offsetof(hak_os_counts, field), (n))
 
+/* Calls that a test makes fail, on both planes alike. */
+hak_os_faults hak_os_faults_;
+
+static bool fails(uint32_t kind) {
+    hak_os_faults *faults = &hak_os_faults_; /* partner of all: the test, which is alone */
+    if (!(hak_load_relaxed(&faults->kinds) & kind)) return false;
+    uint64_t call = hak_add_relaxed(&faults->calls, 1), first = hak_load_relaxed(&faults->first);
+    return call >= first && call - first < hak_load_relaxed(&faults->count);
+}
+
+static uint32_t kind_of_advice(int advice) {
+    switch (advice) {
+    case MADV_DONTNEED:
+    case MADV_DONTNEED_LOCKED: return HAK_CALL_PURGE;
+    case MADV_FREE: return HAK_CALL_LAZY;
+    case MADV_POPULATE_WRITE: return HAK_CALL_POPULATE;
+    default: return HAK_CALL_ADVISE;
+    }
+}
+
 /* The five system calls about memory. Builds for sanitizers make them through libc, where the
  * sanitizer sees them; all others ask the kernel directly. */
 #if defined(HAK_SYSTEM_BY_LIBC)
 static void *map_memory(void *at, uint64_t bytes, int access, int flags) {
+    if (fails(HAK_CALL_RESERVE)) return NULL;
     void *map = mmap(at, bytes, access, flags, -1, 0);
     return map == MAP_FAILED ? NULL : map;
 }
 /* Maps exactly at this address or nowhere. *taken: something is mapped there already. */
 static void *map_exactly(void *at, uint64_t bytes, bool *taken) {
     int saved = errno;
-    void *map = map_memory(at, bytes, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE);
+    if ((*taken = fails(HAK_CALL_TAKEN)) || fails(HAK_CALL_MAP)) return NULL;
+    void *map = mmap(at, bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (map == MAP_FAILED) map = NULL;
     *taken = !map && errno == EEXIST;
     errno = saved;
     return map;
 }
-static bool unmap_memory(void *at, uint64_t bytes) { return munmap(at, bytes) == 0; }
+static bool unmap_memory(void *at, uint64_t bytes) {
+    return !fails(HAK_CALL_UNMAP) && munmap(at, bytes) == 0;
+}
 static bool protect_memory(void *at, uint64_t bytes, int access) {
-    return mprotect(at, bytes, access) == 0;
+    return !fails(HAK_CALL_PROTECT) && mprotect(at, bytes, access) == 0;
 }
 static bool advise_memory(void *at, uint64_t bytes, int advice) {
-    return madvise(at, bytes, advice) == 0;
+    return !fails(kind_of_advice(advice)) && madvise(at, bytes, advice) == 0;
 }
 static bool move_memory(void *from, void *to, uint64_t bytes, int flags) {
-    return mremap(from, bytes, bytes, flags, to) == to;
+    return !fails(HAK_CALL_REMAP) && mremap(from, bytes, bytes, flags, to) == to;
 }
 #else
 static void *map_memory(void *at, uint64_t bytes, int access, int flags) {
+    if (fails(HAK_CALL_RESERVE)) return NULL;
     long map = hak_system(SYS_mmap, at, bytes, access, flags, -1, 0);
     return hak_system_failed(map) ? NULL : (void *)map;
 }
 static void *map_exactly(void *at, uint64_t bytes, bool *taken) {
+    if ((*taken = fails(HAK_CALL_TAKEN)) || fails(HAK_CALL_MAP)) return NULL;
     long map = hak_system(SYS_mmap, at, bytes, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     *taken = map == -EEXIST;
     return hak_system_failed(map) ? NULL : (void *)map;
 }
 static bool unmap_memory(void *at, uint64_t bytes) {
-    return hak_system(SYS_munmap, at, bytes) == 0;
+    return !fails(HAK_CALL_UNMAP) && hak_system(SYS_munmap, at, bytes) == 0;
 }
 static bool protect_memory(void *at, uint64_t bytes, int access) {
-    return hak_system(SYS_mprotect, at, bytes, access) == 0;
+    return !fails(HAK_CALL_PROTECT) && hak_system(SYS_mprotect, at, bytes, access) == 0;
 }
 static bool advise_memory(void *at, uint64_t bytes, int advice) {
-    return hak_system(SYS_madvise, at, bytes, advice) == 0;
+    return !fails(kind_of_advice(advice)) && hak_system(SYS_madvise, at, bytes, advice) == 0;
 }
 static bool move_memory(void *from, void *to, uint64_t bytes, int flags) {
-    return hak_system(SYS_mremap, from, bytes, bytes, flags, to) == (long)to;
+    return !fails(HAK_CALL_REMAP) &&
+           hak_system(SYS_mremap, from, bytes, bytes, flags, to) == (long)to;
 }
 #endif
 
@@ -136,19 +167,28 @@ bool hak_os_unmap_range(hak_os_counts *counts, void *address, uint64_t bytes, bo
 }
 
 /* Purges a range. Not lazy: the OS pages read as zero afterwards. Lazy: they may keep their
- * contents until the OS wants the memory. */
+ * contents until the OS wants the memory. OS pages that the program locked go too where the OS can
+ * (Linux 5.18), and are locked again when they are touched, as the program asked. False: the OS
+ * refused, and none or some of the range went. */
 bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_t bytes, bool lazy) {
     TALLY(counts, purge_count, 1);
-    if (!advise_memory(address, bytes, lazy ? MADV_FREE : MADV_DONTNEED)) return false;
+    if (!advise_memory(address, bytes, lazy ? MADV_FREE : MADV_DONTNEED)) {
+        TALLY(counts, purge_count, 1);
+        if (!advise_memory(address, bytes, MADV_DONTNEED_LOCKED)) return false;
+    }
     TALLY(counts, purged_bytes, bytes);
     return true;
 }
 
 /* Whether memory that was mapped just now is locked, as after mlockall(MCL_FUTURE). The OS refuses
- * to purge locked memory; the question asks it to purge one OS page. */
+ * to purge locked memory; the question asks it to purge one OS page. `address` NULL: a page that is
+ * mapped for the question. */
 bool hak_os_is_locked(hak_os_counts *counts, void *address) {
+    void *page = address ? address : hak_os_map_anywhere(HAK_OS_PAGE_BYTES);
     TALLY(counts, advise_count, 1);
-    return !advise_memory(address, HAK_OS_PAGE_BYTES, MADV_DONTNEED);
+    bool locked = page && !advise_memory(page, HAK_OS_PAGE_BYTES, MADV_DONTNEED);
+    if (page && !address) hak_os_release_range(page, HAK_OS_PAGE_BYTES);
+    return locked;
 }
 
 void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes) {
@@ -183,7 +223,7 @@ bool hak_os_release_range(void *address, uint64_t bytes) {
  * counts as: all are. */
 void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes, uint8_t *pages) {
     TALLY(counts, query_count, 1);
-    bool known = hak_system(SYS_mincore, address, bytes, pages) == 0;
+    bool known = !fails(HAK_CALL_RESIDENT) && hak_system(SYS_mincore, address, bytes, pages) == 0;
     for (uint64_t i = 0; i < bytes / HAK_OS_PAGE_BYTES; i++) pages[i] = known ? pages[i] & 1 : 1;
 }
 
@@ -206,13 +246,15 @@ uint64_t hak_os_resident_bytes(hak_os_counts *counts, void *address, uint64_t by
     return sum * HAK_OS_PAGE_BYTES;
 }
 
+static long ask_limit(int limit, struct rlimit *found) {
+    return fails(HAK_CALL_LIMIT) ? -EPERM : hak_system(SYS_prlimit64, 0, limit, NULL, found);
+}
+
 /* How much to reserve for a heap whose size nobody asked for: `wish_bytes`, but where the address
  * space is limited, at most a share of the limit. */
 uint64_t hak_os_region_wish(uint64_t wish_bytes) {
     struct rlimit limit;
-    if (hak_system(SYS_prlimit64, 0, RLIMIT_AS, NULL, &limit) != 0 ||
-        limit.rlim_cur == RLIM_INFINITY)
-        return wish_bytes;
+    if (ask_limit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wish_bytes;
     uint64_t most = limit.rlim_cur / 256 * HAK_REGION_LIMIT_PER_256;
     return wish_bytes < most ? wish_bytes : most;
 }
@@ -222,11 +264,9 @@ uint64_t hak_os_region_wish(uint64_t wish_bytes) {
 uint64_t hak_os_mapping_limit(void) {
     struct rlimit addresses, data;
     uint64_t limit = UINT64_MAX;
-    if (hak_system(SYS_prlimit64, 0, RLIMIT_AS, NULL, &addresses) == 0 &&
-        addresses.rlim_cur < limit)
+    if (ask_limit(RLIMIT_AS, &addresses) == 0 && addresses.rlim_cur < limit)
         limit = addresses.rlim_cur;
-    if (hak_system(SYS_prlimit64, 0, RLIMIT_DATA, NULL, &data) == 0 && data.rlim_cur < limit)
-        limit = data.rlim_cur;
+    if (ask_limit(RLIMIT_DATA, &data) == 0 && data.rlim_cur < limit) limit = data.rlim_cur;
     return limit;
 }
 
@@ -306,7 +346,7 @@ void hak_os_close(int file) { (void)hak_system(SYS_close, file); }
 
 /* Sleeps while *word is `value`, until a wake; may return early. */
 void hak_os_wait(uint32_t *word, uint32_t value) {
-    (void)hak_system(SYS_futex, word, FUTEX_WAIT_PRIVATE, value);
+    if (!fails(HAK_CALL_WAIT)) (void)hak_system(SYS_futex, word, FUTEX_WAIT_PRIVATE, value);
 }
 void hak_os_wake(uint32_t *word) { (void)hak_system(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1); }
 
@@ -336,6 +376,7 @@ HAK_EXPORT int hak_os_remap(hak_os_counts *counts, void *from, void *to, uint64_
 HAK_EXPORT uint32_t hak_os_residents(hak_os_counts *counts, void *address, uint32_t page_count) {
     return hak_os_resident_count(counts, address, page_count);
 }
+HAK_EXPORT uint64_t hak_os_limit(void) { return hak_os_mapping_limit(); }
 HAK_EXPORT int hak_os_release(void *address, uint64_t bytes) {
     return hak_os_release_range(address, bytes);
 }

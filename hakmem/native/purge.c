@@ -10,16 +10,11 @@
  *
  * A unit that is needed again within two epochs of its purge is a refault. It is counted and
  * charged to the budget, so that a program which reuses what it frees stops purging eagerly.
- *
- * A run that is purged is taken out of its bin under run_lock, purged without the lock, and put
- * back under it. Meanwhile purging_units counts it, because free units are missing from the bins.
  */
-#include "events.h"
 #include "hooks.h"
 #include "locks.h"
-#include "marks.h"
 #include "region.h"
-#include "runs.h"
+#include "stuck.h"
 
 static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
@@ -43,99 +38,20 @@ static uint64_t eager_limit(hak_heap *h) {
                   retain->floor_bytes >> HAK_UNIT_SHIFT);
 }
 
-/* Purges up to `excess` dirty units of a run that was taken out of its bin; returns how many. The
- * caller does not hold run_lock. */
-static uint32_t purge_run(hak_heap *h, uint32_t unit, uint32_t units, uint64_t excess) {
-    uint32_t purged = 0, end = unit + units;
-    hak_assert(!hak_rank_is_held(HAK_RANK_RUN)); /* a purge may take long */
-    hak_assert(hak_slab_at(h, unit)->kind == HAK_KIND_NONE);
-    bool lazy = hak_policy_of(h)->retain.lazy_free != 0;
-    for (uint32_t u = unit; u < end && purged < excess;) {
-        if (!hak_unit_is_dirty(h, u)) {
-            u++;
-            continue;
-        }
-        uint32_t from = u;
-        while (u < end && purged + (u - from) < excess && hak_unit_is_dirty(h, u)) u++;
-        if (!hak_os_purge_range(&h->os, hak_unit_address(h, from),
-                                (uint64_t)(u - from) << HAK_UNIT_SHIFT, lazy))
-            break;
-        purged += u - from;
-    }
-    return purged;
-}
-
-/* Marks the first `purged` dirty units of a run as clean, and as purged lately. Needs run_lock. */
-static void mark_purged(hak_heap *h, uint32_t unit, uint32_t units, uint32_t purged) {
-    hak_assert(hak_rank_is_held(HAK_RANK_RUN));
-    uint64_t *recent = hak_recent_map(h, h->recent_now);
-    hak_store_relaxed(&h->recent_units[h->recent_now], h->recent_units[h->recent_now] + purged);
-    for (uint32_t u = unit, end = unit + units; u < end && purged; u++) {
-        if (!hak_unit_is_dirty(h, u)) continue;
-        hak_marks_set(hak_dirty_map(h), u, 1, false);
-        hak_marks_set(recent, u, 1, true);
-        purged--;
-    }
-}
-
-/* Purges the oldest runs first, until at most `limit` dirty units are left or `runs` runs were
- * purged. Returns the units purged. */
 static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
-    uint64_t done = 0;
-    bool lazy = hak_policy_of(h)->retain.lazy_free != 0;
-    for (uint32_t i = 0; i < runs; i++) {
-        hak_run_lock(h);
-        uint32_t unit = h->oldest_dirty;
-        if (!unit || h->dirty_units <= limit) {
-            hak_run_unlock(h);
-            break;
-        }
-        uint32_t units = hak_slab_at(h, unit)->unit_count,
-                 dirty = hak_slab_at(h, unit)->run_dirty_count;
-        uint64_t excess = h->dirty_units - limit;
-        hak_run_unlink(h, unit);
-        hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
-        hak_entry_fill(h, unit, 1, HAK_TAG_NONE);
-        hak_entry_fill(h, unit + units - 1, 1, HAK_TAG_NONE);
-        h->purging_units += units;
-        hak_run_unlock(h);
-        uint32_t purged = purge_run(h, unit, units, excess);
-        hak_run_lock(h);
-        hak_assert(h->purging_units >= units && purged <= dirty);
-        h->purging_units -= units;
-        if (!purged && !lazy) { /* the OS purges no locked memory, but unmaps it */
-            bool unmapped = hak_region_unmap_units(h, unit, units, dirty);
-            h->purge_count += unmapped;
-            h->purge_units += unmapped ? dirty : 0;
-            hak_run_unlock(h);
-            done += unmapped ? dirty : 0;
-            if (unmapped) continue;
-            break;
-        }
-        /* a page that was purged lazily may keep its contents: its unit stays dirty */
-        uint32_t cleaned = lazy ? 0 : purged;
-        mark_purged(h, unit, units, cleaned);
-        hak_event_of(h, 0, HAK_EVENT_PURGE, 0, unit, purged);
-        h->purge_count++;
-        h->purge_units += purged;
-        hak_store_relaxed(&h->dirty_units, h->dirty_units - cleaned);
-        hak_store_relaxed(&h->low_water_now, h->low_water_now - smaller(h->low_water_now, cleaned));
-        hak_store_relaxed(&h->low_water_before,
-                          h->low_water_before - smaller(h->low_water_before, cleaned));
-        hak_run_insert(h, unit, units, dirty - cleaned);
-        hak_run_unlock(h);
-        done += purged;
-        if (!purged || lazy) break;
-    }
-    return done;
+    uint64_t pages = 0;
+    return hak_purge_runs(h, limit, runs, hak_policy_of(h)->retain.lazy_free != 0, &pages);
+}
+
+static uint64_t purgeable(hak_heap *h) {
+    return hak_purgeable_units(h, hak_policy_of(h)->retain.lazy_free != 0);
 }
 
 /* Purges down to `limit` dirty units, at most `most` of them and no more than the work budget pays
  * for. Each unit costs as much as if it were needed again. */
 static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t dirty = hak_load_relaxed(&h->dirty_units),
-             units = smaller(most, dirty > limit ? dirty - limit : 0);
+    uint64_t dirty = purgeable(h), units = smaller(most, dirty > limit ? dirty - limit : 0);
     if (!units) return;
     uint64_t cost = (uint64_t)retain->purge_unit_ns + retain->refault_unit_ns;
     units = smaller(units, hak_work_credit(h, now) / cost);
@@ -231,6 +147,7 @@ HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
         hak_store_relaxed(&h->low_water_now, h->dirty_units);
         hak_store_relaxed(&h->epoch_start_ns, now);
         hak_recent_turn(h, both ? 2 : 1);
+        hak_stuck_forget(h);
         note_limit(h, near);
         bool sweeps = hak_policy_of(h)->retain.sweep_unit_count &&
                       hak_in_use_units(h) > idle_limit(h);
@@ -269,7 +186,7 @@ void hak_tick(hak_heap *h, uint64_t asked) {
     if (hak_unlikely(epoch_is_over(h, now))) turn_epoch(h, now);
     give_way(h, now, asked);
     if (hak_unlikely(hak_load_relaxed(&h->refused_epoch) != 0)) unmap_spare(h);
-    uint64_t dirty = hak_load_relaxed(&h->dirty_units), limit = retain_limit(h);
+    uint64_t dirty = purgeable(h), limit = retain_limit(h);
     if (hak_unlikely(dirty > limit)) {
         purge_to(h, limit, retain->purge_run_count);
         return;
@@ -286,10 +203,19 @@ void hak_tick_fully(hak_heap *h, bool idle) {
     uint64_t high = high_water(h), live = hak_in_use_units(h);
     /* lower than the retain limit, since this work delays nobody */
     uint64_t limit = idle ? idle_limit(h) : (high > live ? high - live : 0) + eager_limit(h);
-    if (hak_load_relaxed(&h->dirty_units) > limit) purge_to(h, limit, UINT32_MAX);
+    if (purgeable(h) > limit) purge_to(h, limit, UINT32_MAX);
 }
 
 /* Whether there will be anything to purge once the program is idle. */
-bool hak_purge_is_due(hak_heap *h) { return hak_load_relaxed(&h->dirty_units) > idle_limit(h); }
+bool hak_purge_is_due(hak_heap *h) { return purgeable(h) > idle_limit(h); }
 
-uint64_t hak_purge_all(hak_heap *h) { return purge_to(h, 0, UINT32_MAX) << HAK_UNIT_SHIFT; }
+/* Purges all that can go, also what was purged lazily or tried in vain before. Returns the bytes
+ * that went. */
+uint64_t hak_purge_all(hak_heap *h) {
+    uint64_t pages = 0;
+    hak_run_lock(h);
+    hak_stuck_forget(h);
+    hak_run_unlock(h);
+    uint64_t units = hak_purge_runs(h, 0, UINT32_MAX, false, &pages);
+    return (units << HAK_UNIT_SHIFT) + pages * HAK_OS_PAGE_BYTES;
+}

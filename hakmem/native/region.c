@@ -17,6 +17,7 @@
 #include "locks.h"
 #include "marks.h"
 #include "runs.h"
+#include "stuck.h"
 
 /* Maps units, if the heap's own bound on mapped units allows it. */
 static uint32_t map_units(hak_heap *h, uint32_t unit, uint32_t units) {
@@ -182,6 +183,8 @@ bool hak_region_unmap_units(hak_heap *h, uint32_t unit, uint32_t units, uint32_t
         hak_run_insert(h, unit, units, dirty);
         return false;
     }
+    if (hak_policy_of(h)->retain.lazy_free) hak_recent_take(h, unit, units);
+    hak_stuck_take(h, unit, units);
     hak_store_relaxed(&h->dirty_units, h->dirty_units - dirty);
     if (h->dirty_units < h->low_water_now) hak_store_relaxed(&h->low_water_now, h->dirty_units);
     hak_store_relaxed(&h->unmapped_units, h->unmapped_units + units);

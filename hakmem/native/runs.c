@@ -17,6 +17,7 @@
 #include "marks.h"
 #include "region.h"
 #include "runs.h"
+#include "stuck.h"
 
 /* The holder of a unit may ask without the lock. */
 bool hak_unit_is_dirty(hak_heap *h, uint32_t unit) { return hak_mark_get(hak_dirty_map(h), unit); }
@@ -229,6 +230,7 @@ static uint32_t run_cut(hak_heap *h, uint32_t run, uint32_t at, uint32_t units) 
     hak_store_relaxed(&h->dirty_units, h->dirty_units - cut);
     if (h->dirty_units < h->low_water_now) hak_store_relaxed(&h->low_water_now, h->dirty_units);
     if (h->recent_units[0] | h->recent_units[1]) hak_recent_take(h, at, units);
+    hak_stuck_take(h, at, units);
     note_live(h, units);
     return cut;
 }
@@ -363,6 +365,7 @@ void hak_runs_rebuild(hak_heap *h) {
         if (h->recent_units[which]) hak_marks_set(hak_recent_map(h, which), 0, h->unit_top, false);
         h->recent_units[which] = h->recent_eager[which] = 0;
     }
+    hak_stuck_reset(h);
     uint64_t free_units = 0;
     for (uint32_t u = h->meta_units, end; u < h->unit_top; u = end) {
         uint32_t tag = hak_entry_get(h, u) & 0xff, dirty = 0;

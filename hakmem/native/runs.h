@@ -1,4 +1,4 @@
-/* runs.h: how purge.c and region.c take runs out of the run heap's bins and put them back. Every
+/* runs.h: how purging.c and region.c take runs out of the run heap's bins and put them back. Every
  * function needs run_lock. */
 #ifndef HAK_RUNS_H
 #define HAK_RUNS_H

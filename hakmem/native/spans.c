@@ -47,14 +47,15 @@ static bool clear_by_purge(hak_heap *h, void *address, uint64_t bytes) {
     uint32_t asked = pages < HAK_RESIDENT_SAMPLE_PAGES ? (uint32_t)pages
                                                        : HAK_RESIDENT_SAMPLE_PAGES;
     char *middle = (char *)address + (pages - asked) / 2 * HAK_OS_PAGE_BYTES;
-    bool sparse = (asked - hak_os_resident_count(&h->os, middle, asked)) << 8 >=
-                  asked * retain->clear_absent_per_256;
-    wait = sparse                                    ? 0
+    bool done = (asked - hak_os_resident_count(&h->os, middle, asked)) << 8 >=
+                    asked * retain->clear_absent_per_256 &&
+                hak_os_purge_range(&h->os, address, bytes, false);
+    wait = done                                      ? 0
            : wait * 2 + 1 < retain->clear_wait_count ? wait * 2 + 1
                                                      : retain->clear_wait_count;
     hak_store_relaxed(&h->clear_wait, wait);
     hak_store_relaxed(&h->clear_skip, wait);
-    return sparse && hak_os_purge_range(&h->os, address, bytes, false);
+    return done;
 }
 
 static void span_clear(hak_heap *h, uint32_t unit, uint32_t units) {

@@ -52,6 +52,8 @@ def recent_take(m: Memory, unit: int, units: int) -> None:
             continue
         marks_set(m, start, unit, units, False)
         heap.recent_units[which] -= count
+        if m.tables.retain.lazy_free:
+            continue  # a page that is there yet costs no fault
         heap.refault_units += count
         work_spend_locked(m, count * m.tables.retain.refault_unit_ns)
 

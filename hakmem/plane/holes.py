@@ -137,39 +137,71 @@ def _punch(m: Memory, unit: int) -> tuple[int, int]:
         ],
     )
     slab.flags |= HOLES
-    _sweep_purged(m, unit)
+    went = _purge_holes(m, unit, fresh)
+    if went:
+        _sweep_purged(m, unit)
+    m.heap.hole_pages += went
+    m.heap.hole_now_pages += went
+    return went, looked
+
+
+def _unhole(m: Memory, unit: int, page: int) -> list[int]:
+    """A page is a hole no more: its blocks that reach onto no other hole."""
+    slab, base = m.slabs[unit], m.unit_address(unit)
+    row = m.tables.classes[slab.class_index]
+    hole_set(m, unit, page, False)
+    return [
+        base + block * row.stride_bytes
+        for block in _blocks_on(row, slab.carved_count, page) or ()
+        if not _is_on_hole(m, row, unit, block)
+    ]
+
+
+def _give_back(m: Memory, unit: int, blocks: list[int]) -> None:
+    """Put blocks of holes back on the free list; the slab's flag says whether a hole is left."""
+    slab = m.slabs[unit]
+    _push(m, unit, blocks)
+    pages = m.tables.classes[slab.class_index].unit_count * UNIT_PAGES
+    if not any(hole_get(m, unit, page) for page in range(pages)):
+        slab.flags &= ~HOLES & 0xFFFF
+
+
+def _purge_holes(m: Memory, unit: int, fresh: list[int]) -> int:
+    """Purge holes that were just marked. A page that cannot go, because the program locked it,
+    gets its blocks back. How many pages went."""
+    base, went, back = m.unit_address(unit), 0, list[int]()
     start = fresh[0]
     for page, following in zip(fresh, [*fresh[1:], 0], strict=True):
-        if following != page + 1:
-            m.purge(base + start * PAGE, (page + 1 - start) * PAGE, False)
-            start = following
-    m.heap.hole_pages += len(fresh)
-    m.heap.hole_now_pages += len(fresh)
-    return len(fresh), looked
+        if following == page + 1:
+            continue
+        count = page + 1 - start
+        if m.purge(base + start * PAGE, count * PAGE, False):
+            went += count
+        else:
+            for one in range(start, page + 1):
+                if count > 1 and m.purge(base + one * PAGE, PAGE, False):
+                    went += 1
+                else:
+                    back += _unhole(m, unit, one)
+        start = following
+    if back:
+        _give_back(m, unit, back)
+    return went
 
 
 def restore(t: Caller, unit: int) -> None:
     """Give the blocks of the first hole back to the free list; of the first few holes, until there
     is a block that lies on no other. Needs the claim."""
     m = t.m
-    slab, base = m.slabs[unit], m.unit_address(unit)
-    row, restored = m.tables.classes[slab.class_index], 0
+    row, restored = m.tables.classes[m.slabs[unit].class_index], 0
     found: list[int] = []
-    pages, page = row.unit_count * UNIT_PAGES, 0
-    while page < pages and not found:
+    for page in range(row.unit_count * UNIT_PAGES):
+        if found:
+            break
         if hole_get(m, unit, page):
-            hole_set(m, unit, page, False)
+            found = _unhole(m, unit, page)
             restored += 1
-            blocks = _blocks_on(row, slab.carved_count, page) or ()
-            found = [
-                base + block * row.stride_bytes
-                for block in blocks
-                if not _is_on_hole(m, row, unit, block)
-            ]
-        page += 1
-    _push(m, unit, found)
-    if not any(hole_get(m, unit, later) for later in range(page, pages)):
-        slab.flags &= ~HOLES & 0xFFFF
+    _give_back(m, unit, found)
     if _sweep_refault(m, unit):
         m.heap.hole_refault_pages += restored
     m.heap.hole_now_pages -= restored

@@ -214,7 +214,8 @@ class Memory:
         )
 
     def is_locked(self, address: int) -> bool:
-        """Whether memory that was mapped just now is locked."""
+        """Whether memory that was mapped just now is locked; of a page mapped for the question if
+        ``address`` is 0."""
         return bool(self._library.hak_os_locked(self.os_counts, address))
 
     def advise(self, address: int, size_bytes: int) -> None:
@@ -232,6 +233,10 @@ class Memory:
     def purge(self, address: int, size_bytes: int, lazy: bool) -> bool:
         """Purge OS pages; False when the OS refuses."""
         return bool(self._library.hak_os_purge(self.os_counts, address, size_bytes, lazy))
+
+    def mapping_limit(self) -> int:
+        """Bytes that the limits of the process let it map, MASK64 for any number."""
+        return int(self._library.hak_os_limit())
 
     def remap(self, source: int, target: int, size_bytes: int) -> bool:
         """Move OS pages; False when the OS refuses."""

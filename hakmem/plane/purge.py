@@ -4,21 +4,19 @@ work, the purge.
 Dirty units above the retain limit are purged at the next slow-path events. Those above the eager
 limit are purged while the work budget lasts: all of them after much was freed, else those that
 nobody needed for two epochs. Before a large request is used, as much is purged as would be resident
-beyond the most of two epochs. A run is taken out of its bin under the lock, purged without the
-lock, and put back under it.
+beyond the most of two epochs.
 """
 
 from __future__ import annotations
 
-import resource
-
 from .. import layout
 from .budget import recent_turn, work_credit, work_spend_locked
 from .locks import run_lock, run_unlock
-from .marks import dirty_set, marks_set, recent_map, unit_is_dirty
-from .memory import KIND_NONE, MASK32, MASK64, TAG_NONE, UNIT_SHIFT, Memory
-from .region import shrink, unmap_units
-from .runs import in_use_units, insert, unlink
+from .memory import MASK32, MASK64, UNIT_SHIFT, Memory
+from .purging import purge_runs
+from .region import shrink
+from .runs import in_use_units
+from .stuck import purgeable_units, stuck_forget
 
 
 def _high_water(m: Memory) -> int:
@@ -42,95 +40,28 @@ def eager_limit(m: Memory) -> int:
     return int(max(share, retain.floor_bytes >> UNIT_SHIFT))
 
 
-def _purge_run(m: Memory, unit: int, units: int, excess: int) -> int:
-    """Purge up to ``excess`` dirty units of a run that is out of its bin; returns how many."""
-    purged, at, end = 0, unit, unit + units
-    while at < end and purged < excess:
-        if not unit_is_dirty(m, at):
-            at += 1
-            continue
-        start = at
-        while at < end and purged + (at - start) < excess and unit_is_dirty(m, at):
-            at += 1
-        if not m.purge(
-            m.unit_address(start), (at - start) << UNIT_SHIFT, m.tables.retain.lazy_free
-        ):
-            break
-        purged += at - start
-    return purged
+def _purgeable(m: Memory) -> int:
+    return purgeable_units(m, bool(m.tables.retain.lazy_free))
 
 
-def _mark_clean(m: Memory, unit: int, units: int, purged: int) -> None:
-    """Mark the first ``purged`` dirty units of a run clean, and as purged lately."""
-    heap = m.heap
-    heap.recent_units[heap.recent_now] += purged
-    for at in range(unit, unit + units):
-        if not purged:
-            return
-        if unit_is_dirty(m, at):
-            dirty_set(m, at, 1, False)
-            marks_set(m, recent_map(m, heap.recent_now), at, 1, True)
-            purged -= 1
-
-
-def purge_to(m: Memory, limit: int, runs: int) -> int:
-    """Purge oldest runs first until ``limit`` dirty units are left, or ``runs`` were purged; units
-    purged."""
-    heap, lazy, done = m.heap, m.tables.retain.lazy_free, 0
-    for _ in range(runs):
-        run_lock(m)
-        unit = heap.oldest_dirty
-        if not unit or heap.dirty_units <= limit:
-            run_unlock(m)
-            break
-        run = m.slabs[unit]
-        units, dirty = run.unit_count, run.run_dirty_count
-        excess = heap.dirty_units - limit
-        unlink(m, unit)
-        run.kind = KIND_NONE
-        m.registry[unit] = m.registry[unit + units - 1] = TAG_NONE
-        heap.purging_units += units
-        run_unlock(m)
-        purged = _purge_run(m, unit, units, excess)
-        run_lock(m)
-        heap.purging_units -= units
-        if not purged and not lazy:  # locked memory is given back by unmapping it
-            gone = dirty if unmap_units(m, unit, units, dirty) else 0
-            heap.purge_count += 1 if gone else 0
-            heap.purge_units += gone
-            run_unlock(m)
-            done += gone
-            if gone:
-                continue
-            break
-        kept = purged if lazy else 0  # with MADV_FREE a page may keep its contents: dirty still
-        if not lazy:
-            _mark_clean(m, unit, units, purged)
-        heap.purge_count += 1
-        heap.purge_units += purged
-        heap.dirty_units -= purged - kept
-        heap.low_water_now -= min(heap.low_water_now, purged - kept)
-        heap.low_water_before -= min(heap.low_water_before, purged - kept)
-        insert(m, unit, units, dirty - (purged - kept))
-        run_unlock(m)
-        done += purged
-        if not purged or lazy:
-            break
-    return done
+def _purge_to(m: Memory, limit: int, runs: int) -> int:
+    """Purge as the policy says; units."""
+    units, _ = purge_runs(m, limit, runs, bool(m.tables.retain.lazy_free))
+    return units
 
 
 def _purge_paid(m: Memory, now: int, limit: int, most: int) -> None:
     """Purge until ``limit`` dirty units are left, but at most ``most`` units and what the budget
     pays. The price includes a refault of each unit."""
     heap, retain = m.heap, m.tables.retain
-    units = min(most, max(0, heap.dirty_units - limit))
+    units = min(most, max(0, _purgeable(m) - limit))
     if not units:
         return
     cost = retain.purge_unit_ns + retain.refault_unit_ns
     units = min(units, work_credit(m, now) // cost)
     if not units:
         return
-    purged = purge_to(m, heap.dirty_units - units, retain.eager_unit_count)
+    purged = _purge_to(m, _purgeable(m) - units, retain.eager_unit_count)
     run_lock(m)
     heap.eager_units += purged
     heap.recent_eager[heap.recent_now] += purged
@@ -193,10 +124,9 @@ def _unmap_spare(m: Memory) -> None:
 
 def _limit_is_near(m: Memory) -> bool:
     """Whether this heap takes so much of a limit on mappings that it should unmap what is free."""
-    limits = [resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-    known = [limit for limit in limits if limit != resource.RLIM_INFINITY]
+    limit = m.mapping_limit()
     mapped = (m.heap.in_use_units + _free_units(m)) << UNIT_SHIFT
-    return bool(known) and mapped >= min(known) // 256 * layout.LIMIT_NEAR_PER_256
+    return limit != MASK64 and mapped >= limit // 256 * layout.LIMIT_NEAR_PER_256
 
 
 def _note_limit(m: Memory, near: bool) -> None:
@@ -229,6 +159,7 @@ def tick(m: Memory, asked: int = 0) -> None:
             heap.low_water_before, heap.low_water_now = heap.low_water_now, heap.dirty_units
             heap.epoch_start_ns = now
             recent_turn(m, 2 if both else 1)
+            stuck_forget(m)
             _note_limit(m, near)
             if (
                 retain.sweep_unit_count
@@ -240,12 +171,16 @@ def tick(m: Memory, asked: int = 0) -> None:
     _give_way(m, now, asked)
     if heap.refused_epoch:
         _unmap_spare(m)
-    if heap.dirty_units > retain_limit(m):
-        purge_to(m, retain_limit(m), retain.purge_run_count)
-    elif heap.dirty_units > eager_limit(m):
+    if _purgeable(m) > retain_limit(m):
+        _purge_to(m, retain_limit(m), retain.purge_run_count)
+    elif _purgeable(m) > eager_limit(m):
         _purge_paid(m, now, eager_limit(m), _eager_most(m))
 
 
 def purge_all(m: Memory) -> int:
-    """Purge every dirty unit; bytes given back."""
-    return purge_to(m, 0, MASK32) << UNIT_SHIFT & MASK64
+    """Purge all that can go, lazily purged or tried in vain before; bytes that went."""
+    run_lock(m)
+    stuck_forget(m)
+    run_unlock(m)
+    units, pages = purge_runs(m, 0, MASK32, False)
+    return (units << UNIT_SHIFT) + pages * layout.OS_PAGE_BYTES

@@ -21,6 +21,7 @@ from ..clib.binding import Library
 from ..generate import mirror
 from ..registry import Geometry, records_bytes, table_bytes, table_units
 from . import runs
+from .budget import recent_take
 from .locks import run_lock, run_unlock
 from .marks import dirty_set
 from .memory import (
@@ -35,6 +36,7 @@ from .memory import (
     UNIT_SHIFT,
     Memory,
 )
+from .stuck import stuck_take
 from .tables import Tables
 
 _UNIT_TOP: Final = mirror.HakHeap.unit_top.offset
@@ -316,6 +318,9 @@ def unmap_units(m: Memory, unit: int, units: int, dirty: int) -> bool:
         m.fill(unit, units, TAG_FREE | unit << 8)
         runs.insert(m, unit, units, dirty)
         return False
+    if m.tables.retain.lazy_free:
+        recent_take(m, unit, units)
+    stuck_take(m, unit, units)
     heap.dirty_units -= dirty
     heap.low_water_now = min(heap.low_water_now, heap.dirty_units)
     heap.unmapped_units += units

@@ -31,6 +31,7 @@ from .memory import (
     Memory,
     pause,
 )
+from .stuck import stuck_take
 
 EXACT_BINS: Final = layout.RUN_EXACT_BINS
 BIN_COUNT: Final = layout.RUN_BIN_COUNT
@@ -230,6 +231,7 @@ def _cut(m: Memory, run: int, at: int, units: int) -> int:
     heap.low_water_now = min(heap.low_water_now, heap.dirty_units)
     if heap.recent_units[0] | heap.recent_units[1]:
         recent_take(m, at, units)
+    stuck_take(m, at, units)
     heap.in_use_units += units
     live = in_use_units(m)
     heap.high_water_now = max(heap.high_water_now, live)

@@ -42,10 +42,11 @@ def _clear_by_purge(m: Memory, address: int, size: int) -> bool:
     asked = min(pages, layout.RESIDENT_SAMPLE_PAGES)
     middle = address + (pages - asked) // 2 * layout.OS_PAGE_BYTES
     sparse = (asked - m.residents(middle, asked)) << 8 >= asked * retain.clear_absent_per_256
+    done = sparse and m.purge(address, size, False)
     heap.clear_wait = heap.clear_skip = (
-        0 if sparse else min(heap.clear_wait * 2 + 1, retain.clear_wait_count)
+        0 if done else min(heap.clear_wait * 2 + 1, retain.clear_wait_count)
     )
-    return sparse and m.purge(address, size, False)
+    return done
 
 
 def _clear(m: Memory, unit: int, units: int) -> None:

@@ -14,6 +14,7 @@ from hakmem import layout
 from hakmem.engines.native import NativeEngine
 from hakmem.generate import mirror
 from hakmem.plane import PythonEngine
+from tests.support.calls import faults
 
 CLOCK_START_NS = 10**12
 FILL_LIMIT_BYTES = 1 << 20
@@ -54,8 +55,16 @@ class Twins:
         return self.native, self.python
 
     def both(self, what: str, step: Callable[[Any], Any]) -> Any:
-        """Run a step on both; what it gives must be equal."""
-        native, python = step(self.native), step(self.python)
+        """Run a step on both; what it gives must be equal. OS calls that are made to fail are
+        counted for each alone, and are as many."""
+        hook = faults()
+        before = hook.calls
+        native = step(self.native)
+        counted, hook.calls = hook.calls, before
+        python = step(self.python)
+        assert hook.calls == counted, (
+            f"{what}: native made {counted - before} calls, python {hook.calls - before}"
+        )
         assert native == python, (
             f"{what}: native gave {native}, python gave {python}; {self.explain()}"
         )

@@ -33,6 +33,7 @@ from ..showing.tables import Column, format_bytes
 from .forecast import PAGES_PER_UNIT, Forecast, Obeying, forecast
 
 PAGE_BYTES: Final = layout.OS_PAGE_BYTES
+_STUCK: Final = layout.constant("HAK_SLAB_STUCK")
 NO_THREAD: Final = 0xFFFFFFFF
 
 CAUSES: Final[tuple[tuple[str, str], ...]] = (
@@ -44,7 +45,7 @@ CAUSES: Final[tuple[tuple[str, str], ...]] = (
     ("kept free", "trim; a smaller retain policy keeps less"),
     ("decaying", "time, while the program works or its other threads sleep; trim at once"),
     ("ready units", "the next slabs use them; trim, where a slab has used them before"),
-    ("locked", "the program: it is free, but locked (mlock); munlock it, then trim"),
+    ("locked", "trim, from Linux 5.18 on; else the program: munlock it (mlock), then trim"),
     ("span ends", "the program: it must free these large blocks"),
     ("lost to fork", "nothing: a thread that a fork left behind had them"),
     ("metadata", "nothing: the heap's own records"),
@@ -279,11 +280,13 @@ def account(view: Look) -> Account:
         for part in _ours(other, resident_pages_of(other))
     ]
     around = capture.source.surroundings((*mine, *others))
-    locked = _locked_pages(view, around)
+    stuck = np.repeat(capture.slabs["flags"] & _STUCK != 0, PAGES_PER_UNIT)
+    locked = _locked_pages(view, around) | stuck
+    stays = stuck if around is not None and around.locked_goes else locked
     resident, spans = _per_unit(pages), spans_of(view).array
     slabs = _slabs(view, resident)
     obeying = Obeying.of(view, around.asleep if around is not None else ())
-    found = forecast(view, slabs, pages & ~locked, obeying)
+    found = forecast(view, slabs, pages & ~stays, obeying)
     slabs["trim_bytes"], slabs["drain_bytes"] = found.slabs[:, 0], found.slabs[:, 1]
     of_spans = sums(resident, spans["unit"].astype(np.int64), spans["unit_count"].astype(np.int64))
     span_used = np.minimum(of_spans, spans["asked_bytes"].astype(np.int64))
@@ -349,7 +352,7 @@ def _causes(size: NDArray[np.int64], slabs: Records, rss: int) -> Records:
 
 
 def _locked_pages(view: Look, around: Surroundings | None) -> NDArray[np.bool_]:
-    """Which OS pages of the committed units the program has locked."""
+    """Which OS pages of the mapped units the program has locked."""
     capture = view.capture
     made = np.zeros(capture.unit_top * PAGES_PER_UNIT, dtype=np.bool_)
     for start, end in around.locked if around is not None else ():

@@ -170,7 +170,5 @@ def _free_bytes(view: Look, pages: NDArray[np.bool_]) -> int:
     is_open = (bit >= 0) & (bit < 32) & (((word >> 32) >> bit.clip(0, 31)) & 1 != 0)
     runs = user & (kinds == KIND_RUN) & capture.dirty
     ready = user & (kinds == 0) & ~is_open
-    if capture.policy.retain.lazy_free:  # the OS takes them when it needs them, and not before
-        return 0
     per_unit = pages.reshape(-1, PAGES_PER_UNIT).sum(axis=1)
     return int(per_unit[runs | ready].sum()) * PAGE

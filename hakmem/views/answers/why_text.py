@@ -161,7 +161,7 @@ def _others(found: Figures) -> list[str]:
             "is in slabs whose blocks other threads freed and nobody has collected yet.",
         ),
         ("ready units", "is in units kept ready for the next slabs."),
-        ("locked", "is free, but the program has locked it (mlock): it cannot go back."),
+        ("locked", "is free, but the program has locked it (mlock), or the OS would not take it."),
         (
             "span ends",
             "is behind the ends of large blocks, which take whole units of 64 KiB; it is resident "

@@ -3,7 +3,7 @@ chunks, the runs that are not mapped."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from .require import require
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_STUCK: Final = layout.constant("HAK_SLAB_STUCK")
+_PARTED: Final = 0xFFFF & 0xFFFF << layout.constant("HAK_SLAB_PARTED_SHIFT")
 
 
 def run_bins(units: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -68,6 +71,7 @@ def check_runs(heap: Look, report: Report) -> int:
                 capture.heap.dirty_units,
             )
         )
+    _check_stuck(capture, report)
     bins = run_bins(sizes)
     for label, chosen, heads, bits in (
         ("clean", dirty == 0, capture.heap.run_clean, capture.heap.run_clean_bits),
@@ -86,6 +90,25 @@ def check_runs(heap: Look, report: Report) -> int:
         report,
     )
     return len(runs)
+
+
+def _check_stuck(capture: Capture, report: Report) -> None:
+    """Units that the OS would not purge: dirty, and counted right."""
+    flags = capture.slabs["flags"]
+    for name, bits in (("stuck_units", _STUCK), ("parted_units", _PARTED)):
+        marked = int((flags & bits != 0).sum())
+        counted = getattr(capture.heap, name)
+        if marked != counted:
+            report(Problem(f"heap.{name}", Spot("all free runs"), marked, counted))
+    units = np.flatnonzero(flags & (_STUCK | _PARTED))
+    require(
+        report,
+        ~capture.dirty[units],
+        "units that the OS would not purge are dirty",
+        lambda at: Spot("unit", int(units[at])),
+        "dirty",
+        "clean",
+    )
 
 
 def _check_unmapped(capture: Capture, report: Report) -> None:

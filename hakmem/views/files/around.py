@@ -48,6 +48,7 @@ def as_json(around: Surroundings | None) -> dict[str, Any] | None:
         "foreign": [list(astuple(row)) for row in around.foreign],
         "locked": [list(pair) for pair in around.locked[:_RANGES_LIMIT]],
         "asleep": list(around.asleep[:_RANGES_LIMIT]),
+        "locked_goes": around.locked_goes,
     }
 
 
@@ -89,6 +90,7 @@ def from_json(found: object, wrong: Wrong) -> Surroundings | None:
         tuple(Foreign(row[0], _plain(row[1]), *row[2:]) for row in found["foreign"]),
         tuple((first, end) for first, end in found["locked"]),
         tuple(found["asleep"]),
+        found.get("locked_goes") is True,
     )
 
 

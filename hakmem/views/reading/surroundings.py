@@ -7,6 +7,7 @@ are told by the heads of their pools. Source: Objects/obmalloc.c of CPython.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ ROWS_LIMIT: Final = 1000
 """Files that are named; the rest are one row a kind."""
 ARENA_LEAST_BYTES: Final = 1 << 18
 POOL_SAMPLES: Final = 64
+_LOCKED_GOES: Final = (5, 18)
+"""The first Linux with MADV_DONTNEED_LOCKED."""
 _POOL: Final = struct.Struct("<IIQQQIIII")
 """``struct pool_header``: blocks in use, padding, free block, next, previous, arena, size class,
 where the next block is cut, where the last may be."""
@@ -65,6 +68,8 @@ class Surroundings:
     """Address ranges inside the heaps that the program has locked: first, and behind the last."""
     asleep: tuple[int, ...] = ()
     """OS ids, as the process sees them, of the threads that did not run while they were watched."""
+    locked_goes: bool = False
+    """Whether the kernel can purge memory that is locked: Linux 5.18 and later."""
 
 
 def look_around(
@@ -98,7 +103,9 @@ def look_around(
         row[2] += rss
     rows = [Foreign(*key, *row) for key, row in sums.items()]
     rows.sort(key=lambda row: -row.rss_bytes)
-    return Surroundings(_limited(rows), tuple(locked), tuple(sorted(asleep)))
+    release = tuple(int(part) for part in os.uname().release.replace("-", ".").split(".")[:2])
+    goes = release >= _LOCKED_GOES
+    return Surroundings(_limited(rows), tuple(locked), tuple(sorted(asleep)), goes)
 
 
 def _limited(rows: list[Foreign]) -> tuple[Foreign, ...]:
