@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from . import OK
 from .targets import (
     TARGET,
+    add_heap,
     add_output,
     add_volume,
-    count_argument,
     fields,
     open_target,
     output,
@@ -36,13 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Two targets."""
     parser.add_argument("before", metavar="A", help=TARGET)
     parser.add_argument("after", metavar="B", help="the same, later")
-    parser.add_argument(
-        "--heap",
-        metavar="N",
-        type=count_argument,
-        default=0,
-        help="which heap of both: 0, the default, is the one behind malloc",
-    )
+    add_heap(parser, "both")
     add_output(parser)
     add_volume(parser, "only the line in short", "200 rows a table instead of 10")
 

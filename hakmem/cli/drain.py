@@ -7,7 +7,7 @@ import sys
 import time
 
 from . import OK, PENDING
-from .targets import add_volume, count_argument, open_target, pid_of, seconds, write_json
+from .targets import add_heap, add_volume, open_target, pid_of, seconds, write_json
 from .trim import TIMEOUT_SECONDS, as_json, named, residence
 
 DESCRIPTION = """\
@@ -34,13 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-trim", action="store_true", help="leave what became free to the policy"
     )
-    parser.add_argument(
-        "--heap",
-        metavar="N",
-        type=count_argument,
-        default=0,
-        help="which heap of the process: 0, the default, is the one behind malloc",
-    )
+    add_heap(parser)
     add_volume(parser, "only the exit code", "name all threads that have not obeyed")
     parser.add_argument("--json", action="store_true", help="for programs")
 

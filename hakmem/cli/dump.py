@@ -7,7 +7,7 @@ import os
 import sys
 
 from . import OK
-from .targets import open_target, pid_of, writable
+from .targets import add_stop, open_target, pid_of, writable
 
 DESCRIPTION = """\
 Save all heaps of a process in a file that every other command takes instead of a process id, on
@@ -26,11 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="FILE", required=True, help="the file to write; .npz by custom"
     )
     parser.add_argument("-f", "--force", action="store_true", help="overwrite it")
-    parser.add_argument(
-        "--stop",
-        action="store_true",
-        help="stop all threads while reading, for one exact moment; they go on at once",
-    )
+    add_stop(parser)
     parser.add_argument(
         "--contents",
         action="store_true",

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import OK
-from .targets import TARGET, count_argument, open_target
+from .targets import TARGET, add_heap, add_stop, open_target
 
 if TYPE_CHECKING:
     from ..views.heap_view import HeapView
@@ -25,18 +25,8 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The target, if any."""
     parser.add_argument("target", metavar="PID|FILE", nargs="?", help=TARGET)
-    parser.add_argument(
-        "--stop",
-        action="store_true",
-        help="stop all threads while reading, for one exact moment; they go on at once",
-    )
-    parser.add_argument(
-        "--heap",
-        metavar="N",
-        type=count_argument,
-        default=0,
-        help="which heap of the process: 0, the default, is the one behind malloc",
-    )
+    add_stop(parser)
+    add_heap(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no help at the start")
     parser.add_argument(
         "--plain", action="store_true", help="Python's own prompt, also where IPython is installed"

@@ -74,17 +74,27 @@ def add_target(
     parser.add_argument(
         name, metavar="PID" if live else "PID|FILE", help="process id" if live else TARGET
     )
+    add_stop(parser)
+    add_heap(parser)
+
+
+def add_stop(parser: argparse.ArgumentParser) -> None:
+    """``--stop``."""
     parser.add_argument(
         "--stop",
         action="store_true",
         help="stop all threads while reading, for one exact moment; they go on at once",
     )
+
+
+def add_heap(parser: argparse.ArgumentParser, whose: str = "the process") -> None:
+    """``--heap``, a number for `open_target`."""
     parser.add_argument(
         "--heap",
         metavar="N",
         type=count_argument,
         default=0,
-        help="which heap of the process: 0, the default, is the one behind malloc",
+        help=f"which heap of {whose}: 0, the default, is the one behind malloc",
     )
 
 

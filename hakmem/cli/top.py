@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ProcessNotFound
 from . import OK, USAGE, CommandError
-from .targets import count_argument, open_target, pid_of, seconds
+from .targets import add_heap, count_argument, open_target, pid_of, seconds
 
 if TYPE_CHECKING:
     from ..views.heap_view import HeapView
@@ -51,13 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="end after so many frames; 0, the default: never",
     )
-    parser.add_argument(
-        "--heap",
-        metavar="N",
-        type=count_argument,
-        default=0,
-        help="which heap of the process: 0, the default, is the one behind malloc",
-    )
+    add_heap(parser)
     parser.add_argument("--json", action="store_true", help="a line of JSON a frame, for programs")
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from . import OK, PENDING
-from .targets import add_volume, count_argument, open_target, pid_of, seconds, write_json
+from .targets import add_heap, add_volume, open_target, pid_of, seconds, write_json
 
 if TYPE_CHECKING:
     from ..outside.asking import Answer, Thread
@@ -36,13 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=TIMEOUT_SECONDS,
         help=f"how long to wait for it: {TIMEOUT_SECONDS:g}",
     )
-    parser.add_argument(
-        "--heap",
-        metavar="N",
-        type=count_argument,
-        default=0,
-        help="which heap of the process: 0, the default, is the one behind malloc",
-    )
+    add_heap(parser)
     add_volume(parser, "only the exit code", "name all threads that have not obeyed")
     parser.add_argument("--json", action="store_true", help="for programs")
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 
 from . import FAILED, OK, USAGE, CommandError
-from .targets import TARGET, open_target, write_json
+from .targets import TARGET, add_stop, open_target, write_json
 
 DESCRIPTION = """\
 What stands at addresses of a process: the block with its class, slab and state, or why there is
@@ -38,11 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "addresses", metavar="ADDRESS", nargs="+", type=address_of, help="0x and hexadecimal digits"
     )
-    parser.add_argument(
-        "--stop",
-        action="store_true",
-        help="stop all threads while reading, for one exact moment; they go on at once",
-    )
+    add_stop(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only the exit code")
     parser.add_argument("--json", action="store_true", help="for programs")
 

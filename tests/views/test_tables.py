@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hakmem.policy import Policy, SizeClass, SizeClassMap
+from hakmem.views.answers.blame import FOREIGN_DTYPE, ForeignUses
 from hakmem.views.showing.tables import Column, fit, format_bytes, format_value, render
 from tests.support.synthetic import BASE, SyntheticHeap
 
@@ -180,18 +181,38 @@ def test_more_than_200_rows_are_summed_up() -> None:
     view = heap.finish().view()
     assert view.slabs.table(width=140) == (
         "300 slabs of synthetic\n"
-        "class        rows    blocks    app    cached    free    remote    purged    uncarved    "
+        "class        slabs    blocks    app    cached    free    remote    purged    uncarved    "
         "  size    app bytes\n"
-        "---------  ------  --------  -----  --------  ------  --------  --------  ----------  "
+        "---------  -------  --------  -----  --------  ------  --------  --------  ----------  "
         "--------  -----------\n"
-        "2 (112 B)     180   105,300    900         0       0         0         0     104,400  "
+        "2 (112 B)      180   105,300    900         0       0         0         0     104,400  "
         "11.2 MiB     98.4 KiB\n"
-        "3 (128 B)     120    61,440    840         0       0         0         0      60,600  "
+        "3 (128 B)      120    61,440    840         0       0         0         0      60,600  "
         "7.50 MiB      105 KiB\n"
         "summed up by class; .table(limit=...) prints single slabs, .array has all"
     )
     assert view.slabs.table(limit=2).splitlines()[-1] == "... 298 more"
     assert len(view.slabs.table(limit=250).splitlines()) > 250
+
+
+def test_rows_are_summed_up_by_a_text_in_the_order_it_comes() -> None:
+    rows = np.zeros(300, dtype=FOREIGN_DTYPE)
+    rows["kind"][:], rows["kind"][100:250] = "stacks", "files"
+    rows["rss_bytes"] = 1024
+    drawn = ForeignUses(example().view(), rows).table(width=100)
+    assert [line.split() for line in drawn.splitlines()[1::2]] == [
+        ["outside", "hakmem", "mapped", "files", "resident", "mappings", "addresses"],
+        ["stacks", "150", "150", "KiB", "0", "0", "B"],
+        ["summed", "up", "by", "outside", "hakmem;"]
+        + [".table(limit=...)", "prints", "single", "mapped", "files,", ".array", "has", "all"],
+    ]
+
+
+def test_a_view_has_the_words_of_its_records() -> None:
+    view = example().view()
+    for views in (view.slabs, view.classes, view.threads, view.spans, view.superslabs, view.arenas):
+        assert (views.noun, views.columns) == (views.record.noun, views.record.columns)
+        assert views.columns.find(views.group_field, views.array.dtype)
 
 
 def test_selection_by_index_mask_slice_and_name() -> None:

@@ -3,7 +3,7 @@ Each is a view with a table."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,16 +100,8 @@ class ClassUse(Record):
 class ClassUses(View[ClassUse]):
     """Classes, most resident first; the array's dtype is `CLASS_USE_DTYPE`."""
 
-    noun = "class"
-    columns = ClassUse.columns
-    group_heading = "band"
-
-    def _record(self, row: np.void) -> ClassUse:
-        return ClassUse(self._heap, row)
-
-    def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
-        names, keys = np.unique(self.array["band"], return_inverse=True)
-        return keys, dict(enumerate(names.tolist()))
+    record = ClassUse
+    group_field = "band"
 
 
 class BandUses(ClassUses):
@@ -150,22 +142,14 @@ class ThreadUses(View[ThreadUse]):
     """Threads with anything in their caches, most pinned bytes first; the array's dtype is
     `THREAD_USE_DTYPE`."""
 
-    noun = "thread"
-    columns = ThreadUse.columns
-    group_heading = "state"
-
-    def _record(self, row: np.void) -> ThreadUse:
-        return ThreadUse(self._heap, row)
-
-    def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
-        names, keys = np.unique(self.array["state"], return_inverse=True)
-        return keys, dict(enumerate(names.tolist()))
+    record = ThreadUse
+    group_field = "state"
 
 
 class ForeignUse(Record):
     """Mappings of one kind and one file, as `FOREIGN_DTYPE` has them."""
 
-    noun = "mapping"
+    noun = "mapped file"
     columns = Columns(
         (
             Column("kind", "outside hakmem", "text"),
@@ -185,16 +169,8 @@ class ForeignUse(Record):
 class ForeignUses(View[ForeignUse]):
     """What is resident outside the heaps, most first; the array's dtype is `FOREIGN_DTYPE`."""
 
-    noun = "mapping"
-    columns = ForeignUse.columns
-    group_heading = "kind"
-
-    def _record(self, row: np.void) -> ForeignUse:
-        return ForeignUse(self._heap, row)
-
-    def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
-        keys = np.array([KINDS.index(kind) for kind in self.array["kind"].tolist()], dtype=int)
-        return keys, dict(enumerate(KINDS))
+    record = ForeignUse
+    group_field = "kind"
 
     def by_kind(self) -> ForeignUses:
         """One row a kind; ``name`` is the file that has most."""

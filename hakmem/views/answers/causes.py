@@ -12,7 +12,7 @@ own belief.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,15 +135,8 @@ class PinnedSlab(Record):
 class PinnedSlabs(View[PinnedSlab]):
     """The slabs that hold memory nobody uses; the array's dtype is `PINNED_DTYPE`."""
 
-    noun = "pinned slab"
-    columns = PinnedSlab.columns
-    group_heading = "class"
-
-    def _record(self, row: np.void) -> PinnedSlab:
-        return PinnedSlab(self._heap, row)
-
-    def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
-        return self.array["class_index"], {}
+    record = PinnedSlab
+    group_field = "class_index"
 
 
 def resident_pages_of(view: Look) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from ..reading.look import Look
 from ..reading.records import Records
 from ..showing.notebook import Shown, paragraph
 from ..showing.notebook import table as html_table
-from ..showing.tables import Column, cells_of, format_bytes, format_value, render, terminal_width
+from ..showing.tables import Column, Table, format_bytes, format_count, render, terminal_width
 from .blame import ClassUse, ForeignUse, ThreadUse
 from .causes import CAUSES, NAMES, account
 from .figures import Figures
@@ -102,7 +102,7 @@ class Why(Figures, Shown):
 
     def _causes(self) -> Section:
         shown = self.causes[self.causes["size_bytes"] > 0]
-        cells = cells_of(shown, _CAUSE_COLUMNS)
+        cells = Table.of("", shown, _CAUSE_COLUMNS).cells
         cells[3:5] = [["" if cell == "0" else cell for cell in column] for column in cells[3:5]]
         headings = tuple(column.heading for column in _CAUSE_COLUMNS)
         return Section(headings, cells, tuple(column.kind == "names" for column in _CAUSE_COLUMNS))
@@ -126,15 +126,12 @@ def _section(
     """A table of some columns of a view's rows, the first `SHOWN`."""
     by_field = {column.field: column for column in columns}
     chosen = [by_field[field] for field in fields]
-    more = len(rows) - SHOWN
+    drawn, more = Table.of("", rows[:SHOWN], chosen), len(rows) - SHOWN
     return Section(
-        tuple(column.heading for column in chosen),
-        [
-            [format_value(value, column) for value in rows[:SHOWN][column.field].tolist()]
-            for column in chosen
-        ],
-        tuple(column.kind == "text" for column in chosen),
-        f"... {more} more {noun}{'es' if noun.endswith('s') else 's'}" if noun and more > 0 else "",
+        drawn.headings,
+        drawn.cells,
+        drawn.left,
+        f"... {format_count(more, f'more {noun}')}" if noun and more > 0 else "",
     )
 
 

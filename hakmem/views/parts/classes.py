@@ -6,7 +6,7 @@ however many are cached.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,15 +156,8 @@ class ClassRecord(Record):
 class ClassesView(View[ClassRecord]):
     """The size classes; the array's dtype is `CLASS_DTYPE`."""
 
-    noun = "class"
-    columns = ClassRecord.columns
-    group_heading = "band"
-
-    def _record(self, row: np.void) -> ClassRecord:
-        return ClassRecord(self._heap, row)
-
-    def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
-        return (self.array["band"] == "pool").astype(np.int64), {0: "tiny", 1: "pool"}
+    record = ClassRecord
+    group_field = "band"
 
 
 def classes_of(heap: Look) -> ClassesView:

@@ -157,12 +157,8 @@ class SuperslabsView(View[SuperslabRecord]):
     """The superslabs of a heap that have a committed unit of user memory; the array's dtype is
     `SUPERSLAB_DTYPE`."""
 
-    noun = "superslab"
-    columns = SuperslabRecord.columns
-    group_heading = "slab fill"
-
-    def _record(self, row: np.void) -> SuperslabRecord:
-        return SuperslabRecord(self._heap, row)
+    record = SuperslabRecord
+    group_field = "fill"
 
     def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
         tenth = np.where(
@@ -231,12 +227,8 @@ class SpanRecord(Record):
 class SpansView(View[SpanRecord]):
     """The spans of a heap, ascending by unit; the array's dtype is `SPAN_DTYPE`."""
 
-    noun = "span"
-    columns = SpanRecord.columns
-    group_heading = "size"
-
-    def _record(self, row: np.void) -> SpanRecord:
-        return SpanRecord(self._heap, row)
+    record = SpanRecord
+    group_field = "size_bytes"
 
     def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
         powers = np.ceil(
@@ -324,15 +316,8 @@ class ArenaRecord(Record):
 class ArenasView(View[ArenaRecord]):
     """The arena chunks of a heap; the array's dtype is `ARENA_DTYPE`."""
 
-    noun = "arena chunk"
-    columns = ArenaRecord.columns
-    group_heading = "chunk"
-
-    def _record(self, row: np.void) -> ArenaRecord:
-        return ArenaRecord(self._heap, row)
-
-    def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
-        return self.array["chunk"], {}
+    record = ArenaRecord
+    group_field = "chunk"
 
 
 def superslabs_of(heap: Look) -> SuperslabsView:

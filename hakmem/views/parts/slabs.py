@@ -296,12 +296,8 @@ def slab_at(heap: Look, unit: int) -> SlabRecord | None:
 class SlabsView(View[SlabRecord]):
     """The slabs of a heap, ascending by unit; the array's dtype is `SLAB_DTYPE`."""
 
-    noun = "slab"
-    columns = COLUMNS
-    group_heading = "class"
-
-    def _record(self, row: np.void) -> SlabRecord:
-        return SlabRecord(self._heap, row)
+    record = SlabRecord
+    group_field = "class_index"
 
     def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
         strides = self._heap.capture.classes["stride_bytes"].tolist()

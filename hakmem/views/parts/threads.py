@@ -170,12 +170,8 @@ class ThreadRecord(Record):
 class ThreadsView(View[ThreadRecord]):
     """The threads of a heap; the array's dtype is `THREAD_DTYPE`, counters included."""
 
-    noun = "thread"
-    columns = ThreadRecord.columns
-    group_heading = "state"
-
-    def _record(self, row: np.void) -> ThreadRecord:
-        return ThreadRecord(self._heap, row)
+    record = ThreadRecord
+    group_field = "state"
 
     def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
         return self.array["state"], dict(enumerate(THREAD_STATES))

@@ -15,7 +15,7 @@ from ..reading.look import Look
 from ..reading.records import Records
 from ..showing.columns import Columns
 from ..showing.notebook import Shown
-from ..showing.tables import ROWS_MAX, Column, Table, format_count, format_value, group
+from ..showing.tables import ROWS_MAX, Column, Table, format_count, format_value, group, plural
 
 
 class Hints(NamedTuple):
@@ -23,8 +23,8 @@ class Hints(NamedTuple):
 
     columns: str = "; name them in .table([...])"
     """Behind the names of columns that did not fit."""
-    rows: str = "; .table(limit=...) prints single {noun}s, .array has all"
-    """Behind the note that rows were summed up; ``{noun}`` is what a row is."""
+    rows: str = "; .table(limit=...) prints single {nouns}, .array has all"
+    """Behind the note that rows were summed up; ``{nouns}`` is what the rows are."""
 
 
 PROMPT: Final = Hints()
@@ -116,26 +116,38 @@ class View(_Columned, Generic[RecordT]):
     summed up in groups. ``columns`` describes every field.
     """
 
+    record: type[RecordT]
+    """What a row is. The view has its noun and its columns, unless it names others."""
     noun: ClassVar[str] = "record"
-    group_heading: ClassVar[str] = ""
+    group_field: ClassVar[str] = ""
+    """The field by which many records are summed up."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        if "record" in vars(cls):
+            cls.noun = vars(cls).get("noun", cls.record.noun)
+            cls.columns = vars(cls).get("columns", cls.record.columns)
+        super().__init_subclass__(**arguments)
 
     def __init__(self, heap: Look, array: Records, all_count: int | None = None) -> None:
         self._heap = heap
         self.array = array
         self._all_count = len(array) if all_count is None else all_count
 
-    def _record(self, row: np.void) -> RecordT:
-        raise NotImplementedError
-
     def _group_keys(self) -> tuple[NDArray[Any], dict[int, str]]:
-        """The group of each record and the groups' names."""
-        raise NotImplementedError
+        """The group of each record, and the groups' names: by the text in the group field, in the
+        order in which the texts come, or by its number."""
+        values = self.array[self.group_field]
+        if values.dtype.kind != "U":
+            return values, {}
+        names, first, keys = np.unique(values, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        return np.argsort(order)[keys], dict(enumerate(names[order].tolist()))
 
     def __len__(self) -> int:
         return len(self.array)
 
     def __iter__(self) -> Iterator[RecordT]:
-        return (self._record(row) for row in self.array)
+        return (self.record(self._heap, row) for row in self.array)
 
     @overload
     def __getitem__(self, key: int | np.integer[Any]) -> RecordT: ...
@@ -149,7 +161,7 @@ class View(_Columned, Generic[RecordT]):
         if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
             if not -len(self) <= key < len(self):
                 raise IndexError(f"{self.noun} {key}: there are {len(self)}")
-            return self._record(self.array[int(key)])
+            return self.record(self._heap, self.array[int(key)])
         if not isinstance(key, slice):
             key = np.asarray(key)
             if key.dtype == np.bool_ and key.shape != (len(self),):
@@ -227,13 +239,14 @@ class View(_Columned, Generic[RecordT]):
             raise ValueError(f"limit = {limit}: expected 0 or more rows")
         if columns is None and sort is None and limit is None and len(array) > ROWS_MAX:
             keys, labels = self._group_keys()
-            headings, cells = group(array, keys, chosen, labels, self.group_heading)
+            by = self._column(self.group_field).heading
+            headings, cells = group(array, keys, chosen, labels, (by, plural(self.noun)))
             return Table(
                 self._title(),
                 tuple(headings),
                 cells,
                 (True,) + (False,) * (len(cells) - 1),
-                (f"summed up by {self.group_heading}{hints.rows.format(noun=self.noun)}",),
+                (f"summed up by {by}{hints.rows.format(nouns=plural(self.noun))}",),
                 hints.columns,
             )
         shown = array[: ROWS_MAX if limit is None else limit]

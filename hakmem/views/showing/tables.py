@@ -54,13 +54,22 @@ def format_bytes(count: int | float) -> str:
     return f"{value:.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f} {_STEPS[step]}"
 
 
+def plural(noun: str) -> str:
+    """More than one of a noun.
+
+    >>> plural("slab"), plural("class")
+    ('slabs', 'classes')
+    """
+    return f"{noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def format_count(count: int, noun: str) -> str:
     """A count and its noun.
 
     >>> format_count(1, "slab"), format_count(1200, "slab")
     ('1 slab', '1,200 slabs')
     """
-    return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
+    return f"{count:,} {noun if count == 1 else plural(noun)}"
 
 
 def format_value(value: object, column: Column) -> str:
@@ -183,27 +192,20 @@ class Table:
         return html_table(self.title, self.headings, self.cells, self.left, self.notes)
 
 
-def cells_of(array: Records, columns: Sequence[Column]) -> list[list[str]]:
-    """The cells, column by column."""
-    return Table.of("", array, columns).cells
-
-
-def render_array(array: Records, columns: Sequence[Column], *, width: int | None = None) -> str:
-    """A structured array as a table."""
-    return Table.of("", array, columns).text(width)
-
-
 def group(
     array: Records,
     keys: np.ndarray,
     columns: Sequence[Column],
     labels: dict[int, str],
-    heading: str,
+    headings: tuple[str, str],
 ) -> tuple[list[str], list[list[str]]]:
-    """Sum ``array`` up by ``keys`` (int, one a row): headings, and cells column by column."""
+    """Sum ``array`` up by ``keys`` (int, one a row): headings, and cells column by column.
+
+    ``headings``: of the groups' names, and of how many rows each has.
+    """
     values, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
     summed = [column for column in columns if column.total and column.kind in ("int", "bytes")]
-    headings = [heading, "rows"]
+    made = list(headings)
     cells = [
         [labels.get(value, str(value)) for value in values.tolist()],
         [f"{count:,}" for count in counts.tolist()],
@@ -212,6 +214,6 @@ def group(
         sums = np.bincount(
             inverse, weights=array[column.field].astype(np.float64), minlength=len(values)
         )
-        headings.append(column.heading)
+        made.append(column.heading)
         cells.append([format_value(int(total), column) for total in sums.tolist()])
-    return headings, cells
+    return made, cells
