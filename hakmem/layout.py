@@ -66,6 +66,7 @@ WINDOW_SLOT_SHIFT: Final = 33
 WINDOW_SLOTS: Final = ((WINDOW_HIGH - WINDOW_LOW) >> WINDOW_SLOT_SHIFT) - 1
 WINDOW_TRIES: Final = 16
 REGION_LEAST_BYTES: Final = 2 << 20
+MOVED_LIMIT: Final = 64
 REGION_LIMIT_PER_256: Final = 192
 CAP_LIMIT_COUNT: Final = 1 << 20
 RETURN_GROUPS: Final = 16
@@ -178,6 +179,8 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_MAP_DONE", 0, "mapping: done"),
     Constant("HAK_MAP_REFUSED", 1, "mapping: the OS refused, by a limit or for want of memory"),
     Constant("HAK_MAP_TAKEN", 2, "mapping: something else is mapped there"),
+    Constant("HAK_MOVED_LIMIT", MOVED_LIMIT,
+        "ranges of a region that pages were moved to, at most"),
     Constant("HAK_REGION_LEAST_BYTES", REGION_LEAST_BYTES,
         "a smaller region than this is not tried"),
     Constant("HAK_REGION_LIMIT_PER_256", REGION_LIMIT_PER_256,
@@ -769,6 +772,9 @@ class RetainNumbers:
     growth_keep_per_256: int = _number("u32", "1/256", (0, 1 << 16),
         "dirty bytes that such requests leave, as a fraction of the high water",
         default=8, source=_GROWTH)
+    moved_range_count: int = _number("u32", "ranges", (0, MOVED_LIMIT),
+        "ranges that pages were moved to, each a mapping of its own; further spans are copied",
+        default=MOVED_LIMIT)
 
 
 # fmt: on
@@ -1260,6 +1266,14 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 RUN_BIN_WORDS),
             Field("run_unmapped", "u32", "unit", _LOCK, "first run of each bin of unmapped runs",
                 RUN_BIN_COUNT),
+            Field("moved_unit", "u32", "unit", _LOCK,
+                "first units of ranges that pages were moved to: mappings of their own",
+                MOVED_LIMIT),
+            Field("moved_units", "u32", "units", _LOCK, "how many units they are; 0: none",
+                MOVED_LIMIT),
+            Field("moved_count", "u32", "ranges", _LOCK_RELAXED, "how many there are"),
+            Field("inherited", "u32", "bool", "repairer of a fork's child > any",
+                "1: this process got the heap by a fork; new mappings do not join the old ones"),
         ),
         padded_to=HEAP_BYTES,
     ),

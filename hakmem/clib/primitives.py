@@ -180,8 +180,12 @@ def remap(source: int, target: int, size_bytes: int) -> None:
         raise ValueError(
             f"target = {end:#x}: expected a range that does not overlap {start:#x} + {size:#x}"
         )
-    if not library().hak_os_remap(None, start, end, size):
-        raise _refused(f"remap to {end:#x}", start, size)
+    code = library().hak_os_remap(None, start, end, size)
+    if code != layout.constant("HAK_MAP_DONE"):
+        gone = code == layout.constant("HAK_MAP_REFUSED")
+        raise _refused(f"remap to {end:#x}{', which is unmapped now,' * gone}", start, size)
+    if library().hak_os_map(None, start, size, 0) != layout.constant("HAK_MAP_DONE"):
+        raise _refused("map again, after it moved the pages,", start, size)
 
 
 def release(reserved: Range) -> None:

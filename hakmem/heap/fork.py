@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from ..clib.binding import library
+from ..generate import mirror
 
 if TYPE_CHECKING:
     from ..engines.protocol import Engine
@@ -53,6 +54,8 @@ def watch(gates: Callable[[], Iterable[Gate]]) -> None:
         everyone = {*gates(), *(gate for gate, _ in _paused)}
         if any(gate.plane == "native" for gate in everyone):
             library().hak_fork_settle()
+        for _, engine in _paused:
+            mirror.HakHeap.from_address(engine.address).inherited = 1
         for gate in everyone:
             gate.reset_in_child()
         resume()

@@ -235,6 +235,7 @@ static hak_heap *next_heap(hak_heap *h) { return (hak_heap *)(uintptr_t)h->next_
 static void repair(hak_heap *h) {
     hak_assert(hak_rank_is_held(HAK_RANK_FORK));
     hak_thread *shared = hak_thread_at(h, 0), *mine = hak_thread_known(h);
+    hak_store_relaxed(&h->inherited, 1);
     hak_store_relaxed(&h->sweep_busy, 0);
     hak_store_relaxed(&h->trim_busy, 0);
     bool alone = h->thread_live <= (mine != NULL) && !h->run_lock && !h->purging_units &&

@@ -26,30 +26,31 @@
  *   20  marks.h        maps of bits over units
  *   21  budget.c       what work for the OS may cost
  *   22  stuck.[hc]     units that the OS would not purge
- *   23  runs.[hc]      the run heap: free units, and units that are not mapped
- *   24  region.[hc]    which units are mapped, and how that changes
- *   25  purging.c      dirty runs, purged one after another
- *   26  purge.c        what goes back to the OS, and when
- *   27  partial.c      sets of partly free slabs, mailboxes
- *   28  slabs.c        a slab's life: made, given to, taken from, retired
- *   29  holes.c        purged pages of slabs in use
- *   30  acquire.c      where a refill finds a slab
- *   31  bins.[hc]      one class of a thread's cache: its list, its carved range
- *   32  caps.[hc]      how much a bin may hold
- *   33  cache.c        thread caches: refill, overflow, flush, loans
- *   34  fast.h         the fast paths of malloc and free
- *   35  threads.c      thread records: attach, park, release
- *   36  spans.c        blocks of whole units
- *   37  blocks.c       one block: checked, allocated, freed, resized
- *   38  requests.c     trim and drain, asked for from outside
- *   39  background.c   a thread that gives back
- *   40  fork.c         a fork's child: noticed, repaired
- *   41  heap.c hakmem.h  heaps and batches: the C API
- *   42  malloc.c       malloc and its family, over the process heap
- *   43  new_delete.c   C++'s operators
- *   44  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   45  reports.c      malloc_info, malloc_stats, mallopt
- *   46  primitives.c   what Python gets of C
+ *   23  moved.[hc]     mappings of their own within a region
+ *   24  runs.[hc]      the run heap: free units, and units that are not mapped
+ *   25  region.[hc]    which units are mapped, and how that changes
+ *   26  purging.c      dirty runs, purged one after another
+ *   27  purge.c        what goes back to the OS, and when
+ *   28  partial.c      sets of partly free slabs, mailboxes
+ *   29  slabs.c        a slab's life: made, given to, taken from, retired
+ *   30  holes.c        purged pages of slabs in use
+ *   31  acquire.c      where a refill finds a slab
+ *   32  bins.[hc]      one class of a thread's cache: its list, its carved range
+ *   33  caps.[hc]      how much a bin may hold
+ *   34  cache.c        thread caches: refill, overflow, flush, loans
+ *   35  fast.h         the fast paths of malloc and free
+ *   36  threads.c      thread records: attach, park, release
+ *   37  spans.c        blocks of whole units
+ *   38  blocks.c       one block: checked, allocated, freed, resized
+ *   39  requests.c     trim and drain, asked for from outside
+ *   40  background.c   a thread that gives back
+ *   41  fork.c         a fork's child: noticed, repaired
+ *   42  heap.c hakmem.h  heaps and batches: the C API
+ *   43  malloc.c       malloc and its family, over the process heap
+ *   44  new_delete.c   C++'s operators
+ *   45  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   46  reports.c      malloc_info, malloc_stats, mallopt
+ *   47  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
@@ -162,7 +163,9 @@ HAK_HIDDEN bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_
 HAK_HIDDEN bool hak_os_is_locked(hak_os_counts *counts, void *address);
 HAK_HIDDEN void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes);
-HAK_HIDDEN bool hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes);
+HAK_HIDDEN uint32_t hak_os_remap_range(hak_os_counts *counts, void *from, void *to,
+                                       uint64_t bytes);
+HAK_HIDDEN uint32_t hak_os_map_anew(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN bool hak_os_release_range(void *address, uint64_t bytes);
 HAK_HIDDEN void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes,
                                 uint8_t *pages);
@@ -252,6 +255,7 @@ typedef struct hak_run {
 HAK_HIDDEN hak_run hak_run_alloc(hak_heap *h, uint32_t units, uint32_t align_units);
 HAK_HIDDEN hak_run hak_run_alloc_open(hak_heap *h);
 HAK_HIDDEN void hak_run_free(hak_heap *h, uint32_t unit, uint32_t units, bool dirty);
+HAK_HIDDEN hak_run hak_run_take_moved(hak_heap *h, uint32_t *units);
 HAK_HIDDEN bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32_t want);
 HAK_HIDDEN bool hak_unit_is_dirty(hak_heap *h, uint32_t unit);
 HAK_HIDDEN void hak_unit_mark_dirty(hak_heap *h, uint32_t unit);

@@ -30,9 +30,6 @@
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
-#ifndef MREMAP_DONTUNMAP
-#define MREMAP_DONTUNMAP 4
-#endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
@@ -203,15 +200,24 @@ void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes)
     (void)advise_memory(address, bytes, MADV_POPULATE_WRITE);
 }
 
-/* Moves the pages of [from, from + bytes) to `to`; the old range stays mapped and reads as zero. */
-bool hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes) {
+/* Moves the pages of [from, from + bytes) to `to`, a heap's own memory both; nothing is mapped at
+ * `from` then. HAK_MAP_TAKEN: not moved, both are mapped. HAK_MAP_REFUSED: not moved, and nothing
+ * is mapped at `to` now: a move that fails late has unmapped its target. */
+uint32_t hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes) {
     TALLY(counts, remap_count, 1);
-    if (move_memory(from, to, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) return true;
-    /* A move that fails late may have unmapped its target: put memory there again. */
-    TALLY(counts, reserve_count, 1);
-    (void)map_memory(to, bytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED);
-    return false;
+    if (move_memory(from, to, bytes, MREMAP_MAYMOVE | MREMAP_FIXED)) return HAK_MAP_DONE;
+    uint32_t code = hak_os_map_range(counts, to, bytes, false);
+    return code == HAK_MAP_REFUSED ? code : HAK_MAP_TAKEN;
+}
+
+/* Maps a heap's own memory anew, zeroed: it joins its neighbours' mapping. HAK_MAP_TAKEN: it is as
+ * it was. HAK_MAP_REFUSED: nothing is mapped there now. */
+uint32_t hak_os_map_anew(hak_os_counts *counts, void *address, uint64_t bytes) {
+    TALLY(counts, commit_count, 1);
+    if (map_memory(address, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED) == address)
+        return HAK_MAP_DONE;
+    return hak_os_map_range(counts, address, bytes, false);
 }
 
 bool hak_os_release_range(void *address, uint64_t bytes) {
@@ -370,8 +376,11 @@ HAK_EXPORT int hak_os_commit(hak_os_counts *counts, void *address, uint64_t byte
 HAK_EXPORT int hak_os_purge(hak_os_counts *counts, void *address, uint64_t bytes, int lazy) {
     return hak_os_purge_range(counts, address, bytes, lazy != 0);
 }
-HAK_EXPORT int hak_os_remap(hak_os_counts *counts, void *from, void *to, uint64_t bytes) {
+HAK_EXPORT uint32_t hak_os_remap(hak_os_counts *counts, void *from, void *to, uint64_t bytes) {
     return hak_os_remap_range(counts, from, to, bytes);
+}
+HAK_EXPORT uint32_t hak_os_renew(hak_os_counts *counts, void *address, uint64_t bytes) {
+    return hak_os_map_anew(counts, address, bytes);
 }
 HAK_EXPORT uint32_t hak_os_residents(hak_os_counts *counts, void *address, uint32_t page_count) {
     return hak_os_resident_count(counts, address, page_count);

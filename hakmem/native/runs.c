@@ -15,6 +15,7 @@
  */
 #include "locks.h"
 #include "marks.h"
+#include "moved.h"
 #include "region.h"
 #include "runs.h"
 #include "stuck.h"
@@ -328,6 +329,21 @@ bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32_t want) {
     }
     hak_run_unlock(h);
     return done;
+}
+
+/* Takes a range that pages were moved to out of the run that it is a part of, if it is free and
+ * clean. Returns no unit where there is none. */
+hak_run hak_run_take_moved(hak_heap *h, uint32_t *units) {
+    hak_run made = {0, 0, 0};
+    hak_run_lock(h);
+    made.unit = hak_moved_find_spare(h, units);
+    if (made.unit) {
+        uint32_t run = made.unit; /* entries inside a run may name a head that was */
+        while (hak_slab_at(h, run)->kind != HAK_KIND_RUN) run--;
+        run_cut(h, run, made.unit, *units);
+    }
+    hak_run_unlock(h);
+    return made;
 }
 
 static void forget_bins(hak_heap *h) {

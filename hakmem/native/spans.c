@@ -9,6 +9,8 @@
 
 #include "events.h"
 #include "hooks.h"
+#include "moved.h"
+#include "region.h"
 
 /* Rounds up without adding first, since a sum could wrap to 0 units and no span may have 0. */
 static uint64_t units_for(uint64_t size) {
@@ -110,20 +112,43 @@ void hak_span_free(hak_thread *t, uint32_t unit) {
     hak_request_look(t);
 }
 
-/* Moves a large span by remapping its OS pages. The old units read as zero afterwards, so they are
- * freed as clean. */
+/* Takes back the span at `unit`, to which pages were to move and did not. A move that failed late
+ * has left its first `lost` units without a mapping. */
+static void span_drop(hak_heap *h, uint32_t unit, uint32_t units, uint32_t lost, bool dirty) {
+    hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
+    if (lost) hak_region_lose(h, unit, lost, hak_region_keeps_holes(h));
+    hak_run_free(h, unit + lost, units - lost, dirty);
+}
+
+/* Whether one more span may move. Where the table of moved ranges is full, one of them that is free
+ * and clean is mapped anew; a record of its own keeps it from a fork's child meanwhile. */
+static bool may_move(hak_heap *h) {
+    if (hak_moved_has_room(h)) return true;
+    if (h->locked) return false; /* mapped anew, it would be resident */
+    uint32_t units;
+    hak_run run = hak_run_take_moved(h, &units);
+    if (!run.unit) return false;
+    span_note(h, run.unit, units, 0);
+    hak_region_free_renewed(h, run.unit, units);
+    return hak_moved_has_room(h);
+}
+
+/* Moves a large span by remapping its OS pages. */
 static void *span_remap(hak_thread *t, uint32_t unit, uint32_t have, uint32_t want, uint64_t size) {
     hak_heap *h = hak_heap_of(t);
+    if (!may_move(h)) return NULL;
     hak_run run = hak_run_alloc(h, want, 1);
     if (!run.unit) return NULL;
     char *from = hak_unit_address(h, unit), *to = hak_unit_address(h, run.unit);
-    if (!hak_os_remap_range(&h->os, from, to, (uint64_t)have << HAK_UNIT_SHIFT)) {
-        hak_run_free(h, run.unit, want, run.dirty != 0);
+    /* before the pages move: a fork's child then finds two spans, never a free run with a hole */
+    span_note(h, run.unit, want, size);
+    uint32_t code = hak_os_remap_range(&h->os, from, to, (uint64_t)have << HAK_UNIT_SHIFT);
+    if (code != HAK_MAP_DONE) {
+        span_drop(h, run.unit, want, code == HAK_MAP_REFUSED ? have : 0, run.dirty != 0);
         return NULL;
     }
-    span_note(h, run.unit, want, size);
-    hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
-    hak_run_free(h, unit, have, false);
+    hak_region_note_moved(h, run.unit, have);
+    hak_region_free_hole(h, unit, have);
     hak_count(t, span_remap_count, 1);
     hak_tick(h, want);
     hak_request_look(t);

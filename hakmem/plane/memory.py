@@ -238,9 +238,19 @@ class Memory:
         """Bytes that the limits of the process let it map, MASK64 for any number."""
         return int(self._library.hak_os_limit())
 
-    def remap(self, source: int, target: int, size_bytes: int) -> bool:
-        """Move OS pages; False when the OS refuses."""
-        return bool(self._library.hak_os_remap(self.os_counts, source, target, size_bytes))
+    def remap(self, source: int, target: int, size_bytes: int) -> int:
+        """Move OS pages, and leave nothing mapped at ``source``. MAP_TAKEN: they were not moved.
+        MAP_REFUSED: nor that, and nothing is mapped at ``target`` now."""
+        return int(self._library.hak_os_remap(self.os_counts, source, target, size_bytes))
+
+    def renew(self, address: int, size_bytes: int) -> int:
+        """Map memory of the heap anew. MAP_TAKEN: it is as it was. MAP_REFUSED: nothing is mapped
+        there now."""
+        return int(self._library.hak_os_renew(self.os_counts, address, size_bytes))
+
+    def map_hole(self, address: int, size_bytes: int) -> int:
+        """Map memory where the heap unmapped some: MAP_DONE, MAP_REFUSED or MAP_TAKEN."""
+        return int(self._library.hak_os_map(self.os_counts, address, size_bytes, 0))
 
     def clock_ns(self) -> int:
         """The heap's clock: held still, or the OS's coarse monotonic one."""

@@ -20,7 +20,7 @@ from .. import layout
 from ..clib.binding import Library
 from ..generate import mirror
 from ..registry import Geometry, records_bytes, table_bytes, table_units
-from . import runs
+from . import moved, runs
 from .budget import recent_take
 from .locks import run_lock, run_unlock
 from .marks import dirty_set
@@ -324,6 +324,7 @@ def unmap_units(m: Memory, unit: int, units: int, dirty: int) -> bool:
     heap.dirty_units -= dirty
     heap.low_water_now = min(heap.low_water_now, heap.dirty_units)
     heap.unmapped_units += units
+    moved.forget(m, unit, units)
     runs.insert(m, unit, units, 0, TAG_UNMAPPED)
     return True
 
@@ -346,3 +347,69 @@ def shrink(m: Memory, units: int, least: int) -> int:
             break
         done += have
     return done
+
+
+def lose(m: Memory, unit: int, units: int, is_ours: bool) -> None:
+    """Make units in use that are not mapped any more an unmapped run. If not ``is_ours``, leave
+    them out for good: something else may be mapped there, now or later."""
+    heap = m.heap
+    run_lock(m)
+    m.fill(unit, units, TAG_UNMAPPED | unit << 8)
+    heap.in_use_units -= units
+    heap.unmapped_units += units
+    if is_ours:
+        runs.insert(m, unit, units, 0, TAG_UNMAPPED)
+    else:
+        m.slabs[unit].unit_count = units
+        m.slabs[unit].kind = KIND_FOREIGN
+    run_unlock(m)
+
+
+def keeps_holes(m: Memory) -> bool:
+    """Whether a hole in the region stays the heap's: in a window the heap maps only where nothing
+    is; in a reservation it takes all that is there for its own."""
+    return not m.heap.flags & RESERVED
+
+
+def _forget(m: Memory, unit: int, units: int) -> None:
+    run_lock(m)
+    moved.forget(m, unit, units)
+    run_unlock(m)
+
+
+def note_moved(m: Memory, unit: int, units: int) -> None:
+    """Note that pages were moved to some units."""
+    run_lock(m)
+    moved.forget(m, unit, units)
+    moved.add(m, unit, units)
+    run_unlock(m)
+
+
+def free_hole(m: Memory, unit: int, units: int) -> None:
+    """Free the units of a span whose pages were moved away, so that nothing is mapped there.
+
+    Mapped again, they are clean and join their neighbours' mapping. Where the process locks what it
+    maps, which would make them resident, they stay unmapped.
+    """
+    code = MAP_REFUSED
+    if not m.heap.locked:
+        code = m.map_hole(m.unit_address(unit), units << UNIT_SHIFT)
+    m.slabs[unit].kind = KIND_NONE
+    _forget(m, unit, units)
+    if code == MAP_DONE:
+        runs.run_free(m, unit, units, False)
+    else:
+        lose(m, unit, units, code == MAP_REFUSED and keeps_holes(m))
+
+
+def free_renewed(m: Memory, unit: int, units: int) -> None:
+    """Free a range that pages were moved to, taken out of a free run. Mapped anew, it joins its
+    neighbours' mapping."""
+    code = m.renew(m.unit_address(unit), units << UNIT_SHIFT)
+    m.slabs[unit].kind = KIND_NONE
+    if code != MAP_TAKEN:
+        _forget(m, unit, units)
+    if code == MAP_REFUSED:
+        lose(m, unit, units, keeps_holes(m))
+    else:
+        runs.run_free(m, unit, units, False)

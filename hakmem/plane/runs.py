@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from .. import layout
-from . import region
+from . import moved, region
 from .budget import recent_take
 from .locks import run_lock, run_unlock
 from .marks import dirty_count, dirty_set
@@ -298,6 +298,20 @@ def run_alloc_open(m: Memory) -> Run:
         made = Run(run, _cut(m, run, run, units), ((1 << units) - 1) & ~1)
     run_unlock(m)
     return made
+
+
+def run_take_moved(m: Memory) -> tuple[int, int]:
+    """Take a range that pages were moved to out of the run that it is a part of, if it is free and
+    clean: its first unit and how many; (0, 0) if there is none."""
+    run_lock(m)
+    unit, units = moved.find_spare(m)
+    if unit:
+        run = unit
+        while m.slabs[run].kind != KIND_RUN:  # entries inside a run may name a head that was
+            run -= 1
+        _cut(m, run, unit, units)
+    run_unlock(m)
+    return unit, units
 
 
 def run_free(m: Memory, unit: int, units: int, dirty: bool) -> None:

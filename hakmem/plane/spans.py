@@ -9,12 +9,23 @@ from __future__ import annotations
 import ctypes
 
 from .. import layout
+from . import moved
 from .acquire import collect, flush_ready
 from .caller import Caller
 from .marks import unit_is_dirty
-from .memory import KIND_NONE, KIND_SPAN, TAG_SPAN, UNIT_BYTES, UNIT_SHIFT, Memory
+from .memory import (
+    KIND_NONE,
+    KIND_SPAN,
+    MAP_DONE,
+    MAP_REFUSED,
+    TAG_SPAN,
+    UNIT_BYTES,
+    UNIT_SHIFT,
+    Memory,
+)
 from .purge import tick
-from .runs import run_alloc, run_extend, run_free
+from .region import free_hole, free_renewed, keeps_holes, lose, note_moved
+from .runs import run_alloc, run_extend, run_free, run_take_moved
 
 
 def _units_for(size: int) -> int:
@@ -94,19 +105,45 @@ def free(t: Caller, unit: int) -> None:
     tick(m)
 
 
+def _drop(m: Memory, unit: int, units: int, lost: int, dirty: bool) -> None:
+    """Take back the span at ``unit``, to which pages were to move and did not. A move that failed
+    late has left its first ``lost`` units without a mapping."""
+    m.slabs[unit].kind = KIND_NONE
+    if lost:
+        lose(m, unit, lost, keeps_holes(m))
+    run_free(m, unit + lost, units - lost, dirty)
+
+
+def _may_move(m: Memory) -> bool:
+    """Whether one more span may move. Where the table of moved ranges is full, one of them that is
+    free and clean is mapped anew."""
+    if moved.has_room(m):
+        return True
+    if m.heap.locked:
+        return False  # mapped anew, it would be resident
+    unit, units = run_take_moved(m)
+    if not unit:
+        return False
+    _note(m, unit, units, 0)
+    free_renewed(m, unit, units)
+    return moved.has_room(m)
+
+
 def _remap(t: Caller, unit: int, have: int, want: int, size: int) -> int:
-    """Move a large span by remapping its pages; the old units read as zero after and go back
-    clean."""
+    """Move a large span by remapping its pages; its address, or 0."""
     m = t.m
+    if not _may_move(m):
+        return 0
     run = run_alloc(m, want, 1)
     if not run.unit:
         return 0
-    if not m.remap(m.unit_address(unit), m.unit_address(run.unit), have << UNIT_SHIFT):
-        run_free(m, run.unit, want, run.dirty != 0)
-        return 0
     _note(m, run.unit, want, size)
-    m.slabs[unit].kind = KIND_NONE
-    run_free(m, unit, have, False)
+    code = m.remap(m.unit_address(unit), m.unit_address(run.unit), have << UNIT_SHIFT)
+    if code != MAP_DONE:
+        _drop(m, run.unit, want, have if code == MAP_REFUSED else 0, run.dirty != 0)
+        return 0
+    note_moved(m, run.unit, have)
+    free_hole(m, unit, have)
     t.record.span_remap_count += 1
     tick(m, want)
     return m.unit_address(run.unit)

@@ -61,6 +61,12 @@ class RetainPolicy(layout.RetainNumbers):
     the program touches become resident. The OS is asked about blocks of ``clear_ask_bytes`` and
     more. Each time it says that more is resident, the pause until the next question doubles, up to
     ``clear_wait_count`` spans.
+
+    *A large block that is resized* and cannot stay where it is moves from ``remap_min_bytes`` on
+    by remapping its OS pages: nothing is copied, and nothing becomes resident twice. It is a
+    mapping of its own then, of which a process has only so many: while there are
+    ``moved_range_count``, further blocks are copied. The place it moved to can be a part of the
+    mapping around it again once it is free and clean.
     """
 
     def __post_init__(self) -> None:

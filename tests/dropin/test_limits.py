@@ -76,6 +76,27 @@ def test_limited_data(native_program: Programs, mib: int) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, PRINTS, "")
 
 
+@pytest.mark.parametrize("limit", ("as 8", "as 60", "data 8", "data 60", "data 700"))
+def test_resizing_under_a_limit_that_was_set_late(native_program: Programs, limit: str) -> None:
+    """A move of pages that the OS gives up halfway, below a limit that is lower than what is
+    mapped already, leaves no hole that is handed out."""
+    done = run(
+        [str(native_program("resize")), "60", "1024", "9000", "2000", *limit.split()],
+        preloaded(library_of(native_program)),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("sizes", ("300 1024 3072 6000", "60 4096 24576 1500"))
+def test_resized_blocks_leave_few_mappings(native_program: Programs, sizes: str) -> None:
+    """Each move of pages makes a mapping of its own; a process has 65,530."""
+    done = run(
+        [str(native_program("resize")), *sizes.split()], preloaded(library_of(native_program))
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) <= 256
+
+
 def test_strict_overcommit(native_program: Programs) -> None:
     if os.environ.get("HAKMEM_TEST_OVERCOMMIT") != "1":
         pytest.skip(

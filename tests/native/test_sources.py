@@ -197,7 +197,6 @@ REASONS = {
     ("line.h", "60"): "the highest hexadecimal digit of 64 bits",
     ("line.h", "4"): "bits of a hexadecimal digit",
     ("line.h", "15"): "a hexadecimal digit",
-    ("os.c", "4"): "MREMAP_DONTUNMAP, where libc does not name it",
     ("os.c", "18"): "MADV_WIPEONFORK, where libc does not name it",
     ("os.c", "23"): "MADV_POPULATE_WRITE, where libc does not name it",
     ("os.c", "256"): "HAK_REGION_LIMIT_PER_256",
