@@ -74,6 +74,10 @@ LOCK_SPIN_TRIES: Final = 12
 SHARED_FREES: Final = 8
 RESIDENT_SAMPLE_PAGES: Final = 64
 LOCK_BACKOFF_SPINS: Final = 64
+LOCK_NAP_NS: Final = 50_000
+LOCK_LOOK_NS: Final = 10_000_000
+LOCK_NOBODY: Final = (1 << 30) - 1
+STALE_CLAIMS: Final = 16
 BACKGROUND_STACK_BYTES: Final = 128 << 10
 THREADS_MIN: Final = 256
 CRASH_STACK_BYTES: Final = 64 << 10
@@ -190,7 +194,15 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
         "chains gathered at once when a cache gives blocks back"),
     Constant("HAK_SHARED_FREES", SHARED_FREES,
         "frees by the shared record before a thread that never allocated gets one of its own"),
-    Constant("HAK_LOCK_SPIN_TRIES", LOCK_SPIN_TRIES, "tries for a lock before its waiter yields"),
+    Constant("HAK_LOCK_SPIN_TRIES", LOCK_SPIN_TRIES, "tries for a lock before its waiter sleeps"),
+    Constant("HAK_LOCK_NAP_NS", LOCK_NAP_NS,
+        "how long who waits for a lock sleeps before it lends the holder its priority, ns"),
+    Constant("HAK_LOCK_LOOK_NS", LOCK_LOOK_NS,
+        "how long it does so before it looks again whether the holder is known to the OS, ns"),
+    Constant("HAK_STALE_CLAIMS", STALE_CLAIMS,
+        "units put aside at most, because another holds a stale claim of them"),
+    Constant("HAK_LOCK_NOBODY", LOCK_NOBODY,
+        "number of a thread that the OS does not tell; no thread's own"),
     Constant("HAK_RESIDENT_SAMPLE_PAGES", RESIDENT_SAMPLE_PAGES,
         "OS pages looked at to tell how much of a range is resident"),
     Constant("HAK_LOCK_BACKOFF_SPINS", LOCK_BACKOFF_SPINS,
@@ -212,6 +224,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
         "stack of the background thread, where the system's libraries leave room in it"),
     Constant("HAK_MS_PER_SECOND", 1000, "ms in a second"),
     Constant("HAK_NS_PER_MS", 1_000_000, "ns in a ms"),
+    Constant("HAK_NS_PER_SECOND", 1_000_000_000, "ns in a second"),
     Constant("HAK_LAYOUT_VERSION", LAYOUT_VERSION, "layout version, beside the hash, for people"),
     # OS calls that a test makes fail
     *(Constant(f"HAK_CALL_{name}", 1 << bit, f"OS calls made to fail: {meaning}")
@@ -280,8 +293,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     # the word that a fork wipes
     Constant("HAK_FORK_WIPED", 0, "fork word: a child that has repaired nothing yet"),
     Constant("HAK_FORK_WHOLE", 1, "fork word: nothing to repair"),
-    Constant("HAK_FORK_BUSY", 2, "fork word: one thread repairs, others wait"),
-    Constant("HAK_FORK_LEFT", 3, "fork word: repaired, but for caches of threads that are gone"),
+    Constant("HAK_FORK_LEFT", 2, "fork word: repaired, but for caches of threads that are gone"),
     # background thread
     Constant("HAK_BACKGROUND_NONE", 0, "background thread: not started"),
     Constant("HAK_BACKGROUND_STARTING", 1, "background thread: being started"),
@@ -1132,8 +1144,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("slot", "u32", "", _INIT, "its place in the threads' directories"),
             Field("generation", "u32", "", _INIT, "distinguishes heaps that used one slot"),
             Field("next_heap", "u64", "address", "root lock", "next heap of hak_root"),
-            Field("run_lock", "u32", "bool", "any by CAS, acquire / release",
-                "guards the run heap, nothing else"),
+            Field("run_lock", "u32", "OS thread id", "any by CAS, acquire / release",
+                "who holds it; guards the run heap, nothing else"),
             Field("unit_top", "u32", "units", "run lock holder > any, release / acquire",
                 "first unit that was never mapped"),
             Field("arena_count", "u32", "chunks", _LOCK, "arena chunks committed"),
@@ -1274,6 +1286,10 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("moved_count", "u32", "ranges", _LOCK_RELAXED, "how many there are"),
             Field("inherited", "u32", "bool", "repairer of a fork's child > any",
                 "1: this process got the heap by a fork; new mappings do not join the old ones"),
+            Field("record_lock", "u32", "OS thread id", "any by CAS, acquire / release",
+                "who holds it; guards record 0, which threads without a record share"),
+            Field("purge_lock", "u32", "OS thread id", "any by CAS, acquire / release",
+                "one of those who purge; who waits for what is purged lends it its priority"),
         ),
         padded_to=HEAP_BYTES,
     ),
@@ -1320,8 +1336,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("magic", "u64", "", _INIT, "HAK_ROOT_MAGIC"),
             Field("layout_hash", "u64", "", _INIT, "hash of the layout"),
             Field("version", "u32", "", _INIT, "HAK_LAYOUT_VERSION"),
-            Field("lock", "u32", "bool", "any by CAS, acquire / release",
-                "guards the list of heaps"),
+            Field("lock", "u32", "OS thread id", "any by CAS, acquire / release",
+                "who holds it; guards the list of heaps"),
             Field("first_heap", "u64", "address", "root lock", "the heaps of this process"),
             Field("process_heap", "u64", "address", "first caller > all, release / acquire",
                 "the heap behind malloc, or 0"),

@@ -112,8 +112,9 @@ static uint32_t stage_empty(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
     if (hak_policy_of(h)->sizes.classes[class_index].unit_count != 1) return 0;
     uint32_t unit = hak_empty_pop(t);
-    if (unit) hak_slab_make(t, class_index, unit, false);
-    return unit;
+    if (!unit || hak_slab_make(t, class_index, unit, false)) return unit;
+    hak_run_free(h, unit, 1, true);
+    return 0;
 }
 
 /* Populates a group of fresh units before the first of them is carved. A heap that has grown, by a
@@ -146,8 +147,9 @@ static uint32_t stage_unit(hak_thread *t, uint32_t class_index) {
         if (hak_cas_acq_rel(&h->open_word, &word, word & ~(UINT64_C(1) << (32 + bit)))) {
             uint32_t unit = (uint32_t)word + bit;
             populate_ahead(t, class_index, unit, word);
-            hak_slab_make(t, class_index, unit, true);
-            return unit;
+            if (hak_slab_make(t, class_index, unit, true)) return unit;
+            hak_run_free(h, unit, 1, true);
+            return 0;
         }
         hak_count(t, cas_retry_count, 1);
     }
@@ -174,14 +176,21 @@ static void open_units(hak_thread *t, uint32_t unit, uint32_t mask) {
     hak_run_free(h, unit + 1, (uint32_t)__builtin_popcount(mask), false);
 }
 
+/* A unit of which another thread still holds a stale claim is put aside meanwhile: each such unit
+ * means one thread that was interrupted at the wrong moment. */
 static uint32_t grow_once(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
-    uint32_t units = hak_policy_of(h)->sizes.classes[class_index].unit_count;
-    hak_run run = units == 1 ? hak_run_alloc_open(h) : hak_run_alloc(h, units, 1);
-    if (!run.unit) return 0;
-    if (run.open) open_units(t, run.unit, run.open);
-    hak_slab_make(t, class_index, run.unit, run.dirty == 0);
-    return run.unit;
+    uint32_t units = hak_policy_of(h)->sizes.classes[class_index].unit_count, made = 0, count = 0,
+             aside[HAK_STALE_CLAIMS];
+    while (!made && count < HAK_STALE_CLAIMS) {
+        hak_run run = units == 1 ? hak_run_alloc_open(h) : hak_run_alloc(h, units, 1);
+        if (!run.unit) break;
+        if (run.open) open_units(t, run.unit, run.open);
+        if (hak_slab_make(t, class_index, run.unit, run.dirty == 0)) made = run.unit;
+        else aside[count++] = run.unit;
+    }
+    while (count) hak_run_free(h, aside[--count], units, true);
+    return made;
 }
 
 /* The last resort, when the region is full: any slab of the class that has one block to give. */
@@ -250,7 +259,8 @@ uint32_t hak_acquire(hak_thread *t, uint32_t class_index) {
     return 0;
 }
 
-/* Empties every mailbox: each slab found is drained, then listed or retired. */
+/* Empties every mailbox: each slab found is drained, then listed or retired; one that another thread
+ * has claimed is mailed again. */
 void hak_acquire_collect(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     uint32_t next;
@@ -259,7 +269,10 @@ void hak_acquire_collect(hak_thread *t) {
             hak_slab *slab = hak_slab_at(h, unit);
             next = hak_load_relaxed(&slab->mail_next);
             hak_exchange_acq_rel(&slab->mailed, 0); /* as in stage_adopt */
-            hak_slab_claim_wait(t, slab);
+            if (!hak_slab_claim(t, slab)) {
+                hak_mail(t, unit);
+                continue;
+            }
             if (hak_load_relaxed(&slab->kind) != HAK_KIND_SLAB) {
                 hak_claim_release(slab);
                 continue;

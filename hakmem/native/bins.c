@@ -19,7 +19,6 @@ void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n) {
     uint32_t list_count = hak_cache_of(t, c)->list_count;
     uint64_t block = t->heads[c],
              stride = t->reciprocals[c] ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
-    uint32_t was_busy = hak_load_relaxed(&t->busy); /* others try for record 0's */
     /* tells a fork's child which class was being flushed: blocks that the list's count has, but
      * the list no longer has, were on their way to slabs */
     hak_store_relaxed(&t->busy, c + 1);
@@ -56,12 +55,12 @@ void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n) {
         if (group[g].count) hak_slab_return(t, &group[g], stride, list_count);
     t->room_counts[c] += n;
     hak_keep_order();
-    hak_store_relaxed(&t->busy, was_busy);
+    hak_store_relaxed(&t->busy, 0);
     hak_assert(!t->heads[c] == !hak_bin_length(t, c));
 }
 
 /* Gives the carved range back to its slab: as uncarved if nothing was carved behind it, else block
- * by block. */
+ * by block. While another thread holds the claim, the range goes into the list instead. */
 void hak_bin_return_range(hak_thread *t, uint32_t c) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[c];
@@ -70,7 +69,10 @@ void hak_bin_return_range(hak_thread *t, uint32_t c) {
     uint32_t n = (uint32_t)((bin->bump_end - bin->bump) / class->stride_bytes);
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
-    hak_slab_claim_wait(t, slab);
+    if (!hak_slab_claim(t, slab)) {
+        hak_bin_list_range(t, c);
+        return;
+    }
     /* the slab may be one that a fork lost through another thread; it takes the blocks back all
      * the same */
     hak_assert((slab->kind == HAK_KIND_SLAB || slab->kind == HAK_KIND_LOST) &&

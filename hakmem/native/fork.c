@@ -34,10 +34,9 @@
  * pages. Only the forking thread can say which record is its own. Until it comes to a slow path (a
  * new thread may be faster), all live records are set aside.
  *
- * States of the word: HAK_FORK_WIPED in a new child; _BUSY while one thread repairs and others
- * wait; _LEFT while there are caches to flush; _WHOLE. Locks: the thread that repairs holds _BUSY
- * and takes hak_root.lock for the flushes; nobody looks at the word under a lock other than
- * record 0's.
+ * States of the word: HAK_FORK_WIPED in a new child; _LEFT while there are caches to flush; _WHOLE.
+ * Locks: the thread that repairs holds the one behind the word, which the OS zeroes with it, and
+ * takes hak_root.lock for the flushes; nobody looks at the word under a lock other than record 0's.
  */
 #include <pthread.h>
 #include <string.h>
@@ -47,18 +46,21 @@
 #include "locks.h"
 #include "region.h"
 
-/* used until the page is there, before the first heap */
-static uint32_t unwatched = HAK_FORK_WHOLE;
-uint32_t *hak_fork_word = &unwatched;
-/* whether the forking thread has said which records are its own; under HAK_FORK_BUSY */
+/* the word and its lock; used until the page is there, before the first heap */
+static uint32_t unwatched[2] = {HAK_FORK_WHOLE, 0};
+uint32_t *hak_fork_word = unwatched;
+/* whether the forking thread has said which records are its own; under the lock */
 static bool sorted;
 
-static void clear_word(void) { hak_store_relaxed(hak_fork_word, HAK_FORK_WIPED); }
+static void clear_word(void) {
+    hak_store_relaxed(&hak_fork_word[1], 0);
+    hak_store_relaxed(hak_fork_word, HAK_FORK_WIPED);
+}
 
 /* Called before a heap is published. Of two threads at once, one page is used and the other given
  * back. */
 void hak_fork_watch(void) {
-    uint32_t *none = &unwatched;
+    uint32_t *none = unwatched;
     if (hak_load_acquire(&hak_fork_word) != none) return;
     bool wiped;
     uint32_t *page = hak_os_wiped_page(&wiped);
@@ -152,8 +154,7 @@ static void settle_reach(hak_heap *h, hak_thread *t) {
         bool room = slab->carved_count < policy->sizes.classes[slab->class_index].block_count;
         if (!room && hak_free_count(slab) < policy->caches.classes[slab->class_index].list_count)
             continue;
-        hak_slab_claim_wait(t, slab);
-        hak_slab_let_go(t, u);
+        if (hak_slab_claim(t, slab)) hak_slab_let_go(t, u); /* nobody else is in */
     }
 }
 
@@ -194,7 +195,7 @@ static void settle_thread(hak_heap *h, hak_thread *t) {
 /* Sets aside the records that are in no list, and the live ones, until the forking thread says
  * which is its own. */
 static void set_aside(hak_heap *h) {
-    static uint64_t listed[HAK_THREADS_MAX / 64]; /* one bit for each record; under */
+    static uint64_t listed[HAK_THREADS_MAX / 64]; /* one bit for each record; under the lock */
     memset(listed, 0, (h->thread_top + 7) / 8);
     const uint64_t heads[] = {h->parked_word, h->unused_word};
     for (uint32_t list = 0; list < 2; list++)
@@ -217,7 +218,7 @@ static void sort_out(hak_heap *h) {
     uint32_t live = 0;
     if (mine)
         hak_store_relaxed(&mine->state, HAK_THREAD_LIVE),
-            hak_store_relaxed(&mine->os_id, hak_os_thread_id());
+            hak_store_relaxed(&mine->os_id, hak_lock_id());
     for (uint32_t i = 1; i < h->thread_top; i++) {
         hak_thread *t = hak_thread_at(h, i);
         if (t->index != i) t->index = i; /* a record that was being made has */
@@ -238,12 +239,14 @@ static void repair(hak_heap *h) {
     hak_store_relaxed(&h->inherited, 1);
     hak_store_relaxed(&h->sweep_busy, 0);
     hak_store_relaxed(&h->trim_busy, 0);
+    hak_store_relaxed(&h->purge_lock, 0);
     bool alone = h->thread_live <= (mine != NULL) && !h->run_lock && !h->purging_units &&
-                 !shared->busy;
+                 !h->record_lock;
     set_aside(h);
     if (alone) return;
     if (!shared->base) hak_thread_record_init(h, shared, 0);
     settle_thread(h, shared);
+    hak_store_relaxed(&h->record_lock, 0);
     settle_units(h);
     settle_mail(h, shared); /* record 0 counts the mails: nobody else is in */
     settle_reach(h, shared);
@@ -276,14 +279,9 @@ static bool give_one_back(void) {
 /* Does what the word asks for, when it is not HAK_FORK_WHOLE. Called at the start of a slow path,
  * under no lock but record 0's and no claim. */
 void hak_fork_slow(void) {
-    uint32_t found;
-    while ((found = hak_load_acquire(hak_fork_word)) != HAK_FORK_WHOLE) {
-        /* partner: the release store at the end */
-        if (found != HAK_FORK_BUSY && hak_cas_acq_rel(hak_fork_word, &found, HAK_FORK_BUSY)) break;
-        hak_os_yield();
-    }
-    if (found == HAK_FORK_WHOLE) return;
-    hak_rank_take(HAK_RANK_FORK);
+    hak_lock_id_renew(); /* the forking thread has another number here */
+    hak_fork_lock(&hak_fork_word[1]);
+    uint32_t found = hak_load_relaxed(hak_fork_word);
     if (found == HAK_FORK_WIPED) {
         hak_store_relaxed(&hak_root_.lock, 0);
         hak_background_forked();
@@ -291,15 +289,16 @@ void hak_fork_slow(void) {
         sorted = false;
         for (hak_heap *h = first_heap(); h; h = next_heap(h)) repair(h);
     }
-    if (!sorted && hak_os_is_first_thread()) {
+    if (found != HAK_FORK_WHOLE && !sorted && hak_os_is_first_thread()) {
         hak_root_lock_only();
         for (hak_heap *h = first_heap(); h; h = next_heap(h)) sort_out(h);
         hak_root_unlock();
         sorted = true;
     }
-    bool left = sorted ? give_one_back() : true;
-    hak_rank_drop(HAK_RANK_FORK);
+    bool left = found != HAK_FORK_WHOLE && (sorted ? give_one_back() : true);
+    /* partner: hak_fork_look, which takes no lock */
     hak_store_release(hak_fork_word, left ? HAK_FORK_LEFT : HAK_FORK_WHOLE);
+    hak_fork_unlock(&hak_fork_word[1]);
 }
 
 /* Does the whole repair at once, for callers that are about to look at their heaps. */

@@ -175,7 +175,6 @@ HAK_HIDDEN uint64_t hak_os_resident_bytes(hak_os_counts *counts, void *address, 
 HAK_HIDDEN uint64_t hak_os_region_wish(uint64_t wish_bytes);
 HAK_HIDDEN uint64_t hak_os_mapping_limit(void);
 HAK_HIDDEN uint64_t hak_os_clock_ns(void);
-HAK_HIDDEN void hak_os_yield(void);
 HAK_HIDDEN uint32_t hak_os_thread_id(void);
 HAK_HIDDEN uint32_t hak_os_process_id(void);
 HAK_HIDDEN bool hak_os_is_first_thread(void);
@@ -191,6 +190,9 @@ HAK_HIDDEN int64_t hak_os_read(int file, void *at, uint64_t bytes);
 HAK_HIDDEN void hak_os_close(int file);
 HAK_HIDDEN void hak_os_wait(uint32_t *word, uint32_t value);
 HAK_HIDDEN void hak_os_wake(uint32_t *word);
+HAK_HIDDEN void hak_os_nap(uint64_t ns);
+HAK_HIDDEN bool hak_os_lock_inherit(uint32_t *word, uint64_t most_ns);
+HAK_HIDDEN bool hak_os_unlock_inherit(uint32_t *word);
 extern HAK_EXPORT hak_root hak_root_;
 extern HAK_HIDDEN hak_os_faults hak_os_faults_;
 
@@ -286,8 +288,7 @@ typedef struct hak_chain { /* linked blocks of one slab */
 /* stands for a stride: the free has already checked that the blocks were carved */
 #define HAK_CHECKED_AT_FREE (UINT64_C(1) << 32)
 HAK_HIDDEN bool hak_slab_claim(hak_thread *t, hak_slab *slab);
-HAK_HIDDEN void hak_slab_claim_wait(hak_thread *t, hak_slab *slab);
-HAK_HIDDEN void hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fresh);
+HAK_HIDDEN bool hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fresh);
 HAK_HIDDEN void hak_slab_retire(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void hak_slab_settle(hak_thread *t, uint32_t unit, uint32_t list_count);
 HAK_HIDDEN void hak_slab_let_go(hak_thread *t, uint32_t unit);

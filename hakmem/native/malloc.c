@@ -17,7 +17,7 @@
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #pragma GCC visibility push(default)
 
-static uint32_t making; /* under hak_once_lock */
+static uint64_t making; /* under hak_once_lock */
 /* this thread is making the heap: a malloc from inside that is refused, since it would wait for
  * itself */
 static __thread bool makes_heap __attribute__((tls_model("initial-exec")));

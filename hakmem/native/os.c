@@ -281,7 +281,7 @@ static int clock_by_call(clockid_t clock, struct timespec *now) {
 }
 
 /* The function is looked for at the first call. Two threads that look at once find the same one. */
-uint64_t hak_os_clock_ns(void) {
+static int read_clock(clockid_t clock, struct timespec *now) {
     static hak_clock_call found; /* partner: any thread's store below; relaxed: the word alone says
                                   * everything */
     hak_clock_call call = hak_load_relaxed(&found);
@@ -290,12 +290,14 @@ uint64_t hak_os_clock_ns(void) {
         if (!call) call = clock_by_call;
         hak_store_relaxed(&found, call);
     }
-    struct timespec now;
-    if (call(CLOCK_MONOTONIC_COARSE, &now) != 0) (void)clock_by_call(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return call(clock, now);
 }
 
-void hak_os_yield(void) { (void)hak_system(SYS_sched_yield); }
+uint64_t hak_os_clock_ns(void) {
+    struct timespec now;
+    if (read_clock(CLOCK_MONOTONIC_COARSE, &now) != 0) (void)clock_by_call(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
 
 uint32_t hak_os_thread_id(void) { return (uint32_t)hak_system(SYS_gettid); }
 uint32_t hak_os_process_id(void) { return (uint32_t)hak_system(SYS_getpid); }
@@ -355,6 +357,31 @@ void hak_os_wait(uint32_t *word, uint32_t value) {
     if (!fails(HAK_CALL_WAIT)) (void)hak_system(SYS_futex, word, FUTEX_WAIT_PRIVATE, value);
 }
 void hak_os_wake(uint32_t *word) { (void)hak_system(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1); }
+static struct timespec time_of(uint64_t ns) {
+    return (struct timespec){.tv_sec = (time_t)(ns / HAK_NS_PER_SECOND),
+                             .tv_nsec = (long)(ns % HAK_NS_PER_SECOND)};
+}
+/* A sleep, by the call that waits use anyhow: on a word that nobody wakes. Not on the word of a
+ * lock: the kernel lends no priority through one that others wait for in this way. */
+void hak_os_nap(uint64_t ns) {
+    uint32_t nobody = 0;
+    struct timespec most = time_of(ns);
+    (void)hak_system(SYS_futex, &nobody, FUTEX_WAIT_PRIVATE, 0, &most);
+}
+
+/* Takes a lock whose word holds its holder's thread id, and lends the holder the caller's priority
+ * until then. False after most_ns, and where the OS refuses or knows no such holder. The call wants
+ * a time of the calendar's clock. */
+bool hak_os_lock_inherit(uint32_t *word, uint64_t most_ns) {
+    struct timespec now;
+    if (read_clock(CLOCK_REALTIME, &now) != 0) return false;
+    now = time_of((uint64_t)now.tv_sec * HAK_NS_PER_SECOND + (uint64_t)now.tv_nsec + most_ns);
+    return hak_system(SYS_futex, word, FUTEX_LOCK_PI_PRIVATE, 0, &now) == 0;
+}
+/* Hands it to who waits for it with the highest priority, or frees it. */
+bool hak_os_unlock_inherit(uint32_t *word) {
+    return hak_system(SYS_futex, word, FUTEX_UNLOCK_PI_PRIVATE) == 0;
+}
 
 /* The same calls for the Python plane, under their public names. */
 HAK_EXPORT void *hak_os_reserve(uint64_t bytes, uint64_t align, uint64_t *map_base,

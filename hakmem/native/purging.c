@@ -140,6 +140,7 @@ HAK_COLD static bool unmap_locked(hak_heap *h, out_run *run) {
 uint64_t hak_purge_runs(hak_heap *h, uint64_t limit, uint32_t runs, bool lazy, uint64_t *pages) {
     uint64_t done = 0;
     out_run run;
+    bool marked = hak_purge_mark(h);
     for (uint32_t i = 0; i < runs && take_out(h, &run, limit, lazy); i++) {
         purge_run(h, &run, lazy);
         hak_run_lock(h);
@@ -150,5 +151,6 @@ uint64_t hak_purge_runs(hak_heap *h, uint64_t limit, uint32_t runs, bool lazy, u
         done += run.purged;
         *pages += run.pages;
     }
+    if (marked) hak_purge_unmark(h);
     return done;
 }

@@ -258,7 +258,7 @@ static uint32_t lock_and_find(hak_heap *h, uint32_t units) {
         if (!run && grow(h, units)) run = run_find(h, units);
         if (run || !h->purging_units) return run;
         hak_run_unlock(h);
-        hak_os_yield();
+        hak_purge_wait(h);
     }
 }
 

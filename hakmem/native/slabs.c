@@ -34,23 +34,14 @@ bool hak_slab_claim(hak_thread *t, hak_slab *slab) {
     return false;
 }
 
-/* Waits for the claim. Claims are short; a holder that was preempted runs when this thread
- * yields. */
-void hak_slab_claim_wait(hak_thread *t, hak_slab *slab) {
-    hak_assert(hak_rank_is_free(HAK_RANK_CLAIM)); /* a thread that waits for a claim holds none */
-    while (!hak_slab_claim(t, slab)) {
-        hak_count(t, locked_fallback_count, 1);
-        hak_os_yield();
-    }
-}
-
-/* Makes a slab of the units from `unit` on, which nobody but the caller holds. The slab is claimed
- * on return. */
-void hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fresh) {
+/* Makes a slab of the units from `unit` on, which nobody but the caller holds, and claims it. False:
+ * a thread with a stale hint has claimed it, for a moment, or for as long as it is kept from
+ * running; nobody waits for that. */
+bool hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fresh) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
     uint32_t units = hak_policy_of(h)->sizes.classes[class_index].unit_count;
-    hak_slab_claim_wait(t, slab); /* a thread with a stale hint may hold it */
+    if (!hak_slab_claim(t, slab)) return false;
     hak_assert(class_index && class_index <= hak_policy_of(h)->sizes.class_count);
     hak_assert(hak_units_are_arena(h, unit, units) && slab->kind == HAK_KIND_NONE);
     hak_assert(hak_entries_are(h, unit, units, HAK_TAG_NONE));
@@ -63,6 +54,7 @@ void hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fres
     hak_store_relaxed(&slab->kind, HAK_KIND_SLAB);
     hak_event(t, HAK_EVENT_SLAB_MADE, class_index, unit, units);
     hak_count(t, slab_new_count, 1);
+    return true;
 }
 
 /* Moves the remote list into the free list. Needs the claim. */
@@ -180,7 +172,7 @@ void hak_slab_let_go(hak_thread *t, uint32_t unit) {
 /* Returns a chain while another thread holds the claim: the chain goes on the remote list, the
  * slab into its class's mailbox. */
 HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first, uint64_t last,
-                                   uint32_t count, uint32_t list_count) {
+                                   uint32_t count) {
     hak_heap *h = hak_heap_of(t);
     const hak_acquire_policy *policy = &hak_policy_of(h)->acquire;
     hak_slab *slab = hak_slab_at(h, unit);
@@ -194,14 +186,7 @@ HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first,
     for (uint32_t n = 0; !hak_remote_push_chain(slab, base, first, last, count); n++) {
         hak_count(t, cas_try_count, 1);
         hak_count(t, cas_retry_count, 1);
-        hak_backoff(n, policy->backoff_spins);
-        if (n < policy->retry_count) continue;
-        hak_count(t, locked_fallback_count, 1); /* too many lost: wait for the claim */
-        hak_slab_claim_wait(t, slab);
-        hak_free_push_chain(slab, base, first, last, count);
-        hak_used_sub(slab, count);
-        hak_slab_settle(t, unit, list_count);
-        return;
+        hak_backoff(n, policy->backoff_spins); /* each loss is another's success */
     }
     hak_mail(t, unit);
 }
@@ -239,7 +224,7 @@ void hak_slab_return(hak_thread *t, const hak_chain *chain, uint64_t stride, uin
     if (hak_unlikely(chain->highest - base >= hak_load_relaxed(&slab->carved_count) * stride))
         uncarved(t, chain);
     if (hak_unlikely(!hak_claim_try(slab))) {
-        return_remote(t, unit, chain->first, chain->last, count, list_count);
+        return_remote(t, unit, chain->first, chain->last, count);
         return;
     }
     hak_free_push_chain(slab, base, chain->first, chain->last, count);

@@ -4,7 +4,7 @@
  * One TLS pointer leads to a thread's record of the process heap. Its records of other heaps stand
  * in the thread's directory, an array by heap slot. An entry holds the heap's generation, so that a
  * later heap in the same slot is never mistaken for an earlier one. When a heap has no record left,
- * the callers share record 0 under its `busy` lock: slower, but never a failure.
+ * the callers share record 0 under record_lock: slower, but never a failure.
  */
 #include <pthread.h>
 
@@ -92,7 +92,7 @@ static hak_thread *attach(hak_heap *h) {
         hak_thread_record_init(h, t, index);
     }
     hak_assert(t->index && t->state != HAK_THREAD_LIVE && hak_heap_of(t) == h);
-    hak_store_relaxed(&t->os_id, hak_os_thread_id());
+    hak_store_relaxed(&t->os_id, hak_lock_id());
     /* partner: readers in other processes; inside this one the lists say who owns a record */
     hak_store_release(&t->state, HAK_THREAD_LIVE);
     hak_add_relaxed(&h->thread_live, 1);
@@ -215,7 +215,7 @@ hak_thread *hak_thread_get(hak_heap *h) {
 hak_thread *hak_thread_enter_shared(hak_heap *h) {
     hak_fork_look();
     hak_thread *t = hak_thread_at(h, 0);
-    hak_record_lock(t);
+    hak_record_lock(h);
     if (!t->base) hak_thread_record_init(h, t, 0);
     return t;
 }
@@ -225,7 +225,7 @@ hak_thread *hak_thread_enter(hak_heap *h) {
     return hak_likely(t != NULL) ? t : hak_thread_enter_shared(h);
 }
 void hak_thread_leave(hak_thread *t) {
-    if (hak_unlikely(t->index == 0)) hak_record_unlock(t);
+    if (hak_unlikely(t->index == 0)) hak_record_unlock(hak_heap_of(t));
 }
 
 /* Flushes the caches of ended threads. */
@@ -242,8 +242,8 @@ void hak_threads_flush_parked(hak_heap *h) {
  * The caller does not hold record 0. */
 void hak_threads_flush_idle(hak_heap *h) {
     hak_thread *shared = hak_thread_at(h, 0);
-    hak_record_lock(shared);
+    hak_record_lock(h);
     if (shared->base) hak_cache_flush(shared, 0);
-    hak_thread_leave(shared);
+    hak_record_unlock(h);
     hak_threads_flush_parked(h);
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from .. import layout
 from ..generate import mirror
 from ..policy.acquire import Stage
 from . import lists, partial, slabs
@@ -112,9 +113,10 @@ def _stage_empty(t: Caller, class_index: int) -> int:
     if t.m.tables.classes[class_index].unit_count != 1:
         return 0
     unit = slabs.empty_pop(t)
-    if unit:
-        slabs.make(t, class_index, unit, False)
-    return unit
+    if not unit or slabs.make(t, class_index, unit, False):
+        return unit
+    run_free(t.m, unit, 1, True)
+    return 0
 
 
 def _populate_ahead(t: Caller, class_index: int, unit: int, word: int) -> None:
@@ -158,8 +160,10 @@ def _stage_unit(t: Caller, class_index: int) -> int:
         if m.cas64(m.base + _OPEN_WORD, word, word & ~(1 << (32 + bit))):
             unit: int = (word & MASK32) + bit
             _populate_ahead(t, class_index, unit, word)
-            slabs.make(t, class_index, unit, True)
-            return unit
+            if slabs.make(t, class_index, unit, True):
+                return unit
+            run_free(m, unit, 1, True)
+            return 0
         record.cas_retry_count += 1
 
 
@@ -183,14 +187,20 @@ def _open_units(t: Caller, unit: int, mask: int) -> None:
 
 
 def _grow_once(t: Caller, class_index: int) -> int:
-    units = t.m.tables.classes[class_index].unit_count
-    run = run_alloc_open(t.m) if units == 1 else run_alloc(t.m, units, 1)
-    if not run.unit:
-        return 0
-    if run.open:
-        _open_units(t, run.unit, run.open)
-    slabs.make(t, class_index, run.unit, run.dirty == 0)
-    return run.unit
+    units, made, aside = t.m.tables.classes[class_index].unit_count, 0, []
+    while not made and len(aside) < layout.STALE_CLAIMS:
+        run = run_alloc_open(t.m) if units == 1 else run_alloc(t.m, units, 1)
+        if not run.unit:
+            break
+        if run.open:
+            _open_units(t, run.unit, run.open)
+        if slabs.make(t, class_index, run.unit, run.dirty == 0):
+            made = run.unit
+        else:
+            aside.append(run.unit)
+    for unit in reversed(aside):
+        run_free(t.m, unit, units, True)
+    return made
 
 
 def _scavenge(t: Caller, class_index: int) -> int:
@@ -238,8 +248,8 @@ def acquire(t: Caller, class_index: int) -> int:
 
 
 def collect(t: Caller) -> None:
-    """Empty every mailbox. Each slab in one is drained, then listed in its partial set or
-    retired."""
+    """Empty every mailbox. Each slab in one is drained, then listed in its partial set or retired;
+    one that another thread has claimed is mailed again."""
     m = t.m
     for class_index in range(1, m.tables.class_count + 1):
         following = partial.mail_take_all(t, class_index)
@@ -247,7 +257,9 @@ def collect(t: Caller) -> None:
             slab = m.slabs[unit]
             following = slab.mail_next
             partial.unmail(m, unit)
-            slabs.claim_wait(t, unit)
+            if not slabs.claim(t, unit):
+                partial.mail(t, unit)
+                continue
             if slab.kind != KIND_SLAB:
                 lists.claim_release(m, unit)
                 continue

@@ -80,12 +80,15 @@ def flush(t: Caller, class_index: int, count: int) -> None:
 
 def return_range(t: Caller, class_index: int) -> None:
     """Give the carved range back. If nothing was carved behind it, its blocks become uncarved
-    again; else they go on the free list."""
+    again; else they go on the free list, or, while another thread holds the claim, into the bin's
+    list."""
     m, bin_, row = t.m, t.bins[class_index], t.m.tables.classes[class_index]
     unit = m.registry[m.unit_of(bin_.bump)] >> 8
     start, end = bin_.bump, bin_.bump_end
     count, slab = (end - start) // row.stride_bytes, m.slabs[unit]
-    slabs.claim_wait(t, unit)
+    if not slabs.claim(t, unit):
+        list_range(t, class_index)
+        return
     if end == m.unit_address(unit) + row.start_bytes + slab.carved_count * row.stride_bytes:
         slab.carved_count -= count
     else:

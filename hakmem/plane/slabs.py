@@ -14,7 +14,7 @@ from .. import layout
 from ..generate import mirror
 from . import lists, partial
 from .caller import Caller
-from .memory import KIND_NONE, KIND_SLAB, MASK32, TAG_NONE, pause
+from .memory import KIND_NONE, KIND_SLAB, MASK32, TAG_NONE
 from .runs import run_free
 
 FRESH: Final = layout.constant("HAK_SLAB_FRESH")
@@ -34,19 +34,13 @@ def claim(t: Caller, unit: int) -> bool:
     return False
 
 
-def claim_wait(t: Caller, unit: int) -> None:
-    """Claim a slab, however long that takes. Claims are held for a short time only."""
-    while not claim(t, unit):
-        t.record.locked_fallback_count += 1
-        pause()
-
-
-def make(t: Caller, class_index: int, unit: int, fresh: bool) -> None:
-    """Make a slab of the units from ``unit`` on, which nobody else may hold. The slab is claimed
-    afterwards."""
+def make(t: Caller, class_index: int, unit: int, fresh: bool) -> bool:
+    """Make a slab of the units from ``unit`` on, which nobody else may hold, and claim it. False:
+    another thread holds a stale claim of it."""
     m = t.m
     slab, units = m.slabs[unit], m.tables.classes[class_index].unit_count
-    claim_wait(t, unit)
+    if not claim(t, unit):
+        return False
     lists.reset(m, unit)
     slab.class_index = class_index
     slab.unit_count = units
@@ -55,6 +49,7 @@ def make(t: Caller, class_index: int, unit: int, fresh: bool) -> None:
     m.fill(unit, units, class_index | unit << 8)
     slab.kind = KIND_SLAB
     t.record.slab_new_count += 1
+    return True
 
 
 def drain(t: Caller, unit: int) -> None:
@@ -169,9 +164,7 @@ def let_go(t: Caller, unit: int) -> None:
     settle(t, unit, 0 if room else 1)
 
 
-def _return_remote(
-    t: Caller, unit: int, first: int, last: int, count: int, list_count: int
-) -> None:
+def _return_remote(t: Caller, unit: int, first: int, last: int, count: int) -> None:
     """Give a chain back without the claim, which another thread holds: on the remote list, with the
     slab in its class's mailbox."""
     m, record = t.m, t.record
@@ -180,19 +173,9 @@ def _return_remote(
     record.claim_fail_count += 1
     record.remote_chain_count += 1
     record.remote_block_count += count
-    lost = 0
     while not lists.remote_push_chain(m, unit, first, last, count):
         record.cas_try_count += 1
         record.cas_retry_count += 1
-        lost += 1
-        if lost <= m.tables.acquire.retry_count:
-            continue
-        record.locked_fallback_count += 1  # too many tries lost: wait for the claim
-        claim_wait(t, unit)
-        lists.free_push_chain(m, unit, first, last, count)
-        lists.used_add(m, unit, -count)
-        settle(t, unit, list_count)
-        return
     partial.mail(t, unit)
 
 
@@ -201,7 +184,7 @@ def give_back(t: Caller, unit: int, first: int, last: int, count: int, list_coun
     which on the slab is listed."""
     m, record = t.m, t.record
     if not lists.claim_try(m, unit):
-        _return_remote(t, unit, first, last, count, list_count)
+        _return_remote(t, unit, first, last, count)
         return
     lists.free_push_chain(m, unit, first, last, count)
     lists.used_add(m, unit, -count)

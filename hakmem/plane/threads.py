@@ -1,7 +1,7 @@
 """Thread records: attached at a thread's first call, parked or flushed at its end.
 
 Thread-local storage leads to the calling thread's record. When a heap has no record left, threads
-share record 0 under its ``busy`` word: that is slower, but never fails. The head of a list of
+share record 0 under ``record_lock``: that is slower, but never fails. The head of a list of
 records is a word: index + 1 | count << 32 | tag << 40; the tag makes a CAS fail if the list changed
 and changed back (ABA).
 """

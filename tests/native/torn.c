@@ -252,7 +252,7 @@ static expected leaving(hak_heap *h, hak_thread *t) {
 }
 static expected shared(hak_heap *h, hak_thread *t) {
     (void)t;
-    hak_thread_at(h, 0)->busy = 1;
+    h->record_lock = 1;
     return (expected){0, 0};
 }
 static expected root(hak_heap *h, hak_thread *t) {
