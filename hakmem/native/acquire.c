@@ -259,8 +259,8 @@ uint32_t hak_acquire(hak_thread *t, uint32_t class_index) {
     return 0;
 }
 
-/* Empties every mailbox: each slab found is drained, then listed or retired; one that another thread
- * has claimed is mailed again. */
+/* Empties every mailbox: each slab found is drained, then listed or retired; one that another
+ * thread has claimed is mailed again. */
 void hak_acquire_collect(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     uint32_t next;

@@ -25,7 +25,7 @@ static const char *const names[] = {"SIGSEGV", "SIGBUS", "SIGABRT"};
 #define SIGNAL_COUNT (sizeof signals / sizeof *signals)
 
 static struct sigaction before[SIGNAL_COUNT]; /* the handlers before ours; under `changing` */
-static uint64_t changing; /* under hak_once_lock */
+static uint64_t changing;                     /* under hak_once_lock */
 static uint32_t installed, inside;
 static char alternate[HAK_CRASH_STACK_BYTES] __attribute__((aligned(HAK_BLOCK_ALIGN_BYTES)));
 

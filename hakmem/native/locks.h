@@ -1,9 +1,9 @@
 /* locks.h: every lock there is, and the order in which a thread takes them.
  *
  * The ranks stand outer first: a thread that holds a lock takes only locks of later ranks, one of
- * each rank. A claim is the lock of a slab: it is tried and never waited for; a thread may try for a
- * second one, as stage adopt of acquire.c does. Debug builds assert the order in each thread. Other
- * locks that are tried and never waited for (sweep_busy, trim_busy) need no rank, nor does
+ * each rank. A claim is the lock of a slab: it is tried and never waited for; a thread may try for
+ * a second one, as stage adopt of acquire.c does. Debug builds assert the order in each thread.
+ * Other locks that are tried and never waited for (sweep_busy, trim_busy) need no rank, nor does
  * purge_lock: a thread that waits for it holds no other lock.
  */
 #ifndef HAK_LOCKS_H

@@ -34,8 +34,8 @@ bool hak_slab_claim(hak_thread *t, hak_slab *slab) {
     return false;
 }
 
-/* Makes a slab of the units from `unit` on, which nobody but the caller holds, and claims it. False:
- * a thread with a stale hint has claimed it, for a moment, or for as long as it is kept from
+/* Makes a slab of the units from `unit` on, which nobody but the caller holds, and claims it.
+ * False: a thread with a stale hint has claimed it, for a moment, or for as long as it is kept from
  * running; nobody waits for that. */
 bool hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fresh) {
     hak_heap *h = hak_heap_of(t);

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 HEAPS_LIMIT: Final = 65536
 OWN_CALLS: Final = {
-    "x86_64": (9, 10, 11, 14, 24, 25, 27, 28, 39, 56, 186, 435),
-    "aarch64": (135, 124, 172, 178, 215, 216, 220, 222, 226, 232, 233, 435),
+    "x86_64": (9, 10, 11, 14, 25, 27, 28, 39, 56, 186, 435),
+    "aarch64": (135, 172, 178, 215, 216, 220, 222, 226, 232, 233, 435),
 }
 """The system calls that the library makes in the middle of a malloc or free: mmap, mprotect,
-munmap, mremap, mincore, madvise, sched_yield, getpid, gettid, and rt_sigprocmask, clone and clone3
-where it starts its thread."""
+munmap, mremap, mincore, madvise, getpid, gettid, and rt_sigprocmask, clone and clone3 where it
+starts its thread."""
 WATCH_SECONDS: Final = 0.2
 """How long a thread is watched; one that does not run in that time counts as asleep. A thread that
 waits for a shorter timer comes to a slow path soon enough."""
@@ -250,8 +250,8 @@ class LiveProcess(MemorySource):
         Such a thread is in the library's code, or in a function that the library called: then an
         address of the library's code is near the top of its stack. A thread in a system call that
         malloc and free do not make is left out, since the address may be left from an earlier call.
-        So are threads that sleep on a timer or a futex: of the library only the background thread
-        does, and never in the middle of a change.
+        So are threads that sleep on a timer or a futex: the background thread does, never in the
+        middle of a change, and a thread that waits for a lock, before the change it wants to make.
         """
         calls = OWN_CALLS.get(platform.machine())
         paths = {image.path for image in self.images}

@@ -187,7 +187,9 @@ def _open_units(t: Caller, unit: int, mask: int) -> None:
 
 
 def _grow_once(t: Caller, class_index: int) -> int:
-    units, made, aside = t.m.tables.classes[class_index].unit_count, 0, []
+    # units of which another thread still holds a stale claim are put aside meanwhile
+    units, made = t.m.tables.classes[class_index].unit_count, 0
+    aside: list[int] = []
     while not made and len(aside) < layout.STALE_CLAIMS:
         run = run_alloc_open(t.m) if units == 1 else run_alloc(t.m, units, 1)
         if not run.unit:

@@ -5,8 +5,8 @@
  *   ordinary threads, where the OS refuses to lend priorities.
  *
  * All threads run on one CPU: four ordinary ones that allocate and free all the time; at SCHED_FIFO
- * 20 one that computes for 20 ms of every 25; at SCHED_FIFO 50 the one that is measured, every 2 ms.
- * Without inheritance its wait ends when the middle one pauses, if the holder runs then. Prints
+ * 20 one that computes for 20 ms of every 25; at SCHED_FIFO 50 the one that is measured, every 2
+ * ms. Without inheritance its wait ends when the middle one pauses, if the holder runs then. Prints
  * calls, mean and worst wait. Exit 2: real-time priorities are refused here.
  */
 #define _GNU_SOURCE
@@ -48,7 +48,7 @@ static void run_at(int priority) {
 static void work(unsigned *seed, unsigned rounds) {
     for (unsigned i = 0; i < rounds; i++) {
         size_t size = strcmp(what, "slabs") ? 100000 + (size_t)(rand_r(seed) % 8) * 65536
-                                             : 40 + (size_t)(rand_r(seed) % 64) * 32;
+                                            : 40 + (size_t)(rand_r(seed) % 64) * 32;
         unsigned slot = (unsigned)rand_r(seed) % SLOTS;
         free(__atomic_exchange_n(&shared[slot], malloc(size), __ATOMIC_ACQ_REL));
     }
