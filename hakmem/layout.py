@@ -226,6 +226,10 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_NS_PER_MS", 1_000_000, "ns in a ms"),
     Constant("HAK_NS_PER_SECOND", 1_000_000_000, "ns in a second"),
     Constant("HAK_LAYOUT_VERSION", LAYOUT_VERSION, "layout version, beside the hash, for people"),
+    # which OS calls a heap makes
+    Constant("HAK_OS_CALLS_PLAIN", 0, "OS calls: those that glibc's malloc and threads make"),
+    Constant("HAK_OS_CALLS_WIDE", 1,
+        "OS calls: also MADV_POPULATE_WRITE, mincore, and prlimit at each epoch"),
     # OS calls that a test makes fail
     *(Constant(f"HAK_CALL_{name}", 1 << bit, f"OS calls made to fail: {meaning}")
       for bit, (name, meaning) in enumerate(OS_CALLS.items())),
@@ -585,6 +589,11 @@ class ArenaNumbers:
         default=8, field="populate_live_units", scale=_MIB >> UNIT_SHIFT, object_unit="MiB")
     populate_slab_count: int = _number("u32", "slabs", (0, 1 << 24),
         "fresh slabs of a class that a thread takes before units are populated for it", default=2)
+    os_calls: str = _number("u32", "HAK_OS_CALLS", (0, 1),
+        "OS calls that the heap makes: those of glibc's malloc and threads, or all that help",
+        default="plain", choices=("plain", "wide"),
+        variable=Variable("HAKMEM_OS_CALLS",
+            "wide: also calls that glibc's malloc does not make, which sandboxes may refuse", 0, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -1266,6 +1275,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "thread records that are being mapped; 0 none"),
             Field("unmapped_units", "u64", "units", _LOCK_RELAXED,
                 "units below unit_top that are not mapped"),
+            Field("start_limit_bytes", "u64", "bytes", _INIT,
+                "limit on mappings when the heap was made; UINT64_MAX none"),
             Field("stuck_units", "u64", "units", _LOCK_RELAXED,
                 "dirty units that the OS would not purge, left alone until the epoch ends"),
             Field("parted_units", "u64", "units", _LOCK,

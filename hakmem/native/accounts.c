@@ -3,14 +3,16 @@
  *
  * No lock is taken: registry, records and caches are read as they are. If other threads allocate
  * meanwhile, the figures are of no single moment, but each stays within its bounds. Residency is
- * what the OS says of each OS page, so arena + hblkhd is the region's Rss, as long as the program
- * has touched what it asked for.
+ * what the records say of each OS page: carved and no hole, asked for, or dirty. With os_calls wide
+ * it is what the OS says. So arena + hblkhd is the region's Rss, as long as the program has touched
+ * what it asked for.
  */
 #include <malloc.h>
 
 #include "accounts.h"
 #include "hakmem.h"
 #include "lists.h"
+#include "marks.h"
 #include "region.h"
 
 #define PAGES_PER_UNIT (HAK_UNIT_BYTES / HAK_OS_PAGE_BYTES)
@@ -95,6 +97,38 @@ static uint32_t mapped_from(hak_heap *h, uint32_t unit, uint32_t most) {
     return count;
 }
 
+/* pages[i] is 1 where OS page i of a unit holds something by the records. */
+static void pages_by_records(hak_heap *h, uint32_t unit, uint8_t *pages) {
+    uint32_t entry = hak_entry_get(h, unit), tag = entry & 0xff, head = entry >> 8;
+    const hak_slab *record = hak_slab_at(h, head);
+    uint64_t before = (uint64_t)(unit - head) * PAGES_PER_UNIT, end = 0;
+    bool dirty = hak_mark_get(hak_dirty_map(h), unit), slab = false;
+    if (tag == HAK_TAG_NONE) { /* dirty, or a slab's before: kept ready */
+        if (dirty || hak_load_relaxed(&hak_slab_at(h, unit)->claim_seq)) end = UINT64_MAX;
+    } else if (tag == HAK_TAG_FREE) end = dirty ? UINT64_MAX : 0;
+    else if (tag == HAK_TAG_SPAN)
+        end = dirty ? UINT64_MAX : hak_load_relaxed(&record->span_page_count);
+    else {
+        uint64_t stride = hak_policy_of(h)->sizes.classes[tag].stride_bytes;
+        slab = true;
+        end = dirty ? UINT64_MAX
+                    : (hak_load_relaxed(&record->carved_count) * stride + HAK_OS_PAGE_BYTES - 1) /
+                          HAK_OS_PAGE_BYTES;
+    }
+    for (uint32_t i = 0; i < PAGES_PER_UNIT; i++)
+        pages[i] = before + i < end && !(slab && hak_hole_get(hak_holes_of(h, unit), i));
+}
+
+/* The residency of the OS pages of mapped units. */
+static void pages_of(hak_heap *h, uint32_t unit, uint32_t count, uint8_t *pages) {
+    if (hak_policy_of(h)->arenas.os_calls == HAK_OS_CALLS_WIDE)
+        hak_os_resident(&h->os, hak_unit_address(h, unit), (uint64_t)count << HAK_UNIT_SHIFT,
+                        pages);
+    else
+        for (uint32_t i = 0; i < count; i++)
+            pages_by_records(h, unit + i, pages + i * PAGES_PER_UNIT);
+}
+
 void hak_accounts_gather(hak_heap *h, hak_accounts *sum) {
     uint8_t pages[HAK_OS_PAGE_BYTES];
     uint32_t top = hak_load_acquire(&h->unit_top);
@@ -105,9 +139,7 @@ void hak_accounts_gather(hak_heap *h, hak_accounts *sum) {
     for (uint32_t unit = h->meta_units; unit < top;) {
         uint32_t count =
             mapped_from(h, unit, top - unit < WINDOW_UNITS ? top - unit : WINDOW_UNITS);
-        if (count)
-            hak_os_resident(&h->os, hak_unit_address(h, unit), (uint64_t)count << HAK_UNIT_SHIFT,
-                            pages);
+        pages_of(h, unit, count, pages);
         for (uint32_t i = 0; i < count; i++) add_unit(h, sum, unit + i, pages + i * PAGES_PER_UNIT);
         unit += count ? count : 1;
     }

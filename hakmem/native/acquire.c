@@ -125,7 +125,7 @@ static void populate_ahead(hak_thread *t, uint32_t class_index, uint32_t unit, u
     const hak_arena_growth *growth = &hak_policy_of(h)->arenas;
     if (t->bins[class_index].fresh_count++ < growth->populate_slab_count) return;
     uint32_t units = growth->populate_units, bit = unit - (uint32_t)open_word;
-    if (units < 2 || unit % units ||
+    if (growth->os_calls != HAK_OS_CALLS_WIDE || units < 2 || unit % units ||
         hak_load_relaxed(&h->in_use_units) < growth->populate_live_units)
         return;
     uint32_t group = (units == 32 ? ~0u : (1u << units) - 1);

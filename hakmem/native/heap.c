@@ -85,6 +85,7 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
     fill_fast_map(h);
     h->epoch_start_ns = h->earned_at_ns = hak_os_clock_ns();
     h->earned_ns = policy->retain.work_first_ns;
+    h->start_limit_bytes = hak_os_mapping_limit();
     if (flags & HAK_HEAP_PROCESS) hak_root_.process_id = hak_os_process_id();
     hak_fork_watch();
     join_root(h);

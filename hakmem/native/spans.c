@@ -38,7 +38,9 @@ static void span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size)
  * Threads may overwrite each other's counts of those: that costs one question more or less. */
 static bool clear_by_purge(hak_heap *h, void *address, uint64_t bytes) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    if (!retain->clear_ask_bytes || bytes < retain->clear_ask_bytes) return false;
+    if (!retain->clear_ask_bytes || bytes < retain->clear_ask_bytes ||
+        hak_policy_of(h)->arenas.os_calls != HAK_OS_CALLS_WIDE)
+        return false;
     uint32_t skip = hak_load_relaxed(&h->clear_skip), wait = hak_load_relaxed(&h->clear_wait);
     if (skip) {
         hak_store_relaxed(&h->clear_skip, skip - 1);

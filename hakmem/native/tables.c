@@ -256,8 +256,19 @@ void hak_tables_mend(hak_heap *h) {
     h->intent_table_units = h->intent_records = 0;
 }
 
+/* The same without asking the OS: what units and threads so far have of each table. */
+static uint64_t metadata_used(const hak_heap *h) {
+    uint64_t sum = h->registry_offset;
+    uint32_t units = hak_load_acquire(&h->unit_top);
+    for (uint32_t i = 0; i < table_count(h); i++)
+        if (i != RECENT && i != RECENT_BEFORE && i != HOLES && i != SEEN) /* hardly written */
+            sum += table_bytes(i, units);
+    return sum + records_bytes(hak_load_acquire(&h->thread_top));
+}
+
 /* How many bytes of metadata are on resident OS pages. */
 uint64_t hak_region_metadata_bytes(hak_heap *h) {
+    if (hak_policy_of(h)->arenas.os_calls != HAK_OS_CALLS_WIDE) return metadata_used(h);
     uint64_t sum = hak_os_resident_bytes(&h->os, h, h->registry_offset);
     uint32_t units = hak_load_acquire(&h->table_units);
     for (uint32_t i = 0; i < table_count(h); i++)

@@ -133,7 +133,8 @@ def _populate_ahead(t: Caller, class_index: int, unit: int, word: int) -> None:
         return
     units = growth.populate_units
     if (
-        units < 2
+        growth.os_calls != "wide"
+        or units < 2
         or unit % units
         or m.heap.in_use_units < growth.populate_live_mb << 20 >> UNIT_SHIFT
     ):

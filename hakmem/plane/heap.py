@@ -58,6 +58,7 @@ def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
         ctypes.memmove(m.fast_map(), direct, len(direct))
     heap.epoch_start_ns = heap.earned_at_ns = m.clock_ns()
     heap.earned_ns = tables.retain.work_first_ns
+    heap.start_limit_bytes = m.mapping_limit()
     m.store_release64(m.place("magic"), layout.HEAP_MAGIC)
     return m
 

@@ -124,7 +124,8 @@ def _unmap_spare(m: Memory) -> None:
 
 def _limit_is_near(m: Memory) -> bool:
     """Whether this heap takes so much of a limit on mappings that it should unmap what is free."""
-    limit = m.mapping_limit()
+    asks = m.tables.arenas.os_calls == "wide"
+    limit = m.mapping_limit() if asks else m.heap.start_limit_bytes
     mapped = (m.heap.in_use_units + _free_units(m)) << UNIT_SHIFT
     return limit != MASK64 and mapped >= limit // 256 * layout.LIMIT_NEAR_PER_256
 

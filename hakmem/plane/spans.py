@@ -46,6 +46,8 @@ def _clear_by_purge(m: Memory, address: int, size: int) -> bool:
     heap, retain = m.heap, m.tables.retain
     if not retain.clear_ask_bytes or size < retain.clear_ask_bytes:
         return False
+    if m.tables.arenas.os_calls != "wide":
+        return False
     if heap.clear_skip:
         heap.clear_skip -= 1
         return False

@@ -166,6 +166,7 @@ def test_counts_of_a_preloaded_python(native_program: Programs, tmp_path: Path) 
     library = library_of(native_program)
     environment = {
         "LD_PRELOAD": str(library),
+        "HAKMEM_OS_CALLS": "wide",
         "PYTHONMALLOC": "malloc",
         "PYTHONPATH": str(ROOT),
         "HAKMEM_LIBRARY": str(library),

@@ -106,6 +106,7 @@ def policies() -> dict[str, Callable[[], Policy]]:
                 populate_units=8,
                 populate_live_mb=0,
                 populate_slab_count=0,
+                os_calls="wide",
             ),
         ),
         "adopt first": lambda: base().replace(
@@ -115,7 +116,7 @@ def policies() -> dict[str, Callable[[], Policy]]:
         "eager purge": lambda: base().replace(
             retain=eager,
             acquire=AcquirePolicy(empty_keep_count=0),
-            arenas=ArenaGrowth(populate_units=0),
+            arenas=ArenaGrowth(populate_units=0, os_calls="wide"),
         ),
         "eager work": lambda: base().replace(
             retain=RetainPolicy(

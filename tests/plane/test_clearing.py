@@ -15,9 +15,16 @@ MIB = 1 << 20
 PAGE = layout.OS_PAGE_BYTES
 
 
+def asking(**numbers: int) -> hakmem.Policy:
+    """A policy whose heaps may ask the OS what is resident."""
+    return hakmem.Policy.default().replace(
+        arenas=hakmem.ArenaGrowth(os_calls="wide"), retain=hakmem.RetainPolicy(**numbers)
+    )
+
+
 @pytest.fixture
 def heap(make: Make) -> hakmem.Heap:
-    made = make(region_bytes=1 << 28)
+    made = make(policy=asking(), region_bytes=1 << 28)
     made.hold_clock(1)
     return made
 
@@ -71,7 +78,7 @@ def test_small_spans_are_cleared_unasked(heap: hakmem.Heap) -> None:
 
 
 def test_zero_asks_never() -> None:
-    policy = hakmem.Policy.default().replace(retain=hakmem.RetainPolicy(clear_ask_bytes=0))
+    policy = asking(clear_ask_bytes=0)
     with hakmem.Heap(policy, region_bytes=1 << 28) as heap:
         assert round_trip(heap, 3 * PAGE) == 64
         assert calls(heap) == (0, 0)
@@ -80,3 +87,10 @@ def test_zero_asks_never() -> None:
 def test_too_much_to_ask_about() -> None:
     with pytest.raises(ValueError, match="expected at most 64 OS pages"):
         primitives.residents(PAGE, 65 * PAGE)
+
+
+def test_by_default_nothing_is_asked(make: Make) -> None:
+    heap = make(region_bytes=1 << 28)
+    heap.hold_clock(1)
+    assert round_trip(heap, 3 * PAGE) == 64
+    assert calls(heap) == (0, 0)
