@@ -1359,7 +1359,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "state of the background thread; also the word it waits on"),
             Field("process_id", "u32", "", "maker of the process heap; a fork's child",
                 "the process that the background thread belongs to"),
-            Field("reserved", "u64", "", "", "zero"),
+            Field("protect_count", "u64", "calls", "any, relaxed add",
+                "mprotect of what is no heap's: the C library's symbols, for plugins"),
         ),
     ),
 )
@@ -1486,6 +1487,8 @@ OTHER_VARIABLES: Final[tuple[OtherVariable, ...]] = (
     OtherVariable("HAKMEM_VERBOSE", "1: say on stderr what is asked of `mallopt` and ignored"),
     OtherVariable("HAKMEM_CRASH_REPORT",
         "1: SIGSEGV, SIGBUS and SIGABRT are reported with what stands at the address"),
+    OtherVariable("HAKMEM_DEEPBIND",
+        "keep: plugins loaded with `RTLD_DEEPBIND` keep the C library's own malloc and free"),
     OtherVariable("HAKMEM_LIBRARY",
         "the library that Python and `hakmem run` load, instead of the package's own"),
 )

@@ -28,7 +28,6 @@ CALLS = ("mmap", "munmap", "mprotect", "madvise", "mremap", "mincore")
 COUNTED: dict[str, tuple[str, ...]] = {
     "mmap": ("reserve_count", "commit_count"),
     "munmap": ("release_count",),
-    "mprotect": (),
     "madvise": ("purge_count", "advise_count"),
     "mremap": ("remap_count",),
     "mincore": ("query_count",),
@@ -184,10 +183,11 @@ def counted(root: bytes | None) -> Counter[str]:
     """The library's counts, by system call."""
     if root is None:
         return Counter()
-    counts = mirror.HakRoot.from_buffer_copy(root).os
-    return Counter(
-        {name: sum(getattr(counts, place) for place in places) for name, places in COUNTED.items()}
-    )
+    made = mirror.HakRoot.from_buffer_copy(root)
+    found = {
+        name: sum(getattr(made.os, place) for place in places) for name, places in COUNTED.items()
+    }
+    return Counter(found | {"mprotect": made.protect_count})
 
 
 def compare(processes: Sequence[observe.Process], directory: Path, library: Path) -> Tally:

@@ -6,51 +6,53 @@
  *
  *    1  atomic.h       atomic operations by name and order
  *    2  syscall.h      a system call, without the C library
- *    3  vdso.[hc]      the clock, without the kernel
- *    4  os.c           the only file that maps memory, waits, asks who and when
- *    5  line.h         one line for stderr
- *    6  asserts.[hc]   what debug builds check: asserts, ranks of locks, claims
- *    7  hak_internal.h the parts of a region by offset, unit and index
- *    8  events.[hc]    the event ring of debug builds
- *    9  hooks.h        what slow paths look for on their way
- *   10  locks.[hc]     every lock but claims, and the order of all
- *   11  policy.[hc]    policy images judged and read
- *   12  environment.c  the process's policy, from its environment
- *   13  resolve.c      which block an address belongs to
- *   14  lists.h        a slab's lists, used count and claim
- *   15  describe.[hc]  an address in words
- *   16  fault.c        the fatal report
- *   17  crash.c        the crash report, on request
- *   18  window.c       which addresses are whose
- *   19  tables.c       the metadata, mapped as it grows
- *   20  marks.h        maps of bits over units
- *   21  budget.c       what work for the OS may cost
- *   22  stuck.[hc]     units that the OS would not purge
- *   23  moved.[hc]     mappings of their own within a region
- *   24  runs.[hc]      the run heap: free units, and units that are not mapped
- *   25  region.[hc]    which units are mapped, and how that changes
- *   26  purging.c      dirty runs, purged one after another
- *   27  purge.c        what goes back to the OS, and when
- *   28  partial.c      sets of partly free slabs, mailboxes
- *   29  slabs.c        a slab's life: made, given to, taken from, retired
- *   30  holes.c        purged pages of slabs in use
- *   31  acquire.c      where a refill finds a slab
- *   32  bins.[hc]      one class of a thread's cache: its list, its carved range
- *   33  caps.[hc]      how much a bin may hold
- *   34  cache.c        thread caches: refill, overflow, flush, loans
- *   35  fast.h         the fast paths of malloc and free
- *   36  threads.c      thread records: attach, park, release
- *   37  spans.c        blocks of whole units
- *   38  blocks.c       one block: checked, allocated, freed, resized
- *   39  requests.c     trim and drain, asked for from outside
- *   40  background.c   a thread that gives back
- *   41  fork.c         a fork's child: noticed, repaired
- *   42  heap.c hakmem.h  heaps and batches: the C API
- *   43  malloc.c       malloc and its family, over the process heap
- *   44  new_delete.c   C++'s operators
- *   45  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   46  reports.c      malloc_info, malloc_stats, mallopt
- *   47  primitives.c   what Python gets of C
+ *    3  dynamic.[hc]   the symbols of a loaded library
+ *    4  vdso.[hc]      the clock, without the kernel
+ *    5  os.c           the only file that maps memory, waits, asks who and when
+ *    6  line.h         one line for stderr
+ *    7  asserts.[hc]   what debug builds check: asserts, ranks of locks, claims
+ *    8  hak_internal.h the parts of a region by offset, unit and index
+ *    9  events.[hc]    the event ring of debug builds
+ *   10  hooks.h        what slow paths look for on their way
+ *   11  locks.[hc]     every lock but claims, and the order of all
+ *   12  policy.[hc]    policy images judged and read
+ *   13  environment.c  the process's policy, from its environment
+ *   14  resolve.c      which block an address belongs to
+ *   15  lists.h        a slab's lists, used count and claim
+ *   16  describe.[hc]  an address in words
+ *   17  fault.c        the fatal report
+ *   18  crash.c        the crash report, on request
+ *   19  window.c       which addresses are whose
+ *   20  tables.c       the metadata, mapped as it grows
+ *   21  marks.h        maps of bits over units
+ *   22  budget.c       what work for the OS may cost
+ *   23  stuck.[hc]     units that the OS would not purge
+ *   24  moved.[hc]     mappings of their own within a region
+ *   25  runs.[hc]      the run heap: free units, and units that are not mapped
+ *   26  region.[hc]    which units are mapped, and how that changes
+ *   27  purging.c      dirty runs, purged one after another
+ *   28  purge.c        what goes back to the OS, and when
+ *   29  partial.c      sets of partly free slabs, mailboxes
+ *   30  slabs.c        a slab's life: made, given to, taken from, retired
+ *   31  holes.c        purged pages of slabs in use
+ *   32  acquire.c      where a refill finds a slab
+ *   33  bins.[hc]      one class of a thread's cache: its list, its carved range
+ *   34  caps.[hc]      how much a bin may hold
+ *   35  cache.c        thread caches: refill, overflow, flush, loans
+ *   36  fast.h         the fast paths of malloc and free
+ *   37  threads.c      thread records: attach, park, release
+ *   38  spans.c        blocks of whole units
+ *   39  blocks.c       one block: checked, allocated, freed, resized
+ *   40  requests.c     trim and drain, asked for from outside
+ *   41  background.c   a thread that gives back
+ *   42  fork.c         a fork's child: noticed, repaired
+ *   43  heap.c hakmem.h  heaps and batches: the C API
+ *   44  malloc.c       malloc and its family, over the process heap
+ *   45  deepbind.c     plugins that look in the C library first
+ *   46  new_delete.c   C++'s operators
+ *   47  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   48  reports.c      malloc_info, malloc_stats, mallopt
+ *   49  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
@@ -180,6 +182,7 @@ HAK_HIDDEN uint32_t hak_os_process_id(void);
 HAK_HIDDEN bool hak_os_is_first_thread(void);
 HAK_HIDDEN void *hak_os_map_anywhere(uint64_t bytes);
 HAK_HIDDEN void *hak_os_wiped_page(bool *wiped);
+HAK_HIDDEN bool hak_os_protect(void *address, uint64_t bytes, bool write, bool execute);
 HAK_HIDDEN void hak_os_sleep_ms(uint32_t ms);
 HAK_HIDDEN void hak_os_let_others_read(void);
 HAK_HIDDEN void hak_os_say(const char *text, uint64_t bytes);

@@ -334,6 +334,13 @@ __attribute__((constructor)) void hak_os_let_others_read(void) {
         (void)hak_system(SYS_prctl, PR_SET_PTRACER, PR_SET_PTRACER_ANY);
 }
 
+/* Of memory that is no heap's: the C library's own symbols, for deepbind.c. */
+bool hak_os_protect(void *address, uint64_t bytes, bool write, bool execute) {
+    hak_add_relaxed(&hak_root_.protect_count, 1);
+    int access = PROT_READ | (write ? PROT_WRITE : 0) | (execute ? PROT_EXEC : 0);
+    return protect_memory(address, bytes, access);
+}
+
 void hak_os_sleep_ms(uint32_t ms) {
     struct timespec time = {.tv_sec = ms / HAK_MS_PER_SECOND,
                             .tv_nsec = (long)(ms % HAK_MS_PER_SECOND) * HAK_NS_PER_MS};

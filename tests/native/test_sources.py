@@ -202,7 +202,7 @@ REASONS = {
     ("os.c", "256"): "HAK_REGION_LIMIT_PER_256",
     ("os.c", "1000000000"): "ns of a second",
     ("syscall.h", "4095"): "the largest errno that the kernel returns",
-    ("vdso.c", "4"): "words of a GNU hash table's head, bytes of a word",
+    ("dynamic.c", "4"): "words of a GNU hash table's head, bytes of a word",
 }
 NUMBER = re.compile(r"(?<![\w.])(0[xX][0-9a-fA-F]+|\d+)[uUlL]*\b")
 OPERATOR = r"(?:<<|>>|[-+*/%&|~]|==|!=|<=|>=)"
