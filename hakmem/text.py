@@ -6,9 +6,12 @@ so that policy and layout, which know nothing of views, return it as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
+
+PRE: Final = '<pre style="white-space:pre">'
+"""Begins text whose columns stand below each other; notebooks would wrap its lines."""
 
 
 class Printer(Protocol):
@@ -51,4 +54,40 @@ class Text(str):
     def _repr_html_(self) -> str:
         if callable(self._html):
             self._html = self._html()
-        return self._html or f"<pre>{escape(self, quote=False)}</pre>"
+        return self._html or f"{PRE}{escape(self, quote=False)}</pre>"
+
+
+def html_paragraph(text: str) -> str:
+    """A line of text as HTML."""
+    return f"<p>{escape(text)}</p>"
+
+
+def html_table(
+    title: str,
+    headings: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    left: Sequence[bool],
+    notes: Sequence[str] = (),
+) -> str:
+    """A table as HTML, from cells given column by column, with a line above it and lines below.
+
+    ``left`` says which columns are text; the others are numbers, which are never broken before
+    their unit.
+    """
+    styles = ["text-align:left" if item else "text-align:right;white-space:nowrap" for item in left]
+    head = "".join(
+        f'<th style="text-align:{"left" if item else "right"}">{escape(heading)}</th>'
+        for item, heading in zip(left, headings, strict=True)
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f'<td style="{style}">{escape(cell)}</td>'
+            for style, cell in zip(styles, row, strict=True)
+        )
+        + "</tr>"
+        for row in zip(*cells, strict=True)
+    )
+    body = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    above = html_paragraph(title) if title else ""
+    return above + body + "".join(map(html_paragraph, notes))

@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
-from hakmem.text import Text
+from hakmem.text import PRE, Text
 
 TABLE = "class  stride\n-----  ------\n    1       8"
 
@@ -44,10 +44,10 @@ def test_it_is_a_str_in_all_else() -> None:
 @pytest.mark.parametrize(
     ("text", "html"),
     [
-        (Text("a < b\n& c"), "<pre>a &lt; b\n&amp; c</pre>"),
+        (Text("a < b\n& c"), f"{PRE}a &lt; b\n&amp; c</pre>"),
         (Text("a", "<p>a</p>"), "<p>a</p>"),
         (Text("a", lambda: "<p>made</p>"), "<p>made</p>"),
-        (Text(), "<pre></pre>"),
+        (Text(), f"{PRE}</pre>"),
     ],
 )
 def test_html_survives_copies_and_pickles(text: Text, html: str) -> None:
@@ -72,3 +72,17 @@ def test_the_layout_is_described_in_such_text() -> None:
 
     described = layout.describe("hak_bin")
     assert isinstance(described, Text) and repr(described).startswith("hak_bin  ")
+
+
+def test_a_policy_and_the_layout_are_tables_in_a_notebook() -> None:
+    """Text stands at the left, a number at the right and in one line."""
+    from hakmem import layout
+    from hakmem.policy import Policy
+
+    html = Policy.default().table()._repr_html_()
+    number = '<td style="text-align:right;white-space:nowrap">'
+    assert '<td style="text-align:left">floor_bytes</td>' in html
+    assert f"{number}53248</td>" in html and f"{number}43.8%</td>" in html
+    described = layout.describe("hak_bin")._repr_html_()
+    assert '<td style="text-align:left">cap_count</td>' in described
+    assert described.startswith("<p>hak_bin  ") and described.count("<table>") == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import layout
-from ..text import Text
+from ..text import Text, html_table
 from . import mirror
 
 
@@ -17,7 +17,9 @@ def describe(name: str | None = None) -> Text:
         raise KeyError(f"no struct {name!r}; there are {', '.join(layout.STRUCT_BY_NAME)}")
     from tabulate import tabulate  # only people need it
 
+    headings = ("offset", "size", "type", "field", "unit", "meaning", "access")
     parts: list[str] = []
+    pages: list[str] = []
     for struct in layout.STRUCTS if name is None else (layout.STRUCT_BY_NAME[name],):
         made = mirror.structure(struct.name)
         rows = [
@@ -33,9 +35,8 @@ def describe(name: str | None = None) -> Text:
             for field in struct.fields
         ]
         head = f"{struct.name}  {struct.size} bytes  {struct.meaning}"
-        table = tabulate(
-            rows, headers=("offset", "size", "type", "field", "unit", "meaning", "access")
-        )
-        lines = (line.rstrip() for line in table.splitlines())
+        lines = (line.rstrip() for line in tabulate(rows, headers=headings).splitlines())
         parts.append("\n".join([head, *lines]))
-    return Text("\n\n".join(parts))
+        cells = [[str(row[place]) for row in rows] for place in range(len(headings))]
+        pages.append(html_table(head, headings, cells, (False, False, *(True,) * 5)))
+    return Text("\n\n".join(parts), "".join(pages))

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
+from ..text import html_paragraph
 from .answers.whatis import Region, WhatIs, what_is
 from .files.snapshot import LIMIT_BYTES, read
 from .parts.blocks import Block, block_array, blocks_of, for_each_piece
@@ -31,7 +32,7 @@ from .parts.slabs import SlabRecord, SlabsView, slabs_of
 from .parts.threads import ThreadsView, threads_of
 from .reading.look import Look
 from .reading.records import Records
-from .showing.notebook import Shown, paragraph
+from .showing.notebook import Shown
 
 if TYPE_CHECKING:
     from .answers.stats import Stats
@@ -255,7 +256,7 @@ class HeapView(Look, Shown):
     def _html(self) -> str:
         used = self.classes[self.classes["slab_count"] > 0]
         return (
-            paragraph(self.title())
+            html_paragraph(self.title())
             + used._html()
-            + "".join(paragraph(f"not read cleanly: {note}") for note in self.unclean())
+            + "".join(html_paragraph(f"not read cleanly: {note}") for note in self.unclean())
         )

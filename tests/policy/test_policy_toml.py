@@ -154,7 +154,7 @@ def test_a_table_of_differences() -> None:
     ]
     assert str(found).splitlines()[0].split() == ["field", "default", "lean.toml"]
     assert "partial hot adopt empty unit last grow  hot grow" in str(found)
-    assert "2,048" in str(found) and "<td>2,048" in found._repr_html_()
+    assert "2,048" in str(found) and ">2,048" in found._repr_html_()
     assert str(DEFAULT.diff(DEFAULT)) == "no difference between first and second"
     with pytest.raises(TypeError, match="expected a Policy, got str"):
         DEFAULT.diff("lean.toml")  # type: ignore[arg-type]

@@ -82,10 +82,10 @@ def test_a_table_of_html_has_the_cells_of_the_text(heap: hakmem.Heap) -> None:
 
 
 def test_html_is_escaped() -> None:
-    from hakmem.views.showing.notebook import paragraph, table
+    from hakmem.text import html_paragraph, html_table
 
-    assert paragraph("<b>&") == "<p>&lt;b&gt;&amp;</p>"
-    assert "<b>" not in table("<b>", ["<b>"], [["<b>"]], [True], ["<b>"])
+    assert html_paragraph("<b>&") == "<p>&lt;b&gt;&amp;</p>"
+    assert "<b>" not in html_table("<b>", ["<b>"], [["<b>"]], [True], ["<b>"])
 
 
 def test_a_slab_is_its_map(heap: hakmem.Heap) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...text import Text
+from ...text import Text, html_paragraph
 from ..parts.classes import class_array
 from ..parts.headline import title
 from ..parts.regions import span_array
@@ -22,7 +22,7 @@ from ..parts.slabs import slab_array
 from ..parts.threads import thread_array
 from ..reading.look import Look
 from ..reading.records import Records
-from ..showing.notebook import Shown, paragraph
+from ..showing.notebook import Shown
 from ..showing.tables import ROWS_MAX, Column, Table, format_bytes, format_count
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Changes(Shown):
         return str(self.table())
 
     def _html(self, limit: int = ROWS_MAX) -> str:
-        return self.drawn(limit).html() if len(self) else paragraph(self._title())
+        return self.drawn(limit).html() if len(self) else html_paragraph(self._title())
 
 
 def _signed(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
@@ -305,9 +305,9 @@ class Diff(Shown, Generic[LookT]):
         return "\n\n".join(parts if self.same_heap else [*parts, TWO_RUNS])
 
     def _html(self) -> str:
-        notes = "" if self.same_heap else paragraph(TWO_RUNS)
+        notes = "" if self.same_heap else html_paragraph(TWO_RUNS)
         tables = "".join(changes._html(SHOWN) for changes in self.tables)
-        return paragraph(self.title()) + tables + notes
+        return html_paragraph(self.title()) + tables + notes
 
 
 def _keys(rows: Records, names: Sequence[str]) -> NDArray[Any]:

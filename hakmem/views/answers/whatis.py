@@ -9,12 +9,13 @@ import numpy as np
 
 from ... import layout
 from ...registry import TAG_FREE, TAG_NONE, TAG_SPAN, TAG_UNMAPPED
+from ...text import html_paragraph
 from ..parts.regions import unit_kinds
 from ..parts.slabs import slab_at
 from ..reading.look import Look
 from ..reading.records import KIND_LOST, KIND_RUN, KIND_SPAN
 from ..reading.slab_states import APPLICATION, STATE_NAMES
-from ..showing.notebook import Shown, paragraph
+from ..showing.notebook import Shown
 from ..showing.tables import format_bytes
 
 
@@ -66,7 +67,7 @@ class WhatIs(Shown):
         return self.sentence()
 
     def _html(self) -> str:
-        return paragraph(self.sentence())
+        return html_paragraph(self.sentence())
 
     def sentence(self) -> str:
         """The answer in words."""

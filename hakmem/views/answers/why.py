@@ -11,10 +11,10 @@ import textwrap
 from functools import cached_property
 from typing import Final, NamedTuple
 
+from ...text import html_paragraph, html_table
 from ..reading.look import Look
 from ..reading.records import Records
-from ..showing.notebook import Shown, paragraph
-from ..showing.notebook import table as html_table
+from ..showing.notebook import Shown
 from ..showing.tables import Column, Table, format_bytes, format_count, render, terminal_width
 from .blame import ClassUse, ForeignUse, ThreadUse
 from .causes import CAUSES, NAMES, account
@@ -117,7 +117,7 @@ class Why(Figures, Shown):
         return self.text()
 
     def _html(self) -> str:
-        return paragraph(self.paragraph()) + "".join(part.html() for part in self.sections())
+        return html_paragraph(self.paragraph()) + "".join(part.html() for part in self.sections())
 
 
 def _section(

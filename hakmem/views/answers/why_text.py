@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from ...system.smaps import ARENAS
 from ..parts.headline import unclean
 from ..showing.tables import format_bytes, format_count
@@ -95,14 +97,15 @@ def _growth(found: Figures) -> list[str]:
     rows = found.by_class.array
     total = int(rows["grown_bytes"].sum())
     one, other = found.before.process, found.view.process
-    later = f", {other.taken - one.taken:,.0f} s before" if one and other else ""
+    later = f", {max(other.taken - one.taken, 0):,.0f} s before," if one and other else ""
+    then = "the look before" if found.found.obeying.own else found.before.capture.source.name
     grown = rows[rows["grown_bytes"] > 0]
     grown = grown[grown["grown_bytes"].argsort(kind="stable")[::-1]][:3]
     where = ", ".join(
         f"{_class_name(row)} +{format_bytes(int(row['grown_bytes']))}" for row in grown
     )
     change = f"{format_bytes(abs(total))} {'more' if total >= 0 else 'less'}"
-    text = f"Since {found.before.capture.source.name}{later} the program holds {change}"
+    text = f"Since {then}{later} the program holds {change}"
     return [f"{text}; growth is in {where}." if where else f"{text}; no class has grown."]
 
 
@@ -114,11 +117,11 @@ def _live(found: Figures) -> list[str]:
     first = rows[rows["held_bytes"].argmax()]
     slabs, blocks = int(rows["held_slabs"].sum()), int(rows["held_blocks"].sum())
     mine = found.found.slabs[found.found.slabs["application_count"] > 0]
-    trim = int(mine["trim_bytes"].sum())
+    trim = int(np.minimum(mine["trim_bytes"], mine["pinned_bytes"]).sum())
     remedy = (
-        f"trim gives back {format_bytes(trim)} of it, the OS pages without a live block; the rest"
+        f"trim gives back {format_bytes(trim)}, the OS pages without a live block; the rest"
         if _matters(found, trim)
-        else "hardly an OS page of it is without a live block: it"
+        else "hardly an OS page is without a live block: it"
     )
     return [
         f"{format_bytes(held)} is free memory inside {format_count(slabs, 'slab')} that "

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ...text import Text
+from ...text import PRE, Text, html_paragraph
 from .colour import html_letters, painted
-from .notebook import paragraph
 from .tables import terminal_width
 
 LEGEND: Final = "# application   . free   o purged   c cached   r remote   - uncarved"
@@ -74,5 +73,5 @@ class LetterMap:
         ]
         key = "   ".join(html_letters(part[0]) + part[1:] for part in LEGEND.split("   "))
         body = "\n".join(lines)
-        notes = "".join(map(paragraph, self.notes))
-        return f"{paragraph(self.title)}<pre>{body}\n\n{key}</pre>{notes}"
+        notes = "".join(map(html_paragraph, self.notes))
+        return f"{html_paragraph(self.title)}{PRE}{body}\n\n{key}</pre>{notes}"

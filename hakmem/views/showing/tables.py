@@ -14,9 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from ...text import Text
+from ...text import Text, html_table
 from ..reading.records import Records
-from .notebook import table as html_table
 
 ROWS_MAX: Final = 200
 WIDTH_FALLBACK: Final = 120
