@@ -85,4 +85,4 @@ def test_a_policy_and_the_layout_are_tables_in_a_notebook() -> None:
     assert f"{number}53248</td>" in html and f"{number}43.8%</td>" in html
     described = layout.describe("hak_bin")._repr_html_()
     assert '<td style="text-align:left">cap_count</td>' in described
-    assert described.startswith("<p>hak_bin  ") and described.count("<table>") == 1
+    assert described.startswith("<p>hak_bin, ") and described.count("<table>") == 1

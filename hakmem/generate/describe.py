@@ -38,5 +38,6 @@ def describe(name: str | None = None) -> Text:
         lines = (line.rstrip() for line in tabulate(rows, headers=headings).splitlines())
         parts.append("\n".join([head, *lines]))
         cells = [[str(row[place]) for row in rows] for place in range(len(headings))]
-        pages.append(html_table(head, headings, cells, (False, False, *(True,) * 5)))
+        title = f"{struct.name}, {struct.size} bytes: {struct.meaning}"
+        pages.append(html_table(title, headings, cells, (False, False, *(True,) * 5)))
     return Text("\n\n".join(parts), "".join(pages))
