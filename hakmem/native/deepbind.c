@@ -60,17 +60,17 @@ static size_t find_entries(const hak_dynamic *d, entry *entries) {
 
 /* Whoever binds meanwhile reads the old address or the new one. */
 static void write_entries(const hak_dynamic *d, const entry *entries, size_t count) {
-    static uint32_t lock;
+    static uint64_t writing; /* under hak_once_lock */
     uintptr_t first = (uintptr_t)entries[0].symbol & ~(uintptr_t)(HAK_OS_PAGE_BYTES - 1);
     uint64_t bytes = (uintptr_t)(entries[count - 1].symbol + 1) - first;
-    hak_once_lock(&lock);
+    hak_once_lock(&writing);
     if (hak_os_protect((void *)first, bytes, true, d->executable)) {
         /* Relaxed: the word alone says everything. Partner: the loader's plain read. */
         for (size_t i = 0; i < count; i++)
             hak_store_relaxed(&entries[i].symbol->st_value, entries[i].value);
         (void)hak_os_protect((void *)first, bytes, false, d->executable);
     }
-    hak_once_unlock(&lock);
+    hak_once_unlock(&writing);
 }
 
 /* Again at each such plugin: the entries found then are those that do not stand yet, mostly none.

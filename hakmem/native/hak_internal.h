@@ -165,8 +165,7 @@ HAK_HIDDEN bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_
 HAK_HIDDEN bool hak_os_is_locked(hak_os_counts *counts, void *address);
 HAK_HIDDEN void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes);
-HAK_HIDDEN uint32_t hak_os_remap_range(hak_os_counts *counts, void *from, void *to,
-                                       uint64_t bytes);
+HAK_HIDDEN uint32_t hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes);
 HAK_HIDDEN uint32_t hak_os_map_anew(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN bool hak_os_release_range(void *address, uint64_t bytes);
 HAK_HIDDEN void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes,
