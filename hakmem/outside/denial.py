@@ -31,11 +31,12 @@ def denied(pid: int, verb: str = "read") -> AttachDenied:
         owner = int(procfs.status(pid)["Uid"].split()[0])
     except (OSError, KeyError, ValueError):
         owner = None
+    both = "CAP_SYS_PTRACE and CAP_DAC_OVERRIDE (as root)"  # /proc/PID/mem is its owner's file
     reasons = []
     if owner is not None and owner != me and me != 0:
         reasons.append(
             f"it belongs to user {owner} and this process to user {me}: run this as user "
-            f"{owner}, or with CAP_SYS_PTRACE (as root)"
+            f"{owner}, or with {both}"
         )
     scope = _scope()
     if scope in _SCOPES and not reasons:
@@ -48,7 +49,7 @@ def denied(pid: int, verb: str = "read") -> AttachDenied:
             "it may have gained privileges or made itself unreadable (prctl PR_SET_DUMPABLE), "
             "or a sandbox forbids it"
         )
-        reasons.append(f"{what}: run this with CAP_SYS_PTRACE (as root)")
+        reasons.append(f"{what}: run this with {both}")
     return AttachDenied(f"process {pid} may not be {verb}: {'; '.join(reasons)}")
 
 
