@@ -21,7 +21,17 @@ class PolicyError(HakmemError, ValueError):
 
 
 class LayoutMismatch(HakmemError):
-    """The library was built from another layout.py."""
+    """The library, a process's or a file's heap, is of another layout.py, and cannot be used or
+    read."""
+
+
+class FieldMissing(LayoutMismatch):
+    """A heap of another layout has no such field, and what was asked for needs it: names the field
+    and both versions."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class LibraryConflict(HakmemError):

@@ -11,7 +11,7 @@ way.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from . import layout
@@ -121,6 +121,15 @@ class Geometry:
         )
 
     @classmethod
+    def translated(cls, units: int, checked: bool, meta_units: int) -> Self:
+        """Where the metadata of a heap of another layout is shown, whose user memory begins at unit
+        ``meta_units``: all tables behind the units, so that none stands where a block may be."""
+        plan = cls.lay_out(units, checked)
+        if plan.meta_units == meta_units:
+            return plan
+        return replace(plan, registry_offset=plan.reserved_bytes, meta_units=meta_units)
+
+    @classmethod
     def for_user_bytes(cls, user_bytes: int, checked: bool) -> Self:
         """The region that has ``user_bytes`` of user memory besides its metadata; ValueError when
         it is too large."""
@@ -151,6 +160,8 @@ class Geometry:
         end = self.threads_offset + records_bytes(self.thread_limit)
         if self.live_offset:
             end = self.live_offset + table_bytes("live", self.unit_limit)
+        if self.registry_offset >= end:
+            end = self.registry_offset + table_bytes("registry", self.unit_limit)
         return -(-end // UNIT_BYTES) * UNIT_BYTES
 
     @property
@@ -169,11 +180,14 @@ class Geometry:
     def metadata_parts(self, table_units: int, thread_mapped: int) -> list[tuple[int, int]]:
         """Offset and bytes of each part of the metadata that is mapped, when the tables are for so
         many units and so many thread records."""
-        first = self.registry_offset + table_bytes("registry", table_units)
+        behind = self.registry_offset >= self.unit_limit << UNIT_SHIFT
+        first = self.fast_map_offset + page_up(layout.SIZE_MAP_ENTRIES)
+        if not behind:
+            first = self.registry_offset + table_bytes("registry", table_units)
         tables = [
             (start, table_bytes(name, table_units))
             for name, start in self.tables().items()
-            if name != "registry"
+            if name != "registry" or behind
         ]
         return [(0, first), *tables, (self.threads_offset, records_bytes(thread_mapped))]
 

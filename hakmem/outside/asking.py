@@ -18,7 +18,7 @@ from typing import Final
 
 from .. import layout
 from ..clib.binding import system
-from ..errors import AttachError, HakmemError
+from ..errors import AttachError, FieldMissing, HakmemError
 from ..generate import mirror
 from ..system import procfs
 from ..views.heap_view import HeapView
@@ -110,12 +110,16 @@ def _write(source: LiveProcess, address: int, data: bytes) -> None:
         ) from None
 
 
-def _field(name: str) -> int:
-    return int(getattr(mirror.HakHeap, name).offset)
+def _field(source: LiveProcess, base: int, name: str) -> int:
+    """The address of a heap's field of 64 bits. Raises FieldMissing where its layout has none."""
+    heap = source.translated.get(base)
+    if heap is None:
+        return base + int(getattr(mirror.HakHeap, name).offset)
+    return base + heap.translation.place("hak_heap", name)
 
 
 def _word(source: LiveProcess, address: int) -> int:
-    return int.from_bytes(bytes(source.read(address, 8)), "little")
+    return int.from_bytes(bytes(source.read_as_it_is(address, 8)), "little")
 
 
 def _fresh() -> int:
@@ -125,13 +129,23 @@ def _fresh() -> int:
 
 def _wake_background(source: LiveProcess) -> None:
     """Wake the background thread if it waits, so that it sees the request."""
-    waiting, looking = (
-        layout.constant("HAK_BACKGROUND_WAITING"),
-        layout.constant("HAK_BACKGROUND_LOOKING"),
-    )
     for image in source.images:
-        place = image.root + int(mirror.HakRoot.background.offset)
-        if int.from_bytes(bytes(source.read(place, 4)), "little") != waiting:
+        place, waiting, looking = (
+            image.root + int(mirror.HakRoot.background.offset),
+            layout.constant("HAK_BACKGROUND_WAITING"),
+            layout.constant("HAK_BACKGROUND_LOOKING"),
+        )
+        translation = source.translation_of(image)
+        if translation is not None:
+            constants = translation.theirs.constants
+            try:
+                place = image.root + translation.place("hak_root", "background")
+            except FieldMissing:
+                continue
+            waiting, looking = (
+                constants.get(f"HAK_BACKGROUND_{name}", 0) for name in ("WAITING", "LOOKING")
+            )
+        if int.from_bytes(bytes(source.read_as_it_is(place, 4)), "little") != waiting:
             continue
         task = next(
             (task for task, name in _names(source.pid).items() if name == BACKGROUND_NAME), 0
@@ -194,8 +208,10 @@ def trim(view: HeapView, timeout: float) -> Answer:
     seconds; the request stands after that too. Raises AttachError, AttachDenied or ProcessNotFound.
     """
     source, base, began = _source(view), view.capture.address, time.monotonic()
+    served_at, request_at, bytes_at = (
+        _field(source, base, name) for name in ("trim_served", "trim_request", "trim_bytes")
+    )
     before, ticket = _rss(source.pid), _fresh()
-    served_at, request_at = base + _field("trim_served"), base + _field("trim_request")
     _write(source, request_at, ticket.to_bytes(8, "little"))
     _wake_background(source)
     served = False
@@ -208,7 +224,7 @@ def trim(view: HeapView, timeout: float) -> Answer:
             break
         source.check()
         time.sleep(POLL_SECONDS)
-    given = _word(source, base + _field("trim_bytes")) if served else 0
+    given = _word(source, bytes_at) if served else 0
     pending = () if served else _threads(view.again())
     return Answer(served, pending, given, 0, before, _rss(source.pid), time.monotonic() - began)
 
@@ -221,9 +237,11 @@ def drain(view: HeapView, timeout: float) -> Answer:
     does.
     """
     source, base, began = _source(view), view.capture.address, time.monotonic()
+    request_at = _field(source, base, "drain_request")
+    if view.capture.missing is not None:
+        view.capture.missing.require_field("drain_served")
     before, ticket = _rss(source.pid), _fresh()
     held = int(view.threads["cached_bytes"].sum())
-    request_at = base + _field("drain_request")
     _write(source, request_at, ticket.to_bytes(8, "little"))
     _wake_background(source)
     while True:

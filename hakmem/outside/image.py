@@ -16,6 +16,7 @@ from typing import Final
 
 from ..clib.binding import find
 from ..errors import HakmemError
+from ..generate import description
 from ..system.procfs import Mapping
 from ..views.reading.source import MemorySource, MemoryUnreadable
 
@@ -42,6 +43,8 @@ class Image:
     """Address of ``hak_root_``."""
     build_id: str
     """Hexadecimal; empty where it has none."""
+    description: int = 0
+    """Address of ``hak_description_``, which says its layout; 0: it has none."""
 
 
 class _Elf:
@@ -156,7 +159,9 @@ def _image(source: MemorySource, start: int, path: str) -> Image | None:
     try:
         elf = _Elf(source, start)
         root = elf.symbol(ROOT_SYMBOL)
-        return Image(path, root, elf.build_id()) if root else None
+        if not root:
+            return None
+        return Image(path, root, elf.build_id(), elf.symbol(description.SYMBOL))
     except (ValueError, struct.error, OverflowError, MemoryUnreadable):
         return None
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 from .. import layout
 from ..errors import LayoutMismatch, NoHakmem
-from ..generate import mirror
+from ..generate import description, mirror
+from ..generate.description import BadDescription, Description
 from ..system import procfs
 from ..system.procfs import ProcessFacts, SleepPlace
 from ..views.reading.source import MemorySource, MemoryUnreadable, copy_from, gather_from, reason_of
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ..views.reading.missing import Missing
     from ..views.reading.surroundings import Ours, Surroundings
+    from ..views.reading.translation import TranslatedHeap, Translation
 
 HEAPS_LIMIT: Final = 65536
 OWN_CALLS: Final = {
@@ -86,6 +89,10 @@ class LiveProcess(MemorySource):
             0,
         )
         self.images: list[Image] = []
+        self.translations: dict[int, Translation] = {}
+        """By the address of a library's root: how its layout is read, where it is another."""
+        self.translated: dict[int, TranslatedHeap] = {}
+        """The heaps of another layout, by address."""
 
     @property
     def pid(self) -> int:
@@ -106,8 +113,14 @@ class LiveProcess(MemorySource):
             raise gone(self.pid)
 
     def read(self, address: int, size_bytes: int) -> bytes | memoryview:
-        """A copy of ``size_bytes`` bytes from ``address`` on. Raises MemoryUnreadable, or
-        ProcessNotFound when it ended."""
+        """A copy of ``size_bytes`` bytes from ``address`` on; of a heap of another layout the
+        metadata translated. Raises MemoryUnreadable, or ProcessNotFound when it ended."""
+        heap = self._heap_of(address) if self.translated else None
+        found = None if heap is None else heap.read(address - heap.address, size_bytes)
+        return self.read_as_it_is(address, size_bytes) if found is None else found
+
+    def read_as_it_is(self, address: int, size_bytes: int) -> bytes | memoryview:
+        """The bytes as they are."""
         if size_bytes == 0:
             return b""
         if not self._direct:
@@ -121,7 +134,7 @@ class LiveProcess(MemorySource):
                 self.task,
             ):
                 self.task = task
-                return self.read(address, size_bytes)
+                return self.read_as_it_is(address, size_bytes)
         if self._direct:
             return self._read_file(address, size_bytes)
         self.check()
@@ -138,13 +151,26 @@ class LiveProcess(MemorySource):
         ProcessNotFound when the process ended."""
         from ..views.reading.residency import resident_pages
 
-        return resident_pages(self.pid, self.check, address, size_bytes)
+        heap = self._heap_of(address) if self.translated else None
+        real = None if heap is None else heap.real_range(address - heap.address, size_bytes)
+        if heap is None or real is None:
+            return resident_pages(self.pid, self.check, address, size_bytes)
+        from ..views.reading.translation import shown_pages
+
+        found = resident_pages(self.pid, self.check, heap.address + real[0], real[1])
+        return None if found is None else shown_pages(found, size_bytes)
 
     def touched(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
         """Which OS pages of a range have contents; None where the kernel does not say."""
         from ..views.reading.residency import touched_pages
 
-        return touched_pages(self.task, address, size_bytes)
+        def ask(first: int, count: int) -> NDArray[np.bool_] | None:
+            return touched_pages(self.task, first, count)
+
+        heap = self._heap_of(address) if self.translated else None
+        if heap is None or heap.table_at(address - heap.address) is None:
+            return ask(address, size_bytes)
+        return heap.touched(address - heap.address, size_bytes, ask)
 
     def _read_file(self, address: int, size_bytes: int) -> bytes:
         """Read by /proc/PID/mem, where process_vm_readv is forbidden."""
@@ -184,37 +210,81 @@ class LiveProcess(MemorySource):
                 "it with: hakmem run -- COMMAND"
             )
         for image in self.images:
-            root = self._root(image)
-            if root.magic != layout.ROOT_MAGIC or root.layout_hash != mirror.LAYOUT_HASH:
+            # the first two words are the same in every layout
+            magic, found = struct.unpack("<QQ", self.read_as_it_is(image.root, 16))
+            if magic == layout.ROOT_MAGIC and found == mirror.LAYOUT_HASH:
+                continue
+            from ..views.reading.translation import Translation  # with numpy
+
+            try:
+                self.translations[image.root] = Translation(self._description(image))
+            except BadDescription as error:
                 raise LayoutMismatch(
                     f"process {self.pid} runs another build, {image.path}: its layout is "
-                    f"0x{root.layout_hash:016x} and its build id "
-                    f"{image.build_id or 'none'}; this package reads layout "
+                    f"0x{found:016x}, which cannot be read ({error}), and its build id "
+                    f"{image.build_id or 'none'}; this package's layout is "
                     f"0x{mirror.LAYOUT_HASH:016x}, build id {file_build_id() or 'none'}; "
                     "use the hakmem that the program was started with"
-                )
+                ) from None
+
+    def _description(self, image: Image) -> Description:
+        """The layout as the library describes it. Raises BadDescription."""
+        if not image.description:
+            raise BadDescription("it does not describe itself")
+        try:
+            head = bytes(self.read_as_it_is(image.description, description.HEAD.size))
+            size = min(description.HEAD.unpack(head)[1], description.PACKED_LIMIT_BYTES)
+            at = image.description + len(head)
+            return description.unpack(head + bytes(self.read_as_it_is(at, size)))
+        except MemoryUnreadable as error:
+            raise BadDescription(str(error)) from None
+
+    def translation_of(self, image: Image) -> Translation | None:
+        """What a library's records are in this layout; None: the same."""
+        return self.translations.get(image.root)
 
     def _root(self, image: Image) -> ctypes.Structure:
-        return mirror.HakRoot.from_buffer_copy(self.read(image.root, ctypes.sizeof(mirror.HakRoot)))
+        return self._struct("hak_root", image.root, self.translation_of(image))
+
+    def _struct(self, name: str, address: int, translation: Translation | None) -> ctypes.Structure:
+        kind = mirror.structure(name)
+        if translation is None:
+            return kind.from_buffer_copy(self.read_as_it_is(address, ctypes.sizeof(kind)))
+        raw = self.read_as_it_is(address, translation.theirs.sizes[name])
+        return translation.structure(name, raw)
+
+    def missing(self, address: int) -> Missing | None:
+        """What the heap at ``address`` lacks because it is of another layout."""
+        heap = self.translated.get(address)
+        return None if heap is None else heap.missing
+
+    def _heap_of(self, address: int) -> TranslatedHeap | None:
+        """The heap of another layout whose region holds an address."""
+        for base, heap in self.translated.items():
+            if base <= address < base + heap.plan.reserved_bytes:
+                return heap
+        return None
 
     def heaps(self) -> list[tuple[int, str]]:
         """Addresses and names of its heaps, the one behind malloc first, then in the order they
         were made."""
         found: dict[int, tuple[int, int, str]] = {}
         for image in self.images:
-            root = self._root(image)
+            root, translation = self._root(image), self.translation_of(image)
             at = int(root.first_heap)
             while at and at not in found and len(found) < HEAPS_LIMIT:
                 try:
-                    heap = mirror.HakHeap.from_buffer_copy(
-                        self.read(at, ctypes.sizeof(mirror.HakHeap))
-                    )
+                    heap = self._struct("hak_heap", at, translation)
                 except MemoryUnreadable:
                     # this heap was just destroyed, so its link is gone; the next look finds those
                     # behind
                     break
                 if heap.magic != layout.HEAP_MAGIC:
                     break
+                if translation is not None:
+                    from ..views.reading.translation import TranslatedHeap
+
+                    self.translated[at] = TranslatedHeap(translation, self.read_as_it_is, at)
                 mine = at == root.process_heap
                 found[at] = (
                     0 if mine else 1,
@@ -308,7 +378,20 @@ class LiveProcess(MemorySource):
         else:
             own = procfs.own_ids(self.pid)
             asleep = tuple(own.get(task, task) for task in stopped if stopped[task].call >= 0)
-        return look_around(self.pid, ours, self.read, cpython=cpython, asleep=asleep)
+        real = [self._really(part) for part in ours] if self.translated else ours
+        return look_around(self.pid, real, self.read_as_it_is, cpython=cpython, asleep=asleep)
+
+    def _really(self, part: Ours) -> Ours:
+        """A part of a heap where it is."""
+        from ..views.reading.residency import resident_pages
+        from ..views.reading.surroundings import Ours
+
+        heap, size = self._heap_of(part.address), len(part.pages) * layout.OS_PAGE_BYTES
+        real = None if heap is None else heap.real_range(part.address - heap.address, size)
+        if heap is None or real is None:
+            return part
+        pages = resident_pages(self.pid, self.check, heap.address + real[0], real[1])
+        return part if pages is None else Ours(heap.address + real[0], pages)
 
     def facts(self) -> ProcessFacts:
         """The process as it is now. Raises ProcessNotFound when it ended."""

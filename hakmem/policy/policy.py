@@ -26,9 +26,8 @@ from .size_classes import SizeClassMap
 _FNV_OFFSET, _FNV_PRIME, _MASK = 0xCBF2_9CE4_8422_2325, 0x100_0000_01B3, (1 << 64) - 1
 
 
-def checksum(image: bytes) -> int:
-    """FNV-1a (64 bits) of a policy image with its checksum field read as zero."""
-    place = mirror.HakPolicy.checksum.offset
+def checksum(image: bytes, place: int = mirror.HakPolicy.checksum.offset) -> int:
+    """FNV-1a (64 bits) of a policy image with its checksum field, at ``place``, read as zero."""
     value = _FNV_OFFSET
     for byte in image[:place] + bytes(8) + image[place + 8 :]:
         value = ((value ^ byte) * _FNV_PRIME) & _MASK

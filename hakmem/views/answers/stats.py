@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, make_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ... import layout
+from ...errors import FieldMissing
 from ...generate import mirror
 from ...text import Text
 from ..reading.class_totals import FIELDS, class_sums
@@ -38,7 +40,7 @@ OsCalls.__doc__ = (
 @dataclass(frozen=True, slots=True, repr=False)
 class Stats(Shown):
     """Figures of a heap. The counters and the OS calls can also be named directly:
-    ``stats.refill_count``."""
+    ``stats.refill_count``. Of a heap of another layout what it lacks is None, and in no table."""
 
     name: str
     plane: str
@@ -108,7 +110,8 @@ class Stats(Shown):
             if not name.startswith("_") and hasattr(
                 held := object.__getattribute__(self, part), name
             ):
-                return int(getattr(held, name))
+                value: int = getattr(held, name)
+                return value
         raise AttributeError(f"Stats has no field {name!r}")
 
     def as_dict(self) -> dict[str, Any]:
@@ -123,10 +126,12 @@ class Stats(Shown):
         """What `table` prints, before it is text or HTML."""
         rows: list[tuple[str, str]] = []
         for name, value in self.as_dict().items():
+            if value is None:
+                continue
             if isinstance(value, dict):
                 label = "OS: " if name == "os" else ""
                 for inner, count in value.items():
-                    if count or zeros:
+                    if count is not None and (count or zeros):
                         rows.append(
                             (
                                 label + inner.replace("_", " "),
@@ -166,6 +171,14 @@ def _live_blocks(capture: Capture) -> tuple[int, int]:
     return int(blocks.sum()) + len(spans), capacity + pages * layout.OS_PAGE_BYTES
 
 
+def _known(figure: Callable[[], Any]) -> Any:
+    """A figure, or None where the heap's layout lacks its field."""
+    try:
+        return figure()
+    except FieldMissing:
+        return None
+
+
 def stats_of(capture: Capture, name: str) -> Stats:
     """The figures of one copy of a heap."""
     heap, threads = capture.heap, capture.threads
@@ -186,40 +199,47 @@ def stats_of(capture: Capture, name: str) -> Stats:
         + threads.nbytes
     )
     held_count, held_bytes = _live_blocks(capture)
+
+    def known(name: str, each: int = 1, struct: ctypes.Structure = heap) -> Any:
+        return _known(lambda: getattr(struct, name) * each)
+
+    def summed(name: str) -> Any:
+        return _known(lambda: int(threads[name].sum()))
+
     return Stats(
         name=name,
         plane=capture.plane,
         checked=capture.checked,
         region_bytes=(capture.geometry.unit_limit - capture.meta_units) << layout.UNIT_SHIFT,
         committed_bytes=mapped << layout.UNIT_SHIFT,
-        unmapped_bytes=heap.unmapped_units << layout.UNIT_SHIFT,
-        in_use_bytes=heap.in_use_units << layout.UNIT_SHIFT,
+        unmapped_bytes=known("unmapped_units", layout.UNIT_BYTES),
+        in_use_bytes=known("in_use_units", layout.UNIT_BYTES),
         free_bytes=(mapped - heap.in_use_units) << layout.UNIT_SHIFT,
-        dirty_bytes=heap.dirty_units << layout.UNIT_SHIFT,
-        high_water_bytes=heap.high_water_ever << layout.UNIT_SHIFT,
+        dirty_bytes=known("dirty_units", layout.UNIT_BYTES),
+        high_water_bytes=known("high_water_ever", layout.UNIT_BYTES),
         live_block_count=held_count,
         live_block_bytes=held_bytes,
         cached_count=int(blocks.sum()),
         cached_bytes=int((lists * strides).sum() + in_ranges.sum()),
-        caps_bytes=int(threads["cap_bytes"].sum()),
+        caps_bytes=summed("cap_bytes"),
         metadata_bytes=used,
         metadata_mapped_bytes=sum(
             size
             for _, size in capture.geometry.metadata_parts(heap.table_units, heap.thread_mapped)
         ),
-        thread_count=heap.thread_live,
-        arena_count=heap.arena_count,
-        lost_count=heap.lost_count,
-        lost_block_count=heap.lost_block_count,
-        lock_count=heap.lock_count,
-        lock_wait_count=heap.lock_wait_count,
-        purge_count=heap.purge_count,
-        purged_bytes=heap.purge_units << layout.UNIT_SHIFT,
-        eager_bytes=heap.eager_units << layout.UNIT_SHIFT,
-        refault_bytes=heap.refault_units << layout.UNIT_SHIFT,
-        hole_bytes=heap.hole_now_pages * layout.OS_PAGE_BYTES,
-        hole_purged_bytes=heap.hole_pages * layout.OS_PAGE_BYTES,
-        hole_refault_bytes=heap.hole_refault_pages * layout.OS_PAGE_BYTES,
-        os=OsCalls(**{field: getattr(heap.os, field) for field in _OS_FIELDS}),
-        counters=Counters(**{field: int(threads[field].sum()) for field in _COUNTER_FIELDS}),
+        thread_count=known("thread_live"),
+        arena_count=known("arena_count"),
+        lost_count=known("lost_count"),
+        lost_block_count=known("lost_block_count"),
+        lock_count=known("lock_count"),
+        lock_wait_count=known("lock_wait_count"),
+        purge_count=known("purge_count"),
+        purged_bytes=known("purge_units", layout.UNIT_BYTES),
+        eager_bytes=known("eager_units", layout.UNIT_BYTES),
+        refault_bytes=known("refault_units", layout.UNIT_BYTES),
+        hole_bytes=known("hole_now_pages", layout.OS_PAGE_BYTES),
+        hole_purged_bytes=known("hole_pages", layout.OS_PAGE_BYTES),
+        hole_refault_bytes=known("hole_refault_pages", layout.OS_PAGE_BYTES),
+        os=OsCalls(**{name: known(name, 1, heap.os) for name in _OS_FIELDS}),
+        counters=Counters(**{name: summed(name) for name in _COUNTER_FIELDS}),
     )

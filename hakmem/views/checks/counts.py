@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ class Counts:
     live_marks: int = 0
     headers: int = 0
     application_bytes: int = 0
+    unchecked: list[str] = field(default_factory=list)
+    """What could not be checked, for want of a field in the heap's layout."""
 
     def add(self, states: NDArray[np.uint8]) -> None:
         """Count blocks by their states."""

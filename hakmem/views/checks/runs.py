@@ -12,6 +12,7 @@ from ..reading.capture import Capture
 from ..reading.look import Look
 from ..reading.problems import Problem, Report, Spot
 from ..reading.records import KIND_RUN, KIND_UNMAPPED
+from .counts import Counts
 from .require import require
 
 if TYPE_CHECKING:
@@ -39,11 +40,12 @@ def check_arena(heap: Look, report: Report) -> None:
         report(Problem("heap.arena_count", Spot("chunks"), counted, capture.heap.arena_count))
 
 
-def check_runs(heap: Look, report: Report) -> int:
-    """Free runs: apart from each other, in their bins, counted right; returns how many there
-    are."""
+def check_runs(heap: Look, counts: Counts, report: Report) -> None:
+    """Free runs: apart from each other, in their bins, counted right."""
     capture = heap.capture
+    _check_constants(capture)
     runs = np.flatnonzero(capture.slabs["kind"] == KIND_RUN)
+    counts.runs = len(runs)
     sizes, dirty = (
         capture.slabs[name][runs].astype(np.int64) for name in ("unit_count", "by_kind")
     )
@@ -89,7 +91,12 @@ def check_runs(heap: Look, report: Report) -> int:
         capture.heap.newest_dirty,
         report,
     )
-    return len(runs)
+
+
+def _check_constants(capture: Capture) -> None:
+    """Raise FieldMissing for a heap whose bins are of other sizes."""
+    if capture.missing is not None:
+        capture.missing.require_constants("HAK_RUN_EXACT_BINS", "HAK_RUN_BIN_COUNT")
 
 
 def _check_stuck(capture: Capture, report: Report) -> None:

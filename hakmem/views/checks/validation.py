@@ -11,10 +11,11 @@ summary says that the answer is not exact, and why.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Final
 
-from ...errors import ValidationError
+from ...errors import FieldMissing, ValidationError
 from ..parts.regions import span_array
 from ..parts.slabs import slab_array
 from ..parts.threads import thread_array
@@ -116,16 +117,22 @@ def _walk(heap: Look) -> tuple[Counts, Problem | None]:
     def report(problem: Problem) -> None:
         raise _Stop(problem)
 
-    try:
-        check_registry(heap, report)
-        check_arena(heap, report)
-        counts.runs = check_runs(heap, report)
-        check_slabs(heap, report)
-        check_threads(heap, report)
-        check_partial(heap, report)
-        check_blocks(heap, counts, report)
-    except _Stop as stop:
-        return counts, stop.args[0]
+    checks: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("registry", lambda: check_registry(heap, report)),
+        ("arena", lambda: check_arena(heap, report)),
+        ("free runs", lambda: check_runs(heap, counts, report)),
+        ("slabs", lambda: check_slabs(heap, report)),
+        ("threads", lambda: check_threads(heap, report)),
+        ("partial sets", lambda: check_partial(heap, report)),
+        ("blocks", lambda: check_blocks(heap, counts, report)),
+    )
+    for what, check in checks:
+        try:
+            check()
+        except FieldMissing as error:
+            counts.unchecked.append(f"{what} (no {error.field})")
+        except _Stop as stop:
+            return counts, stop.args[0]
     return counts, None
 
 
@@ -174,12 +181,25 @@ def validate(heap: Look) -> Validation:
             moved.append(f"{format_count(busy, 'thread')} inside a call")
         if not moved and (problem is None or known):
             break
-    if problem is not None and not moved:
+    strange = _strange(looked.capture, counts)
+    if problem is not None and not moved and not strange:
         raise problem.error()
-    why = "" if not moved else "moved during the walk: " + ", ".join(moved)
+    parts = [f"moved during the walk: {', '.join(moved)}"] if moved else []
+    parts += [strange] if strange else []
     if problem is not None:
-        why += f"; in the copy {problem.error()}"
-    return _summary(looked, counts, why)
+        parts.append(f"in the copy {problem.error()}")
+    return _summary(looked, counts, "; ".join(parts))
+
+
+def _strange(capture: Capture, counts: Counts) -> str:
+    """What could not be judged of a heap of another layout; empty: nothing."""
+    missing = capture.missing
+    if missing is None or not (missing.unknown or counts.unchecked):
+        return ""
+    found = [f"it holds {', '.join(sorted(missing.unknown))}"] if missing.unknown else []
+    if counts.unchecked:
+        found.append(f"not checked: {', '.join(counts.unchecked)}")
+    return f"of hakmem {missing.layout}: {'; '.join(found)}"
 
 
 def _summary(heap: Look, counts: Counts, why: str) -> Validation:

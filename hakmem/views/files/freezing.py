@@ -68,7 +68,8 @@ def freeze(view: Look, *, residency: bool = True, contents: bool = False) -> Fro
         moved = tuple(capture.moved())
     else:
         moved = marks.moved
-    return FrozenHeap(capture.address, view.name, parts, view.places.unsettled, moved)
+    unsettled = view.places.unsettled
+    return FrozenHeap(capture.address, view.name, parts, unsettled, moved, capture.missing)
 
 
 def _residency(capture: Capture) -> NDArray[np.uint8]:

@@ -23,6 +23,7 @@ from ... import layout
 from ...generate import mirror
 from ...registry import Geometry
 from ...system.procfs import ProcessFacts
+from ..reading.missing import Missing
 from ..reading.outline import resident_ranges
 from ..reading.records import KIND_SLAB, Records, dtype_of, word_offset
 from ..reading.source import CopyMarks, MemorySource, MemoryUnreadable, Words
@@ -91,6 +92,8 @@ class FrozenHeap:
     """How many cache lists changed at every try to follow them."""
     moved: tuple[str, ...] = ()
     """What changed while the heap was read; empty if nothing did."""
+    missing: Missing | None = None
+    """What it lacks, if it was of another layout."""
 
     @cached_property
     def header(self) -> ctypes.Structure:
@@ -346,6 +349,10 @@ class Frozen(MemorySource):
         heap = next(heap for heap in self.frozen if heap.address == address)
         torn = np.unpackbits(heap.parts["torn"], bitorder="little")[: heap.header.unit_top]
         return CopyMarks(torn.view(np.bool_), heap.moved, heap.unsettled)
+
+    def missing(self, address: int) -> Missing | None:
+        """What the heap at ``address`` lacks because it was of another layout."""
+        return next(heap.missing for heap in self.frozen if heap.address == address)
 
     def renew(self) -> Frozen:
         """The same process copied again; of a file, what it was."""

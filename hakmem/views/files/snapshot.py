@@ -26,17 +26,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
-from ...errors import AttachError, SnapshotError
-from ...generate import mirror
+from ...errors import AttachError, LayoutMismatch, SnapshotError
+from ...generate import description, mirror
+from ...generate.description import BadDescription
 from ...system import procfs
 from ...system.procfs import ProcessFacts
 from ..reading.look import Look
 from ..reading.surroundings import Surroundings
+from ..reading.translation import Translation
 from ..showing.tables import format_bytes
 from .around import as_json, from_json, ours_of
 from .freezing import freeze
 from .frozen import PARTS, Frozen, FrozenHeap
 from .frozen_checks import check_contents, check_sizes
+from .translated import TranslatedParts, missing_from
 
 SCHEMA: Final = "hakmem-snapshot/1"
 LIMIT_BYTES: Final = 48 << 20
@@ -45,6 +48,8 @@ HEAPS_LIMIT: Final = 256
 HEADER_LIMIT_BYTES: Final = 1 << 20
 DIRECTORY_LIMIT_BYTES: Final = 1 << 20
 PATH_LIMIT: Final = 4096
+PARTS_LIMIT: Final = 64
+"""Arrays of one heap; other versions may have more of them than this one reads."""
 PIECE_BYTES: Final = 1 << 16
 LEVEL: Final = 1
 """zlib's fastest level: it shrinks records to a tenth already."""
@@ -112,8 +117,14 @@ def write(
         "process": None if process is None else asdict(process),
         "surroundings": as_json(around),
         "heaps": [
-            {"address": h.address, "name": h.name, "unsettled": h.unsettled, "moved": list(h.moved)}
-            for h in frozen
+            {
+                "address": heap.address,
+                "name": heap.name,
+                "unsettled": heap.unsettled,
+                "moved": list(heap.moved),
+                "missing": None if heap.missing is None else heap.missing.as_json(),
+            }
+            for heap in frozen
         ],
     }
     text = json.dumps(header).encode()
@@ -121,6 +132,7 @@ def write(
         out, "w", zipfile.ZIP_DEFLATED, allowZip64=False, compresslevel=LEVEL
     ) as archive:
         _write_array(archive, "header", np.frombuffer(text, dtype=np.uint8))
+        _write_array(archive, "layout", np.frombuffer(description.packed(), dtype=np.uint8))
         for number, heap in enumerate(frozen):
             for name in PARTS:
                 _write_array(archive, f"h{number}_{name}", heap.parts[name])
@@ -141,6 +153,8 @@ class _Reader:
 
     def __init__(self, path: Path, file: IO[bytes], limit_bytes: int) -> None:
         self.path, self.file, self.limit_bytes = path, file, limit_bytes
+        self.translation: Translation | None = None
+        """How its records are read, where they are of another layout."""
         self._check_end()
         try:
             self.archive = zipfile.ZipFile(file)
@@ -173,7 +187,7 @@ class _Reader:
             )
         if tail.startswith(b"PK\x06\x07"):
             raise self.wrong("its directory", "a plain zip file's", "a zip64 one")
-        if count > HEAPS_LIMIT * len(PARTS) + 1 or directory > DIRECTORY_LIMIT_BYTES:
+        if count > HEAPS_LIMIT * PARTS_LIMIT or directory > DIRECTORY_LIMIT_BYTES:
             raise self.wrong(
                 "its directory",
                 f"at most {DIRECTORY_LIMIT_BYTES} bytes",
@@ -277,13 +291,25 @@ class _Reader:
             schema = found.get("schema") if isinstance(found, dict) else found
             raise self.wrong("schema", SCHEMA, _short(schema))
         if found.get("layout_hash") != f"0x{mirror.LAYOUT_HASH:016x}":
-            remedy = "; load it with the hakmem that saved it"
-            raise self.wrong(
-                "layout",
-                f"0x{mirror.LAYOUT_HASH:016x}",
-                f"{_short(found.get('layout_hash'))}{remedy}",
-            )
+            self.translation = self._translation(_short(found.get("layout_hash")))
         return found
+
+    def _translation(self, stated: str) -> Translation:
+        """How the records of another layout are read, by the description in the file."""
+        remedy = "; load it with the hakmem that saved it"
+        expected = f"0x{mirror.LAYOUT_HASH:016x}, or one that it describes"
+        if "layout.npy" not in self.members:
+            raise self.wrong("layout", expected, f"{stated}, undescribed{remedy}")
+        limit = description.PACKED_LIMIT_BYTES + 256
+        if self.info("layout").file_size > limit:
+            raise self.wrong("layout", f"at most {limit} bytes", self.info("layout").file_size)
+        self.check("layout")
+        try:
+            return Translation(description.unpack(self.array("layout", "u1").tobytes()))
+        except BadDescription as error:
+            raise self.wrong("layout", expected, f"{stated}: {error}{remedy}") from None
+        except LayoutMismatch as error:
+            raise self.wrong("layout", expected, str(error)) from None
 
 
 def _short(value: object, length: int = 60) -> str:
@@ -308,6 +334,9 @@ def _process(reader: _Reader, found: object) -> ProcessFacts | None:
         "stopped": bool,
         "in_flight": list,
     }
+    if isinstance(found, dict) and reader.translation is not None:
+        plain_facts = asdict(ProcessFacts(0)) | {"command": [], "in_flight": []}
+        found = plain_facts | {name: found[name] for name in kinds.keys() & found.keys()}
     if (
         not isinstance(found, dict)
         or found.keys() != kinds.keys()
@@ -333,10 +362,8 @@ def _process(reader: _Reader, found: object) -> ProcessFacts | None:
 
 def _heap(reader: _Reader, number: int, about: object) -> FrozenHeap:
     fields = {"address": int, "name": str, "unsettled": int, "moved": list}
-    if (
-        not isinstance(about, dict)
-        or about.keys() != fields.keys()
-        or not all(isinstance(about[n], k) for n, k in fields.items())
+    if not isinstance(about, dict) or not all(
+        isinstance(about.get(name), kind) for name, kind in fields.items()
     ):
         raise reader.wrong(
             f"header: heap {number}", f"the fields {', '.join(fields)}", _short(about)
@@ -348,16 +375,25 @@ def _heap(reader: _Reader, number: int, about: object) -> FrozenHeap:
         parts,
         about["unsettled"],
         tuple(_short(word) for word in about["moved"]),
+        missing_from(about.get("missing"), reader.wrong),
     )
-    counts = {name: reader.count(f"h{number}_{name}", kind) for name, kind in PARTS.items()}
-
-    def load(*names: str) -> None:
-        for name in names:
-            parts[name] = reader.array(f"h{number}_{name}", PARTS[name])
 
     def require(holds: bool, what: str, expected: object, found: object) -> None:
         if not holds:
             raise reader.wrong(f"heap {number}: {what}", expected, found)
+
+    def array(name: str) -> NDArray[Any]:
+        return reader.array(f"h{number}_{name}", PARTS[name])
+
+    counts = {name: reader.count(f"h{number}_{name}", kind) for name, kind in PARTS.items()}
+    if reader.translation is not None:
+        other = TranslatedParts(reader.translation, heap.address, counts, array, require)
+        counts, array = other.counts, other.array
+        heap.missing = reader.translation.missing.with_those_of(heap.missing)
+
+    def load(*names: str) -> None:
+        for name in names:
+            parts[name] = array(name)
 
     check_sizes(heap, counts, load, require)
     load(*(name for name in PARTS if name not in parts))

@@ -15,6 +15,8 @@ def title(look: Look) -> str:
     kind = f"{capture.plane} plane, {'checked' if capture.checked else 'unchecked'}"
     if capture.is_process_heap:
         kind += f", {capture.source.name}'s malloc"
+    if capture.missing is not None:
+        kind += f", made by hakmem {capture.missing.layout}"
     committed = capture.committed_units << 16
     in_use, dirty = format_bytes(heap.in_use_units << 16), format_bytes(heap.dirty_units << 16)
     kinds = capture.slabs["kind"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ... import layout
 from ...generate import mirror
 from ..reading.capture import Capture
-from ..reading.fields import ArrayField, dtype_from, extended, struct_fields
+from ..reading.fields import ArrayField, dtype_from, extend_records, extended, struct_fields
 from ..reading.look import Look
 from ..reading.records import (
     KIND_FOREIGN,
@@ -20,7 +20,6 @@ from ..reading.records import (
     KIND_SPAN,
     KIND_UNMAPPED,
     Records,
-    extend_records,
 )
 from ..showing.columns import Columns
 from ..showing.tables import Column, format_bytes

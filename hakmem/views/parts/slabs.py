@@ -18,6 +18,7 @@ from ..reading.capture import REREADS
 from ..reading.fields import ArrayField, extended, struct_fields
 from ..reading.holes import purged_counts
 from ..reading.look import Look
+from ..reading.missing import like
 from ..reading.problems import Problem, Spot
 from ..reading.records import KIND_SLAB, SLAB_FRESH, Records, copy_records, word_count
 from ..reading.slab_states import STATE_LETTERS
@@ -87,7 +88,7 @@ def slab_array(heap: Look) -> Records:
 def _gather(heap: Look) -> Records:
     capture = heap.capture
     units = np.flatnonzero(capture.slabs["kind"] == KIND_SLAB)
-    made = buffer(len(units) * SLAB_DTYPE.itemsize).view(SLAB_DTYPE)
+    made = like(capture.slabs, buffer(len(units) * SLAB_DTYPE.itemsize).view(SLAB_DTYPE))
     for first in range(0, len(units), PIECE_SLABS):
         mine = units[first : first + PIECE_SLABS]
         _fill(heap, made[first : first + PIECE_SLABS], mine, heap.places.cached_per_slab(mine))
@@ -283,7 +284,7 @@ def slab_at(heap: Look, unit: int) -> SlabRecord | None:
     """The slab that begins at a unit, without gathering the others; None if there is none."""
     if heap.capture.slabs["kind"][unit] != KIND_SLAB:
         return None
-    made = np.zeros(1, dtype=SLAB_DTYPE)
+    made = like(heap.capture.slabs, np.zeros(1, dtype=SLAB_DTYPE))
     _fill(
         heap,
         made,

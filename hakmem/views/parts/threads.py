@@ -11,10 +11,10 @@ from ... import layout
 from ...generate import mirror
 from ...system.procfs import ProcessFacts
 from ...text import Text
-from ..reading.fields import ArrayField, extended, struct_fields
+from ..reading.fields import ArrayField, extend_records, extended, struct_fields
 from ..reading.look import Look
 from ..reading.outline import Outline
-from ..reading.records import THREAD_STATES, Records, dtype_of, extend_records
+from ..reading.records import THREAD_STATES, Records
 from ..showing.columns import Columns
 from ..showing.tables import Column, Table, format_bytes, format_count
 from .view import Record, View
@@ -135,9 +135,7 @@ class ThreadRecord(Record):
         """Its caches of all classes of the policy: `BIN_DTYPE`."""
         capture, cached = self._heap.capture, self._heap.places.cached
         count = capture.class_count
-        bins = np.ascontiguousarray(
-            capture.threads["bins"][self.index, 1 : count + 1], dtype=dtype_of(mirror.HakBin)
-        )
+        bins = capture.threads["bins"][self.index, 1 : count + 1]
         made = extend_records(bins, slice(None), BIN_DTYPE)
         mine = cached.thread == self.index
         made["class_index"] = np.arange(1, count + 1)

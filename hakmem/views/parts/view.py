@@ -30,6 +30,19 @@ class Hints(NamedTuple):
 PROMPT: Final = Hints()
 
 
+def _field(heap: Look, columns: Columns, name: str, dtype: np.dtype[Any]) -> Column:
+    """The column called ``name``. Raises UnknownName, or FieldMissing for a field that a heap of
+    another layout lacks."""
+    if heap.capture.missing is None:
+        return columns.find(name, dtype)
+    if name not in (dtype.names or ()):
+        heap.capture.missing.require_field(name)
+    found = columns.find(name, dtype)
+    if found.field not in (dtype.names or ()):
+        heap.capture.missing.require_field(found.field)
+    return found
+
+
 class _Columned(Shown):
     """A class with ``columns``; its docstring lists them, with the fields behind, by unit and
     meaning."""
@@ -53,7 +66,7 @@ class Record(_Columned):
         self._row = row
 
     def __getitem__(self, name: str) -> Any:
-        value = self._row[self.columns.find(name, self._row.dtype).field]
+        value = self._row[_field(self._heap, self.columns, name, self._row.dtype).field]
         return (
             value.item()
             if isinstance(value, np.generic) and value.ndim == 0 and value.dtype.fields is None
@@ -91,9 +104,10 @@ class Record(_Columned):
         return self._fields().text(width)
 
     def _fields(self) -> Table:
+        shown = self.columns.there(self._row.dtype)
         cells = [
-            [column.heading for column in self.columns],
-            [format_value(self[column.field], column) for column in self.columns],
+            [column.heading for column in shown],
+            [format_value(self[column.field], column) for column in shown],
         ]
         return Table(self.title(), ("field", "value"), cells, (True, True))
 
@@ -175,14 +189,14 @@ class View(_Columned, Generic[RecordT]):
         return self.columns.names(self.array.dtype)
 
     def _field(self, name: str) -> str:
-        return self.columns.find(name, self.array.dtype).field
+        return _field(self._heap, self.columns, name, self.array.dtype).field
 
     def _column(self, name: object) -> Column:
         """A column that a table can show. Raises UnknownName, or ValueError for a field that is no
         single value."""
         if not isinstance(name, str):
             raise TypeError(f"column: expected a name, got {type(name).__name__}")
-        column = self.columns.find(name, self.array.dtype)
+        column = _field(self._heap, self.columns, name, self.array.dtype)
         kind = self.array.dtype[column.field]
         if kind.shape or kind.fields is not None:
             raise ValueError(
@@ -233,7 +247,8 @@ class View(_Columned, Generic[RecordT]):
         """What `table` prints, before it is text or HTML."""
         if isinstance(columns, str):
             columns = [name.strip() for name in columns.split(",")]
-        chosen = self.columns if columns is None else tuple(map(self._column, columns))
+        whole = self.columns.there(self.array.dtype)
+        chosen = whole if columns is None else tuple(map(self._column, columns))
         array = self.array if sort is None else self._sorted(sort)
         if limit is not None and whole_number("limit", limit) < 0:
             raise ValueError(f"limit = {limit}: expected 0 or more rows")

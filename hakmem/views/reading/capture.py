@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ...generate import mirror
+from .missing import guarded
 from .outline import Outline
 from .records import Records, dtype_of
 from .source import MemorySource
@@ -82,6 +83,9 @@ class Capture(Outline):
 
         registry = copy(geometry.registry_offset, top * 4, np.uint32)
         slabs = copy(geometry.slabs_offset, top * SLAB_BYTES, dtype_of(mirror.HakSlab))
+        missing = parts["missing"]
+        if missing is not None:
+            slabs = missing.guard(slabs, mirror.HakSlab)
         marks = source.marks(address)
         if marks is None:
             slabs, torn = _settled_slabs(source, address + geometry.slabs_offset, slabs)
@@ -105,7 +109,7 @@ class Capture(Outline):
     def slab_now(self, unit: int) -> Records:
         """The record of ``unit`` as it is now, shape (1,)."""
         place = self.address + self.geometry.slabs_offset + unit * SLAB_BYTES
-        return np.frombuffer(self.source.read(place, SLAB_BYTES), dtype=dtype_of(mirror.HakSlab))
+        return guarded(self.source.read(place, SLAB_BYTES), mirror.HakSlab, self.missing)
 
     def cache_now(self, thread: int, class_index: int) -> ThreadCache:
         """A thread's cache of one class as it is now."""

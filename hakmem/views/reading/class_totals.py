@@ -16,6 +16,7 @@ from ... import layout
 from ...generate import mirror
 from .capture import REREADS, SLAB_BYTES
 from .holes import purged_blocks
+from .missing import guarded
 from .outline import Outline
 from .records import KIND_SLAB, SLAB_HOLES, Records, dtype_of, word_count
 
@@ -98,8 +99,12 @@ class RunningTotals:
             before[rows], self._purged[number][rows] = words, purged
             del before  # a bytearray that an array refers to cannot grow
         if old:
-            self.sums += class_sums(_records(np.concatenate(new)), np.concatenate(come))
-            self.sums -= class_sums(_records(np.concatenate(old)), np.concatenate(gone))
+            fresh_records, old_records = (
+                guarded(np.concatenate(words).data, mirror.HakSlab, outline.missing)
+                for words in (new, old)
+            )
+            self.sums += class_sums(fresh_records, np.concatenate(come))
+            self.sums -= class_sums(old_records, np.concatenate(gone))
 
     def _settle(
         self, words: NDArray[np.uint64], outline: Outline, units: NDArray[np.int64]

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ... import layout
-from .records import dtype_of, extend_dtype
+from .missing import like
+from .records import Records, dtype_of, extend_dtype, words_of
 
 PADDING: Final = frozenset(("reserved", "counter_pad"))
 """Fields of structs that hold nothing."""
@@ -71,3 +73,17 @@ def dtype_from(fields: Sequence[ArrayField]) -> np.dtype[Any]:
 def extended(struct: type[ctypes.Structure], derived: Sequence[ArrayField]) -> np.dtype[Any]:
     """A mirrored struct's dtype with the ``derived`` fields behind its own."""
     return extend_dtype(struct, [(field.name, field.code) for field in derived])
+
+
+def extend_records(
+    records: Records, chosen: NDArray[np.int64] | slice, dtype: np.dtype[Any]
+) -> Records:
+    """``records[chosen]`` copied into an array of an extended dtype, derived fields zero;
+    what ``records`` lack is left out.
+
+    Copied as words: numpy would copy a structured array field by field, ten times slower.
+    """
+    words = words_of(records)[chosen]
+    made = np.zeros(len(words), dtype=dtype)
+    words_of(made)[:, : words.shape[1]] = words
+    return like(records, made)

@@ -70,12 +70,17 @@ class Look:
 
     @cached_property
     def policy(self) -> Policy:
-        """The policy in force. Raises PolicyError when its image is damaged."""
+        """The policy in force. Raises PolicyError when its image is damaged, FieldMissing when a
+        number of it is not in the layout of the heap."""
+        if self.capture.missing is not None:
+            self.capture.missing.require("hak_policy")
         return Policy.from_struct(self.capture.policy)
 
     @cached_property
     def codec(self) -> HeaderCodec:
         """The header bytes in force."""
+        if self.capture.missing is not None:
+            self.capture.missing.require("hak_header_codec")
         return HeaderCodec.from_struct(self.capture.policy.headers)
 
     def array(self, name: str, gather: Callable[[Self], Records]) -> Records:

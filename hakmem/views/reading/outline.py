@@ -15,7 +15,8 @@ from ... import layout
 from ...errors import ValidationError
 from ...generate import mirror
 from ...registry import Geometry
-from .records import HEAP_CHECKED, HEAP_PROCESS, HEAP_PYTHON, THREAD_LEFT, Records, dtype_of
+from .missing import Missing, guarded
+from .records import HEAP_CHECKED, HEAP_PROCESS, HEAP_PYTHON, THREAD_LEFT, Records
 from .source import MemorySource
 
 CACHED_LIMIT: Final = 1 << 20
@@ -36,6 +37,8 @@ class Outline:
     """The ``hak_policy`` in force."""
     threads: Records
     """Thread records, dtype of ``hak_thread``, shape (thread_top,)."""
+    missing: Missing | None
+    """What it lacks, if it is of another layout."""
 
     @classmethod
     def parts(cls, source: MemorySource, address: int) -> dict[str, Any]:
@@ -44,7 +47,12 @@ class Outline:
         Raises ValidationError when no heap stands there or its geometry is damaged,
         MemoryUnreadable when the memory is gone.
         """
-        heap = mirror.HakHeap.from_buffer_copy(source.read(address, ctypes.sizeof(mirror.HakHeap)))
+        missing = source.missing(address)
+        heap_type, policy_type = (
+            made if missing is None else missing.structure(made)
+            for made in (mirror.HakHeap, mirror.HakPolicy)
+        )
+        heap = heap_type.from_buffer_copy(source.read(address, ctypes.sizeof(mirror.HakHeap)))
         geometry = check_heap(heap, address)
         threads = source.read(address + geometry.threads_offset, heap.thread_top * THREAD_BYTES)
         policy = source.read(address + geometry.policy_offset, ctypes.sizeof(mirror.HakPolicy))
@@ -53,8 +61,9 @@ class Outline:
             "address": address,
             "heap": heap,
             "geometry": geometry,
-            "policy": mirror.HakPolicy.from_buffer_copy(policy),
-            "threads": np.frombuffer(threads, dtype=dtype_of(mirror.HakThread)),
+            "policy": policy_type.from_buffer_copy(policy),
+            "threads": guarded(threads, mirror.HakThread, missing),
+            "missing": missing,
         }
 
     @property
@@ -96,14 +105,12 @@ class Outline:
     def classes(self) -> Records:
         """The geometry of the classes, dtype of ``hak_class``, shape (CLASS_LIMIT,); index 0 is the
         empty class."""
-        return np.frombuffer(bytes(self.policy.sizes.classes), dtype=dtype_of(mirror.HakClass))
+        return guarded(bytes(self.policy.sizes.classes), mirror.HakClass, self.missing)
 
     @cached_property
     def cache_classes(self) -> Records:
         """The cache numbers of the classes, dtype of ``hak_cache_class``, shape (CLASS_LIMIT,)."""
-        return np.frombuffer(
-            bytes(self.policy.caches.classes), dtype=dtype_of(mirror.HakCacheClass)
-        )
+        return guarded(bytes(self.policy.caches.classes), mirror.HakCacheClass, self.missing)
 
     @cached_property
     def cached_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -155,8 +162,12 @@ def check_heap(heap: ctypes.Structure, address: int) -> Geometry:
     limit = layout.REGION_UNITS_MAX
     if not 0 < found.unit_limit <= limit:
         raise ValidationError("heap.unit_limit", where, f"1 to {limit}", found.unit_limit)
-    expected_geometry = Geometry.lay_out(found.unit_limit, bool(heap.flags & HEAP_CHECKED))
-    if found != expected_geometry:
+    checked = bool(heap.flags & HEAP_CHECKED)
+    expected_geometry = Geometry.lay_out(found.unit_limit, checked)
+    translated = 0 < found.meta_units <= found.unit_limit and found == Geometry.translated(
+        found.unit_limit, checked, found.meta_units
+    )
+    if found != expected_geometry and not translated:
         raise ValidationError("heap geometry", where, expected_geometry, found)
     if not found.meta_units <= heap.unit_top <= found.unit_limit:
         raise ValidationError(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from .missing import Missing
     from .surroundings import Ours, Surroundings
 
 
@@ -123,6 +124,11 @@ class MemorySource(ABC):
 
     def marks(self, address: int) -> CopyMarks | None:
         """Of a copy: what was noted of the heap at ``address``. None of memory that lives on."""
+        return None
+
+    def missing(self, address: int) -> Missing | None:
+        """What the heap at ``address`` lacks because it is of another layout; None: it is of this
+        one."""
         return None
 
     def renew(self) -> MemorySource:

@@ -32,10 +32,16 @@ class Columns(tuple[Column, ...]):
         made.fields = tuple(fields)
         return made
 
+    def there(self, dtype: np.dtype[Any]) -> tuple[Column, ...]:
+        """The columns that an array has; of a heap of another layout some may be missing."""
+        names = dtype.names or ()
+        return tuple(column for column in self if column.field in names)
+
     def names(self, dtype: np.dtype[Any]) -> list[str]:
         """Every name that `find` accepts: fields, then the headings that differ from them."""
         made = list(dtype.names or ())
-        return [*made, *(column.heading for column in self if column.heading not in made)]
+        headings = (column.heading for column in self.there(dtype))
+        return [*made, *(heading for heading in headings if heading not in made)]
 
     def find(self, name: str, dtype: np.dtype[Any]) -> Column:
         """The column called ``name``, a field or a heading. Raises UnknownName."""

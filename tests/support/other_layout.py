@@ -1,0 +1,112 @@
+"""The library as another version might have it: its layout edited, its C compiled anew."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import hakmem
+
+PACKAGE: Final = Path(hakmem.__file__).resolve().parent
+Edit = tuple[str, str]
+
+RENAMED: Final = {
+    "lock_wait_count": "lock_waits",
+    "newer": "next_freed",
+    "drain_block_count": "drained",
+    "trim_bytes": "trimmed",
+}
+"""Fields that this version lacks in the other, and the other in this: C names them so."""
+CONSTANTS: Final = {
+    "HAK_KIND_SPAN": 3,
+    "HAK_KIND_RUN": 2,
+    "HAK_SLAB_FRESH": 4,
+    "HAK_SLAB_HOLES": 1,
+    "HAK_THREAD_LIVE": 2,
+    "HAK_THREAD_PARKED": 1,
+    "HAK_TAG_SPAN": 62,
+    "HAK_TAG_FREE": 61,
+}
+EDITS: Final[Sequence[Edit]] = (
+    # a field added, in front of others; the record is no power of two any more
+    (
+        'Field("claim_seq", "u32", "count", "claimer by CAS',
+        'Field("colour", "u64", "", "", "of the future"),\n            '
+        'Field("claim_seq", "u32", "count", "claimer by CAS',
+    ),
+    ('"hak_slab": 64', '"hak_slab": 72'),
+    # fields moved, the geometry among them
+    (
+        'Field("policy_offset", "u64"',
+        'Field("future", "u64", "", "", "of the future", 3),\n            '
+        'Field("policy_offset", "u64"',
+    ),
+    ("HEAP_BYTES: Final = 6144", "HEAP_BYTES: Final = 8192"),
+    # numbers of another width, and one more of the policy
+    ('Field("arena_count", "u32"', 'Field("arena_count", "u64"'),
+    ('Field("lost_count", "u32", "slabs"', 'Field("lost_count", "u64", "slabs"'),
+    (
+        '    floor_bytes: int = _number("u64"',
+        '    nap_ms: int = _number("u64", "ms", (2, 500), "pause", default=20)\n'
+        '    floor_bytes: int = _number("u64"',
+    ),
+)
+
+
+def sources(place: Path, edits: Sequence[Edit] = EDITS, *, whole: bool = False) -> Path:
+    """A copy of the package whose layout is edited, with all that names its fields; ``whole``: with
+    the views, which run then as they are."""
+    made = place / "hakmem"
+    left_out = () if whole else ("views", "cli", "outside", "heap")
+    ignored = shutil.ignore_patterns(*left_out, "__pycache__", "*.so")
+    shutil.copytree(PACKAGE, made, ignore=ignored)
+    layout = made / "layout.py"
+    text = layout.read_text()
+    for before, after in edits:
+        assert text.count(before) == 1, f"layout.py has another line now: {before}"
+        text = text.replace(before, after)
+    for name, value in CONSTANTS.items():
+        text, count = re.subn(rf'(Constant\("{name}", )\d+', rf"\g<1>{value}", text)
+        assert count == 1, name
+    layout.write_text(text)
+    rest = made.rglob("*.py") if whole else [layout]
+    for file in [*rest, *made.glob("native/*.[ch]")]:
+        text = file.read_text()
+        for before, after in RENAMED.items():
+            text = re.sub(rf"\b{before}\b", after, text)
+        file.write_text(text)
+    return made
+
+
+def build(place: Path, edits: Sequence[Edit] = EDITS) -> Path:
+    """The other version's library, made in the empty or absent folder ``place``."""
+    package = sources(place, edits)
+    alone = [sys.executable, "-I", "-S", "-B"]
+    for file, command in (
+        ("hak_layout.h", [package / "layout.py"]),
+        ("hak_description.c", [package / "layout.py", "description"]),
+        ("hak_builtin_policy.c", [package / "policy" / "emit.py"]),
+    ):
+        done = subprocess.run([*alone, *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        (package / "native" / file).write_text(done.stdout)
+    files = sorted(package.glob("native/*.c"))
+    options = "-std=gnu11 -O1 -fPIC -shared -pthread -fvisibility=hidden -ftls-model=initial-exec"
+    library = place / "libhakmem.so"
+    subprocess.run(
+        [
+            os.environ.get("CC", "cc"),
+            *options.split(),
+            *("-fno-builtin-malloc", "-fexceptions", "-Wl,--build-id", "-Wl,-z,now,-z,nodelete"),
+            *("-o", library, *files, "-ldl"),
+        ],
+        check=True,
+        cwd=place,
+    )
+    return library
