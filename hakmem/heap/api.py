@@ -13,6 +13,7 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..arguments import WORD_LIMIT, power_of_two, size_in_bytes, whole_number, words
@@ -62,7 +63,7 @@ class _Guarded(OwnProcess):
 
     def inside(self) -> int:
         """How many calls of other threads are under way."""
-        return self._heap._gate.callers
+        return self._heap._gate.others
 
     @contextmanager
     def window(self, address: int, size_bytes: int) -> Iterator[Words]:
@@ -174,7 +175,10 @@ class Heap(Looks):
         if type(size) is not int or size < 0:
             size = size_in_bytes(size)
         boundary = 1 if align is None else power_of_two(align)
-        with self._gate as engine:
+        gate, me = self._gate, get_ident()
+        try:
+            gate.arrive(me)
+            engine = gate.engine or gate.wait(me)
             block = (
                 engine.alloc(size, boundary, bool(zero))
                 if size < WORD_LIMIT and boundary < WORD_LIMIT
@@ -184,6 +188,8 @@ class Heap(Looks):
                 asked = f"{size:,} bytes" + ("" if align is None else f" aligned to {boundary:,}")
                 raise no_memory(engine, self.name, asked)
             return block
+        finally:
+            gate.leave(me)
 
     def free(self, address: int | None) -> None:
         """Free the block at ``address``; None and 0 are no blocks and do nothing.
@@ -196,12 +202,17 @@ class Heap(Looks):
             return
         if type(address) is not int:
             address = whole_number("address", address)
-        with self._gate as engine:
+        gate, me = self._gate, get_ident()
+        try:
+            gate.arrive(me)
+            engine = gate.engine or gate.wait(me)
             if not 0 <= address < WORD_LIMIT:
                 raise foreign("free", address, self.name, None)
             fault = engine.free(address)
             if fault is not None:
                 raise self._exception(engine, "free", fault)
+        finally:
+            gate.leave(me)
 
     def realloc(self, address: int | None, size: int) -> int:
         """Resize a block to ``size`` bytes; returns its address, which may be another one.
@@ -211,7 +222,10 @@ class Heap(Looks):
         """
         size = size_in_bytes(size)
         place = 0 if address is None else whole_number("address", address)
-        with self._gate as engine:
+        gate, me = self._gate, get_ident()
+        try:
+            gate.arrive(me)
+            engine = gate.engine or gate.wait(me)
             if not 0 <= place < WORD_LIMIT:
                 raise foreign("realloc", place, self.name, None)
             if size >= WORD_LIMIT:
@@ -220,18 +234,25 @@ class Heap(Looks):
             if fault is not None:
                 raise self._exception(engine, "realloc", fault, size)
             return block
+        finally:
+            gate.leave(me)
 
     def usable_size(self, address: int) -> int:
         """How many bytes of a live block the caller may use. Raises InvalidFree for any other
         address."""
         place = whole_number("address", address)
-        with self._gate as engine:
+        gate, me = self._gate, get_ident()
+        try:
+            gate.arrive(me)
+            engine = gate.engine or gate.wait(me)
             if not 0 < place < WORD_LIMIT:
                 raise foreign("usable_size", place, self.name, None)
             size, fault = engine.usable_size(place)
             if fault is not None:
                 raise self._exception(engine, "usable_size", fault)
             return size
+        finally:
+            gate.leave(me)
 
     def alloc_many(self, sizes: ArrayLike) -> NDArray[np.uintp]:
         """Allocate a block for each of ``sizes`` (bytes; 1-d, whole numbers); returns their
@@ -292,8 +313,13 @@ class Heap(Looks):
 
     def flush(self) -> None:
         """Give the blocks in the calling thread's caches back to their slabs."""
-        with self._gate as engine:
+        gate, me = self._gate, get_ident()
+        try:
+            gate.arrive(me)
+            engine = gate.engine or gate.wait(me)
             engine.flush()
+        finally:
+            gate.leave(me)
 
     def prewarm(self) -> None:
         """Fill the calling thread's caches to the policy's prewarm counts."""
@@ -312,8 +338,13 @@ class Heap(Looks):
     def tick(self) -> None:
         """Do what is due by the clock: end an epoch whose time is over, and purge what the policy
         no longer keeps."""
-        with self._gate as engine:
+        gate, me = self._gate, get_ident()
+        try:
+            gate.arrive(me)
+            engine = gate.engine or gate.wait(me)
             engine.tick()
+        finally:
+            gate.leave(me)
 
     def hold_clock(self, now_ns: int) -> None:
         """Stop the heap's clock at ``now_ns`` (ns, 0 to 2^63 - 1); only further calls move it.

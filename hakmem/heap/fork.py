@@ -4,8 +4,8 @@ The native plane repairs its heaps by itself, at the child's first slow path: bl
 another thread of the parent was just moving are left out and counted as lost. This module asks for
 that repair at once, so that the child's views show a repaired heap.
 
-The Python plane cannot repair its heaps, so they are paused instead: the fork waits until no thread
-is inside a call, and threads that make a call meanwhile wait until the fork is over. Only
+The Python plane cannot repair its heaps, so they are paused instead: the fork waits until no other
+thread is inside a call, and threads that make a call meanwhile wait until the fork is over. Only
 ``os.fork`` pauses heaps; a fork by C code does not.
 """
 
@@ -42,7 +42,7 @@ def watch(gates: Callable[[], Iterable[Gate]]) -> None:
                     _paused.append((gate, engine))
         limit = time.monotonic() + PATIENCE_SECONDS
         for gate, _ in _paused:
-            while gate.callers and time.monotonic() < limit:
+            while gate.others and time.monotonic() < limit:
                 time.sleep(0)
 
     def resume() -> None:

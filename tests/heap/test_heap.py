@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -396,6 +397,62 @@ def test_child_of_a_fork_uses_the_heap(make: Make) -> None:
     assert heap.whatis(blocks[0]).state == "application"
     heap.free_many(blocks)
     assert heap.validate().exact
+
+
+def test_child_of_a_fork_inside_a_window(make: Make) -> None:
+    """The child is inside as its parent was: its heap cannot go away, and goes once it leaves."""
+    heap = make()
+    block = heap.alloc(100)
+    source = heap.view().capture.source
+
+    def leave_and_destroy() -> None:
+        with pytest.raises(hakmem.HakmemError, match="inside a call of it"):
+            heap.destroy()
+        window.__exit__(None, None, None)
+        heap.destroy()
+        with pytest.raises(hakmem.HeapDestroyed):
+            heap.alloc(1)
+
+    window = source.window(heap.address, 1 << 16)
+    began = time.monotonic()
+    words = window.__enter__()
+    assert words[0] == layout.HEAP_MAGIC
+    in_child(leave_and_destroy)
+    window.__exit__(None, None, None)
+    assert time.monotonic() - began < 4  # a fork waits for other threads, not for its own
+    heap.free(block)
+    assert heap.validate().exact
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_forgets_threads_inside_windows_mt(make: Make) -> None:
+    heap = make()
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with heap.view().capture.source.window(heap.address, 1 << 16):
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=stay)
+    thread.start()
+    inside.wait()
+    if heap.plane == "native":  # of the Python plane a fork waits for them
+        in_child(heap.destroy)
+    leave.set()
+    thread.join()
+    in_child(heap.destroy)
+
+
+def test_a_heap_is_not_destroyed_under_its_own_reader(make: Make) -> None:
+    heap = make()
+    with heap.view().capture.source.window(heap.address, 1 << 16) as words:
+        with pytest.raises(hakmem.HakmemError, match="end that first"):
+            heap.destroy()
+        assert words[0] == layout.HEAP_MAGIC and heap.alive
+        heap.free(heap.alloc(10))
+    heap.destroy()
+    heap.destroy()
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
