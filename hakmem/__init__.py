@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .errors import AttachDenied as AttachDenied
     from .errors import AttachError as AttachError
     from .errors import DoubleFree as DoubleFree
+    from .errors import FieldMissing as FieldMissing
     from .errors import HakmemError as HakmemError
     from .errors import HeapDestroyed as HeapDestroyed
     from .errors import InvalidFree as InvalidFree
@@ -81,6 +82,7 @@ _HOMES = {
         "AttachDenied",
         "AttachError",
         "DoubleFree",
+        "FieldMissing",
         "HakmemError",
         "HeapDestroyed",
         "InvalidFree",
@@ -109,6 +111,7 @@ __all__ = [
     "CachePolicy",
     "ClassCache",
     "DoubleFree",
+    "FieldMissing",
     "HakmemError",
     "HeaderCodec",
     "Heap",

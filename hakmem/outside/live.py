@@ -217,7 +217,10 @@ class LiveProcess(MemorySource):
             from ..views.reading.translation import Translation  # with numpy
 
             try:
-                self.translations[image.root] = Translation(self._description(image))
+                theirs = self._description(image)
+                if magic != layout.ROOT_MAGIC or theirs.hash != found:
+                    raise BadDescription(f"what it describes is 0x{theirs.hash:016x}")
+                self.translations[image.root] = Translation(theirs)
             except BadDescription as error:
                 raise LayoutMismatch(
                     f"process {self.pid} runs another build, {image.path}: its layout is "

@@ -16,7 +16,7 @@ import pytest
 
 import hakmem
 from hakmem.clib import binding
-from hakmem.generate import mirror
+from hakmem.generate import description, mirror
 from hakmem.outside import denial, image
 from hakmem.outside.live import LiveProcess
 from hakmem.views.answers.glance import Glance
@@ -343,6 +343,7 @@ def test_what_is_needed_is_said(scope: int, said: str, monkeypatch: pytest.Monke
 def test_another_layout_names_both_builds(python: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     program = python()
     monkeypatch.setattr(mirror, "LAYOUT_HASH", 0x1234)
+    monkeypatch.setattr(description, "SYMBOL", b"of no use")  # one that does not describe itself
     text = said(hakmem.LayoutMismatch, lambda: hakmem.attach(program.pid))
     assert "0x0000000000001234" in text and text.count(image.file_build_id()) == 2
 

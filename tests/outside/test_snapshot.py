@@ -311,11 +311,13 @@ def test_another_layout(good: bytes, tmp_path: Path) -> None:
     header = json.loads(np.lib.format.read_array(io.BytesIO(parts["header.npy"])).tobytes())
     header["layout_hash"] = "0x0000000000001234"
     parts["header.npy"] = npy(np.frombuffer(json.dumps(header).encode(), dtype=np.uint8))
+    own = f"0x{mirror.LAYOUT_HASH:016x}"
+    expected = f"layout: expected {own}, or one that it describes, found 0x0000000000001234"
+    remedy = "; load it with the hakmem that saved it"
     text = refused(packed(parts, tmp_path / "f"))
-    assert (
-        f"layout: expected 0x{mirror.LAYOUT_HASH:016x}, found 0x0000000000001234; load it with "
-        "the hakmem that saved it" in text
-    )
+    assert f"{expected}: what it describes is {own}{remedy}" in text
+    del parts["layout.npy"]
+    assert f"{expected}, undescribed{remedy}" in refused(packed(parts, tmp_path / "f"))
 
 
 def test_object_arrays_are_never_unpickled(good: bytes, tmp_path: Path) -> None:

@@ -305,7 +305,10 @@ class _Reader:
             raise self.wrong("layout", f"at most {limit} bytes", self.info("layout").file_size)
         self.check("layout")
         try:
-            return Translation(description.unpack(self.array("layout", "u1").tobytes()))
+            theirs = description.unpack(self.array("layout", "u1").tobytes())
+            if f"0x{theirs.hash:016x}" != stated:
+                raise BadDescription(f"what it describes is 0x{theirs.hash:016x}")
+            return Translation(theirs)
         except BadDescription as error:
             raise self.wrong("layout", expected, f"{stated}: {error}{remedy}") from None
         except LayoutMismatch as error:
