@@ -20,7 +20,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/text.py $(wildcard hakmem/generate/*.py hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test mt peers bench bench-check bench-limits programs test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model lint format clean storm attach-storm mt-preload man wheel
+.PHONY: help setup demo test failing-calls mt peers bench bench-check bench-limits programs test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model lint format clean storm attach-storm mt-preload man wheel
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -63,6 +63,9 @@ demo: setup  ## run the main job: a real allocation trace through both planes, t
 # Two at a time: what tests start has threads of its own, and they wait for each other more than they
 # compute. A plain pytest runs them one after another; both must hold.
 WORKERS ?= 2
+
+failing-calls: setup  ## make every OS call of a set of workloads fail, one after the other (an hour)
+	@HAKMEM_FAIL_ALL=1 $(VENV_PYTHON) -m pytest --numprocesses $(WORKERS) --dist worksteal tests/plane/test_failing_calls.py
 
 test: setup  ## run all tests, two at a time (WORKERS=N)
 	@$(VENV_PYTHON) -m pytest --numprocesses $(WORKERS) --dist worksteal

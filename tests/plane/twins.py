@@ -272,9 +272,12 @@ class Twins:
 
     def advance(self, ns: int) -> None:
         self.now_ns += ns
-        for engine in self.engines:
+
+        def step(engine: Engine) -> None:
             engine.hold_clock(self.now_ns)
             engine.tick()
+
+        self.both("advance", step)
 
     def trim(self) -> int:
         return int(self.both("trim", lambda engine: engine.trim()))
