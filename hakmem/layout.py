@@ -101,6 +101,7 @@ OS_CALLS: Final = {
     "UNMAP": "memory is unmapped",
     "PROTECT": "reserved memory is made accessible",
     "REMAP": "OS pages are moved",
+    "REMAP_LATE": "OS pages are moved: refused when the target is unmapped already",
     "PURGE": "OS pages are purged",
     "LAZY": "OS pages are purged lazily",
     "ADVISE": "other advice: huge pages, pages that a fork wipes",

@@ -50,6 +50,14 @@ static bool fails(uint32_t kind) {
     return call >= first && call - first < hak_load_relaxed(&faults->count);
 }
 
+/* A move that fails may have unmapped its target before. */
+static bool move_fails(void *to, uint64_t bytes) {
+    if (fails(HAK_CALL_REMAP)) return true;
+    if (!fails(HAK_CALL_REMAP_LATE)) return false;
+    (void)hak_system(SYS_munmap, to, bytes);
+    return true;
+}
+
 static uint32_t kind_of_advice(int advice) {
     switch (advice) {
     case MADV_DONTNEED:
@@ -89,7 +97,7 @@ static bool advise_memory(void *at, uint64_t bytes, int advice) {
     return !fails(kind_of_advice(advice)) && madvise(at, bytes, advice) == 0;
 }
 static bool move_memory(void *from, void *to, uint64_t bytes, int flags) {
-    return !fails(HAK_CALL_REMAP) && mremap(from, bytes, bytes, flags, to) == to;
+    return !move_fails(to, bytes) && mremap(from, bytes, bytes, flags, to) == to;
 }
 #else
 static void *map_memory(void *at, uint64_t bytes, int access, int flags) {
@@ -114,7 +122,7 @@ static bool advise_memory(void *at, uint64_t bytes, int advice) {
     return !fails(kind_of_advice(advice)) && hak_system(SYS_madvise, at, bytes, advice) == 0;
 }
 static bool move_memory(void *from, void *to, uint64_t bytes, int flags) {
-    return !fails(HAK_CALL_REMAP) &&
+    return !move_fails(to, bytes) &&
            hak_system(SYS_mremap, from, bytes, bytes, flags, to) == (long)to;
 }
 #endif
@@ -379,7 +387,7 @@ static struct timespec time_of(uint64_t ns) {
 void hak_os_nap(uint64_t ns) {
     uint32_t nobody = 0;
     struct timespec most = time_of(ns);
-    (void)hak_system(SYS_futex, &nobody, FUTEX_WAIT_PRIVATE, 0, &most);
+    if (!fails(HAK_CALL_WAIT)) (void)hak_system(SYS_futex, &nobody, FUTEX_WAIT_PRIVATE, 0, &most);
 }
 
 /* Takes a lock whose word holds its holder's thread id, and lends the holder the caller's priority
@@ -387,7 +395,7 @@ void hak_os_nap(uint64_t ns) {
  * a time of the calendar's clock. */
 bool hak_os_lock_inherit(uint32_t *word, uint64_t most_ns) {
     struct timespec now;
-    if (read_clock(CLOCK_REALTIME, &now) != 0) return false;
+    if (fails(HAK_CALL_WAIT) || read_clock(CLOCK_REALTIME, &now) != 0) return false;
     now = time_of((uint64_t)now.tv_sec * HAK_NS_PER_SECOND + (uint64_t)now.tv_nsec + most_ns);
     return hak_system(SYS_futex, word, FUTEX_LOCK_PI_PRIVATE, 0, &now) == 0;
 }
