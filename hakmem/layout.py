@@ -695,6 +695,8 @@ class CacheNumbers:
         default=256)
     park_bytes: int = _number("u32", "bytes", (0, 1 << 30),
         "largest block that waits in the cache of an ended thread", default=8 * _KIB)
+    park_cached_bytes: int = _number("u32", "bytes", (0, 1 << 30),
+        "a thread that ends with more than this in such blocks leaves no cache", default=256 * _KIB)
     raise_live_per_256: int = _number("u32", "1/256", (0, 1 << 16),
         "what swings may add to the caps of all threads together, as a fraction of the "
         "bytes in use", default=256, source=_CAPS)
@@ -747,7 +749,9 @@ class RetainNumbers:
     work_first_ns: int = _number("u64", "ns", (0, 60 * 10**9),
         "eager work a new heap may do before it has earned any", default=5_000_000)
     work_burst_ns: int = _number("u64", "ns", (0, 60 * 10**9),
-        "most eager work saved up, and most debt", default=250_000_000)
+        "most eager work saved up", default=250_000_000)
+    work_debt_ns: int = _number("u64", "ns", (0, 60 * 10**9),
+        "most debt, which refaults make", default=1_000_000_000)
     work_per_256: int = _number("u32", "1/256", (0, 256),
         "share of elapsed time that eager purges may cost, 0 never", default=12,
         variable=Variable("HAKMEM_EAGER_PCT",
@@ -777,7 +781,7 @@ class RetainNumbers:
         default=500_000, source=_WEEK)
     background_bytes: int = _number("u64", "bytes", (0, _BYTES_MAX),
         "heap from which on programs with threads get a background thread, 0 never",
-        default=16 * _MIB,
+        default=0,
         variable=Variable("HAKMEM_BACKGROUND_MB",
             "heap from which programs with threads get a background thread, MiB; 0: never",
             0, 1 << 20, _MIB))
@@ -1209,8 +1213,6 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "clock when earned_ns was last raised"),
             Field("recent_units", "u32", "units", _LOCK_RELAXED,
                 "units marked in each of the two recent maps", 2),
-            Field("recent_eager", "u32", "units", _LOCK,
-                "units purged eagerly in each of the two epochs", 2),
             Field("recent_now", "u32", "", _LOCK, "which recent map is this epoch's"),
             Field("epoch_count", "u32", "epochs", _LOCK_RELAXED, "epochs closed so far; wraps"),
             Field("eager_units", "u64", "units", _LOCK,
@@ -1298,10 +1300,13 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("moved_count", "u32", "ranges", _LOCK_RELAXED, "how many there are"),
             Field("inherited", "u32", "bool", "repairer of a fork's child > any",
                 "1: this process got the heap by a fork; new mappings do not join the old ones"),
+            Field("collected_epoch", "u32", "epochs", "any by CAS, acq_rel",
+                "epoch_count at which the mailboxes were last emptied"),
             Field("record_lock", "u32", "OS thread id", "any by CAS, acquire / release",
                 "who holds it; guards record 0, which threads without a record share"),
             Field("purge_lock", "u32", "OS thread id", "any by CAS, acquire / release",
                 "one of those who purge; who waits for what is purged lends it its priority"),
+            Field("reserved", "u32", "", _INIT, "zero"),
         ),
         padded_to=HEAP_BYTES,
     ),

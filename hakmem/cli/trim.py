@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Ask a process to give back to the OS what its heap holds and nobody uses, as malloc_trim(0) does.
-The process obeys at its next slow path, or by its background thread; no code is injected. What
-threads have in their caches stays: see hakmem drain. Exit code 3 if nobody obeyed within the
-time; the request stands, and the threads that sleep are named."""
+The process obeys at its next slow path, or by its background thread if it has one; no code is
+injected. What threads have in their caches stays: see hakmem drain. Exit code 3 if nobody obeyed
+within the time; the request stands, and the threads that sleep are named."""
 EXAMPLES = """\
   hakmem trim 4711
   hakmem trim --timeout 10 4711

@@ -3,9 +3,10 @@
  * A heap earns a share of the time that passes, and spends it on eager purges, on sweeps and on
  * refaults: a unit or OS page that is needed again within two epochs of its purge is charged to the
  * budget, so that a program which reuses what it frees soon stops purging eagerly. Two maps say
- * which units were purged in this epoch and in the one before. When an epoch ends, the charge for
- * those of the older map that nobody needed is paid back. Everything is written under run_lock, and
- * may be read without it.
+ * which units were purged in this epoch and in the one before. A refault is charged when it comes,
+ * into debt if need be: most of what is purged after a deep drop is needed by nobody, and to put
+ * its price aside beforehand kept a young program from giving back what it had freed for good.
+ * Everything is written under run_lock, and may be read without it.
  */
 #include "locks.h"
 #include "marks.h"
@@ -32,10 +33,10 @@ uint64_t hak_work_credit(hak_heap *h, uint64_t now) {
     return earned > spent ? earned - spent : 0;
 }
 
-/* Pays for work; the debt is at most one burst. Needs run_lock. */
+/* Pays for work, into debt as far as the policy allows. Needs run_lock. */
 void hak_work_spend_locked(hak_heap *h, uint64_t ns) {
     hak_assert(hak_rank_is_held(HAK_RANK_RUN));
-    uint64_t most = larger(h->spent_ns, h->earned_ns + hak_policy_of(h)->retain.work_burst_ns);
+    uint64_t most = larger(h->spent_ns, h->earned_ns + hak_policy_of(h)->retain.work_debt_ns);
     hak_store_relaxed(&h->spent_ns, smaller(h->spent_ns + ns, most));
 }
 
@@ -62,18 +63,13 @@ void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units) {
     }
 }
 
-/* Begins a new epoch: the map of the epoch before last is emptied and becomes the new one's. Units
- * in it that were purged eagerly and never needed since caused no refault, so their charge is paid
- * back. Needs run_lock. */
+/* Begins a new epoch: the map of the epoch before last is emptied and becomes the new one's. Needs
+ * run_lock. */
 void hak_recent_turn(hak_heap *h, uint32_t epochs) {
     hak_assert(hak_rank_is_held(HAK_RANK_RUN));
     for (uint32_t i = 0; i < epochs; i++) {
         hak_store_relaxed(&h->epoch_count, h->epoch_count + 1);
         h->recent_now ^= 1;
-        uint64_t unneeded = smaller(h->recent_units[h->recent_now], h->recent_eager[h->recent_now]);
-        uint64_t refund = smaller(unneeded * hak_policy_of(h)->retain.refault_unit_ns, h->spent_ns);
-        hak_store_relaxed(&h->spent_ns, h->spent_ns - refund);
-        h->recent_eager[h->recent_now] = 0;
         if (h->recent_units[h->recent_now])
             hak_marks_set(hak_recent_map(h, h->recent_now), 0, h->unit_top, false);
         hak_store_relaxed(&h->recent_units[h->recent_now], 0);

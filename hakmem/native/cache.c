@@ -86,6 +86,11 @@ static uint32_t take(hak_thread *t, uint32_t c, uint32_t unit, uint32_t raise) {
 static void turn(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     hak_tick(h, 0);
+    uint32_t epoch = hak_load_relaxed(&h->epoch_count),
+             collected = hak_load_relaxed(&h->collected_epoch);
+    /* who wins empties the mailboxes, once an epoch; nothing is published by it */
+    if (hak_unlikely(epoch != collected) && hak_cas_acq_rel(&h->collected_epoch, &collected, epoch))
+        hak_acquire_collect(t);
     if (hak_load_relaxed(&h->sweep_unit) && !hak_background_serves(h)) {
         const hak_retain_policy *retain = &hak_policy_of(h)->retain;
         hak_sweep(t, retain->sweep_unit_count, retain->sweep_event_ns, true);
@@ -204,6 +209,15 @@ void hak_cache_flush(hak_thread *t, uint64_t above) {
         hak_bin_forget_hot(t, c);
         hak_assert(!t->heads[c] && !hak_bin_length(t, c) && bin->bump == bin->bump_end);
     }
+}
+
+/* What the thread's lists and carved ranges hold. */
+uint64_t hak_cache_bytes(hak_thread *t) {
+    uint64_t sum = 0;
+    for (uint32_t c = 1; c <= hak_policy_of(hak_heap_of(t))->sizes.class_count; c++)
+        sum += (uint64_t)hak_bin_length(t, c) * t->bins[c].stride_bytes + t->bins[c].bump_end -
+               t->bins[c].bump;
+    return sum;
 }
 
 /* Fills each class up to its prewarm count. A carved range counts as filled: malloc takes from it

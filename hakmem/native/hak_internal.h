@@ -317,6 +317,7 @@ HAK_HIDDEN uint32_t hak_lend(hak_thread *t, uint32_t class_index);
 HAK_HIDDEN bool hak_is_line_of_others(const hak_thread *t, uint32_t class_index);
 HAK_HIDDEN void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block);
 HAK_HIDDEN void hak_cache_flush(hak_thread *t, uint64_t above);
+HAK_HIDDEN uint64_t hak_cache_bytes(hak_thread *t);
 HAK_HIDDEN void hak_cache_prewarm(hak_thread *t);
 
 /* threads.c */

@@ -48,19 +48,17 @@ static uint64_t purgeable(hak_heap *h) {
 }
 
 /* Purges down to `limit` dirty units, at most `most` of them and no more than the work budget pays
- * for. Each unit costs as much as if it were needed again. */
+ * for. A unit that is needed again soon is paid for then (budget.c). */
 static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t dirty = purgeable(h), units = smaller(most, dirty > limit ? dirty - limit : 0);
     if (!units) return;
-    uint64_t cost = (uint64_t)retain->purge_unit_ns + retain->refault_unit_ns;
-    units = smaller(units, hak_work_credit(h, now) / cost);
+    units = smaller(units, hak_work_credit(h, now) / retain->purge_unit_ns);
     if (!units) return;
     uint64_t purged = purge_to(h, dirty - units, retain->eager_unit_count);
     hak_run_lock(h);
     h->eager_units += purged;
-    h->recent_eager[h->recent_now] += (uint32_t)purged;
-    hak_work_spend_locked(h, purged * cost);
+    hak_work_spend_locked(h, purged * retain->purge_unit_ns);
     hak_run_unlock(h);
 }
 

@@ -379,7 +379,7 @@ void hak_runs_rebuild(hak_heap *h) {
     /* the marks and their counts may not agree, so nothing counts as purged lately */
     for (uint32_t which = 0; which < 2; which++) {
         if (h->recent_units[which]) hak_marks_set(hak_recent_map(h, which), 0, h->unit_top, false);
-        h->recent_units[which] = h->recent_eager[which] = 0;
+        h->recent_units[which] = 0;
     }
     hak_stuck_reset(h);
     uint64_t free_units = 0;

@@ -108,6 +108,7 @@ static void detach(hak_heap *h, hak_thread *t) {
     const hak_cache_policy *caches = &hak_policy_of(h)->caches;
     hak_assert(t->index && t->state == HAK_THREAD_LIVE && hak_heap_of(t) == h);
     hak_cache_flush(t, caches->park_bytes);
+    if (hak_cache_bytes(t) > caches->park_cached_bytes) hak_cache_flush(t, 0);
     hak_store_release(&t->state, HAK_THREAD_PARKED);
     if (!list_push(&h->parked_word, t, caches->parked_count)) {
         hak_cache_flush(t, 0);

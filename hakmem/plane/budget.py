@@ -2,8 +2,7 @@
 
 A heap earns a share of the time that passes and spends it on eager purges, on sweeps, and on
 refaults: a unit or page that is needed again within two epochs of its purge. Two maps say which
-units were purged in this epoch and in the last; what of the older one nobody needed when its epoch
-ends is paid back. All of it under the run lock.
+units were purged in this epoch and in the last. All of it under the run lock.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ def work_credit(m: Memory, now: int) -> int:
 
 
 def work_spend_locked(m: Memory, ns: int) -> None:
-    """Charge eager work, into debt of one burst at most. Needs the lock."""
+    """Charge eager work, into debt as far as the policy allows. Needs the lock."""
     heap = m.heap
-    most = max(heap.spent_ns, heap.earned_ns + m.tables.retain.work_burst_ns)
+    most = max(heap.spent_ns, heap.earned_ns + m.tables.retain.work_debt_ns)
     heap.spent_ns = min(heap.spent_ns + ns, most)
 
 
 def work_spend(m: Memory, ns: int) -> None:
-    """Pay, into debt of one burst at most."""
+    """Pay, into debt as far as the policy allows."""
     run_lock(m)
     work_spend_locked(m, ns)
     run_unlock(m)
@@ -59,17 +58,12 @@ def recent_take(m: Memory, unit: int, units: int) -> None:
 
 
 def recent_turn(m: Memory, epochs: int) -> None:
-    """New epochs: the map of the one before last is emptied and becomes this one's.
-
-    What of it was purged eagerly and not needed since has cost no refault. Needs the lock.
-    """
+    """New epochs: the map of the one before last is emptied and becomes this one's. Needs the
+    lock."""
     heap = m.heap
     for _ in range(epochs):
         heap.epoch_count = heap.epoch_count + 1 & MASK32
         heap.recent_now ^= 1
-        unneeded = min(heap.recent_units[heap.recent_now], heap.recent_eager[heap.recent_now])
-        heap.spent_ns -= min(unneeded * m.tables.retain.refault_unit_ns, heap.spent_ns)
-        heap.recent_eager[heap.recent_now] = 0
         if heap.recent_units[heap.recent_now]:
             marks_set(m, recent_map(m, heap.recent_now), 0, heap.unit_top, False)
         heap.recent_units[heap.recent_now] = 0

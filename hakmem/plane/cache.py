@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .. import layout
 from . import bins, caps, holes, lists, slabs
-from .acquire import acquire, acquire_partial
+from .acquire import acquire, acquire_partial, collect
 from .caller import Caller
 from .memory import MASK32
 from .partial import find
@@ -85,6 +85,9 @@ def _turn(t: Caller) -> None:
     classes. The caller may hold no claim and no lock."""
     m = t.m
     tick(m)
+    if m.heap.collected_epoch != m.heap.epoch_count:
+        m.heap.collected_epoch = m.heap.epoch_count
+        collect(t)
     if m.heap.sweep_unit:
         holes.sweep(t, m.tables.retain.sweep_unit_count, m.tables.retain.sweep_event_ns)
     caps.idle_look(t)
@@ -189,6 +192,16 @@ def overflow(t: Caller, class_index: int, block: int) -> None:
         bins.push(t, class_index, block)
         caps.free_only(t, class_index, count)
     _turn(t)
+
+
+def cached_bytes(t: Caller) -> int:
+    """What the lists and carved ranges hold."""
+    return sum(
+        bins.length(t, index) * t.bins[index].stride_bytes
+        + t.bins[index].bump_end
+        - t.bins[index].bump
+        for index in range(1, t.m.tables.class_count + 1)
+    )
 
 
 def flush(t: Caller, above: int = 0) -> None:

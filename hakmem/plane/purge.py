@@ -52,20 +52,18 @@ def _purge_to(m: Memory, limit: int, runs: int) -> int:
 
 def _purge_paid(m: Memory, now: int, limit: int, most: int) -> None:
     """Purge until ``limit`` dirty units are left, but at most ``most`` units and what the budget
-    pays. The price includes a refault of each unit."""
+    pays. A unit that is needed again soon is paid for then."""
     heap, retain = m.heap, m.tables.retain
     units = min(most, max(0, _purgeable(m) - limit))
     if not units:
         return
-    cost = retain.purge_unit_ns + retain.refault_unit_ns
-    units = min(units, work_credit(m, now) // cost)
+    units = min(units, work_credit(m, now) // retain.purge_unit_ns)
     if not units:
         return
     purged = _purge_to(m, _purgeable(m) - units, retain.eager_unit_count)
     run_lock(m)
     heap.eager_units += purged
-    heap.recent_eager[heap.recent_now] += purged
-    work_spend_locked(m, purged * cost)
+    work_spend_locked(m, purged * retain.purge_unit_ns)
     run_unlock(m)
 
 

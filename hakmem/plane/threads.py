@@ -124,6 +124,8 @@ class Threads:
                 return
             caches = m.tables.policy.caches
             cache.flush(t, caches.park_bytes)
+            if cache.cached_bytes(t) > caches.park_cached_bytes:
+                cache.flush(t)
             m.store_release32(t.address + _STATE, PARKED)
             if not self._push(self._parked, t, caches.parked_count):
                 self._retire(t)

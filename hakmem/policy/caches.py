@@ -68,7 +68,7 @@ class CachePolicy(layout.CacheNumbers):
     events the thread searches for *idle* classes, those that had no such event since the last
     search, and halves their caps as well. Up to ``parked_count`` ended threads leave their caches
     to the next ones. Blocks above ``park_bytes`` are given back first: a few large blocks would
-    keep many slabs.
+    keep many slabs; and a cache that then holds more than ``park_cached_bytes`` goes back whole.
     """
 
     classes: tuple[tuple[int, ClassCache], ...] = ()

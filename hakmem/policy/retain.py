@@ -31,13 +31,13 @@ class RetainPolicy(layout.RetainNumbers):
     ``eager_unit_count`` units each, until max(``floor_bytes``, min(in use *
     ``eager_live_per_256``, high water * ``high_water_per_256``) / 256) is left. Early purges are
     paid from a budget of time: ``work_per_256`` / 256 of the elapsed time, ``work_first_ns`` at
-    the start, ``work_burst_ns`` saved up at most. A unit costs ``purge_unit_ns`` +
-    ``refault_unit_ns``. If nobody needs the unit within two epochs, the budget gets
-    ``refault_unit_ns`` back; if somebody does, the budget is charged that much once more. A program
-    that soon reuses what it frees therefore has no budget left.
+    the start, ``work_burst_ns`` saved up at most. A unit costs ``purge_unit_ns``; if somebody needs
+    it within two epochs, ``refault_unit_ns`` more, into a debt of ``work_debt_ns`` at most. A
+    program that soon reuses what it frees therefore has no budget left.
 
-    *Sleeping threads* purge nothing. The process heap of a program with threads has a background
-    thread for that, once it has ``background_bytes``; it looks every ``background_tick_ms``.
+    *Sleeping threads* purge nothing. A background thread, off by default, does it for them in the
+    process heap of a program with threads, once that has ``background_bytes``; it looks every
+    ``background_tick_ms``.
 
     *Dirty memory that nobody needed* is purged even when little was freed. It is the least that
     was dirty at any moment of two epochs: none of that was used. The same budget pays, and one

@@ -141,7 +141,7 @@ class TwinMachine(RuleBasedStateMachine):
 
     @rule(
         offset=st.one_of(
-            st.integers(-(1 << 40), -1), st.integers(1, 1 << 16), st.integers(1 << 36, 1 << 45)
+            st.integers(-(1 << 40), -1), st.integers(1, 65_535), st.integers(1 << 36, 1 << 45)
         )
     )
     def foreign_free(self, offset: int) -> None:
