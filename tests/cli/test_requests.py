@@ -157,7 +157,8 @@ def test_mt_the_background_thread_trims_while_all_sleep(
             "sleep",
             "12",
         ]
-        program = subprocess.Popen(command, env=clean(HAKMEM_RETAIN_MB="4"), stdout=file)
+        environment = clean(HAKMEM_RETAIN_MB="4", HAKMEM_BACKGROUND_MB="16")
+        program = subprocess.Popen(command, env=environment, stdout=file)
     try:
         waiting, root = package.layout.constant("HAK_BACKGROUND_WAITING"), None
         limit = time.monotonic() + 40

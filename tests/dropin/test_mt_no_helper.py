@@ -60,19 +60,18 @@ def test_mt_the_process_ends_with_its_last_thread(native_program: Programs) -> N
 
 
 def test_mt_a_signal_ends_a_process_whose_first_thread_ended(native_program: Programs) -> None:
-    program = subprocess.Popen(
+    with subprocess.Popen(
         [str(native_program("late_helper_plain")), "stay"],
         stdout=subprocess.PIPE,
         env=preloaded(library_of(native_program)),
-    )
-    try:
-        assert program.stdout and program.stdout.readline() == b"ready\n"
-        time.sleep(1)
-        program.terminate()
-        assert program.wait(20) == -signal.SIGTERM
-    finally:
-        program.kill()
-        program.wait()
+    ) as program:
+        try:
+            assert program.stdout and program.stdout.readline() == b"ready\n"
+            time.sleep(1)
+            program.terminate()
+            assert program.wait(20) == -signal.SIGTERM
+        finally:
+            program.kill()
 
 
 @pytest.mark.parametrize("what", ["unshare", "child"])

@@ -199,6 +199,7 @@ REASONS = {
     ("line.h", "15"): "a hexadecimal digit",
     ("os.c", "18"): "MADV_WIPEONFORK, where libc does not name it",
     ("os.c", "23"): "MADV_POPULATE_WRITE, where libc does not name it",
+    ("os.c", "24"): "MADV_DONTNEED_LOCKED, where libc does not name it",
     ("os.c", "256"): "HAK_REGION_LIMIT_PER_256",
     ("os.c", "1000000000"): "ns of a second",
     ("syscall.h", "4095"): "the largest errno that the kernel returns",
