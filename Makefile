@@ -100,7 +100,8 @@ peers:  ## install the allocators to compare with, strace and valgrind (apt-get)
 	$(call apt_install,$(PEERS))
 
 PROGRAMS := gcc g++ git sqlite3 perl nodejs ffmpeg imagemagick redis-server redis-tools nginx-light apache2-utils \
-	postgresql postgresql-contrib python3 strace
+	postgresql postgresql-contrib python3 strace php-cli php-intl php-xml php-mbstring php-sqlite3 ruby default-jdk-headless \
+	golang-go rustc octave erlang-base emacs-nox faketime fakeroot mariadb-server
 
 programs:  ## install the real programs that the library is tried on (apt-get; Debian starts the servers among them)
 	$(call apt_install,$(PROGRAMS) $(shell /usr/bin/python3 -c 'import sys; print("libpython3.%d-testsuite" % sys.version_info[1])' 2>/dev/null))

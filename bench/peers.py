@@ -81,7 +81,9 @@ def find_hakmem() -> Path | None:
         return path.resolve()
     places = [ROOT / "build"]
     spec = importlib.util.find_spec("hakmem")
-    places += [Path(place) for place in (spec.submodule_search_locations or [] if spec else [])]
+    # An editable install names the folder above the checkout too, where other checkouts may lie.
+    found_at = (spec.submodule_search_locations or []) if spec else []
+    places += [Path(place) for place in found_at if Path(place).name == "hakmem"]
     places += ROOT.glob(".venv/lib/python*/site-packages/hakmem")
     found = {
         path.resolve()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from bench import BenchError
-from bench.programs import cpython, languages, servers, tools
+from bench.programs import cpython, languages, mariadb, more_languages, servers, tools
 from bench.programs.program import Program
 
 PROGRAMS: tuple[Program, ...] = (
     *languages.PROGRAMS,
+    *more_languages.PROGRAMS,
     *tools.PROGRAMS,
     *servers.PROGRAMS,
+    *mariadb.PROGRAMS,
     *cpython.PROGRAMS,
 )
 

@@ -120,7 +120,8 @@ def is_root() -> bool:
 class Stage:
     """One run of one program. ``input``: what prepare made, to be read only; ``work``: the fresh
     current directory, whose files are compared; ``scratch``: another whose files are not;
-    ``quick``: take small amounts; ``tracer``: strace and its options.
+    ``quick``: take small amounts; ``tracer``: strace and its options; ``limit``: words before each
+    command that set a limit and execute it.
     """
 
     input: Path
@@ -130,6 +131,7 @@ class Stage:
     deadline: float
     quick: bool = False
     tracer: tuple[str, ...] = ()
+    limit: tuple[str, ...] = ()
     outcome: Outcome = field(default_factory=Outcome)
     _log_count: int = 0
 
@@ -248,7 +250,7 @@ class Stage:
     ) -> tuple[subprocess.Popen[bytes], Path, Path]:
         out, err = self._log("stdout"), self._log("stderr")
         environment = {**self.environment, **(variables or {})}
-        words = [*map(str, command)]
+        words = [*self.limit, *map(str, command)]
         if self.tracer:  # which is not to run on the allocator itself
             words = [*self.tracer, "-E", f"LD_PRELOAD={environment.pop('LD_PRELOAD')}", *words]
         other = user if user is not None and is_root() else None
