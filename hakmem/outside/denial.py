@@ -46,8 +46,8 @@ def denied(pid: int, verb: str = "read") -> AttachDenied:
         )
     if not reasons:
         what = (
-            "it may have gained privileges or made itself unreadable (prctl PR_SET_DUMPABLE), "
-            "or a sandbox forbids it"
+            "it may have gained privileges or made itself unreadable (prctl PR_SET_DUMPABLE), a "
+            "sandbox forbids it, or /proc is another pid namespace's"
         )
         reasons.append(f"{what}: run this with {both}")
     return AttachDenied(f"process {pid} may not be {verb}: {'; '.join(reasons)}")

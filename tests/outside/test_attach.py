@@ -310,8 +310,8 @@ def test_another_users_process(python: Start) -> None:
     [
         (
             0,
-            "it may have gained privileges or made itself unreadable (prctl PR_SET_DUMPABLE), or "
-            "a sandbox forbids it: run this with",
+            "it may have gained privileges or made itself unreadable (prctl PR_SET_DUMPABLE), a "
+            "sandbox forbids it, or /proc is another pid namespace's: run this with",
         ),
         (
             1,

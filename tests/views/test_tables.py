@@ -329,3 +329,5 @@ def test_rendering_knows_nothing_of_heaps() -> None:
         and fit(("aaaa", "bbbb"), [["1"], ["2"]], 14) == 2
     )
     assert format_value(float("nan"), Column("x", "x", "share")) == ""
+    known = Column("x", "x", "known")
+    assert [format_value(number, known) for number in (0, 1200)] == ["", "1,200"]

@@ -27,9 +27,9 @@ class Column:
     """A column of a table: array ``field``, ``heading``, ``kind`` of text, and whether groups add
     it up.
 
-    ``kind``: ``int``, ``plain`` (without commas), ``bytes`` (with binary units), ``signed``,
-    ``signed bytes``, ``hex``, ``flag``, ``share`` (a fraction as per cent), ``text``, or ``names``
-    with the names of the values in ``names``.
+    ``kind``: ``int``, ``known`` (0 is left blank), ``plain`` (without commas), ``bytes`` (with
+    binary units), ``signed``, ``signed bytes``, ``hex``, ``flag``, ``share`` (a fraction as per
+    cent), ``text``, or ``names`` with the names of the values in ``names``.
     """
 
     field: str
@@ -94,6 +94,8 @@ def format_value(value: object, column: Column) -> str:
         return format_bytes(number)
     if column.kind == "flag":
         return "yes" if number else ""
+    if column.kind == "known" and not number:
+        return ""
     if column.kind == "names":
         return column.names[number] if number < len(column.names) else str(number)
     return f"{number:,}"
