@@ -85,7 +85,7 @@ EVENT_COUNT: Final = 8192
 STACK_NEAR_BYTES: Final = 8 << 20
 THREADS_MAX: Final = 65536
 ACQUIRE_STAGES: Final = 8
-LINE_BYTES: Final = 400
+LINE_BYTES: Final = 480
 LINE_QUOTE_BYTES: Final = 160
 HEAP_BYTES: Final = 6144
 
@@ -1488,8 +1488,8 @@ class OtherVariable:
 OTHER_VARIABLES: Final[tuple[OtherVariable, ...]] = (
     OtherVariable(POLICY_FILE_VARIABLE, "policy image to obey instead of the built-in one"),
     OtherVariable("HAKMEM_READABLE",
-        "1: other processes of this user may read the heap where Yama keeps it to ancestors; "
-        "`hakmem run` sets it"),
+        "1: other processes of this user may read the heap where Yama keeps it to ancestors; that "
+        "is all of ptrace, writing and control too; `hakmem run` sets it"),
     OtherVariable("HAKMEM_VERBOSE", "1: say on stderr what is asked of `mallopt` and ignored"),
     OtherVariable("HAKMEM_CRASH_REPORT",
         "1: SIGSEGV, SIGBUS and SIGABRT are reported with what stands at the address"),

@@ -143,7 +143,7 @@ def environment(
         if yama_scope() == 1:
             said.append(
                 f"{READABLE}=1 is set, so that this user's other processes may read its memory, "
-                "as hakmem why does; --private leaves it out"
+                "as hakmem why does, and all else of ptrace; --private leaves it out"
             )
     return made, said
 

@@ -9,6 +9,7 @@ it; every other call lets go.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import threading
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from .. import layout
 from ..errors import LayoutMismatch, LibraryConflict, LibraryNotFound
 from ..generate import mirror
 from .library_path import LIBRARY_NAME as LIBRARY_NAME
@@ -143,6 +145,7 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        check_pages(mmap.PAGESIZE)
         refuse_a_copy(path)
         try:
             held, free = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
@@ -183,6 +186,15 @@ def check_layout(found: int, path: Path) -> None:
             f"{path} was built from layout 0x{found:016x}, hakmem/layout.py is "
             f"0x{mirror.LAYOUT_HASH:016x}; "
             f"rebuild it with: {REBUILD}"
+        )
+
+
+def check_pages(size_bytes: int) -> None:
+    """Raise LayoutMismatch unless the OS's pages are of the size that the layout is made for."""
+    if size_bytes != layout.OS_PAGE_BYTES:
+        raise LayoutMismatch(
+            f"OS pages of {size_bytes} bytes: expected {layout.OS_PAGE_BYTES}, the one size that "
+            "hakmem/layout.py is made for; use a kernel with such pages"
         )
 
 

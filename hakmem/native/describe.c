@@ -32,9 +32,12 @@ static bool starts_block(hak_heap *h, uint32_t c, uint64_t address) {
     return hak_resolve(h, address, &block, &fault) == HAK_OK && block.class_index == c;
 }
 
+/* Ends at a link that cannot be read: the program may have unmapped or protected its OS page. */
 static bool is_in_list(hak_heap *h, uint32_t c, uint64_t first, uint64_t count, uint64_t wanted) {
-    for (uint64_t at = first; count && at && starts_block(h, c, at); count--, at = hak_next(at))
+    for (uint64_t at = first; count && at && starts_block(h, c, at); count--, at = hak_next(at)) {
         if (at == wanted) return true;
+        if (!hak_os_is_readable(at)) break;
+    }
     return false;
 }
 
@@ -61,6 +64,11 @@ static void describe_state(hak_line *line, hak_heap *h, uint32_t unit, uint32_t 
     hak_line_text(line, "out, or on its way back");
 }
 
+/* What the records cannot know: whether the OS page is there. */
+static void describe_page(hak_line *line, uint64_t address) {
+    if (!hak_os_is_readable(address)) hak_line_text(line, ", on a page that cannot be read");
+}
+
 static void describe_block(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c, uint32_t index) {
     const hak_class *class = &hak_policy_of(h)->sizes.classes[c];
     uint64_t block = (uintptr_t)hak_unit_address(h, unit) + class->start_bytes +
@@ -73,6 +81,7 @@ static void describe_block(hak_line *line, hak_heap *h, uint32_t unit, uint32_t 
     if (index >= hak_load_relaxed(&hak_slab_at(h, unit)->carved_count))
         hak_line_text(line, "never handed out");
     else describe_state(line, h, unit, c, block);
+    describe_page(line, block);
 }
 
 static void describe_slab(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c,
@@ -130,6 +139,7 @@ void hak_describe(hak_line *line, uint64_t address, uint64_t stack) {
         hak_line_text(line, " of ");
         hak_line_number(line, (uint64_t)hak_slab_at(h, head)->unit_count << HAK_UNIT_SHIFT);
         hak_line_text(line, " bytes");
+        describe_page(line, address);
     } else if (tag <= hak_policy_of(h)->sizes.class_count)
         describe_slab(line, h, head, tag, address);
     hak_line_text(line, "; ");

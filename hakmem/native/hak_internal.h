@@ -186,12 +186,15 @@ HAK_HIDDEN void hak_os_sleep_ms(uint32_t ms);
 HAK_HIDDEN void hak_os_let_others_read(void);
 HAK_HIDDEN void hak_os_say(const char *text, uint64_t bytes);
 struct stat;
+HAK_HIDDEN uint64_t hak_os_page_bytes(void);
+HAK_HIDDEN void hak_os_end(int status) __attribute__((noreturn));
 HAK_HIDDEN int hak_os_open(const char *path);
 HAK_HIDDEN int hak_os_stat(int file, struct stat *about);
 HAK_HIDDEN int64_t hak_os_read(int file, void *at, uint64_t bytes);
 HAK_HIDDEN void hak_os_close(int file);
 HAK_HIDDEN void hak_os_wait(uint32_t *word, uint32_t value);
 HAK_HIDDEN void hak_os_wake(uint32_t *word);
+HAK_HIDDEN bool hak_os_is_readable(uint64_t address);
 HAK_HIDDEN void hak_os_nap(uint64_t ns);
 HAK_HIDDEN bool hak_os_lock_inherit(uint32_t *word, uint64_t most_ns);
 HAK_HIDDEN bool hak_os_unlock_inherit(uint32_t *word);
@@ -280,6 +283,7 @@ HAK_HIDDEN void hak_partial_insert(hak_heap *h, uint32_t unit);
 HAK_HIDDEN void hak_partial_remove(hak_heap *h, uint32_t unit);
 HAK_HIDDEN uint32_t hak_partial_find(hak_heap *h, uint32_t class_index, uint32_t from);
 HAK_HIDDEN void hak_mail(hak_thread *t, uint32_t unit);
+HAK_HIDDEN void hak_mail_leave(hak_thread *t, uint32_t unit);
 HAK_HIDDEN uint32_t hak_mail_take_all(hak_thread *t, uint32_t class_index);
 
 /* slabs.c */

@@ -11,6 +11,7 @@
 #include "fast.h"
 #include "hak_internal.h"
 #include "hakmem.h"
+#include "line.h"
 #include "locks.h"
 #include "policy.h"
 
@@ -22,12 +23,28 @@ static uint64_t making; /* under hak_once_lock */
  * itself */
 static __thread bool makes_heap __attribute__((tls_model("initial-exec")));
 
+#define STATUS_REFUSED 127 /* the loader's own, for a program that cannot start */
+
+/* Page sizes are one number of the layout: on any other nothing works. */
+HAK_COLD static void refuse_pages(uint64_t bytes) {
+    hak_line line = {.used = 0};
+    hak_line_text(&line, "hakmem: OS pages of ");
+    hak_line_number(&line, bytes);
+    hak_line_text(&line, " bytes: expected ");
+    hak_line_number(&line, HAK_OS_PAGE_BYTES);
+    hak_line_text(&line, "; run the program without the library");
+    hak_line_write(&line);
+    hak_os_end(STATUS_REFUSED);
+}
+
 /* Makes the process heap once; other threads wait for it. NULL when the OS gives no region at all,
  * and for a call from inside the making. */
 static hak_heap *make_process_heap(void) {
     if (makes_heap) return NULL;
     hak_once_lock(&making);
     makes_heap = true;
+    uint64_t page_bytes = hak_os_page_bytes();
+    if (hak_unlikely(page_bytes != HAK_OS_PAGE_BYTES)) refuse_pages(page_bytes);
     hak_fault fault;
     hak_heap *h = hak_heap_of_process(); /* another may have made it meanwhile */
     const hak_policy *policy = h ? NULL : hak_policy_of_process();

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -315,8 +316,12 @@ uint32_t hak_os_thread_id(void) {
     return (uint32_t)hak_system(SYS_gettid);
 }
 uint32_t hak_os_process_id(void) { return (uint32_t)hak_system(SYS_getpid); }
-/* True in the thread that main runs in; in a fork's child, in the thread that forked. */
-bool hak_os_is_first_thread(void) { return hak_os_thread_id() == hak_os_process_id(); }
+/* True in the thread that main runs in; in a fork's child, in the thread that forked, once the
+ * child is known as one. */
+bool hak_os_is_first_thread(void) {
+    uint32_t process = hak_root_.process_id;
+    return hak_os_thread_id() == (process ? process : hak_os_process_id());
+}
 
 /* Zeroed memory that belongs to no heap, wherever the OS puts it. */
 void *hak_os_map_anywhere(uint64_t bytes) {
@@ -359,6 +364,14 @@ void hak_os_sleep_ms(uint32_t ms) {
  * point. */
 void hak_os_say(const char *text, uint64_t bytes) { (void)hak_system(SYS_write, 2, text, bytes); }
 
+/* Bytes of an OS page here, as the kernel told the process. */
+uint64_t hak_os_page_bytes(void) { return getauxval(AT_PAGESZ); }
+
+/* Ends the process at once, as the loader does where it cannot start a program. */
+void hak_os_end(int status) {
+    for (;;) (void)hak_system(SYS_exit_group, status);
+}
+
 /* Opens a file for reading; returns the descriptor or -errno. O_NONBLOCK: opening a FIFO that has
  * no writer would else wait for one. */
 int hak_os_open(const char *path) {
@@ -378,6 +391,13 @@ void hak_os_wait(uint32_t *word, uint32_t value) {
     if (!fails(HAK_CALL_WAIT)) (void)hak_system(SYS_futex, word, FUTEX_WAIT_PRIVATE, value);
 }
 void hak_os_wake(uint32_t *word) { (void)hak_system(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1); }
+/* Whether the word at an address may be read: the kernel reads it for a wait that ends at once. Of
+ * use where a fault would end the report of another one. */
+bool hak_os_is_readable(uint64_t address) {
+    struct timespec none = {0, 0};
+    uint64_t word = address & ~UINT64_C(3);
+    return hak_system(SYS_futex, word, FUTEX_WAIT_PRIVATE, 0, &none) != -EFAULT;
+}
 static struct timespec time_of(uint64_t ns) {
     return (struct timespec){.tv_sec = (time_t)(ns / HAK_NS_PER_SECOND),
                              .tv_nsec = (long)(ns % HAK_NS_PER_SECOND)};

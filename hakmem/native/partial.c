@@ -76,6 +76,18 @@ uint32_t hak_partial_find(hak_heap *h, uint32_t class_index, uint32_t from) {
     return 0;
 }
 
+static void mail_push(hak_thread *t, uint64_t *box, uint32_t unit) {
+    hak_heap *h = hak_heap_of(t);
+    uint64_t word = hak_load_relaxed(box);
+    for (uint32_t n = 0;; n++) {
+        hak_store_relaxed(&hak_slab_at(h, unit)->mail_next, (uint32_t)word);
+        hak_count(t, cas_try_count, 1);
+        if (hak_cas_acq_rel(box, &word, unit | ((word >> 32) + 1) << 32)) return;
+        hak_count(t, cas_retry_count, 1);
+        hak_backoff(n, hak_policy_of(h)->acquire.backoff_spins);
+    }
+}
+
 /* Puts a slab into its class's mailbox unless it is in it. Partner: hak_mail_take_all, and the
  * exchange that clears `mailed`: a thread that finds it set knows that the drain by whoever clears
  * it is still to come, and will see the push. */
@@ -84,14 +96,7 @@ void hak_mail(hak_thread *t, uint32_t unit) {
     hak_slab *slab = hak_slab_at(h, unit);
     hak_assert(hak_units_are_arena(h, unit, 1) && !hak_claim_is_mine(slab));
     if (hak_exchange_acq_rel(&slab->mailed, 1)) return;
-    uint64_t *box = &h->mailbox[hak_load_relaxed(&slab->class_index)], word = hak_load_relaxed(box);
-    for (uint32_t n = 0;; n++) {
-        hak_store_relaxed(&slab->mail_next, (uint32_t)word);
-        hak_count(t, cas_try_count, 1);
-        if (hak_cas_acq_rel(box, &word, unit | ((word >> 32) + 1) << 32)) return;
-        hak_count(t, cas_retry_count, 1);
-        hak_backoff(n, hak_policy_of(h)->acquire.backoff_spins);
-    }
+    mail_push(t, &h->mailbox[hak_load_relaxed(&slab->class_index)], unit);
 }
 
 /* Empties a mailbox: returns its first unit or 0; the others are linked by mail_next. */
@@ -103,4 +108,17 @@ uint32_t hak_mail_take_all(hak_thread *t, uint32_t class_index) {
         hak_count(t, cas_retry_count, 1);
     }
     return (uint32_t)word;
+}
+
+/* A unit that was a slab, and is to be one of another class, leaves the mailbox that it still is
+ * in: else its frees by other threads would wait for somebody who needs the old class. Who took
+ * that mailbox just now lets go of it himself. Needs its claim; no block of it is out. */
+void hak_mail_leave(hak_thread *t, uint32_t unit) {
+    hak_heap *h = hak_heap_of(t);
+    uint32_t class_index = hak_load_relaxed(&hak_slab_at(h, unit)->class_index), next;
+    for (uint32_t u = hak_mail_take_all(t, class_index); u; u = next) {
+        next = hak_load_relaxed(&hak_slab_at(h, u)->mail_next);
+        if (u != unit) mail_push(t, &h->mailbox[class_index], u);
+        else hak_exchange_acq_rel(&hak_slab_at(h, u)->mailed, 0); /* partner: hak_mail */
+    }
 }

@@ -46,6 +46,7 @@ bool hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fres
     hak_assert(hak_units_are_arena(h, unit, units) && slab->kind == HAK_KIND_NONE);
     hak_assert(hak_entries_are(h, unit, units, HAK_TAG_NONE));
     hak_lists_reset(slab);
+    if (hak_unlikely(hak_load_relaxed(&slab->mailed))) hak_mail_leave(t, unit);
     hak_store_relaxed(&slab->class_index, (uint8_t)class_index);
     hak_store_relaxed(&slab->unit_count, units);
     slab->flags = fresh ? HAK_SLAB_FRESH : 0;

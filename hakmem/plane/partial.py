@@ -82,20 +82,23 @@ def find(m: Memory, class_index: int, start: int) -> int:
     return 0
 
 
-def mail(t: Caller, unit: int) -> None:
-    """Put a slab into its class's mailbox unless it is in one."""
+def _push(t: Caller, class_index: int, unit: int) -> None:
     m, record = t.m, t.record
-    if m.exchange32(m.slabs_address + unit * SLAB_BYTES + _MAILED, 1):
-        return
-    slab = m.slabs[unit]
-    box = m.base + _MAILBOX + 8 * slab.class_index
+    box = m.base + _MAILBOX + 8 * class_index
     while True:
         word = m.load64(box)
-        slab.mail_next = word & MASK32
+        m.slabs[unit].mail_next = word & MASK32
         record.cas_try_count += 1
         if m.cas64(box, word, unit | ((word >> 32) + 1 & MASK32) << 32):
             return
         record.cas_retry_count += 1
+
+
+def mail(t: Caller, unit: int) -> None:
+    """Put a slab into its class's mailbox unless it is in one."""
+    m = t.m
+    if not m.exchange32(m.slabs_address + unit * SLAB_BYTES + _MAILED, 1):
+        _push(t, m.slabs[unit].class_index, unit)
 
 
 def mail_take_all(t: Caller, class_index: int) -> int:
@@ -116,3 +119,18 @@ def unmail(m: Memory, unit: int) -> None:
     """Note that a slab is out of its mailbox. This comes before the slab is drained, so that a
     thread whose free comes too late for the drain mails the slab again."""
     m.exchange32(m.slabs_address + unit * SLAB_BYTES + _MAILED, 0)
+
+
+def mail_leave(t: Caller, unit: int) -> None:
+    """A unit that was a slab, and is to be one of another class, leaves the mailbox that it still
+    is in. Otherwise its frees by other threads would wait for somebody who needs the old class.
+    Needs its claim; no block of it is out."""
+    m = t.m
+    class_index = m.slabs[unit].class_index
+    following = mail_take_all(t, class_index)
+    while at := following:
+        following = m.slabs[at].mail_next
+        if at == unit:
+            unmail(m, at)
+        else:
+            _push(t, class_index, at)

@@ -42,6 +42,8 @@ def make(t: Caller, class_index: int, unit: int, fresh: bool) -> bool:
     if not claim(t, unit):
         return False
     lists.reset(m, unit)
+    if slab.mailed:
+        partial.mail_leave(t, unit)
     slab.class_index = class_index
     slab.unit_count = units
     slab.flags = FRESH if fresh else 0

@@ -150,6 +150,7 @@ def reports_when_it_leaves(native_program: Programs, how: str, number: int) -> N
 
 
 SEGV_AT, BUS_AT = r"SIGSEGV in thread \d+ at ADDRESS is ", r"SIGBUS in thread \d+ at ADDRESS is "
+NO_PAGE = ", on a page that cannot be read"
 SLAB_3 = (
     r"in the slab at unit \d+, class \d+ of 40960 bytes, 3 bytes into block \d+ at .*: "
     r"out.*; behind it block .*"
@@ -160,9 +161,16 @@ CRASHES = {
     "uncommitted": (signal.SIGSEGV, SEGV_AT + f"in memory not committed yet; {HEAP}"),
     "block": (
         signal.SIGSEGV,
-        SEGV_AT + f"100 bytes into the span at 0x[0-9a-f]+ of 327680 bytes; {HEAP}",
+        SEGV_AT + f"100 bytes into the span at 0x[0-9a-f]+ of 327680 bytes{NO_PAGE}; {HEAP}",
     ),
     "slab": (signal.SIGSEGV, SEGV_AT + f"{SLAB_3}; {HEAP}"),
+    "unmapped": (
+        signal.SIGSEGV,
+        SEGV_AT
+        + r"in the slab at unit \d+, class \d+ of 40960 bytes, 3 bytes into block \d+ at .*: "
+        + f"out, or on its way back{NO_PAGE}; "
+        + f"before it block .*: free, in the cache .*{NO_PAGE}; .*{HEAP}",
+    ),
     "bus": (signal.SIGBUS, BUS_AT + "in no heap"),
     "abort": (signal.SIGABRT, r"SIGABRT in thread \d+, sent by a process, no address"),
     "sent": (signal.SIGSEGV, r"SIGSEGV in thread \d+, sent by a process, no address"),

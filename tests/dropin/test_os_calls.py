@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import hakmem
+from hakmem.clib.binding import check_pages
 from tests.support.preload import library_of, preloaded
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -52,6 +54,31 @@ def test_what_else_helps_is_made_only_where_it_is_asked_for(
     program, library = native_program("late_sandbox_plain"), library_of(native_program)
     code, said = run(program, preloaded(library, HAKMEM_OS_CALLS="wide"), work)
     assert code == KILLED and said.startswith("system call "), said
+
+
+@pytest.mark.parametrize("size", (16384, 65536))
+def test_other_os_pages_are_refused_with_one_line(
+    native_program: Programs, tmp_path: Path, size: int
+) -> None:
+    """A library in front says that the kernel's OS pages are larger."""
+    source, other = tmp_path / "pages.c", tmp_path / "pages.so"
+    source.write_text(
+        "#include <elf.h>\n"
+        "unsigned long getauxval(unsigned long what) {\n"
+        f"    return what == AT_PAGESZ ? {size} : 0;\n"
+        "}\n"
+    )
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(other), str(source)], check=True)
+    environment = preloaded(Path(""), LD_PRELOAD=f"{other}:{library_of(native_program)}")
+    program = native_program("late_sandbox_plain")
+    done = subprocess.run([str(program), "small"], capture_output=True, text=True, env=environment)
+    said = f"hakmem: OS pages of {size} bytes: expected 4096; run the program without the library\n"
+    assert (done.returncode, done.stdout, done.stderr) == (127, "", said)
+
+
+def test_python_refuses_other_os_pages() -> None:
+    with pytest.raises(hakmem.LayoutMismatch, match="OS pages of 16384 bytes: expected 4096"):
+        check_pages(16384)
 
 
 def test_the_page_lists_all_calls_that_the_sources_make() -> None:

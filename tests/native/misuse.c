@@ -122,6 +122,15 @@ static void crash(const char *how) {
         mprotect((void *)((uintptr_t)block & ~UINT64_C(4095)), 4096, PROT_READ);
         say(block + 3), block[3] = 1;
     }
+    /* the program unmaps the pages of two blocks, of which a cache lists one */
+    if (!strcmp(how, "unmapped")) {
+        char *listed = malloc(40000);
+        block = malloc(40000);
+        free(listed);
+        munmap((void *)((uintptr_t)listed & ~UINT64_C(4095)), 4096);
+        munmap((void *)((uintptr_t)block & ~UINT64_C(4095)), 4096);
+        say(block + 3), block[3] = 1;
+    }
     if (!strcmp(how, "abort")) say(NULL), abort();
     if (!strcmp(how, "sent")) say(NULL), raise(SIGSEGV);
     if (!strcmp(how, "deep")) {

@@ -143,6 +143,28 @@ def test_what_was_freed_under_anothers_claim_comes_before_a_loan(twins: Twins) -
     assert record.lend_count == 0
 
 
+@pytest.mark.parametrize("twins", [{"name": "small caps"}], indirect=True)
+def test_a_unit_of_another_class_leaves_the_mailbox_it_was_in(twins: Twins) -> None:
+    """What other threads free of it is found by who needs its class now, not the class before."""
+    offsets = twins.alloc_many([1024] * 64)
+    unit = offsets[0] >> layout.UNIT_SHIFT
+    assert {offset >> layout.UNIT_SHIFT for offset in offsets} == {unit}
+    twins.free_many(offsets[:32])
+    twins.flush()
+    twins.free_under_claim(offsets[32:])
+    assert twins.slabs_of(unit)[0].mailed, "an overflow came while the claim was held"
+    twins.flush()
+    twins.free_many([twins.alloc(1024)])  # of the partial set: drained, though mailed still
+    twins.flush()
+    slab = twins.slabs_of(unit)[0]
+    assert slab.kind == layout.constant("HAK_KIND_NONE") and slab.mailed
+    others = [offset for offset in twins.alloc_many([2048] * 32) if offset >> 16 == unit]
+    tag = twins.entry(unit << 16) & 0xFF
+    assert len(others) == 32 and not twins.slabs_of(unit)[0].mailed
+    twins.free_under_claim(others)
+    assert twins.native.heap.mailbox[tag] & 0xFFFFFFFF == unit
+
+
 @pytest.mark.parametrize(
     ("name", "size", "align"),
     [("default", 64, 64), ("default", 1024, 1), ("headers tiny", 60, 1), ("no loans", 64, 1)],
