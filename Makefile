@@ -20,7 +20,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/text.py $(wildcard hakmem/generate/*.py hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test failing-calls mt peers bench bench-check bench-limits programs test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model lint format clean storm attach-storm mt-preload man wheel
+.PHONY: help setup demo test failing-calls mt peers bench bench-check bench-limits programs suites test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model lint format clean storm attach-storm mt-preload man wheel
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -101,7 +101,8 @@ peers:  ## install the allocators to compare with, strace and valgrind (apt-get)
 
 PROGRAMS := gcc g++ git sqlite3 perl nodejs ffmpeg imagemagick redis-server redis-tools nginx-light apache2-utils \
 	postgresql postgresql-contrib python3 strace php-cli php-intl php-xml php-mbstring php-sqlite3 ruby default-jdk-headless \
-	golang-go rustc octave erlang-base emacs-nox faketime fakeroot mariadb-server
+	golang-go rustc octave erlang-base emacs-nox faketime fakeroot mariadb-server stress-ng \
+	python3-numpy python3-pytest python3-hypothesis
 
 programs:  ## install the real programs that the library is tried on (apt-get; Debian starts the servers among them)
 	$(call apt_install,$(PROGRAMS) $(shell /usr/bin/python3 -c 'import sys; print("libpython3.%d-testsuite" % sys.version_info[1])' 2>/dev/null))
@@ -109,6 +110,9 @@ programs:  ## install the real programs that the library is tried on (apt-get; D
 test-programs: setup  ## run the real programs with and without the library: same output, time, memory, OS calls
 	@$(VENV_PYTHON) -m bench.programs
 	@$(VENV_PYTHON) -m bench.programs --calls
+
+suites: setup  ## run other people's suites with and without the library: CPython's, NumPy's, stress-ng's
+	@$(VENV_PYTHON) -m bench.programs cpython numpy stress-ng
 
 # ---- C alone: the presets -------------------------------------------------------------------------
 # A system's cmake if it knows our presets, else one from PyPI in .venv. Ninja only if it is there, and

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench import BenchError
-from bench.programs import cpython, languages, mariadb, more_languages, servers, tools
+from bench.programs import cpython, languages, mariadb, more_languages, servers, suites, tools
 from bench.programs.program import Program
 
 PROGRAMS: tuple[Program, ...] = (
@@ -13,6 +13,7 @@ PROGRAMS: tuple[Program, ...] = (
     *servers.PROGRAMS,
     *mariadb.PROGRAMS,
     *cpython.PROGRAMS,
+    *suites.PROGRAMS,
 )
 
 
