@@ -67,6 +67,9 @@ WINDOW_SLOTS: Final = ((WINDOW_HIGH - WINDOW_LOW) >> WINDOW_SLOT_SHIFT) - 1
 WINDOW_TRIES: Final = 16
 REGION_LEAST_BYTES: Final = 2 << 20
 MOVED_LIMIT: Final = 64
+MAPPED_LIMIT: Final = 65536
+MAPPED_STEP_ROWS: Final = 256
+MAPPED_PIECES: Final = 65530 // 8
 REGION_LIMIT_PER_256: Final = 192
 CAP_LIMIT_COUNT: Final = 1 << 20
 RETURN_GROUPS: Final = 16
@@ -186,6 +189,11 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_MAP_TAKEN", 2, "mapping: something else is mapped there"),
     Constant("HAK_MOVED_LIMIT", MOVED_LIMIT,
         "ranges of a region that pages were moved to, at most"),
+    Constant("HAK_MAPPED_LIMIT", MAPPED_LIMIT,
+        "rows of the table of mapped blocks at most"),
+    Constant("HAK_MAPPED_STEP_ROWS", MAPPED_STEP_ROWS, "rows of it that are mapped at a time"),
+    Constant("HAK_MAPPED_PIECES", MAPPED_PIECES,
+        "mappings that mapped blocks may be at most; further blocks are spans"),
     Constant("HAK_REGION_LEAST_BYTES", REGION_LEAST_BYTES,
         "a smaller region than this is not tried"),
     Constant("HAK_REGION_LIMIT_PER_256", REGION_LIMIT_PER_256,
@@ -734,6 +742,11 @@ class RetainNumbers:
             "how long lately is: an epoch and the one before, ms each", 1, 3_600_000, 1_000_000))
     remap_min_bytes: int = _number("u64", "bytes", (UNIT_BYTES, _BYTES_MAX),
         "spans from this size on move by remapping", default=_MIB)
+    map_min_bytes: int = _number("u64", "bytes", (0, _BYTES_MAX),
+        "blocks from this size on are mappings of their own, outside the region, 0 never",
+        default=1 << 30,
+        variable=Variable("HAKMEM_MAPPED_MB",
+            "size from which a block is a mapping of its own, MiB; 0: never", 0, 1 << 20, _MIB))
     high_water_per_256: int = _number("u32", "1/256", (0, 1024),
         "dirty bytes allowed as a fraction of the high water", default=128, source=_HIGH_WATER,
         variable=Variable("HAKMEM_RETAIN_PCT",
@@ -871,6 +884,9 @@ COUNTERS: Final[tuple[Field, ...]] = (
     _counter("span_free_count", "spans freed"),
     _counter("span_resize_count", "spans resized in place"),
     _counter("span_remap_count", "spans moved by remapping"),
+    _counter("mapped_alloc_count", "mapped blocks handed out, spans that became one included"),
+    _counter("mapped_free_count", "mapped blocks freed"),
+    _counter("mapped_resize_count", "mapped blocks resized"),
     _counter("cache_shrink_count", "times an idle or free-only cache was halved"),
     _counter("cap_raise_count", "times a cache's cap was raised"),
     _counter("cas_try_count",
@@ -1115,6 +1131,13 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     _struct(
+        "hak_mapped", "HakMapped", "A block that is a mapping of its own, outside the region.",
+        (
+            Field("address", "u64", "address", _LOCK_RELAXED, "where it starts; 0: no block"),
+            Field("bytes", "u64", "bytes", _LOCK_RELAXED, "its whole OS pages"),
+        ),
+    ),
+    _struct(
         "hak_heap", "HakHeap",
         "A heap: geometry, run heap, lists; at the start of its region.",
         (
@@ -1147,6 +1170,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("swept_offset", "u64", "bytes", _INIT,
                 "claim_seq at a sweep's last visit, odd once searched for holes: u32 a unit"),
             Field("threads_offset", "u64", "bytes", _INIT, "thread records: hak_thread"),
+            Field("mapped_offset", "u64", "bytes", _INIT, "mapped blocks, by address: hak_mapped"),
             Field("live_offset", "u64", "bytes", _INIT,
                 "live marks: a bit for 8 bytes; 0 when not checked"),
             Field("meta_units", "u32", "units", _INIT,
@@ -1306,7 +1330,19 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "who holds it; guards record 0, which threads without a record share"),
             Field("purge_lock", "u32", "OS thread id", "any by CAS, acquire / release",
                 "one of those who purge; who waits for what is purged lends it its priority"),
+            Field("mapped_count", "u32", "blocks", _LOCK_RELAXED, "mapped blocks: rows in use"),
+            Field("mapped_pending", "u32", "blocks", _LOCK,
+                "rows kept for blocks that are just being mapped or moved"),
+            Field("mapped_change", "u32", "", _LOCK,
+                "what is being done to the table of mapped blocks: 0 nothing, 1 a row is inserted, "
+                "2 one is removed"),
+            Field("mapped_rows", "u32", "rows", _LOCK, "rows that are mapped"),
+            Field("mapped_pieces", "u32", "mappings", _LOCK,
+                "mappings that the mapped blocks are, as the OS counts"),
+            Field("intent_rows", "u32", "rows", _LOCK,
+                "rows that are being mapped; 0: none"),
             Field("reserved", "u32", "", _INIT, "zero"),
+            Field("mapped_bytes", "u64", "bytes", _LOCK_RELAXED, "sum of the mapped blocks"),
         ),
         padded_to=HEAP_BYTES,
     ),
@@ -1375,6 +1411,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
 
 TOTAL_BYTES: Final = {
     "hak_slab": 64,
+    "hak_mapped": 16,
     "hak_thread": 5056,
     "hak_heap": HEAP_BYTES,
     "hak_fault": 64,
@@ -1413,6 +1450,7 @@ TABLES: Final[tuple[Table, ...]] = (
     Table("swept", "u32", 1, 1),
     Table("live", "u8", LIVE_BYTES_PER_UNIT, 1),
     Table("threads", "hak_thread", 1, 0),
+    Table("mapped", "hak_mapped", 1, 0),
 )
 """The tables: where each begins is ``NAME_offset`` of ``hak_heap``. What a row means is said
 there."""

@@ -57,6 +57,11 @@ def records_bytes(records: int) -> int:
     return page_up(records * ctypes.sizeof(mirror.HakThread))
 
 
+def rows_bytes(rows: int) -> int:
+    """Bytes of so many rows of the table of mapped blocks, in whole OS pages."""
+    return page_up(rows * ctypes.sizeof(mirror.HakMapped))
+
+
 def table_units(top: int) -> int:
     """Units that the tables are mapped for so that they reach unit ``top``."""
     return -(-top // layout.TABLE_STEP_UNITS) * layout.TABLE_STEP_UNITS
@@ -82,6 +87,7 @@ class Geometry:
     holes_offset: int
     swept_offset: int
     threads_offset: int
+    mapped_offset: int
     live_offset: int
     meta_units: int
     unit_limit: int
@@ -103,6 +109,7 @@ class Geometry:
             "holes": table_bytes("holes", units),
             "swept": table_bytes("swept", units),
             "threads": records_bytes(threads),
+            "mapped": rows_bytes(layout.MAPPED_LIMIT),
         }
         offsets: dict[str, int] = {}
         at = units << UNIT_SHIFT
@@ -157,7 +164,7 @@ class Geometry:
     @property
     def reserved_bytes(self) -> int:
         """Bytes of the region, metadata included, mapped or not."""
-        end = self.threads_offset + records_bytes(self.thread_limit)
+        end = self.mapped_offset + rows_bytes(layout.MAPPED_LIMIT)
         if self.live_offset:
             end = self.live_offset + table_bytes("live", self.unit_limit)
         if self.registry_offset >= end:
@@ -177,7 +184,9 @@ class Geometry:
         starts["recent_before"] = self.recent_offset + table_bytes("recent", self.unit_limit)
         return {name: starts[name] for name in _TABLES if starts[name]}
 
-    def metadata_parts(self, table_units: int, thread_mapped: int) -> list[tuple[int, int]]:
+    def metadata_parts(
+        self, table_units: int, thread_mapped: int, mapped_rows: int = 0
+    ) -> list[tuple[int, int]]:
         """Offset and bytes of each part of the metadata that is mapped, when the tables are for so
         many units and so many thread records."""
         behind = self.registry_offset >= self.unit_limit << UNIT_SHIFT
@@ -189,7 +198,9 @@ class Geometry:
             for name, start in self.tables().items()
             if name != "registry" or behind
         ]
-        return [(0, first), *tables, (self.threads_offset, records_bytes(thread_mapped))]
+        threads = (self.threads_offset, records_bytes(thread_mapped))
+        mapped = [(self.mapped_offset, rows_bytes(mapped_rows))] if mapped_rows else []
+        return [(0, first), *tables, threads, *mapped]
 
 
 class Resolved(NamedTuple):

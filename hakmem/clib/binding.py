@@ -65,6 +65,8 @@ OS_PRIMITIVES: Final[dict[str, Signature]] = {
     "hak_os_unmap": (c_int, (c_void_p, c_void_p, c_uint64, c_int)),
     "hak_os_purge": (c_int, (c_void_p, c_void_p, c_uint64, c_int)),
     "hak_os_remap": (c_uint32, (c_void_p, c_void_p, c_void_p, c_uint64)),
+    "hak_os_block": (c_void_p, (c_void_p, c_uint64, c_uint64)),
+    "hak_os_resize": (c_void_p, (c_void_p, c_void_p, c_uint64, c_uint64)),
     "hak_os_renew": (c_uint32, (c_void_p, c_void_p, c_uint64)),
     "hak_os_release": (c_int, (c_void_p, c_uint64)),
     "hak_os_advise": (None, (c_void_p, c_void_p, c_uint64)),

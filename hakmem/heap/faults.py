@@ -97,6 +97,8 @@ def exception_of(
         f"{_class_text(engine, fault.class_index)}, slab at unit {fault.unit}"
         if fault.class_index
         else f"span at unit {fault.unit}"
+        if fault.unit
+        else "mapped block"
     )
     expected, what = "a block that is out (application)", "not a live block"
     if code == _DOUBLE:

@@ -144,15 +144,17 @@ void hak_accounts_gather(hak_heap *h, hak_accounts *sum) {
         unit += count ? count : 1;
     }
     sum->resident += sum->metadata;
+    sum->mapped_count = hak_load_relaxed(&h->mapped_count);
+    sum->mapped_bytes = hak_load_relaxed(&h->mapped_bytes);
     add_caches(h, sum);
 }
 
 struct mallinfo2 hak_accounts_info(const hak_accounts *sum) {
     struct mallinfo2 info = {0};
     uint64_t taken = sum->metadata + sum->out_bytes;
-    info.arena = sum->resident - sum->span_resident; /* resident, without spans */
-    info.hblks = sum->span_count;                    /* spans in use */
-    info.hblkhd = sum->span_bytes;                   /* asked for, in OS pages */
+    info.arena = sum->resident - sum->span_resident;   /* resident, without spans */
+    info.hblks = sum->span_count + sum->mapped_count;  /* spans in use */
+    info.hblkhd = sum->span_bytes + sum->mapped_bytes; /* asked for, in OS pages */
     /* blocks of slabs that the program holds, in strides */
     info.uordblks = sum->out_bytes;
     info.fordblks = info.arena > taken ? info.arena - taken : 0; /* resident, and nobody's */

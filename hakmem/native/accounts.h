@@ -14,6 +14,8 @@ typedef struct hak_accounts {
     uint64_t span_count;    /* spans in use */
     uint64_t span_bytes;    /* what the program asked for in them, in whole OS pages */
     uint64_t span_resident; /* of span_bytes, resident */
+    uint64_t mapped_count;  /* mapped blocks, outside the region */
+    uint64_t mapped_bytes;  /* their bytes */
     uint64_t out_bytes;     /* blocks of slabs that the program holds */
     uint64_t cached_bytes;  /* blocks in thread caches, carved ranges included */
     uint64_t listed_count;  /* of those, in lists; blocks of a carved range were never freed */

@@ -78,6 +78,8 @@ void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     const hak_policy *policy = hak_policy_of(h);
     uint32_t c = class_for(policy, size, align);
     if (!c) {
+        void *mapped = hak_mapping_alloc(t, size, align);
+        if (mapped) return mapped;
         void *span = hak_span_alloc(t, size, align, zero);
         if (span) mark_out(h, 0, (uintptr_t)span);
         return span;
@@ -113,6 +115,9 @@ uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
     hak_heap *h = hak_heap_of(t);
     hak_block block;
     uint32_t code = hak_check_live(h, address, &block, fault);
+    if (!code && !block.unit && !hak_mapping_free(t, address, block.bytes))
+        code = hak_fault_set(fault, h, HAK_FAULT_DOUBLE, address, address, 0, 0, 1, 0);
+    if (!code && !block.unit) return HAK_OK;
     if (!code) reach(t, address);
     if (!code) code = hak_check_own(t, h, address, &block, fault);
     if (!code && !mark_in(h, block.class_index, address))
@@ -153,9 +158,13 @@ uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void 
         return code;
     }
     bool fits = size <= block.bytes && size >= block.bytes / 2;
-    if (!block.class_index && size > policy->sizes.size_limit_bytes) {
+    if (!block.unit) {
+        *out = hak_mapping_resize(t, address, block.bytes, size);
+        if (*out) return HAK_OK;
+    } else if (!block.class_index && size > policy->sizes.size_limit_bytes) {
         /* before the resize, because a span that moves gives its units back */
         (void)mark_in(h, 0, address);
+        if ((*out = hak_mapping_from_span(t, block.unit, size))) return HAK_OK;
         *out = hak_span_resize(t, block.unit, size);
         mark_out(h, 0, *out ? (uintptr_t)*out : address);
         if (*out) return HAK_OK;

@@ -9,10 +9,13 @@
 
 #include "hak_internal.h"
 #include "lists.h"
+#include "mapped.h"
 
 hak_heap *hak_heap_at(uint64_t address) {
     hak_heap *h = (hak_heap *)(uintptr_t)hak_root_.first_heap;
-    while (h && address - (uintptr_t)h >= h->reserved_bytes)
+    hak_mapped found;
+    while (h && address - (uintptr_t)h >= h->reserved_bytes &&
+           !hak_mapped_glance(h, address, &found))
         h = (hak_heap *)(uintptr_t)h->next_heap;
     return h;
 }
@@ -121,6 +124,17 @@ void hak_describe(hak_line *line, uint64_t address, uint64_t stack) {
         hak_line_text(line, far < HAK_STACK_NEAR_BYTES
                                 ? "on this thread's stack, or near it; in no heap"
                                 : "in no heap");
+        return;
+    }
+    hak_mapped found;
+    if (hak_mapped_glance(h, address, &found)) {
+        hak_line_number(line, address - found.address);
+        hak_line_text(line, " bytes into the mapped block at ");
+        hak_line_address(line, found.address);
+        hak_line_text(line, " of ");
+        hak_line_number(line, found.bytes);
+        hak_line_text(line, " bytes; ");
+        hak_describe_heap(line, h);
         return;
     }
     uint32_t unit = (uint32_t)((address - (uintptr_t)h) >> HAK_UNIT_SHIFT),

@@ -81,7 +81,7 @@ void hak_fault_fatal(hak_heap *h, const hak_fault *fault, const char *caller) {
         hak_line_text(&line, " of ");
         hak_line_number(&line, hak_policy_of(h)->sizes.classes[fault->class_index].stride_bytes);
         hak_line_text(&line, " bytes");
-    } else if (fault->block) hak_line_text(&line, ", a span");
+    } else if (fault->block) hak_line_text(&line, fault->unit ? ", a span" : ", a mapped block");
     hak_line_text(&line, ", ");
     if (h) hak_describe_heap(&line, h);
     else hak_line_text(&line, "no heap yet");

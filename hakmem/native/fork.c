@@ -237,6 +237,7 @@ static void repair(hak_heap *h) {
     hak_assert(hak_rank_is_held(HAK_RANK_FORK));
     hak_thread *shared = hak_thread_at(h, 0), *mine = hak_thread_known(h);
     hak_store_relaxed(&h->inherited, 1);
+    h->mapped_pending = 0; /* other threads' */
     hak_store_relaxed(&h->sweep_busy, 0);
     hak_store_relaxed(&h->trim_busy, 0);
     hak_store_relaxed(&h->purge_lock, 0);

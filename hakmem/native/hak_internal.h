@@ -17,42 +17,44 @@
  *   11  locks.[hc]     every lock but claims, and the order of all
  *   12  policy.[hc]    policy images judged and read
  *   13  environment.c  the process's policy, from its environment
- *   14  resolve.c      which block an address belongs to
- *   15  lists.h        a slab's lists, used count and claim
- *   16  describe.[hc]  an address in words
- *   17  fault.c        the fatal report
- *   18  crash.c        the crash report, on request
- *   19  window.c       which addresses are whose
- *   20  tables.c       the metadata, mapped as it grows
- *   21  marks.h        maps of bits over units
- *   22  budget.c       what work for the OS may cost
- *   23  stuck.[hc]     units that the OS would not purge
- *   24  moved.[hc]     mappings of their own within a region
- *   25  runs.[hc]      the run heap: free units, and units that are not mapped
- *   26  region.[hc]    which units are mapped, and how that changes
- *   27  purging.c      dirty runs, purged one after another
- *   28  purge.c        what goes back to the OS, and when
- *   29  partial.c      sets of partly free slabs, mailboxes
- *   30  slabs.c        a slab's life: made, given to, taken from, retired
- *   31  holes.c        purged pages of slabs in use
- *   32  acquire.c      where a refill finds a slab
- *   33  bins.[hc]      one class of a thread's cache: its list, its carved range
- *   34  caps.[hc]      how much a bin may hold
- *   35  cache.c        thread caches: refill, overflow, flush, loans
- *   36  fast.h         the fast paths of malloc and free
- *   37  threads.c      thread records: attach, park, release
- *   38  spans.c        blocks of whole units
- *   39  blocks.c       one block: checked, allocated, freed, resized
- *   40  requests.c     trim and drain, asked for from outside
- *   41  background.c   a thread that gives back
- *   42  fork.c         a fork's child: noticed, repaired
- *   43  heap.c hakmem.h  heaps and batches: the C API
- *   44  malloc.c       malloc and its family, over the process heap
- *   45  deepbind.c     plugins that look in the C library first
- *   46  new_delete.c   C++'s operators
- *   47  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   48  reports.c      malloc_info, malloc_stats, mallopt
- *   49  primitives.c   what Python gets of C
+ *   14  mapped.[hc]    the table of blocks outside the region
+ *   15  resolve.c      which block an address belongs to
+ *   16  lists.h        a slab's lists, used count and claim
+ *   17  describe.[hc]  an address in words
+ *   18  fault.c        the fatal report
+ *   19  crash.c        the crash report, on request
+ *   20  window.c       which addresses are whose
+ *   21  tables.c       the metadata, mapped as it grows
+ *   22  marks.h        maps of bits over units
+ *   23  budget.c       what work for the OS may cost
+ *   24  stuck.[hc]     units that the OS would not purge
+ *   25  moved.[hc]     mappings of their own within a region
+ *   26  runs.[hc]      the run heap: free units, and units that are not mapped
+ *   27  region.[hc]    which units are mapped, and how that changes
+ *   28  purging.c      dirty runs, purged one after another
+ *   29  purge.c        what goes back to the OS, and when
+ *   30  partial.c      sets of partly free slabs, mailboxes
+ *   31  slabs.c        a slab's life: made, given to, taken from, retired
+ *   32  holes.c        purged pages of slabs in use
+ *   33  acquire.c      where a refill finds a slab
+ *   34  bins.[hc]      one class of a thread's cache: its list, its carved range
+ *   35  caps.[hc]      how much a bin may hold
+ *   36  cache.c        thread caches: refill, overflow, flush, loans
+ *   37  fast.h         the fast paths of malloc and free
+ *   38  threads.c      thread records: attach, park, release
+ *   39  spans.c        blocks of whole units
+ *   40  mappings.c     blocks that are mappings of their own
+ *   41  blocks.c       one block: checked, allocated, freed, resized
+ *   42  requests.c     trim and drain, asked for from outside
+ *   43  background.c   a thread that gives back
+ *   44  fork.c         a fork's child: noticed, repaired
+ *   45  heap.c hakmem.h  heaps and batches: the C API
+ *   46  malloc.c       malloc and its family, over the process heap
+ *   47  deepbind.c     plugins that look in the C library first
+ *   48  new_delete.c   C++'s operators
+ *   49  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   50  reports.c      malloc_info, malloc_stats, mallopt
+ *   51  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
@@ -167,6 +169,9 @@ HAK_HIDDEN void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_
 HAK_HIDDEN void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN uint32_t hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes);
 HAK_HIDDEN uint32_t hak_os_map_anew(hak_os_counts *counts, void *address, uint64_t bytes);
+HAK_HIDDEN void *hak_os_map_block(hak_os_counts *counts, uint64_t bytes, uint64_t align);
+HAK_HIDDEN void *hak_os_resize_block(hak_os_counts *counts, void *block, uint64_t have,
+                                     uint64_t want);
 HAK_HIDDEN bool hak_os_release_range(void *address, uint64_t bytes);
 HAK_HIDDEN void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes,
                                 uint8_t *pages);
@@ -215,7 +220,7 @@ HAK_HIDDEN uint64_t hak_recent_bytes(uint64_t units);
 
 /* resolve.c */
 typedef struct hak_block {
-    uint32_t unit;        /* head unit of its slab or span */
+    uint32_t unit;        /* head unit of its slab or span; 0: a mapped block */
     uint32_t class_index; /* 0: span */
     uint32_t index;       /* block of the slab */
     uint64_t bytes;       /* usable bytes */
@@ -343,6 +348,13 @@ extern HAK_HIDDEN hak_thread hak_early_thread;
 HAK_HIDDEN void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero);
 HAK_HIDDEN void hak_span_free(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void *hak_span_resize(hak_thread *t, uint32_t unit, uint64_t size);
+
+/* mappings.c */
+HAK_HIDDEN void *hak_mapping_alloc(hak_thread *t, uint64_t size, uint64_t align);
+HAK_HIDDEN bool hak_mapping_free(hak_thread *t, uint64_t address, uint64_t bytes);
+HAK_HIDDEN void *hak_mapping_resize(hak_thread *t, uint64_t address, uint64_t have, uint64_t size);
+HAK_HIDDEN void *hak_mapping_from_span(hak_thread *t, uint32_t unit, uint64_t size);
+HAK_HIDDEN void hak_mapping_release(hak_heap *h);
 
 /* blocks.c */
 HAK_HIDDEN void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero);

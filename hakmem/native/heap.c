@@ -101,6 +101,7 @@ void hak_heap_destroy(hak_heap *h) {
     if (*link) *link = h->next_heap;
     hak_root_unlock();
     h->magic = 0;
+    hak_mapping_release(h);
     hak_region_release(h);
 }
 

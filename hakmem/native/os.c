@@ -100,6 +100,11 @@ static bool advise_memory(void *at, uint64_t bytes, int advice) {
 static bool move_memory(void *from, void *to, uint64_t bytes, int flags) {
     return !move_fails(to, bytes) && mremap(from, bytes, bytes, flags, to) == to;
 }
+static void *resize_memory(void *at, uint64_t have, uint64_t want) {
+    if (fails(HAK_CALL_REMAP)) return NULL;
+    void *map = mremap(at, have, want, MREMAP_MAYMOVE);
+    return map == MAP_FAILED ? NULL : map;
+}
 #else
 static void *map_memory(void *at, uint64_t bytes, int access, int flags) {
     if (fails(HAK_CALL_RESERVE)) return NULL;
@@ -125,6 +130,11 @@ static bool advise_memory(void *at, uint64_t bytes, int advice) {
 static bool move_memory(void *from, void *to, uint64_t bytes, int flags) {
     return !move_fails(to, bytes) &&
            hak_system(SYS_mremap, from, bytes, bytes, flags, to) == (long)to;
+}
+static void *resize_memory(void *at, uint64_t have, uint64_t want) {
+    if (fails(HAK_CALL_REMAP)) return NULL;
+    long map = hak_system(SYS_mremap, at, have, want, MREMAP_MAYMOVE);
+    return hak_system_failed(map) ? NULL : (void *)map;
 }
 #endif
 
@@ -227,6 +237,29 @@ uint32_t hak_os_map_anew(hak_os_counts *counts, void *address, uint64_t bytes) {
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED) == address)
         return HAK_MAP_DONE;
     return hak_os_map_range(counts, address, bytes, false);
+}
+
+/* Maps a block of its own wherever the OS likes, zeroed, on an `align` boundary. What the boundary
+ * leaves over goes back, on both sides always: the same calls wherever the OS put it. */
+void *hak_os_map_block(hak_os_counts *counts, uint64_t bytes, uint64_t align) {
+    uint64_t extra = align > HAK_OS_PAGE_BYTES ? align + HAK_OS_PAGE_BYTES : 0;
+    if (bytes + extra < bytes) return NULL;
+    TALLY(counts, commit_count, 1);
+    char *map =
+        map_memory(NULL, bytes + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+    if (!map || !extra) return map;
+    uint64_t before = align - ((uintptr_t)map & (align - 1));
+    TALLY(counts, release_count, 2);
+    (void)unmap_memory(map, before);
+    (void)unmap_memory(map + before + bytes, extra - before);
+    return map + before;
+}
+
+/* Resizes a mapping, or a part of one, from `have` to `want` bytes, at its place or at another;
+ * then nothing is mapped at its own. NULL: it is as it was. */
+void *hak_os_resize_block(hak_os_counts *counts, void *block, uint64_t have, uint64_t want) {
+    TALLY(counts, remap_count, 1);
+    return resize_memory(block, have, want);
 }
 
 bool hak_os_release_range(void *address, uint64_t bytes) {
@@ -449,6 +482,12 @@ HAK_EXPORT uint32_t hak_os_remap(hak_os_counts *counts, void *from, void *to, ui
 }
 HAK_EXPORT uint32_t hak_os_renew(hak_os_counts *counts, void *address, uint64_t bytes) {
     return hak_os_map_anew(counts, address, bytes);
+}
+HAK_EXPORT void *hak_os_block(hak_os_counts *counts, uint64_t bytes, uint64_t align) {
+    return hak_os_map_block(counts, bytes, align);
+}
+HAK_EXPORT void *hak_os_resize(hak_os_counts *counts, void *block, uint64_t have, uint64_t want) {
+    return hak_os_resize_block(counts, block, have, want);
 }
 HAK_EXPORT uint32_t hak_os_residents(hak_os_counts *counts, void *address, uint32_t page_count) {
     return hak_os_resident_count(counts, address, page_count);

@@ -15,6 +15,7 @@
 #include "region.h"
 
 #include "locks.h"
+#include "mapped.h"
 #include "marks.h"
 #include "moved.h"
 #include "runs.h"
@@ -277,6 +278,7 @@ void hak_region_mend(hak_heap *h) {
     uint32_t unit = h->intent_unit, units = h->intent_units;
     hak_tables_mend(h);
     hak_moved_mend(h);
+    hak_mapped_mend(h);
     if (units) {
         uint64_t at = (uint64_t)unit << HAK_UNIT_SHIFT;
         (void)hak_part_unmap(h, at, at + ((uint64_t)units << HAK_UNIT_SHIFT));

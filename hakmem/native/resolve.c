@@ -2,7 +2,8 @@
  * whether the program holds that block. It only reads and takes no lock, so it may run in a signal
  * handler and in a heap that is damaged.
  */
-#include "hak_internal.h"
+#include "locks.h"
+#include "mapped.h"
 
 /* Finds the block that starts at `address`, or the fault when none does. For an address inside a
  * block, `block` is set as well. */
@@ -43,10 +44,25 @@ uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault 
     return HAK_OK;
 }
 
+/* Which mapped block starts at an address that is in no slab and no span; `code` says why not. */
+static uint32_t resolve_mapped(hak_heap *h, uint64_t address, hak_block *block, uint32_t code,
+                               hak_fault *fault) {
+    hak_mapped found;
+    hak_run_lock(h);
+    bool mapped = h->mapped_count && hak_mapped_find(h, address, &found);
+    hak_run_unlock(h);
+    if (!mapped) return code;
+    *block = (hak_block){.bytes = found.bytes};
+    if (address == found.address) return HAK_OK;
+    return hak_fault_set(fault, h, HAK_FAULT_INTERIOR, address, found.address, 0, 0, 0, 0);
+}
+
 /* Resolves the address and checks that the block is out, as far as the heap can tell: by live
  * mark, header byte and the head of a list. */
 uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block, hak_fault *fault) {
     uint32_t code = hak_resolve(h, address, block, fault);
+    if (code == HAK_FAULT_FOREIGN || code == HAK_FAULT_DOUBLE)
+        return resolve_mapped(h, address, block, code, fault);
     if (code) return code;
     if (h->flags & HAK_HEAP_CHECKED) {
         uint64_t bit, *word = hak_live_word(h, address, &bit);

@@ -55,6 +55,7 @@ static uint64_t table_offset(const hak_heap *h, uint32_t table) {
 
 static uint32_t table_count(const hak_heap *h) { return h->live_offset ? TABLES : LIVE; }
 
+static uint64_t rows_bytes(uint64_t rows) { return page_up(rows * sizeof(hak_mapped)); }
 static uint64_t records_bytes(uint64_t records) { return page_up(records * sizeof(hak_thread)); }
 
 /* Lays out the metadata of a region with `user` units of user memory in *h; false if that is too
@@ -85,6 +86,7 @@ static bool lay_out(hak_heap *h, uint64_t user, bool checked) {
     h->holes_offset = at, at += table_bytes(HOLES, units);
     h->swept_offset = at, at += table_bytes(SEEN, units);
     h->threads_offset = at, at += records_bytes(h->thread_limit);
+    h->mapped_offset = at, at += rows_bytes(HAK_MAPPED_LIMIT);
     h->live_offset = checked ? at : 0, at += checked ? table_bytes(LIVE, units) : 0;
     h->reserved_bytes = (at + HAK_UNIT_BYTES - 1) & ~(uint64_t)(HAK_UNIT_BYTES - 1);
     return true;
@@ -156,6 +158,22 @@ bool hak_region_map_record(hak_heap *h, uint32_t index) {
     }
     hak_run_unlock(h);
     return done && index < want;
+}
+
+/* Maps more rows of the table of mapped blocks. False: it is full, or the OS refuses. Needs
+ * run_lock. */
+bool hak_region_map_rows(hak_heap *h) {
+    uint32_t have = h->mapped_rows, want = have + HAK_MAPPED_STEP_ROWS;
+    hak_assert(hak_rank_is_held(HAK_RANK_RUN));
+    if (want > HAK_MAPPED_LIMIT) return false;
+    hak_store_relaxed(&h->intent_rows, want);
+    hak_keep_order();
+    bool done = hak_part_map(h, h->mapped_offset + rows_bytes(have),
+                             h->mapped_offset + rows_bytes(want)) == HAK_MAP_DONE;
+    if (done) hak_store_relaxed(&h->mapped_rows, want);
+    hak_keep_order();
+    hak_store_relaxed(&h->intent_rows, 0);
+    return done;
 }
 
 /* ---- a region made and given back ---- */
@@ -242,6 +260,7 @@ void hak_region_release(hak_heap *h) {
         (void)hak_part_unmap(h, table_offset(h, i),
                              table_offset(h, i) + table_bytes(i, h->table_units));
     (void)hak_part_unmap(h, h->threads_offset, h->threads_offset + records_bytes(h->thread_mapped));
+    (void)hak_part_unmap(h, h->mapped_offset, h->mapped_offset + rows_bytes(h->mapped_rows));
     hak_os_release_range(base, first);
     hak_window_give(base, bytes);
 }
@@ -253,7 +272,10 @@ void hak_tables_mend(hak_heap *h) {
     if (h->intent_records > h->thread_mapped)
         (void)hak_part_unmap(h, h->threads_offset + records_bytes(h->thread_mapped),
                              h->threads_offset + records_bytes(h->intent_records));
-    h->intent_table_units = h->intent_records = 0;
+    if (h->intent_rows > h->mapped_rows)
+        (void)hak_part_unmap(h, h->mapped_offset + rows_bytes(h->mapped_rows),
+                             h->mapped_offset + rows_bytes(h->intent_rows));
+    h->intent_table_units = h->intent_records = h->intent_rows = 0;
 }
 
 /* The same without asking the OS: what units and threads so far have of each table. */
@@ -273,6 +295,7 @@ uint64_t hak_region_metadata_bytes(hak_heap *h) {
     uint32_t units = hak_load_acquire(&h->table_units);
     for (uint32_t i = 0; i < table_count(h); i++)
         sum += hak_os_resident_bytes(&h->os, hak_at(h, table_offset(h, i)), table_bytes(i, units));
+    sum += hak_os_resident_bytes(&h->os, hak_at(h, h->mapped_offset), rows_bytes(h->mapped_rows));
     return sum + hak_os_resident_bytes(&h->os, hak_at(h, h->threads_offset),
                                        records_bytes(hak_load_acquire(&h->thread_mapped)));
 }

@@ -11,7 +11,7 @@ import ctypes
 
 from .. import layout
 from ..engines.protocol import Fault
-from . import spans
+from . import mappings, spans
 from .cache import is_line_of_others, lend, overflow, refill
 from .caller import Caller
 from .memory import MASK64, UNIT_SHIFT, Memory
@@ -82,6 +82,8 @@ def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
     m = t.m
     class_index = _class_for(m, size, align)
     if not class_index:
+        if outside := mappings.alloc(t, size, align):
+            return outside
         span = spans.alloc(t, size, align, zero)
         if span:
             _mark_out(m, 0, span)
@@ -102,7 +104,12 @@ def free(t: Caller, address: int) -> Fault | None:
     if not isinstance(block, Block):
         t.record.fault_count += 1
         return block
-    unit, class_index, _ = block
+    unit, class_index, size_bytes = block
+    if not unit:
+        if mappings.free(t, address, size_bytes):
+            return None
+        t.record.fault_count += 1
+        return fault_of(m, DOUBLE, address, address, 0, 0, 1, 0)
     if (address - m.base) >> UNIT_SHIFT >= t.record.unit_limit:
         t.record.unit_limit = m.heap.table_units  # the tables have grown since this thread looked
     fault = check_own(t, address, block)
@@ -138,8 +145,13 @@ def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
     if fault := check_own(t, address, block):
         t.record.fault_count += 1
         return 0, fault
-    if not class_index and size > m.tables.size_limit_bytes:
+    if not unit:
+        if resized := mappings.resize(t, address, size_bytes, size):
+            return resized, None
+    elif not class_index and size > m.tables.size_limit_bytes:
         _mark_in(m, 0, address)  # before the units can be another's: a moved span gives them back
+        if outside := mappings.from_span(t, unit, size):
+            return outside, None
         span = spans.resize(t, unit, size)
         _mark_out(m, 0, span or address)
         if span:

@@ -11,7 +11,7 @@ from ..clib.binding import Library, library
 from ..engines.protocol import Fault, check_region_bytes, hold_clock, no_region, release_clock
 from ..generate import mirror
 from ..policy import Policy
-from . import blocks, cache, holes, purge, region, resolve
+from . import blocks, cache, holes, mappings, purge, region, resolve
 from .acquire import collect, flush_ready
 from .memory import Memory
 from .tables import Tables
@@ -189,4 +189,5 @@ class PythonEngine:
             return
         self.threads.close()
         self.heap.magic = 0
+        mappings.release(self.memory)
         region.release(self.memory, self._library)

@@ -248,6 +248,18 @@ class Memory:
         there now."""
         return int(self._library.hak_os_renew(self.os_counts, address, size_bytes))
 
+    def map_block(self, size_bytes: int, align: int) -> int:
+        """Map a block of its own, wherever the OS likes on the boundary; 0 when it refuses."""
+        return int(self._library.hak_os_block(self.os_counts, size_bytes, align) or 0)
+
+    def resize_block(self, address: int, have: int, want: int) -> int:
+        """Resize a mapping, or a part of one, at its place or at another; 0 when the OS refuses."""
+        return int(self._library.hak_os_resize(self.os_counts, address, have, want) or 0)
+
+    def unmap_block(self, address: int, size_bytes: int) -> bool:
+        """Unmap memory outside the region; False when the OS refuses."""
+        return bool(self._library.hak_os_unmap(self.os_counts, address, size_bytes, 0))
+
     def map_hole(self, address: int, size_bytes: int) -> int:
         """Map memory where the heap unmapped some: MAP_DONE, MAP_REFUSED or MAP_TAKEN."""
         return int(self._library.hak_os_map(self.os_counts, address, size_bytes, 0))

@@ -19,7 +19,7 @@ from typing import Final
 from .. import layout
 from ..clib.binding import Library
 from ..generate import mirror
-from ..registry import Geometry, records_bytes, table_bytes, table_units
+from ..registry import Geometry, records_bytes, rows_bytes, table_bytes, table_units
 from . import moved, runs
 from .budget import recent_take
 from .locks import run_lock, run_unlock
@@ -97,6 +97,22 @@ def map_record(m: Memory, index: int) -> bool:
     return done and index < want
 
 
+def map_rows(m: Memory) -> bool:
+    """Map more rows of the table of mapped blocks. False: it is full, or the OS refuses. Needs the
+    lock."""
+    heap, start = m.heap, m.geometry.mapped_offset
+    have = heap.mapped_rows
+    want = have + layout.MAPPED_STEP_ROWS
+    if want > layout.MAPPED_LIMIT:
+        return False
+    heap.intent_rows = want
+    done = m.map_part(start + rows_bytes(have), start + rows_bytes(want)) == MAP_DONE
+    if done:
+        heap.mapped_rows = want
+    heap.intent_rows = 0
+    return done
+
+
 # --- a region made and given back -----------------------------------------------------------------
 
 
@@ -171,7 +187,7 @@ def release(m: Memory, lib: Library) -> None:
         lib.hak_os_release(base, size)
         return
     _release_units(m)
-    for start, length in plan.metadata_parts(units, heap.thread_mapped)[1:]:
+    for start, length in plan.metadata_parts(units, heap.thread_mapped, heap.mapped_rows)[1:]:
         m.unmap_part(start, start + length)
     lib.hak_os_release(base, plan.registry_offset + table_bytes("registry", units))
     lib.hak_os_window_leave(base, size)

@@ -8,7 +8,9 @@ from typing import Final, NamedTuple
 from .. import layout
 from ..engines.protocol import Fault
 from ..generate import mirror
+from . import mapped
 from .caller import Caller
+from .locks import run_lock, run_unlock
 from .memory import MASK64, TAG_NONE, TAG_SPAN, UNIT_SHIFT, Memory
 
 FOREIGN: Final = layout.constant("HAK_FAULT_FOREIGN")
@@ -23,9 +25,9 @@ class Block(NamedTuple):
     """A block found at an address."""
 
     unit: int
-    """Head unit of its slab or span."""
+    """Head unit of its slab or span; 0: a mapped block."""
     class_index: int
-    """Size class; 0: a span."""
+    """Size class; 0: a span or a mapped block."""
     size_bytes: int
     """Bytes the caller may use."""
 
@@ -71,6 +73,19 @@ def resolve(m: Memory, address: int) -> Block | Fault:
     return Block(head, tag, row.capacity_bytes)
 
 
+def _resolve_mapped(m: Memory, address: int, fault: Fault) -> Block | Fault:
+    """The mapped block that starts at an address which is in no slab and no span, as ``fault``
+    says."""
+    run_lock(m)
+    found = mapped.find(m, address)
+    run_unlock(m)
+    if found is None:
+        return fault
+    if address != found.address:
+        return fault_of(m, INTERIOR, address, found.address)
+    return Block(0, 0, found.size_bytes)
+
+
 def live_word(m: Memory, address: int) -> tuple[int, int]:
     """Where the live mark of a block is: the address of its word, and its bit."""
     granule = (address - m.base) >> layout.SIZE_GRANULE_SHIFT
@@ -82,7 +97,7 @@ def check_live(m: Memory, address: int) -> Block | Fault:
     mark and its header byte. Returns the block or the fault."""
     block = resolve(m, address)
     if not isinstance(block, Block):
-        return block
+        return _resolve_mapped(m, address, block) if block.code in (FOREIGN, DOUBLE) else block
     unit, class_index, _ = block
     if m.checked:
         word, bit = live_word(m, address)

@@ -18,6 +18,7 @@ from .files.snapshot import LIMIT_BYTES, read
 from .parts.blocks import Block, block_array, blocks_of, for_each_piece
 from .parts.classes import ClassesView, class_number, classes_of
 from .parts.headline import title, unclean
+from .parts.mapped import MappedView, mapped_of
 from .parts.maps import Format, write_maps
 from .parts.regions import (
     ArenasView,
@@ -85,6 +86,11 @@ class HeapView(Look, Shown):
     def spans(self) -> SpansView:
         """The spans: runs of units that hold one large block."""
         return spans_of(self)
+
+    @property
+    def mapped_blocks(self) -> MappedView:
+        """The mapped blocks: very large blocks, outside the region."""
+        return mapped_of(self)
 
     @property
     def threads(self) -> ThreadsView:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .heap_view import Viewable
     from .parts.blocks import Block
     from .parts.classes import ClassesView
+    from .parts.mapped import MappedView
     from .parts.maps import Format
     from .parts.regions import ArenasView, SpansView, SuperslabsView
     from .parts.slabs import SlabRecord, SlabsView
@@ -52,6 +53,11 @@ class Looks(Shown):
     def spans(self) -> SpansView:
         """The spans, now."""
         return self.view().spans
+
+    @property
+    def mapped_blocks(self) -> MappedView:
+        """The mapped blocks, now."""
+        return self.view().mapped_blocks
 
     @property
     def threads(self) -> ThreadsView:

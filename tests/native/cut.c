@@ -70,6 +70,10 @@ static void span_free(hak_heap *h) { give(h, 0, 1); }
 static void span_shrink(hak_heap *h) { resize(h, 1 << 16); }
 static void span_grow(hak_heap *h) { resize(h, 3 << 16); }
 static void span_move(hak_heap *h) { resize(h, 8 << 16); }
+static void two_mapped(hak_heap *h) { take(h, 2, UINT64_C(1) << 30); }
+static void mapped_alloc(hak_heap *h) { held[2] = hak_heap_alloc(h, UINT64_C(1) << 30); }
+static void mapped_move(hak_heap *h) { resize(h, UINT64_C(3) << 30); }
+static void mapped_shrink(hak_heap *h) { resize(h, UINT64_C(1) << 29); }
 static void dirty_runs(hak_heap *h) {
     take(h, 5, 2 << 16);
     for (uint32_t i = 0; i < 5; i += 2) give(h, i, i + 1);
@@ -101,6 +105,10 @@ static const scene scenes[] = {
     {"span_shrink", one_span, span_shrink},
     {"span_grow", two_spans, span_grow},
     {"span_move", one_span, span_move},
+    {"mapped_alloc", two_mapped, mapped_alloc},
+    {"mapped_free", two_mapped, span_free},
+    {"mapped_move", two_mapped, mapped_move},
+    {"mapped_shrink", two_mapped, mapped_shrink},
     {"trim", all_given, trim},
     {"slab_of_units", flushed, first_of_a_class},
     {"slab", flushed, first_of_a_small_class},
@@ -138,6 +146,7 @@ static uint64_t metadata(hak_heap *h) {
         {hak_slab_at(h, 0), top * sizeof(hak_slab)},
         {hak_at(h, h->dirty_offset), (top + 7) / 8},
         {hak_thread_at(h, 0), h->thread_top * sizeof(hak_thread)},
+        {hak_at(h, h->mapped_offset), h->mapped_rows * sizeof(hak_mapped)},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         for (uint64_t k = 0; k + 8 <= parts[i].bytes; k += 8)

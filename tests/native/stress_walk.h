@@ -9,6 +9,8 @@
  */
 #ifndef STRESS_WALK_H
 #define STRESS_WALK_H
+#include <sys/mman.h>
+
 #include "lists.h"
 #include "stress.h"
 
@@ -196,6 +198,27 @@ static uint32_t walk_unit(walk *k, uint32_t unit, uint64_t *free_units) {
 }
 
 /* The whole heap; the program's blocks are those of `s`. */
+static bool is_mapped(const void *at) {
+    return msync((void *)((uintptr_t)at & ~(uintptr_t)(HAK_OS_PAGE_BYTES - 1)), HAK_OS_PAGE_BYTES,
+                 MS_ASYNC) == 0;
+}
+
+/* The table of mapped blocks: by address, apart, mapped from end to end, summed up. */
+static void walk_mapped(hak_heap *h) {
+    const hak_mapped *row = hak_at(h, h->mapped_offset);
+    uint64_t sum = 0, end = 1;
+    if (h->mapped_pending || h->mapped_change) die("walk: the table of mapped blocks is torn");
+    for (uint32_t i = 0; i < h->mapped_count; i++, row++) {
+        if (row->address < end || !row->bytes) die("walk: mapped block %u is out of order", i);
+        end = row->address + row->bytes, sum += row->bytes;
+        if (!is_mapped((void *)row->address) || !is_mapped((void *)(end - 1)))
+            die("walk: mapped block %u is not mapped", i);
+    }
+    if (sum != h->mapped_bytes)
+        die("walk: mapped blocks of %llu bytes, counted %llu", (unsigned long long)sum,
+            (unsigned long long)h->mapped_bytes);
+}
+
 static walk heap_walk_as(stage *s, bool child) {
     hak_heap *h = s->heap;
     walk k = {h, NULL, NULL, NULL, h->unit_top, child, 0, 0, 0};
@@ -222,6 +245,7 @@ static walk heap_walk_as(stage *s, bool child) {
             (unsigned long long)h->in_use_units, (unsigned long long)free_units, k.unmapped,
             k.top - h->meta_units);
     if (h->run_lock) die("walk: the run lock is held");
+    walk_mapped(h);
     uint32_t ready = (uint32_t)__builtin_popcountll(h->open_word >> 32) +
                      (uint32_t)(h->empty_word >> 32 & 0xff);
     if (k.ready != ready) die("walk: %u units in no record, %u ready for slabs", k.ready, ready);

@@ -56,12 +56,16 @@ static hak_slab *some_slab(hak_heap *h, uint32_t *unit) {
     die("no slab");
 }
 
-/* What a case expects of the child: lost slabs, lost blocks (-1: any). */
+/* What a case expects of the child: lost slabs, lost blocks (-1: any); a unit that must not be
+ * mapped once the child has settled (0: none). */
 typedef struct expected {
     int64_t slabs, blocks;
+    uint32_t unmapped;
 } expected;
 
-static expected nothing(hak_heap *h, hak_thread *t) { return (void)h, (void)t, (expected){0, 0}; }
+static expected nothing(hak_heap *h, hak_thread *t) {
+    return (void)h, (void)t, (expected){0, 0, 0};
+}
 /* hak_bin_flush, in the middle of a batch: the head is past it, one block is with its slab,
  * another's link is changed. */
 static expected moving(hak_heap *h, hak_thread *t) {
@@ -78,34 +82,34 @@ static expected moving(hak_heap *h, hak_thread *t) {
     hak_used_sub(hak_slab_at(h, unit), 1);
     hak_claim_release(hak_slab_at(h, unit));
     hak_set_next(second, 0);
-    return (expected){0, batch};
+    return (expected){0, batch, 0};
 }
 /* malloc, between its two stores: the block is out, the count says it is not. */
 static expected popped(hak_heap *h, hak_thread *t) {
     (void)h;
     uint32_t c = longest_list(t);
     t->heads[c] = hak_next(t->heads[c]);
-    return (expected){0, 0};
+    return (expected){0, 0, 0};
 }
 /* free, before its last store: room is taken, the block is not linked. */
 static expected pushing(hak_heap *h, hak_thread *t) {
     (void)h;
     t->room_counts[longest_list(t)]--;
-    return (expected){0, 0};
+    return (expected){0, 0, 0};
 }
 /* A list whose link was overwritten, as no order of stores leaves it: cut there. */
 static expected broken(hak_heap *h, hak_thread *t) {
     (void)h;
     uint32_t c = longest_list(t), have = (uint32_t)(t->bins[c].cap_count - t->room_counts[c]);
     hak_set_next(t->heads[c], t->heads[c] + 4);
-    return (expected){0, have - 1};
+    return (expected){0, have - 1, 0};
 }
 /* carve, between begin and end of the range. */
 static expected ranged(hak_heap *h, hak_thread *t) {
     (void)h;
     uint32_t c = longest_list(t);
     t->bins[c].bump = t->bins[c].bump_end + t->bins[c].stride_bytes;
-    return (expected){0, 0};
+    return (expected){0, 0, 0};
 }
 static expected claimed(hak_heap *h, hak_thread *t) {
     uint32_t unit;
@@ -113,7 +117,7 @@ static expected claimed(hak_heap *h, hak_thread *t) {
     hak_slab *slab = some_slab(h, &unit);
     if (!hak_claim_try(slab)) die("claim");
     hak_claim_forget(slab); /* it is the other thread's */
-    return (expected){1, -1};
+    return (expected){1, -1, 0};
 }
 /* retire, the registry cleared already. */
 static expected retiring(hak_heap *h, hak_thread *t) {
@@ -123,12 +127,12 @@ static expected retiring(hak_heap *h, hak_thread *t) {
     if (!hak_claim_try(slab)) die("claim");
     hak_claim_forget(slab);
     hak_entry_fill(h, unit, slab->unit_count, HAK_TAG_NONE);
-    return (expected){1, -1};
+    return (expected){1, -1, 0};
 }
 static expected locked(hak_heap *h, hak_thread *t) {
     (void)t;
     h->run_lock = 1;
-    return (expected){0, 0};
+    return (expected){0, 0, 0};
 }
 /* The run lock is held, and a bin lost its runs. */
 static expected unbinned(hak_heap *h, hak_thread *t) {
@@ -136,7 +140,7 @@ static expected unbinned(hak_heap *h, hak_thread *t) {
     h->run_lock = 1;
     memset(h->run_dirty, 0, sizeof h->run_dirty);
     h->in_use_units += 3;
-    return (expected){0, 0};
+    return (expected){0, 0, 0};
 }
 /* Units out of the run heap and not yet in a record: hak_run_alloc before span_note. */
 static expected in_transit(hak_heap *h, hak_thread *t) {
@@ -147,16 +151,16 @@ static expected in_transit(hak_heap *h, hak_thread *t) {
         hak_entry_fill(h, u, run->unit_count, HAK_TAG_NONE);
         run->kind = HAK_KIND_NONE;
         h->run_lock = 1; /* its links are gone, which only its holder may leave behind */
-        return (expected){0, 0};
+        return (expected){0, 0, 0};
     }
     die("no free run");
 }
 /* A unit popped from the open superslab, no slab made of it. */
 static expected opened(hak_heap *h, hak_thread *t) {
     (void)t;
-    if (!(h->open_word >> 32)) return (expected){0, 0};
+    if (!(h->open_word >> 32)) return (expected){0, 0, 0};
     h->open_word &= h->open_word - (UINT64_C(1) << 32);
-    return (expected){0, 0};
+    return (expected){0, 0, 0};
 }
 static expected purging(hak_heap *h, hak_thread *t) {
     expected e = in_transit(h, t);
@@ -176,7 +180,7 @@ static expected mapping(hak_heap *h, hak_thread *t) {
         die("map");
     h->intent_records = h->thread_mapped + HAK_THREAD_STEP_RECORDS;
     h->arena_units[h->arena_count] += 32;
-    return (expected){0, 0};
+    return (expected){0, 0, top};
 }
 /* The same when the top is raised and the run half filled in. */
 static expected raising(hak_heap *h, hak_thread *t) {
@@ -186,6 +190,7 @@ static expected raising(hak_heap *h, hak_thread *t) {
     h->arena_count++;
     h->unit_top = top + 32;
     hak_entry_fill(h, top, 7, hak_entry(HAK_TAG_FREE, top));
+    e.unmapped = top + 3;
     return e;
 }
 /* unmap_run, the units named unmapped and mapped still: they must not come into use so. */
@@ -215,13 +220,56 @@ static expected mapping_again(hak_heap *h, hak_thread *t) {
         die("map");
     hak_slab_at(h, unit)->kind = HAK_KIND_NONE;
     hak_entry_fill(h, unit, units / 2, hak_entry(HAK_TAG_FREE, unit));
-    return (expected){0, 0};
+    return (expected){0, 0, unit + units / 4};
+}
+/* Three mapped blocks of different sizes, the lock held. */
+static hak_mapped *three_mapped(hak_heap *h) {
+    for (uint64_t i = 0; i < 3; i++)
+        if (!hak_heap_alloc(h, (i + 1) << 30)) die("no memory");
+    h->run_lock = 1;
+    return hak_at(h, h->mapped_offset);
+}
+/* hak_mapped_insert, two rows moved up, the second by its address only. */
+static expected inserting(hak_heap *h, hak_thread *t) {
+    hak_mapped *rows = three_mapped(h);
+    (void)t;
+    h->mapped_pending = 1, h->mapped_change = 1;
+    rows[3] = rows[2];
+    rows[2].address = rows[1].address;
+    return (expected){0, 0, 0};
+}
+/* The same, the new row written but for its address. */
+static expected inserting_last(hak_heap *h, hak_thread *t) {
+    hak_mapped *rows = three_mapped(h);
+    (void)t;
+    h->mapped_pending = 1, h->mapped_change = 1;
+    rows[3] = rows[2], rows[2] = rows[1];
+    rows[1] = (hak_mapped){0, 1 << 20};
+    return (expected){0, 0, 0};
+}
+/* hak_mapped_take, the first row overwritten by the second's address. */
+static expected removing(hak_heap *h, hak_thread *t) {
+    hak_mapped *rows = three_mapped(h);
+    (void)t;
+    h->mapped_change = 2;
+    rows[0].address = rows[1].address;
+    return (expected){0, 0, 0};
+}
+/* Rows of the table being mapped, not published. */
+static expected mapping_rows(hak_heap *h, hak_thread *t) {
+    (void)t;
+    h->run_lock = 1;
+    h->intent_rows = HAK_MAPPED_STEP_ROWS;
+    if (hak_os_map(NULL, hak_at(h, h->mapped_offset), HAK_OS_PAGE_BYTES,
+                   h->flags & HAK_HEAP_RESERVED))
+        die("map");
+    return (expected){0, 0, (uint32_t)(h->mapped_offset >> HAK_UNIT_SHIFT)};
 }
 static expected mailed(hak_heap *h, hak_thread *t) {
     uint32_t unit;
     (void)t;
     some_slab(h, &unit)->mailed = 1;
-    return (expected){0, 0};
+    return (expected){0, 0, 0};
 }
 /* refill, after it released the claim and before the hint stands; stage_hot, after it dropped the
  * hint. */
@@ -235,7 +283,7 @@ static expected unremembered(hak_heap *h, hak_thread *t) {
         /* what it took is the program's: no flush will list the slab */
         t->heads[c] = 0, t->room_counts[c] = t->bins[c].cap_count;
         t->bins[c].bump = t->bins[c].bump_end;
-        return (expected){0, 0};
+        return (expected){0, 0, 0};
     }
     die("no slab that only a hint remembers");
 }
@@ -243,22 +291,22 @@ static expected unremembered(hak_heap *h, hak_thread *t) {
 static expected attaching(hak_heap *h, hak_thread *t) {
     (void)t;
     h->thread_top++;
-    return (expected){0, 0};
+    return (expected){0, 0, 0};
 }
 static expected leaving(hak_heap *h, hak_thread *t) {
     (void)h;
     t->state = HAK_THREAD_PARKED;
-    return (expected){0, 0};
+    return (expected){0, 0, 0};
 }
 static expected shared(hak_heap *h, hak_thread *t) {
     (void)t;
     h->record_lock = 1;
-    return (expected){0, 0};
+    return (expected){0, 0, 0};
 }
 static expected root(hak_heap *h, hak_thread *t) {
     (void)h, (void)t;
     hak_root_.lock = 1;
-    return (expected){0, 0};
+    return (expected){0, 0, 0};
 }
 
 static const struct {
@@ -288,11 +336,19 @@ static const struct {
     {"raising", raising},
     {"unmapping", unmapping},
     {"mapping_again", mapping_again},
+    {"inserting", inserting},
+    {"inserting_last", inserting_last},
+    {"removing", removing},
+    {"mapping_rows", mapping_rows},
 };
 
 static void look(expected e) {
     hak_heap *h = quiet.heap;
     hak_fork_settle();
+    /* of the table's rows the first page */
+    char *gone = e.unmapped >= h->unit_limit ? hak_at(h, h->mapped_offset)
+                                             : hak_unit_address(h, e.unmapped);
+    if (e.unmapped && is_mapped(gone)) die("what was being mapped is there");
     heap_walk_child(&quiet, 1);
     if (h->lost_count != e.slabs)
         die("%u slabs are lost, expected %d", h->lost_count, (int)e.slabs);

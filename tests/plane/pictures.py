@@ -18,6 +18,7 @@ from hakmem.generate import mirror
 from hakmem.plane import PythonEngine
 
 CLASS_LIMIT = layout.CLASS_LIMIT
+PLACE_FIELDS = ("base", "map_base", "map_bytes", "mapped_pieces")
 PYTHON_FLAG = layout.constant("HAK_HEAP_PYTHON")
 
 Engine = NativeEngine | PythonEngine
@@ -41,7 +42,7 @@ def picture(engine: Engine) -> dict[str, np.ndarray]:
     base, heap = engine.address, engine.heap
     top = heap.unit_top
     own = _copy(base, mirror.HakHeap, 1)
-    for name in ("base", "map_base", "map_bytes", "slot", "generation", "next_heap"):
+    for name in (*PLACE_FIELDS, "slot", "generation", "next_heap"):
         own[name] = 0
     own["flags"] &= ~np.uint32(PYTHON_FLAG)
     threads = _copy(base + heap.threads_offset, mirror.HakThread, heap.thread_top)

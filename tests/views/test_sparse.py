@@ -20,11 +20,14 @@ from tests.support.synthetic import BASE, SyntheticHeap
 ROOT = Path(__file__).parents[2]
 LARGE = """
 import resource, hakmem
+from dataclasses import replace
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
-with hakmem.Heap(region_bytes=1 << 39) as heap:
+policy = hakmem.Policy()
+policy = replace(policy, retain=replace(policy.retain, map_min_bytes=0))  # spans all
+with hakmem.Heap(region_bytes=1 << 39, policy=policy) as heap:
     kept = [heap.alloc(100) for _ in range(1000)]
     spans = [heap.alloc(8 << 30) for _ in range(16)]
     for span in spans[::2]:

@@ -61,9 +61,13 @@ class Stats(Shown):
     high_water_bytes: int
     """Most bytes in use ever."""
     live_block_count: int
-    """Blocks that the program holds, spans among them."""
+    """Blocks that the program holds, spans and mapped blocks among them."""
     live_block_bytes: int
     """What the program may use of them; of spans what was asked for, in whole OS pages."""
+    mapped_count: int
+    """Of them, mapped blocks: mappings of their own, outside the region."""
+    mapped_bytes: int
+    """Bytes of the mapped blocks."""
     cached_count: int
     """Blocks in thread caches: lists and carved ranges."""
     cached_bytes: int
@@ -168,7 +172,10 @@ def _live_blocks(capture: Capture) -> tuple[int, int]:
     spans = capture.slabs[capture.slabs["kind"] == KIND_SPAN]
     pages = int(spans["by_kind"].astype(np.int64).sum())
     capacity = int((blocks * capture.classes["capacity_bytes"].astype(np.int64)).sum())
-    return int(blocks.sum()) + len(spans), capacity + pages * layout.OS_PAGE_BYTES
+    return (
+        int(blocks.sum()) + len(spans) + len(capture.mapped),
+        capacity + pages * layout.OS_PAGE_BYTES + int(capture.mapped["bytes"].sum()),
+    )
 
 
 def _known(figure: Callable[[], Any]) -> Any:
@@ -219,13 +226,17 @@ def stats_of(capture: Capture, name: str) -> Stats:
         high_water_bytes=known("high_water_ever", layout.UNIT_BYTES),
         live_block_count=held_count,
         live_block_bytes=held_bytes,
+        mapped_count=len(capture.mapped),
+        mapped_bytes=int(capture.mapped["bytes"].sum()),
         cached_count=int(blocks.sum()),
         cached_bytes=int((lists * strides).sum() + in_ranges.sum()),
         caps_bytes=summed("cap_bytes"),
         metadata_bytes=used,
         metadata_mapped_bytes=sum(
             size
-            for _, size in capture.geometry.metadata_parts(heap.table_units, heap.thread_mapped)
+            for _, size in capture.geometry.metadata_parts(
+                heap.table_units, heap.thread_mapped, mapped_figure(heap, "mapped_rows")
+            )
         ),
         thread_count=known("thread_live"),
         arena_count=known("arena_count"),

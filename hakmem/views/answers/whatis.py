@@ -37,9 +37,9 @@ class WhatIs(Shown):
     address: int
     """The address asked for."""
     kind: str
-    """``block``, ``span``, or why there is none: ``edge`` (of a slab, no block there), ``free
-    run``, ``ready`` (a unit kept for slabs), ``lost``, ``metadata``, ``uncommitted``, ``other
-    heap``, ``foreign``."""
+    """``block``, ``span``, ``mapped block``, or why there is none: ``edge`` (of a slab, no block
+    there), ``free run``, ``ready`` (a unit kept for slabs), ``lost``, ``metadata``,
+    ``uncommitted``, ``unmapped``, ``other heap``, ``foreign``."""
     heap: str
     """Name of the heap it belongs to; empty when foreign."""
     block: int = 0
@@ -72,6 +72,11 @@ class WhatIs(Shown):
     def sentence(self) -> str:
         """The answer in words."""
         at = f"{self.address:#x}"
+        if self.kind == "mapped block":
+            place = "is" if self.offset == 0 else f"is {self.offset:,} bytes inside"
+            start = "" if self.offset == 0 else f" from {self.block:#x}"
+            size = format_bytes(self.capacity_bytes)
+            return f"{at} {place} the mapped block of {size}{start}: {self.state}, {self.heap}"
         if self.kind == "foreign":
             return f"{at} is foreign: in no region of a heap of {self.note or 'this process'}"
         if self.kind == "other heap":
@@ -105,6 +110,19 @@ class WhatIs(Shown):
 def what_is(heap: Look, address: int, others: tuple[Region, ...] = ()) -> WhatIs:
     """What stands at ``address`` in ``heap``; in one of the ``others``, that one is named."""
     capture = heap.capture
+    for row in capture.mapped[capture.mapped["address"] <= address][-1:]:
+        start, size = int(row["address"]), int(row["bytes"])
+        if address < start + size:
+            return WhatIs(
+                address,
+                "mapped block",
+                heap.name,
+                start,
+                0,
+                size,
+                STATE_NAMES[APPLICATION],
+                offset=address - start,
+            )
     if not capture.address <= address < capture.address + capture.heap.reserved_bytes:
         for other in others:
             if other.address <= address < other.address + other.size_bytes:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from ...errors import FieldMissing, ValidationError
+from ..parts.mapped import check_mapped
 from ..parts.regions import span_array
 from ..parts.slabs import slab_array
 from ..parts.threads import thread_array
@@ -120,6 +121,7 @@ def _walk(heap: Look) -> tuple[Counts, Problem | None]:
     checks: tuple[tuple[str, Callable[[], object]], ...] = (
         ("registry", lambda: check_registry(heap, report)),
         ("arena", lambda: check_arena(heap, report)),
+        ("mapped blocks", lambda: check_mapped(heap, report)),
         ("free runs", lambda: check_runs(heap, counts, report)),
         ("slabs", lambda: check_slabs(heap, report)),
         ("threads", lambda: check_threads(heap, report)),

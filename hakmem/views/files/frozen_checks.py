@@ -18,7 +18,7 @@ from ... import layout
 from ...errors import ValidationError
 from ...generate import mirror
 from ..reading.capture import SLAB_BYTES
-from ..reading.outline import CACHED_LIMIT, THREAD_BYTES, check_heap
+from ..reading.outline import CACHED_LIMIT, MAPPED_BYTES, THREAD_BYTES, check_heap
 from ..reading.records import KIND_FOREIGN, KIND_LOST, KIND_SLAB, dtype_of
 from .frozen import FrozenHeap, byte_counts
 
@@ -75,6 +75,7 @@ def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: R
     length("registry", top)
     length("slabs", top * (SLAB_BYTES // 8))
     length("threads", header.thread_top * (THREAD_BYTES // 8))
+    length("mapped", header.mapped_count * (MAPPED_BYTES // 8))
     length("partial", words * layout.CLASS_LIMIT)
     length("summary", -(-top // 4096) * layout.CLASS_LIMIT)
     length("dirty", words * 8)

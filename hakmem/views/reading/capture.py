@@ -197,11 +197,14 @@ class Capture(Outline):
             ("registry", plan.registry_offset, self.registry),
             ("slab records", plan.slabs_offset, self.slabs),
             ("thread records", plan.threads_offset, self.threads),
+            ("mapped blocks", plan.mapped_offset, self.mapped),
             ("partial sets", plan.partial_offset, self.partial),
             ("dirty marks", plan.dirty_offset, dirty),
             ("purged pages", plan.holes_offset, self.holes),
         ):
-            if not _same(self.source, self.address + offset, kept.reshape(-1).view(np.uint8)):
+            if len(kept) and not _same(
+                self.source, self.address + offset, kept.reshape(-1).view(np.uint8)
+            ):
                 found.append(name)
         return found
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
-from ...errors import ValidationError
+from ...errors import FieldMissing, ValidationError
 from ...generate import mirror
 from ...registry import Geometry
 from .missing import Missing, guarded
@@ -22,6 +22,7 @@ from .source import MemorySource
 CACHED_LIMIT: Final = 1 << 20
 """No thread cache can hold more blocks than this: a larger count is damaged."""
 THREAD_BYTES: Final = ctypes.sizeof(mirror.HakThread)
+MAPPED_BYTES: Final = ctypes.sizeof(mirror.HakMapped)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Outline:
     """The ``hak_policy`` in force."""
     threads: Records
     """Thread records, dtype of ``hak_thread``, shape (thread_top,)."""
+    mapped: Records
+    """Mapped blocks, dtype of ``hak_mapped``, shape (mapped_count,)."""
     missing: Missing | None
     """What it lacks, if it is of another layout."""
 
@@ -55,6 +58,11 @@ class Outline:
         heap = heap_type.from_buffer_copy(source.read(address, ctypes.sizeof(mirror.HakHeap)))
         geometry = check_heap(heap, address)
         threads = source.read(address + geometry.threads_offset, heap.thread_top * THREAD_BYTES)
+        mapped = (
+            source.read(address + geometry.mapped_offset, count * MAPPED_BYTES)
+            if (count := mapped_figure(heap, "mapped_count"))
+            else b""
+        )
         policy = source.read(address + geometry.policy_offset, ctypes.sizeof(mirror.HakPolicy))
         return {
             "source": source,
@@ -63,6 +71,7 @@ class Outline:
             "geometry": geometry,
             "policy": policy_type.from_buffer_copy(policy),
             "threads": guarded(threads, mirror.HakThread, missing),
+            "mapped": np.frombuffer(mapped, dtype=dtype_of(mirror.HakMapped)),
             "missing": missing,
         }
 
@@ -141,8 +150,18 @@ class Outline:
 def resident_ranges(heap: ctypes.Structure, geometry: Geometry) -> list[tuple[int, int]]:
     """The parts of a heap's region whose residency is asked for, as offset and bytes: the committed
     units with the metadata in front of them, and each mapped part of the metadata behind them."""
-    behind = geometry.metadata_parts(int(heap.table_units), int(heap.thread_mapped))[1:]
+    behind = geometry.metadata_parts(
+        int(heap.table_units), int(heap.thread_mapped), mapped_figure(heap, "mapped_rows")
+    )[1:]
     return [(0, heap.unit_top << layout.UNIT_SHIFT), *behind]
+
+
+def mapped_figure(heap: ctypes.Structure, name: str) -> int:
+    """A figure of the mapped blocks; 0 of a heap of a layout that has none."""
+    try:
+        return int(getattr(heap, name))
+    except FieldMissing:
+        return 0
 
 
 def check_heap(heap: ctypes.Structure, address: int) -> Geometry:
@@ -180,4 +199,8 @@ def check_heap(heap: ctypes.Structure, address: int) -> Geometry:
     ):
         if not low <= getattr(heap, name) <= high:
             raise ValidationError(f"heap.{name}", where, f"{low} to {high}", getattr(heap, name))
+    rows, count = mapped_figure(heap, "mapped_rows"), mapped_figure(heap, "mapped_count")
+    if not count <= rows <= layout.MAPPED_LIMIT:
+        wanted = f"at most mapped_rows, {rows}, and that at most {layout.MAPPED_LIMIT}"
+        raise ValidationError("heap.mapped_count", where, wanted, count)
     return found

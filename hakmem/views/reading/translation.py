@@ -266,10 +266,12 @@ class TranslatedHeap:
         """The tables that both layouts have, the policy among them."""
         ours, theirs, units = self.translation.ours, self.translation.theirs, self.plan.unit_limit
         made = []
-        for name, start in (self.plan.tables() | {"threads": self.plan.threads_offset}).items():
+        lists = {"threads": self.plan.threads_offset, "mapped": self.plan.mapped_offset}
+        lengths = {"threads": self.plan.thread_limit, "mapped": layout.MAPPED_LIMIT}
+        for name, start in (self.plan.tables() | lists).items():
             row_of = name.removesuffix("_before")
             table = ours.tables[row_of]
-            rows = -(-units // table.units) if table.units else self.plan.thread_limit
+            rows = -(-units // table.units) if table.units else lengths[name]
             row, their_row = ours.row_bytes(row_of), 0
             if self.translation.has_table(row_of) and f"{row_of}_offset" in self.offsets:
                 their_row = theirs.row_bytes(row_of)
