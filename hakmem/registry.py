@@ -172,6 +172,11 @@ class Geometry:
         return -(-end // UNIT_BYTES) * UNIT_BYTES
 
     @property
+    def mapped_limit(self) -> int:
+        """Rows of the table of mapped blocks that there is room for."""
+        return layout.MAPPED_LIMIT
+
+    @property
     def table_units_first(self) -> int:
         """Units that the tables of a new heap are mapped for."""
         return min(table_units(self.meta_units + 1), self.unit_limit)

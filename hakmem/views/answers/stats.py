@@ -14,6 +14,7 @@ from ...errors import FieldMissing
 from ...generate import mirror
 from ...text import Text
 from ..reading.class_totals import FIELDS, class_sums
+from ..reading.outline import mapped_figure
 from ..reading.records import KIND_SPAN
 from ..showing.notebook import Shown
 from ..showing.tables import Table, format_bytes

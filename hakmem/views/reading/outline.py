@@ -71,7 +71,7 @@ class Outline:
             "geometry": geometry,
             "policy": policy_type.from_buffer_copy(policy),
             "threads": guarded(threads, mirror.HakThread, missing),
-            "mapped": np.frombuffer(mapped, dtype=dtype_of(mirror.HakMapped)),
+            "mapped": np.frombuffer(mapped, dtype=np.dtype(mirror.HakMapped)),
             "missing": missing,
         }
 
@@ -200,7 +200,7 @@ def check_heap(heap: ctypes.Structure, address: int) -> Geometry:
         if not low <= getattr(heap, name) <= high:
             raise ValidationError(f"heap.{name}", where, f"{low} to {high}", getattr(heap, name))
     rows, count = mapped_figure(heap, "mapped_rows"), mapped_figure(heap, "mapped_count")
-    if not count <= rows <= layout.MAPPED_LIMIT:
-        wanted = f"at most mapped_rows, {rows}, and that at most {layout.MAPPED_LIMIT}"
+    if not count <= rows <= found.mapped_limit:
+        wanted = f"at most mapped_rows, {rows}, and that at most {found.mapped_limit}"
         raise ValidationError("heap.mapped_count", where, wanted, count)
     return found

@@ -267,7 +267,7 @@ class TranslatedHeap:
         ours, theirs, units = self.translation.ours, self.translation.theirs, self.plan.unit_limit
         made = []
         lists = {"threads": self.plan.threads_offset, "mapped": self.plan.mapped_offset}
-        lengths = {"threads": self.plan.thread_limit, "mapped": layout.MAPPED_LIMIT}
+        lengths = {"threads": self.plan.thread_limit, "mapped": self.plan.mapped_limit}
         for name, start in (self.plan.tables() | lists).items():
             row_of = name.removesuffix("_before")
             table = ours.tables[row_of]
