@@ -312,7 +312,9 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_BACKGROUND_STARTING", 1, "background thread: being started"),
     Constant("HAK_BACKGROUND_LOOKING", 2, "background thread: looks every tick"),
     Constant("HAK_BACKGROUND_WAITING", 3, "background thread: nothing to do, waits to be woken"),
-    Constant("HAK_BACKGROUND_REFUSED", 4, "background thread: the OS refused one, not tried again"),
+    Constant("HAK_BACKGROUND_REFUSED", 4,
+        "background thread: refused by the policy or by the OS, not tried again"),
+    Constant("HAK_BACKGROUND_LEAVING", 5, "background thread: it ends, who said so waits for that"),
     # events of debug builds
     Constant("HAK_EVENT_COUNT", EVENT_COUNT, "events that the ring of a debug build keeps"),
     Constant("HAK_EVENT_REFILL", 1, "event: blocks came from slabs; count: blocks"),

@@ -1,26 +1,34 @@
 /* background.c: one thread in a process, which gives back to the OS what the program's sleeping
  * threads cannot. It serves the process heap only.
  *
- * A malloc's slow path starts it, holding no lock, in a process that has threads already and a heap
- * that is large enough. In a single-threaded process a second thread would make libc's stdio
- * slower; there the eager budget works alone (purge.c). The thread blocks all signals. It looks
- * once a tick; when the program has been quiet for as long as giving everything back takes, it
- * waits on hak_root.background.
+ * Off by default (RetainPolicy.background_bytes). The last act of a malloc's slow path starts it,
+ * holding no lock, in a process that has threads already and a heap that is large enough; the end
+ * of the last other thread but one ends it. In a single-threaded process a second thread would make
+ * libc's stdio slower; there the eager budget works alone (purge.c). The thread blocks all signals.
+ * It looks once a tick; when the program has been quiet for as long as giving everything back
+ * takes, it waits on hak_root.background.
  *
  * States of hak_root.background: NONE -> STARTING by the CAS of the thread that starts it; STARTING
  * -> LOOKING by the same thread; LOOKING <-> WAITING by the background thread; WAITING -> LOOKING
- * by the thread that wakes it. Each is a CAS, acq_rel; it publishes nothing but the state. A wake
+ * by the thread that wakes it; both -> LEAVING by the thread whose end ends it, which joins it and
+ * goes on to NONE. Each is a CAS, acq_rel; it publishes nothing but the state. A wake
  * that comes between the last look and WAITING is not lost, because the background thread counts
  * the slow-path events once more after it has set WAITING; a thread that comes later sees WAITING.
  * A fork's child starts with NONE.
  */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <gnu/lib-names.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
 
 #include "hooks.h"
 
-extern char __libc_single_threaded __attribute__((weak));
+static pthread_t helper; /* while LOOKING or WAITING; whoever says LEAVING joins it */
+static __thread bool is_helper __attribute__((tls_model("initial-exec")));
 
 static bool move(uint32_t from, uint32_t to) {
     return hak_cas_acq_rel(&hak_root_.background, &from, to);
@@ -70,7 +78,8 @@ static void *work(void *heap) {
     seen before = {0};
     uint64_t quiet_ns = 0, events = 0;
     (void)prctl(PR_SET_NAME, "hakmem", 0, 0, 0);
-    for (;;) {
+    is_helper = true;
+    while (hak_load_acquire(&hak_root_.background) != HAK_BACKGROUND_LEAVING) {
         hak_thread *t = hak_thread_enter(h);
         bring_home(t, &before);
         hak_request_look(t);
@@ -85,7 +94,8 @@ static void *work(void *heap) {
         events = now;
         /* two epochs until a slab counts as untouched, after the epoch that touched it */
         if (due || quiet_ns < 3 * retain->epoch_ns) {
-            hak_os_sleep_ms(retain->background_tick_ms);
+            hak_os_wait_for(&hak_root_.background, HAK_BACKGROUND_LOOKING,
+                            (uint64_t)retain->background_tick_ms * HAK_NS_PER_MS);
             continue;
         }
         if (!move(HAK_BACKGROUND_LOOKING, HAK_BACKGROUND_WAITING)) continue;
@@ -97,39 +107,71 @@ static void *work(void *heap) {
     return NULL;
 }
 
-static bool has_threads(hak_heap *h) {
-    if (hak_load_relaxed(&h->thread_live) > 1) return true;
-    return &__libc_single_threaded && !__libc_single_threaded;
+/* libc's own, whoever wraps the name: a wrapper may hold a lock of its own where it allocates.
+ * Found at load, when a call of the loader waits for nobody; until then no thread is started. */
+typedef int (*create_call)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+static create_call create;
+__attribute__((constructor)) static void find_create(void) {
+    void *libc = dlopen(LIBC_SO, RTLD_LAZY | RTLD_NOLOAD);
+    if (libc) create = (create_call)(uintptr_t)dlsym(libc, "pthread_create");
 }
 
-/* May run inside pthread_create's own malloc. The thread whose CAS finds NONE starts the background
- * thread; all others go on. */
+/* Threads with records: in a fork's child only those that it made are left. */
+static bool has_threads(hak_heap *h) { return hak_load_relaxed(&h->thread_live) > 1; }
+
+/* Whatever the calling thread's scheduling and CPUs: this one is ordinary, and runs anywhere. */
+static bool make_thread(hak_heap *h, uint64_t stack) {
+    pthread_attr_t attr;
+    cpu_set_t all;
+    struct sched_param none = {.sched_priority = 0};
+    memset(&all, UINT8_MAX, sizeof all);
+    pthread_attr_init(&attr);
+    pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
+    pthread_attr_setschedpolicy(&attr, SCHED_OTHER);
+    pthread_attr_setschedparam(&attr, &none);
+    pthread_attr_setaffinity_np(&attr, sizeof all, &all);
+    if (stack) pthread_attr_setstacksize(&attr, stack);
+    bool made = create(&helper, &attr, work, h) == 0;
+    pthread_attr_destroy(&attr);
+    return made;
+}
+
+/* What pthread_create allocates comes here again and finds STARTING. The thread whose CAS finds
+ * NONE starts the background thread; all others go on. */
 void hak_background_start(hak_heap *h) {
     uint64_t least = hak_policy_of(h)->retain.background_bytes >> HAK_UNIT_SHIFT;
-    if (!(h->flags & HAK_HEAP_PROCESS) || !least) return;
-    if (hak_load_relaxed(&h->in_use_units) + hak_load_relaxed(&h->dirty_units) < least ||
-        !has_threads(h))
+    if (!least) (void)move(HAK_BACKGROUND_NONE, HAK_BACKGROUND_REFUSED);
+    if (!least || !create || !hak_thread_known(h) || !has_threads(h) ||
+        hak_load_relaxed(&h->in_use_units) + hak_load_relaxed(&h->dirty_units) < least)
         return;
     /* in a vfork's child, which runs in its parent's memory */
     if (hak_root_.process_id != hak_os_process_id()) return;
     if (!move(HAK_BACKGROUND_NONE, HAK_BACKGROUND_STARTING)) return;
-    pthread_attr_t attr;
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    bool made = false;
     /* 0 asks for the default stack, where static TLS leaves too little of the small one */
-    for (uint64_t stack = HAK_BACKGROUND_STACK_BYTES; !made; stack = 0) {
-        pthread_t thread;
-        pthread_attr_init(&attr);
-        pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-        if (stack) pthread_attr_setstacksize(&attr, stack);
-        made = pthread_create(&thread, &attr, work, h) == 0;
-        pthread_attr_destroy(&attr);
-        if (!stack) break;
-    }
+    bool made = make_thread(h, HAK_BACKGROUND_STACK_BYTES) || make_thread(h, 0);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     (void)move(HAK_BACKGROUND_STARTING, made ? HAK_BACKGROUND_LOOKING : HAK_BACKGROUND_REFUSED);
+    if (made && !has_threads(h)) hak_background_leave(h); /* the others ended meanwhile */
+}
+
+/* A thread with a record has ended: when it leaves one other at most, it takes the background
+ * thread with it. A program that is alone again may make a user namespace, or end with its last
+ * thread. */
+void hak_background_leave(hak_heap *h) {
+    uint32_t state = hak_load_acquire(&hak_root_.background);
+    if (is_helper || !(h->flags & HAK_HEAP_PROCESS)) return;
+    if (state != HAK_BACKGROUND_LOOKING && state != HAK_BACKGROUND_WAITING) return;
+    /* of those counted one is the background thread itself, once it has come to its first look */
+    if (hak_load_relaxed(&h->thread_live) > 2) return;
+    if (!move(HAK_BACKGROUND_LOOKING, HAK_BACKGROUND_LEAVING) &&
+        !move(HAK_BACKGROUND_WAITING, HAK_BACKGROUND_LEAVING))
+        return;
+    hak_os_wake(&hak_root_.background);
+    pthread_join(helper, NULL);
+    (void)move(HAK_BACKGROUND_LEAVING, HAK_BACKGROUND_NONE);
 }
 
 void hak_background_wake(void) {

@@ -115,8 +115,6 @@ bool hak_refill(hak_thread *t, uint32_t c, uint32_t least) {
     bin->refilled = 1;
     t->free_only_bytes = 0;
     turn(t);
-    /* not while record 0 is held: pthread_create allocates */
-    if (t->index) hak_background_look(h);
     uint32_t got = 0, unit = hak_acquire(t, c);
     for (uint32_t slabs = 1; unit; slabs++) {
         hak_slab *slab = hak_slab_at(h, unit);

@@ -59,8 +59,8 @@
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
  *   hooks.h hak_request_serve     a thread's caches are drained by the thread itself, on its way
- *   hooks.h hak_background_start  the first slow path of a heap that is worth it starts the thread
  *   hooks.h hak_background_wake   the thread sleeps until somebody frees or allocates again
+ *   hooks.h hak_background_leave  the thread is gone before the last other one can be joined
  *   runs.c hak_region_grow         a run heap that is empty asks for units, which come as a run
  *   runs.c hak_region_shrink       a run heap that the OS refuses units gives others back first
  *   runs.c hak_region_unmap_again  a fork's child unmaps what the run heap finds half unmapped
@@ -200,6 +200,7 @@ HAK_HIDDEN void hak_os_close(int file);
 HAK_HIDDEN void hak_os_wait(uint32_t *word, uint32_t value);
 HAK_HIDDEN void hak_os_wake(uint32_t *word);
 HAK_HIDDEN bool hak_os_is_readable(uint64_t address);
+HAK_HIDDEN void hak_os_wait_for(uint32_t *word, uint32_t value, uint64_t most_ns);
 HAK_HIDDEN void hak_os_nap(uint64_t ns);
 HAK_HIDDEN bool hak_os_lock_inherit(uint32_t *word, uint64_t most_ns);
 HAK_HIDDEN bool hak_os_unlock_inherit(uint32_t *word);
@@ -367,6 +368,13 @@ HAK_HIDDEN uint64_t hak_trim(hak_thread *t);
 
 /* background.c */
 HAK_HIDDEN void hak_background_forked(void);
+HAK_HIDDEN HAK_COLD void hak_background_start(hak_heap *h);
+/* For a slow path that has nothing left to do and holds nothing, on malloc's side only: libc frees
+ * under a lock that pthread_create takes. */
+static inline void hak_background_look(hak_heap *h) {
+    if (hak_unlikely(hak_load_relaxed(&hak_root_.background) == HAK_BACKGROUND_NONE))
+        hak_background_start(h);
+}
 
 /* fork.c */
 HAK_HIDDEN void hak_fork_watch(void);

@@ -11,8 +11,8 @@ HAK_HIDDEN HAK_COLD void hak_fork_slow(void);
 /* requests.c */
 HAK_HIDDEN HAK_COLD void hak_request_serve(hak_thread *t);
 /* background.c */
-HAK_HIDDEN void hak_background_start(hak_heap *h);
 HAK_HIDDEN void hak_background_wake(void);
+HAK_HIDDEN void hak_background_leave(hak_heap *h);
 
 /* Asked at the start of every slow path that touches what threads share, under no claim and no
  * lock but record 0's: is this process a fork's child that was not repaired yet? */
@@ -30,13 +30,6 @@ static inline void hak_request_look(hak_thread *t) {
     if (hak_unlikely((hak_load_relaxed(&h->drain_request) != t->drain_served) |
                      (hak_load_relaxed(&h->trim_request) != hak_load_relaxed(&h->trim_served))))
         hak_request_serve(t);
-}
-
-/* Starts the background thread if there is none. For malloc's slow paths that hold no lock; never
- * for free's, because libc frees under a lock that pthread_create takes. */
-static inline void hak_background_look(hak_heap *h) {
-    hak_assert(hak_rank_is_free(HAK_RANK_ONCE));
-    if (hak_load_relaxed(&hak_root_.background) == HAK_BACKGROUND_NONE) hak_background_start(h);
 }
 
 /* Whether the background thread serves this heap; wakes it if it waits. */

@@ -89,8 +89,9 @@ static void *aligned(size_t size, size_t align, bool zero) {
     int saved = errno;
     hak_thread *t = enter();
     void *block = t ? hak_alloc_slow(t, size, align, zero) : NULL;
-    errno = saved;
     if (t) hak_thread_leave(t);
+    if (block) hak_background_look(hak_heap_of_process());
+    errno = saved;
     return block ? block : no_memory();
 }
 

@@ -435,12 +435,16 @@ static struct timespec time_of(uint64_t ns) {
     return (struct timespec){.tv_sec = (time_t)(ns / HAK_NS_PER_SECOND),
                              .tv_nsec = (long)(ns % HAK_NS_PER_SECOND)};
 }
+/* The same, for `most_ns` at most. */
+void hak_os_wait_for(uint32_t *word, uint32_t value, uint64_t most_ns) {
+    struct timespec most = time_of(most_ns);
+    if (!fails(HAK_CALL_WAIT)) (void)hak_system(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &most);
+}
 /* A sleep, by the call that waits use anyhow: on a word that nobody wakes. Not on the word of a
  * lock: the kernel lends no priority through one that others wait for in this way. */
 void hak_os_nap(uint64_t ns) {
     uint32_t nobody = 0;
-    struct timespec most = time_of(ns);
-    if (!fails(HAK_CALL_WAIT)) (void)hak_system(SYS_futex, &nobody, FUTEX_WAIT_PRIVATE, 0, &most);
+    hak_os_wait_for(&nobody, 0, ns);
 }
 
 /* Takes a lock whose word holds its holder's thread id, and lends the holder the caller's priority

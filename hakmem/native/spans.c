@@ -96,8 +96,6 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     if (zero && run.dirty) span_clear(h, run.unit, (uint32_t)units);
     hak_tick(h, units);
     hak_request_look(t);
-    /* not while record 0 is held: pthread_create allocates */
-    if (t->index) hak_background_look(h);
     return address;
 }
 

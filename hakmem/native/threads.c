@@ -123,7 +123,10 @@ static void thread_exit(void *unused) {
     hak_fork_look();
     hak_thread *mine = hak_tls_thread;
     hak_tls_thread = &late_thread;
-    if (mine->unit_limit) detach(hak_heap_of(mine), mine);
+    if (mine->unit_limit) {
+        detach(hak_heap_of(mine), mine);
+        hak_background_leave(hak_heap_of(mine));
+    }
     hak_directory *d = directory;
     directory = NULL;
     if (!d) return;

@@ -1,7 +1,8 @@
-"""The library has no thread of its own that a program notices, unless its policy allows one."""
+"""The library has no thread of its own that a program notices, with the policy's leave or without."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 from tests.support.preload import library_of, preloaded
 
 Programs = Callable[..., Path]
+ALLOWED = pytest.mark.parametrize("mib", ["0", "16"], ids=["off", "allowed"])
+"""``HAKMEM_BACKGROUND_MB``: no background thread, or one from 16 MiB on."""
 
 WRAPPER = r"""
 #define _GNU_SOURCE
@@ -54,16 +57,20 @@ def run(
     return done
 
 
-def test_mt_the_process_ends_with_its_last_thread(native_program: Programs) -> None:
-    done = run(native_program, "leave")
+@ALLOWED
+def test_mt_the_process_ends_with_its_last_thread(native_program: Programs, mib: str) -> None:
+    done = run(native_program, "leave", HAKMEM_BACKGROUND_MB=mib)
     assert (done.returncode, done.stdout) == (0, "atexit ran\n"), done.stderr
 
 
-def test_mt_a_signal_ends_a_process_whose_first_thread_ended(native_program: Programs) -> None:
+@ALLOWED
+def test_mt_a_signal_ends_a_process_whose_first_thread_ended(
+    native_program: Programs, mib: str
+) -> None:
     with subprocess.Popen(
         [str(native_program("late_helper_plain")), "stay"],
         stdout=subprocess.PIPE,
-        env=preloaded(library_of(native_program)),
+        env=preloaded(library_of(native_program), HAKMEM_BACKGROUND_MB=mib),
     ) as program:
         try:
             assert program.stdout and program.stdout.readline() == b"ready\n"
@@ -74,19 +81,25 @@ def test_mt_a_signal_ends_a_process_whose_first_thread_ended(native_program: Pro
             program.kill()
 
 
+@ALLOWED
 @pytest.mark.parametrize("what", ["unshare", "child"])
-def test_mt_a_program_alone_again(native_program: Programs, what: str) -> None:
-    done = run(native_program, what)
+def test_mt_a_program_alone_again(native_program: Programs, what: str, mib: str) -> None:
+    done = run(native_program, what, HAKMEM_BACKGROUND_MB=mib)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
-def test_mt_no_thread_but_the_program_s(native_program: Programs) -> None:
-    found = run(native_program, "threads").stdout
-    assert found == "late_helper_pla: FIFO, one CPU\n" * 2
+@ALLOWED
+def test_mt_no_thread_but_the_program_s(native_program: Programs, mib: str) -> None:
+    found = run(native_program, "threads", HAKMEM_BACKGROUND_MB=mib).stdout.splitlines()
+    assert found[:2] == ["late_helper_pla: FIFO, one CPU"] * 2
+    cpus = "more CPUs" if (os.cpu_count() or 1) > 1 else "one CPU"
+    assert found[2:] == ([f"hakmem: ordinary, {cpus}"] if mib != "0" else [])
 
 
+@ALLOWED
+@pytest.mark.parametrize("first", [True, False], ids=["before", "behind"])
 def test_mt_a_wrapper_of_pthread_create_that_allocates_under_its_lock(
-    native_program: Programs, tmp_path: Path
+    native_program: Programs, tmp_path: Path, mib: str, first: bool
 ) -> None:
     compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
     if compiler is None:
@@ -95,5 +108,7 @@ def test_mt_a_wrapper_of_pthread_create_that_allocates_under_its_lock(
     source.write_text(WRAPPER)
     flags = ["-O1", "-fno-builtin", "-fPIC", "-shared", "-pthread"]
     subprocess.run([compiler, *flags, "-o", str(made), str(source), "-ldl"], check=True)
-    done = run(native_program, "leave", made)
+    library = library_of(native_program)
+    order = (made, library) if first else (library, made)
+    done = run(native_program, "leave", *order, HAKMEM_BACKGROUND_MB=mib)
     assert (done.returncode, done.stdout) == (0, "atexit ran\n"), done.stderr
