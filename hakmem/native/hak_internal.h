@@ -60,7 +60,8 @@
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
  *   hooks.h hak_request_serve     a thread's caches are drained by the thread itself, on its way
  *   hooks.h hak_background_wake   the thread sleeps until somebody frees or allocates again
- *   hooks.h hak_background_leave  the thread is gone before the last other one can be joined
+ *   threads.c hak_background_leave  the background thread goes with the last other one but one
+ *   background.c dlopen           libc's handle; the name is wrapped above for plugins alone
  *   runs.c hak_region_grow         a run heap that is empty asks for units, which come as a run
  *   runs.c hak_region_shrink       a run heap that the OS refuses units gives others back first
  *   runs.c hak_region_unmap_again  a fork's child unmaps what the run heap finds half unmapped
@@ -369,12 +370,6 @@ HAK_HIDDEN uint64_t hak_trim(hak_thread *t);
 /* background.c */
 HAK_HIDDEN void hak_background_forked(void);
 HAK_HIDDEN HAK_COLD void hak_background_start(hak_heap *h);
-/* For a slow path that has nothing left to do and holds nothing, on malloc's side only: libc frees
- * under a lock that pthread_create takes. */
-static inline void hak_background_look(hak_heap *h) {
-    if (hak_unlikely(hak_load_relaxed(&hak_root_.background) == HAK_BACKGROUND_NONE))
-        hak_background_start(h);
-}
 
 /* fork.c */
 HAK_HIDDEN void hak_fork_watch(void);

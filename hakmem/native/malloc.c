@@ -90,7 +90,9 @@ static void *aligned(size_t size, size_t align, bool zero) {
     hak_thread *t = enter();
     void *block = t ? hak_alloc_slow(t, size, align, zero) : NULL;
     if (t) hak_thread_leave(t);
-    if (block) hak_background_look(hak_heap_of_process());
+    /* last, holding nothing; not at a free: libc frees under a lock that pthread_create takes */
+    if (block && hak_load_relaxed(&hak_root_.background) == HAK_BACKGROUND_NONE)
+        hak_background_start(hak_heap_of_process());
     errno = saved;
     return block ? block : no_memory();
 }
