@@ -112,7 +112,9 @@ static void *work(void *heap) {
 typedef int (*create_call)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 static create_call create;
 __attribute__((constructor)) static void find_create(void) {
-    void *libc = dlopen(LIBC_SO, RTLD_LAZY | RTLD_NOLOAD);
+    void *(*open)(const char *, int) =
+        (void *(*)(const char *, int))(uintptr_t)dlsym(RTLD_NEXT, "dlopen");
+    void *libc = open ? open(LIBC_SO, RTLD_LAZY | RTLD_NOLOAD) : NULL;
     if (libc) create = (create_call)(uintptr_t)dlsym(libc, "pthread_create");
 }
 

@@ -60,8 +60,7 @@
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
  *   hooks.h hak_request_serve     a thread's caches are drained by the thread itself, on its way
  *   hooks.h hak_background_wake   the thread sleeps until somebody frees or allocates again
- *   threads.c hak_background_leave  the background thread goes with the last other one but one
- *   background.c dlopen           libc's handle; the name is wrapped above for plugins alone
+ *   hooks.h hak_background_leave  the thread goes with the last other one but one
  *   runs.c hak_region_grow         a run heap that is empty asks for units, which come as a run
  *   runs.c hak_region_shrink       a run heap that the OS refuses units gives others back first
  *   runs.c hak_region_unmap_again  a fork's child unmaps what the run heap finds half unmapped

@@ -32,6 +32,12 @@ static inline void hak_request_look(hak_thread *t) {
         hak_request_serve(t);
 }
 
+/* Called by a thread that has given its record back and is about to end. */
+static inline void hak_background_see_end(hak_heap *h) {
+    if (hak_unlikely(hak_load_relaxed(&hak_root_.background) != HAK_BACKGROUND_REFUSED))
+        hak_background_leave(h);
+}
+
 /* Whether the background thread serves this heap; wakes it if it waits. */
 static inline bool hak_background_serves(hak_heap *h) {
     uint32_t state = hak_load_relaxed(&hak_root_.background);

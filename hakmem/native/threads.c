@@ -125,7 +125,7 @@ static void thread_exit(void *unused) {
     hak_tls_thread = &late_thread;
     if (mine->unit_limit) {
         detach(hak_heap_of(mine), mine);
-        hak_background_leave(hak_heap_of(mine));
+        hak_background_see_end(hak_heap_of(mine));
     }
     hak_directory *d = directory;
     directory = NULL;
