@@ -22,6 +22,7 @@ from ..errors import AttachError, FieldMissing, HakmemError
 from ..generate import mirror
 from ..system import procfs
 from ..views.heap_view import HeapView
+from ..views.reading.outline import Outline, resident_ranges
 from .denial import denied, gone
 from .live import LiveProcess
 from .stopping import _Stopper
@@ -65,7 +66,10 @@ class Answer:
     """Threads that have come to no slow path since the request. For a trim any one of them would
     do."""
     given_bytes: int
-    """What a trim gave back to the OS, by the heap's own count; 0 for a drain."""
+    """By how much a trim shrank what is resident of the heap, by the page tables; 0 for a drain."""
+    purged_bytes: int
+    """What the heap purged for that, by its own count of free units, which may have been resident
+    in part only; 0 for a drain."""
     drained_bytes: int
     """By how much a drain shrank what the caches hold; 0 for a trim."""
     rss_before: int
@@ -201,6 +205,18 @@ def _rss(pid: int) -> int:
         raise gone(pid) from None
 
 
+def _resident(source: LiveProcess, address: int) -> int | None:
+    """What is resident of a heap, metadata included, in bytes; None where the kernel does not
+    say."""
+    outline, total = Outline(**Outline.parts(source, address)), 0
+    for start, size in resident_ranges(outline.heap, outline.geometry):
+        pages = source.resident(address + start, size)
+        if pages is None:
+            return None
+        total += int(pages.sum()) * layout.OS_PAGE_BYTES
+    return total
+
+
 def trim(view: HeapView, timeout: float) -> Answer:
     """Ask the heap of ``view`` to give back to the OS what nobody uses.
 
@@ -211,7 +227,7 @@ def trim(view: HeapView, timeout: float) -> Answer:
     served_at, request_at, bytes_at = (
         _field(source, base, name) for name in ("trim_served", "trim_request", "trim_bytes")
     )
-    before, ticket = _rss(source.pid), _fresh()
+    before, held, ticket = _rss(source.pid), _resident(source, base), _fresh()
     _write(source, request_at, ticket.to_bytes(8, "little"))
     _wake_background(source)
     served = False
@@ -224,9 +240,13 @@ def trim(view: HeapView, timeout: float) -> Answer:
             break
         source.check()
         time.sleep(POLL_SECONDS)
-    given = _word(source, bytes_at) if served else 0
+    seconds = time.monotonic() - began
+    left, after = _resident(source, base), _rss(source.pid)
+    purged = _word(source, bytes_at) if served else 0
+    fell = before - after if held is None or left is None else held - left
+    given = min(max(fell, 0), purged)
     pending = () if served else _threads(view.again())
-    return Answer(served, pending, given, 0, before, _rss(source.pid), time.monotonic() - began)
+    return Answer(served, pending, given, purged, 0, before, after, seconds)
 
 
 def drain(view: HeapView, timeout: float) -> Answer:
@@ -254,6 +274,5 @@ def drain(view: HeapView, timeout: float) -> Answer:
             break
         time.sleep(POLL_SECONDS)
     drained = max(held - int(view.threads["cached_bytes"].sum()), 0)
-    return Answer(
-        not pending, pending, 0, drained, before, _rss(source.pid), time.monotonic() - began
-    )
+    seconds = time.monotonic() - began
+    return Answer(not pending, pending, 0, 0, drained, before, _rss(source.pid), seconds)

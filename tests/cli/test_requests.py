@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,39 @@ def test_trim_of_a_program_at_work(launch: Callable[..., Target]) -> None:
         text.returncode == 0 and " given back: " in text.stdout and "resident before" in text.stdout
     )
     assert hakmem("trim", "-q", program.pid).stdout == ""
+
+
+UNTOUCHED = """
+spans = [libc.malloc(1 << 20) for _ in range(3)]
+used = [libc.malloc(1 << 20) for _ in range(6)]
+for at in used: ctypes.memset(at, 1, 1 << 20)
+for at in spans + used: libc.free(at)
+"""
+
+
+def test_a_trim_says_what_went(launch: Callable[..., Target]) -> None:
+    """Memory that was free but never resident is not given back: the figure is what the resident
+    memory fell by."""
+    program = launch(MALLOC + UNTOUCHED, env={"HAKMEM_RETAIN_MB": "64", "HAKMEM_EAGER_PCT": "0"})
+    said(program)
+    assert " given back: " in tell_while(program, "trim", program.pid)
+    tell(program, f"exec({UNTOUCHED!r})", "prepared")
+    found = json.loads(tell_while(program, "trim", "--json", program.pid))
+    fell = found["rss_before"] - found["rss_after"]
+    assert abs(found["given_bytes"] - max(fell, 0)) <= 1 << 17, found
+    assert found["purged_bytes"] >= found["given_bytes"] + (1 << 20), found
+    assert found["given_bytes"] > 5 << 20, found
+
+
+def tell_while(program: Target, *words: object) -> str:
+    """What a command prints that waits while the program comes to slow paths."""
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(hakmem, *words)
+        while not done.done():
+            tell(program, "libc.free(libc.malloc(1 << 20))", "went on")
+            time.sleep(0.05)
+    assert done.result().returncode == 0, done.result().stderr
+    return str(done.result().stdout)
 
 
 def test_a_span_freed_is_a_slow_path_too(launch: Callable[..., Target]) -> None:
