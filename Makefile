@@ -177,8 +177,9 @@ valgrind: setup  ## run the C programs under memcheck, on the library's malloc (
 model: setup  ## drive both planes with the same operations for about ten minutes
 	@HYPOTHESIS_PROFILE=long $(VENV_PYTHON) -m pytest tests/plane/test_identity.py
 
-fuzz: setup  ## run a program under 5,000 hostile policy images (about ten minutes)
+fuzz: setup  ## run a program under 5,000 hostile policy images, and readers over 1,000 hostile heaps (about half an hour)
 	@HAKMEM_FUZZ_ROUNDS=5000 $(VENV_PYTHON) -m pytest -s tests/policy/test_policy_images.py -k hostile
+	@$(VENV_PYTHON) tests/outside/hostile.py --rounds 1000
 
 attach-storm: setup  ## kill readers of a process and processes under their readers, a thousand times (about two minutes)
 	@mkdir -p build; c++ -O2 -pthread -o build/workload tests/outside/workload.cpp

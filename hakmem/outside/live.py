@@ -25,7 +25,15 @@ from ..generate import description, mirror
 from ..generate.description import BadDescription, Description
 from ..system import procfs
 from ..system.procfs import ProcessFacts, SleepPlace
-from ..views.reading.source import MemorySource, MemoryUnreadable, copy_from, gather_from, reason_of
+from ..views.reading.source import (
+    CHECKED_BYTES,
+    MemorySource,
+    MemoryUnreadable,
+    copy_from,
+    gather_from,
+    reason_of,
+    require_mapped,
+)
 from .denial import denied, gone
 from .image import Image, file_build_id, find_images
 
@@ -123,6 +131,8 @@ class LiveProcess(MemorySource):
         """The bytes as they are."""
         if size_bytes == 0:
             return b""
+        if size_bytes > CHECKED_BYTES:
+            self._require_mapped(address, size_bytes)
         if not self._direct:
             copy, done, code = copy_from(self.task, address, size_bytes)
             if done == size_bytes:
@@ -141,6 +151,25 @@ class LiveProcess(MemorySource):
         raise MemoryUnreadable(
             address + done, size_bytes - done, f"{reason_of(code)} in process {self.pid}"
         )
+
+    def require(self, address: int, size_bytes: int) -> None:
+        """Raise MemoryUnreadable for a large range that is not mapped, ProcessNotFound when the
+        process ended."""
+        heap = self._heap_of(address) if self.translated else None
+        if heap is not None and heap.table_at(address - heap.address) is not None:
+            real = heap.real_range(address - heap.address, size_bytes)
+            if real is not None:
+                address, size_bytes = heap.address + real[0], real[1]
+        if size_bytes > CHECKED_BYTES:
+            self._require_mapped(address, size_bytes)
+
+    def _require_mapped(self, address: int, size_bytes: int) -> None:
+        try:
+            maps = procfs.mappings(self.pid)
+        except OSError:
+            raise gone(self.pid) from None
+        self.check()
+        require_mapped(maps, address, size_bytes, self.name)
 
     def gather(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
         """The words at ``addresses``; None if they must be read some other way, which says why."""

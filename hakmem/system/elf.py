@@ -67,6 +67,8 @@ def head(path: str | os.PathLike[str]) -> Elf:
         kind, number = _cut(data, order + "HH", 16)
         table = _cut(data, order + ("Q" if wide else "I"), 32 if wide else 28)[0]
         size, count = _cut(data, order + "HH", 54 if wide else 42)
+        if size not in (0, 32, 56) or table >= 1 << 63:
+            raise NotElf("its program headers make no sense")
         file.seek(table)
         rows = file.read(size * count)
         name = None
@@ -78,6 +80,8 @@ def head(path: str | os.PathLike[str]) -> Elf:
                 if wide
                 else (_cut(rows, order + "I", at + 4)[0], _cut(rows, order + "I", at + 16)[0])
             )
+            if offset >= 1 << 63:
+                raise NotElf("its interpreter's name is nowhere")
             file.seek(offset)
             name = os.fsdecode(file.read(min(length, 4096)).split(b"\0")[0])
             break
@@ -109,7 +113,7 @@ def symbol_bytes(path: str | os.PathLike[str], name: str, count: int) -> bytes |
             if section and data.startswith(wanted, strings + text):
                 break
         else:
-            continue
+            return None  # a file has one table of exported symbols
         for index in range(program_count):
             kind, _, start, address, _, stored, *_ = _cut(
                 data, "<IIQQQQ", program_at + index * program_size

@@ -87,6 +87,8 @@ def forecast(view: Look, slabs: Records, pages: NDArray[np.bool_], who: Obeying)
     flushed = (who.at_trim, who.at_drain, who.at_drain | who.unreached)
     made = np.zeros((len(slabs), len(flushed)), dtype=np.int64)
     for index in np.unique(slabs["class_index"]).tolist():
+        if not 1 <= index <= view.capture.class_count:
+            continue  # a damaged record
         rows = np.flatnonzero(slabs["class_index"] == index)
         units = slabs["unit"][rows].astype(np.int64)
         at = 0

@@ -29,7 +29,7 @@ def check_blocks(heap: Look, counts: Counts, report: Report) -> None:
             counts.add(states)
             _check_marks(heap, index, chunk, application, counts, report)
             _check_headers(heap, index, chunk, states, counts, report)
-    shapes = heap.capture.classes[slabs["class_index"]]
+    shapes = heap.capture.classes[slabs["class_index"] & (layout.CLASS_LIMIT - 1)]
     counts.application_bytes = int(
         (slabs["application_count"] * shapes["capacity_bytes"].astype(np.int64)).sum()
         + span_array(heap)["size_bytes"].sum()

@@ -244,13 +244,11 @@ def check_partial(heap: Look, report: Report) -> None:
     waiting = word_count(slabs["remote_list"]) > 0
     unheard = waiting & (slabs["mailed"] == 0)
     require(report, unheard, "slab with remote frees", name, "in a mailbox", "not mailed")
+    of_class = slabs["class_index"] & (layout.CLASS_LIMIT - 1)
     room = (
         (slabs["uncarved_count"] > 0)
         | (slabs["purged_count"] > 0)
-        | (
-            slabs["free_count"]
-            >= np.maximum(capture.cache_classes["list_count"][slabs["class_index"]], 1)
-        )
+        | (slabs["free_count"] >= np.maximum(capture.cache_classes["list_count"][of_class], 1))
     )
     found = slabs["free_count"] + slabs["uncarved_count"]
     require(

@@ -18,7 +18,7 @@ from ... import layout
 from ...errors import ValidationError
 from ...generate import mirror
 from ..reading.capture import SLAB_BYTES
-from ..reading.outline import CACHED_LIMIT, MAPPED_BYTES, THREAD_BYTES, check_heap
+from ..reading.outline import CACHED_LIMIT, MAPPED_BYTES, THREAD_BYTES, check_classes, check_heap
 from ..reading.records import KIND_FOREIGN, KIND_LOST, KIND_SLAB, dtype_of
 from .frozen import FrozenHeap, byte_counts
 
@@ -88,7 +88,11 @@ def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: R
     length("memory", counts["memory_units"] << layout.UNIT_SHIFT)
     for name in ("free_units", "remote_units", "odd_units", "memory_units"):
         require(counts[name] <= top, f"length of {name}", f"at most {top}", counts[name])
-    _check_classes(heap, require)
+    policy = mirror.HakPolicy.from_buffer_copy(heap.parts["policy"].tobytes())
+    try:
+        check_classes(policy, heap.classes, "")
+    except ValidationError as error:
+        require(False, error.what, error.expected, error.found)
     load("slabs", "free_units", "remote_units", "odd_units", "memory_units")
     _check_records(heap, require)
     for name in ("free", "remote"):
@@ -97,39 +101,6 @@ def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: R
         )
     length("odd_words", int(heap.block_counts(heap.parts["odd_units"]).sum()))
     length("headers", int(heap.block_counts(heap.header_units).sum()))
-
-
-def _check_classes(heap: FrozenHeap, require: Require) -> None:
-    policy = mirror.HakPolicy.from_buffer_copy(heap.parts["policy"].tobytes())
-    count = policy.sizes.class_count
-    require(
-        1 <= count <= layout.CLASS_COUNT_MAX,
-        "policy: classes",
-        f"1 to {layout.CLASS_COUNT_MAX}",
-        count,
-    )
-    shape = heap.classes
-    room = (
-        np.minimum(shape["unit_count"], layout.SLAB_UNITS_MAX).astype(np.int64) << layout.UNIT_SHIFT
-    )
-    used = (
-        shape["start_bytes"].astype(np.int64)
-        + shape["block_count"].astype(np.int64) * shape["stride_bytes"]
-    )
-    wrong = (
-        (used > np.maximum(room, 0))
-        | (shape["unit_count"] > layout.SLAB_UNITS_MAX)
-        | (shape["stride_bytes"] % 8 != 0)
-    )
-    wrong |= (
-        (shape["block_count"] > 0) & (shape["stride_bytes"] < 8)
-        | (shape["start_bytes"] % 8 != 0)
-        | (shape["header"] > 1)
-    )
-    wrong |= (shape["header"] == 1) & (shape["block_count"] > 0) & (shape["start_bytes"] < 1)
-    wrong[0] = False
-    require(shape["block_count"][0] == 0, "policy: class 0", "no blocks", shape["block_count"][0])
-    _none(wrong, "policy: class", "blocks that fit its slab", require)
 
 
 def _none(wrong: NDArray[np.bool_], what: str, expected: object, require: Require) -> None:

@@ -68,7 +68,7 @@ def block_rows(
 ) -> Records:
     """The blocks of slabs of one class whose ``states`` are known, slab by slab: `BLOCK_DTYPE`.
     ``code``: only those in this state."""
-    shape = heap.capture.classes[class_index]
+    shape = heap.capture.shape_of(class_index)
     inside = np.arange(states.shape[1]) * int(shape["stride_bytes"]) + int(shape["start_bytes"])
     made = np.empty(states.shape, dtype=BLOCK_DTYPE)
     made["address"] = heap.capture.unit_address(units)[:, None] + inside.astype(np.uint64)

@@ -236,7 +236,7 @@ class SlabRecord(Record):
     def headers(self) -> NDArray[np.uint8] | None:
         """The byte before each block, or None where the class has no headers."""
         heap = self._heap
-        shape = heap.capture.classes[self.class_index]
+        shape = heap.capture.shape_of(self.class_index)
         if not shape["header"]:
             return None
         raw = heap.capture.memory(np.array([self.unit]), int(shape["unit_count"])).view(np.uint8)[0]
@@ -276,7 +276,7 @@ class SlabRecord(Record):
         head, rows = self.title() if title is None else title, self.blocks(state)
         if limit is None and len(rows) > ROWS_MAX:
             return run_table(head, rows)
-        header = bool(self._heap.capture.classes[self.class_index]["header"])
+        header = bool(self._heap.capture.shape_of(self.class_index)["header"])
         return block_table(head, rows, limit, self._heap.codec if header else None)
 
 

@@ -25,7 +25,7 @@ from .cached import CachedBlocks
 from .capture import REREADS, Capture, ThreadCache, Units
 from .outline import CACHED_LIMIT
 from .problems import Address, Problem, Report, Spot
-from .records import Records
+from .records import KIND_SLAB, Records
 from .slab_states import SlabStates
 from .source import Words
 
@@ -33,6 +33,8 @@ CHUNK_BLOCKS: Final = 1 << 18
 CHUNK_UNITS: Final = 1 << 7
 """Blocks, and units of memory, that are looked at in one go. What is read and computed of them fits
 into the processor's cache, and takes the same memory however large the heap is."""
+BUDGET_LEAST: Final = 1 << 16
+"""Blocks of a class that thread caches may hold at least, whatever slabs the class has."""
 
 
 class Blocks:
@@ -70,7 +72,7 @@ class Blocks:
     def cached_of(self, class_index: int) -> CachedBlocks:
         """The cached blocks of one class, perhaps with those of others: only this class's lists are
         followed, unless all were followed before."""
-        if "cached" in self.__dict__:
+        if "cached" in self.__dict__ or class_index >= layout.CLASS_LIMIT:
             return self.cached
         if class_index not in self._by_class:
             self._by_class[class_index] = self._gather([class_index])
@@ -92,10 +94,16 @@ class Blocks:
             for thread, place in np.argwhere(flags[:, classes]).tolist():
                 yield thread, classes[place]
 
+        left = self._budget()
         with self._window() as words:
             for thread, index in pairs((heads != 0) | (lengths != 0)):
                 told: list[Problem] = []
                 spot = Spot("cache list", class_index=index, thread=thread)
+                left[index] -= max(int(lengths[thread, index]), 0)
+                if left[index] < 0:
+                    if not gone[thread]:
+                        problems.append(self._too_many(spot))
+                    continue
                 found = self._follow(
                     words, int(heads[thread, index]), int(lengths[thread, index]), spot, told
                 )
@@ -109,6 +117,12 @@ class Blocks:
             stride = int(strides[index])
             first, end = self._range(thread, index, stride)
             count = (end - first) // stride if stride else 0
+            left[index] -= max(count, 0)
+            if left[index] < 0:
+                if not gone[thread] and count > 0:
+                    spot = Spot("carved range", class_index=index, thread=thread)
+                    problems.append(self._too_many(spot))
+                continue
             if not 0 < count <= CACHED_LIMIT or count * stride != end - first:
                 if not gone[thread] and first != end:
                     problems.append(
@@ -148,6 +162,21 @@ class Blocks:
             gone[thread_of],
             tuple(problems),
         )
+
+    def _budget(self) -> list[int]:
+        """By class, how many blocks thread caches are followed through: twice what its slabs have,
+        and some, since they may become more meanwhile. What caches claim beyond is damage."""
+        slabs = self.capture.slabs
+        mine = slabs["kind"] == KIND_SLAB
+        of = slabs["class_index"][mine] & (layout.CLASS_LIMIT - 1)
+        counts = np.bincount(of, minlength=layout.CLASS_LIMIT)
+        blocks = counts * self.capture.classes["block_count"].astype(np.int64)
+        made: list[int] = (2 * blocks + BUDGET_LEAST).tolist()
+        return made
+
+    def _too_many(self, spot: Spot) -> Problem:
+        most = f"at most {self._budget()[spot.class_index or 0]} in all caches"
+        return Problem("cached blocks", spot, most, "more")
 
     def _follow_again(self, spot: Spot, found: list[int], told: list[Problem]) -> list[int]:
         """Read a cache list that did not fit its record again, a few times.
@@ -310,7 +339,7 @@ class Blocks:
     def for_each_chunk(self, class_index: int, units: Units) -> Iterator[Units]:
         """``units`` in pieces whose states fit into memory easily."""
         blocks, length = (
-            max(1, int(self.capture.classes[name][class_index]))
+            max(1, int(self.capture.shape_of(class_index)[name]))
             for name in ("block_count", "unit_count")
         )
         size = max(1, min(CHUNK_BLOCKS // blocks, CHUNK_UNITS // length))

@@ -217,6 +217,7 @@ def read_table(source: MemorySource, address: int, size_bytes: int) -> NDArray[n
     """
     if size_bytes < SPARSE_BYTES:
         return np.frombuffer(source.read(address, size_bytes), dtype=np.uint8)
+    source.require(address, size_bytes)
     # The OS gives this memory page by page as it is written; numpy would ask for huge pages.
     memory = mmap.mmap(-1, size_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_NOHUGEPAGE)

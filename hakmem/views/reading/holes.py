@@ -20,7 +20,7 @@ PAGES_PER_UNIT: Final = layout.UNIT_BYTES // layout.OS_PAGE_BYTES
 def holed_blocks(capture: Capture, class_index: int, units: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which blocks of slabs of one class lie on a hole, in part or wholly: shape (slabs, blocks of
     the class)."""
-    shape = capture.classes[class_index]
+    shape = capture.shape_of(class_index)
     blocks, stride, count = (
         int(shape["block_count"]),
         int(shape["stride_bytes"]),

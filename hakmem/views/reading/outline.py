@@ -63,13 +63,16 @@ class Outline:
             if (count := mapped_figure(heap, "mapped_count"))
             else b""
         )
-        policy = source.read(address + geometry.policy_offset, ctypes.sizeof(mirror.HakPolicy))
+        raw = source.read(address + geometry.policy_offset, ctypes.sizeof(mirror.HakPolicy))
+        policy = policy_type.from_buffer_copy(raw)
+        classes = guarded(bytes(policy.sizes.classes), mirror.HakClass, missing)
+        check_classes(policy, classes, f"heap at {address:#x}")
         return {
             "source": source,
             "address": address,
             "heap": heap,
             "geometry": geometry,
-            "policy": policy_type.from_buffer_copy(policy),
+            "policy": policy,
             "threads": guarded(threads, mirror.HakThread, missing),
             "mapped": np.frombuffer(mapped, dtype=np.dtype(mirror.HakMapped)),
             "missing": missing,
@@ -115,6 +118,13 @@ class Outline:
         """The geometry of the classes, dtype of ``hak_class``, shape (CLASS_LIMIT,); index 0 is the
         empty class."""
         return guarded(bytes(self.policy.sizes.classes), mirror.HakClass, self.missing)
+
+    def shape_of(self, class_index: int) -> np.void:
+        """The geometry of a class; of a number that is none, as a damaged record may have, that of
+        class 0, which has no blocks."""
+        known = 1 <= class_index <= self.class_count
+        shape: np.void = self.classes[class_index if known else 0]
+        return shape
 
     @cached_property
     def cache_classes(self) -> Records:
@@ -204,3 +214,26 @@ def check_heap(heap: ctypes.Structure, address: int) -> Geometry:
         wanted = f"at most mapped_rows, {rows}, and that at most {found.mapped_limit}"
         raise ValidationError("heap.mapped_count", where, wanted, count)
     return found
+
+
+def check_classes(policy: ctypes.Structure, shape: Records, where: str) -> None:
+    """Require the classes of a ``hak_policy`` to have the bounds that readers rely on: every array
+    of blocks is as long as a class says. ValidationError unless they do."""
+    count = int(policy.sizes.class_count)
+    if not 1 <= count <= layout.CLASS_COUNT_MAX:
+        expected = f"1 to {layout.CLASS_COUNT_MAX}"
+        raise ValidationError("policy: classes", where, expected, count)
+    units, blocks, stride, start = (
+        shape[name].astype(np.int64)
+        for name in ("unit_count", "block_count", "stride_bytes", "start_bytes")
+    )
+    room = np.minimum(units, layout.SLAB_UNITS_MAX) << layout.UNIT_SHIFT
+    wrong = (start + blocks * stride > room) | (units > layout.SLAB_UNITS_MAX) | (stride % 8 != 0)
+    wrong |= ((blocks > 0) & (stride < 8)) | (start % 8 != 0) | (shape["header"] > 1)
+    wrong |= (shape["header"] == 1) & (blocks > 0) & (start < 1)
+    wrong[0] = False
+    if blocks[0]:
+        raise ValidationError("policy: class 0", where, "no blocks", int(blocks[0]))
+    if wrong.any():
+        at = f"policy: class {int(np.argmax(wrong))}"
+        raise ValidationError(at, where, "blocks that fit its slab", "something else")

@@ -53,7 +53,7 @@ class SlabStates:
         if len(classes) > 1:
             raise ValueError(f"slabs of the classes {classes.tolist()}: expected one class")
         self.class_index = int(classes[0]) if len(classes) else 0
-        self.shape = capture.classes[self.class_index]
+        self.shape = capture.shape_of(self.class_index)
         self.count = int(self.shape["block_count"])
         carved = np.minimum(self.records["carved_count"], self.count)
         self.states = (np.arange(self.count)[None, :] < carved[:, None]).astype(
@@ -62,7 +62,8 @@ class SlabStates:
         self.links = np.zeros(self.states.shape if cached_of is None else (0, 0), dtype=np.uint64)
         self._place_listed()
         if cached_of is not None:
-            self._place_cached(cached_of(self.class_index))
+            if self.count:
+                self._place_cached(cached_of(self.class_index))
         self._place_purged()
 
     def at(self, row: int, block: int | None = None) -> Spot:
@@ -116,6 +117,11 @@ class SlabStates:
         counts = {state: word_count(word).astype(np.int64) for state, word in words.items()}
         rows = np.flatnonzero((counts[FREE] > 0) | (counts[REMOTE] > 0))
         if not len(rows):
+            return
+        if not self.count:
+            expected = f"1 to {self.capture.class_count}"
+            at = self.at(int(rows[0]))
+            self.report(Problem("class of a slab with blocks", at, expected, self.class_index))
             return
         links = self.capture.first_words(self.units[rows], self.shape)
         if len(self.links):

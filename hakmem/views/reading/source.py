@@ -22,7 +22,7 @@ from ...clib.binding import system
 from ...errors import HakmemError
 from ...generate import mirror
 from ...system import procfs
-from ...system.procfs import ProcessFacts
+from ...system.procfs import Mapping, ProcessFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +74,11 @@ class MemorySource(ABC):
     def read(self, address: int, size_bytes: int) -> bytes | memoryview:
         """A copy of ``size_bytes`` bytes from ``address`` on, all of them. Raises
         MemoryUnreadable."""
+
+    def require(self, address: int, size_bytes: int) -> None:
+        """Raise MemoryUnreadable for a range that cannot be there, before memory is taken for a
+        copy of it: what a heap says of its size may be anything."""
+        return None
 
     def gather(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
         """The 64-bit words at ``addresses``, same shape; None where they must be read in larger
@@ -167,6 +172,21 @@ class PagedWords:
         return word
 
 
+CHECKED_BYTES: Final = 1 << 20
+"""A copy of more is made only of what is mapped."""
+
+
+def require_mapped(maps: Sequence[Mapping], address: int, size_bytes: int, who: str) -> None:
+    """Raise MemoryUnreadable unless a range lies in mappings, which are ascending."""
+    at = address
+    for entry in maps:
+        if entry.start <= at < entry.end:
+            at = entry.end
+        if at >= address + size_bytes:
+            return
+    raise MemoryUnreadable(at, address + size_bytes - at, f"not mapped in {who}")
+
+
 def copy_from(pid: int, address: int, size_bytes: int) -> tuple[memoryview, int, int]:
     """Bytes of a process's memory through process_vm_readv: the copy, how much of it is filled, and
     the errno.
@@ -258,10 +278,16 @@ class OwnProcess(MemorySource):
 
         return look_around(self.pid, ours, self.read, cpython=True)
 
+    def require(self, address: int, size_bytes: int) -> None:
+        """Raise MemoryUnreadable for a large range that is not mapped."""
+        if size_bytes > CHECKED_BYTES:
+            require_mapped(procfs.mappings(self.pid), address, size_bytes, self.name)
+
     def read(self, address: int, size_bytes: int) -> bytes | memoryview:
         """A copy of ``size_bytes`` bytes from ``address`` on. Raises MemoryUnreadable."""
         if size_bytes == 0:
             return b""
+        self.require(address, size_bytes)
         if OwnProcess._refused:
             return ctypes.string_at(address, size_bytes)
         copy, done, code = copy_from(os.getpid(), address, size_bytes)
