@@ -37,7 +37,7 @@ from ..reading.translation import Translation
 from ..showing.tables import format_bytes
 from .around import as_json, from_json, ours_of
 from .freezing import freeze
-from .frozen import PARTS, Frozen, FrozenHeap
+from .frozen import PARTS, Frozen, FrozenHeap, empty_part
 from .frozen_checks import check_contents, check_sizes
 from .translated import TranslatedParts, missing_from
 
@@ -205,6 +205,10 @@ class _Reader:
         ):
             raise self.wrong(name, "plain or deflated", "encrypted, or compressed some other way")
         return info
+
+    def has(self, name: str) -> bool:
+        """Whether an array must be there: another layout may have none of that name."""
+        return self.translation is None or f"{name}.npy" in self.members
 
     def count(self, name: str, kind: str) -> int:
         """How many elements an array has, by its own header and by the directory."""
@@ -386,9 +390,13 @@ def _heap(reader: _Reader, number: int, about: object) -> FrozenHeap:
             raise reader.wrong(f"heap {number}: {what}", expected, found)
 
     def array(name: str) -> NDArray[Any]:
-        return reader.array(f"h{number}_{name}", PARTS[name])
+        full = f"h{number}_{name}"
+        return reader.array(full, PARTS[name]) if reader.has(full) else empty_part(name)
 
-    counts = {name: reader.count(f"h{number}_{name}", kind) for name, kind in PARTS.items()}
+    counts = {
+        name: reader.count(f"h{number}_{name}", kind) if reader.has(f"h{number}_{name}") else 0
+        for name, kind in PARTS.items()
+    }
     if reader.translation is not None:
         other = TranslatedParts(reader.translation, heap.address, counts, array, require)
         counts, array = other.counts, other.array
@@ -422,7 +430,12 @@ def read(path: str | PathLike[str], *, limit_bytes: int = LIMIT_BYTES) -> Frozen
         about = header.get("heaps")
         if not isinstance(about, list) or not 0 < len(about) <= HEAPS_LIMIT:
             raise reader.wrong("header: heaps", f"1 to {HEAPS_LIMIT}", _short(about))
-        wanted = {f"h{number}_{name}" for number in range(len(about)) for name in PARTS}
+        wanted = {
+            name
+            for number in range(len(about))
+            for name in (f"h{number}_{part}" for part in PARTS)
+            if reader.has(name)
+        }
         total = sum(reader.info(name).file_size for name in wanted)
         if total > limit_bytes:
             raise reader.wrong(

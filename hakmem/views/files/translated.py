@@ -27,6 +27,7 @@ _STRUCTS: Final = {
     "policy": ("hak_policy", 1),
     "slabs": ("hak_slab", 8),
     "threads": ("hak_thread", 8),
+    "mapped": ("hak_mapped", 8),
 }
 """Parts that are records: of which struct, and bytes of an element of the array."""
 _NAMES_LIMIT: Final = 1 << 12
@@ -55,6 +56,8 @@ class TranslatedParts:
         self.counts = dict(counts)
         for name, (struct, element) in _STRUCTS.items():
             size = translation.theirs.sizes.get(struct, 0)
+            if not counts[name] and name not in ("heap", "policy"):
+                continue  # none, or a table that the other layout has not
             require(size > 0, f"layout: {struct}", "a struct", "none")
             whole = counts[name] * element
             require(whole % size == 0, f"length of {name}", f"a multiple of {size}", whole)
@@ -91,7 +94,9 @@ class TranslatedParts:
                 yield name, pages // _PAGE
                 if name == "recent":
                     yield f"{name}_before", pages // _PAGE
-        yield "threads", page_up(heap.thread_mapped * theirs.row_bytes("threads")) // _PAGE
+        for name, rows in (("threads", heap.thread_mapped), ("mapped", heap.mapped_rows)):
+            if rows and name in theirs.tables:
+                yield name, page_up(rows * theirs.row_bytes(name)) // _PAGE
 
     def array(self, name: str) -> NDArray[Any]:
         """A part as this layout has it."""
@@ -116,7 +121,7 @@ class TranslatedParts:
             real[name], at = bits[at : at + pages], at + pages
         plan = self.heap.plan
         starts = {start: name for name, start in plan.tables().items()}
-        starts |= {plan.threads_offset: "threads", 0: ""}
+        starts |= {plan.threads_offset: "threads", plan.mapped_offset: "mapped", 0: ""}
         none = np.zeros(0, dtype=np.bool_)
         made = [
             shown_pages(real.get(starts[start], none), size) if start else real[""]
