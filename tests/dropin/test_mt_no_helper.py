@@ -1,4 +1,4 @@
-"""The library has no thread of its own that a program notices, with the policy's leave or without."""
+"""The library has no thread of its own that a program notices, by the policy or without it."""
 
 from __future__ import annotations
 
