@@ -25,16 +25,16 @@ static uint32_t sum_pages(const uint8_t *pages, uint32_t count) {
     return sum;
 }
 
-static void add_slab(hak_heap *h, hak_accounts *sum, uint32_t unit, uint32_t c) {
+static void add_slab(hak_heap *h, hak_accounts *sum, uint32_t unit, uint32_t class_index) {
     const hak_slab *slab = hak_slab_at(h, unit);
-    const hak_class *class = &hak_policy_of(h)->sizes.classes[c];
+    const hak_class *class = &hak_policy_of(h)->sizes.classes[class_index];
     uint32_t used = hak_used_load(slab), remote = hak_remote_count(slab),
              listed = hak_free_count(slab);
     /* nobody knows the counts of a slab that was lost in a fork */
     if (used > class->block_count) used = class->block_count;
     if (remote > used) remote = used;
     sum->out_bytes += (uint64_t)(used - remote) * class->stride_bytes;
-    sum->free_count[c] += listed + remote;
+    sum->free_count[class_index] += listed + remote;
 }
 
 /* Adds one unit, given the residency of its OS pages. */
@@ -73,18 +73,19 @@ static void add_caches(hak_heap *h, hak_accounts *sum) {
     for (uint32_t i = 0; i < top; i++) {
         const hak_thread *t = hak_thread_at(h, i);
         if (!hak_load_relaxed(&t->base)) continue; /* record 0 before its first use */
-        for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
-            const hak_bin *bin = &t->bins[c];
-            uint64_t stride = hak_policy_of(h)->sizes.classes[c].stride_bytes;
+        for (uint32_t class_index = 1; class_index <= hak_policy_of(h)->sizes.class_count;
+             class_index++) {
+            const hak_bin *bin = &t->bins[class_index];
+            uint64_t stride = hak_policy_of(h)->sizes.classes[class_index].stride_bytes;
             int64_t listed = (int64_t)hak_load_relaxed(&bin->cap_count) -
-                             hak_load_relaxed(&t->room_counts[c]);
+                             hak_load_relaxed(&t->room_counts[class_index]);
             uint64_t bump = hak_load_relaxed(&bin->bump), end = hak_load_relaxed(&bin->bump_end);
             uint64_t in_list = listed > 0 ? (uint64_t)listed : 0;
             uint64_t count = in_list + (end > bump ? (end - bump) / stride : 0);
             sum->cached_bytes += count * stride;
             sum->listed_count += in_list;
             sum->listed_bytes += in_list * stride;
-            sum->free_count[c] += count;
+            sum->free_count[class_index] += count;
         }
     }
     sum->out_bytes -= sum->cached_bytes < sum->out_bytes ? sum->cached_bytes : sum->out_bytes;
@@ -104,7 +105,7 @@ static void pages_by_records(hak_heap *h, uint32_t unit, uint8_t *pages) {
     uint64_t before = (uint64_t)(unit - head) * PAGES_PER_UNIT, end = 0;
     bool dirty = hak_mark_get(hak_dirty_map(h), unit), slab = false;
     if (tag == HAK_TAG_NONE) { /* dirty, or a slab's before: kept ready */
-        if (dirty || hak_load_relaxed(&hak_slab_at(h, unit)->claim_seq)) end = UINT64_MAX;
+        if (dirty || hak_claim_seq_load(hak_slab_at(h, unit))) end = UINT64_MAX;
     } else if (tag == HAK_TAG_FREE) end = dirty ? UINT64_MAX : 0;
     else if (tag == HAK_TAG_SPAN)
         end = dirty ? UINT64_MAX : hak_load_relaxed(&record->span_page_count);
@@ -161,7 +162,8 @@ struct mallinfo2 hak_accounts_info(const hak_accounts *sum) {
     info.smblks = sum->listed_count;                             /* blocks in caches' lists */
     info.fsmblks = sum->listed_bytes;                            /* and their bytes */
     info.keepcost = sum->idle;                                   /* malloc_trim gives at least */
-    for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++) info.ordblks += sum->free_count[c];
+    for (uint32_t class_index = 1; class_index < HAK_CLASS_LIMIT; class_index++)
+        info.ordblks += sum->free_count[class_index];
     info.ordblks += sum->run_count; /* free blocks and free runs */
     info.ordblks -= sum->listed_count < info.ordblks ? sum->listed_count : info.ordblks;
     return info;

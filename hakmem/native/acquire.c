@@ -264,8 +264,9 @@ uint32_t hak_acquire(hak_thread *t, uint32_t class_index) {
 void hak_acquire_collect(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     uint32_t next;
-    for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
-        for (uint32_t unit = hak_mail_take_all(t, c); unit; unit = next) {
+    for (uint32_t class_index = 1; class_index <= hak_policy_of(h)->sizes.class_count;
+         class_index++) {
+        for (uint32_t unit = hak_mail_take_all(t, class_index); unit; unit = next) {
             hak_slab *slab = hak_slab_at(h, unit);
             next = hak_load_relaxed(&slab->mail_next);
             hak_exchange_acq_rel(&slab->mailed, 0); /* as in stage_adopt */

@@ -53,8 +53,8 @@ static void bring_home(hak_thread *t, seen *before) {
     hak_heap *h = hak_heap_of(t);
     bool mail = false, parked = idle(&before->parked, &h->parked_word),
          empty = idle(&before->empty, &h->empty_word);
-    for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++)
-        mail |= idle(&before->mailbox[c], &h->mailbox[c]);
+    for (uint32_t class_index = 1; class_index < HAK_CLASS_LIMIT; class_index++)
+        mail |= idle(&before->mailbox[class_index], &h->mailbox[class_index]);
     if (parked) hak_threads_flush_parked(h);
     if (mail || parked) hak_acquire_collect(t);
     if (empty) hak_acquire_flush_empty(t);

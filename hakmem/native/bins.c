@@ -10,18 +10,18 @@
 /* Takes the first `n` blocks off the list of class c and gives them to their slabs, blocks of one
  * slab together. The list's head moves past a block before the block's link changes, so that a
  * fork, which may cut this thread off anywhere, leaves the rest of the list whole. */
-void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n) {
+void hak_bin_flush(hak_thread *t, uint32_t class_index, uint32_t n) {
     hak_heap *h = hak_heap_of(t);
-    hak_bin *bin = &t->bins[c];
+    hak_bin *bin = &t->bins[class_index];
     hak_chain group[HAK_RETURN_GROUPS];
-    hak_assert(n && n <= hak_bin_length(t, c) && hak_bin_is_whole(t, c));
+    hak_assert(n && n <= hak_bin_length(t, class_index) && hak_bin_is_whole(t, class_index));
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
-    uint32_t list_count = hak_cache_of(t, c)->list_count;
-    uint64_t block = t->heads[c],
-             stride = t->reciprocals[c] ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
+    uint32_t list_count = hak_cache_of(t, class_index)->list_count;
+    uint64_t block = t->heads[class_index],
+             stride = t->reciprocals[class_index] ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
     /* tells a fork's child which class was being flushed: blocks that the list's count has, but
      * the list no longer has, were on their way to slabs */
-    hak_store_relaxed(&t->busy, c + 1);
+    hak_store_relaxed(&t->busy, class_index + 1);
     hak_keep_order();
     /* the chain that the block before this one joined; its last block is linked to this one
      * already */
@@ -31,7 +31,7 @@ void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n) {
         if (!g || (block ^ g->last) >> HAK_UNIT_SHIFT) {
             uint32_t unit =
                 hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
-            t->heads[c] = block;
+            t->heads[class_index] = block;
             hak_keep_order();
             g = &group[unit % HAK_RETURN_GROUPS];
             if (!g->count || g->unit != unit) {
@@ -49,34 +49,34 @@ void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n) {
         g->count++;
         block = next;
     }
-    t->heads[c] = block;
+    t->heads[class_index] = block;
     hak_keep_order();
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++)
         if (group[g].count) hak_slab_return(t, &group[g], stride, list_count);
-    t->room_counts[c] += n;
+    t->room_counts[class_index] += n;
     hak_keep_order();
     hak_store_relaxed(&t->busy, 0);
-    hak_assert(!t->heads[c] == !hak_bin_length(t, c));
+    hak_assert(!t->heads[class_index] == !hak_bin_length(t, class_index));
 }
 
 /* Gives the carved range back to its slab: as uncarved if nothing was carved behind it, else block
  * by block. While another thread holds the claim, the range goes into the list instead. */
-void hak_bin_return_range(hak_thread *t, uint32_t c) {
+void hak_bin_return_range(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
-    hak_bin *bin = &t->bins[c];
-    const hak_class *class = hak_class_of(t, c);
+    hak_bin *bin = &t->bins[class_index];
+    const hak_class *class = hak_class_of(t, class_index);
     uint32_t unit = hak_entry_get(h, (uint32_t)((bin->bump - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
     uint32_t n = (uint32_t)((bin->bump_end - bin->bump) / class->stride_bytes);
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
     if (!hak_slab_claim(t, slab)) {
-        hak_bin_list_range(t, c);
+        hak_bin_list_range(t, class_index);
         return;
     }
     /* the slab may be one that a fork lost through another thread; it takes the blocks back all
      * the same */
     hak_assert((slab->kind == HAK_KIND_SLAB || slab->kind == HAK_KIND_LOST) &&
-               slab->class_index == c);
+               slab->class_index == class_index);
     hak_assert(hak_is_in_slab(slab, base, bin->bump) && bin->bump < bin->bump_end);
     if (bin->bump_end ==
         base + class->start_bytes + (uint64_t)slab->carved_count * class->stride_bytes) {
@@ -91,21 +91,21 @@ void hak_bin_return_range(hak_thread *t, uint32_t c) {
 }
 
 /* Puts the carved range into the list. */
-void hak_bin_list_range(hak_thread *t, uint32_t c) {
-    hak_bin *bin = &t->bins[c];
+void hak_bin_list_range(hak_thread *t, uint32_t class_index) {
+    hak_bin *bin = &t->bins[class_index];
     while (bin->bump != bin->bump_end) {
         uint64_t block = bin->bump;
         bin->bump += bin->stride_bytes;
-        hak_bin_push(t, c, block);
+        hak_bin_push(t, class_index, block);
     }
 }
 
 /* Drops the hint of class c; the slab stays reachable. The caller holds no claim. */
-void hak_bin_forget_hot(hak_thread *t, uint32_t c) {
-    uint32_t unit = t->bins[c].hot;
+void hak_bin_forget_hot(hak_thread *t, uint32_t class_index) {
+    uint32_t unit = t->bins[class_index].hot;
     if (!unit) return;
     hak_slab *slab = hak_slab_at(hak_heap_of(t), unit);
-    t->bins[c].hot = 0;
+    t->bins[class_index].hot = 0;
     if (hak_load_relaxed(&slab->kind) != HAK_KIND_SLAB) return;
     if (!hak_slab_claim(t, slab)) hak_mail(t, unit);
     else if (hak_load_relaxed(&slab->kind) == HAK_KIND_SLAB) hak_slab_let_go(t, unit);

@@ -7,17 +7,17 @@
 #define HAK_BINS_H
 #include "hak_internal.h"
 
-static inline const hak_class *hak_class_of(hak_thread *t, uint32_t c) {
-    return &hak_policy_of(hak_heap_of(t))->sizes.classes[c];
+static inline const hak_class *hak_class_of(hak_thread *t, uint32_t class_index) {
+    return &hak_policy_of(hak_heap_of(t))->sizes.classes[class_index];
 }
 
-static inline const hak_cache_class *hak_cache_of(hak_thread *t, uint32_t c) {
-    return &hak_policy_of(hak_heap_of(t))->caches.classes[c];
+static inline const hak_cache_class *hak_cache_of(hak_thread *t, uint32_t class_index) {
+    return &hak_policy_of(hak_heap_of(t))->caches.classes[class_index];
 }
 
 /* How many blocks are in the list, and in the carved range. */
-static inline uint32_t hak_bin_length(const hak_thread *t, uint32_t c) {
-    return (uint32_t)(t->bins[c].cap_count - t->room_counts[c]);
+static inline uint32_t hak_bin_length(const hak_thread *t, uint32_t class_index) {
+    return (uint32_t)(t->bins[class_index].cap_count - t->room_counts[class_index]);
 }
 static inline uint32_t hak_bin_range_length(const hak_bin *bin) {
     return (uint32_t)((bin->bump_end - bin->bump) / bin->stride_bytes);
@@ -25,28 +25,29 @@ static inline uint32_t hak_bin_range_length(const hak_bin *bin) {
 
 /* Whether the list has as many blocks as its count says, all of this class. Only asserts ask,
  * since it walks the list. */
-HAK_PREDICATE bool hak_bin_is_whole(hak_thread *t, uint32_t c) {
+HAK_PREDICATE bool hak_bin_is_whole(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
-    uint32_t left = hak_bin_length(t, c);
-    uint64_t block = t->heads[c];
+    uint32_t left = hak_bin_length(t, class_index);
+    uint64_t block = t->heads[class_index];
     for (; block && left; block = hak_next(block), left--) {
         uint64_t unit = (block - t->base) >> HAK_UNIT_SHIFT;
-        if (!hak_units_are_arena(h, unit, 1) || (hak_entry_get(h, (uint32_t)unit) & 0xff) != c)
+        if (!hak_units_are_arena(h, unit, 1) ||
+            (hak_entry_get(h, (uint32_t)unit) & 0xff) != class_index)
             return false;
     }
-    return !block && !left && t->room_counts[c] <= t->bins[c].cap_count;
+    return !block && !left && t->room_counts[class_index] <= t->bins[class_index].cap_count;
 }
 
-static inline void hak_bin_push(hak_thread *t, uint32_t c, uint64_t block) {
-    hak_set_next(block, t->heads[c]);
-    t->heads[c] = block;
-    t->room_counts[c]--;
+static inline void hak_bin_push(hak_thread *t, uint32_t class_index, uint64_t block) {
+    hak_set_next(block, t->heads[class_index]);
+    t->heads[class_index] = block;
+    t->room_counts[class_index]--;
 }
 
 /* bins.c */
-HAK_HIDDEN void hak_bin_flush(hak_thread *t, uint32_t c, uint32_t n);
-HAK_HIDDEN void hak_bin_return_range(hak_thread *t, uint32_t c);
-HAK_HIDDEN void hak_bin_list_range(hak_thread *t, uint32_t c);
-HAK_HIDDEN void hak_bin_forget_hot(hak_thread *t, uint32_t c);
+HAK_HIDDEN void hak_bin_flush(hak_thread *t, uint32_t class_index, uint32_t n);
+HAK_HIDDEN void hak_bin_return_range(hak_thread *t, uint32_t class_index);
+HAK_HIDDEN void hak_bin_list_range(hak_thread *t, uint32_t class_index);
+HAK_HIDDEN void hak_bin_forget_hot(hak_thread *t, uint32_t class_index);
 
 #endif

@@ -7,10 +7,10 @@
 
 #include "bins.h"
 
-static void mark_out(hak_heap *h, uint32_t c, uint64_t address) {
+static void mark_out(hak_heap *h, uint32_t class_index, uint64_t address) {
     const hak_policy *policy = hak_policy_of(h);
-    if (policy->sizes.classes[c].header)
-        hak_store_relaxed((uint8_t *)(uintptr_t)(address - 1), policy->headers.live[c]);
+    if (policy->sizes.classes[class_index].header)
+        hak_store_relaxed((uint8_t *)(uintptr_t)(address - 1), policy->headers.live[class_index]);
     if (!(h->flags & HAK_HEAP_CHECKED)) return;
     uint64_t bit, *word = hak_live_word(h, address, &bit);
     /* the word's other bits belong to other blocks; the program's own hand-over of the block
@@ -19,41 +19,40 @@ static void mark_out(hak_heap *h, uint32_t c, uint64_t address) {
 }
 
 /* False when another thread's free of the same block was faster. */
-static bool mark_in(hak_heap *h, uint32_t c, uint64_t address) {
+static bool mark_in(hak_heap *h, uint32_t class_index, uint64_t address) {
     const hak_policy *policy = hak_policy_of(h);
     if (h->flags & HAK_HEAP_CHECKED) {
         uint64_t bit, *word = hak_live_word(h, address, &bit);
         /* of two frees at once, one clears the bit and the other finds it cleared */
         if (!(hak_and_seq(word, ~bit) & bit)) return false;
     }
-    if (policy->sizes.classes[c].header)
-        hak_store_relaxed((uint8_t *)(uintptr_t)(address - 1), policy->headers.freed[c]);
+    if (policy->sizes.classes[class_index].header)
+        hak_store_relaxed((uint8_t *)(uintptr_t)(address - 1), policy->headers.freed[class_index]);
     return true;
 }
 
-/* Takes a block of class *class_index: from its list, its carved range, a larger class that lends,
- * or a refill. A loan sets *class_index to the class of the block. *zeroed: all bytes are known to
- * be 0. */
-static uint64_t take_block(hak_thread *t, uint32_t *class_index, bool may_be_larger, bool *zeroed) {
-    uint32_t c = *class_index;
-    hak_bin *bin = &t->bins[c];
-    if (!t->heads[c]) {
+/* Takes a block of class *of_class: from its list, its carved range, a larger class that lends,
+ * or a refill. A loan sets *of_class to that block's. *zeroed: all bytes are known to be 0. */
+static uint64_t take_block(hak_thread *t, uint32_t *of_class, bool may_be_larger, bool *zeroed) {
+    uint32_t class_index = *of_class;
+    hak_bin *bin = &t->bins[class_index];
+    if (!t->heads[class_index]) {
         if (bin->bump == bin->bump_end) {
-            uint32_t lender = may_be_larger ? hak_lend(t, c) : 0;
-            if (lender) *class_index = c = lender;
-            else if (!hak_refill(t, c, 0)) return 0;
+            uint32_t lender = may_be_larger ? hak_lend(t, class_index) : 0;
+            if (lender) *of_class = class_index = lender;
+            else if (!hak_refill(t, class_index, 0)) return 0;
         }
-        if (!t->heads[c]) {
+        if (!t->heads[class_index]) {
             uint64_t block = bin->bump;
-            bin->bump += hak_policy_of(hak_heap_of(t))->sizes.classes[c].stride_bytes;
+            bin->bump += hak_policy_of(hak_heap_of(t))->sizes.classes[class_index].stride_bytes;
             *zeroed = bin->fresh != 0;
             return block;
         }
     }
-    uint64_t block = t->heads[c];
-    hak_assert(hak_bin_length(t, c));
-    t->heads[c] = hak_next(block);
-    t->room_counts[c]++;
+    uint64_t block = t->heads[class_index];
+    hak_assert(hak_bin_length(t, class_index));
+    t->heads[class_index] = hak_next(block);
+    t->room_counts[class_index]++;
     *zeroed = false;
     return block;
 }
@@ -62,11 +61,12 @@ static uint64_t take_block(hak_thread *t, uint32_t *class_index, bool may_be_lar
  * so; 0: a span serves. */
 static uint32_t class_for(const hak_policy *policy, uint64_t size, uint64_t align) {
     if (size > policy->sizes.size_limit_bytes) return 0;
-    uint32_t c = policy->sizes.size_map[((size ? size : 1) + 7) >> HAK_SIZE_GRANULE_SHIFT];
-    if (align == 1) return c;
-    for (; c && c <= policy->sizes.class_count; c++) {
-        const hak_class *class = &policy->sizes.classes[c];
-        if ((class->stride_bytes | class->start_bytes) % align == 0) return c;
+    uint32_t class_index =
+        policy->sizes.size_map[((size ? size : 1) + 7) >> HAK_SIZE_GRANULE_SHIFT];
+    if (align == 1) return class_index;
+    for (; class_index && class_index <= policy->sizes.class_count; class_index++) {
+        const hak_class *class = &policy->sizes.classes[class_index];
+        if ((class->stride_bytes | class->start_bytes) % align == 0) return class_index;
     }
     return 0;
 }
@@ -76,8 +76,8 @@ static uint32_t class_for(const hak_policy *policy, uint64_t size, uint64_t alig
 void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     hak_heap *h = hak_heap_of(t);
     const hak_policy *policy = hak_policy_of(h);
-    uint32_t c = class_for(policy, size, align);
-    if (!c) {
+    uint32_t class_index = class_for(policy, size, align);
+    if (!class_index) {
         void *mapped = hak_mapping_alloc(t, size, align);
         if (mapped) return mapped;
         void *span = hak_span_alloc(t, size, align, zero);
@@ -85,11 +85,11 @@ void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
         return span;
     }
     bool zeroed;
-    uint64_t block = take_block(t, &c, align == 1, &zeroed);
+    uint64_t block = take_block(t, &class_index, align == 1, &zeroed);
     if (!block) return NULL;
     if (zero && !zeroed)
-        memset((void *)(uintptr_t)block, 0, policy->sizes.classes[c].capacity_bytes);
-    mark_out(h, c, block);
+        memset((void *)(uintptr_t)block, 0, policy->sizes.classes[class_index].capacity_bytes);
+    mark_out(h, class_index, block);
     return (void *)(uintptr_t)block;
 }
 

@@ -15,16 +15,16 @@ HAK_PREDICATE bool is_inside(const hak_thread *t) {
 
 /* Carves a range of `least` blocks, or of the class's usual number, into the bin. Needs the
  * claim. */
-static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit, uint32_t least) {
+static uint32_t carve(hak_thread *t, uint32_t class_index, uint32_t unit, uint32_t least) {
     hak_heap *h = hak_heap_of(t);
-    const hak_class *class = hak_class_of(t, c);
-    const hak_cache_class *cache = hak_cache_of(t, c);
+    const hak_class *class = hak_class_of(t, class_index);
+    const hak_cache_class *cache = hak_cache_of(t, class_index);
     hak_slab *slab = hak_slab_at(h, unit);
-    hak_bin *bin = &t->bins[c];
+    hak_bin *bin = &t->bins[class_index];
     uint32_t most = cache->cap_max_count ? cache->cap_max_count : 1,
              n = class->block_count - slab->carved_count;
     uint32_t wish = least > cache->carve_count ? least : cache->carve_count;
-    hak_assert(hak_claim_is_mine(slab) && slab->class_index == c && n);
+    hak_assert(hak_claim_is_mine(slab) && slab->class_index == class_index && n);
     hak_assert(bin->bump == bin->bump_end); /* a range that is still there would be lost */
     if (n > wish) n = wish;
     if (n > most) n = most;
@@ -33,7 +33,7 @@ static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit, uint32_t least) 
     bin->bump_end = bin->bump + (uint64_t)n * class->stride_bytes;
     bin->fresh = slab->flags & HAK_SLAB_FRESH;
     if (class->header) {
-        uint8_t freed = hak_policy_of(h)->headers.freed[c];
+        uint8_t freed = hak_policy_of(h)->headers.freed[class_index];
         for (uint64_t user = bin->bump; user < bin->bump_end; user += class->stride_bytes)
             hak_store_relaxed((uint8_t *)(uintptr_t)(user - 1), freed);
     }
@@ -48,33 +48,36 @@ static uint32_t carve(hak_thread *t, uint32_t c, uint32_t unit, uint32_t least) 
 
 /* Takes the slab's free list: all of it if the cap may rise that far, else as many blocks as fit.
  * The cap rises by `raise` blocks at least. Needs the claim. */
-static uint32_t take(hak_thread *t, uint32_t c, uint32_t unit, uint32_t raise) {
+static uint32_t take(hak_thread *t, uint32_t class_index, uint32_t unit, uint32_t raise) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
-    hak_bin *bin = &t->bins[c];
+    hak_bin *bin = &t->bins[class_index];
     uint64_t base = (uintptr_t)hak_unit_address(h, unit), first, last;
-    uint32_t have = hak_bin_length(t, c), limit = hak_cap_limit(t, c), n = hak_free_count(slab);
+    uint32_t have = hak_bin_length(t, class_index), limit = hak_cap_limit(t, class_index),
+             n = hak_free_count(slab);
     uint32_t most = limit > have ? limit - have : 1;
-    hak_assert(hak_claim_is_mine(slab) && slab->class_index == c && n);
+    hak_assert(hak_claim_is_mine(slab) && slab->class_index == class_index && n);
     if (n <= most) {
         first = hak_word_first(base, hak_free_take_all(slab));
-        if (t->heads[c]) {
+        if (t->heads[class_index]) {
             for (last = first; hak_next(last);) last = hak_next(last);
-            hak_set_next(last, t->heads[c]);
+            hak_set_next(last, t->heads[class_index]);
         }
     } else {
-        n = most < hak_cache_of(t, c)->batch_count ? most : hak_cache_of(t, c)->batch_count;
+        n = most < hak_cache_of(t, class_index)->batch_count
+                ? most
+                : hak_cache_of(t, class_index)->batch_count;
         first = hak_free_pop_chain(slab, base, n, &last);
-        hak_set_next(last, t->heads[c]);
+        hak_set_next(last, t->heads[class_index]);
     }
     hak_keep_order(); /* as in hak_fast_free */
-    t->heads[c] = first;
-    t->room_counts[c] -= n;
+    t->heads[class_index] = first;
+    t->room_counts[class_index] -= n;
     hak_used_add(slab, n);
     uint32_t wish = bin->cap_count + raise > have + n ? bin->cap_count + raise : have + n,
              cap = wish < limit ? wish : limit;
     if (cap > bin->cap_count) {
-        hak_cap_resize(t, c, cap);
+        hak_cap_resize(t, class_index, cap);
         hak_count(t, cap_raise_count, 1);
     }
     hak_count(t, refill_list_count, 1);
@@ -102,37 +105,37 @@ static void turn(hak_thread *t) {
 /* Brings blocks of class c into the thread's cache: the free lists of up to refill_slabs slabs, or
  * a carved range, of `least` blocks if the slab has as many. False: out of memory. It holds one
  * claim at a time, because a thread that waits for a claim must hold none. */
-bool hak_refill(hak_thread *t, uint32_t c, uint32_t least) {
+bool hak_refill(hak_thread *t, uint32_t class_index, uint32_t least) {
     hak_heap *h = hak_heap_of(t);
-    hak_bin *bin = &t->bins[c];
-    const hak_cache_class *cache = hak_cache_of(t, c);
+    hak_bin *bin = &t->bins[class_index];
+    const hak_cache_class *cache = hak_cache_of(t, class_index);
     hak_fork_look();
     hak_assert(is_inside(t) && bin->bump == bin->bump_end);
     hak_count(t, refill_count, 1);
     bin->event_count++;
-    uint32_t raise = hak_cap_refill_raise(t, c);
+    uint32_t raise = hak_cap_refill_raise(t, class_index);
     bin->free_only_count = 0;
     bin->refilled = 1;
     t->free_only_bytes = 0;
     turn(t);
-    uint32_t got = 0, unit = hak_acquire(t, c);
+    uint32_t got = 0, unit = hak_acquire(t, class_index);
     for (uint32_t slabs = 1; unit; slabs++) {
         hak_slab *slab = hak_slab_at(h, unit);
         if (hak_free_is_empty(slab) && slab->flags & HAK_SLAB_HOLES) hak_holes_restore(t, unit);
         bool listed = hak_free_is_nonempty(slab);
-        got += listed ? take(t, c, unit, raise) : carve(t, c, unit, least);
+        got += listed ? take(t, class_index, unit, raise) : carve(t, class_index, unit, least);
         if (!listed || got >= cache->batch_count || slabs >= cache->refill_slabs ||
-            hak_bin_length(t, c) >= hak_cap_limit(t, c)) {
+            hak_bin_length(t, class_index) >= hak_cap_limit(t, class_index)) {
             hak_claim_release(slab);
-            if (bin->hot != unit) hak_bin_forget_hot(t, c);
+            if (bin->hot != unit) hak_bin_forget_hot(t, class_index);
             bin->hot = unit;
             break;
         }
         hak_slab_let_go(t, unit);
-        unit = hak_acquire_partial(t, c);
+        unit = hak_acquire_partial(t, class_index);
     }
-    hak_assert(hak_bin_is_whole(t, c));
-    hak_event(t, HAK_EVENT_REFILL, c, bin->hot, got);
+    hak_assert(hak_bin_is_whole(t, class_index));
+    hak_event(t, HAK_EVENT_REFILL, class_index, bin->hot, got);
     hak_count(t, refill_block_count, got);
     return got != 0;
 }
@@ -146,14 +149,15 @@ static bool may_lend(hak_thread *t, uint32_t k) {
 /* Finds the class that lends a block to class c, which has nothing cached: the next one whose list
  * can spare a block. 0: no class can, or free blocks of class c wait where a refill will find
  * them. The search takes no claim; what it overlooks costs a loan. */
-uint32_t hak_lend(hak_thread *t, uint32_t c) {
+uint32_t hak_lend(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
-    uint32_t k = c + 1, end = k + hak_cache_of(t, c)->lend_count;
+    uint32_t k = class_index + 1, end = k + hak_cache_of(t, class_index)->lend_count;
     while (k < end && !may_lend(t, k)) k++;
-    if (k == end || (uint32_t)hak_load_relaxed(&h->mailbox[c]) || hak_partial_find(h, c, 1))
+    if (k == end || (uint32_t)hak_load_relaxed(&h->mailbox[class_index]) ||
+        hak_partial_find(h, class_index, 1))
         return 0;
     hak_count(t, lend_count, 1);
-    t->bins[c].event_count++;
+    t->bins[class_index].event_count++;
     t->bins[k].lent = 1;
     return k;
 }
@@ -161,25 +165,28 @@ uint32_t hak_lend(hak_thread *t, uint32_t c) {
 /* Whether a thread that never asked for a block frees one that shares its cache line. The block is
  * another thread's, and its neighbours may be too. If it were cached, malloc would give it to this
  * thread again and again (Berger et al., Hoard, 2000: passive false sharing). */
-bool hak_is_line_of_others(const hak_thread *t, uint32_t c) {
-    return !(t->refill_count | t->overflow_count) && t->bins[c].stride_bytes < HAK_CACHE_LINE_BYTES;
+bool hak_is_line_of_others(const hak_thread *t, uint32_t class_index) {
+    return !(t->refill_count | t->overflow_count) &&
+           t->bins[class_index].stride_bytes < HAK_CACHE_LINE_BYTES;
 }
 
 /* A free that found the list full: the cap rises, or a batch goes back to its slabs; then the
  * block comes in. */
-void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
+void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block) {
     hak_fork_look();
-    hak_bin *bin = &t->bins[c];
-    const hak_cache_class *cache = hak_cache_of(t, c);
-    uint32_t have = hak_bin_length(t, c), n = cache->batch_count < have ? cache->batch_count : have;
-    hak_assert(is_inside(t) && hak_bin_is_whole(t, c));
-    bool raised = have && hak_cap_overflow_raises(t, c);
+    hak_bin *bin = &t->bins[class_index];
+    const hak_cache_class *cache = hak_cache_of(t, class_index);
+    uint32_t have = hak_bin_length(t, class_index),
+             n = cache->batch_count < have ? cache->batch_count : have;
+    hak_assert(is_inside(t) && hak_bin_is_whole(t, class_index));
+    bool raised = have && hak_cap_overflow_raises(t, class_index);
     if (raised) n = 0;
     hak_count(t, overflow_count, 1);
-    hak_event(t, HAK_EVENT_OVERFLOW, c, (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT), n);
+    hak_event(t, HAK_EVENT_OVERFLOW, class_index, (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT),
+              n);
     bin->event_count++;
     if (raised) {
-        hak_bin_push(t, c, block);
+        hak_bin_push(t, class_index, block);
         return; /* the refill before this call did what time demands */
     }
     if (!have) { /* the policy caches nothing of this class */
@@ -187,9 +194,9 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
         hak_chain one = {block, block, block, hak_entry_get(hak_heap_of(t), unit) >> 8, 1};
         hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, cache->list_count);
     } else {
-        hak_bin_flush(t, c, n);
-        hak_bin_push(t, c, block);
-        hak_cap_free_only(t, c, n);
+        hak_bin_flush(t, class_index, n);
+        hak_bin_push(t, class_index, block);
+        hak_cap_free_only(t, class_index, n);
     }
     turn(t);
 }
@@ -198,23 +205,27 @@ void hak_overflow(hak_thread *t, uint32_t c, uint64_t block) {
  * ranges, hints. Caps stay. */
 void hak_cache_flush(hak_thread *t, uint64_t above) {
     hak_heap *h = hak_heap_of(t);
-    for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
-        hak_bin *bin = &t->bins[c];
+    for (uint32_t class_index = 1; class_index <= hak_policy_of(h)->sizes.class_count;
+         class_index++) {
+        hak_bin *bin = &t->bins[class_index];
         if (bin->stride_bytes <= above) continue;
         /* the range first: the list may hold blocks that were carved behind it */
-        if (bin->bump != bin->bump_end) hak_bin_return_range(t, c);
-        if (hak_bin_length(t, c)) hak_bin_flush(t, c, hak_bin_length(t, c));
-        hak_bin_forget_hot(t, c);
-        hak_assert(!t->heads[c] && !hak_bin_length(t, c) && bin->bump == bin->bump_end);
+        if (bin->bump != bin->bump_end) hak_bin_return_range(t, class_index);
+        if (hak_bin_length(t, class_index))
+            hak_bin_flush(t, class_index, hak_bin_length(t, class_index));
+        hak_bin_forget_hot(t, class_index);
+        hak_assert(!t->heads[class_index] && !hak_bin_length(t, class_index) &&
+                   bin->bump == bin->bump_end);
     }
 }
 
 /* What the thread's lists and carved ranges hold. */
 uint64_t hak_cache_bytes(hak_thread *t) {
     uint64_t sum = 0;
-    for (uint32_t c = 1; c <= hak_policy_of(hak_heap_of(t))->sizes.class_count; c++)
-        sum += (uint64_t)hak_bin_length(t, c) * t->bins[c].stride_bytes + t->bins[c].bump_end -
-               t->bins[c].bump;
+    for (uint32_t class_index = 1; class_index <= hak_policy_of(hak_heap_of(t))->sizes.class_count;
+         class_index++)
+        sum += (uint64_t)hak_bin_length(t, class_index) * t->bins[class_index].stride_bytes +
+               t->bins[class_index].bump_end - t->bins[class_index].bump;
     return sum;
 }
 
@@ -222,14 +233,16 @@ uint64_t hak_cache_bytes(hak_thread *t) {
  * as fast as from the list, and its OS pages stay untouched. */
 void hak_cache_prewarm(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
-    for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) {
-        uint32_t want = hak_cache_of(t, c)->prewarm_count, limit = hak_cap_limit(t, c), have;
-        hak_bin *bin = &t->bins[c];
+    for (uint32_t class_index = 1; class_index <= hak_policy_of(h)->sizes.class_count;
+         class_index++) {
+        uint32_t want = hak_cache_of(t, class_index)->prewarm_count,
+                 limit = hak_cap_limit(t, class_index), have;
+        hak_bin *bin = &t->bins[class_index];
         if (want > limit) want = limit;
-        if (want > bin->cap_count) hak_cap_resize(t, c, want);
-        while ((have = hak_bin_length(t, c) + hak_bin_range_length(bin)) < want) {
-            hak_bin_list_range(t, c);
-            if (!hak_refill(t, c, want - have)) return;
+        if (want > bin->cap_count) hak_cap_resize(t, class_index, want);
+        while ((have = hak_bin_length(t, class_index) + hak_bin_range_length(bin)) < want) {
+            hak_bin_list_range(t, class_index);
+            if (!hak_refill(t, class_index, want - have)) return;
         }
     }
 }

@@ -7,8 +7,10 @@
 /* Whether cap_bytes is the sum of the record's caps. */
 HAK_PREDICATE bool caps_add_up(hak_thread *t) {
     uint64_t sum = 0;
-    for (uint32_t c = 1; c <= hak_policy_of(hak_heap_of(t))->sizes.class_count; c++)
-        sum += (uint64_t)t->bins[c].cap_count * hak_class_of(t, c)->stride_bytes;
+    for (uint32_t class_index = 1; class_index <= hak_policy_of(hak_heap_of(t))->sizes.class_count;
+         class_index++)
+        sum += (uint64_t)t->bins[class_index].cap_count *
+               hak_class_of(t, class_index)->stride_bytes;
     return sum == t->cap_bytes;
 }
 
@@ -17,40 +19,43 @@ void hak_caps_init(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     const hak_policy *policy = hak_policy_of(h);
     bool guarded = h->flags & HAK_HEAP_CHECKED;
-    for (uint32_t c = 1; c <= policy->sizes.class_count; c++) {
-        bool plain = !guarded && !policy->sizes.classes[c].header;
-        uint32_t most = hak_cap_limit(t, c), init = policy->caches.classes[c].cap_init_count;
-        t->reciprocals[c] = plain ? policy->sizes.classes[c].reciprocal : 0;
-        t->bins[c].stride_bytes = policy->sizes.classes[c].stride_bytes;
-        hak_cap_resize(t, c, init < most ? init : most);
+    for (uint32_t class_index = 1; class_index <= policy->sizes.class_count; class_index++) {
+        bool plain = !guarded && !policy->sizes.classes[class_index].header;
+        uint32_t most = hak_cap_limit(t, class_index),
+                 init = policy->caches.classes[class_index].cap_init_count;
+        t->reciprocals[class_index] = plain ? policy->sizes.classes[class_index].reciprocal : 0;
+        t->bins[class_index].stride_bytes = policy->sizes.classes[class_index].stride_bytes;
+        hak_cap_resize(t, class_index, init < most ? init : most);
     }
     t->first_cap_bytes = t->cap_bytes;
     hak_assert(caps_add_up(t));
 }
 
 /* Halves a cap, but not below `floor`, and gives back the blocks above it. */
-static void shrink(hak_thread *t, uint32_t c, uint32_t floor) {
-    hak_bin *bin = &t->bins[c];
+static void shrink(hak_thread *t, uint32_t class_index, uint32_t floor) {
+    hak_bin *bin = &t->bins[class_index];
     uint32_t half = bin->cap_count / 2, cap = half > floor             ? half
                                               : floor < bin->cap_count ? floor
                                                                        : bin->cap_count;
-    hak_cap_resize(t, c, cap);
-    if (t->room_counts[c] < 0) hak_bin_flush(t, c, (uint32_t)-t->room_counts[c]);
+    hak_cap_resize(t, class_index, cap);
+    if (t->room_counts[class_index] < 0)
+        hak_bin_flush(t, class_index, (uint32_t)-t->room_counts[class_index]);
     hak_count(t, cache_shrink_count, 1);
 }
 
 /* Called after an overflow of n blocks: a thread that only frees shrinks its caches. */
-void hak_cap_free_only(hak_thread *t, uint32_t c, uint32_t n) {
+void hak_cap_free_only(hak_thread *t, uint32_t class_index, uint32_t n) {
     const hak_cache_policy *caches = &hak_policy_of(hak_heap_of(t))->caches;
-    hak_bin *bin = &t->bins[c];
-    uint64_t floor = (uint64_t)hak_cache_of(t, c)->batch_count * caches->free_only_per_256 >> 8;
+    hak_bin *bin = &t->bins[class_index];
+    uint64_t floor =
+        (uint64_t)hak_cache_of(t, class_index)->batch_count * caches->free_only_per_256 >> 8;
     t->free_only_bytes += n * bin->stride_bytes;
     if (++bin->free_only_count < caches->free_only_count &&
         t->free_only_bytes < caches->free_only_bytes)
         return;
     bin->free_only_count = 0;
     if (!floor) floor = 1;
-    if (bin->cap_count > floor) shrink(t, c, (uint32_t)floor);
+    if (bin->cap_count > floor) shrink(t, class_index, (uint32_t)floor);
 }
 
 /* Shrinks idle classes: one that had none of the last idle_events slow-path events gives half its
@@ -59,12 +64,12 @@ void hak_caps_shrink_idle(hak_thread *t) {
     const hak_policy *policy = hak_policy_of(hak_heap_of(t));
     t->event_count = 0;
     hak_assert(caps_add_up(t));
-    for (uint32_t c = 1; c <= policy->sizes.class_count; c++) {
-        hak_bin *bin = &t->bins[c];
-        uint32_t have = hak_bin_length(t, c);
+    for (uint32_t class_index = 1; class_index <= policy->sizes.class_count; class_index++) {
+        hak_bin *bin = &t->bins[class_index];
+        uint32_t have = hak_bin_length(t, class_index);
         if (bin->event_count == 0 && have) {
-            hak_bin_flush(t, c, have - have / 2);
-            shrink(t, c, hak_cache_of(t, c)->cap_init_count);
+            hak_bin_flush(t, class_index, have - have / 2);
+            shrink(t, class_index, hak_cache_of(t, class_index)->cap_init_count);
         }
         bin->event_count = 0;
         bin->lend_carve_count -= bin->lend_carve_count != 0;
@@ -74,15 +79,17 @@ void hak_caps_shrink_idle(hak_thread *t) {
 /* By how much to raise the cap of a list that swings between empty and full: by a part of itself,
  * so that it is large enough after a few swings rather than hundreds. All caps together may gain
  * as much as the policy says, and this thread no more than its share of that. */
-uint32_t hak_cap_swing_raise(hak_thread *t, uint32_t c) {
+uint32_t hak_cap_swing_raise(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
-    const hak_cache_class *cache = hak_cache_of(t, c);
-    uint32_t part = (uint32_t)((uint64_t)t->bins[c].cap_count * cache->raise_per_256 >> 8),
+    const hak_cache_class *cache = hak_cache_of(t, class_index);
+    uint32_t part =
+                 (uint32_t)((uint64_t)t->bins[class_index].cap_count * cache->raise_per_256 >> 8),
              threads = hak_load_relaxed(&h->thread_live);
     uint64_t all =
         (hak_in_use_units(h) << HAK_UNIT_SHIFT) * hak_policy_of(h)->caches.raise_live_per_256 >> 8;
     uint64_t bound = t->first_cap_bytes + all / (threads ? threads : 1);
-    uint64_t spare = bound > t->cap_bytes ? (bound - t->cap_bytes) / t->bins[c].stride_bytes : 0;
+    uint64_t spare =
+        bound > t->cap_bytes ? (bound - t->cap_bytes) / t->bins[class_index].stride_bytes : 0;
     if (!cache->raise_per_256) return 0;
     if (part < cache->batch_count) part = cache->batch_count;
     return part < spare ? part : (uint32_t)spare;
@@ -90,15 +97,15 @@ uint32_t hak_cap_swing_raise(hak_thread *t, uint32_t c) {
 
 /* Raises the cap at an overflow that comes after a refill, which shows that the list needs more
  * room. False: the cap may rise no further. */
-bool hak_cap_overflow_raises(hak_thread *t, uint32_t c) {
-    hak_bin *bin = &t->bins[c];
+bool hak_cap_overflow_raises(hak_thread *t, uint32_t class_index) {
+    hak_bin *bin = &t->bins[class_index];
     if (!bin->refilled) return false;
     bin->refilled = 0;
-    uint64_t cap = (uint64_t)bin->cap_count + hak_cap_swing_raise(t, c),
-             limit = hak_cap_limit(t, c);
+    uint64_t cap = (uint64_t)bin->cap_count + hak_cap_swing_raise(t, class_index),
+             limit = hak_cap_limit(t, class_index);
     if (cap > limit) cap = limit;
     if (cap <= bin->cap_count) return false;
-    hak_cap_resize(t, c, (uint32_t)cap);
+    hak_cap_resize(t, class_index, (uint32_t)cap);
     bin->free_only_count++;
     hak_count(t, cap_raise_count, 1);
     return true;

@@ -5,35 +5,38 @@
 #define HAK_CAPS_H
 #include "bins.h"
 
-static inline void hak_cap_resize(hak_thread *t, uint32_t c, uint32_t cap) {
-    hak_bin *bin = &t->bins[c];
-    hak_assert(cap <= bin->cap_count || cap <= hak_cache_of(t, c)->cap_max_count);
+static inline void hak_cap_resize(hak_thread *t, uint32_t class_index, uint32_t cap) {
+    hak_bin *bin = &t->bins[class_index];
+    hak_assert(cap <= bin->cap_count || cap <= hak_cache_of(t, class_index)->cap_max_count);
     int64_t more = (int64_t)cap - bin->cap_count;
-    t->cap_bytes += (uint64_t)(more * hak_class_of(t, c)->stride_bytes);
-    t->room_counts[c] += more;
+    t->cap_bytes += (uint64_t)(more * hak_class_of(t, class_index)->stride_bytes);
+    t->room_counts[class_index] += more;
     hak_store_relaxed(&bin->cap_count, cap);
 }
 
 /* How high the cap of class c may be raised now, in blocks. */
-static inline uint32_t hak_cap_limit(hak_thread *t, uint32_t c) {
-    uint64_t bound = hak_policy_of(hak_heap_of(t))->caches.thread_bytes, cap = t->bins[c].cap_count;
-    uint64_t spare =
-        bound > t->cap_bytes ? (bound - t->cap_bytes) / hak_class_of(t, c)->stride_bytes : 0;
+static inline uint32_t hak_cap_limit(hak_thread *t, uint32_t class_index) {
+    uint64_t bound = hak_policy_of(hak_heap_of(t))->caches.thread_bytes,
+             cap = t->bins[class_index].cap_count;
+    uint64_t spare = bound > t->cap_bytes
+                         ? (bound - t->cap_bytes) / hak_class_of(t, class_index)->stride_bytes
+                         : 0;
     uint64_t most = cap + spare;
-    return (uint32_t)(most < hak_cache_of(t, c)->cap_max_count ? most
-                                                               : hak_cache_of(t, c)->cap_max_count);
+    return (uint32_t)(most < hak_cache_of(t, class_index)->cap_max_count
+                          ? most
+                          : hak_cache_of(t, class_index)->cap_max_count);
 }
 
 /* caps.c */
 HAK_HIDDEN void hak_caps_init(hak_thread *t);
-HAK_HIDDEN void hak_cap_free_only(hak_thread *t, uint32_t c, uint32_t n);
+HAK_HIDDEN void hak_cap_free_only(hak_thread *t, uint32_t class_index, uint32_t n);
 HAK_HIDDEN void hak_caps_shrink_idle(hak_thread *t);
-HAK_HIDDEN uint32_t hak_cap_swing_raise(hak_thread *t, uint32_t c);
-HAK_HIDDEN bool hak_cap_overflow_raises(hak_thread *t, uint32_t c);
+HAK_HIDDEN uint32_t hak_cap_swing_raise(hak_thread *t, uint32_t class_index);
+HAK_HIDDEN bool hak_cap_overflow_raises(hak_thread *t, uint32_t class_index);
 
 /* By how much a refill raises the cap, in blocks. */
-static inline uint32_t hak_cap_refill_raise(hak_thread *t, uint32_t c) {
-    uint32_t raise = t->bins[c].free_only_count ? hak_cap_swing_raise(t, c) : 0;
+static inline uint32_t hak_cap_refill_raise(hak_thread *t, uint32_t class_index) {
+    uint32_t raise = t->bins[class_index].free_only_count ? hak_cap_swing_raise(t, class_index) : 0;
     return raise ? raise : 1;
 }
 

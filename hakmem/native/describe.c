@@ -29,15 +29,17 @@ void hak_describe_heap(hak_line *line, const hak_heap *h) {
     hak_line_number(line, h->generation);
 }
 
-static bool starts_block(hak_heap *h, uint32_t c, uint64_t address) {
+static bool starts_block(hak_heap *h, uint32_t class_index, uint64_t address) {
     hak_block block;
     hak_fault fault;
-    return hak_resolve(h, address, &block, &fault) == HAK_OK && block.class_index == c;
+    return hak_resolve(h, address, &block, &fault) == HAK_OK && block.class_index == class_index;
 }
 
 /* Ends at a link that cannot be read: the program may have unmapped or protected its OS page. */
-static bool is_in_list(hak_heap *h, uint32_t c, uint64_t first, uint64_t count, uint64_t wanted) {
-    for (uint64_t at = first; count && at && starts_block(h, c, at); count--, at = hak_next(at)) {
+static bool is_in_list(hak_heap *h, uint32_t class_index, uint64_t first, uint64_t count,
+                       uint64_t wanted) {
+    for (uint64_t at = first; count && at && starts_block(h, class_index, at);
+         count--, at = hak_next(at)) {
         if (at == wanted) return true;
         if (!hak_os_is_readable(at)) break;
     }
@@ -45,19 +47,21 @@ static bool is_in_list(hak_heap *h, uint32_t c, uint64_t first, uint64_t count, 
 }
 
 /* Says where a carved block of a slab is. */
-static void describe_state(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c, uint64_t block) {
+static void describe_state(hak_line *line, hak_heap *h, uint32_t unit, uint32_t class_index,
+                           uint64_t block) {
     const hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
     uint64_t word = hak_free_debug_pointer(slab, base);
-    if (is_in_list(h, c, word, hak_free_count(slab), block)) {
+    if (is_in_list(h, class_index, word, hak_free_count(slab), block)) {
         hak_line_text(line, "free");
         return;
     }
     for (uint32_t i = 0; i < h->thread_top && i < h->thread_limit; i++) {
         const hak_thread *t = hak_thread_at(h, i);
-        const hak_bin *bin = &t->bins[c];
+        const hak_bin *bin = &t->bins[class_index];
         bool range = block >= bin->bump && block < bin->bump_end;
-        if (!t->base || (!range && !is_in_list(h, c, t->heads[c], HAK_CAP_LIMIT_COUNT, block)))
+        if (!t->base || (!range && !is_in_list(h, class_index, t->heads[class_index],
+                                               HAK_CAP_LIMIT_COUNT, block)))
             continue;
         hak_line_text(line, range ? "not handed out yet, in the range of thread record "
                                   : "free, in the cache of thread record ");
@@ -72,8 +76,9 @@ static void describe_page(hak_line *line, uint64_t address) {
     if (!hak_os_is_readable(address)) hak_line_text(line, ", on a page that cannot be read");
 }
 
-static void describe_block(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c, uint32_t index) {
-    const hak_class *class = &hak_policy_of(h)->sizes.classes[c];
+static void describe_block(hak_line *line, hak_heap *h, uint32_t unit, uint32_t class_index,
+                           uint32_t index) {
+    const hak_class *class = &hak_policy_of(h)->sizes.classes[class_index];
     uint64_t block = (uintptr_t)hak_unit_address(h, unit) + class->start_bytes +
                      (uint64_t)index * class->stride_bytes;
     hak_line_text(line, "block ");
@@ -83,13 +88,13 @@ static void describe_block(hak_line *line, hak_heap *h, uint32_t unit, uint32_t 
     hak_line_text(line, ": ");
     if (index >= hak_load_relaxed(&hak_slab_at(h, unit)->carved_count))
         hak_line_text(line, "never handed out");
-    else describe_state(line, h, unit, c, block);
+    else describe_state(line, h, unit, class_index, block);
     describe_page(line, block);
 }
 
-static void describe_slab(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c,
+static void describe_slab(hak_line *line, hak_heap *h, uint32_t unit, uint32_t class_index,
                           uint64_t address) {
-    const hak_class *class = &hak_policy_of(h)->sizes.classes[c];
+    const hak_class *class = &hak_policy_of(h)->sizes.classes[class_index];
     uint64_t base = (uintptr_t)hak_unit_address(h, unit) + class->start_bytes,
              index = (address - base) / class->stride_bytes;
     hak_line_text(line, hak_slab_at(h, unit)->kind == HAK_KIND_LOST
@@ -97,7 +102,7 @@ static void describe_slab(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c
                             : "in the slab at unit ");
     hak_line_number(line, unit);
     hak_line_text(line, ", class ");
-    hak_line_number(line, c);
+    hak_line_number(line, class_index);
     hak_line_text(line, " of ");
     hak_line_number(line, class->stride_bytes);
     hak_line_text(line, " bytes, ");
@@ -107,11 +112,13 @@ static void describe_slab(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c
     }
     hak_line_number(line, (address - base) % class->stride_bytes);
     hak_line_text(line, " bytes into ");
-    describe_block(line, h, unit, c, (uint32_t)index);
+    describe_block(line, h, unit, class_index, (uint32_t)index);
     if (index)
-        hak_line_text(line, "; before it "), describe_block(line, h, unit, c, (uint32_t)index - 1);
+        hak_line_text(line, "; before it "),
+            describe_block(line, h, unit, class_index, (uint32_t)index - 1);
     if (index + 1 < class->block_count)
-        hak_line_text(line, "; behind it "), describe_block(line, h, unit, c, (uint32_t)index + 1);
+        hak_line_text(line, "; behind it "),
+            describe_block(line, h, unit, class_index, (uint32_t)index + 1);
 }
 
 /* Writes "0x... is in ...". `stack` is a stack pointer of the thread that the address concerns. */

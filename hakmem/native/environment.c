@@ -98,8 +98,8 @@ static void set_headers(hak_policy *p, uint32_t mode) {
     uint32_t first = 0;
     p->headers.mode = mode;
     memset(p->sizes.size_map, 0, sizeof p->sizes.size_map);
-    for (uint32_t c = 1; c <= p->sizes.class_count; c++) {
-        hak_class *class = &p->sizes.classes[c];
+    for (uint32_t class_index = 1; class_index <= p->sizes.class_count; class_index++) {
+        hak_class *class = &p->sizes.classes[class_index];
         class->header = mode == HAK_HEADERS_ALL ||
                         (mode == HAK_HEADERS_TINY && class->band == HAK_BAND_TINY);
         class->capacity_bytes = class->stride_bytes - class->header;
@@ -109,7 +109,7 @@ static void set_headers(hak_policy *p, uint32_t mode) {
         for (; first < HAK_SIZE_MAP_ENTRIES &&
                first << HAK_SIZE_GRANULE_SHIFT <= class->capacity_bytes;
              first++)
-            p->sizes.size_map[first] = (uint8_t)c;
+            p->sizes.size_map[first] = (uint8_t)class_index;
         p->sizes.size_limit_bytes = class->capacity_bytes;
     }
 }
@@ -118,11 +118,12 @@ static void apply(hak_policy *p, const hak_variable *v, uint64_t value) {
     value = value * v->numerator / v->denominator;
     if (v->apply == HAK_APPLY_FIELD) field_set(p, v, value);
     if (v->apply == HAK_APPLY_HEADERS) set_headers(p, (uint32_t)value);
-    for (uint32_t c = 1; c <= p->sizes.class_count; c++) {
-        if (p->sizes.classes[c].band != v->band) continue;
-        if (v->apply == HAK_APPLY_REFILL_SLABS) p->caches.classes[c].refill_slabs = (uint32_t)value;
+    for (uint32_t class_index = 1; class_index <= p->sizes.class_count; class_index++) {
+        if (p->sizes.classes[class_index].band != v->band) continue;
+        if (v->apply == HAK_APPLY_REFILL_SLABS)
+            p->caches.classes[class_index].refill_slabs = (uint32_t)value;
         if (v->apply == HAK_APPLY_CACHE_BYTES)
-            set_caps(&p->caches.classes[c], &p->sizes.classes[c], v, value);
+            set_caps(&p->caches.classes[class_index], &p->sizes.classes[class_index], v, value);
     }
 }
 

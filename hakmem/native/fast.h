@@ -14,14 +14,15 @@
 
 static inline void *hak_fast_alloc(hak_thread *t, uint64_t size) {
     if (hak_unlikely(size > HAK_SIZE_MAP_LIMIT_BYTES)) return NULL;
-    uint64_t c = ((const uint8_t *)(uintptr_t)t->fast_map)[(size + 7) >> HAK_SIZE_GRANULE_SHIFT];
-    uint64_t block = t->heads[c];
+    uint64_t class_index =
+        ((const uint8_t *)(uintptr_t)t->fast_map)[(size + 7) >> HAK_SIZE_GRANULE_SHIFT];
+    uint64_t block = t->heads[class_index];
     if (hak_likely(block)) {
-        t->heads[c] = hak_next(block);
-        t->room_counts[c]++;
+        t->heads[class_index] = hak_next(block);
+        t->room_counts[class_index]++;
         return (void *)(uintptr_t)block;
     }
-    hak_bin *bin = &t->bins[c];
+    hak_bin *bin = &t->bins[class_index];
     block = bin->bump; /* 0 in class 0, and so is its end */
     if (hak_unlikely(block == bin->bump_end)) return NULL;
     bin->bump = block + bin->stride_bytes;
@@ -36,34 +37,34 @@ static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
     uint64_t base = t->base, offset = address - base, unit = offset >> HAK_UNIT_SHIFT;
     if (hak_unlikely(unit >= t->unit_limit)) return false;
     uint32_t entry = hak_load_relaxed((uint32_t *)(uintptr_t)(base + HAK_REGISTRY_OFFSET) + unit);
-    uint64_t c = entry & 0xff;
+    uint64_t class_index = entry & 0xff;
     uint32_t head_units = entry & ~0xffu;
     uint64_t from_head = offset - ((uint64_t)head_units << (HAK_UNIT_SHIFT - 8)),
-             turned = from_head * t->reciprocals[c];
+             turned = from_head * t->reciprocals[class_index];
     /* makes the compiler multiply and compare straight from memory, without a load of its own */
     __asm__ volatile("" ::: "memory");
-    if (hak_unlikely(turned >= t->reciprocals[c])) return false;
-    uint64_t head = t->heads[c];
+    if (hak_unlikely(turned >= t->reciprocals[class_index])) return false;
+    uint64_t head = t->heads[class_index];
     if (hak_unlikely(head == address)) return false;
     if (batch) {
         hak_slab *slab = hak_slab_at((hak_heap *)(uintptr_t)base, entry >> 8);
-        const hak_bin *bin = &t->bins[c];
+        const hak_bin *bin = &t->bins[class_index];
         if (hak_unlikely(from_head >= hak_load_relaxed(&slab->carved_count) * bin->stride_bytes))
             return false;
         if (hak_unlikely(address - bin->bump < bin->bump_end - bin->bump)) return false;
     }
-    if (hak_unlikely(--t->room_counts[c] < 0)) {
+    if (hak_unlikely(--t->room_counts[class_index] < 0)) {
         /* makes the compiler count in memory: one subtract, and a branch on its sign */
         __asm__ volatile("" ::: "memory");
-        t->room_counts[c]++;
-        if (batch) hak_overflow(t, (uint32_t)c, address);
+        t->room_counts[class_index]++;
+        if (batch) hak_overflow(t, (uint32_t)class_index, address);
         return batch;
     }
     hak_set_next(address, head);
     /* a fork may cut here: the link stands before the head names the block, so the child finds a
      * whole list */
     hak_keep_order();
-    t->heads[c] = address;
+    t->heads[class_index] = address;
     return true;
 }
 

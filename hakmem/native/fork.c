@@ -138,7 +138,8 @@ static void settle_units(hak_heap *h) {
 /* Fills the mailboxes anew, since a thread may have been cut off between marking a slab and
  * mailing it. */
 static void settle_mail(hak_heap *h, hak_thread *t) {
-    for (uint32_t c = 0; c < HAK_CLASS_LIMIT; c++) hak_store_relaxed(&h->mailbox[c], 0);
+    for (uint32_t class_index = 0; class_index < HAK_CLASS_LIMIT; class_index++)
+        hak_store_relaxed(&h->mailbox[class_index], 0);
     for (uint32_t u = h->meta_units; u < h->unit_top; u++)
         if (hak_slab_at(h, u)->kind == HAK_KIND_SLAB && hak_remote_is_nonempty(hak_slab_at(h, u)))
             hak_mail(t, u);
@@ -160,35 +161,37 @@ static void settle_reach(hak_heap *h, hak_thread *t) {
 
 /* ---- caches ---- */
 
-static bool is_block(hak_heap *h, uint32_t c, uint64_t address) {
+static bool is_block(hak_heap *h, uint32_t class_index, uint64_t address) {
     hak_block block;
     hak_fault fault;
-    return hak_resolve(h, address, &block, &fault) == HAK_OK && block.class_index == c;
+    return hak_resolve(h, address, &block, &fault) == HAK_OK && block.class_index == class_index;
 }
 
 /* Cuts the cache of class c down to the blocks that are surely there. */
-static void settle_bin(hak_heap *h, hak_thread *t, uint32_t c) {
-    const hak_class *class = &hak_policy_of(h)->sizes.classes[c];
-    hak_bin *bin = &t->bins[c];
-    int64_t said = (int64_t)bin->cap_count - t->room_counts[c], found = 0;
-    uint64_t at = t->heads[c], before = 0, range = bin->bump_end - bin->bump;
-    bool moving = t->busy == c + 1;
-    for (; at && found < HAK_CAP_LIMIT_COUNT && is_block(h, c, at); at = hak_next(at))
+static void settle_bin(hak_heap *h, hak_thread *t, uint32_t class_index) {
+    const hak_class *class = &hak_policy_of(h)->sizes.classes[class_index];
+    hak_bin *bin = &t->bins[class_index];
+    int64_t said = (int64_t)bin->cap_count - t->room_counts[class_index], found = 0;
+    uint64_t at = t->heads[class_index], before = 0, range = bin->bump_end - bin->bump;
+    bool moving = t->busy == class_index + 1;
+    for (; at && found < HAK_CAP_LIMIT_COUNT && is_block(h, class_index, at); at = hak_next(at))
         before = at, found++;
     if (at && before) hak_set_next(before, 0);
-    else if (at) t->heads[c] = 0;
-    t->room_counts[c] = (int64_t)bin->cap_count - found;
+    else if (at) t->heads[class_index] = 0;
+    t->room_counts[class_index] = (int64_t)bin->cap_count - found;
     if ((at || moving) && said > found) h->lost_block_count += (uint64_t)(said - found);
     if (!range) return;
     bool whole = bin->bump < bin->bump_end &&
                  range <= (uint64_t)class->block_count * class->stride_bytes &&
-                 range % class->stride_bytes == 0 && is_block(h, c, bin->bump) &&
-                 is_block(h, c, bin->bump_end - class->stride_bytes);
+                 range % class->stride_bytes == 0 && is_block(h, class_index, bin->bump) &&
+                 is_block(h, class_index, bin->bump_end - class->stride_bytes);
     if (!whole) bin->bump = bin->bump_end = 0; /* its slab was claimed, and so is lost */
 }
 
 static void settle_thread(hak_heap *h, hak_thread *t) {
-    for (uint32_t c = 1; c <= hak_policy_of(h)->sizes.class_count; c++) settle_bin(h, t, c);
+    for (uint32_t class_index = 1; class_index <= hak_policy_of(h)->sizes.class_count;
+         class_index++)
+        settle_bin(h, t, class_index);
     hak_store_relaxed(&t->busy, 0);
 }
 

@@ -148,8 +148,8 @@ static inline uint64_t hak_in_use_units(hak_heap *h) {
  * fast path: that saves three OS pages. */
 static inline uint8_t *hak_fast_map(hak_heap *h) {
     hak_policy *policy = hak_policy_of(h);
-    for (uint32_t c = 1; c <= policy->sizes.class_count; c++)
-        if (h->flags & HAK_HEAP_CHECKED || policy->sizes.classes[c].header)
+    for (uint32_t class_index = 1; class_index <= policy->sizes.class_count; class_index++)
+        if (h->flags & HAK_HEAP_CHECKED || policy->sizes.classes[class_index].header)
             return hak_at(h, h->fast_map_offset);
     return policy->sizes.size_map;
 }

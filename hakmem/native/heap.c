@@ -47,8 +47,8 @@ static void fill_fast_map(hak_heap *h) {
     if (hak_fast_map(h) == policy->sizes.size_map) return;
     uint8_t *fast_map = hak_at(h, h->fast_map_offset);
     for (uint32_t i = 0; i < HAK_SIZE_MAP_ENTRIES; i++) {
-        uint8_t c = policy->sizes.size_map[i];
-        fast_map[i] = checked || policy->sizes.classes[c].header ? 0 : c;
+        uint8_t class_index = policy->sizes.size_map[i];
+        fast_map[i] = checked || policy->sizes.classes[class_index].header ? 0 : class_index;
     }
 }
 

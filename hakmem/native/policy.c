@@ -40,43 +40,44 @@ static bool judge_bounds(const hak_policy *p, hak_refusal *why) {
         const hak_bound *b = &hak_bounds[i];
         /* class_count is checked already: its own bound comes earlier in the table */
         uint32_t last = b->stride ? p->sizes.class_count : 0;
-        for (uint32_t c = b->stride ? 1 : 0; c <= last; c++) {
-            uint64_t found = hak_field_get(p, b->offset + c * b->stride, b->width);
+        for (uint32_t class_index = b->stride ? 1 : 0; class_index <= last; class_index++) {
+            uint64_t found = hak_field_get(p, b->offset + class_index * b->stride, b->width);
             if (found < b->low || found > b->high || found % b->step)
-                return refuse_number(why, b->path, c, found, b->low, b->high, b->step);
+                return refuse_number(why, b->path, class_index, found, b->low, b->high, b->step);
         }
     }
     return true;
 }
 
-static bool judge_class(const hak_policy *p, uint32_t c, hak_refusal *why) {
-    const hak_class *class = &p->sizes.classes[c];
+static bool judge_class(const hak_policy *p, uint32_t class_index, hak_refusal *why) {
+    const hak_class *class = &p->sizes.classes[class_index];
     uint64_t slab_bytes = (uint64_t)class->unit_count << HAK_UNIT_SHIFT;
-    if (class->stride_bytes <= p->sizes.classes[c - 1].stride_bytes)
-        return refuse(why, "strides do not ascend", c);
+    if (class->stride_bytes <= p->sizes.classes[class_index - 1].stride_bytes)
+        return refuse(why, "strides do not ascend", class_index);
     if (class->stride_bytes % HAK_BLOCK_ALIGN_BYTES && class->stride_bytes > HAK_BLOCK_ALIGN_BYTES)
-        return refuse(why, "a stride that is no multiple of the blocks' alignment", c);
+        return refuse(why, "a stride that is no multiple of the blocks' alignment", class_index);
     if (class->capacity_bytes != class->stride_bytes - class->header)
-        return refuse(why, "a capacity that is not the stride's", c);
+        return refuse(why, "a capacity that is not the stride's", class_index);
     if (class->header && !class->start_bytes)
-        return refuse(why, "a first header outside its slab", c);
-    if (class->header && p->headers.live[c] == p->headers.freed[c])
-        return refuse(why, "one header byte for live and freed blocks", c);
+        return refuse(why, "a first header outside its slab", class_index);
+    if (class->header && p->headers.live[class_index] == p->headers.freed[class_index])
+        return refuse(why, "one header byte for live and freed blocks", class_index);
     if (class->start_bytes + (uint64_t)class->block_count * class->stride_bytes > slab_bytes)
-        return refuse(why, "more blocks than fit a slab", c);
+        return refuse(why, "more blocks than fit a slab", class_index);
     if (class->reciprocal != UINT64_MAX / class->stride_bytes + 1)
-        return refuse(why, "a reciprocal that is not the stride's", c);
+        return refuse(why, "a reciprocal that is not the stride's", class_index);
     return true;
 }
 
 static bool judge_map(const hak_policy *p, hak_refusal *why) {
     for (uint32_t i = 0; i < HAK_SIZE_MAP_ENTRIES; i++) {
-        uint32_t c = p->sizes.size_map[i], bytes = i << HAK_SIZE_GRANULE_SHIFT;
-        if (c > p->sizes.class_count)
-            return refuse(why, "the size map names a class that is not there", c);
-        if (c && bytes > p->sizes.classes[c].capacity_bytes)
-            return refuse(why, "the size map gives a size to a class too small for it", c);
-        if (!c && bytes <= p->sizes.size_limit_bytes)
+        uint32_t class_index = p->sizes.size_map[i], bytes = i << HAK_SIZE_GRANULE_SHIFT;
+        if (class_index > p->sizes.class_count)
+            return refuse(why, "the size map names a class that is not there", class_index);
+        if (class_index && bytes > p->sizes.classes[class_index].capacity_bytes)
+            return refuse(why, "the size map gives a size to a class too small for it",
+                          class_index);
+        if (!class_index && bytes <= p->sizes.size_limit_bytes)
             return refuse(why, "the size map has a hole", 0);
     }
     return true;
@@ -106,10 +107,10 @@ bool hak_policy_judge(const hak_policy *p, hak_refusal *why) {
     if (!judge_bounds(p, why)) return false;
     if (memcmp(&p->sizes.classes[0], &none, sizeof none) != 0)
         return refuse(why, "class 0 is not empty", 0);
-    for (uint32_t c = 1; c <= p->sizes.class_count; c++) {
-        if (!judge_class(p, c, why)) return false;
-        if (c + p->caches.classes[c].lend_count > p->sizes.class_count)
-            return refuse(why, "more classes may lend than there are behind it", c);
+    for (uint32_t class_index = 1; class_index <= p->sizes.class_count; class_index++) {
+        if (!judge_class(p, class_index, why)) return false;
+        if (class_index + p->caches.classes[class_index].lend_count > p->sizes.class_count)
+            return refuse(why, "more classes may lend than there are behind it", class_index);
     }
     if (p->arenas.populate_units & (p->arenas.populate_units - 1))
         return refuse(why, "arenas.populate_units is no power of two", 0);

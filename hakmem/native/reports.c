@@ -116,13 +116,15 @@ static void print_totals(FILE *out, const hak_accounts *sum, const struct mallin
 static void print_sizes(FILE *out, const hak_policy *policy, const hak_accounts *sum) {
     uint64_t from = 1;
     fputs("<sizes>\n", out);
-    for (uint32_t c = 1; policy && c <= policy->sizes.class_count; c++) {
-        uint64_t to = policy->sizes.classes[c].capacity_bytes, count = sum->free_count[c];
+    for (uint32_t class_index = 1; policy && class_index <= policy->sizes.class_count;
+         class_index++) {
+        uint64_t to = policy->sizes.classes[class_index].capacity_bytes,
+                 count = sum->free_count[class_index];
         if (count)
             fprintf(out,
                     "  <size from=\"%" PRIu64 "\" to=\"%" PRIu64 "\" total=\"%" PRIu64
                     "\" count=\"%" PRIu64 "\"/>\n",
-                    from, to, count * policy->sizes.classes[c].stride_bytes, count);
+                    from, to, count * policy->sizes.classes[class_index].stride_bytes, count);
         from = to + 1;
     }
     if (sum->run_count)

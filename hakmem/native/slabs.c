@@ -197,7 +197,7 @@ HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first,
  * count, since the count falls only over blocks of a carved range. */
 HAK_COLD __attribute__((noreturn)) static void uncarved(hak_thread *t, const hak_chain *chain) {
     hak_heap *h = hak_heap_of(t);
-    uint32_t c = hak_slab_at(h, chain->unit)->class_index,
+    uint32_t class_index = hak_slab_at(h, chain->unit)->class_index,
              carved = hak_load_relaxed(&hak_slab_at(h, chain->unit)->carved_count);
     uint64_t inside = chain->highest - (uintptr_t)hak_unit_address(h, chain->unit);
     hak_fault fault = {
@@ -205,9 +205,9 @@ HAK_COLD __attribute__((noreturn)) static void uncarved(hak_thread *t, const hak
         .unit = chain->unit,
         .address = chain->highest,
         .block = chain->highest,
-        .class_index = c,
+        .class_index = class_index,
         .expected = carved,
-        .found = (uint32_t)(inside / hak_policy_of(h)->sizes.classes[c].stride_bytes),
+        .found = (uint32_t)(inside / hak_policy_of(h)->sizes.classes[class_index].stride_bytes),
         .heap = (uintptr_t)h};
     hak_fault_fatal(h, &fault, "an earlier free");
 }

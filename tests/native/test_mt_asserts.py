@@ -35,15 +35,15 @@ BREAKS = {
     ),
     "a taken list is not counted as out": Break(
         "cache.c",
-        "    t->room_counts[c] -= n;\n    hak_used_add(slab, n);",
-        "    t->room_counts[c] -= n;",
+        "    t->room_counts[class_index] -= n;\n    hak_used_add(slab, n);",
+        "    t->room_counts[class_index] -= n;",
         "hak_claim_release",
         "smallcaps",
     ),
     "a batch is one longer than it is": Break(
         "bins.c",
-        "    t->room_counts[c] += n;",
-        "    t->room_counts[c] += n + 1;",
+        "    t->room_counts[class_index] += n;",
+        "    t->room_counts[class_index] += n + 1;",
         "hak_bin_flush|hak_overflow|hak_refill",
         "smallcaps",
     ),
@@ -74,7 +74,7 @@ BREAKS = {
         "realloc",
     ),
     "marks change without the run lock": Break(
-        "purge.c",
+        "purging.c",
         "        hak_run_lock(h);\n        hak_assert(h->purging_units",
         "        hak_assert(h->purging_units",
         "mark_purged",
@@ -85,7 +85,7 @@ BREAKS = {
     ),
     "caps are not added up": Break(
         "caps.h",
-        "    t->cap_bytes += (uint64_t)(more * hak_class_of(t, c)->stride_bytes);",
+        "    t->cap_bytes += (uint64_t)(more * hak_class_of(t, class_index)->stride_bytes);",
         "    (void)t->cap_bytes;",
         "hak_caps_init",
     ),

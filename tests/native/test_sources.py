@@ -183,6 +183,7 @@ REASONS = {
     ("window.c", "31"): "mixing",
     ("window.c", "0x9e3779b97f4a7c15"): "mixing: 2**64 over the golden ratio",
     ("purge.c", "256"): "HAK_LIMIT_NEAR_PER_256",
+    ("malloc.c", "127"): "exit status of a program that cannot start, as the loader's",
     ("os.c", "0x100000"): "MAP_FIXED_NOREPLACE, where libc does not name it",
     ("policy.c", "0xcbf29ce484222325"): "FNV-1a",
     ("policy.c", "0x100000001b3"): "FNV-1a",

@@ -37,7 +37,7 @@ def test_a_held_clock_earns_no_work(make: Make) -> None:
     """What is freed stays while the clock stands; once it runs again, ticks give it back."""
     heap = make(region_bytes=1 << 28)
     heap.hold_clock(1)
-    blocks = heap.alloc_many([1 << 16] * 512)
+    blocks = heap.alloc_many([1 << 16] * 3_000)  # more than a new heap's first credit pays for
     heap.free_many(blocks)
     heap.tick()
     held = heap.stats().dirty_bytes
