@@ -114,7 +114,7 @@ for at in spans + used: libc.free(at)
 """
 
 
-def test_a_trim_says_what_went(launch: Callable[..., Target]) -> None:
+def test_mt_a_trim_says_what_went(launch: Callable[..., Target]) -> None:
     """Memory that was free but never resident is not given back: the figure is what the resident
     memory fell by."""
     program = launch(MALLOC + UNTOUCHED, env={"HAKMEM_RETAIN_MB": "64", "HAKMEM_EAGER_PCT": "0"})

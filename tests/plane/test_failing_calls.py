@@ -24,6 +24,7 @@ from hakmem.views.heap_view import HeapView
 from hakmem.views.reading.source import OwnProcess
 from tests.support.calls import ALWAYS, failing, faults
 
+pytestmark = pytest.mark.usefixtures("clean_windows")
 MIB = 1 << 20
 EPOCH_NS = 700_000_000
 FULL = os.environ.get("HAKMEM_FAIL_ALL") == "1"
@@ -92,6 +93,13 @@ WORKS: dict[str, tuple[Work, str, bool]] = {
     "checked slabs": (slabs, "small caps", True),
 }
 """A workload, the policy it runs under, whether the heaps are checked."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def known_thread() -> None:
+    """This thread's directory of heaps is mapped once a process, on the native plane alone."""
+    with hakmem.Heap(plane="native", region_bytes=1 << 26) as heap:
+        heap.free(heap.alloc(100))
 
 
 def twins_for(work: str, reserved: bool) -> Twins:

@@ -21,6 +21,7 @@ from hakmem.generate import mirror
 from hakmem.plane import PythonEngine
 from tests.support.calls import faults
 
+pytestmark = pytest.mark.usefixtures("clean_windows")
 MIB = 1 << 20
 PAGE = layout.OS_PAGE_BYTES
 LEAST = 4 * MIB
