@@ -105,7 +105,7 @@ def test_of_a_program_with_one_thread(started: Started, case: Case) -> None:
     goes_back(started, case, usual(case))
 
 
-@pytest.mark.parametrize("case", [Case(1, classes, "sleep") for classes in (1, 20)])
+@pytest.mark.parametrize("case", [Case(1, 1, "sleep"), Case(1, 20, "little")])
 def test_mt_of_a_program_with_a_second_thread(started: Started, case: Case) -> None:
     goes_back(started, case, usual(case))
 
