@@ -11,13 +11,12 @@ import json
 import re
 import subprocess
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench import ROOT
 from bench.driver import build_program, find_compiler
-from bench.machine import read_commit, read_machine, read_versions
+from bench.machine import measured_now
 from bench.peers import Allocator, environment_of
 
 SCHEMA = "hakmem-bench-giveback/1"
@@ -102,16 +101,7 @@ def measure(allocators: list[Allocator], say: Any) -> dict[str, Any]:
                     **watch(program, allocator, case),
                 }
             )
-    commit, changed = read_commit()
-    return {
-        "schema": SCHEMA,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(read_machine()),
-        "versions": read_versions(find_compiler()),
-        "commit": commit,
-        "changed": changed,
-        "rows": rows,
-    }
+    return {**measured_now(SCHEMA, find_compiler()), "rows": rows}
 
 
 def _cell(row: dict[str, Any]) -> str:

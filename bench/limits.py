@@ -11,7 +11,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from bench import ROOT
 from bench.driver import build_program, find_compiler
 from bench.limit_cases import CASES, MIB, TIB, Case
 from bench.limit_readings import NotHereError, Reading
-from bench.machine import read_commit, read_machine, read_versions
+from bench.machine import measured_now
 from bench.peers import Allocator, describe
 
 SCHEMA = "hakmem-bench-limits/1"
@@ -60,14 +59,8 @@ def measure(
             rows.append({**_head(case), "met": None, "absent": absent, "readings": {}})
         else:
             rows.append(row_of(case, program, allocators))
-    commit, changed = read_commit()
     return {
-        "schema": SCHEMA,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(read_machine()),
-        "versions": read_versions(find_compiler()),
-        "commit": commit,
-        "changed": changed,
+        **measured_now(SCHEMA, find_compiler()),
         "allocators": [asdict(describe(one, None)) for one in allocators],
         "rows": rows,
     }

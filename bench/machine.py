@@ -6,7 +6,10 @@ import os
 import platform
 import shutil
 import subprocess
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from bench import IN_SOURCES, ROOT
 from bench.records import Machine
@@ -65,3 +68,16 @@ def read_commit() -> tuple[str | None, bool | None]:
     commit = ask("rev-parse", "HEAD")
     changed = ask("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")
     return commit, None if commit is None or changed is None else bool(changed)
+
+
+def measured_now(schema: str, compiler: str) -> dict[str, Any]:
+    """The head of a kept result: its schema, when, on what machine, with what, of which commit."""
+    commit, changed = read_commit()
+    return {
+        "schema": schema,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": asdict(read_machine()),
+        "versions": read_versions(compiler),
+        "commit": commit,
+        "changed": changed,
+    }

@@ -21,6 +21,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"bench: {message} (see {self.prog} --help)\n")
 
 
+def add_kept(parser: argparse.ArgumentParser, page: bool = False) -> None:
+    """Where a subcommand keeps its result; ``page``: it writes a page beside it too."""
+    beside = "; tables as .md and a page as .html" if page else ", and the table as .md"
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.json", help=f"keep the result{beside} beside it"
+    )
+    parser.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
+
+
 def positive_int(text: str) -> int:
     """A count of at least 1."""
     value = int(text)
@@ -96,13 +105,7 @@ def parser_new(prog: str = "python -m bench") -> Parser:
     go.add_argument(
         "--timeout", type=positive_float, default=60.0, metavar="S", help="seconds a run may take"
     )
-    go.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE.json",
-        help="keep the result; tables as .md and a page as .html beside it",
-    )
-    go.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
+    add_kept(go, page=True)
     go.set_defaults(work="run")
 
     evaluate = commands.add_parser("evaluate", help="hakmem under variants of its policy")
@@ -121,13 +124,7 @@ def parser_new(prog: str = "python -m bench") -> Parser:
     evaluate.add_argument(
         "--timeout", type=positive_float, default=60.0, metavar="S", help="seconds a run may take"
     )
-    evaluate.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE.json",
-        help="keep the result; tables as .md and a page as .html beside it",
-    )
-    evaluate.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
+    add_kept(evaluate, page=True)
     evaluate.set_defaults(work="evaluate")
 
     rows = commands.add_parser("rows", help="list the rows")
@@ -193,13 +190,7 @@ def parser_new(prog: str = "python -m bench") -> Parser:
     giveback = commands.add_parser(
         "giveback", help="measure how much of a freed phase stays resident"
     )
-    giveback.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE.json",
-        help="keep the result, and the table as .md beside it",
-    )
-    giveback.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
+    add_kept(giveback)
     giveback.set_defaults(work="giveback")
     limits = commands.add_parser(
         "limits", help="measure what each allocator makes of the limits of the OS"
@@ -209,24 +200,12 @@ def parser_new(prog: str = "python -m bench") -> Parser:
         action="store_true",
         help="also change settings of the machine for seconds (as root): huge pages, overcommit",
     )
-    limits.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE.json",
-        help="keep the result, and the table as .md beside it",
-    )
-    limits.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
+    add_kept(limits)
     limits.set_defaults(work="limits")
     views = commands.add_parser(
         "views", help="measure batches, views, the Python plane and imports"
     )
     views.add_argument("--reps", type=positive_int, default=30, help="repetitions (default: 30)")
-    views.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE.json",
-        help="keep the result, and the table as .md beside it",
-    )
-    views.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
+    add_kept(views)
     views.set_defaults(work="views")
     return parser
