@@ -18,7 +18,7 @@ from typing import Final
 
 from .. import layout
 from ..clib.binding import system
-from ..errors import AttachError, FieldMissing, HakmemError
+from ..errors import AttachError, HakmemError
 from ..generate import mirror
 from ..system import procfs
 from ..views.heap_view import HeapView
@@ -134,21 +134,16 @@ def _fresh() -> int:
 def _wake_background(source: LiveProcess) -> None:
     """Wake the background thread if it waits, so that it sees the request."""
     for image in source.images:
-        place, waiting, looking = (
-            image.root + int(mirror.HakRoot.background.offset),
-            layout.constant("HAK_BACKGROUND_WAITING"),
-            layout.constant("HAK_BACKGROUND_LOOKING"),
+        place, translation = source.background_word(image), source.translation_of(image)
+        if not place:
+            continue
+        names = ("HAK_BACKGROUND_WAITING", "HAK_BACKGROUND_LOOKING")
+        waiting, looking = (
+            layout.constant(name)
+            if translation is None
+            else translation.theirs.constants.get(name, 0)
+            for name in names
         )
-        translation = source.translation_of(image)
-        if translation is not None:
-            constants = translation.theirs.constants
-            try:
-                place = image.root + translation.place("hak_root", "background")
-            except FieldMissing:
-                continue
-            waiting, looking = (
-                constants.get(f"HAK_BACKGROUND_{name}", 0) for name in ("WAITING", "LOOKING")
-            )
         if int.from_bytes(bytes(source.read_as_it_is(place, 4)), "little") != waiting:
             continue
         task = next(

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from .. import layout
-from ..errors import LayoutMismatch, NoHakmem
+from ..errors import FieldMissing, LayoutMismatch, NoHakmem
 from ..generate import description, mirror
 from ..generate.description import BadDescription, Description
 from ..system import procfs
@@ -275,6 +275,18 @@ class LiveProcess(MemorySource):
         """What a library's records are in this layout; None: the same."""
         return self.translations.get(image.root)
 
+    def background_word(self, image: Image) -> int:
+        """Address of the word on which a library's background thread waits; 0: it has none."""
+        translation = self.translation_of(image)
+        try:
+            return image.root + (
+                int(mirror.HakRoot.background.offset)
+                if translation is None
+                else translation.place("hak_root", "background")
+            )
+        except FieldMissing:
+            return 0
+
     def _root(self, image: Image) -> ctypes.Structure:
         return self._struct("hak_root", image.root, self.translation_of(image))
 
@@ -351,9 +363,10 @@ class LiveProcess(MemorySource):
 
         Such a thread is in the library's code, or in a function that the library called: then an
         address of the library's code is near the top of its stack. A thread in a system call that
-        malloc and free do not make is left out, since the address may be left from an earlier call.
-        So are threads that sleep on a timer or a futex: the background thread does, never in the
-        middle of a change, and a thread that waits for a lock, before the change it wants to make.
+        malloc and free do not make is left out, since the address may be left from an earlier call,
+        but not where the library's own code made that call: who waits for a lock may have units in
+        its hands that are in no record. The background thread that waits for its next look has
+        none.
         """
         calls = OWN_CALLS.get(platform.machine())
         paths = {image.path for image in self.images}
@@ -362,15 +375,17 @@ class LiveProcess(MemorySource):
             for entry in self.maps
             if "x" in entry.permissions and entry.path in paths
         ]
+        background = {self.background_word(image) for image in self.images} - {0}
         own, found = procfs.own_ids(self.pid), []
         for task, place in places.items():
+            depth = STACK_WORDS
             if calls and place.call >= 0 and place.call not in calls:
-                continue
+                if place.argument in background:
+                    continue
+                depth = 1  # the sanitizers' builds make their calls by a function of libc
             words = [place.instruction]
             try:
-                words += struct.unpack(
-                    f"<{STACK_WORDS}Q", self.read(place.stack & ~7, STACK_WORDS * 8)
-                )
+                words += struct.unpack(f"<{depth}Q", self.read(place.stack & ~7, depth * 8))
             except MemoryUnreadable:
                 pass  # the stack's end is near: a thread that has just begun
             if any(start <= word < end for word in words for start, end in code):

@@ -33,9 +33,9 @@ _WALL: Final = 0x40000000
 _WORD_MASK: Final = (1 << 64) - 1
 _EVENT_STOP: Final = 128
 _REGISTERS, _REGISTERS_BYTES = 1, 512
-_WORDS: Final = {"x86_64": (16, 19, 15), "aarch64": (32, 31)}
+_WORDS: Final = {"x86_64": (16, 19, 15, 14), "aarch64": (32, 31)}
 """Which words of the general registers are the address of the next instruction, the stack pointer,
-and the system call."""
+the system call, and the call's first argument."""
 
 
 def _ptrace(request: int, task: int, address: int = 0, data: int = 0) -> int:
@@ -53,9 +53,8 @@ def _place(task: int) -> SleepPlace:
     if words is None or _ptrace(_GETREGSET, task, _REGISTERS, ctypes.addressof(vector)):
         return NOWHERE
     found = [int(struct.unpack_from("<q", raw, word * 8)[0]) for word in words]
-    return SleepPlace(
-        found[0] & _WORD_MASK, found[1] & _WORD_MASK, found[2] if len(found) > 2 else -1
-    )
+    call, argument = (found[2], found[3]) if len(found) > 2 else (-1, 0)
+    return SleepPlace(found[0] & _WORD_MASK, found[1] & _WORD_MASK, call, argument & _WORD_MASK)
 
 
 class _Stopper:

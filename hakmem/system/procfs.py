@@ -100,6 +100,8 @@ class SleepPlace(NamedTuple):
     """The stack pointer."""
     call: int
     """Number of the system call it is in, -1: none."""
+    argument: int = 0
+    """First argument of that call."""
 
 
 NOWHERE: Final = SleepPlace(0, 0, -1)
@@ -114,7 +116,12 @@ def sleeping_place(pid: int, task: int) -> SleepPlace | None:
     return (
         None
         if words[:1] == ["running"]
-        else SleepPlace(int(words[-1], 16), int(words[-2], 16), int(words[0]))
+        else SleepPlace(
+            int(words[-1], 16),
+            int(words[-2], 16),
+            int(words[0]),
+            int(words[1], 16) if len(words) > 3 else 0,
+        )
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import hakmem
+from hakmem.generate import mirror
 from hakmem.outside.live import LiveProcess
 from hakmem.outside.stopping import stopped
 from hakmem.system import procfs
@@ -105,17 +106,45 @@ def test_who_sleeps_in_a_system_call_of_the_program_is_not_in_flight(python: Sta
             for entry in source.maps
             if "x" in entry.permissions and entry.path == source.images[0].path
         ).start
-        for call, flight in (
-            (0, ()),
-            (230, ()),
-            (219, ()),
-            (28, (program.pid,)),
-            (-1, (program.pid,)),
+        background = source.background_word(source.images[0])
+        for call, argument, flight in (
+            (0, 0, ()),
+            (202, background, ()),
+            (202, place.stack, (program.pid,)),
+            (28, 0, (program.pid,)),
+            (-1, 0, (program.pid,)),
         ):
-            assert (
-                source.inside_library({program.pid: place._replace(instruction=inside, call=call)})
-                == flight
-            ), call
+            changed = place._replace(
+                instruction=inside if call else place.instruction, call=call, argument=argument
+            )
+            assert source.inside_library({program.pid: changed}) == flight, call
+
+
+def test_mt_who_waits_for_a_lock_of_the_library_is_in_flight(python: Start) -> None:
+    """It may have taken units out of one record and not put them into another yet."""
+    program = python()
+    source = LiveProcess(program.pid)
+    source.find_library()
+    heap = hakmem.attach(program.pid).capture
+    lock = heap.address + mirror.HakHeap.run_lock.offset
+    first = program.pid.to_bytes(4, "little")
+    with open(f"/proc/{program.pid}/mem", "r+b", buffering=0) as memory:
+        memory.seek(lock)
+        memory.write(first)  # held, by a thread that will not give it
+        assert program.stdin is not None
+        program.stdin.close()  # it reads the end of its input and ends: its exit frees
+        program.stdin = None
+        limit = time.monotonic() + 5
+        found: tuple[int, ...] = ()
+        while not found and time.monotonic() < limit:
+            time.sleep(0.01)
+            with stopped(program.pid) as places:
+                if 202 in {place.call for place in places.values()}:
+                    found = source.inside_library(places)
+        assert found == (program.pid,)
+        memory.seek(lock)
+        memory.write(bytes(4))
+    assert program.wait(timeout=10) == 0
 
 
 def test_stopped_is_stopped_and_goes_on(python: Start) -> None:
