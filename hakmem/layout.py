@@ -70,6 +70,7 @@ MOVED_LIMIT: Final = 64
 MAPPED_LIMIT: Final = 65536
 MAPPED_STEP_ROWS: Final = 256
 MAPPED_PIECES: Final = 65530 // 8
+MAPPED_FREED_COUNT: Final = 16
 REGION_LIMIT_PER_256: Final = 192
 CAP_LIMIT_COUNT: Final = 1 << 20
 RETURN_GROUPS: Final = 16
@@ -194,6 +195,8 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_MAPPED_STEP_ROWS", MAPPED_STEP_ROWS, "rows of it that are mapped at a time"),
     Constant("HAK_MAPPED_PIECES", MAPPED_PIECES,
         "mappings that mapped blocks may be at most; further blocks are spans"),
+    Constant("HAK_MAPPED_FREED_COUNT", MAPPED_FREED_COUNT,
+        "mapped blocks freed last that a heap remembers, to tell a second free from any address"),
     Constant("HAK_REGION_LEAST_BYTES", REGION_LEAST_BYTES,
         "a smaller region than this is not tried"),
     Constant("HAK_REGION_LIMIT_PER_256", REGION_LIMIT_PER_256,
@@ -330,6 +333,9 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_EVENT_PURGE", 11, "event: a free run was purged; count: units"),
     Constant("HAK_EVENT_FORK_REPAIR", 12,
         "event: a fork's child was repaired; count: slabs lost so far"),
+    Constant("HAK_EVENT_MAPPED_ALLOC", 13, "event: a mapped block was made; count: OS pages"),
+    Constant("HAK_EVENT_MAPPED_FREE", 14, "event: a mapped block was freed; count: OS pages"),
+    Constant("HAK_EVENT_MAPPED_RESIZE", 15, "event: a mapped block was resized; count: OS pages"),
     # header modes
     Constant("HAK_HEADERS_NONE", 0, "no class has headers"),
     Constant("HAK_HEADERS_TINY", 1, "the tiny classes have headers"),
@@ -1343,8 +1349,13 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "mappings that the mapped blocks are, as the OS counts"),
             Field("intent_rows", "u32", "rows", _LOCK,
                 "rows that are being mapped; 0: none"),
-            Field("reserved", "u32", "", _INIT, "zero"),
+            Field("mapped_freed", "u32", "blocks", _LOCK_RELAXED,
+                "mapped blocks freed or moved so far; the next is noted at its remainder"),
             Field("mapped_bytes", "u64", "bytes", _LOCK_RELAXED, "sum of the mapped blocks"),
+            Field("freed_address", "u64", "address", _LOCK_RELAXED,
+                "where the mapped blocks freed last began", MAPPED_FREED_COUNT),
+            Field("freed_bytes", "u64", "bytes", _LOCK_RELAXED, "how large they were",
+                MAPPED_FREED_COUNT),
         ),
         padded_to=HEAP_BYTES,
     ),

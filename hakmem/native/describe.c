@@ -121,27 +121,45 @@ static void describe_slab(hak_line *line, hak_heap *h, uint32_t unit, uint32_t c
             describe_block(line, h, unit, class_index, (uint32_t)index + 1);
 }
 
+static void describe_mapped(hak_line *line, const hak_heap *h, uint64_t address, hak_mapped found,
+                            const char *what, const char *tail) {
+    hak_line_number(line, address - found.address);
+    hak_line_text(line, what);
+    hak_line_address(line, found.address);
+    hak_line_text(line, " of ");
+    hak_line_number(line, found.bytes);
+    hak_line_text(line, tail);
+    hak_describe_heap(line, h);
+}
+
+/* Says of an address in no heap that a heap had a mapped block there lately, or else where it is
+ * from the thread's stack. */
+static void describe_outside(hak_line *line, uint64_t address, uint64_t stack) {
+    uint64_t far = address > stack ? address - stack : stack - address;
+    hak_mapped found;
+    for (uint64_t at = hak_root_.first_heap; at; at = ((hak_heap *)(uintptr_t)at)->next_heap) {
+        const hak_heap *h = (const hak_heap *)(uintptr_t)at;
+        if (!hak_mapped_glance_freed(h, address, &found)) continue;
+        describe_mapped(line, h, address, found, " bytes into where the mapped block at ",
+                        " bytes was, freed or moved since; in no heap; ");
+        return;
+    }
+    hak_line_text(line, far < HAK_STACK_NEAR_BYTES ? "on this thread's stack, or near it; in no heap"
+                                                   : "in no heap");
+}
+
 /* Writes "0x... is in ...". `stack` is a stack pointer of the thread that the address concerns. */
 void hak_describe(hak_line *line, uint64_t address, uint64_t stack) {
     hak_heap *h = hak_heap_at(address);
     hak_line_address(line, address);
     hak_line_text(line, " is ");
     if (!h) {
-        uint64_t far = address > stack ? address - stack : stack - address;
-        hak_line_text(line, far < HAK_STACK_NEAR_BYTES
-                                ? "on this thread's stack, or near it; in no heap"
-                                : "in no heap");
+        describe_outside(line, address, stack);
         return;
     }
     hak_mapped found;
     if (hak_mapped_glance(h, address, &found)) {
-        hak_line_number(line, address - found.address);
-        hak_line_text(line, " bytes into the mapped block at ");
-        hak_line_address(line, found.address);
-        hak_line_text(line, " of ");
-        hak_line_number(line, found.bytes);
-        hak_line_text(line, " bytes; ");
-        hak_describe_heap(line, h);
+        describe_mapped(line, h, address, found, " bytes into the mapped block at ", " bytes; ");
         return;
     }
     uint32_t unit = (uint32_t)((address - (uintptr_t)h) >> HAK_UNIT_SHIFT),

@@ -7,8 +7,11 @@
  * stores in an order of which a fork's child makes a whole table again (hak_mapped_mend): a row
  * that moves up or down stands twice for a moment, never nowhere; a row with address 0 is none.
  *
- * Everything needs run_lock, but hak_mapped_glance, which may be wrong while another thread changes
- * the table.
+ * Of the blocks freed last a few are remembered, so that a second free is told from the free of any
+ * address. Somebody else may have memory there by then: whoever asks looks at the table first.
+ *
+ * Everything needs run_lock, but the glances, which may be wrong while another thread changes the
+ * table.
  */
 #include "mapped.h"
 
@@ -99,6 +102,27 @@ void hak_mapped_insert(hak_heap *h, uint64_t address, uint64_t bytes) {
     h->mapped_pieces += 1 - touching(h, row);
     set_change(h, WHOLE);
     h->mapped_pending--;
+}
+
+/* Remembers a block that was freed, or that moved elsewhere. */
+void hak_mapped_note_freed(hak_heap *h, uint64_t address, uint64_t bytes) {
+    uint32_t place = h->mapped_freed % HAK_MAPPED_FREED_COUNT;
+    hak_assert(hak_rank_is_held(HAK_RANK_RUN));
+    hak_store_relaxed(&h->freed_address[place], address);
+    hak_store_relaxed(&h->freed_bytes[place], bytes);
+    hak_store_relaxed(&h->mapped_freed, h->mapped_freed + 1);
+}
+
+/* The block freed last of those remembered that held an address, without the lock. */
+bool hak_mapped_glance_freed(const hak_heap *h, uint64_t address, hak_mapped *found) {
+    uint32_t count = hak_load_relaxed(&h->mapped_freed); /* no partner: each pair is a hint */
+    for (uint32_t back = 1; back <= HAK_MAPPED_FREED_COUNT && back <= count; back++) {
+        uint32_t place = (count - back) % HAK_MAPPED_FREED_COUNT;
+        found->address = hak_load_relaxed(&h->freed_address[place]);
+        found->bytes = hak_load_relaxed(&h->freed_bytes[place]);
+        if (address - found->address < found->bytes) return true;
+    }
+    return false;
 }
 
 /* Takes the row of a block out, and keeps it reserved if the block `comes_back` at once. False: no

@@ -19,6 +19,8 @@ static uint64_t page_up(uint64_t bytes) {
     return (bytes + HAK_OS_PAGE_BYTES - 1) & ~(uint64_t)(HAK_OS_PAGE_BYTES - 1);
 }
 
+#define pages(bytes) ((bytes) / HAK_OS_PAGE_BYTES) /* only debug builds note events */
+
 static bool reserve(hak_heap *h) {
     hak_run_lock(h);
     bool done = h->mapped_count + h->mapped_pending < h->mapped_rows || hak_region_map_rows(h);
@@ -69,6 +71,7 @@ void *hak_mapping_alloc(hak_thread *t, uint64_t size, uint64_t align) {
     if (hak_policy_of(h)->arenas.huge_pages) hak_os_advise_huge(&h->os, block, bytes);
     insert(h, block, bytes);
     hak_count(t, mapped_alloc_count, 1);
+    hak_event(t, HAK_EVENT_MAPPED_ALLOC, 0, 0, pages(bytes));
     after(t);
     return block;
 }
@@ -79,10 +82,12 @@ bool hak_mapping_free(hak_thread *t, uint64_t address, uint64_t bytes) {
     hak_fork_look();
     hak_run_lock(h);
     bool found = hak_mapped_take(h, address, bytes, false);
+    if (found) hak_mapped_note_freed(h, address, bytes);
     hak_run_unlock(h);
     if (!found) return false;
     (void)hak_os_unmap_range(&h->os, (void *)(uintptr_t)address, bytes, false);
     hak_count(t, mapped_free_count, 1);
+    hak_event(t, HAK_EVENT_MAPPED_FREE, 0, 0, pages(bytes));
     after(t);
     return true;
 }
@@ -113,7 +118,10 @@ static void *lengthen(hak_heap *h, uint64_t address, uint64_t have, uint64_t wan
     hak_run_unlock(h);
     if (!found) return NULL;
     void *moved = hak_os_resize_block(&h->os, block, have, want);
-    insert(h, moved ? moved : block, moved ? want : have);
+    hak_run_lock(h);
+    if (moved && moved != block) hak_mapped_note_freed(h, address, have);
+    hak_mapped_insert(h, moved ? (uintptr_t)moved : address, moved ? want : have);
+    hak_run_unlock(h);
     return moved;
 }
 
@@ -128,6 +136,7 @@ void *hak_mapping_resize(hak_thread *t, uint64_t address, uint64_t have, uint64_
     if (want < have && !shorten(h, address, have, want)) want = have;
     if (want > have && !(block = lengthen(h, address, have, want))) return NULL;
     hak_count(t, mapped_resize_count, 1);
+    hak_event(t, HAK_EVENT_MAPPED_RESIZE, 0, 0, pages(want));
     after(t);
     return block;
 }
@@ -154,6 +163,7 @@ void *hak_mapping_from_span(hak_thread *t, uint32_t unit, uint64_t size) {
     hak_region_free_hole(h, unit, units);
     hak_count(t, span_free_count, 1);
     hak_count(t, mapped_alloc_count, 1);
+    hak_event(t, HAK_EVENT_MAPPED_ALLOC, 0, 0, pages(want));
     after(t);
     return block;
 }

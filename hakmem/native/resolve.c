@@ -44,13 +44,17 @@ uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault 
     return HAK_OK;
 }
 
-/* Which mapped block starts at an address that is in no slab and no span; `code` says why not. */
+/* Which mapped block starts at an address that is in no slab and no span; `code` says why not. One
+ * that was freed lately is told as such, unless its address is another block's by now. */
 static uint32_t resolve_mapped(hak_heap *h, uint64_t address, hak_block *block, uint32_t code,
                                hak_fault *fault) {
     hak_mapped found;
     hak_run_lock(h);
-    bool mapped = h->mapped_count && hak_mapped_find(h, address, &found);
+    bool mapped = h->mapped_count && hak_mapped_find(h, address, &found),
+         freed = !mapped && hak_mapped_glance_freed(h, address, &found);
     hak_run_unlock(h);
+    if (freed && address == found.address)
+        return hak_fault_set(fault, h, HAK_FAULT_DOUBLE, address, address, 0, 0, 1, 0);
     if (!mapped) return code;
     *block = (hak_block){.bytes = found.bytes};
     if (address == found.address) return HAK_OK;

@@ -1,8 +1,9 @@
 """The table of a heap's mapped blocks: blocks that are mappings of their own, outside the region.
 
 A row a block, by address, in a part of the metadata that is mapped as the table grows. A row that
-is about to be filled is reserved first, so that no block is without one. Everything needs the run
-lock.
+is about to be filled is reserved first, so that no block is without one. Of the blocks freed last a
+few are remembered, so that a second free is told from the free of any address. Everything needs the
+run lock.
 """
 
 from __future__ import annotations
@@ -101,6 +102,25 @@ def insert(m: Memory, address: int, size_bytes: int) -> None:
     heap.mapped_pieces += 1 - _touching(m, row)
     heap.mapped_change = 0
     heap.mapped_pending -= 1
+
+
+def note_freed(m: Memory, address: int, size_bytes: int) -> None:
+    """Remember a block that was freed, or that moved elsewhere."""
+    heap = m.heap
+    place = heap.mapped_freed % layout.MAPPED_FREED_COUNT
+    heap.freed_address[place], heap.freed_bytes[place] = address, size_bytes
+    heap.mapped_freed += 1
+
+
+def find_freed(m: Memory, address: int) -> Mapped | None:
+    """The block freed last of those remembered that held an address."""
+    heap = m.heap
+    for back in range(1, min(heap.mapped_freed, layout.MAPPED_FREED_COUNT) + 1):
+        place = (heap.mapped_freed - back) % layout.MAPPED_FREED_COUNT
+        found = Mapped(heap.freed_address[place], heap.freed_bytes[place])
+        if found.address <= address < found.address + found.size_bytes:
+            return found
+    return None
 
 
 def take(m: Memory, address: int, size_bytes: int, comes_back: bool) -> bool:

@@ -72,6 +72,8 @@ def free(t: Caller, address: int, size_bytes: int) -> bool:
     m = t.m
     run_lock(m)
     found = mapped.take(m, address, size_bytes, False)
+    if found:
+        mapped.note_freed(m, address, size_bytes)
     run_unlock(m)
     if not found:
         return False
@@ -108,7 +110,11 @@ def _lengthen(m: Memory, address: int, have: int, want: int) -> int:
     if not found:
         return 0
     moved = m.resize_block(address, have, want)
-    _insert(m, moved or address, want if moved else have)
+    run_lock(m)
+    if moved and moved != address:
+        mapped.note_freed(m, address, have)
+    mapped.insert(m, moved or address, want if moved else have)
+    run_unlock(m)
     return moved
 
 

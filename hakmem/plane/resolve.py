@@ -78,7 +78,10 @@ def _resolve_mapped(m: Memory, address: int, fault: Fault) -> Block | Fault:
     says."""
     run_lock(m)
     found = mapped.find(m, address)
+    freed = mapped.find_freed(m, address) if found is None else None
     run_unlock(m)
+    if freed is not None and freed.address == address:
+        return fault_of(m, DOUBLE, address, address, 0, 0, 1, 0)
     if found is None:
         return fault
     if address != found.address:

@@ -26,6 +26,7 @@ FOREIGN, INTERIOR, UNCARVED, DOUBLE = (
     "address of a block that was never handed out",
     "double free",
 )
+MAPPED = ", block 0x[0-9a-f]+, a mapped block"
 BLOCK, SPAN = r", block 0x[0-9a-f]+, class \d+ of {} bytes", ", block 0x[0-9a-f]+, a span"
 NO_HEAP = "expected a block of this heap, found memory of no heap"
 MISUSES = {
@@ -76,6 +77,18 @@ MISUSES = {
         BLOCK.format(112),
         "expected a block that is out, found it free",
         r"free, in the cache of thread record \d+",
+    ),
+    "mapped_interior": (
+        INTERIOR,
+        MAPPED,
+        "found byte 4096 of it",
+        "4096 bytes into the mapped block at 0x[0-9a-f]+ of 2147483648 bytes",
+    ),
+    "freed_mapped": (
+        DOUBLE,
+        MAPPED,
+        "expected a block that is out, found it free",
+        "0 bytes into where the mapped block at 0x[0-9a-f]+ of 2147483648 bytes was, freed",
     ),
     "freed_span": (
         DOUBLE,
@@ -170,6 +183,12 @@ CRASHES = {
         + r"in the slab at unit \d+, class \d+ of 40960 bytes, 3 bytes into block \d+ at .*: "
         + f"out, or on its way back{NO_PAGE}; "
         + f"before it block .*: free, in the cache .*{NO_PAGE}; .*{HEAP}",
+    ),
+    "freed_mapped": (
+        signal.SIGSEGV,
+        SEGV_AT
+        + "5000 bytes into where the mapped block at 0x[0-9a-f]+ of 2147483648 bytes was, "
+        + f"freed or moved since; in no heap; {HEAP}",
     ),
     "bus": (signal.SIGBUS, BUS_AT + "in no heap"),
     "abort": (signal.SIGABRT, r"SIGABRT in thread \d+, sent by a process, no address"),

@@ -59,17 +59,35 @@ static void *freed_span(void) {
     return block;
 }
 
+static void *mapped(void) { return malloc((size_t)1 << 31); }
+static void *freed_mapped(void) {
+    void *block = mapped();
+    free(block);
+    return block;
+}
+
 /* Where an address comes from. */
 static const struct {
     const char *name;
     void *(*make)(void);
     ptrdiff_t off;
 } sources[] = {
-    {"stack", foreign_stack, 0}, {"static", NULL, 0},           {"mmap", foreign_map, 0},
-    {"null_page", NULL, 16},     {"heap", other_heap, 0},       {"interior", tiny, 8},
-    {"interior_odd", tiny, 1},   {"span_interior", span, 4096}, {"span_odd", span, 1},
-    {"uncarved", uncarved, 0},   {"last_freed", last_freed, 0}, {"freed_span", freed_span, 0},
-    {"next", next, 0},           {"metadata", NULL, 0},
+    {"stack", foreign_stack, 0},
+    {"static", NULL, 0},
+    {"mmap", foreign_map, 0},
+    {"null_page", NULL, 16},
+    {"heap", other_heap, 0},
+    {"interior", tiny, 8},
+    {"interior_odd", tiny, 1},
+    {"span_interior", span, 4096},
+    {"span_odd", span, 1},
+    {"uncarved", uncarved, 0},
+    {"last_freed", last_freed, 0},
+    {"freed_span", freed_span, 0},
+    {"next", next, 0},
+    {"metadata", NULL, 0},
+    {"mapped_interior", mapped, 4096},
+    {"freed_mapped", freed_mapped, 0},
 };
 
 static void *address_of(const char *name) {
@@ -131,6 +149,8 @@ static void crash(const char *how) {
         munmap((void *)((uintptr_t)block & ~UINT64_C(4095)), 4096);
         say(block + 3), block[3] = 1;
     }
+    if (!strcmp(how, "freed_mapped"))
+        block = freed_mapped(), say(block + 5000), *(volatile char *)(block + 5000) = 1;
     if (!strcmp(how, "abort")) say(NULL), abort();
     if (!strcmp(how, "sent")) say(NULL), raise(SIGSEGV);
     if (!strcmp(how, "deep")) {

@@ -18,7 +18,15 @@ from hakmem.generate import mirror
 from hakmem.plane import PythonEngine
 
 CLASS_LIMIT = layout.CLASS_LIMIT
-PLACE_FIELDS = ("base", "map_base", "map_bytes", "mapped_pieces")
+PLACE_FIELDS = (
+    "base",
+    "map_base",
+    "map_bytes",
+    "mapped_pieces",
+    "mapped_freed",  # a block that grows is noted where the OS moved it
+    "freed_address",
+    "freed_bytes",
+)
 PYTHON_FLAG = layout.constant("HAK_HEAP_PYTHON")
 
 Engine = NativeEngine | PythonEngine

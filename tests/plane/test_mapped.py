@@ -25,8 +25,8 @@ pytestmark = pytest.mark.usefixtures("clean_windows")
 MIB = 1 << 20
 PAGE = layout.OS_PAGE_BYTES
 LEAST = 4 * MIB
-FOREIGN, INTERIOR, NOMEM = (
-    layout.constant(f"HAK_FAULT_{name}") for name in ("FOREIGN", "INTERIOR", "NOMEM")
+FOREIGN, INTERIOR, DOUBLE, NOMEM = (
+    layout.constant(f"HAK_FAULT_{name}") for name in ("FOREIGN", "INTERIOR", "DOUBLE", "NOMEM")
 )
 
 
@@ -159,7 +159,35 @@ def test_misuse_is_reported(pair: Pair) -> None:
         _, fault = engine.usable_size(address + PAGE)
         assert fault is not None
         assert fault_fields(fault, 0) == fault_fields(fault, 0) and fault.block == address
-    assert pair.free(block) == 0 and pair.free(block) == FOREIGN
+    assert pair.free(block) == 0 and pair.free(block) == DOUBLE
+    assert pair.free(block, 16) == FOREIGN
+
+
+def test_a_second_free_is_told_of_the_blocks_freed_last(pair: Pair) -> None:
+    """Of so many; from then on the address is anybody's."""
+    pieces = layout.MAPPED_FREED_COUNT
+    blocks = [pair.alloc(LEAST) for _ in range(pieces + 1)]
+    for block in blocks:
+        assert pair.free(block) == 0
+    assert [pair.free(block) for block in blocks] == [FOREIGN, *[DOUBLE] * pieces]
+    for engine, address in zip(pair.engines, blocks[-1], strict=True):
+        fault = engine.free(address)
+        assert fault is not None
+        assert (fault.code, fault.block, fault.class_index, fault.unit) == (DOUBLE, address, 0, 0)
+    again = pair.alloc(LEAST)
+    assert pair.free(again) == 0, "whatever was there before"
+
+
+def test_what_realloc_moved_is_free_where_it_was(pair: Pair) -> None:
+    before = pair.alloc(LEAST)
+    fences = [pair.alloc(LEAST) for _ in range(2)]
+    after = pair.realloc(before, 400 * LEAST)
+    for engine, old, new in zip(pair.engines, before, after, strict=True):
+        if old != new:
+            fault = engine.free(old)
+            assert fault is not None and fault.code == DOUBLE
+    for block in (after, *fences):
+        assert pair.free(block) == 0
 
 
 def test_resized_across_the_size_and_back(pair: Pair) -> None:
