@@ -84,19 +84,22 @@ PEERS := libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 libtbbmalloc2 strace v
 bench-check: setup  ## fail when malloc and free take over 5 % more instructions than kept (callgrind)
 	@$(VENV_PYTHON) -m bench count --check
 
-# $(call apt_install,packages): installs what is missing; what is not to be had is said and skipped.
+# $(call apt_install,packages): installs what is missing; what is not to be had is said in one line and skipped.
 define apt_install
 @command -v apt-get >/dev/null || { echo "$@: no apt-get here; install by hand: $(1)" >&2; exit 1; }; \
 sudo=; if [ "$$(id -u)" -ne 0 ]; then sudo=sudo; \
     command -v sudo >/dev/null || { echo "$@: neither root nor sudo; as root: apt-get install $(1)" >&2; exit 1; }; fi; \
-$$sudo apt-get install -y --no-install-recommends $(1) || { \
-    $$sudo apt-get update; \
+$$sudo apt-get install -y --no-install-recommends $(1) 2>/dev/null || { \
+    $$sudo apt-get update >/dev/null 2>&1; \
+    missing=; \
     for package in $(1); do \
-        $$sudo apt-get install -y --no-install-recommends $$package || echo "$@: $$package is not to be had here, skipped" >&2; \
-    done; }
+        $$sudo apt-get install -y --no-install-recommends $$package 2>/dev/null || missing="$$missing $$package"; \
+    done; \
+    [ -z "$$missing" ] || echo "$@: not to be had from the distribution (no network?), skipped:$$missing" >&2; }
 endef
 
-peers:  ## install the allocators to compare with, strace and valgrind (apt-get)
+peers: setup  ## fetch the allocators to compare with, from the distribution and PyPI; strace, valgrind
+	@$(VENV_PYTHON) -m bench.wheels
 	$(call apt_install,$(PEERS))
 
 PROGRAMS := gcc g++ git sqlite3 perl nodejs ffmpeg imagemagick redis-server redis-tools nginx-light apache2-utils \

@@ -41,7 +41,7 @@ def command_run(options: argparse.Namespace) -> None:
         known, absent, options.alloc, options.only, options.policy
     )
     names = [allocator.name for allocator in allocators]
-    base = options.base or next((name for name in ("mimalloc", "glibc") if name in names), names[0])
+    base = options.base or peers.base_among(allocators)
     if base not in names:
         raise BenchError(f"no allocator named {base}; allocators: {' '.join(names)}")
     for line in lines:

@@ -30,6 +30,7 @@ def compare(old: Session, new: Session, wanted_base: str | None = None) -> str:
         raise BenchError(
             "nothing to compare: no common row, or no common allocator besides the base"
         )
+    moved = other_versions(old, new, [base, *names])
     return (
         "\n\n".join(
             [
@@ -41,10 +42,23 @@ def compare(old: Session, new: Session, wanted_base: str | None = None) -> str:
                 f"## Peak resident memory, ratio to {base}\n\nThen, now, (now / then); {base} "
                 "itself: KiB, now / then.",
                 _change_table(old, new, rows, base, names, "peak"),
+                *(["\n".join(f"- {line}" for line in moved)] if moved else []),
             ]
         )
         + "\n"
     )
+
+
+def other_versions(old: Session, new: Session, names: Sequence[str]) -> list[str]:
+    """The peers that are another library now than then, a line each."""
+    files = {info.name: info for info in old.allocators}
+    return [
+        f"{info.name} is another version: {then.version}, now {info.version}"
+        for info in new.allocators
+        if info.name in names
+        and info.kind == "peer"
+        and (then := files[info.name]).sha256 != info.sha256
+    ]
 
 
 def _refuse_unlike(old: Session, new: Session) -> None:

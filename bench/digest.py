@@ -71,7 +71,7 @@ def report(
         "# hakmem against its peers",
         f"Written by `{words}`; the figures are that file's, the causes are CAUSES.md's. Do not "
         "edit here.",
-        "  \n".join(circumstances(session)),
+        "  \n".join(circumstances(session, base)),
         "\n".join(f"- {allocator_line(info)}" for info in session.allocators),
     ]
     verdicts = targets.verdicts(session)

@@ -84,7 +84,9 @@ def parser_new(prog: str = "python -m bench") -> Parser:
         help="add hakmem under a policy image or TOML file; of several, each beside the first",
     )
     go.add_argument("--only", metavar="NAMES", help="run these allocators alone")
-    go.add_argument("--base", help="allocator under the ratios (default: mimalloc, else glibc)")
+    go.add_argument(
+        "--base", help="allocator under the ratios (default: the newest mimalloc, else glibc)"
+    )
     go.add_argument(
         "--reps",
         type=positive_int,

@@ -54,7 +54,8 @@ def page(session: Session, base: str | None = None) -> str:
     base = analysis.choose_base(session, base)
     drawn = pictures(session, base)
     parts = [f"<h1>Benchmark of {escape(session.date)}</h1>"]
-    parts += [f"<p>{'<br>'.join(marked(line) for line in circumstances(session))}</p>", "<ul>"]
+    parts += [f"<p>{'<br>'.join(marked(line) for line in circumstances(session, base))}</p>"]
+    parts.append("<ul>")
     parts += [f"<li>{marked(allocator_line(info))}</li>" for info in session.allocators]
     parts.append("</ul>")
     lines = [*verdicts(session), *failures(session)]

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import ROOT, BenchError, policy_files
+from bench import ROOT, BenchError, policy_files, versions, wheels
 from bench.driver import path_shown
 from bench.records import AllocatorInfo, Kind
 
@@ -34,6 +34,7 @@ PEER_PATTERNS: Mapping[str, tuple[str, ...]] = {
         "libtbbmalloc_proxy.so.2",
     ),  # it brings malloc, and libtbbmalloc.so.2 does the work
 }
+BASE_FAMILY = "mimalloc"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -117,10 +118,41 @@ def _ldconfig_paths() -> list[Path]:
     ]
 
 
+def fetched_peers(place: Path = wheels.PLACE) -> list[Allocator]:
+    """The peers of ``make peers`` that the distribution does not have, each named by its family
+    and the first number of its version: ``mimalloc3``."""
+    found = []
+    for wheel in wheels.WHEELS:
+        path = wheels.find(wheel, place)
+        if path is not None:
+            number = versions.as_numbers(versions.version_of(path))[:1] or ("-new",)
+            # What the library needs of its package is not taken from the distribution's.
+            beside = (
+                {"LD_LIBRARY_PATH": str(path.parent)}
+                if len(list(path.parent.iterdir())) > 1
+                else {}
+            )
+            found.append(Allocator(f"{wheel.family}{number[0]}", "peer", path, beside))
+    return found
+
+
+def base_among(allocators: Sequence[Allocator]) -> str:
+    """The allocator under the ratios: the newest mimalloc that is there, else glibc, else the
+    first."""
+    found = {
+        one.name: versions.version_of(one.path)
+        for one in allocators
+        if one.kind == "peer" and one.path is not None and one.name.startswith(BASE_FAMILY)
+    }
+    names = [one.name for one in allocators]
+    return versions.newest(found) or ("glibc" if "glibc" in names else names[0])
+
+
 def default_allocators(
-    dirs: Sequence[Path] = LIBRARY_DIRS,
+    dirs: Sequence[Path] = LIBRARY_DIRS, fetched: Path = wheels.PLACE
 ) -> tuple[list[Allocator], dict[str, str]]:
-    """hakmem, glibc and the installed peers; and by name a line for each that is absent."""
+    """hakmem, glibc, the installed peers and the fetched ones; and by name a line for each of the
+    distribution's that is absent."""
     found: list[Allocator] = []
     absent: dict[str, str] = {}
     hakmem = find_hakmem()
@@ -137,6 +169,7 @@ def default_allocators(
             absent[name] = f"{name}: skipped, {PEER_PATTERNS[name][0]} is not installed"
         else:
             found.append(Allocator(name, "peer", path))
+    found += fetched_peers(fetched)
     found.append(Allocator("limit", "limit", None))
     return found, absent
 
@@ -197,30 +230,4 @@ def describe(allocator: Allocator, build_kind: str | None) -> AllocatorInfo:
 def _version(allocator: Allocator) -> str | None:
     if allocator.kind == "limit":
         return "an inlined list (driver/limit.h)"
-    return _libc_version() if allocator.path is None else _package_version(allocator.path)
-
-
-def _libc_version() -> str | None:
-    try:
-        return os.confstr("CS_GNU_LIBC_VERSION")
-    except (ValueError, OSError):
-        return None
-
-
-def _package_version(path: Path) -> str | None:
-    """The Debian package that brought the library, with its version; None elsewhere."""
-    tool = shutil.which("dpkg-query")
-    if tool is None:
-        return None
-    for candidate in (path.resolve(), path):
-        owner = subprocess.run([tool, "-S", candidate], capture_output=True, text=True, check=False)
-        if owner.returncode == 0:
-            package = owner.stdout.split(": ")[0].split(",")[0]
-            shown = subprocess.run(
-                [tool, "-W", "-f", "${Package} ${Version}", package],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            return shown.stdout.strip() or None
-    return None
+    return versions.libc_version() if allocator.path is None else versions.described(allocator.path)

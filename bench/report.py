@@ -265,8 +265,14 @@ def allocator_line(info: AllocatorInfo) -> str:
     return f"{info.name}: {', '.join(word for word in words if word)}"
 
 
-def circumstances(session: Session) -> list[str]:
-    """Machine, commit and command, a line each."""
+def base_line(session: Session, base: str) -> str:
+    """What stands under the ratios, with its version."""
+    info = next(info for info in session.allocators if info.name == base)
+    return f"ratios are to {base}, {info.version or 'version unknown'}"
+
+
+def circumstances(session: Session, base: str) -> list[str]:
+    """Machine, commit, command and base, a line each."""
     machine = session.machine
     state = {None: "", True: " with changes", False: ""}[session.dirty]
     versions = ", ".join(f"{name} {version}" for name, version in session.versions.items())
@@ -277,6 +283,7 @@ def circumstances(session: Session) -> list[str]:
         f"commit {session.commit or 'unknown'}{state}; {versions}",
         f"`{session.command}`: repetitions {session.repetitions}, scale {session.scale:g}, seed "
         f"{session.seed}",
+        base_line(session, base),
     ]
 
 
@@ -342,7 +349,7 @@ def sections(session: Session, base: str) -> list[Section]:
 def render(session: Session, base: str | None = None) -> str:
     """The whole report of one session."""
     base = analysis.choose_base(session, base)
-    parts = [f"# Benchmark of {session.date}", "  \n".join(circumstances(session))]
+    parts = [f"# Benchmark of {session.date}", "  \n".join(circumstances(session, base))]
     parts.append("\n".join(f"- {allocator_line(info)}" for info in session.allocators))
     for heading, how, text in sections(session, base):
         parts += [f"## {heading}\n\n{how}", text]

@@ -8,7 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-COLOURS = ("#c2185b", "#455a64", "#1565c0", "#2e7d32", "#ef6c00", "#6a1b9a", "#00838f", "#827717")
+COLOURS = (
+    "#c2185b",
+    "#455a64",
+    "#1565c0",
+    "#2e7d32",
+    "#ef6c00",
+    "#6a1b9a",
+    "#00838f",
+    "#827717",
+    "#5d4037",
+    "#ad1457",
+    "#9e9d24",
+)
 WIDTH = 900
 LEFT, RIGHT, TOP, BOTTOM = 150, 20, 56, 40
 ROW_HEIGHT = 19

@@ -122,7 +122,7 @@ def test_an_absent_peer_is_skipped_with_a_line(
     present = tmp_path / "libjemalloc.so.2"
     present.touch()
     monkeypatch.setenv("HAKMEM_LIB", str(present))
-    known, absent = peers.default_allocators(dirs=[tmp_path])
+    known, absent = peers.default_allocators(dirs=[tmp_path], fetched=tmp_path)
     mimalloc = "mimalloc: skipped, libmimalloc.so.2* is not installed"
     tbbmalloc = "tbbmalloc: skipped, libtbbmalloc_proxy.so.2 is not installed"
     tcmalloc = "tcmalloc: skipped, libtcmalloc_minimal.so.4 is not installed"
