@@ -137,13 +137,15 @@ def _wake_background(source: LiveProcess) -> None:
         place, translation = source.background_word(image), source.translation_of(image)
         if not place:
             continue
-        names = ("HAK_BACKGROUND_WAITING", "HAK_BACKGROUND_LOOKING")
         waiting, looking = (
-            layout.constant(name)
-            if translation is None
-            else translation.theirs.constants.get(name, 0)
-            for name in names
+            layout.constant("HAK_BACKGROUND_WAITING"),
+            layout.constant("HAK_BACKGROUND_LOOKING"),
         )
+        if translation is not None:
+            waiting, looking = (
+                translation.theirs.constants.get(f"HAK_BACKGROUND_{name}", 0)
+                for name in ("WAITING", "LOOKING")
+            )
         if int.from_bytes(bytes(source.read_as_it_is(place, 4)), "little") != waiting:
             continue
         task = next(
