@@ -773,6 +773,9 @@ class RetainNumbers:
         "most eager work saved up", default=250_000_000)
     work_debt_ns: int = _number("u64", "ns", (0, 60 * 10**9),
         "most debt, which refaults make", default=1_000_000_000)
+    young_ns: int = _number("u64", "ns", (0, 60 * 10**9),
+        "until this age, in its first epoch, a heap purges early what it could pay for if all of "
+        "it were needed again", default=400_000_000)
     work_per_256: int = _number("u32", "1/256", (0, 256),
         "share of elapsed time that eager purges may cost, 0 never", default=12,
         variable=Variable("HAKMEM_EAGER_PCT",

@@ -53,7 +53,7 @@ static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most)
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t dirty = purgeable(h), units = smaller(most, dirty > limit ? dirty - limit : 0);
     if (!units) return;
-    units = smaller(units, hak_work_credit(h, now) / retain->purge_unit_ns);
+    units = smaller(units, hak_work_units(h, now));
     if (!units) return;
     uint64_t purged = purge_to(h, dirty - units, retain->eager_unit_count);
     hak_run_lock(h);

@@ -26,6 +26,17 @@ def work_credit(m: Memory, now: int) -> int:
     return int(max(0, heap.earned_ns - heap.spent_ns))
 
 
+def work_units(m: Memory, now: int) -> int:
+    """How many units may be purged early now. A young heap must be able to pay for all it purged
+    being needed again."""
+    heap, retain = m.heap, m.tables.retain
+    credit, unit_ns = work_credit(m, now), retain.purge_unit_ns
+    if not heap.epoch_count and now < heap.epoch_start_ns + retain.young_ns:
+        credit = max(0, credit - sum(heap.recent_units) * retain.refault_unit_ns)
+        unit_ns += retain.refault_unit_ns
+    return int(credit // unit_ns)
+
+
 def work_spend_locked(m: Memory, ns: int) -> None:
     """Charge eager work, into debt as far as the policy allows. Needs the lock."""
     heap = m.heap

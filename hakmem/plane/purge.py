@@ -10,7 +10,7 @@ beyond the most of two epochs.
 from __future__ import annotations
 
 from .. import layout
-from .budget import recent_turn, work_credit, work_spend_locked
+from .budget import recent_turn, work_spend_locked, work_units
 from .locks import run_lock, run_unlock
 from .memory import MASK32, MASK64, UNIT_SHIFT, Memory
 from .purging import purge_runs
@@ -57,7 +57,7 @@ def _purge_paid(m: Memory, now: int, limit: int, most: int) -> None:
     units = min(most, max(0, _purgeable(m) - limit))
     if not units:
         return
-    units = min(units, work_credit(m, now) // retain.purge_unit_ns)
+    units = min(units, work_units(m, now))
     if not units:
         return
     purged = _purge_to(m, _purgeable(m) - units, retain.eager_unit_count)

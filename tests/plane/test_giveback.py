@@ -139,7 +139,7 @@ def test_what_a_phase_leaves_goes_back_within_the_budget(twins: Twins) -> None:
     retain = twins.policy.retain
     phase(twins)
     [first] = figures(twins, "eager_units")
-    assert first == min(retain.work_first_ns // retain.purge_unit_ns, 40 * 16 - 64)
+    assert first == retain.work_first_ns // (retain.purge_unit_ns + retain.refault_unit_ns)
     twins.advance(20 * 10**9)
     phase(twins)
     dirty, live, eager, earned = figures(
@@ -155,8 +155,20 @@ def test_what_a_phase_leaves_goes_back_within_the_budget(twins: Twins) -> None:
     )
 
 
+def test_a_young_heap_purges_what_it_could_pay_for_if_all_were_needed_again(twins: Twins) -> None:
+    retain = twins.policy.retain
+    for _ in range(8):
+        phase(twins)
+        twins.advance(retain.young_ns // 8 - 1)
+        spent, earned = figures(twins, "spent_ns", "earned_ns")
+        assert spent <= earned
+    refaults, eager = figures(twins, "refault_units", "eager_units")
+    assert eager > refaults > 500
+
+
 def test_what_is_needed_again_soon_is_counted_and_paid_for(twins: Twins) -> None:
     retain = twins.policy.retain
+    twins.advance(retain.young_ns)
     for _ in range(200):
         phase(twins)
     refaults, eager, spent, earned = figures(
