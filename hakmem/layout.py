@@ -83,6 +83,10 @@ LOCK_LOOK_NS: Final = 10_000_000
 LOCK_NOBODY: Final = (1 << 30) - 1
 STALE_CLAIMS: Final = 16
 BACKGROUND_STACK_BYTES: Final = 128 << 10
+ERRAND_STACK_BYTES: Final = 64 << 10
+ERRAND_STATE_BYTES: Final = 16 << 10
+ERRAND_SPINS: Final = 100_000
+ERRAND_WORDS: Final = 20
 THREADS_MIN: Final = 256
 CRASH_STACK_BYTES: Final = 64 << 10
 EVENT_COUNT: Final = 8192
@@ -318,6 +322,20 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_BACKGROUND_REFUSED", 4,
         "background thread: refused by the policy or by the OS, not tried again"),
     Constant("HAK_BACKGROUND_LEAVING", 5, "background thread: it ends, who said so waits for that"),
+    # what a stopped thread is made to do
+    Constant("HAK_ERRAND_SENT", 1, "errand: a stopped thread was sent on it"),
+    Constant("HAK_ERRAND_DONE", 2,
+        "errand: the thread has served, and waits a moment to be fetched"),
+    Constant("HAK_ERRAND_STACK_BYTES", ERRAND_STACK_BYTES, "stack that an errand runs on"),
+    Constant("HAK_ERRAND_STATE_BYTES", ERRAND_STATE_BYTES,
+        "room for the extended registers of the thread on an errand"),
+    Constant("HAK_ERRAND_STATES", ~(0b11 << 17) & 0xFFFFFFFF,
+        "extended registers that an errand keeps: all but tiles, which no code here uses"),
+    Constant("HAK_SIGNALS_BYTES", 8, "the kernel's set of signals"),
+    Constant("HAK_ERRAND_SPINS", ERRAND_SPINS,
+        "pauses that a thread waits for at the end of an errand: a millisecond or some"),
+    Constant("HAK_ERRAND_WORDS", ERRAND_WORDS,
+        "general registers that an errand restores, in the order of the kernel's user_regs_struct"),
     # events of debug builds
     Constant("HAK_EVENT_COUNT", EVENT_COUNT, "events that the ring of a debug build keeps"),
     Constant("HAK_EVENT_REFILL", 1, "event: blocks came from slabs; count: blocks"),
@@ -1399,6 +1417,26 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     _struct(
+        "hak_errand", "HakErrand",
+        "Where a thread that a tool stopped serves a request, and how it goes on after that; "
+        "exported as the symbol hak_errand_.",
+        (
+            Field("entry", "u64", "address", _INIT,
+                "where such a thread begins; 0: not on this kind of processor"),
+            Field("end", "u64", "address", _INIT, "behind the code that begins there"),
+            Field("stack", "u64", "address", _INIT,
+                "the stack that it runs on, HAK_ERRAND_STACK_BYTES"),
+            Field("owner", "u32", "OS thread id", "tool",
+                "the thread that was sent, as its process numbers it; 0: nobody"),
+            Field("state", "u32", "HAK_ERRAND", "tool; owner, release",
+                "how far it is; what it is worth depends on where the owner stands"),
+            Field("signals", "u64", "bits", "tool > owner", "the signal mask it goes on with"),
+            Field("registers", "u64", "", "tool > owner",
+                "the general registers it goes on with, in the order of user_regs_struct",
+                ERRAND_WORDS),
+        ),
+    ),
+    _struct(
         "hak_root", "HakRoot",
         "Where an outside reader starts; exported as the symbol hak_root.",
         (
@@ -1432,6 +1470,7 @@ TOTAL_BYTES: Final = {
     "hak_heap": HEAP_BYTES,
     "hak_fault": 64,
     "hak_event": 48,
+    "hak_errand": 200,
     "hak_root": 128,
 }
 """What each struct that stands on its own takes, written down so that no edit changes one unseen:

@@ -7,36 +7,28 @@ import sys
 import time
 
 from . import OK, PENDING
-from .targets import add_heap, add_volume, open_target, pid_of, seconds, write_json
-from .trim import TIMEOUT_SECONDS, as_json, named, residence
+from .targets import open_target, pid_of, write_json
+from .trim import add_request, as_json, named, remedy, residence, unstopped
 
 DESCRIPTION = """\
-Ask every thread of a process to give the blocks in its caches back to their slabs, then the
-process to trim, so that the slabs that became empty go back to the OS. Each thread obeys at its
-own next slow path: one that sleeps obeys when it wakes. Exit code 3 if some have not within the
-time; the request stands, and they are named."""
+Have every thread of a process give the blocks in its caches back to their slabs, then the process
+trim, so that the slabs that became empty go back to the OS. A thread obeys at its own next slow
+path; those that come to none within a tenth of a second, as all that sleep, are stopped one after
+another, obey, and go on where they were (x86_64). Exit code 3 if some have not within the time; the
+request stands, and they are named."""
 EXAMPLES = """\
   hakmem drain 4711
   hakmem drain --timeout 0 4711       ask and do not wait
+  hakmem drain --no-stop 4711         who sleeps obeys when it wakes
   hakmem drain --no-trim 4711"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The process and how long to wait."""
-    parser.add_argument("target", metavar="PID", help="process id")
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=seconds,
-        default=TIMEOUT_SECONDS,
-        help=f"how long to wait in all: {TIMEOUT_SECONDS:g}",
-    )
+    """The process, how long to wait, whether to stop threads, whether to trim."""
+    add_request(parser)
     parser.add_argument(
         "--no-trim", action="store_true", help="leave what became free to the policy"
     )
-    add_heap(parser)
-    add_volume(parser, "only the exit code", "name all threads that have not obeyed")
-    parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -48,9 +40,10 @@ def main(arguments: argparse.Namespace) -> int:
         open_target(str(pid_of(arguments.target)), number=arguments.heap),
         time.monotonic(),
     )
-    answer = drain(view, arguments.timeout)
+    stop = not arguments.no_stop
+    answer = drain(view, arguments.timeout, stop=stop)
     left = max(arguments.timeout - (time.monotonic() - began), min(arguments.timeout, 0.5))
-    trimmed = None if arguments.no_trim else trim(view, left)
+    trimmed = None if arguments.no_trim else trim(view, left, stop=stop)
     served = answer.served and (trimmed is None or trimmed.served)
     if arguments.json:
         write_json(
@@ -64,23 +57,30 @@ def main(arguments: argparse.Namespace) -> int:
             if trimmed is not None and trimmed.served
             else ""
         )
+        stopped = (
+            f" ({format_count(answer.sent_count, 'thread')} stopped for it)"
+            if answer.sent_count
+            else ""
+        )
         print(
-            f"{format_bytes(answer.drained_bytes)} drained from caches{given}: "
+            f"{format_bytes(answer.drained_bytes)} drained from caches{stopped}{given}: "
             f"{residence(answer.rss_before, after)}"
         )
         if not answer.served:
             who = (
                 f"{format_count(len(answer.pending), 'thread')} "
-                f"{'has' if len(answer.pending) == 1 else 'have'} not been to a slow path"
+                f"{'has' if len(answer.pending) == 1 else 'have'} not obeyed"
             )
+            none = unstopped(answer) if answer.refusal else ""
             print(
-                f"hakmem drain: {who} within {arguments.timeout:g} s and will obey then: "
-                f"{named(answer.pending, arguments.verbose)}",
+                f"hakmem drain: {who} within {arguments.timeout:g} s{none}, and will at the next "
+                f"slow path; {remedy(answer)}: {named(answer.pending, arguments.verbose)}",
                 file=sys.stderr,
             )
-        elif not served:
+        elif not served and trimmed is not None:
             print(
-                "hakmem drain: drained; the trim behind it still waits for a slow path",
+                f"hakmem drain: drained; the trim behind it still waits for a slow path"
+                f"{unstopped(trimmed)}; {remedy(trimmed)}",
                 file=sys.stderr,
             )
     return OK if served else PENDING

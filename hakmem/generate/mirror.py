@@ -66,6 +66,7 @@ HakMapped: Final = _CTYPES["hak_mapped"]
 HakHeap: Final = _CTYPES["hak_heap"]
 HakFault: Final = _CTYPES["hak_fault"]
 HakEvent: Final = _CTYPES["hak_event"]
+HakErrand: Final = _CTYPES["hak_errand"]
 HakRoot: Final = _CTYPES["hak_root"]
 
 

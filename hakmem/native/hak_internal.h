@@ -46,15 +46,16 @@
  *   40  mappings.c     blocks that are mappings of their own
  *   41  blocks.c       one block: checked, allocated, freed, resized
  *   42  requests.c     trim and drain, asked for from outside
- *   43  background.c   a thread that gives back
- *   44  fork.c         a fork's child: noticed, repaired
- *   45  heap.c hakmem.h  heaps and batches: the C API
- *   46  malloc.c       malloc and its family, over the process heap
- *   47  deepbind.c     plugins that look in the C library first
- *   48  new_delete.c   C++'s operators
- *   49  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   50  reports.c      malloc_info, malloc_stats, mallopt
- *   51  primitives.c   what Python gets of C
+ *   43  errand.c       a stopped thread serves what was asked
+ *   44  background.c   a thread that gives back
+ *   45  fork.c         a fork's child: noticed, repaired
+ *   46  heap.c hakmem.h  heaps and batches: the C API
+ *   47  malloc.c       malloc and its family, over the process heap
+ *   48  deepbind.c     plugins that look in the C library first
+ *   49  new_delete.c   C++'s operators
+ *   50  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   51  reports.c      malloc_info, malloc_stats, mallopt
+ *   52  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired

@@ -49,6 +49,9 @@ static inline long hak_system_call(long number, long a, long b, long c, long d, 
 }
 #endif
 
+/* The number of the call that sets a thread's signal mask, for code that is no C (errand.c). */
+#define HAK_SYSTEM_SIGNALS SYS_rt_sigprocmask
+
 #define HAK_CALL_6(number, a, b, c, d, e, f, ...) \
     hak_system_call((number), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 /* hak_system(number, arguments...): up to six arguments; missing ones are 0. */

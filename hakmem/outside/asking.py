@@ -2,33 +2,35 @@
 
 A request is a new random number of 64 bits, written into ``trim_request`` or ``drain_request`` of
 the heap. The heap's slow paths see that the number has changed, obey, and write the answer beside
-it (`hakmem/native/requests.c`). A thread that does not come to a slow path cannot be made to obey,
-since no code of the library runs there. Only the library's own background thread can be woken: the
-word that it waits on is changed, and a PTRACE_INTERRUPT of that one thread makes it read the word.
+it (`hakmem/native/requests.c`). The library's own background thread is woken for it: the word that
+it waits on is changed, and a PTRACE_INTERRUPT of that one thread makes it read the word. Where no
+thread comes to a slow path by itself, threads are stopped and sent to one (`errands.py`).
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from .. import layout
-from ..clib.binding import system
 from ..errors import AttachError, HakmemError
 from ..generate import mirror
 from ..system import procfs
 from ..views.heap_view import HeapView
 from ..views.reading.outline import Outline, resident_ranges
-from .denial import denied, gone
+from . import errands
+from .denial import gone
 from .live import LiveProcess
 from .stopping import _Stopper
 
 BACKGROUND_NAME: Final = "hakmem"
 POLL_SECONDS: Final = 0.005
+GRACE_SECONDS: Final = 0.1
+"""How long threads are given to come to a slow path by themselves before one is stopped."""
+NOT_ASKED: Final = "no thread was to be stopped"
 STATES: Final = {
     "R": "running",
     "S": "sleeping",
@@ -50,11 +52,13 @@ class Thread:
     """What it does, in a word; empty where that is not known."""
     cached_bytes: int
     """What its caches hold."""
+    reason: str = ""
+    """Why it could not be stopped to obey; empty where nobody tried."""
 
     def title(self) -> str:
         """The thread in a few words."""
         parts = [self.name or "?", str(self.os_id), *([self.state] if self.state else [])]
-        return " ".join(parts)
+        return " ".join(parts) + (f", {self.reason}" if self.reason else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,10 @@ class Answer:
     rss_before: int
     rss_after: int
     seconds: float
+    sent_count: int = 0
+    """Threads that were stopped to serve it."""
+    refusal: str = ""
+    """Why no thread was stopped, if that is so; empty also where none had to be."""
 
 
 def _source(view: HeapView) -> LiveProcess:
@@ -84,51 +92,12 @@ def _source(view: HeapView) -> LiveProcess:
     return source
 
 
-def _write(source: LiveProcess, address: int, data: bytes) -> None:
-    """All of ``data`` at ``address``; aligned words are not torn by the kernel, and need not be
-    whole."""
-    function = system("process_vm_writev")
-    code = 0
-    if function is not None:
-        raw = ctypes.create_string_buffer(data, len(data))
-        here, there = (
-            mirror.IoVector(ctypes.addressof(raw), len(data)),
-            mirror.IoVector(address, len(data)),
-        )
-        if function(source.task, ctypes.byref(here), 1, ctypes.byref(there), 1, 0) == len(data):
-            return
-        code = ctypes.get_errno()
-    source.check()
-    try:
-        with open(
-            f"{procfs.directory(source.pid)}/mem", "r+b", buffering=0
-        ) as memory:  # where the call is forbidden
-            memory.seek(address)
-            memory.write(data)
-    except PermissionError:
-        raise denied(source.pid, "written to") from None
-    except OSError:
-        source.check()
-        raise AttachError(
-            f"process {source.pid} cannot be written to: {os.strerror(code)}"
-        ) from None
-
-
 def _field(source: LiveProcess, base: int, name: str) -> int:
     """The address of a heap's field of 64 bits. Raises FieldMissing where its layout has none."""
     heap = source.translated.get(base)
     if heap is None:
         return base + int(getattr(mirror.HakHeap, name).offset)
     return base + heap.translation.place("hak_heap", name)
-
-
-def _word(source: LiveProcess, address: int) -> int:
-    return int.from_bytes(bytes(source.read_as_it_is(address, 8)), "little")
-
-
-def _fresh() -> int:
-    """A number that no request had before, and not 0, which means none."""
-    return secrets.randbits(64) or 1
 
 
 def _wake_background(source: LiveProcess) -> None:
@@ -153,9 +122,8 @@ def _wake_background(source: LiveProcess) -> None:
         )
         if not task:
             continue
-        _write(
-            source, place, looking.to_bytes(4, "little")
-        )  # the same word that a thread of its own writes to wake it
+        # the same word that a thread of its own writes to wake it
+        source.write(place, looking.to_bytes(4, "little"))
         stopper = _Stopper(source.pid)
         try:
             stopper.seize(task)
@@ -172,27 +140,30 @@ def _names(pid: int) -> dict[int, str]:
     return {task: names.get(inside, "") for task, inside in own.items()}
 
 
-def _threads(view: HeapView, mask: list[bool] | None = None) -> tuple[Thread, ...]:
-    """The live threads of a view; with ``mask`` only those whose place in it is True."""
+def _waiting(view: HeapView, mask: list[bool] | None = None) -> dict[int, int]:
+    """The places in ``view.threads`` of live threads, by the id that this process sees; with
+    ``mask`` only those where it is True."""
     source = _source(view)
     try:
         outside = {inside: task for task, inside in procfs.own_ids(source.pid).items()}
     except OSError:
         raise gone(source.pid) from None
     rows = view.threads.array
-    made = []
-    for place, row in enumerate(rows):
-        if row["index"] == 0 or row["state"] != _LIVE or (mask is not None and not mask[place]):
-            continue
-        os_id = int(row["os_id"])
-        task = outside.get(os_id)
-        if task is None:
-            continue  # it ended: its record waits for another thread
-        state = procfs.task_state(source.pid, task)
-        made.append(
-            Thread(os_id, str(row["name"]), STATES.get(state, ""), int(row["cached_bytes"]))
-        )
-    return tuple(made)
+    live = (rows["index"] != 0) & (rows["state"] == _LIVE)
+    found = ((place, outside.get(int(rows["os_id"][place]))) for place in live.nonzero()[0])
+    # one without an id has ended: its record waits for another thread
+    return {task: int(at) for at, task in found if task and (mask is None or mask[at])}
+
+
+def _threads(view: HeapView, waiting: dict[int, int], reasons: dict[int, str]) -> list[Thread]:
+    """What is told of threads that have not obeyed."""
+    made, pid = [], _source(view).pid
+    for task, place in waiting.items():
+        row = view.threads.array[place]
+        state = STATES.get(procfs.task_state(pid, task), "")
+        held, name = int(row["cached_bytes"]), str(row["name"])
+        made.append(Thread(int(row["os_id"]), name, state, held, reasons.get(task, "")))
+    return made
 
 
 def _rss(pid: int) -> int:
@@ -214,62 +185,150 @@ def _resident(source: LiveProcess, address: int) -> int | None:
     return total
 
 
-def trim(view: HeapView, timeout: float) -> Answer:
+class _Request:
+    """A request that stands in a heap, and what is done to have it served."""
+
+    def __init__(
+        self, view: HeapView, name: str, timeout: float, stop: bool, one_will_do: bool
+    ) -> None:
+        self.one_will_do = one_will_do
+        """Whether the first thread that serves it serves it for all."""
+        self.source, self.base = _source(view), view.capture.address
+        self.began = time.monotonic()
+        self.limit = self.began + timeout
+        self.request_at = _field(self.source, self.base, name)
+        self.reasons: dict[int, str] = {}
+        self.sent_count = 0
+        self.refusal = NOT_ASKED if not stop else errands.refusal(self.source, self.base)
+
+    def make(self) -> int:
+        """Write it; gives its number."""
+        ticket = secrets.randbits(64) or 1  # 0 means none
+        self.source.write(self.request_at, ticket.to_bytes(8, "little"))
+        _wake_background(self.source)
+        return ticket
+
+    def seconds(self) -> float:
+        """Since it was begun."""
+        return time.monotonic() - self.began
+
+    def wait(self, left: Callable[[], list[int]]) -> None:
+        """Until no thread is ``left`` to serve it, or time is over: first until threads come to a
+        slow path by themselves, then by stopping one after another."""
+        grace = self.began + GRACE_SECONDS
+        while left() and time.monotonic() < min(grace, self.limit):
+            self.source.check()
+            time.sleep(POLL_SECONDS)
+        if not self.refusal and time.monotonic() < self.limit and left():
+            with errands.errands(self.source, self.base, self.limit) as sender:
+                self._send(sender, left)
+        while left() and time.monotonic() < self.limit:
+            self.source.check()
+            time.sleep(POLL_SECONDS)
+
+    def _send(self, sender: errands.Errands | None, left: Callable[[], list[int]]) -> None:
+        pause = POLL_SECONDS / 4
+        while sender is not None and time.monotonic() < self.limit:
+            tried = [task for task in left() if self._may_try(task)]
+            if not tried:
+                return
+            for task in tried:
+                if time.monotonic() > self.limit:
+                    break
+                self.reasons[task] = sender.send(task, self.limit)
+                self.sent_count = sender.sent_count
+                if not self.reasons[task] and self.one_will_do:
+                    break
+            else:
+                time.sleep(pause)
+                pause = min(pause * 2, POLL_SECONDS * 8)
+        self.refusal = self.refusal or ("" if sender is not None else errands.BUSY)
+
+    def _may_try(self, task: int) -> bool:
+        reason = self.reasons.get(task)
+        return reason is None or reason in errands.PASSING
+
+
+def trim(view: HeapView, timeout: float, *, stop: bool = True) -> Answer:
     """Ask the heap of ``view`` to give back to the OS what nobody uses.
 
-    The first thread that comes to a slow path does it, or the background thread. Waits ``timeout``
-    seconds; the request stands after that too. Raises AttachError, AttachDenied or ProcessNotFound.
+    The first thread that comes to a slow path does it, or the background thread; where none has
+    within `GRACE_SECONDS`, one thread is stopped and does it, and goes on where it was. With
+    ``stop`` False none is. Waits ``timeout`` seconds in all; the request stands after that too.
+    Raises AttachError, AttachDenied or ProcessNotFound.
     """
-    source, base, began = _source(view), view.capture.address, time.monotonic()
-    served_at, request_at, bytes_at = (
-        _field(source, base, name) for name in ("trim_served", "trim_request", "trim_bytes")
-    )
-    before, held, ticket = _rss(source.pid), _resident(source, base), _fresh()
-    _write(source, request_at, ticket.to_bytes(8, "little"))
-    _wake_background(source)
+    request = _Request(view, "trim_request", timeout, stop, one_will_do=True)
+    source, base = request.source, request.base
+    served_at, bytes_at = (_field(source, base, name) for name in ("trim_served", "trim_bytes"))
+    before, held = _rss(source.pid), _resident(source, base)
+    ticket = request.make()
+
+    def is_served() -> bool:
+        answered = source.word(served_at)  # or another reader's request, written over this one
+        return answered == ticket or answered == source.word(request.request_at)
+
     served = False
-    while True:
-        answered = _word(source, served_at)
-        if answered == ticket or answered == _word(source, request_at):
-            served = True  # or by another reader's, which was written over this one
-            break
-        if time.monotonic() - began >= timeout:
-            break
-        source.check()
-        time.sleep(POLL_SECONDS)
-    seconds = time.monotonic() - began
-    left, after = _resident(source, base), _rss(source.pid)
-    purged = _word(source, bytes_at) if served else 0
-    fell = before - after if held is None or left is None else held - left
+
+    def left() -> list[int]:
+        nonlocal served
+        served = served or is_served()
+        return [] if served else _tasks(view)
+
+    request.wait(left)
+    seconds, rest = request.seconds(), _resident(source, base)
+    after = _rss(source.pid)
+    purged = source.word(bytes_at) if served else 0
+    fell = before - after if held is None or rest is None else held - rest
     given = min(max(fell, 0), purged)
-    pending = () if served else _threads(view.again())
-    return Answer(served, pending, given, purged, 0, before, after, seconds)
+    view = view if served else view.again()
+    pending = [] if served else _threads(view, _waiting(view), request.reasons)
+    return Answer(
+        served, tuple(pending), given, purged, 0, before, after, seconds, request.sent_count,
+        request.refusal,
+    )  # fmt: skip
 
 
-def drain(view: HeapView, timeout: float) -> Answer:
-    """Ask every thread of the heap of ``view`` to give its caches back to the slabs, each at its
-    own next slow path.
+def drain(view: HeapView, timeout: float, *, stop: bool = True) -> Answer:
+    """Ask every thread of the heap of ``view`` to give its caches back to the slabs.
 
-    Waits ``timeout`` seconds for all of them; who sleeps obeys when it wakes. Raises as `trim`
-    does.
+    Each does at its own next slow path; those that have not within `GRACE_SECONDS`, as all that
+    sleep, are stopped one after another and do it then, each for a moment. With ``stop`` False none
+    is, and who sleeps obeys when it wakes. Waits ``timeout`` seconds for all of them. Raises as
+    `trim` does.
     """
-    source, base, began = _source(view), view.capture.address, time.monotonic()
-    request_at = _field(source, base, "drain_request")
+    request = _Request(view, "drain_request", timeout, stop, one_will_do=False)
+    source = request.source
     if view.capture.missing is not None:
         view.capture.missing.require_field("drain_served")
-    before, ticket = _rss(source.pid), _fresh()
-    held = int(view.threads["cached_bytes"].sum())
-    _write(source, request_at, ticket.to_bytes(8, "little"))
-    _wake_background(source)
-    while True:
-        ticket = _word(source, request_at)  # another reader's, written over this one, does as well
+    before, held = _rss(source.pid), int(view.threads["cached_bytes"].sum())
+    request.make()
+    waiting: dict[int, int] = {}
+
+    def left() -> list[int]:
+        nonlocal view, waiting
+        ticket = source.word(request.request_at)  # another reader's, written over, does as well
         view = view.again()
         source.check()
         mask = (view.threads["drain_served"] != ticket).tolist()
-        pending = _threads(view, mask)
-        if not pending or time.monotonic() - began >= timeout:
-            break
-        time.sleep(POLL_SECONDS)
+        waiting = _waiting(view, mask)
+        return list(waiting)
+
+    request.wait(left)
     drained = max(held - int(view.threads["cached_bytes"].sum()), 0)
-    seconds = time.monotonic() - began
-    return Answer(not pending, pending, 0, 0, drained, before, _rss(source.pid), seconds)
+    seconds, pending = request.seconds(), tuple(_threads(view, waiting, request.reasons))
+    return Answer(
+        not pending, pending, 0, 0, drained, before, _rss(source.pid), seconds, request.sent_count,
+        request.refusal,
+    )  # fmt: skip
+
+
+def _tasks(view: HeapView) -> list[int]:
+    """The threads that can trim: those that have a record first, and of both those that sleep."""
+    source = _source(view)
+    known = {int(row["os_id"]) for row in view.threads.array if row["state"] == _LIVE}
+    try:
+        own = procfs.own_ids(source.pid)
+    except OSError:
+        raise gone(source.pid) from None
+    states = {task: procfs.task_state(source.pid, task) for task in own}
+    return sorted(own, key=lambda task: (own[task] not in known, states[task] != "S", task))

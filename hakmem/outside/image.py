@@ -21,6 +21,7 @@ from ..system.procfs import Mapping
 from ..views.reading.source import MemorySource, MemoryUnreadable
 
 ROOT_SYMBOL: Final = b"hak_root_"
+ERRAND_SYMBOL: Final = b"hak_errand_"
 _MAGIC: Final = b"\x7fELF\x02\x01"  # 64 bits, little-endian
 _LOAD, _DYNAMIC, _NOTE = 1, 2, 4
 _HASH, _STRINGS, _SYMBOLS, _GNU_HASH = 4, 5, 6, 0x6FFFFEF5
@@ -45,6 +46,8 @@ class Image:
     """Hexadecimal; empty where it has none."""
     description: int = 0
     """Address of ``hak_description_``, which says its layout; 0: it has none."""
+    errand: int = 0
+    """Address of ``hak_errand_``, where a stopped thread serves a request; 0: it has none."""
 
 
 class _Elf:
@@ -161,7 +164,8 @@ def _image(source: MemorySource, start: int, path: str) -> Image | None:
         root = elf.symbol(ROOT_SYMBOL)
         if not root:
             return None
-        return Image(path, root, elf.build_id(), elf.symbol(description.SYMBOL))
+        described, errand = (elf.symbol(name) for name in (description.SYMBOL, ERRAND_SYMBOL))
+        return Image(path, root, elf.build_id(), described, errand)
     except (ValueError, struct.error, OverflowError, MemoryUnreadable):
         return None
 

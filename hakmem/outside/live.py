@@ -16,11 +16,11 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from .. import layout
-from ..errors import FieldMissing, LayoutMismatch, NoHakmem
+from ..errors import AttachError, FieldMissing, LayoutMismatch, NoHakmem
 from ..generate import description, mirror
 from ..generate.description import BadDescription, Description
 from ..system import procfs
@@ -30,6 +30,7 @@ from ..views.reading.source import (
     MemorySource,
     MemoryUnreadable,
     copy_from,
+    copy_to,
     gather_from,
     reason_of,
     require_mapped,
@@ -224,6 +225,28 @@ class LiveProcess(MemorySource):
             made += piece
         return bytes(made)
 
+    def word(self, address: int) -> int:
+        """64 bits as they are at an address."""
+        return int.from_bytes(bytes(self.read_as_it_is(address, 8)), "little")
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write all of ``data``; aligned words are not torn by the kernel, and need not be whole.
+        Raises AttachDenied, AttachError or ProcessNotFound."""
+        done, code = copy_to(self.task, address, data)
+        if done:
+            return
+        self.check()
+        try:  # where the call is forbidden
+            with open(f"{procfs.directory(self.pid)}/mem", "r+b", buffering=0) as memory:
+                memory.seek(address)
+                memory.write(data)
+        except PermissionError:
+            raise denied(self.pid, "written to") from None
+        except OSError:
+            self.check()
+            why = os.strerror(code)
+            raise AttachError(f"process {self.pid} cannot be written to: {why}") from None
+
     def find_library(self) -> None:
         """Find the library, and check that its layout is this package's.
 
@@ -368,29 +391,39 @@ class LiveProcess(MemorySource):
         its hands that are in no record. The background thread that waits for its next look has
         none.
         """
+        own, stands = procfs.own_ids(self.pid), self.standing()
+        return tuple(sorted(own.get(task, task) for task, at in places.items() if stands(at)))
+
+    def standing(self) -> Callable[[SleepPlace], bool]:
+        """Whether a thread that stands somewhere is inside the library, as `inside_library`
+        says."""
         calls = OWN_CALLS.get(platform.machine())
-        paths = {image.path for image in self.images}
-        code = [
-            (entry.start, entry.end)
-            for entry in self.maps
-            if "x" in entry.permissions and entry.path in paths
-        ]
+        code = self.code()
         background = {self.background_word(image) for image in self.images} - {0}
-        own, found = procfs.own_ids(self.pid), []
-        for task, place in places.items():
+
+        def stands(place: SleepPlace) -> bool:
             depth = STACK_WORDS
             if calls and place.call >= 0 and place.call not in calls:
                 if place.argument in background:
-                    continue
+                    return False
                 depth = 1  # the sanitizers' builds make their calls by a function of libc
             words = [place.instruction]
             try:
                 words += struct.unpack(f"<{depth}Q", self.read(place.stack & ~7, depth * 8))
             except MemoryUnreadable:
                 pass  # the stack's end is near: a thread that has just begun
-            if any(start <= word < end for word in words for start, end in code):
-                found.append(own.get(task, task))
-        return tuple(sorted(found))
+            return any(start <= word < end for word in words for start, end in code)
+
+        return stands
+
+    def code(self) -> list[tuple[int, int]]:
+        """First and last addresses of the library's code."""
+        paths = {image.path for image in self.images}
+        return [
+            (entry.start, entry.end)
+            for entry in self.maps
+            if "x" in entry.permissions and entry.path in paths
+        ]
 
     def resident_bytes(self) -> int:
         """The resident set, added up from the page tables. Raises ProcessNotFound when the process

@@ -8,7 +8,6 @@ only from the thread that made the first one, so one thread seizes, waits and re
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import platform
@@ -18,39 +17,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from ..clib.binding import system
 from ..errors import AttachError
-from ..generate import mirror
 from ..system import procfs
 from ..system.procfs import NOWHERE, SleepPlace
 from .denial import denied, gone
+from .tracing import DETACH, EVENT_STOP, GENERAL, INTERRUPT, SEIZE, WALL, get_registers, ptrace
 
 PATIENCE_SECONDS: Final = 2.0
 """How long one thread may take to stop. One that reads from a dead disk may never stop."""
 
-_DETACH, _GETREGSET, _SEIZE, _INTERRUPT = 17, 0x4204, 0x4206, 0x4207
-_WALL: Final = 0x40000000
 _WORD_MASK: Final = (1 << 64) - 1
-_EVENT_STOP: Final = 128
-_REGISTERS, _REGISTERS_BYTES = 1, 512
+_REGISTERS_BYTES: Final = 512
 _WORDS: Final = {"x86_64": (16, 19, 15, 14), "aarch64": (32, 31)}
 """Which words of the general registers are the address of the next instruction, the stack pointer,
 the system call, and the call's first argument."""
 
 
-def _ptrace(request: int, task: int, address: int = 0, data: int = 0) -> int:
-    """0, or the errno."""
-    function = system("ptrace")
-    if function is None:
-        return errno.ENOSYS
-    return 0 if function(request, task, address, data) != -1 else ctypes.get_errno()
-
-
 def _place(task: int) -> SleepPlace:
     words = _WORDS.get(platform.machine())
-    raw = ctypes.create_string_buffer(_REGISTERS_BYTES)
-    vector = mirror.IoVector(ctypes.addressof(raw), _REGISTERS_BYTES)
-    if words is None or _ptrace(_GETREGSET, task, _REGISTERS, ctypes.addressof(vector)):
+    raw = b"" if words is None else get_registers(task, GENERAL, _REGISTERS_BYTES)
+    if words is None or len(raw) < 8 * max(words) + 8:
         return NOWHERE
     found = [int(struct.unpack_from("<q", raw, word * 8)[0]) for word in words]
     call, argument = (found[2], found[3]) if len(found) > 2 else (-1, 0)
@@ -67,7 +53,7 @@ class _Stopper:
 
     def seize(self, task: int) -> None:
         """Take hold of a thread and ask it to stop; one that ended meanwhile is passed over."""
-        code = _ptrace(_SEIZE, task)
+        code = ptrace(SEIZE, task)
         if code == errno.ESRCH or (
             code == errno.EPERM and procfs.task_state(self.pid, task) in ("", *procfs.ZOMBIE_STATES)
         ):
@@ -75,7 +61,7 @@ class _Stopper:
         if code:
             raise self._refusal(task, code)
         self.seized.add(task)
-        _ptrace(_INTERRUPT, task)
+        ptrace(INTERRUPT, task)
 
     def _refusal(self, task: int, code: int) -> AttachError:
         try:
@@ -100,14 +86,14 @@ class _Stopper:
         limit, pause = time.monotonic() + PATIENCE_SECONDS, 0.0
         while True:
             try:
-                found, word = os.waitpid(task, _WALL | os.WNOHANG)
+                found, word = os.waitpid(task, WALL | os.WNOHANG)
             except ChildProcessError:
                 found, word = 0, 0
                 if not procfs.task_state(self.pid, task):
                     self.seized.discard(task)
                     return
             if found and os.WIFSTOPPED(word):
-                self.held[task] = 0 if word >> 16 == _EVENT_STOP else os.WSTOPSIG(word)
+                self.held[task] = 0 if word >> 16 == EVENT_STOP else os.WSTOPSIG(word)
                 return
             if found:
                 self.seized.discard(task)  # it ended
@@ -147,7 +133,7 @@ class _Stopper:
                     self.wait(task)  # only a stopped thread can be let go
                 except AttachError:
                     continue
-            _ptrace(_DETACH, task, 0, self.held.get(task, 0))
+            ptrace(DETACH, task, 0, self.held.get(task, 0))
         self.held.clear()
         self.seized.clear()
 

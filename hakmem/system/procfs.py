@@ -125,6 +125,15 @@ def sleeping_place(pid: int, task: int) -> SleepPlace | None:
     )
 
 
+def call_of(pid: int, task: int) -> tuple[int, tuple[int, ...]]:
+    """The system call that a thread sleeps in, and its six arguments; -1 and none where it is in
+    none or runs."""
+    words = _text(pid, f"task/{task}/syscall").split()
+    if len(words) < 9:
+        return -1, ()
+    return int(words[0]), tuple(int(word, 16) for word in words[1:7])
+
+
 def tasks(pid: int) -> list[int]:
     """The OS ids of its threads, ascending, as this process sees them."""
     return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))

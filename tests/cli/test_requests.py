@@ -69,7 +69,7 @@ def tell(program: Target, code: str, word: str) -> None:
 def test_trim_waits_for_a_slow_path_and_stands(launch: Callable[..., Target]) -> None:
     program = launch(MALLOC + "work(20000)")
     said(program)
-    done = hakmem("trim", "--timeout", "0.2", program.pid)
+    done = hakmem("trim", "--no-stop", "--timeout", "0.2", program.pid)
     assert (
         done.returncode == cli.PENDING == 3 and done.stdout == "" and done.stderr.count("\n") == 1
     )
@@ -154,10 +154,11 @@ def test_mt_drain_names_the_threads_that_sleep(launch: Callable[..., Target]) ->
     view = package.attach(program.pid)
     held = {thread.name: int(thread.cached_bytes) for thread in view.threads}
     assert held["dreamer"] > 50_000
-    done = hakmem("drain", "--timeout", "1", program.pid)
+    done = hakmem("drain", "--no-stop", "--timeout", "1", program.pid)
     assert (
         done.returncode == 3
-        and "1 thread has not been to a slow path within 1 s" in done.stderr
+        and "1 thread has not obeyed within 1 s" in done.stderr
+        and "leave out --no-stop" in done.stderr
         and "dreamer" in done.stderr
     )
     assert "python" not in done.stderr and "drained from caches" in done.stdout
@@ -210,7 +211,7 @@ def test_mt_the_background_thread_trims_while_all_sleep(
             "S",
             "R",
         }
-        drained = hakmem("drain", "--timeout", "0.5", program.pid)
+        drained = hakmem("drain", "--no-stop", "--timeout", "0.5", program.pid)
         assert (
             drained.returncode == 3
             and "giveback" in drained.stderr

@@ -42,7 +42,12 @@ THREAD_USE_FIELDS: Final = (
     ArrayField("thread", "u4", "record", "index of its record"),
     ArrayField("os_id", "u4", "", "its OS id, as the process sees it"),
     ArrayField("name", "U15", "", "what the OS calls it"),
-    ArrayField("state", "U6", "", "live; asleep: neither trim nor drain reaches it; ended; shared"),
+    ArrayField(
+        "state",
+        "U6",
+        "",
+        "live; asleep: it obeys when a tool stops it, or when it wakes; ended; shared",
+    ),
     ArrayField("cached_count", "u8", "blocks", "those in its caches"),
     ArrayField("cached_bytes", "u8", "bytes", "what they take"),
     ArrayField("slabs", "u4", "slabs", "those that caches alone hold, this one most"),
@@ -255,8 +260,7 @@ def thread_uses(view: Look, found: Account) -> ThreadUses:
     ):
         alive = state == THREAD_LIVE and index
         named = "live" if alive else "shared" if index == 0 else "ended"
-        quiet = index in found.obeying.unreached and not found.obeying.own
-        made["state"][place] = "asleep" if quiet else named
+        made["state"][place] = "asleep" if index in found.obeying.asleep else named
     held = found.slabs[(found.slabs["cause"] == CACHES) & (found.slabs["thread"] != NO_THREAD)]
     pairs = held["thread"].astype(np.int64) << 8 | held["class_index"]
     values, at = np.unique(pairs, return_inverse=True)

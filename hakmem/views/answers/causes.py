@@ -39,7 +39,7 @@ NO_THREAD: Final = 0xFFFFFFFF
 CAUSES: Final[tuple[tuple[str, str], ...]] = (
     ("in use", "nothing: the program has it"),
     ("live blocks", "trim, the pages without a live block; the rest the program, by freeing them"),
-    ("thread caches", "drain, from threads that are awake; a sleeping thread when it wakes"),
+    ("thread caches", "drain, which stops threads that sleep for a moment"),
     ("remote frees", "trim; or the next refill of that class, which collects them"),
     ("empty slabs", "trim"),
     ("kept free", "trim; a smaller retain policy keeps less"),

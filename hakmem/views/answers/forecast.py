@@ -9,6 +9,7 @@ same is done to the states of the blocks, and the resident pages are counted tha
 from __future__ import annotations
 
 import os
+import platform
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -37,17 +38,20 @@ class Obeying:
     at_trim: frozenset[int]
     at_drain: frozenset[int]
     unreached: frozenset[int]
-    """Live ones that neither reaches: they sleep, and obey when they wake. In this process: all
-    threads but the calling one, each of which can flush its own."""
+    """Live ones that neither reaches: where none can be stopped they sleep, and obey when they
+    wake. In this process: all threads but the calling one, each of which can flush its own."""
     served: bool
-    """Whether any thread is awake that obeys."""
+    """Whether any thread obeys at once."""
     own: bool
     """Whether it is this process that is asked."""
+    asleep: frozenset[int] = frozenset()
+    """Live ones of another process that sleep."""
 
     @staticmethod
     def of(view: Look, asleep: Collection[int]) -> Obeying:
         """``asleep``: OS ids of the threads that sleep. In this process the calling thread trims;
-        another process is served by its background thread, or by one that is awake."""
+        another process is served by its background thread, by one that is awake, or by one that the
+        tool stops for it."""
         rows = threads_of(view).array
         live = rows[(rows["state"] == THREAD_LIVE) & (rows["index"] != 0)]
         ended = frozenset(np.setdiff1d(rows["index"], live["index"]).tolist())
@@ -61,7 +65,22 @@ class Obeying:
         quiet -= own
         awake = frozenset(ids) - quiet - own
         first = own or (awake if len(awake) == 1 else frozenset())
-        return Obeying(ended | first, ended | awake | own, quiet, bool(awake or own), False)
+        served, asleep = bool(awake or own), quiet
+        if quiet and can_stop(view):
+            if not served:  # the one that is tried first
+                first = frozenset((min(quiet, key=lambda index: ids[index]),))
+            awake, quiet, served = awake | quiet, frozenset(), True
+        return Obeying(ended | first, ended | awake | own, quiet, served, False, asleep)
+
+
+def can_stop(view: Look) -> bool:
+    """Whether the tools can stop a thread of the process and have it obey, as far as a look
+    tells."""
+    facts = view.process
+    machine = platform.machine() if facts is None else facts.machine
+    return (
+        view.capture.is_process_heap and view.capture.missing is None and machine.endswith("x86_64")
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,8 +148,8 @@ def _caches(found: Figures) -> list[str]:
         asleep = rows[rows["state"] == "asleep"]
         made.append(
             f"{format_bytes(found.unreached_bytes)} waits in the caches of "
-            f"{format_count(len(asleep), 'thread')} that sleep: no command reaches them, each "
-            "gives its own back at its next slow path."
+            f"{format_count(len(asleep), 'thread')} that sleep: no command reaches them here, "
+            "each gives its own back at its next slow path."
         )
     return made
 
@@ -205,13 +205,13 @@ def releases(found: Figures) -> tuple[Release, ...]:
     made = [Release(trim, found.trim_bytes, f"free memory, and free OS pages inside slabs{waits}")]
     if drain and found.drain_bytes > found.trim_bytes:
         count = len(obeying.at_drain - obeying.at_trim)
-        who = f"the caches of {format_count(count, 'thread')} that {'is' if count == 1 else 'are'}"
-        made.append(Release(drain, found.drain_bytes, f"{who} awake, and what trim gives{waits}"))
+        who = f"the caches of {format_count(count, 'thread')}"
+        made.append(Release(drain, found.drain_bytes, f"{who}, and what trim gives{waits}"))
     made.append(Release("(time)", found.bytes_of("decaying"), "of it, while the program goes on"))
     if obeying.own:
         made.append(Release("heap.flush()", unreached, "in each other thread, then heap.trim()"))
     else:
-        note = "their caches, when they wake: no command reaches them"
+        note = "their caches, when they wake: no command reaches them here"
         made.append(Release("(threads that sleep)", unreached, note))
     rest = found.pinned_bytes - found.drain_bytes - unreached
     made.append(Release("(the program)", rest, "by freeing the live blocks that hold it"))

@@ -211,6 +211,19 @@ def copy_from(pid: int, address: int, size_bytes: int) -> tuple[memoryview, int,
     return copy.data, done, 0
 
 
+def copy_to(pid: int, address: int, data: bytes) -> tuple[bool, int]:
+    """Write all of ``data`` into a process's memory through process_vm_writev: whether that was
+    done, and the errno."""
+    function = system("process_vm_writev")
+    if function is None:
+        return False, errno.ENOSYS
+    raw = ctypes.create_string_buffer(data, len(data))
+    here = mirror.IoVector(ctypes.addressof(raw), len(data))
+    there = mirror.IoVector(address, len(data))
+    count = function(pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+    return count == len(data), ctypes.get_errno() if count < 0 else 0
+
+
 def gather_from(pid: int, addresses: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
     """The 64-bit words of a process's memory at ``addresses``, same shape; None if one of them
     cannot be read."""
