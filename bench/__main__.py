@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench import ROOT, BenchError, calls, driver, peers, policies, policy_files, real, run
+from bench import ROOT, BenchError, calls, driver, ledger, peers, policies, policy_files, real, run
 from bench import count as instructions
 from bench.options import QUICK_SCALE, parser_new
 from bench.plan import Plan
@@ -198,6 +198,10 @@ def command_count(options: argparse.Namespace) -> int:
     if line := instructions.pair_line(now):
         print(f"\n{line}")
     worse = instructions.check(kept, now) if kept is not None else []
+    if kept is not None and options.alloc is None and allocator.path and now.pair:
+        text, lines = ledger.account(allocator.path, now.pair)
+        print(f"\n{text}")
+        worse += lines
     for line in worse:
         note(line)
     if options.keep is not None:
@@ -212,7 +216,7 @@ def measured_peers() -> list[peers.Allocator]:
     known, absent = peers.default_allocators()
     for line in absent.values():
         note(line)
-    return [one for one in known if one.kind != "limit"]
+    return [one for one in known if one.kind != "limit" and not one.on_request]
 
 
 def keep_document(maker: ModuleType, document: dict[str, Any], out: Path | None) -> None:

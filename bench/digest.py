@@ -137,7 +137,7 @@ def _instructions() -> list[str]:
     body = [[name, f"{item.inside:,.1f}", f"{item.whole:,.1f}"] for name, item in kept.rows.items()]
     how = (
         f"{kept.valgrind}, {kept.compiler}, commit {kept.commit or 'unknown'}; `make "
-        "bench-check` fails at 5 % more."
+        "bench-check` fails at one more of the pair, at 5 % more of others."
     )
     line = count.pair_line(kept)
     text = table(body, ["instructions an op", "in malloc and free", "with the loop"])

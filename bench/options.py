@@ -177,7 +177,8 @@ def parser_new(prog: str = "python -m bench") -> Parser:
         nargs="?",
         const=instructions.KEPT,
         metavar="FILE",
-        help="status 1 where over 5 %% above the kept",
+        help="status 1 where malloc or free of the pair is not exactly as kept and accounted "
+        "for, or another row over 5 %% above the kept",
     )
     count.add_argument(
         "--keep",
