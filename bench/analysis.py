@@ -16,13 +16,13 @@ from statistics import median
 
 import numpy as np
 
-from bench import BenchError
+from bench import BenchError, joint
 from bench.records import Measure, RowInfo, Session
 
 RESAMPLES = 2000
 BEHIND = 1.05  # a row is behind where the whole interval lies above this
 PEAK_BEHIND = 1.2
-LEAST_RUNS = 3  # of fewer repetitions no interval says anything
+LEAST_RUNS = 5  # of fewer repetitions no interval over several peers holds
 
 FIGURES: dict[str, Callable[[Measure], float]] = {
     "time": lambda measure: measure.ns_per_op,
@@ -83,17 +83,24 @@ def figure_of(measure: Measure, figure: str) -> float | None:
     return FIGURES[figure](measure) if figure in FIGURES else measure.figures.get(figure)
 
 
-def ratios_of(session: Session, row: str, allocator: str, base: str, figure: str) -> list[float]:
-    """One allocator's figure over the base's in each repetition that both finished."""
+def ratios_by_repetition(
+    session: Session, row: str, allocator: str, base: str, figure: str
+) -> dict[int, float]:
+    """One allocator's figure over the base's, by the repetitions that both finished."""
     below = {
         repetition: figure_of(measure, figure)
         for repetition, measure in session.for_each_measure(row, base)
     }
-    return [
-        mine / other
+    return {
+        repetition: mine / other
         for repetition, measure in session.for_each_measure(row, allocator)
         if (mine := figure_of(measure, figure)) and (other := below.get(repetition))
-    ]
+    }
+
+
+def ratios_of(session: Session, row: str, allocator: str, base: str, figure: str) -> list[float]:
+    """One allocator's figure over the base's in each repetition that both finished."""
+    return list(ratios_by_repetition(session, row, allocator, base, figure).values())
 
 
 def ratio(
@@ -185,25 +192,27 @@ def policy_pairs(session: Session, base: str) -> list[tuple[str, str]]:
     return [(other, first) for other in others] if base not in named else []
 
 
-def best_peer(session: Session, row: str, figure: str = "time") -> str | None:
-    """The peer with the least median of a figure on a row, among those that finished every run of
-    it."""
-    values = {
-        name: middle(session, row, name, figure)
-        for name in peer_names(session)
-        if not failure(session, row, name)
-    }
-    known = {name: value for name, value in values.items() if value is not None}
-    return min(known, key=lambda name: known[name]) if known else None
-
-
 def against_best(
     session: Session, row: str, allocator: str, figure: str = "time"
 ) -> tuple[str, Spread] | None:
-    """The best peer of a row, and an allocator's figure over that peer's."""
-    best = best_peer(session, row, figure)
-    found = ratio(session, row, allocator, best, figure) if best else None
-    return (best, found) if best and found else None
+    """The best peer of a row, and an allocator's figure over the best one's with the interval that
+    knows of the choice (joint.py). Peers that failed on the row are not among them."""
+    found = {
+        name: ratios
+        for name in peer_names(session)
+        if name != allocator
+        and not failure(session, row, name)
+        and (ratios := ratios_by_repetition(session, row, allocator, name, figure))
+    }
+    if not found:
+        return None
+    common = sorted(set.intersection(*(set(ratios) for ratios in found.values())))
+    if not common:
+        return None
+    name, middle, low, high = joint.greatest_ratio(
+        {peer: [ratios[at] for at in common] for peer, ratios in found.items()}
+    )
+    return name, Spread(middle, low, high, len(common))
 
 
 def is_behind(spread: Spread, figure: str = "time") -> bool:

@@ -315,7 +315,10 @@ def sections(session: Session, base: str) -> list[Section]:
         found.append((f"{mine} beside {other}", how, policy_table(session, mine, other)))
     for subject in analysis.subject_names(session):
         if analysis.peer_names(session):
-            how = "Behind: the whole interval above 1.05 in time; the median above 1.2 in memory."
+            how = (
+                "Behind: the whole interval above 1.05 in time, of 5 repetitions or more; the "
+                "median above 1.2 in memory. The interval knows that the best was chosen."
+            )
             found.append(
                 (f"{subject} against the best peer of each row", how, best_table(session, subject))
             )
@@ -335,6 +338,11 @@ def sections(session: Session, base: str) -> list[Section]:
             "Latency",
             "Medians; reading the clock is in them, and told as clock_ns.",
             figures_table(session, ["latency", "first"]),
+        ),
+        (
+            "Memory by the byte and by the thread",
+            "Medians; the process itself, some 1 MiB, and the threads' stacks are in them.",
+            figures_table(session, ["live", "idle"]),
         ),
         ("The week", "Medians over the repetitions.", figures_table(session, ["week"])),
         (

@@ -155,14 +155,15 @@ def late_figures(session: Session, subject: str) -> list[str]:
         if row.family != "latency":
             continue
         for figure in LATENCY:
-            mine = analysis.middle(session, row.name, subject, figure)
-            peer = analysis.best_peer(session, row.name, figure)
-            best = analysis.middle(session, row.name, peer, figure) if peer else None
-            if mine is None or best is None or peer is None:
+            found = analysis.against_best(session, row.name, subject, figure)
+            if found is None:
                 continue
             count += 1
-            if mine > best * SAME_TICK:
-                ratio = analysis.ratio(session, row.name, subject, peer, figure)
+            peer, ratio = found
+            if ratio.median > SAME_TICK:
+                mine, best = (
+                    analysis.middle(session, row.name, name, figure) for name in (subject, peer)
+                )
                 late.append(f"{row.name} {figure} {mine:.0f} against {peer}'s {best:.0f}, {ratio}")
     return (
         [
