@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import ROOT, BenchError, policy_files, versions, wheels
@@ -41,13 +41,15 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 @dataclass(frozen=True, slots=True)
 class Allocator:
     """A malloc to measure. ``path`` is preloaded; without one the C library's own malloc serves.
-    ``policy_file``: what HAKMEM_POLICY's image was made of, where that was another file."""
+    ``policy_file``: what HAKMEM_POLICY's image was made of, where that was another file.
+    ``on_request``: it takes part where it is named, since a newer version of it is there."""
 
     name: str
     kind: Kind
     path: Path | None
     variables: dict[str, str] = field(default_factory=dict)
     policy_file: Path | None = None
+    on_request: bool = False
 
 
 def environment_of(allocator: Allocator) -> dict[str, str]:
@@ -136,6 +138,14 @@ def fetched_peers(place: Path = wheels.PLACE) -> list[Allocator]:
     return found
 
 
+def is_outdated(peer: Allocator, newer: Sequence[Allocator]) -> bool:
+    """Whether a fetched peer stands for the distribution's. Debian's mimalloc stays in every run:
+    the first results and a target are over it."""
+    return peer.name != BASE_FAMILY and any(
+        re.fullmatch(rf"{re.escape(peer.name)}\d+", one.name) for one in newer
+    )
+
+
 def base_among(allocators: Sequence[Allocator]) -> str:
     """The allocator under the ratios: the newest mimalloc that is there, else glibc, else the
     first."""
@@ -169,7 +179,8 @@ def default_allocators(
             absent[name] = f"{name}: skipped, {PEER_PATTERNS[name][0]} is not installed"
         else:
             found.append(Allocator(name, "peer", path))
-    found += fetched_peers(fetched)
+    newer = fetched_peers(fetched)
+    found = [replace(one, on_request=is_outdated(one, newer)) for one in found] + newer
     found.append(Allocator("limit", "limit", None))
     return found, absent
 

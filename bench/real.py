@@ -22,8 +22,17 @@ from bench.records import MORE_PROGRAMS, PROGRAM, Measure, RowInfo
 
 # Those that take a few seconds and are no servers, and which of them with small inputs; the others
 # are run when they are named.
-SUITE = {"c++": False, "perl": False, "imagemagick": False, "ffmpeg": False, "gcc": True}
-REPETITIONS = 6
+SUITE = {
+    "c++": False,
+    "perl": False,
+    "python": False,
+    "ruby": False,
+    "php": False,
+    "imagemagick": False,
+    "ffmpeg": False,
+    "gcc": True,
+}
+REPETITIONS = 5
 FULL_SCALE = 1.0
 
 

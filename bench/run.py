@@ -63,7 +63,8 @@ def select_allocators(
     policies: Sequence[Path] = (),
 ) -> tuple[list[Allocator], list[str]]:
     """The known allocators with those of ``--alloc`` added or put in their place, and hakmem once
-    for each file of ``--policy``; ``only`` narrows to names.
+    for each file of ``--policy``; ``only`` narrows to names. Without it those that a newer version
+    stands for are left out.
 
     Also the lines to say about those that were asked for and are absent. Raises BenchError when a
     name is unknown or nothing is left.
@@ -78,7 +79,8 @@ def select_allocators(
         own = chosen["hakmem"]
         name = policy_files.name_for(file, {*chosen, *absent})
         chosen[name] = peers.under_policy(name, own.path, file, own.variables)
-    names = [*chosen, *absent] if only is None else [name for name in only.split(",") if name]
+    usual = [name for name, allocator in chosen.items() if not allocator.on_request]
+    names = [*usual, *absent] if only is None else [name for name in only.split(",") if name]
     names = list(dict.fromkeys(names))
     for name in names:
         if name not in chosen and name not in absent:

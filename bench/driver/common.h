@@ -12,6 +12,7 @@
  *   transfer.c  producer and consumer              sharing.c   cache lines between threads
  *   latency.c   histograms of single calls         first.c     a thread's first calls
  *   week.c      a long run with days and nights    limit.h     the list that no malloc can beat
+ *   live.c      what a byte of a live set costs    idle.c      threads that did a job and sleep
  */
 #ifndef BENCH_COMMON_H
 #define BENCH_COMMON_H
@@ -134,6 +135,9 @@ void bench_work_sharing_passive(const bench_row *row, bench_run *run);
 void bench_work_latency(const bench_row *row, bench_run *run);
 void bench_work_first(const bench_row *row, bench_run *run);
 void bench_work_week(const bench_row *row, bench_run *run);
+void bench_work_live(const bench_row *row, bench_run *run);
+void bench_work_live_reused(const bench_row *row, bench_run *run);
+void bench_work_idle(const bench_row *row, bench_run *run);
 
 /* SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014). */
 static inline uint64_t bench_random_next(uint64_t *state) {

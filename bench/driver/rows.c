@@ -67,6 +67,29 @@ const bench_row bench_rows[] = {
     ROW("big_5m", "big", replace_big, 100, 16, 5 * MIB, 25 * MIB, 1,
         .summary = "random replacement, 16 slots, 5-25 MiB, every OS page written"),
 
+    ROW("large_pair_1t", "large", replace_mt, 800000, 1, 64 * KIB, 256 * KIB, 1,
+        .summary = "free and malloc of one block, 64-256 KiB"),
+    ROW("large_pair_2t", "large", replace_mt, 800000, 1, 64 * KIB, 256 * KIB, 2,
+        .summary = "2 threads, each free and malloc of one block, 64-256 KiB; the work of "
+                   "large_pair_1t shared out"),
+    ROW("large_pair_8t", "large", replace_mt, 800000, 1, 64 * KIB, 256 * KIB, 8,
+        .summary = "8 threads, each free and malloc of one block, 64-256 KiB; the work of "
+                   "large_pair_1t shared out"),
+    ROW("large_1t", "large", replace_mt, 400000, 64, 64 * KIB, 256 * KIB, 1,
+        .summary = "random replacement, 64 slots, 64-256 KiB"),
+    ROW("large_2t", "large", replace_mt, 400000, 64, 64 * KIB, 256 * KIB, 2,
+        .summary = "2 threads, each random replacement in 64 slots, 64-256 KiB; the work of "
+                   "large_1t shared out"),
+    ROW("large_8t", "large", replace_mt, 400000, 64, 64 * KIB, 256 * KIB, 8,
+        .summary = "8 threads, each random replacement in 64 slots, 64-256 KiB; the work of "
+                   "large_1t shared out"),
+    ROW("live_53k", "live", live, 3000, 1000, 53 * KIB, 140 * KIB, 1,
+        .summary = "a live set of 1,000 blocks of 53-140 KiB, every OS page written, then 2,000 "
+                   "random replacements"),
+    ROW("live_132k", "live", live_reused, 2184, 728, 132 * KIB, 264 * KIB, 1,
+        .summary = "twice 94 MiB in blocks of 264 KiB, written whole and freed, then a live set "
+                   "of 94 MiB in blocks of 128 KiB and a page"),
+
     ROW("realloc", "realloc", realloc, 1000000, 64, 16, 256 * KIB, 1,
         .summary = "64 buffers that grow by half from 16 B to 256 KiB, an op is a realloc"),
     ROW("realloc_big", "realloc", realloc, 1200, 4, 64 * KIB, 64 * MIB, 1,
@@ -79,14 +102,14 @@ const bench_row bench_rows[] = {
                    "each read"),
 
     ROW("mixed_1t", "scale", replace_mt, 64000000, 1000, 16, 1024, 1, .flags = BENCH_LIMITED,
-        .version = 2, .repetitions = 9,
+        .version = 2, .repetitions = 7,
         .summary = "1 thread, random replacement in 1,000 slots, 16-1,024 B"),
     ROW("mixed_2t", "scale", replace_mt, 64000000, 1000, 16, 1024, 2, .flags = BENCH_LIMITED,
-        .version = 2, .repetitions = 9,
+        .version = 2, .repetitions = 7,
         .summary = "2 threads, each random replacement in 1,000 slots, 16-1,024 B; the work of "
                    "mixed_1t shared out"),
     ROW("mixed_16t", "scale", replace_mt, 64000000, 1000, 16, 1024, 16, .flags = BENCH_LIMITED,
-        .version = 2, .repetitions = 9,
+        .version = 2, .repetitions = 7,
         .summary = "16 threads, each random replacement in 1,000 slots, 16-1,024 B; the work of "
                    "mixed_1t shared out"),
 
@@ -130,6 +153,8 @@ const bench_row bench_rows[] = {
         .summary = "one thread allocates 16-1,024 B, another frees, single blocks over a ring"),
     ROW("ring_batches", "producer_consumer", batches, 10000000, 0, 16, 1024, 2, .flags = BENCH_GATE,
         .summary = "one thread allocates 16-1,024 B, another frees, batches of 1,024"),
+    ROW("ring_16k", "producer_consumer", ring, 600000, 0, 1 * KIB, 16 * KIB, 2,
+        .summary = "one thread allocates 1-16 KiB, another frees, single blocks over a ring"),
     ROW("churn", "churn", churn, 4000, 64, 16, 1024, 1,
         .summary = "threads one after the other, each replaces the 64 blocks its predecessor "
                    "left, an op is a thread"),
@@ -143,20 +168,25 @@ const bench_row bench_rows[] = {
     ROW("first_prewarmed", "first", first, 2000, 1, 16, 53248, 1,
         .summary = "the same with hak_heap_prewarm called at the start of each thread where "
                    "there is such a thing"),
+    ROW("idle_400", "idle", idle, 400, 0, 16, 32 * KIB, 8, .repetitions = 3,
+        .summary =
+            "400 threads each fill, write and free 2 MiB in blocks of 16 B-32 KiB, as many in "
+            "each doubling, and sleep; what they keep 1.5 s later, and their first malloc "
+            "afterwards; an op is a thread"),
     ROW("sharing_active", "sharing", sharing_active, 250000, 0, 8, 8, 2,
         .summary = "2 threads write 8 B blocks of their own 500 times each"),
     ROW("sharing_passive", "sharing", sharing_passive, 250000, 0, 8, 8, 2,
         .summary = "2 threads free 8 B neighbours from one thread and write the next ones 500 "
                    "times each"),
 
-    ROW("latency_small", "latency", latency, 2000000, 10000, 16, 1024, 1, .repetitions = 15,
+    ROW("latency_small", "latency", latency, 2000000, 10000, 16, 1024, 1, .repetitions = 9,
         .summary = "each call timed: random replacement, 10,000 slots, 16-1,024 B"),
     ROW("latency_2t", "latency", latency, 2000000, 5000, 16, 32 * KIB, 2, .flags = BENCH_SPREAD,
-        .repetitions = 15,
+        .repetitions = 9,
         .summary = "each call timed: 2 threads, random replacement in 5,000 slots, 16 B-32 KiB, "
                    "as many in each doubling"),
     ROW("latency_big", "latency", latency, 100000, 100, 16, 4 * MIB, 1, .flags = BENCH_SPREAD,
-        .repetitions = 15,
+        .repetitions = 9,
         .summary = "each call timed: random replacement, 100 slots, 16 B-4 MiB, as many in each "
                    "doubling"),
     ROW("week", "week", week, 25000, 0, 16, 704000, 1, .flags = BENCH_TIMED, .repetitions = 1,

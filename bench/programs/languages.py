@@ -1,4 +1,4 @@
-"""Programs that run a program of ours: a C++ one, perl, node."""
+"""Programs that run a program of ours: a C++ one, perl, node, Python."""
 
 from __future__ import annotations
 
@@ -39,6 +39,12 @@ def node_work(stage: Stage) -> None:
     stage.run(executable("node"), SOURCES / "everyday.js", "2000" if stage.quick else "150000")
 
 
+def python_work(stage: Stage) -> None:
+    stage.run(
+        executable("python3"), "-I", SOURCES / "everyday.py", "1000" if stage.quick else "10000"
+    )
+
+
 PROGRAMS = (
     Program(
         "c++",
@@ -64,5 +70,14 @@ PROGRAMS = (
         ("node",),
         ("node",),
         node_work,
+    ),
+    Program(
+        "python",
+        "many short strings and small dicts, JSON; every object of its own (PYTHONMALLOC=malloc)",
+        ("python3",),
+        ("python3",),
+        ("python3*",),
+        python_work,
+        variables=(("PYTHONMALLOC", "malloc"),),
     ),
 )

@@ -144,8 +144,9 @@ static void describe_outside(hak_line *line, uint64_t address, uint64_t stack) {
                         " bytes was, freed or moved since; in no heap; ");
         return;
     }
-    hak_line_text(line, far < HAK_STACK_NEAR_BYTES ? "on this thread's stack, or near it; in no heap"
-                                                   : "in no heap");
+    hak_line_text(line, far < HAK_STACK_NEAR_BYTES
+                            ? "on this thread's stack, or near it; in no heap"
+                            : "in no heap");
 }
 
 /* Writes "0x... is in ...". `stack` is a stack pointer of the thread that the address concerns. */

@@ -105,3 +105,49 @@ def test_resident_memory_is_sampled_and_thinned(binary: Path) -> None:
     long = [[i, i] for i in range(1001)]
     thin = driver.thinned(long, 11)
     assert (thin[0], thin[-1], len(thin)) == ([0, 0], [1000, 1000], 11)
+
+
+WASTER = """#include <stddef.h>
+#include <string.h>
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
+extern void __libc_free(void *);
+void *malloc(size_t n) {
+    char *block = __libc_malloc(n < 10000 ? n : 2 * n);
+    if (block && n >= 10000) memset(block + n, 1, n);
+    return block;
+}
+void free(void *block) { FREE(block); }
+void *calloc(size_t n, size_t size) { return __libc_calloc(n, size); }
+void *realloc(void *block, size_t size) { return __libc_realloc(block, size); }
+int posix_memalign(void **out, size_t align, size_t size) {
+    *out = __libc_memalign(align, size);
+    return *out ? 0 : 12;
+}
+"""
+
+
+def figures_of(binary: Path, row: str, preload: Path | None, scale: float) -> dict[str, float]:
+    result = driver.run_row(binary, row, preload, {}, scale, 1, 30)
+    assert result.measure is not None, result
+    return result.measure.figures
+
+
+def test_a_live_set_tells_what_is_resident_for_each_byte(binary: Path, library: Library) -> None:
+    waster = library("waster", "#define FREE __libc_free\n" + WASTER)
+    for row in ("live_53k", "live_132k"):
+        plain = figures_of(binary, row, None, 1.0)
+        wasted = figures_of(binary, row, waster, 1.0)
+        assert 90 < plain["live_mib"] == wasted["live_mib"] < 100
+        assert 1.0 < plain["resident_over_live"] < 1.2 < 2.0 < wasted["resident_over_live"] < 2.4
+        assert 1.0 < plain["peak_over_live"] < 1.2 < 2.0 < wasted["peak_over_live"] < 2.6
+
+
+def test_mt_sleeping_threads_tell_what_they_keep(binary: Path, library: Library) -> None:
+    keeper = library("keeper", "#define FREE(block) (void)block\n" + WASTER)
+    plain = figures_of(binary, "idle_400", None, 0.15)
+    kept = figures_of(binary, "idle_400", keeper, 0.15)
+    assert plain["kept_kib_a_thread_later"] < 1024  # 60 threads share glibc's arenas
+    assert kept["kept_kib_a_thread_later"] > 2048
+    for name in ("first_malloc_p50_ns", "four_other_sizes_p50_ns"):
+        assert 0 < plain[name] < 1e7

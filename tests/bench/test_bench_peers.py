@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import compare, peers, records, report, targets, versions, wheels
+from bench import compare, peers, records, report, run, targets, versions, wheels
 
 Library = Callable[[str, str], Path]
 
@@ -110,6 +110,17 @@ def test_a_fetched_peer_is_named_by_its_version_and_finds_its_own_library(
         ("tbbmalloc2023", {"LD_LIBRARY_PATH": str(places["tbb"])}),
     ]
     assert peers.describe(found[0], None).version == "3.4.3"
+
+
+def test_a_newer_version_stands_for_the_distribution_s() -> None:
+    newer = [peers.Allocator(name, "peer", None) for name in ("mimalloc3", "tbbmalloc2023")]
+    old = {name: peers.Allocator(name, "peer", None) for name in ("mimalloc", "tbbmalloc", "glibc")}
+    assert [name for name, one in old.items() if peers.is_outdated(one, newer)] == ["tbbmalloc"]
+    known = [replace(old["tbbmalloc"], on_request=True), old["glibc"], newer[1]]
+    names = [one.name for one in run.select_allocators(known, {}, [], None)[0]]
+    assert names == ["glibc", "tbbmalloc2023"]
+    named = run.select_allocators(known, {}, [], "tbbmalloc,glibc")[0]
+    assert [one.name for one in named] == ["tbbmalloc", "glibc"]
 
 
 # the base
