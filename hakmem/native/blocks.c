@@ -142,9 +142,16 @@ uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
     return HAK_OK;
 }
 
+/* Gives the end of a block back without a byte of other memory, as far as its kind can: programs do
+ * not expect that a block cannot be made smaller. */
+static void shrink(hak_thread *t, uint64_t address, const hak_block *block, uint64_t size) {
+    if (!block->unit) (void)hak_mapping_resize(t, address, block->bytes, size ? size : 1);
+    else if (!block->class_index) (void)hak_span_resize(t, block->unit, size ? size : 1);
+}
+
 /* Resizes a block: in place while it still fits its class well (a shrink to half or more), a span
- * by units, else by moving. *out is the resized block; on HAK_FAULT_NOMEM *out is NULL and the old
- * block untouched. */
+ * by units, else by moving. *out is the resized block; on HAK_FAULT_NOMEM, which no shrink ends
+ * with, *out is NULL and the old block untouched. */
 uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void **out,
                            hak_fault *fault) {
     hak_heap *h = hak_heap_of(t);
@@ -158,10 +165,10 @@ uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void 
         return code;
     }
     bool fits = size <= block.bytes && size >= block.bytes / 2;
-    if (!block.unit) {
+    if (!block.unit && size >= policy->retain.remap_min_bytes) {
         *out = hak_mapping_resize(t, address, block.bytes, size);
         if (*out) return HAK_OK;
-    } else if (!block.class_index && size > policy->sizes.size_limit_bytes) {
+    } else if (block.unit && !block.class_index && size > policy->sizes.size_limit_bytes) {
         /* before the resize, because a span that moves gives its units back */
         (void)mark_in(h, 0, address);
         if ((*out = hak_mapping_from_span(t, block.unit, size))) return HAK_OK;
@@ -173,6 +180,11 @@ uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void 
         return HAK_OK;
     }
     void *moved = hak_alloc_slow(t, size, 1, false);
+    if (!moved && size <= block.bytes) {
+        shrink(t, address, &block, size);
+        *out = (void *)(uintptr_t)address;
+        return HAK_OK;
+    }
     if (!moved)
         return hak_fault_set(fault, h, HAK_FAULT_NOMEM, size, address, block.unit,
                              block.class_index, 0, 0);

@@ -125,14 +125,14 @@ static void *lengthen(hak_heap *h, uint64_t address, uint64_t have, uint64_t wan
     return moved;
 }
 
-/* Resizes a mapped block. Returns NULL where it becomes so small that a copy is as cheap, or where
- * the OS refuses: the caller copies. */
+/* Resizes a mapped block. Returns NULL where the OS refuses to make it longer: the caller copies.
+ */
 void *hak_mapping_resize(hak_thread *t, uint64_t address, uint64_t have, uint64_t size) {
     hak_heap *h = hak_heap_of(t);
     uint64_t want = page_up(size);
     void *block = (void *)(uintptr_t)address;
     hak_fork_look();
-    if (size < hak_policy_of(h)->retain.remap_min_bytes || want < size) return NULL;
+    if (want < size) return NULL;
     if (want < have && !shorten(h, address, have, want)) want = have;
     if (want > have && !(block = lengthen(h, address, have, want))) return NULL;
     hak_count(t, mapped_resize_count, 1);

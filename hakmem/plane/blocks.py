@@ -129,12 +129,21 @@ def free(t: Caller, address: int) -> Fault | None:
     return None
 
 
+def _shrink(t: Caller, address: int, block: Block, size: int) -> None:
+    """Give the end of a block back without a byte of other memory, as far as its kind can: programs
+    do not expect that a block cannot be made smaller."""
+    if not block.unit:
+        mappings.resize(t, address, block.size_bytes, size or 1)
+    elif not block.class_index:
+        spans.resize(t, block.unit, size or 1)
+
+
 def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
     """Resize a block to ``size`` bytes: in place while it still fits its class well (a shrink to
     half or more), a span by units, else by moving it.
 
     Returns its address and no fault. Out of memory the address is 0, the fault is NOMEM, and the
-    old block stays as it was.
+    old block stays as it was; but a shrink always succeeds.
     """
     m = t.m
     block = check_live(m, address)
@@ -145,10 +154,10 @@ def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
     if fault := check_own(t, address, block):
         t.record.fault_count += 1
         return 0, fault
-    if not unit:
+    if not unit and size >= m.tables.retain.remap_min_bytes:
         if resized := mappings.resize(t, address, size_bytes, size):
             return resized, None
-    elif not class_index and size > m.tables.size_limit_bytes:
+    elif unit and not class_index and size > m.tables.size_limit_bytes:
         _mark_in(m, 0, address)  # before the units can be another's: a moved span gives them back
         if outside := mappings.from_span(t, unit, size):
             return outside, None
@@ -159,6 +168,9 @@ def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
     elif class_index and size_bytes // 2 <= size <= size_bytes:
         return address, None
     moved = alloc(t, size, 1, False)
+    if not moved and size <= size_bytes:
+        _shrink(t, address, block, size)
+        return address, None
     if not moved:
         return 0, fault_of(m, NOMEM, size, address, unit, class_index)
     ctypes.memmove(moved, address, min(size, size_bytes))

@@ -119,10 +119,10 @@ def _lengthen(m: Memory, address: int, have: int, want: int) -> int:
 
 
 def resize(t: Caller, address: int, have: int, size: int) -> int:
-    """Resize a mapped block; its address. 0 where it becomes so small that a copy is as cheap, or
-    where the OS refuses: the caller must copy it."""
+    """Resize a mapped block; its address. 0 where the OS refuses to make it longer: the caller must
+    copy it."""
     m, want, block = t.m, page_up(size), address
-    if size < m.tables.retain.remap_min_bytes or want >> 64:
+    if want >> 64:
         return 0
     if want < have and not _shorten(m, address, have, want):
         want = have

@@ -19,7 +19,7 @@ from hakmem.clib.binding import library
 from hakmem.engines.native import NativeEngine
 from hakmem.generate import mirror
 from hakmem.plane import PythonEngine
-from tests.support.calls import faults
+from tests.support.calls import failing, faults
 
 pytestmark = pytest.mark.usefixtures("clean_windows")
 MIB = 1 << 20
@@ -282,6 +282,25 @@ def test_a_destroyed_heap_leaves_none(pair: Pair) -> None:
     pair.close()
     assert not any(is_mapped(address, LEAST) for address in block)
     pair.__init__(least=LEAST)  # type: ignore[misc]
+
+
+def test_a_shrink_never_fails(pair: Pair) -> None:
+    """Not where no byte is to be had either: the block keeps its place, and its end goes back."""
+    mapped, span, small = pair.alloc(LEAST), pair.alloc(MIB), pair.alloc(4000)
+    with failing("MAP", "PROTECT", "REMAP"):
+        taken = []
+        for size in (MIB, 64 * 1024, 10):
+            while (block := pair.alloc(size))[0]:
+                taken.append(block)
+        for block in (mapped, small, span):
+            assert pair.realloc(block, 10) == block
+        pair.check()
+        assert pair.figures("mapped_bytes") == [PAGE]
+        assert pair.alloc(MIB - 2 * layout.UNIT_BYTES)[0], "the end of the span"
+    for block in taken:
+        assert pair.free(block) == 0
+    assert pair.free(mapped) == 0
+    pair.check()
 
 
 def test_regions_of_nonsense_sizes_are_refused() -> None:
