@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import layout
 from .capture import Capture
 from .outline import mapped_figure
 from .surroundings import Ours
@@ -46,7 +45,7 @@ class FreedBlock(NamedTuple):
 def freed_blocks(capture: Capture) -> list[FreedBlock]:
     """The mapped blocks freed or moved last that the heap remembers, the last one first; none of a
     heap of a layout that remembers none."""
-    heap, limit = capture.heap, layout.MAPPED_FREED_COUNT
-    count = mapped_figure(heap, "mapped_freed")
+    heap, count = capture.heap, mapped_figure(capture.heap, "mapped_freed")
+    limit = len(heap.freed_address) if count else 0
     places = [(count - back) % limit for back in range(1, min(count, limit) + 1)]
     return [FreedBlock(heap.freed_address[place], heap.freed_bytes[place]) for place in places]
