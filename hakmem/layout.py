@@ -1115,7 +1115,10 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "the drain_request that this thread obeyed last"),
             Field("first_cap_bytes", "u64", "bytes", _INIT,
                 "sum of the caps that the record began with"),
-            Field("reserved", "u64", "", _OWNER, "zero", 4),
+            Field("held_bytes", "i64", "bytes", _OWNER,
+                "blocks taken from slabs less blocks given back; below 0 in a thread that frees "
+                "what others took"),
+            Field("reserved", "u64", "", _OWNER, "zero", 3),
             *COUNTERS,
             *(Field("counter_pad", "u64", "", _OWNER, "zero", count)
               for count in ((-len(COUNTERS)) % 8,) if count),

@@ -256,6 +256,7 @@ extern HAK_HIDDEN bool hak_fault_told;
 /* budget.c */
 HAK_HIDDEN uint64_t hak_work_credit(hak_heap *h, uint64_t now);
 HAK_HIDDEN uint64_t hak_work_units(hak_heap *h, uint64_t now);
+HAK_HIDDEN void hak_work_grow_locked(hak_heap *h, uint64_t units);
 HAK_HIDDEN void hak_work_spend(hak_heap *h, uint64_t ns);
 HAK_HIDDEN void hak_work_spend_locked(hak_heap *h, uint64_t ns);
 HAK_HIDDEN void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units);
