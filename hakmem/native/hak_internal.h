@@ -176,6 +176,8 @@ HAK_HIDDEN void *hak_os_resize_block(hak_os_counts *counts, void *block, uint64_
 HAK_HIDDEN bool hak_os_release_range(void *address, uint64_t bytes);
 HAK_HIDDEN void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes,
                                 uint8_t *pages);
+HAK_HIDDEN uint32_t hak_os_slow_count(const void *address, uint64_t apart, uint32_t count,
+                                      uint64_t slow_ns);
 HAK_HIDDEN uint32_t hak_os_resident_count(hak_os_counts *counts, void *address,
                                           uint32_t page_count);
 HAK_HIDDEN uint64_t hak_os_resident_bytes(hak_os_counts *counts, void *address, uint64_t bytes);

@@ -61,10 +61,11 @@ class RetainPolicy(layout.RetainNumbers):
     stays dirty.
 
     *A large block that must read as zero* and is dirty is cleared; or it is purged, when at
-    least ``clear_absent_per_256`` / 256 of its middle is not resident: then only the OS pages that
-    the program touches become resident. The OS is asked about blocks of ``clear_ask_bytes`` and
-    more. Each time it says that more is resident, the pause until the next question doubles, up to
-    ``clear_wait_count`` spans.
+    least ``clear_absent_per_256`` / 256 of a sample of it is not resident: then only the OS pages
+    that the program touches become resident. Blocks of ``clear_ask_bytes`` and more are asked
+    about. With plain OS calls, the first reads of a few pages tell: one that takes longer than
+    ``read_fault_ns`` was a fault. Each time that more is resident, the pause until the next
+    question doubles, up to ``clear_wait_count`` spans.
 
     *A large block that is resized* and cannot stay where it is moves from ``remap_min_bytes`` on
     by remapping its OS pages: nothing is copied, and nothing becomes resident twice. It is a
