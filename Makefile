@@ -187,6 +187,8 @@ fuzz: setup  ## run a program under 5,000 hostile policy images, and readers ove
 attach-storm: setup  ## kill readers of a process and processes under their readers, a thousand times (about two minutes)
 	@mkdir -p build; c++ -O2 -pthread -o build/workload tests/outside/workload.cpp
 	@$(VENV_PYTHON) tests/outside/storm.py build/workload --rounds 1000
+	@$(CC) -O1 -mavx -pthread -o build/sleepers tests/outside/sleepers.c
+	@$(VENV_PYTHON) tests/outside/errand_storm.py build/sleepers --rounds 1000
 
 stress:  ## run the C stress driver for 60 s with 16 threads
 	$(call build_preset,release)

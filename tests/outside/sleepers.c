@@ -3,7 +3,7 @@
  * sleep; at the end it is said how many saw anything: an early or late wake, an error, a changed
  * register, a block that is not theirs.
  *
- * sleepers THREADS SECONDS CALL: CALL is a letter of `calls`.
+ * sleepers THREADS SECONDS CALL: CALL is a letter of wait_in; m: a thread each of MIXED in turn.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -87,6 +88,55 @@ static int spin(void) {
     return 0;
 }
 
+/* Replaces blocks and looks at each, while handlers that sleep lie over it. */
+static int replace_blocks(void) {
+    enum { HELD = 64 };
+    uintptr_t *held[HELD] = {0}, me = (uintptr_t)&held;
+    unsigned seed = (unsigned)me;
+    int wrong = 0;
+    for (double end = now() + sleep_seconds; now() < end;)
+        for (int rounds = 0; rounds < 1000; rounds++) {
+            int i = rand_r(&seed) % HELD;
+            if (held[i]) wrong |= held[i][0] != me + (uintptr_t)i || held[i][1] != me;
+            free(held[i]);
+            held[i] = malloc(16 + (size_t)(rand_r(&seed) % 48));
+            held[i][0] = me + (uintptr_t)i, held[i][1] = me;
+        }
+    for (int i = 0; i < HELD; i++) free(held[i]);
+    return wrong ? -1 : 0;
+}
+
+/* Forks children that allocate and end. */
+static int make_children(void) {
+    for (double end = now() + sleep_seconds; now() < end; usleep(2000)) {
+        int status;
+        pid_t child = fork();
+        if (child == 0) _exit(job((unsigned)getpid()));
+        if (child < 0 || waitpid(child, &status, 0) != child || status) return -1;
+    }
+    errno = ODD_ERRNO;
+    return 0;
+}
+
+static pthread_t replacers[4096];
+static _Atomic int replacer_count;
+static pthread_mutex_t replacers_lock = PTHREAD_MUTEX_INITIALIZER;
+static volatile sig_atomic_t over;
+
+static void sleep_over_it(int number) {
+    struct timespec time = {0, 5000000};
+    int saved = errno;
+    (void)number;
+    nanosleep(&time, NULL);
+    errno = saved;
+}
+
+static void *pester(void *unused) {
+    for (; !over; usleep(10000))
+        for (int i = 0; i < replacer_count; i++) pthread_kill(replacers[i], SIGUSR2);
+    return unused;
+}
+
 static int wait_in(char which) {
     struct timespec time = {(time_t)sleep_seconds, 0};
     struct timeval part = {(time_t)sleep_seconds, 0};
@@ -117,6 +167,14 @@ static int wait_in(char which) {
         got = dup2(ends[1], 900) == 900 ? (int)recv(ends[0], &byte, 1, 0) : -1;
         return got == 1 ? 0 : -1;
     case 'u': return spin();
+    case 'k': return make_children();
+    case 'h':
+        pthread_mutex_lock(&replacers_lock);
+        replacers[replacer_count] = pthread_self();
+        replacer_count++;
+        pthread_mutex_unlock(&replacers_lock);
+        got = replace_blocks();
+        return errno = ODD_ERRNO, got;
     default: return -2;
     }
 }
@@ -138,16 +196,18 @@ static int suspend(void) {
 }
 
 static void *work(void *id) {
+    static const char mixed[] = "nhpuskfPhu";
+    char mine = call == 'm' ? mixed[(uintptr_t)id % (sizeof mixed - 1)] : call;
     int wrong = job((unsigned)(uintptr_t)id + 1);
     asleep_count++;
     double began = now();
     errno = ODD_ERRNO;
-    int result = wait_in(call), error = errno;
+    int result = wait_in(mine), error = errno;
     double took = now() - began;
     /* those that a byte ends are ended after that time */
     wrong |= result != 0 || took < sleep_seconds - 0.01 || took > sleep_seconds + 5;
-    wrong |= call != 'e' && call != 'v' && error != ODD_ERRNO;
-    if (wrong) fprintf(stderr, "%c: %d, errno %d, %f s\n", call, result, error, took);
+    wrong |= mine != 'e' && mine != 'v' && error != ODD_ERRNO;
+    if (wrong) fprintf(stderr, "%c: %d, errno %d, %f s\n", mine, result, error, took);
     wrong |= job((unsigned)(uintptr_t)id + 7);
     seen_count += wrong != 0;
     return NULL;
@@ -169,6 +229,13 @@ int main(int count, char **words) {
     while (asleep_count < threads) usleep(1000);
     usleep(50000);
     if (call != 'g') puts("ready"), fflush(stdout);
+    struct sigaction action = {.sa_handler = sleep_over_it, .sa_flags = SA_NODEFER};
+    sigaction(SIGUSR2, &action, NULL);
+    pthread_t pesterer;
+    pthread_create(&pesterer, NULL, pester, NULL);
+    while (now() < began + sleep_seconds - 0.5) usleep(1000);
+    over = 1;
+    pthread_join(pesterer, NULL);
     if (strchr("rev", call)) {
         while (now() < began + sleep_seconds + 0.2) usleep(1000);
         for (int i = 0; i < threads; i++)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -133,6 +134,23 @@ def test_a_long_wait_that_would_begin_anew_is_left(
     time.sleep(0.2)
     answer = asking.drain(hakmem.attach(program.pid), 0.5)
     assert [thread.reason for thread in answer.pending] == [errands.WAITS_LONG]
+
+
+def test_mt_tools_killed_at_random(sleepers: Path) -> None:
+    """The storm of errand_storm.py in its short form; `make attach-storm` has the long one."""
+    command = [sys.executable, str(HERE / "errand_storm.py"), str(sleepers), "--rounds", "30"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done.stdout.startswith("errand storm: 30 tools killed")
+
+
+def test_mt_a_handler_over_malloc_is_seen(launch: Launch, sleepers: Path) -> None:
+    """Handlers that sleep lie over malloc and free; none of their threads' caches is emptied."""
+    program = launch(sleepers, 6, 3, "h")
+    limit = time.monotonic() + 2
+    while time.monotonic() < limit:
+        asking.drain(hakmem.attach(program.pid), 0.4)
+    ended_well(program)
 
 
 def test_registers_with_which_an_interrupted_thread_goes_on() -> None:
