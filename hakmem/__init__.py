@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .errors import UnknownName as UnknownName
     from .errors import ValidationError as ValidationError
     from .heap.api import Heap as Heap
-    from .heap.api import live_heaps as live_heaps
+    from .heap.living import live_heaps as live_heaps
     from .heap.process import process_heap as process_heap
     from .outside.attaching import attach as attach
     from .policy import AcquirePolicy as AcquirePolicy

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from ..views.answers.diff import Diff
 
 DESCRIPTION = """\
-What changed from A to B: by class, thread, span and slab, the largest change first, more or
-less. Each is a saved file or a process as it is now. Slabs and spans are compared only where
-both are of one heap of one process."""
+What changed from A to B: by class, thread, mapped block, span and slab, the largest change first,
+more or less. Each is a saved file or a process as it is now. Blocks, slabs and spans are compared
+only where both are of one heap of one process."""
 EXAMPLES = """\
   hakmem dump 4711 -o before.npz; sleep 60; hakmem diff before.npz 4711
   hakmem diff -v monday.npz friday.npz
   hakmem diff --json a.npz b.npz"""
-TABLES = ("classes", "threads", "spans", "slabs")
+TABLES = ("classes", "threads", "mapped_blocks", "spans", "slabs")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +49,7 @@ def _title(found: Diff[Any]) -> str:
         return f"{'+' if count > 0 else ''}{format_bytes(count)}"
 
     one, other = found.before.process, found.after.process
-    live = found.after.capture.heap.in_use_units - found.before.capture.heap.in_use_units
-    grown = f"{signed(live << 16)} in slabs and spans"
+    grown = found.grown()
     if one is None or other is None:
         return f"{found.before.name} to {found.after.name}: {grown}"
     if one.rss_bytes and other.rss_bytes:

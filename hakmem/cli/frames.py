@@ -87,6 +87,7 @@ class Sample:
     title: str
     rss_bytes: int
     in_use_bytes: int
+    mapped_bytes: int
     kept_bytes: int
     committed_bytes: int
     purged_bytes: int
@@ -116,6 +117,7 @@ def take(glance: Glance) -> Sample:
         title=glance.name if facts is None else facts.title(),
         rss_bytes=0 if facts is None else facts.rss_bytes,
         in_use_bytes=heap.in_use_units << layout.UNIT_SHIFT,
+        mapped_bytes=int(outline.mapped["bytes"].sum()),
         kept_bytes=heap.dirty_units << layout.UNIT_SHIFT,
         committed_bytes=outline.committed_units << layout.UNIT_SHIFT,
         purged_bytes=int(heap.os.purged_bytes),
@@ -293,10 +295,11 @@ def frame(
     spark = sparkline(recent, blocks, max(max(recent, default=0) // SPARK_SHARE, SPARK_BYTES))
     between = f"  {format_bytes(min(recent))} to {format_bytes(max(recent))}" if recent else ""
     cached = int(now.threads["cached_bytes"].sum())
+    mapped = f"mapped blocks {format_bytes(now.mapped_bytes)}   " if now.mapped_bytes else ""
     lines = [
         f"{title}{clock:>{max(width - len(title), 0)}}",
         f"resident {format_bytes(now.rss_bytes)}  {spark}{between}",
-        f"slabs and spans {format_bytes(now.in_use_bytes)}   free and kept "
+        f"slabs and spans {format_bytes(now.in_use_bytes)}   {mapped}free and kept "
         f"{format_bytes(now.kept_bytes)}   in caches {format_bytes(cached)}   "
         f"committed {format_bytes(now.committed_bytes)}",
     ]
@@ -356,6 +359,7 @@ def as_json(now: Sample, before: Sample | None) -> dict[str, Any]:
             "title",
             "rss_bytes",
             "in_use_bytes",
+            "mapped_bytes",
             "kept_bytes",
             "committed_bytes",
             "purged_bytes",

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from ..views.parts.slabs import SlabsView
 
 DESCRIPTION = """\
-The map of a heap: its size classes, its large blocks (spans), and slabs drawn with one letter a
-block. Class and slab numbers are those of the first table and of the maps. The formats tsv and
-json have a row for every slab."""
+The map of a heap: its size classes, its large blocks (spans and mapped blocks), and slabs drawn
+with one letter a block. Class and slab numbers are those of the first table and of the maps. The
+formats tsv and json have a row for every slab."""
 EXAMPLES = """\
   hakmem maps 4711                        classes, spans, and the first slabs
   hakmem maps 4711 --class 5              the slabs of class 5, the emptiest first
@@ -120,6 +120,8 @@ def _table(view: HeapView, slabs: SlabsView, arguments: argparse.Namespace, file
         file.write(f"\n{shown(classes[classes['slab_count'] > 0])}\n")
         if len(view.spans):
             file.write(f"\n{shown(view.spans)}\n")
+        if len(view.mapped_blocks):
+            file.write(f"\n{shown(view.mapped_blocks)}\n")
     else:
         file.write(f"\n{shown(slabs)}\n")
     limit = arguments.limit

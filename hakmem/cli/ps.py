@@ -14,7 +14,8 @@ from .targets import add_volume, write_json
 
 DESCRIPTION = """\
 The processes that run on hakmem and may be read: what each has resident, and of it in the heap
-behind malloc. "kept" is free memory that may be resident still. Exit code 1 if there is none."""
+behind malloc. "mapped blocks" are very large ones, touched or not; "kept" is free memory that may
+be resident still. Exit code 1 if there is none."""
 EXAMPLES = """\
   hakmem ps
   hakmem ps --json
@@ -68,6 +69,7 @@ def _look(pid: int) -> dict[str, Any]:
         "title": " ".join(facts.command) if facts else "",
         "rss_bytes": facts.rss_bytes if facts else 0,
         "in_use_bytes": heap.in_use_units << 16,
+        "mapped_bytes": int(view.capture.mapped["bytes"].sum()),
         "kept_bytes": heap.dirty_units << 16,
         "committed_bytes": units << 16,
         "threads": int(heap.thread_live),
@@ -78,28 +80,25 @@ def _look(pid: int) -> dict[str, Any]:
 def _table(found: list[dict[str, Any]]) -> str:
     from ..views.showing.tables import format_bytes, render, terminal_width
 
-    headings = (
-        "pid",
-        "resident",
-        "slabs+spans",
-        "kept",
-        "committed",
-        "threads",
-        "heaps",
-        "command",
-    )
-    room = max(terminal_width() - 77, 24)
+    sizes = {
+        "rss_bytes": "resident",
+        "in_use_bytes": "slabs+spans",
+        "mapped_bytes": "mapped blocks",
+        "kept_bytes": "kept",
+        "committed_bytes": "committed",
+    }
+    if not any(row["mapped_bytes"] for row in found):
+        del sizes["mapped_bytes"]
+    headings = ("pid", *sizes.values(), "threads", "heaps", "command")
+    room = max(terminal_width() - 13 * len(sizes) - 25, 24)
     cells = [
         [str(row["pid"]) for row in found],
-        *(
-            [format_bytes(row[name]) for row in found]
-            for name in ("rss_bytes", "in_use_bytes", "kept_bytes", "committed_bytes")
-        ),
+        *([format_bytes(row[name]) for row in found] for name in sizes),
         [str(row["threads"]) for row in found],
         [str(row["heaps"]) for row in found],
         [_short(" ".join(str(row["title"]).split()), room) for row in found],
     ]
-    return render(headings, cells, left=(False,) * 7 + (True,), width=10_000)
+    return render(headings, cells, left=(False,) * (len(cells) - 1) + (True,), width=10_000)
 
 
 def _short(text: str, room: int) -> str:

@@ -77,12 +77,13 @@ def _json(view: HeapView, found: Why) -> dict[str, object]:
             ("by_band", found.by_band),
             ("by_class", found.by_class),
             ("by_thread", found.by_thread),
+            ("mapped_blocks", found.mapped),
             ("outside", found.outside),
         )
     }
     numbers = (
         "rss_bytes",
-        "region_bytes",
+        "heap_bytes",
         "in_use_bytes",
         "pinned_bytes",
         "limit_bytes",

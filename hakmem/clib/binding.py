@@ -73,6 +73,7 @@ OS_PRIMITIVES: Final[dict[str, Signature]] = {
     "hak_os_populate": (None, (c_void_p, c_void_p, c_uint64)),
     "hak_os_limit": (c_uint64, ()),
     "hak_os_residents": (c_uint32, (c_void_p, c_void_p, c_uint32)),
+    "hak_os_slow_reads": (c_uint32, (c_void_p, c_uint64, c_uint32, c_uint64)),
 }
 HEAP_FUNCTIONS: Final[dict[str, Signature]] = {
     "hak_heap_create": (c_void_p, (c_void_p, c_uint64, c_uint32, _FAULT)),

@@ -13,6 +13,7 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -20,13 +21,14 @@ from ..arguments import WORD_LIMIT, power_of_two, size_in_bytes, whole_number, w
 from ..engines.protocol import REGION_LIMIT_BYTES, Engine
 from ..errors import HeapDestroyed, InvalidFree
 from ..policy import Policy
-from ..views.answers.whatis import Region, WhatIs
+from ..views.answers.whatis import WhatIs
 from ..views.heap_view import HeapView
 from ..views.looks import Looks
 from ..views.reading.source import OwnProcess, Words
 from .faults import exception_of, foreign, no_memory
 from .fork import watch
 from .gate import Gate
+from .living import enter, leave, live_heaps, other_name, other_regions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,16 +40,6 @@ if TYPE_CHECKING:
 Plane = Literal["native", "python"]
 
 _numbers = itertools.count(1)
-_live: dict[int, weakref.ref[Heap]] = {}
-"""The heaps of this process by their number. It needs no lock: threads only set and pop single
-entries, each of which is one step of the interpreter."""
-
-
-def live_heaps() -> list[Heap]:
-    """The heaps that this process made and has not destroyed, oldest first. The process heap is
-    among them once `process_heap` was called."""
-    found = (reference() for reference in list(_live.values()))
-    return [heap for heap in found if heap is not None and heap.alive]
 
 
 class _Guarded(OwnProcess):
@@ -130,7 +122,7 @@ class Heap(Looks):
         self._gate = Gate(engine, self.name)
         self._kept = keep
         self.region = _region(engine)
-        _live[number] = weakref.ref(self)
+        enter(number, self)
         self._finalizer = weakref.finalize(self, _forget, number, None if keep else engine)
         self._finalizer.atexit = False
 
@@ -153,7 +145,7 @@ class Heap(Looks):
 
     def _finish(self, engine: Engine) -> None:
         self._finalizer.detach()
-        _live.pop(self._number, None)
+        leave(self._number)
         engine.destroy()
 
     def __enter__(self) -> Self:
@@ -297,17 +289,7 @@ class Heap(Looks):
                 raise wrong
 
     def _exception(self, engine: Engine, verb: str, fault: Any, asked: int = 0) -> Exception:
-        return exception_of(engine, self.name, verb, fault, self._other_at, asked)
-
-    def _others(self) -> tuple[Region, ...]:
-        """The regions of the other heaps of this process."""
-        return tuple(Region(heap.name, *heap.region) for heap in live_heaps() if heap is not self)
-
-    def _other_at(self, address: int) -> str | None:
-        """The name of the other heap whose region holds an address."""
-        return next(
-            (name for name, first, size in self._others() if first <= address < first + size), None
-        )
+        return exception_of(engine, self.name, verb, fault, partial(other_name, self), asked)
 
     # --- care -------------------------------------------------------------------------------------
 
@@ -388,7 +370,7 @@ class Heap(Looks):
     def whatis(self, address: int) -> WhatIs:
         """What is at ``address``: the block, its class, state and slab, and the offset inside it in
         bytes; or why there is no block. Prints as a sentence."""
-        return self.view().whatis(whole_number("address", address), self._others())
+        return self.view().whatis(whole_number("address", address), other_regions(self))
 
     def __repr__(self) -> str:
         return repr(self.view()) if self.alive else f"<{self.name}, destroyed>"
@@ -412,7 +394,7 @@ def _region(engine: Engine) -> tuple[int, int]:
 
 def _forget(number: int, engine: Engine | None) -> None:
     """Destroy the engine of a heap that was garbage-collected, and forget it."""
-    _live.pop(number, None)
+    leave(number)
     if engine is not None:
         engine.destroy()
 

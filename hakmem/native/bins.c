@@ -54,6 +54,7 @@ void hak_bin_flush(hak_thread *t, uint32_t class_index, uint32_t n) {
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++)
         if (group[g].count) hak_slab_return(t, &group[g], stride, list_count);
     t->room_counts[class_index] += n;
+    t->held_bytes -= (int64_t)(n * bin->stride_bytes);
     hak_keep_order();
     hak_store_relaxed(&t->busy, 0);
     hak_assert(!t->heads[class_index] == !hak_bin_length(t, class_index));
@@ -86,6 +87,7 @@ void hak_bin_return_range(hak_thread *t, uint32_t class_index) {
             hak_free_push_chain(slab, base, at, at, 1);
     }
     hak_used_sub(slab, n);
+    t->held_bytes -= (int64_t)(bin->bump_end - bin->bump);
     bin->bump = bin->bump_end = 0;
     hak_slab_let_go(t, unit);
 }

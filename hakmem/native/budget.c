@@ -33,22 +33,31 @@ uint64_t hak_work_credit(hak_heap *h, uint64_t now) {
     return earned > spent ? earned - spent : 0;
 }
 
-/* How many units may be purged early now. A young heap must be able to pay for all it purged being
- * needed again: its program most likely goes on, and one wrong guess would cost a good part of the
- * little time it has run. */
+/* How many units may be purged early now. A young heap of one thread must be able to pay, from what
+ * its age earned, for all it purged being needed again: its program most likely goes on, and one
+ * wrong guess would cost a good part of the little time it has run. With more threads the last that
+ * frees may be the last that runs at all. */
 uint64_t hak_work_units(hak_heap *h, uint64_t now) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t credit = hak_work_credit(h, now), unit_ns = retain->purge_unit_ns;
-    bool young = !hak_load_relaxed(&h->epoch_count) &&
+    bool young = !hak_load_relaxed(&h->epoch_count) && hak_load_relaxed(&h->thread_live) <= 1 &&
                  now < hak_load_relaxed(&h->epoch_start_ns) + retain->young_ns;
     if (young) {
         uint64_t at_stake = (uint64_t)hak_load_relaxed(&h->recent_units[0]) +
                             hak_load_relaxed(&h->recent_units[1]);
         at_stake *= retain->refault_unit_ns;
+        at_stake += (uint64_t)(hak_load_relaxed(&h->unit_top) - h->meta_units) * unit_ns;
         credit = credit > at_stake ? credit - at_stake : 0;
         unit_ns += retain->refault_unit_ns;
     }
     return credit / unit_ns;
+}
+
+/* What the heap grows by brings the price of its own purge along, once: a program that is young
+ * when it frees a large phase has earned little by its age. Needs run_lock. */
+void hak_work_grow_locked(hak_heap *h, uint64_t units) {
+    hak_assert(hak_rank_is_held(HAK_RANK_RUN));
+    hak_store_relaxed(&h->earned_ns, h->earned_ns + units * hak_policy_of(h)->retain.purge_unit_ns);
 }
 
 /* Pays for work, into debt as far as the policy allows. Needs run_lock. */

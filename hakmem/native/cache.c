@@ -117,6 +117,7 @@ bool hak_refill(hak_thread *t, uint32_t class_index, uint32_t least) {
     bin->free_only_count = 0;
     bin->refilled = 1;
     t->free_only_bytes = 0;
+    if (hak_unlikely(!bin->cap_count)) hak_cap_restore(t, class_index);
     turn(t);
     uint32_t got = 0, unit = hak_acquire(t, class_index);
     for (uint32_t slabs = 1; unit; slabs++) {
@@ -137,6 +138,7 @@ bool hak_refill(hak_thread *t, uint32_t class_index, uint32_t least) {
     hak_assert(hak_bin_is_whole(t, class_index));
     hak_event(t, HAK_EVENT_REFILL, class_index, bin->hot, got);
     hak_count(t, refill_block_count, got);
+    t->held_bytes += (int64_t)(got * bin->stride_bytes);
     return got != 0;
 }
 
@@ -189,14 +191,19 @@ void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block) {
         hak_bin_push(t, class_index, block);
         return; /* the refill before this call did what time demands */
     }
-    if (!have) { /* the policy caches nothing of this class */
+    if (!have) { /* the policy caches nothing of this class, or the thread has freed its own */
         uint32_t unit = (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT);
         hak_chain one = {block, block, block, hak_entry_get(hak_heap_of(t), unit) >> 8, 1};
         hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, cache->list_count);
+        t->held_bytes -= (int64_t)bin->stride_bytes;
+        if (t->held_bytes < 0) hak_cap_restore(t, class_index);
     } else {
         hak_bin_flush(t, class_index, n);
         hak_bin_push(t, class_index, block);
-        hak_cap_free_only(t, class_index, n);
+        if (hak_cap_free_only(t, class_index, n)) {
+            hak_cache_flush(t, 0);
+            hak_caps_drop(t);
+        }
     }
     turn(t);
 }

@@ -43,8 +43,34 @@ static void shrink(hak_thread *t, uint32_t class_index, uint32_t floor) {
     hak_count(t, cache_shrink_count, 1);
 }
 
-/* Called after an overflow of n blocks: a thread that only frees shrinks its caches. */
-void hak_cap_free_only(hak_thread *t, uint32_t class_index, uint32_t n) {
+/* Whether what the program holds of the blocks that this thread took is no more than what its lists
+ * hold, and the `returned` bytes that just went back. A thread that frees what others took is soon
+ * below that, and keeps its caches. The lists are not counted while the caps show that it is more.
+ */
+static bool has_freed_its_own(hak_thread *t, uint64_t returned) {
+    uint64_t listed = 0, ranges = 0, held = (uint64_t)t->held_bytes;
+    if (t->held_bytes < 0 || held > 2 * t->cap_bytes + returned) return false;
+    for (uint32_t class_index = 1; class_index <= hak_policy_of(hak_heap_of(t))->sizes.class_count;
+         class_index++) {
+        const hak_bin *bin = &t->bins[class_index];
+        listed += hak_bin_length(t, class_index) * bin->stride_bytes;
+        ranges += bin->bump_end - bin->bump;
+    }
+    return held <= ranges + 2 * listed + returned;
+}
+
+/* Lets empty caches hold nothing until the next refill. */
+void hak_caps_drop(hak_thread *t) {
+    for (uint32_t class_index = 1; class_index <= hak_policy_of(hak_heap_of(t))->sizes.class_count;
+         class_index++)
+        hak_cap_resize(t, class_index, 0);
+    hak_count(t, cache_shrink_count, 1);
+}
+
+/* Called after an overflow of n blocks: a thread that only frees shrinks its caches. True: it has
+ * freed its own and shall cache nothing. The program may be about to let it sleep, and a cached
+ * block keeps its slab. */
+bool hak_cap_free_only(hak_thread *t, uint32_t class_index, uint32_t n) {
     const hak_cache_policy *caches = &hak_policy_of(hak_heap_of(t))->caches;
     hak_bin *bin = &t->bins[class_index];
     uint64_t floor =
@@ -52,10 +78,14 @@ void hak_cap_free_only(hak_thread *t, uint32_t class_index, uint32_t n) {
     t->free_only_bytes += n * bin->stride_bytes;
     if (++bin->free_only_count < caches->free_only_count &&
         t->free_only_bytes < caches->free_only_bytes)
-        return;
+        return false;
     bin->free_only_count = 0;
+    if (t->free_only_bytes >= caches->free_only_bytes &&
+        has_freed_its_own(t, n * bin->stride_bytes))
+        return true;
     if (!floor) floor = 1;
     if (bin->cap_count > floor) shrink(t, class_index, (uint32_t)floor);
+    return false;
 }
 
 /* Shrinks idle classes: one that had none of the last idle_events slow-path events gives half its

@@ -27,9 +27,17 @@ static inline uint32_t hak_cap_limit(hak_thread *t, uint32_t class_index) {
                           : hak_cache_of(t, class_index)->cap_max_count);
 }
 
+/* Gives a class whose cap fell to nothing the first cap again. */
+static inline void hak_cap_restore(hak_thread *t, uint32_t class_index) {
+    uint32_t init = hak_cache_of(t, class_index)->cap_init_count,
+             most = hak_cap_limit(t, class_index);
+    hak_cap_resize(t, class_index, init < most ? init : most);
+}
+
 /* caps.c */
 HAK_HIDDEN void hak_caps_init(hak_thread *t);
-HAK_HIDDEN void hak_cap_free_only(hak_thread *t, uint32_t class_index, uint32_t n);
+HAK_HIDDEN void hak_caps_drop(hak_thread *t);
+HAK_HIDDEN bool hak_cap_free_only(hak_thread *t, uint32_t class_index, uint32_t n);
 HAK_HIDDEN void hak_caps_shrink_idle(hak_thread *t);
 HAK_HIDDEN uint32_t hak_cap_swing_raise(hak_thread *t, uint32_t class_index);
 HAK_HIDDEN bool hak_cap_overflow_raises(hak_thread *t, uint32_t class_index);

@@ -176,6 +176,8 @@ HAK_HIDDEN void *hak_os_resize_block(hak_os_counts *counts, void *block, uint64_
 HAK_HIDDEN bool hak_os_release_range(void *address, uint64_t bytes);
 HAK_HIDDEN void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes,
                                 uint8_t *pages);
+HAK_HIDDEN uint32_t hak_os_slow_count(const void *address, uint64_t apart, uint32_t count,
+                                      uint64_t slow_ns);
 HAK_HIDDEN uint32_t hak_os_resident_count(hak_os_counts *counts, void *address,
                                           uint32_t page_count);
 HAK_HIDDEN uint64_t hak_os_resident_bytes(hak_os_counts *counts, void *address, uint64_t bytes);
@@ -256,6 +258,7 @@ extern HAK_HIDDEN bool hak_fault_told;
 /* budget.c */
 HAK_HIDDEN uint64_t hak_work_credit(hak_heap *h, uint64_t now);
 HAK_HIDDEN uint64_t hak_work_units(hak_heap *h, uint64_t now);
+HAK_HIDDEN void hak_work_grow_locked(hak_heap *h, uint64_t units);
 HAK_HIDDEN void hak_work_spend(hak_heap *h, uint64_t ns);
 HAK_HIDDEN void hak_work_spend_locked(hak_heap *h, uint64_t ns);
 HAK_HIDDEN void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units);

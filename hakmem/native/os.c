@@ -341,6 +341,30 @@ uint64_t hak_os_clock_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static uint64_t fine_clock_ns(void) {
+    struct timespec now;
+    if (read_clock(CLOCK_MONOTONIC, &now) != 0) return 0;
+    return (uint64_t)now.tv_sec * HAK_NS_PER_SECOND + (uint64_t)now.tv_nsec;
+}
+
+/* How many of `count` reads, in the middles of parts of `apart` bytes, took longer than `slow_ns`:
+ * they were faults. A read makes nothing resident, the OS shows its page of zeros. What reading the
+ * clock takes is left out, since without a vDSO it takes as long as a fault. */
+uint32_t hak_os_slow_count(const void *address, uint64_t apart, uint32_t count, uint64_t slow_ns) {
+    if (fails(HAK_CALL_RESIDENT)) return 0;
+    uint64_t start = fine_clock_ns(), last = fine_clock_ns(), clock_cost = last - start;
+    uint32_t slow = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        /* no partner: the value is of no use, the order keeps the clock behind it */
+        char read = hak_load_acquire((const char *)address + i * apart + apart / 2);
+        __asm__ volatile("" : : "r"(read));
+        uint64_t now = fine_clock_ns();
+        slow += now - last > slow_ns + clock_cost;
+        last = now;
+    }
+    return slow;
+}
+
 /* A lock with priority inheritance that nobody holds: the kernel writes the caller's id into its
  * word, and remembers nothing. So no other call than those that waits make is needed. */
 uint32_t hak_os_thread_id(void) {
@@ -495,6 +519,10 @@ HAK_EXPORT void *hak_os_resize(hak_os_counts *counts, void *block, uint64_t have
 }
 HAK_EXPORT uint32_t hak_os_residents(hak_os_counts *counts, void *address, uint32_t page_count) {
     return hak_os_resident_count(counts, address, page_count);
+}
+HAK_EXPORT uint32_t hak_os_slow_reads(const void *address, uint64_t apart, uint32_t count,
+                                      uint64_t slow_ns) {
+    return hak_os_slow_count(address, apart, count, slow_ns);
 }
 HAK_EXPORT uint64_t hak_os_limit(void) { return hak_os_mapping_limit(); }
 HAK_EXPORT int hak_os_release(void *address, uint64_t bytes) {

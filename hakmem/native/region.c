@@ -108,6 +108,7 @@ static void add_chunk(hak_heap *h, uint32_t units) {
     /* the entry of every unit says free, not of the ends alone: hak_runs_rebuild needs that */
     hak_entry_fill(h, top, units, hak_entry(HAK_TAG_FREE, top));
     hak_run_insert(h, top, units, 0);
+    hak_work_grow_locked(h, units);
     set_intent(h, 0, 0);
 }
 

@@ -33,27 +33,35 @@ static void span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size)
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_SPAN, unit));
 }
 
+/* Whether little of a range is resident, by a sample: what the OS says of its middle, or, where it
+ * is not to be asked, how long the first reads of some of its pages take. Under a held clock
+ * nothing takes any time. */
+static bool is_sparse(hak_heap *h, const char *address, uint64_t bytes) {
+    const hak_retain_policy *retain = &hak_policy_of(h)->retain;
+    uint64_t pages = bytes / HAK_OS_PAGE_BYTES;
+    uint32_t most = HAK_READ_SAMPLE_PAGES, absent = 0;
+    if (hak_policy_of(h)->arenas.os_calls == HAK_OS_CALLS_WIDE) most = HAK_RESIDENT_SAMPLE_PAGES;
+    uint32_t asked = pages < most ? (uint32_t)pages : most;
+    if (most == HAK_RESIDENT_SAMPLE_PAGES) {
+        const char *middle = address + (pages - asked) / 2 * HAK_OS_PAGE_BYTES;
+        absent = asked - hak_os_resident_count(&h->os, (void *)middle, asked);
+    } else if (!hak_load_relaxed(&h->clock_held))
+        absent = hak_os_slow_count(address, bytes / asked, asked, retain->read_fault_ns);
+    return absent << 8 >= asked * retain->clear_absent_per_256;
+}
+
 /* Purges memory that must read as zero instead of clearing it, if little of it is resident:
  * clearing would make all of it resident. After an answer of no, the next few clears do not ask.
  * Threads may overwrite each other's counts of those: that costs one question more or less. */
 static bool clear_by_purge(hak_heap *h, void *address, uint64_t bytes) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    if (!retain->clear_ask_bytes || bytes < retain->clear_ask_bytes ||
-        hak_policy_of(h)->arenas.os_calls != HAK_OS_CALLS_WIDE)
-        return false;
+    if (!retain->clear_ask_bytes || bytes < retain->clear_ask_bytes) return false;
     uint32_t skip = hak_load_relaxed(&h->clear_skip), wait = hak_load_relaxed(&h->clear_wait);
     if (skip) {
         hak_store_relaxed(&h->clear_skip, skip - 1);
         return false;
     }
-    uint64_t pages = bytes / HAK_OS_PAGE_BYTES;
-    /* a sample from the middle */
-    uint32_t asked = pages < HAK_RESIDENT_SAMPLE_PAGES ? (uint32_t)pages
-                                                       : HAK_RESIDENT_SAMPLE_PAGES;
-    char *middle = (char *)address + (pages - asked) / 2 * HAK_OS_PAGE_BYTES;
-    bool done = (asked - hak_os_resident_count(&h->os, middle, asked)) << 8 >=
-                    asked * retain->clear_absent_per_256 &&
-                hak_os_purge_range(&h->os, address, bytes, false);
+    bool done = is_sparse(h, address, bytes) && hak_os_purge_range(&h->os, address, bytes, false);
     wait = done                                      ? 0
            : wait * 2 + 1 < retain->clear_wait_count ? wait * 2 + 1
                                                      : retain->clear_wait_count;

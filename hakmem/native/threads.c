@@ -109,6 +109,7 @@ static void detach(hak_heap *h, hak_thread *t) {
     hak_assert(t->index && t->state == HAK_THREAD_LIVE && hak_heap_of(t) == h);
     hak_cache_flush(t, caches->park_bytes);
     if (hak_cache_bytes(t) > caches->park_cached_bytes) hak_cache_flush(t, 0);
+    t->held_bytes = (int64_t)hak_cache_bytes(t); /* the next thread took nothing else */
     hak_store_release(&t->state, HAK_THREAD_PARKED);
     if (!list_push(&h->parked_word, t, caches->parked_count)) {
         hak_cache_flush(t, 0);

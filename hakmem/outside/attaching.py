@@ -10,6 +10,7 @@ from ..views.files.around import ours_of
 from ..views.files.freezing import freeze
 from ..views.files.frozen import Frozen
 from ..views.heap_view import HeapView
+from ..views.reading.mapped import mapped_parts
 from .live import LiveProcess
 from .stopping import stopped
 
@@ -68,7 +69,8 @@ def _stopped_copy(pid: int) -> Frozen:
             raise AssertionError("a look at a process reads a process")
         inside = source.inside_library(threads)
         heaps = [freeze(heap) for heap in view.heaps]
-        around = source.surroundings(ours_of(heaps), stopped=threads)
+        mapped = [part for heap in view.heaps for part in mapped_parts(heap.capture)]
+        around = source.surroundings((*ours_of(heaps), *mapped), stopped=threads)
         source.check()
         about = (
             None

@@ -190,6 +190,13 @@ class LiveProcess(MemorySource):
         found = resident_pages(self.pid, self.check, heap.address + real[0], real[1])
         return None if found is None else shown_pages(found, size_bytes)
 
+    def resident_runs(self, address: int, size_bytes: int) -> NDArray[np.int64] | None:
+        """The parts of a mapped block that are in memory; None where the kernel does not say.
+        Raises ProcessNotFound when the process ended."""
+        from ..views.reading.residency import resident_runs
+
+        return resident_runs(self.pid, self.check, address, size_bytes)
+
     def touched(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
         """Which OS pages of a range have contents; None where the kernel does not say."""
         from ..views.reading.residency import touched_pages
@@ -466,12 +473,13 @@ class LiveProcess(MemorySource):
         from ..views.reading.residency import resident_pages
         from ..views.reading.surroundings import Ours
 
-        heap, size = self._heap_of(part.address), len(part.pages) * layout.OS_PAGE_BYTES
-        real = None if heap is None else heap.real_range(part.address - heap.address, size)
+        heap = self._heap_of(part.address)
+        inside = 0 if heap is None else part.address - heap.address
+        real = None if heap is None else heap.real_range(inside, part.size_bytes)
         if heap is None or real is None:
             return part
         pages = resident_pages(self.pid, self.check, heap.address + real[0], real[1])
-        return part if pages is None else Ours(heap.address + real[0], pages)
+        return part if pages is None else Ours.of_pages(heap.address + real[0], pages)
 
     def facts(self) -> ProcessFacts:
         """The process as it is now. Raises ProcessNotFound when it ended."""

@@ -30,6 +30,23 @@ def range_length(t: Caller, class_index: int) -> int:
     return int((bin_.bump_end - bin_.bump) // bin_.stride_bytes)
 
 
+def listed_bytes(t: Caller) -> int:
+    """What the lists of all classes hold."""
+    classes = range(1, t.m.tables.class_count + 1)
+    return sum(length(t, index) * t.bins[index].stride_bytes for index in classes)
+
+
+def range_bytes(t: Caller) -> int:
+    """What the carved ranges of all classes hold."""
+    classes = range(1, t.m.tables.class_count + 1)
+    return sum(t.bins[index].bump_end - t.bins[index].bump for index in classes)
+
+
+def cached_bytes(t: Caller) -> int:
+    """What the thread caches."""
+    return listed_bytes(t) + range_bytes(t)
+
+
 def push(t: Caller, class_index: int, block: int) -> None:
     """Put a block on the list."""
     t.m.link(block, t.heads[class_index])
@@ -73,6 +90,7 @@ def flush(t: Caller, class_index: int, count: int) -> None:
         block = following
     t.heads[class_index] = block
     t.room_counts[class_index] += count
+    t.record.held_bytes -= count * t.bins[class_index].stride_bytes
     for group in groups:
         if group:
             _give_back(t, class_index, group, list_count)
@@ -95,6 +113,7 @@ def return_range(t: Caller, class_index: int) -> None:
         for at in range(start, end, row.stride_bytes):
             lists.free_push_chain(m, unit, at, at, 1)
     lists.used_add(m, unit, -count)
+    t.record.held_bytes -= end - start
     bin_.bump = bin_.bump_end = 0
     slabs.let_go(t, unit)
 

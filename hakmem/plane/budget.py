@@ -27,14 +27,22 @@ def work_credit(m: Memory, now: int) -> int:
 
 
 def work_units(m: Memory, now: int) -> int:
-    """How many units may be purged early now. A young heap must be able to pay for all it purged
-    being needed again."""
+    """How many units may be purged early now. A young heap of one thread must be able to pay, from
+    what its age earned, for all it purged being needed again."""
     heap, retain = m.heap, m.tables.retain
     credit, unit_ns = work_credit(m, now), retain.purge_unit_ns
-    if not heap.epoch_count and now < heap.epoch_start_ns + retain.young_ns:
-        credit = max(0, credit - sum(heap.recent_units) * retain.refault_unit_ns)
+    young = now < heap.epoch_start_ns + retain.young_ns and heap.thread_live <= 1
+    if not heap.epoch_count and young:
+        at_stake = sum(heap.recent_units) * retain.refault_unit_ns
+        grown = (heap.unit_top - m.meta_units) * unit_ns
+        credit = max(0, credit - at_stake - grown)
         unit_ns += retain.refault_unit_ns
     return int(credit // unit_ns)
+
+
+def work_grow_locked(m: Memory, units: int) -> None:
+    """Earn, for units that the heap grows by, the price of their purge. Needs the lock."""
+    m.heap.earned_ns += units * m.tables.retain.purge_unit_ns
 
 
 def work_spend_locked(m: Memory, ns: int) -> None:

@@ -107,6 +107,8 @@ def refill(t: Caller, class_index: int, least: int = 0) -> bool:
     bin_.free_only_count = 0
     bin_.refilled = 1
     record.free_only_bytes = 0
+    if not bin_.cap_count:
+        caps.restore(t, class_index)
     _turn(t)
     unit, got, taken = acquire(t, class_index), 0, 0
     while unit:
@@ -129,6 +131,7 @@ def refill(t: Caller, class_index: int, least: int = 0) -> bool:
         slabs.let_go(t, unit)
         unit = acquire_partial(t, class_index)
     record.refill_block_count += got
+    record.held_bytes += got * bin_.stride_bytes
     return got != 0
 
 
@@ -186,22 +189,17 @@ def overflow(t: Caller, class_index: int, block: int) -> None:
         return  # without `_turn`: the refill before it had one
     if not bins.length(t, class_index):  # the cap is 0
         slabs.give_back(t, m.registry[m.unit_of(block)] >> 8, block, block, 1, cache.list_count)
+        t.record.held_bytes -= bin_.stride_bytes
+        if t.record.held_bytes < 0:
+            caps.restore(t, class_index)
     else:
         count = min(cache.batch_count, bins.length(t, class_index))
         bins.flush(t, class_index, count)
         bins.push(t, class_index, block)
-        caps.free_only(t, class_index, count)
+        if caps.free_only(t, class_index, count):
+            flush(t)
+            caps.drop(t)
     _turn(t)
-
-
-def cached_bytes(t: Caller) -> int:
-    """What the lists and carved ranges hold."""
-    return sum(
-        bins.length(t, index) * t.bins[index].stride_bytes
-        + t.bins[index].bump_end
-        - t.bins[index].bump
-        for index in range(1, t.m.tables.class_count + 1)
-    )
 
 
 def flush(t: Caller, above: int = 0) -> None:

@@ -53,8 +53,33 @@ def _shrink(t: Caller, class_index: int, floor: int) -> None:
     t.record.cache_shrink_count += 1
 
 
-def free_only(t: Caller, class_index: int, count: int) -> None:
-    """Note an overflow of ``count`` blocks; halve the cap if the thread seems only to free."""
+def restore(t: Caller, class_index: int) -> None:
+    """Give a class whose cap fell to nothing its first cap again."""
+    first = t.m.tables.caches[class_index].cap_init_count
+    resize(t, class_index, min(first, limit(t, class_index)))
+
+
+def drop(t: Caller) -> None:
+    """Let empty caches hold nothing until the next refill."""
+    for class_index in range(1, t.m.tables.class_count + 1):
+        resize(t, class_index, 0)
+    t.record.cache_shrink_count += 1
+
+
+def _has_freed_its_own(t: Caller, returned: int) -> bool:
+    """Whether what the program holds of the blocks that this thread took is no more than what its
+    lists hold, and the ``returned`` bytes that just went back. A thread that frees what others took
+    is soon below that. The lists are not counted while the caps show that it is more.
+    """
+    held = t.record.held_bytes
+    if not 0 <= held <= 2 * t.record.cap_bytes + returned:
+        return False
+    return bool(held <= bins.range_bytes(t) + 2 * bins.listed_bytes(t) + returned)
+
+
+def free_only(t: Caller, class_index: int, count: int) -> bool:
+    """Note an overflow of ``count`` blocks; halve the cap if the thread seems only to free. True:
+    it has freed its own, and shall cache nothing: the program may be about to let it sleep."""
     bin_, caches = t.bins[class_index], t.m.tables.policy.caches
     t.record.free_only_bytes += count * bin_.stride_bytes
     bin_.free_only_count += 1
@@ -62,11 +87,16 @@ def free_only(t: Caller, class_index: int, count: int) -> None:
         bin_.free_only_count < caches.free_only_count
         and t.record.free_only_bytes < caches.free_only_bytes
     ):
-        return
+        return False
     bin_.free_only_count = 0
+    if t.record.free_only_bytes >= caches.free_only_bytes and _has_freed_its_own(
+        t, count * bin_.stride_bytes
+    ):
+        return True
     floor = max(1, t.m.tables.caches[class_index].batch_count * caches.free_only_per_256 >> 8)
     if bin_.cap_count > floor:
         _shrink(t, class_index, floor)
+    return False
 
 
 def idle_look(t: Caller) -> None:

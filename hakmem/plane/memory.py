@@ -230,6 +230,10 @@ class Memory:
         """How many of so many OS pages are resident."""
         return int(self._library.hak_os_residents(self.os_counts, address, page_count))
 
+    def slow_reads(self, address: int, apart: int, count: int, slow_ns: int) -> int:
+        """How many of so many reads, ``apart`` bytes from each other, took longer than that."""
+        return int(self._library.hak_os_slow_reads(address, apart, count, slow_ns))
+
     def purge(self, address: int, size_bytes: int, lazy: bool) -> bool:
         """Purge OS pages; False when the OS refuses."""
         return bool(self._library.hak_os_purge(self.os_counts, address, size_bytes, lazy))

@@ -21,7 +21,7 @@ from ..clib.binding import Library
 from ..generate import mirror
 from ..registry import Geometry, records_bytes, rows_bytes, table_bytes, table_units
 from . import moved, runs
-from .budget import recent_take
+from .budget import recent_take, work_grow_locked
 from .locks import run_lock, run_unlock
 from .marks import dirty_set
 from .memory import (
@@ -259,6 +259,7 @@ def _add_chunk(m: Memory, units: int) -> None:
     _raise_top(m, units)
     m.fill(top, units, TAG_FREE | top << 8)
     runs.insert(m, top, units, 0)
+    work_grow_locked(m, units)
     _set_intent(m, 0, 0)
 
 

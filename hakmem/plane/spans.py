@@ -40,22 +40,31 @@ def _note(m: Memory, unit: int, units: int, size: int) -> None:
     m.fill(unit, units, TAG_SPAN | unit << 8)
 
 
+def _is_sparse(m: Memory, address: int, size: int) -> bool:
+    """Whether little of a range is resident, by a sample: what the OS says of its middle, or, where
+    it is not to be asked, how long the first reads of some of its pages take."""
+    retain, pages, absent = m.tables.retain, size // layout.OS_PAGE_BYTES, 0
+    if m.tables.arenas.os_calls == "wide":
+        asked = min(pages, layout.RESIDENT_SAMPLE_PAGES)
+        middle = address + (pages - asked) // 2 * layout.OS_PAGE_BYTES
+        absent = asked - m.residents(middle, asked)
+    else:
+        asked = min(pages, layout.READ_SAMPLE_PAGES)
+        if not m.heap.clock_held:
+            absent = m.slow_reads(address, size // asked, asked, retain.read_fault_ns)
+    return bool(absent << 8 >= asked * retain.clear_absent_per_256)
+
+
 def _clear_by_purge(m: Memory, address: int, size: int) -> bool:
     """Purge memory that must read as zero, when little of it is resident: clearing would make all
     of it resident. Whether it did."""
     heap, retain = m.heap, m.tables.retain
     if not retain.clear_ask_bytes or size < retain.clear_ask_bytes:
         return False
-    if m.tables.arenas.os_calls != "wide":
-        return False
     if heap.clear_skip:
         heap.clear_skip -= 1
         return False
-    pages = size // layout.OS_PAGE_BYTES
-    asked = min(pages, layout.RESIDENT_SAMPLE_PAGES)
-    middle = address + (pages - asked) // 2 * layout.OS_PAGE_BYTES
-    sparse = (asked - m.residents(middle, asked)) << 8 >= asked * retain.clear_absent_per_256
-    done = sparse and m.purge(address, size, False)
+    done = _is_sparse(m, address, size) and m.purge(address, size, False)
     heap.clear_wait = heap.clear_skip = (
         0 if done else min(heap.clear_wait * 2 + 1, retain.clear_wait_count)
     )

@@ -14,7 +14,7 @@ from typing import Final
 
 from .. import layout
 from ..generate import mirror
-from . import cache, caps
+from . import bins, cache, caps
 from .caller import Caller
 from .locks import record_lock, record_unlock
 from .memory import MASK32, THREAD_BYTES, Memory
@@ -124,8 +124,9 @@ class Threads:
                 return
             caches = m.tables.policy.caches
             cache.flush(t, caches.park_bytes)
-            if cache.cached_bytes(t) > caches.park_cached_bytes:
+            if bins.cached_bytes(t) > caches.park_cached_bytes:
                 cache.flush(t)
+            t.record.held_bytes = bins.cached_bytes(t)
             m.store_release32(t.address + _STATE, PARKED)
             if not self._push(self._parked, t, caches.parked_count):
                 self._retire(t)

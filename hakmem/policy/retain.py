@@ -28,15 +28,16 @@ class RetainPolicy(layout.RetainNumbers):
 
     *A program that freed most of what it had* may sleep for ever after its last free. Once what is
     in use is at most ``eager_drop_per_256`` / 256 of the high water, slow-path events purge up to
-    ``eager_unit_count`` units each, until max(``floor_bytes``, min(in use *
-    ``eager_live_per_256``, high water * ``high_water_per_256``) / 256) is left. Early purges are
-    paid from a budget of time: ``work_per_256`` / 256 of the elapsed time, ``work_first_ns`` at
-    the start, ``work_burst_ns`` saved up at most. A unit costs ``purge_unit_ns``; if somebody needs
-    it within two epochs, ``refault_unit_ns`` more, into a debt of ``work_debt_ns`` at most. A
-    program that soon reuses what it frees therefore has no budget left. A heap younger than
-    ``young_ns``, and in its first epoch, purges only what it could pay for if all of it were needed
-    again: a short program that frees all between its phases else pays for its first guess with a
-    good part of its time.
+    ``eager_unit_count`` units each, until max(``floor_bytes``, min(in use * ``eager_live_per_256``,
+    high water * ``high_water_per_256``) / 256) is left. Early purges are paid from a budget of
+    time: ``work_per_256`` / 256 of the elapsed time, ``work_first_ns`` at the start,
+    ``work_burst_ns`` saved up at most, and for each unit that the heap grows by the price of one
+    purge. A unit costs ``purge_unit_ns``; if somebody needs it within two epochs,
+    ``refault_unit_ns`` more, into a debt of ``work_debt_ns`` at most. A program that soon reuses
+    what it frees therefore has no budget left. A heap younger than ``young_ns``, in its first epoch
+    and of one thread, purges only what it could pay for if all of it were needed again: a short
+    program that frees all between its phases else pays for its first guess with a good part of its
+    time.
 
     *Sleeping threads* purge nothing. A background thread, off by default, does it for them in the
     process heap of a program with threads, once that has ``background_bytes``; it looks every
@@ -60,10 +61,11 @@ class RetainPolicy(layout.RetainNumbers):
     stays dirty.
 
     *A large block that must read as zero* and is dirty is cleared; or it is purged, when at
-    least ``clear_absent_per_256`` / 256 of its middle is not resident: then only the OS pages that
-    the program touches become resident. The OS is asked about blocks of ``clear_ask_bytes`` and
-    more. Each time it says that more is resident, the pause until the next question doubles, up to
-    ``clear_wait_count`` spans.
+    least ``clear_absent_per_256`` / 256 of a sample of it is not resident: then only the OS pages
+    that the program touches become resident. Blocks of ``clear_ask_bytes`` and more are asked
+    about. With plain OS calls, the first reads of a few pages tell: one that takes longer than
+    ``read_fault_ns`` was a fault. Each time that more is resident, the pause until the next
+    question doubles, up to ``clear_wait_count`` spans.
 
     *A large block that is resized* and cannot stay where it is moves from ``remap_min_bytes`` on
     by remapping its OS pages: nothing is copied, and nothing becomes resident twice. It is a

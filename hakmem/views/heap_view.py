@@ -109,10 +109,12 @@ class HeapView(Look, Shown):
         for themselves.
         """
         found = what_is(self, address, others or ())
-        if others is None and found.kind == "foreign":
-            for other in self.heaps:
-                if other is not self and (answer := what_is(other, address)).kind != "foreign":
-                    return answer
+        vague = ("foreign", "freed", "uncommitted")
+        if others is None and found.kind in vague:
+            answers = [what_is(other, address) for other in self.heaps if other is not self]
+            known = [answer for answer in answers if answer.kind not in vague]
+            freed = [answer for answer in (found, *answers) if answer.kind == "freed"]
+            return (*known, *freed, found)[0]
         return found
 
     def validate(self) -> Validation:

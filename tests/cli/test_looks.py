@@ -90,7 +90,7 @@ def test_why_blames_the_class(pinned: Target, saved: Path, source: str, inside: 
     assert first["stride_bytes"] == 640 and 190 <= first["held_slabs"] <= 210
     assert first["pinned_bytes"] > 190 * 60_000
     assert (
-        sum(row["rss_bytes"] for row in found["outside"]) + found["region_bytes"]
+        sum(row["rss_bytes"] for row in found["outside"]) + found["heap_bytes"]
         == (found["rss_bytes"])
     )
     assert found["answer"] in found["explanation"] and found["since"] is None

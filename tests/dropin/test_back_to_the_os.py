@@ -1,7 +1,8 @@
 """Memory goes back to the OS by itself after a phase is freed, whatever the program does then.
 
-What sleeping threads hold, nobody reaches without a background thread: cases of several threads
-allow one (HAKMEM_BACKGROUND_MB); what stays without it is in bench/CAUSES.md.
+Pages around blocks that the program keeps are found in a later epoch, when everybody may sleep:
+that case allows a background thread (HAKMEM_BACKGROUND_MB); what stays without it is in
+bench/CAUSES.md.
 
 The deadline of the promise (2 s) is measured by ``python -m bench giveback``; here a loaded machine
 gets longer. The programs of all tests start at once and wait side by side; a test ends at the first
@@ -59,7 +60,7 @@ def started(native_program: Programs, request: pytest.FixtureRequest) -> Iterato
 
     def start(case: Case) -> subprocess.Popen[str]:
         if case not in running:
-            allowed = {"HAKMEM_BACKGROUND_MB": "16"} if case.threads > 1 else {}
+            allowed = {"HAKMEM_BACKGROUND_MB": "16"} if case.keep else {}
             running[case] = subprocess.Popen(
                 [program, *case.words()],
                 stdout=subprocess.PIPE,

@@ -49,7 +49,7 @@ def check(heap: Heap, least: int) -> None:
     told = heap.why()
     heap.trim()
     after = heap.why()
-    given = told.region_bytes - after.region_bytes
+    given = told.heap_bytes - after.heap_bytes
     assert given == pytest.approx(told.trim_bytes, rel=0.1, abs=SLACK_BYTES), told
     assert given >= least - SLACK_BYTES, told
     assert after.trim_bytes <= SLACK_BYTES, after

@@ -46,7 +46,7 @@ def test_one_live_block_in_each_slab(python: Start) -> None:
     program = python(ONE_EACH)
     view = hakmem.attach(program.pid)
     found = view.why()
-    assert found.region_bytes == pytest.approx(smaps_bytes(view, program.pid), rel=0.05)
+    assert found.heap_bytes == pytest.approx(smaps_bytes(view, program.pid), rel=0.05)
     assert found.rss_bytes == pytest.approx(procfs.resident_bytes(program.pid), rel=0.05)
     assert int(found.causes["size_bytes"].sum()) == found.rss_bytes
     worst = found.by_class[found.by_class["held_bytes"].argmax()]
@@ -262,9 +262,9 @@ def test_pages_that_were_only_read_are_not_resident() -> None:
 
     with hakmem.Heap(region_bytes=1 << 26) as heap:
         span = heap.alloc(8 << 20)
-        before = heap.why().region_bytes
+        before = heap.why().heap_bytes
         assert ctypes.string_at(span, 8 << 20).count(0) == 8 << 20
-        assert heap.why().region_bytes <= before + 65536
+        assert heap.why().heap_bytes <= before + 65536
         ctypes.memset(span, 1, 1 << 20)
         assert heap.why().bytes_of("in use") == pytest.approx(1 << 20, abs=65536)
 
@@ -303,7 +303,7 @@ def test_each_cause_of_a_heap_written_by_hand() -> None:
         "kept free": 10 * unit,
     }
     assert {name: found.bytes_of(name) for name, _ in CAUSES if found.bytes_of(name)} == wanted
-    assert sum(wanted.values()) == found.rss_bytes == found.region_bytes
+    assert sum(wanted.values()) == found.rss_bytes == found.heap_bytes
     of_class = found.by_class[found.by_class["class_index"] == 18][0]
     assert (of_class.held_slabs, of_class.held_blocks, of_class.slab_count) == (1, 1, 4)
     assert (of_class.used_bytes, of_class.held_bytes) == (stride, unit - stride)

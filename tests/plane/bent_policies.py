@@ -74,7 +74,9 @@ def policies() -> dict[str, Callable[[], Policy]]:
             headers=HeaderCodec("all", live_base=0x40, freed_base=0x80)
         ),
         "small caps": lambda: base().replace(caches=small),
-        "narrow": lambda: base().replace(caches=CachePolicy(raise_live_per_256=1, park_bytes=0)),
+        "narrow": lambda: base().replace(
+            caches=CachePolicy(raise_live_per_256=1, park_bytes=0, free_only_bytes=500)
+        ),
         "forgiving": lambda: base().replace(caches=CachePolicy(idle_events=2, lend_carve_count=1)),
         "no loans": lambda: base().replace(caches=CachePolicy(lend_bytes=0)),
         "much lent": lambda: base().replace(
@@ -152,6 +154,7 @@ def policies() -> dict[str, Callable[[], Policy]]:
                 work_first_ns=60 * 10**9,
             )
         ),
+        "never young": lambda: base().replace(retain=RetainPolicy(young_ns=0)),
         "lazy purge": lambda: base().replace(
             retain=RetainPolicy(
                 floor_bytes=1 << 20, high_water_per_256=16, lazy_free=True, remap_min_bytes=1 << 16

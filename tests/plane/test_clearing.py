@@ -89,8 +89,43 @@ def test_too_much_to_ask_about() -> None:
         primitives.residents(PAGE, 65 * PAGE)
 
 
-def test_by_default_nothing_is_asked(make: Make) -> None:
-    heap = make(region_bytes=1 << 28)
-    heap.hold_clock(1)
+@pytest.fixture
+def plain(make: Make) -> hakmem.Heap:
+    """A heap that may not ask the OS what is resident, and takes the times of its reads."""
+    return make(region_bytes=1 << 28)
+
+
+def test_by_default_reads_tell_that_a_block_was_little_touched(plain: hakmem.Heap) -> None:
+    assert round_trip(plain, 3 * PAGE) == 0
+    assert calls(plain) == (0, 1)
+
+
+def test_by_default_a_block_half_written_is_cleared(plain: hakmem.Heap) -> None:
+    assert round_trip(plain, MIB // 2) == 64
+    assert calls(plain) == (0, 0)
+
+
+def test_by_default_pages_of_zeros_are_left_resident(make: Make) -> None:
+    """A busy machine may make three quick reads seem slow, but not often."""
+    heap = make(
+        policy=hakmem.Policy.default().replace(retain=hakmem.RetainPolicy(clear_wait_count=0)),
+        region_bytes=1 << 28,
+    )
+    for _ in range(40):
+        block = heap.alloc(MIB, zero=True)
+        ctypes.memset(block, 0, MIB)
+        heap.free(block)
+    assert calls(heap)[1] <= 4, "cleared again, since purged it would fault in again"
+
+
+def test_without_a_fault_that_slow_nothing_is_purged(make: Make) -> None:
+    policy = hakmem.Policy.default().replace(retain=hakmem.RetainPolicy(read_fault_ns=10**9))
+    heap = make(policy=policy, region_bytes=1 << 28)
     assert round_trip(heap, 3 * PAGE) == 64
     assert calls(heap) == (0, 0)
+
+
+def test_under_a_held_clock_reads_take_no_time(plain: hakmem.Heap) -> None:
+    plain.hold_clock(1)
+    assert round_trip(plain, 3 * PAGE) == 64
+    assert calls(plain) == (0, 0)

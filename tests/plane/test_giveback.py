@@ -268,12 +268,60 @@ def test_a_request_that_is_small_beside_the_heap_gives_nothing_back(twins: Twins
     assert figures(twins, "purge_units") == [0]
 
 
+@pytest.mark.parametrize("twins", [{"name": "never young"}], indirect=True)
+def test_what_the_heap_grows_by_pays_for_its_own_purge(twins: Twins) -> None:
+    retain = twins.policy.retain
+    phase(twins, 200)
+    [eager] = figures(twins, "eager_units")
+    assert eager == 200 * 16 - (retain.floor_bytes >> layout.UNIT_SHIFT)
+    assert eager > 2 * retain.work_first_ns // retain.purge_unit_ns
+    phase(twins, 200)
+    assert figures(twins, "eager_units")[0] < 2 * eager, "only once"
+
+
+TINY = 5
+"""The class of 64 bytes."""
+
+
+def caps_and_lists(twins: Twins) -> list[tuple[int, int]]:
+    record = twins.first_thread()
+    return [
+        (bin_.cap_count, bin_.cap_count - room)
+        for bin_, room in zip(record.bins, record.room_counts, strict=True)
+    ]
+
+
 def test_a_thread_that_only_frees_keeps_one_batch(twins: Twins) -> None:
     sizes = [64] * 200_000
     offsets = twins.alloc_many(sizes)
     twins.free_many(offsets[::2])
-    twins.free_many(offsets[1::2])
-    batch = twins.policy.caches.class_cache(twins.policy.size_classes, 5).batch_count
-    assert twins.first_thread().bins[5].cap_count == batch
+    batch = twins.policy.caches.class_cache(twins.policy.size_classes, TINY).batch_count
+    assert twins.first_thread().bins[TINY].cap_count == batch
     twins.alloc_many(sizes[:1000])
-    assert twins.first_thread().bins[5].cap_count > batch
+    assert twins.first_thread().bins[TINY].cap_count > batch
+
+
+@pytest.mark.parametrize("order", [1, 7919])
+def test_a_thread_that_freed_its_own_keeps_nothing_until_it_needs_something(
+    twins: Twins, order: int
+) -> None:
+    sizes = [64, 1000, 3000] * 5000
+    offsets = twins.alloc_many(sizes)
+    twins.free_many([offsets[at * order % len(offsets)] for at in range(len(offsets))])
+    assert set(caps_and_lists(twins)) == {(0, 0)}
+    record = twins.first_thread()
+    assert record.held_bytes == 0 < record.slab_new_count == record.slab_retire_count
+    few = twins.alloc_many([64] * 3)
+    cache = twins.policy.caches.class_cache(twins.policy.size_classes, TINY)
+    assert caps_and_lists(twins)[TINY] == (cache.cap_init_count, 0)
+    twins.free_many(few)
+    assert caps_and_lists(twins)[TINY] == (cache.cap_init_count, 3)
+
+
+def test_a_thread_that_frees_much_and_holds_more_keeps_its_caches(twins: Twins) -> None:
+    offsets = twins.alloc_many([3072] * 8000)
+    twins.free_many(offsets[:6000])
+    class_index = twins.entry(offsets[-1]) & 0xFF
+    batch = twins.policy.caches.class_cache(twins.policy.size_classes, class_index).batch_count
+    cap, length = caps_and_lists(twins)[class_index]
+    assert cap == batch >= length > 0

@@ -241,6 +241,23 @@ def test_mt_threads_in_lockstep_decide_alike(name: str, checked: bool) -> None:
         twins.close()
 
 
+def test_mt_a_thread_that_frees_what_others_took_keeps_a_batch_a_class() -> None:
+    """A consumer goes on for ever; each block that it frees would go to its slab by itself."""
+    twins, consumer = Twins("narrow", 256 << 20, False), Lockstep()
+    try:
+        consumer.do(lambda: twins.free(twins.alloc(64)))
+        record = twins.thread(1)
+        offsets = twins.alloc_many([64] * 4000)
+        class_index = twins.entry(offsets[0]) & 0xFF
+        consumer.do(lambda: twins.free_many(offsets))
+        twins.check("one thread has freed what the other took")
+        batch = twins.policy.caches.class_cache(twins.policy.size_classes, class_index).batch_count
+        assert record.held_bytes < 0 and record.bins[class_index].cap_count >= batch
+    finally:
+        consumer.end()
+        twins.close()
+
+
 def test_mt_more_threads_than_records_share_one_alike() -> None:
     twins = Twins("small caps", 4 << 20, True)
     assert twins.native.heap.thread_limit == layout.THREADS_MIN

@@ -233,10 +233,12 @@ class Twins:
 
     def first_thread(self) -> ctypes.Structure:
         """The native plane's record of the first thread."""
-        place = (
-            self.native.address + self.native.heap.threads_offset + ctypes.sizeof(mirror.HakThread)
-        )
-        return mirror.HakThread.from_address(place)
+        return self.thread(1)
+
+    def thread(self, index: int) -> ctypes.Structure:
+        """The native plane's record of the thread that came as number ``index``, from 1."""
+        place = self.native.heap.threads_offset + index * ctypes.sizeof(mirror.HakThread)
+        return mirror.HakThread.from_address(self.native.address + place)
 
     def slabs_of(self, unit: int) -> list[ctypes.Structure]:
         """A unit's record on both planes."""

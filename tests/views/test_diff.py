@@ -111,7 +111,7 @@ def test_two_heaps_are_compared_by_class_alone(make: Make) -> None:
     found = hakmem.diff(one, other)
     assert not found.same_heap and found.classes["application_count"].tolist() == [6]
     assert len(found.slabs) == len(found.spans) == 0 and repr(found).endswith(
-        "two runs: slabs and spans are not compared"
+        "two runs: slabs, spans and mapped blocks are not compared"
     )
 
 

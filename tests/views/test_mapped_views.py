@@ -1,11 +1,15 @@
-"""Mapped blocks in every view: the table, whatis, stats, validate, a snapshot."""
+"""Mapped blocks in every view: the table, whatis, stats, validate, why, diff, maps, a snapshot."""
 
 from __future__ import annotations
 
+import ctypes
+import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hakmem
@@ -47,6 +51,98 @@ def test_they_are_in_every_view(heap: hakmem.Heap, tmp_path: Path) -> None:
     assert len(heap.mapped_blocks) == 0 and heap.validate().exact
     with pytest.raises(hakmem.InvalidFree):
         heap.free(blocks[0])
+
+
+def test_why_knows_what_is_resident_of_them(heap: hakmem.Heap, tmp_path: Path) -> None:
+    place = tmp_path / "why.npz"
+    before = heap.why()
+    blocks = [heap.alloc(2 << 30), heap.alloc(5 * MIB)]
+    ctypes.memset(blocks[0], 1, 3 * MIB)
+    ctypes.memset(blocks[0] + (1 << 30), 1, 2 * MIB)
+    heap.view().save(place)
+    for found in (heap.why(since=before.view), hakmem.load(place).why(since=before.view)):
+        assert found.in_use_bytes - before.in_use_bytes == pytest.approx(5 * MIB, abs=MIB / 8)
+        assert found.heap_bytes - before.heap_bytes == pytest.approx(5 * MIB, abs=MIB / 8)
+        assert int(found.causes["size_bytes"].sum()) == found.rss_bytes
+        assert found.mapped["address"].tolist() == blocks, "most resident first"
+        assert found.mapped["resident_bytes"].tolist() == [5 * MIB, 0]
+        big = found.by_band[found.by_band["band"] == "big"][0]
+        assert (big.live_count, big.used_bytes) == (2, 5 * MIB)
+        assert big.grown_bytes == (2 << 30) + 5 * MIB
+        told = " ".join(found.text().split())
+        assert "of what is in use is in 2 mapped blocks of 2.00 GiB together" in told
+        assert f"{blocks[0]:#x} 2 GiB 5 MiB" in told
+    for block in blocks:
+        heap.free(block)
+    assert heap.why().in_use_bytes == pytest.approx(before.in_use_bytes, abs=MIB / 8)
+
+
+def test_residency_that_was_not_saved_is_not_claimed(heap: hakmem.Heap, tmp_path: Path) -> None:
+    block = heap.alloc(4 * MIB)
+    ctypes.memset(block, 1, MIB)
+    heap.view().save(place := tmp_path / "bare.npz", residency=False)
+    found = hakmem.load(place).mapped_blocks
+    assert found["resident_bytes"].tolist() == [-1] and "4 MiB\n" in f"{found}\n"
+    assert heap.mapped_blocks["resident_bytes"].tolist() == [MIB]
+    heap.free(block)
+
+
+def test_a_file_that_claims_more_than_their_size_is_refused(
+    heap: hakmem.Heap, tmp_path: Path
+) -> None:
+    block = heap.alloc(2 * MIB)
+    heap.view().save(place := tmp_path / "claims.npz")
+    arrays = dict(np.load(place))
+    arrays["h0_mapped_resident"] = np.array([3 * MIB], dtype=np.uint64)
+    np.savez_compressed(place, **arrays)
+    with pytest.raises(hakmem.SnapshotError, match="resident bytes of mapped block 0"):
+        hakmem.load(place)
+    heap.free(block)
+
+
+def test_they_are_in_the_title_the_maps_and_a_diff(heap: hakmem.Heap) -> None:
+    assert "mapped block" not in heap.view().title()
+    kept = heap.alloc(2 * MIB)
+    one = heap.view()
+    assert "1 mapped block of 2 MiB outside; 0 slabs" in one.title()
+    other = heap.alloc(3 * MIB)
+    two = heap.view()
+    found = hakmem.diff(one, two)
+    assert found.mapped_blocks["address"].tolist() == [other]
+    assert found.mapped_blocks["size_bytes"].tolist() == [3 * MIB]
+    assert found.title().endswith("0 B in slabs and spans, +3 MiB in mapped blocks")
+    assert "1 mapped block changed" in repr(found) and "new" in repr(found)
+    assert not hakmem.diff(two, two).tables
+    table, rows = io.StringIO(), io.StringIO()
+    heap.write_maps(table)
+    heap.write_maps(rows, "json")
+    assert "2 mapped blocks of" in table.getvalue() and f"{other:#x}" in table.getvalue()
+    listed = json.loads(rows.getvalue())["mapped_blocks"]
+    sizes = {row["address"]: row["size_bytes"] for row in listed}
+    assert sizes == {kept: 2 * MIB, other: 3 * MIB}
+    for block in (kept, other):
+        heap.free(block)
+
+
+def test_those_of_another_heap_are_named(heap: hakmem.Heap) -> None:
+    block = heap.alloc(2 * MIB)
+    with hakmem.Heap(region_bytes=1 << 24) as asked:
+        found = asked.whatis(block + 5)
+        assert (found.kind, found.heap) == ("other heap", heap.name)
+        with pytest.raises(hakmem.InvalidFree, match=f"another heap, {heap.name}, not to"):
+            asked.free(block)
+    heap.free(block)
+
+
+def test_one_that_was_freed_is_told_as_such(heap: hakmem.Heap, tmp_path: Path) -> None:
+    block = heap.alloc(2 * MIB)
+    heap.free(block)
+    with pytest.raises(hakmem.DoubleFree, match="double free: mapped block of"):
+        heap.free(block)
+    heap.view().save(place := tmp_path / "freed.npz")
+    for found in (heap.whatis(block + 9), hakmem.load(place).whatis(block + 9)):
+        assert (found.kind, found.block, found.offset) == ("freed", block, 9)
+        assert "9 bytes into where the mapped block of 2 MiB" in found.sentence()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ CLASS_USE_FIELDS: Final = (
     ArrayField("class_index", "u1", "class", "the size class; 0: the big band, or a whole band"),
     ArrayField("band", "U4", "", "tiny, pool or big"),
     ArrayField("stride_bytes", "u4", "bytes", "stride of its blocks"),
-    ArrayField("slab_count", "u4", "slabs", "its slabs; of the big band spans"),
+    ArrayField("slab_count", "u4", "slabs", "its slabs; of the big band spans and mapped blocks"),
     ArrayField("live_count", "u8", "blocks", "those the program holds"),
     ArrayField("used_bytes", "u8", "bytes", "resident and in use"),
     ArrayField("pinned_bytes", "u8", "bytes", "resident, but used by nobody"),
@@ -211,9 +211,9 @@ def class_uses(view: Look, found: Account, before: Look | None) -> ClassUses:
         weights = slabs[weight][rows] if weight else None
         sums = np.bincount(of[rows], weights, minlength=length)
         made[field][:-1] = sums[classes["class_index"]]
-    spans = spans_of(view).array
-    made["band"][-1], made["slab_count"][-1], made["live_count"][-1] = "big", len(spans), len(spans)
-    made["used_bytes"][-1] = found.spans.sum()
+    large = len(found.spans) + len(found.mapped)
+    made["band"][-1], made["slab_count"][-1], made["live_count"][-1] = "big", large, large
+    made["used_bytes"][-1] = found.spans.sum() + found.mapped.sum()
     made["pinned_bytes"][-1] = found.causes["size_bytes"][ENDS]
     if before is not None:
         made["grown_bytes"] = _grown(view, before)
@@ -224,7 +224,8 @@ def class_uses(view: Look, found: Account, before: Look | None) -> ClassUses:
 
 
 def _grown(view: Look, before: Look) -> NDArray[np.int64]:
-    """Bytes that the program holds more than before: by class, matched by stride, and in spans."""
+    """Bytes that the program holds more than before: by class, matched by stride, and in spans and
+    mapped blocks."""
     now, then = classes_of(view).array, classes_of(before).array
     old = dict(zip(then["stride_bytes"].tolist(), then["application_bytes"].tolist(), strict=True))
     made = [
@@ -233,7 +234,10 @@ def _grown(view: Look, before: Look) -> NDArray[np.int64]:
             now["stride_bytes"].tolist(), now["application_bytes"].tolist(), strict=True
         )
     ]
-    asked = (int(spans_of(of).array["asked_bytes"].sum()) for of in (view, before))
+    asked = (
+        int(spans_of(of).array["asked_bytes"].sum()) + int(of.capture.mapped["bytes"].sum())
+        for of in (view, before)
+    )
     return np.array([*made, next(asked) - next(asked)], dtype=np.int64)
 
 

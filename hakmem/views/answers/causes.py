@@ -25,6 +25,7 @@ from ..parts.slabs import slabs_of
 from ..parts.view import Record, View
 from ..reading.fields import ArrayField, dtype_from
 from ..reading.look import Look
+from ..reading.mapped import mapped_parts, mapped_resident
 from ..reading.outline import resident_ranges
 from ..reading.records import KIND_FOREIGN, KIND_LOST, KIND_RUN, Records
 from ..reading.surroundings import Ours, Surroundings, unit_ranges
@@ -164,12 +165,18 @@ def _ours(view: Look, pages: NDArray[np.bool_]) -> list[Ours]:
     for start, size in resident_ranges(capture.heap, capture.geometry)[1:]:
         found = capture.source.resident(capture.address + start, size)
         if found is not None:
-            made.append(Ours(capture.address + start, found))
+            made.append(Ours.of_pages(capture.address + start, found))
     return made
 
 
+def _of_mapped(view: Look) -> NDArray[np.int64]:
+    """Resident bytes of each mapped block; 0 where that is not known."""
+    held = mapped_resident(view.capture)
+    return np.zeros(len(view.capture.mapped), dtype=np.int64) if held is None else held
+
+
 def _count(ours: list[Ours]) -> int:
-    return sum(int(np.count_nonzero(part.pages)) for part in ours) * PAGE_BYTES
+    return sum(part.resident_bytes() for part in ours)
 
 
 def retain_limit_bytes(view: Look) -> int:
@@ -245,14 +252,16 @@ class Account:
 
     rss_bytes: int
     """Resident set of the process; of a heap without one, what is resident of the heap."""
-    region_bytes: int
-    """Of it, resident in this heap's region."""
+    heap_bytes: int
+    """Of it, resident of this heap: in its region, and of its mapped blocks."""
     limit_bytes: int
     """Free memory that the retain policy keeps at the moment."""
     slabs: Records
     """All slabs, `PINNED_DTYPE`, ascending by unit."""
     spans: NDArray[np.int64]
     """What the program uses of each span, bytes."""
+    mapped: NDArray[np.int64]
+    """What is resident of each mapped block, bytes."""
     causes: Records
     """`CAUSE_DTYPE`, in the order of `CAUSES`; ``size_bytes`` add up to ``rss_bytes``."""
     around: Surroundings | None
@@ -266,13 +275,11 @@ def account(view: Look) -> Account:
     capture, pages = view.capture, resident_pages_of(view)
     pages &= np.repeat(unit_kinds(capture) != KIND_FOREIGN, PAGES_PER_UNIT)
     mine = _ours(view, pages)
-    others = [
-        part
-        for other in view.heaps
-        if other is not view
-        for part in _ours(other, resident_pages_of(other))
-    ]
-    around = capture.source.surroundings((*mine, *others))
+    heaps = view.heaps
+    rest = [other for other in heaps if other is not view]
+    others = [part for other in rest for part in _ours(other, resident_pages_of(other))]
+    mapped = [part for heap in heaps for part in mapped_parts(heap.capture)]
+    around = capture.source.surroundings((*mine, *others, *mapped))
     stuck = np.repeat(capture.slabs["flags"] & _STUCK != 0, PAGES_PER_UNIT)
     locked = _locked_pages(view, around) | stuck
     stays = stuck if around is not None and around.locked_goes else locked
@@ -290,16 +297,21 @@ def account(view: Look) -> Account:
     size[METADATA] += region - int(resident.sum())
     # what a record that changed under the reading left over
     size[IN_USE] += region - int(size.sum())
-    size[OTHERS] = _count(others)
-    rss = region + int(size[OTHERS])
+    of_mapped = _of_mapped(view)
+    size[IN_USE] += int(of_mapped.sum())
+    mine_bytes = region + int(of_mapped.sum())
+    size[OTHERS] = _count(others) + sum(int(_of_mapped(other).sum()) for other in rest)
+    rss = mine_bytes + int(size[OTHERS])
     if around is None:
         rss = max(_process_bytes(view, rss), rss)
     else:
         rss += sum(row.rss_bytes for row in around.foreign)
-    size[OUTSIDE] = rss - region - int(size[OTHERS])
+    size[OUTSIDE] = rss - mine_bytes - int(size[OTHERS])
     limit = retain_limit_bytes(view)
     causes = _causes(np.maximum(size, 0), slabs, rss)
-    return Account(rss, region, limit, slabs, span_used, causes, around, obeying, found)
+    return Account(
+        rss, mine_bytes, limit, slabs, span_used, of_mapped, causes, around, obeying, found
+    )
 
 
 def _per_unit(pages: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -1,8 +1,10 @@
-"""`Diff`: what changed between two looks at a heap, by class, slab, span and thread.
+"""`Diff`: what changed between two looks at a heap, by class, slab, span, mapped block and
+thread.
 
-Classes are matched by their stride, threads by record and OS id. Slabs and spans are matched by
-address, which means something only where both looks are at one heap of one process; of two runs of
-a program these two tables are empty. Every table has what changed most first, be it more or less.
+Classes are matched by their stride, threads by record and OS id. Slabs, spans and mapped blocks are
+matched by address, which means something only where both looks are at one heap of one process; of
+two runs of a program these tables are empty. Every table has what changed most first, be it more or
+less.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ... import layout
 from ...text import Text, html_paragraph
 from ..parts.classes import class_array
 from ..parts.headline import title
+from ..parts.mapped import mapped_array
 from ..parts.regions import span_array
 from ..parts.slabs import slab_array
 from ..parts.threads import thread_array
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 
 CHANGES: Final = ("", "new", "gone", "changed")
 SHOWN: Final = 10
-TWO_RUNS: Final = "two runs: slabs and spans are not compared"
+TWO_RUNS: Final = "two runs: slabs, spans and mapped blocks are not compared"
 
 _SUMS: Final = (
     "slab_count",
@@ -75,6 +79,9 @@ SPAN_DIFF: Final = np.dtype(
     ]
 )
 """A span that is new, gone or resized."""
+
+MAPPED_DIFF: Final = np.dtype([("change", "u1"), ("address", "u8"), ("size_bytes", "i8")])
+"""A mapped block that is new, gone or resized; one that moved is gone here and new there."""
 
 _COUNTS: Final = (
     "cached_count",
@@ -232,6 +239,18 @@ class Diff(Shown, Generic[LookT]):
         return _changes("span", made, numbers, "size_bytes", columns)
 
     @cached_property
+    def mapped_blocks(self) -> Changes:
+        """By mapped block: `MAPPED_DIFF`, the largest difference first."""
+        numbers = ("size_bytes",)
+        made = self._matched(mapped_array, MAPPED_DIFF, ("address",), numbers, ("address",))
+        columns = _signed(
+            ("change", "change", "names"),
+            ("size_bytes", "size", "signed bytes"),
+            ("address", "address", "hex"),
+        )
+        return _changes("mapped block", made, numbers, "size_bytes", columns)
+
+    @cached_property
     def threads(self) -> Changes:
         """By thread: `THREAD_DIFF`, the largest difference in cached bytes first."""
         made = self._matched(
@@ -287,18 +306,24 @@ class Diff(Shown, Generic[LookT]):
 
     @property
     def tables(self) -> tuple[Changes, ...]:
-        """The tables that have rows: classes, threads, spans, slabs."""
-        found = (self.classes, self.threads, self.spans, self.slabs)
+        """The tables that have rows: classes, threads, mapped blocks, spans, slabs."""
+        found = (self.classes, self.threads, self.mapped_blocks, self.spans, self.slabs)
         return tuple(changes for changes in found if len(changes))
 
     def title(self) -> str:
         """In one line."""
-        one, other = self.before.capture, self.after.capture
         names = f"from {title(self.before).split(':')[0]} to {self.after.name}"
         if not self.tables:
             return f"{names}: nothing changed"
-        used = (other.heap.in_use_units - one.heap.in_use_units) << 16
-        return f"{names}: {'+' if used > 0 else ''}{format_bytes(used)} in slabs and spans"
+        return f"{names}: {self.grown()}"
+
+    def grown(self) -> str:
+        """How much more is in use, in words."""
+        one, other = self.before.capture, self.after.capture
+        used = (other.heap.in_use_units - one.heap.in_use_units) << layout.UNIT_SHIFT
+        mapped = int(other.mapped["bytes"].sum()) - int(one.mapped["bytes"].sum())
+        made = [f"{_more(used)} in slabs and spans"]
+        return ", ".join([*made, f"{_more(mapped)} in mapped blocks"] if mapped else made)
 
     def __repr__(self) -> str:
         parts = [self.title(), *(changes.table(SHOWN) for changes in self.tables)]
@@ -308,6 +333,10 @@ class Diff(Shown, Generic[LookT]):
         notes = "" if self.same_heap else html_paragraph(TWO_RUNS)
         tables = "".join(changes._html(SHOWN) for changes in self.tables)
         return html_paragraph(self.title()) + tables + notes
+
+
+def _more(count: int) -> str:
+    return f"{'+' if count > 0 else ''}{format_bytes(count)}"
 
 
 def _keys(rows: Records, names: Sequence[str]) -> NDArray[Any]:

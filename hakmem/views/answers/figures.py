@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
+from ..parts.mapped import MappedView, mapped_array
 from ..reading.look import Look
 from ..reading.records import Records
 from .blame import (
@@ -35,9 +38,9 @@ class Figures:
         return self.found.rss_bytes
 
     @property
-    def region_bytes(self) -> int:
-        """Of it, resident in this heap's region."""
-        return self.found.region_bytes
+    def heap_bytes(self) -> int:
+        """Of it, resident of this heap: in its region, and of its mapped blocks."""
+        return self.found.heap_bytes
 
     @property
     def limit_bytes(self) -> int:
@@ -99,6 +102,12 @@ class Figures:
         """The slabs that hold memory nobody uses, most first."""
         rows = self.found.slabs[self.found.slabs["pinned_bytes"] > 0]
         return PinnedSlabs(self.view, rows[rows["pinned_bytes"].argsort(kind="stable")[::-1]])
+
+    @cached_property
+    def mapped(self) -> MappedView:
+        """The mapped blocks, most resident bytes first."""
+        rows = mapped_array(self.view)
+        return MappedView(self.view, rows[np.argsort(-rows["resident_bytes"], kind="stable")])
 
     @cached_property
     def outside(self) -> ForeignUses:

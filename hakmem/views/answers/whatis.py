@@ -12,7 +12,9 @@ from ...registry import TAG_FREE, TAG_NONE, TAG_SPAN, TAG_UNMAPPED
 from ...text import html_paragraph
 from ..parts.regions import unit_kinds
 from ..parts.slabs import slab_at
+from ..reading.capture import Capture
 from ..reading.look import Look
+from ..reading.mapped import freed_blocks
 from ..reading.records import KIND_LOST, KIND_RUN, KIND_SPAN
 from ..reading.slab_states import APPLICATION, STATE_NAMES
 from ..showing.notebook import Shown
@@ -39,7 +41,8 @@ class WhatIs(Shown):
     kind: str
     """``block``, ``span``, ``mapped block``, or why there is none: ``edge`` (of a slab, no block
     there), ``free run``, ``ready`` (a unit kept for slabs), ``lost``, ``metadata``,
-    ``uncommitted``, ``unmapped``, ``other heap``, ``foreign``."""
+    ``uncommitted``, ``unmapped``, ``freed`` (a mapped block was there), ``other heap``,
+    ``foreign``."""
     heap: str
     """Name of the heap it belongs to; empty when foreign."""
     block: int = 0
@@ -79,6 +82,12 @@ class WhatIs(Shown):
             return f"{at} {place} the mapped block of {size}{start}: {self.state}, {self.heap}"
         if self.kind == "foreign":
             return f"{at} is foreign: in no region of a heap of {self.note or 'this process'}"
+        if self.kind == "freed":
+            size = format_bytes(self.capacity_bytes)
+            return (
+                f"{at} is no block: {self.offset:,} bytes into where the mapped block of {size} "
+                f"at {self.block:#x} was, freed or moved since, {self.heap}"
+            )
         if self.kind == "other heap":
             return f"{at} belongs to another heap, {self.heap}"
         if self.kind in ("block", "span"):
@@ -123,11 +132,13 @@ def what_is(heap: Look, address: int, others: tuple[Region, ...] = ()) -> WhatIs
                 STATE_NAMES[APPLICATION],
                 offset=address - start,
             )
-    if not capture.address <= address < capture.address + capture.heap.reserved_bytes:
+    inside = capture.address <= address < capture.address + capture.heap.reserved_bytes
+    if not inside or is_unused(capture, address):
         for other in others:
             if other.address <= address < other.address + other.size_bytes:
                 return WhatIs(address, "other heap", other.name)
-        return WhatIs(address, "foreign", "", note=capture.source.name)
+    if not inside:
+        return _foreign(heap, address)
     unit = (address - capture.address) >> layout.UNIT_SHIFT
     if unit < capture.meta_units or unit >= capture.geometry.unit_limit:
         return WhatIs(address, "metadata", heap.name, unit=unit)
@@ -162,6 +173,23 @@ def what_is(heap: Look, address: int, others: tuple[Region, ...] = ()) -> WhatIs
             note,
         )
     return _slab_block(heap, address, head, tag)
+
+
+def is_unused(capture: Capture, address: int) -> bool:
+    """Whether an address of the region is above all that the heap ever used: the OS may have put
+    a mapping of somebody else's there."""
+    unit = (address - capture.address) >> layout.UNIT_SHIFT
+    return capture.unit_top <= unit < capture.geometry.unit_limit
+
+
+def _foreign(heap: Look, address: int) -> WhatIs:
+    """An address of no heap, where a mapped block of this one may have been."""
+    for row in freed_blocks(heap.capture):
+        if row.address <= address < row.address + row.size_bytes:
+            inside = address - row.address
+            size = row.size_bytes
+            return WhatIs(address, "freed", heap.name, row.address, 0, size, offset=inside)
+    return WhatIs(address, "foreign", "", note=heap.capture.source.name)
 
 
 def _no_block(heap: Look, address: int, unit: int) -> WhatIs:

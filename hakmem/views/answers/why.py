@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from ...text import html_paragraph, html_table
+from ..parts.mapped import MappedRecord
 from ..reading.look import Look
 from ..reading.records import Records
 from ..showing.notebook import Shown
@@ -91,6 +92,10 @@ class Why(Figures, Shown):
         which = ("class_index", "band", "stride_bytes")
         classes = self.by_class.array[self.by_class.array["class_index"] > 0]
         made.append(_section(classes, ClassUse.columns, (*which, *fields), "class"))
+        if len(self.mapped):
+            headed = (Column("address", "mapped block", "hex"), *MappedRecord.columns[1:])
+            names = tuple(column.field for column in headed)
+            made.append(_section(self.mapped.array, headed, names, "mapped block"))
         threads = ("thread", "name", "state", "cached_bytes", "pinned_bytes", "slabs")
         if len(self.by_thread):
             shown = self.by_thread.array

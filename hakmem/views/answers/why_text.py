@@ -69,7 +69,7 @@ def answer(found: Figures) -> str:
     """What is resident, of it in use, pinned and outside, and what to do."""
     facts, name = found.view.process, found.view.name
     who = name if facts is None else f"{facts.title()[:1].upper()}{facts.title()[1:]}"
-    outside = found.rss_bytes - found.region_bytes
+    outside = found.rss_bytes - found.heap_bytes
     return (
         f"{who}: {format_bytes(found.rss_bytes)} resident, of which {name} has "
         f"{format_bytes(found.in_use_bytes)} in use and {format_bytes(found.pinned_bytes)} pinned "
@@ -80,7 +80,14 @@ def answer(found: Figures) -> str:
 
 def sentences(found: Figures) -> list[str]:
     """What is behind the answer, as far as it is worth saying."""
-    made = [*_growth(found), *_live(found), *_caches(found), *_others(found), *_python(found)]
+    made = [
+        *_growth(found),
+        *_mapped(found),
+        *_live(found),
+        *_caches(found),
+        *_others(found),
+        *_python(found),
+    ]
     if notes := unclean(found.view):
         made.append(f"Not read cleanly: {'; '.join(notes)}.")
     return made
@@ -107,6 +114,17 @@ def _growth(found: Figures) -> list[str]:
     change = f"{format_bytes(abs(total))} {'more' if total >= 0 else 'less'}"
     text = f"Since {then}{later} the program holds {change}"
     return [f"{text}; growth is in {where}." if where else f"{text}; no class has grown."]
+
+
+def _mapped(found: Figures) -> list[str]:
+    held = int(found.found.mapped.sum())
+    if not _matters(found, held):
+        return []
+    sizes = found.mapped["size_bytes"]
+    return [
+        f"{format_bytes(held)} of what is in use is in {format_count(len(sizes), 'mapped block')} "
+        f"of {format_bytes(int(sizes.sum()))} together, as far as the program has touched them."
+    ]
 
 
 def _live(found: Figures) -> list[str]:

@@ -34,7 +34,7 @@ def ours_of(heaps: list[FrozenHeap]) -> list[Ours]:
             pages = bits[at : at + size // layout.OS_PAGE_BYTES]
             at += len(pages)
             if place:
-                made.append(Ours(heap.address + start, pages))
+                made.append(Ours.of_pages(heap.address + start, pages))
             else:
                 made += unit_ranges(heap.address, pages, heap.slabs)
     return made

@@ -16,6 +16,7 @@ from ... import layout
 from ...generate import mirror
 from ..reading.capture import REREADS, SLAB_BYTES, Capture
 from ..reading.look import Look
+from ..reading.mapped import mapped_resident
 from ..reading.outline import resident_ranges
 from ..reading.problems import Problem
 from ..reading.records import (
@@ -57,12 +58,16 @@ def freeze(view: Look, *, residency: bool = True, contents: bool = False) -> Fro
         "cached": cached.address[~cached.in_range],
         "cached_links": _masked(cached.following[~cached.in_range], capture),
         "resident": empty_part("resident"),
+        "mapped_resident": empty_part("mapped_resident"),
         "memory": empty_part("memory"),
         "memory_units": empty_part("memory_units"),
     }
     parts |= _Lists(view).parts
     if residency:
         parts["resident"] = _residency(capture)
+        held = mapped_resident(capture)
+        if held is not None:
+            parts["mapped_resident"] = held.astype(np.uint64)
     if contents:
         parts |= _contents(view)
     if marks is None:

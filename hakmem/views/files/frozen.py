@@ -24,7 +24,7 @@ from ...generate import mirror
 from ...registry import Geometry
 from ...system.procfs import ProcessFacts
 from ..reading.missing import Missing
-from ..reading.outline import resident_ranges
+from ..reading.outline import MAPPED_BYTES, resident_ranges
 from ..reading.records import KIND_SLAB, Records, dtype_of, word_offset
 from ..reading.source import CopyMarks, MemorySource, MemoryUnreadable, Words
 from ..reading.surroundings import Ours, Surroundings
@@ -32,6 +32,7 @@ from ..reading.surroundings import Ours, Surroundings
 BAD_LINK: Final = 8
 """Kept in place of a link that leads to no block of its slab: the program may have written that
 word, and what a program writes is not saved."""
+MAPPED_WORDS: Final = MAPPED_BYTES // 8
 PARTS: Final[dict[str, str]] = {
     "heap": "u1",
     "policy": "u1",
@@ -55,6 +56,7 @@ PARTS: Final[dict[str, str]] = {
     "cached_links": "u8",
     "headers": "u1",
     "resident": "u1",
+    "mapped_resident": "u8",
     "memory_units": "u4",
     "memory": "u1",
 }
@@ -68,6 +70,7 @@ PARTS: Final[dict[str, str]] = {
 - ``cached``, ``cached_links``: addresses and links of cached blocks
 - ``headers``: header bytes of the slabs whose class has them, by ascending unit
 - ``resident``: a bit for each OS page of the ranges that `resident_ranges` gives; may be empty
+- ``mapped_resident``: resident bytes of each mapped block; may be empty
 - ``memory_units``, ``memory``: what the program wrote, if it was to be kept"""
 
 
@@ -350,7 +353,9 @@ class Frozen(MemorySource):
         """What was noted of the heap at ``address`` when it was copied."""
         heap = next(heap for heap in self.frozen if heap.address == address)
         torn = np.unpackbits(heap.parts["torn"], bitorder="little")[: heap.header.unit_top]
-        return CopyMarks(torn.view(np.bool_), heap.moved, heap.unsettled)
+        held = heap.parts["mapped_resident"].astype(np.int64)
+        known = len(held) * MAPPED_WORDS == len(heap.parts["mapped"])
+        return CopyMarks(torn.view(np.bool_), heap.moved, heap.unsettled, held if known else None)
 
     def missing(self, address: int) -> Missing | None:
         """What the heap at ``address`` lacks because it was of another layout."""

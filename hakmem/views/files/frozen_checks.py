@@ -84,6 +84,8 @@ def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: R
     length("live", (top - plan.meta_units) * layout.LIVE_BYTES_PER_UNIT if checked else 0)
     if counts["resident"]:
         length("resident", -(-sum(size for _, size in heap.resident_parts) // PAGE // 8))
+    if counts["mapped_resident"]:
+        length("mapped_resident", header.mapped_count)
     length("cached_links", counts["cached"])
     length("memory", counts["memory_units"] << layout.UNIT_SHIFT)
     for name in ("free_units", "remote_units", "odd_units", "memory_units"):
@@ -171,6 +173,9 @@ def check_contents(heap: FrozenHeap, require: Require) -> None:
     cached = heap.parts["cached"]
     wrong = (cached < np.uint64(low)) | (cached >= np.uint64(high))
     _none(wrong, "cached block, place", f"{low:#x} to {high - 1:#x}", require)
+    rows = heap.parts["mapped"].reshape(-1, MAPPED_BYTES // 8)
+    held = heap.parts["mapped_resident"]
+    _none(held > rows[: len(held), 1], "resident bytes of mapped block", "its size", require)
     require(
         header.thread_live <= header.thread_top + 1,
         "thread_live",

@@ -32,6 +32,7 @@ from ...generate.description import BadDescription
 from ...system import procfs
 from ...system.procfs import ProcessFacts
 from ..reading.look import Look
+from ..reading.mapped import mapped_parts
 from ..reading.surroundings import Surroundings
 from ..reading.translation import Translation
 from ..showing.tables import format_bytes
@@ -93,7 +94,8 @@ def save(
     around = None
     if residency:
         with suppress(AttachError):
-            around = view.capture.source.surroundings(ours_of(frozen))
+            mapped = [part for heap in view.heaps for part in mapped_parts(heap.capture)]
+            around = view.capture.source.surroundings((*ours_of(frozen), *mapped))
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         with open(part, "xb") as out:

@@ -25,9 +25,16 @@ def title(look: Look) -> str:
         (int(np.count_nonzero(kinds == KIND_SPAN)), "span"),
         (heap.thread_live, "thread"),
     )
+    sizes = capture.mapped["bytes"]
+    mapped = (
+        f"{format_count(len(sizes), 'mapped block')} of {format_bytes(int(sizes.sum()))} outside; "
+        if len(sizes)
+        else ""
+    )
     return (
         f"{look.name} ({kind}) at {capture.address:#x}: "
         f"{in_use} in use of {format_bytes(committed)} committed, {dirty} dirty; "
+        + mapped
         + ", ".join(format_count(count, noun) for count, noun in counts)
     )
 

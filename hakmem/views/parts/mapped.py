@@ -9,6 +9,7 @@ import numpy as np
 from ... import layout
 from ..reading.fields import ArrayField, dtype_from
 from ..reading.look import Look
+from ..reading.mapped import mapped_resident
 from ..reading.problems import Problem, Report, Spot
 from ..reading.records import Records
 from ..showing.columns import Columns
@@ -18,6 +19,7 @@ from .view import Record, View
 MAPPED_FIELDS: Final = (
     ArrayField("address", "u8", "address", "where it starts"),
     ArrayField("size_bytes", "u8", "bytes", "its size, in whole OS pages"),
+    ArrayField("resident_bytes", "i8", "bytes", "resident of it; -1: not known"),
 )
 MAPPED_DTYPE: Final = dtype_from(MAPPED_FIELDS)
 """A mapped block."""
@@ -32,6 +34,8 @@ def _gather(heap: Look) -> Records:
     rows = heap.capture.mapped
     made = np.zeros(len(rows), dtype=MAPPED_DTYPE)
     made["address"], made["size_bytes"] = rows["address"], rows["bytes"]
+    held = mapped_resident(heap.capture)
+    made["resident_bytes"] = -1 if held is None else held
     return made
 
 
@@ -67,13 +71,19 @@ class MappedRecord(Record):
 
     noun = "mapped block"
     columns = Columns(
-        (Column("address", "address", "hex", total=False), Column("size_bytes", "size", "bytes")),
+        (
+            Column("address", "address", "hex", total=False),
+            Column("size_bytes", "size", "bytes"),
+            Column("resident_bytes", "resident", "bytes"),
+        ),
         MAPPED_FIELDS,
     )
 
     def title(self) -> str:
-        """Where it is and how large."""
-        return f"mapped block at {self.address:#x}: {format_bytes(self.size_bytes)}"
+        """Where it is, how large, and what of it is resident."""
+        held = self.resident_bytes
+        known = f", {format_bytes(held)} resident" if held >= 0 else ""
+        return f"mapped block at {self.address:#x}: {format_bytes(self.size_bytes)}{known}"
 
 
 class MappedView(View[MappedRecord]):

@@ -13,6 +13,7 @@ from ..reading.look import Look
 from ..showing.letters import LEGEND
 from .classes import classes_of
 from .headline import title
+from .mapped import MAPPED_DTYPE, mapped_of
 from .regions import spans_of
 from .slabs import SlabsView, slabs_of
 
@@ -39,7 +40,10 @@ SPAN_FIELDS: Final = ("unit", "address", "unit_count", "size_bytes", "asked_byte
 
 
 def _table(heap: Look, slabs: SlabsView) -> Iterator[str]:
-    tables = (classes_of(heap).table(width=1000), spans_of(heap).table(width=1000))
+    mapped = mapped_of(heap)
+    tables = [classes_of(heap).table(width=1000), spans_of(heap).table(width=1000)]
+    if len(mapped):
+        tables.append(mapped.table(width=1000))
     yield "\n\n".join((title(heap), *tables, LEGEND)) + "\n"
     for slab in slabs:
         yield f"\n{slab.drawn_map().text(136, with_legend=False)}\n"
@@ -61,12 +65,14 @@ def _json(heap: Look, slabs: SlabsView) -> Iterator[str]:
         "legend": LEGEND,
     }
     spans = [{name: int(getattr(span, name)) for name in SPAN_FIELDS} for span in spans_of(heap)]
-    yield (
-        json.dumps(head)[:-1]
-        + ',\n"spans": [\n'
-        + ",\n".join(json.dumps(span) for span in spans)
-        + '\n],\n"slabs": ['
-    )
+    blocks = [
+        {name: int(getattr(block, name)) for name in MAPPED_DTYPE.names or ()}
+        for block in mapped_of(heap)
+    ]
+    yield json.dumps(head)[:-1]
+    for name, rows in (("spans", spans), ("mapped_blocks", blocks)):
+        yield f',\n"{name}": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]"
+    yield ',\n"slabs": ['
     for place, slab in enumerate(slabs):
         row = {name: int(getattr(slab, name)) for name in FIELDS[:-3]} | {
             name: bool(getattr(slab, name)) for name in FIELDS[-3:]

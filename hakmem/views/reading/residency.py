@@ -33,21 +33,21 @@ _WORD_SWAPPED: Final = np.uint64(1 << 62)
 WORDS_AT_ONCE: Final = 1 << 17
 
 
-def resident_pages(
+def resident_runs(
     pid: int, check: Callable[[], object], address: int, size_bytes: int
-) -> NDArray[np.bool_] | None:
-    """Which pages of a range of a process's memory are resident, bool, shape (size_bytes / 4096,);
-    None where the kernel does not say.
+) -> NDArray[np.int64] | None:
+    """The resident parts of a range of a process's memory, however large it is: first address and
+    end of each, ascending, shape (n, 2); None where the kernel does not say.
 
     ``check`` is called when the tables have been read, and raises when the process has ended: then
     they may be empty.
     """
-    pages, ending = None, False
+    runs, ending = None, False
     try:
         with open(f"{procfs.directory(pid)}/pagemap", "rb", buffering=0) as file:
-            pages = _scan(file.fileno(), address, size_bytes)
-            if pages is None:
-                pages = _words(file.fileno(), address, size_bytes)
+            runs = _scan(file.fileno(), address, size_bytes)
+            if runs is None:
+                runs = _words(file.fileno(), address, size_bytes)
     except OSError as error:
         ending = not isinstance(error, PermissionError)
     check()
@@ -55,15 +55,28 @@ def resident_pages(
     while ending and time.monotonic() < limit:  # the first thread has gone, another is about to
         time.sleep(0.002)
         check()
-    return pages
+    return runs
 
 
-def _scan(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+def resident_pages(
+    pid: int, check: Callable[[], object], address: int, size_bytes: int
+) -> NDArray[np.bool_] | None:
+    """As `resident_runs`, page by page: bool, shape (size_bytes / 4096,)."""
+    runs = resident_runs(pid, check, address, size_bytes)
+    if runs is None:
+        return None
+    # 1 where pages begin to be resident, -1 where they end
+    steps = np.zeros(size_bytes // PAGE + 1, dtype=np.int8)
+    places = (runs - address) // PAGE
+    steps[places[:, 0]] += 1
+    steps[places[:, 1]] -= 1
+    return np.cumsum(steps, dtype=np.int8)[:-1].view(np.bool_)
+
+
+def _scan(file: int, address: int, size_bytes: int) -> NDArray[np.int64] | None:
     """By PAGEMAP_SCAN; None where the kernel has no such call."""
-    steps = np.zeros(
-        size_bytes // PAGE + 1, dtype=np.int8
-    )  # 1 where pages begin to be resident, -1 where they end
     regions = np.zeros((_VECTOR_LIMIT, 3), dtype=np.uint64)
+    found = [np.zeros((0, 2), dtype=np.int64)]
     at, end = address, address + size_bytes
     while at < end:
         # size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask, anyof_mask,
@@ -87,29 +100,28 @@ def _scan(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
             count = fcntl.ioctl(file, _SCAN, argument)  # type: ignore[call-overload]
         except OSError:
             return None
-        edges = ((regions[:count, :2] - np.uint64(address)) // np.uint64(PAGE)).astype(np.int64)
-        steps[edges[:, 0]] += 1
-        steps[edges[:, 1]] -= 1
+        found.append(regions[:count, :2].astype(np.int64))
         if argument[4] <= at:
             break
         at = int(argument[4])
-    return np.cumsum(steps, dtype=np.int8)[:-1].view(np.bool_)
+    return np.concatenate(found)
 
 
-def _words(file: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
+def _words(file: int, address: int, size_bytes: int) -> NDArray[np.int64] | None:
     """By the words of pagemap; None if it ends too early: the process did."""
-    made = np.zeros(size_bytes // PAGE, dtype=np.bool_)
-    done = 0
-    while done < len(made):
-        raw = os.pread(file, min(len(made) - done, WORDS_AT_ONCE) * 8, (address // PAGE + done) * 8)
+    found = [np.zeros((0, 2), dtype=np.int64)]
+    done, count = 0, size_bytes // PAGE
+    while done < count:
+        first = address // PAGE + done
+        raw = os.pread(file, min(count - done, WORDS_AT_ONCE) * 8, first * 8)
         words = np.frombuffer(raw[: len(raw) // 8 * 8], dtype=np.uint64)
         if not len(words):
             return None
-        made[done : done + len(words)] = (words & _WORD_PRESENT != 0) & (
-            words & _WORD_EXCLUSIVE != 0
-        )
+        there = (words & _WORD_PRESENT != 0) & (words & _WORD_EXCLUSIVE != 0)
+        edges = np.flatnonzero(np.diff(there.view(np.int8), prepend=0, append=0))
+        found.append((edges.astype(np.int64).reshape(-1, 2) + first) * PAGE)
         done += len(words)
-    return made
+    return np.concatenate(found)
 
 
 def touched_pages(pid: int, address: int, size_bytes: int) -> NDArray[np.bool_] | None:

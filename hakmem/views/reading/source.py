@@ -58,6 +58,8 @@ class CopyMarks:
     """What else changed meanwhile; empty: the heap stood still."""
     unsettled: int
     """How many cache lists never stood still."""
+    mapped_resident: NDArray[np.int64] | None = None
+    """Resident bytes of each mapped block; None: not known."""
 
 
 class MemorySource(ABC):
@@ -116,6 +118,11 @@ class MemorySource(ABC):
 
     def resident(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
         """Which OS pages of a range are in memory, shape (size_bytes / 4096,); None: not known."""
+        return None
+
+    def resident_runs(self, address: int, size_bytes: int) -> NDArray[np.int64] | None:
+        """The parts of a mapped block that are in memory, however large it is: first address and
+        end of each, shape (n, 2); None: not known, or a copy, whose `marks` have the sums."""
         return None
 
     def touched(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
@@ -321,6 +328,12 @@ class OwnProcess(MemorySource):
         from .residency import resident_pages
 
         return resident_pages(self.pid, self.check, address, size_bytes)
+
+    def resident_runs(self, address: int, size_bytes: int) -> NDArray[np.int64] | None:
+        """The parts of a range that are in memory; None where the kernel does not say."""
+        from .residency import resident_runs
+
+        return resident_runs(self.pid, self.check, address, size_bytes)
 
     def touched(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
         """Which OS pages of a range have contents; None where the kernel does not say."""

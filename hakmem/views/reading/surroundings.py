@@ -37,10 +37,24 @@ Read = Callable[[int, int], bytes | memoryview]
 
 
 class Ours(NamedTuple):
-    """A range of a heap's memory: its address, and which of its OS pages are resident."""
+    """A range of a heap's memory, and what of it is resident."""
 
     address: int
-    pages: NDArray[np.bool_]
+    size_bytes: int
+    runs: NDArray[np.int64]
+    """First address and end of each run of resident OS pages, ascending, shape (n, 2)."""
+
+    @classmethod
+    def of_pages(cls, address: int, pages: NDArray[np.bool_]) -> Ours:
+        """A range of which each page is known."""
+        edges = np.flatnonzero(np.diff(pages.view(np.int8), prepend=0, append=0))
+        runs = edges.astype(np.int64).reshape(-1, 2) * layout.OS_PAGE_BYTES + address
+        return cls(address, len(pages) * layout.OS_PAGE_BYTES, runs)
+
+    def resident_bytes(self, first: int = 0, end: int = 1 << 62) -> int:
+        """How much is resident of it, or of its part from ``first`` to ``end``."""
+        inside = np.clip(self.runs, first, end)
+        return int((inside[:, 1] - inside[:, 0]).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +137,8 @@ def _limited(rows: list[Foreign]) -> tuple[Foreign, ...]:
 def _shared(heap: Ours, area: smaps.Area) -> tuple[int, int] | None:
     """Bytes of a mapping that are the heap's, and of them resident; None where they do not
     touch."""
-    end = heap.address + len(heap.pages) * layout.OS_PAGE_BYTES
-    first, last = max(area.start, heap.address), min(area.end, end)
-    if first >= last:
-        return None
-    low, high = ((at - heap.address) // layout.OS_PAGE_BYTES for at in (first, last))
-    return last - first, int(np.count_nonzero(heap.pages[low:high])) * layout.OS_PAGE_BYTES
+    first, last = max(area.start, heap.address), min(area.end, heap.address + heap.size_bytes)
+    return (last - first, heap.resident_bytes(first, last)) if first < last else None
 
 
 def unit_ranges(address: int, pages: NDArray[np.bool_], records: Records) -> list[Ours]:
@@ -140,7 +150,9 @@ def unit_ranges(address: int, pages: NDArray[np.bool_], records: Records) -> lis
         at = head + int(records["unit_count"][head])
     made.append((at, len(records)))
     return [
-        Ours(address + (first << layout.UNIT_SHIFT), pages[first * per_unit : end * per_unit])
+        Ours.of_pages(
+            address + (first << layout.UNIT_SHIFT), pages[first * per_unit : end * per_unit]
+        )
         for first, end in made
         if first < end
     ]

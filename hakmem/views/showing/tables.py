@@ -28,8 +28,8 @@ class Column:
     it up.
 
     ``kind``: ``int``, ``known`` (0 is left blank), ``plain`` (without commas), ``bytes`` (with
-    binary units), ``signed``, ``signed bytes``, ``hex``, ``flag``, ``share`` (a fraction as per
-    cent), ``text``, or ``names`` with the names of the values in ``names``.
+    binary units; below 0 is left blank), ``signed``, ``signed bytes``, ``hex``, ``flag``, ``share``
+    (a fraction as per cent), ``text``, or ``names`` with the names of the values in ``names``.
     """
 
     field: str
@@ -91,7 +91,7 @@ def format_value(value: object, column: Column) -> str:
     if column.kind == "hex":
         return f"{number:#x}"
     if column.kind == "bytes":
-        return format_bytes(number)
+        return format_bytes(number) if number >= 0 else ""
     if column.kind == "flag":
         return "yes" if number else ""
     if column.kind == "known" and not number:
