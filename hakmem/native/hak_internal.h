@@ -8,54 +8,56 @@
  *    2  syscall.h      a system call, without the C library
  *    3  dynamic.[hc]   the symbols of a loaded library
  *    4  vdso.[hc]      the clock, without the kernel
- *    5  os.c           the only file that maps memory, waits, asks who and when
- *    6  line.h         one line for stderr
- *    7  asserts.[hc]   what debug builds check: asserts, ranks of locks, claims
- *    8  hak_internal.h the parts of a region by offset, unit and index
- *    9  events.[hc]    the event ring of debug builds
- *   10  hooks.h        what slow paths look for on their way
- *   11  locks.[hc]     every lock but claims, and the order of all
- *   12  policy.[hc]    policy images judged and read
- *   13  environment.c  the process's policy, from its environment
- *   14  mapped.[hc]    the table of blocks outside the region
- *   15  resolve.c      which block an address belongs to
- *   16  lists.h        a slab's lists, used count and claim
- *   17  describe.[hc]  an address in words
- *   18  fault.c        the fatal report
- *   19  crash.c        the crash report, on request
- *   20  window.c       which addresses are whose
- *   21  tables.c       the metadata, mapped as it grows
- *   22  marks.h        maps of bits over units
- *   23  budget.c       what work for the OS may cost
- *   24  stuck.[hc]     units that the OS would not purge
- *   25  moved.[hc]     mappings of their own within a region
- *   26  runs.[hc]      the run heap: free units, and units that are not mapped
- *   27  region.[hc]    which units are mapped, and how that changes
- *   28  purging.c      dirty runs, purged one after another
- *   29  purge.c        what goes back to the OS, and when
- *   30  partial.c      sets of partly free slabs, mailboxes
- *   31  slabs.c        a slab's life: made, given to, taken from, retired
- *   32  holes.c        purged pages of slabs in use
- *   33  acquire.c      where a refill finds a slab
- *   34  bins.[hc]      one class of a thread's cache: its list, its carved range
- *   35  caps.[hc]      how much a bin may hold
- *   36  cache.c        thread caches: refill, overflow, flush, loans
- *   37  fast.h         the fast paths of malloc and free
- *   38  threads.c      thread records: attach, park, release
- *   39  spans.c        blocks of whole units
- *   40  mappings.c     blocks that are mappings of their own
- *   41  blocks.c       one block: checked, allocated, freed, resized
- *   42  requests.c     trim and drain, asked for from outside
- *   43  errand.c       a stopped thread serves what was asked
- *   44  background.c   a thread that gives back
- *   45  fork.c         a fork's child: noticed, repaired
- *   46  heap.c hakmem.h  heaps and batches: the C API
- *   47  malloc.c       malloc and its family, over the process heap
- *   48  deepbind.c     plugins that look in the C library first
- *   49  new_delete.c   C++'s operators
- *   50  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   51  reports.c      malloc_info, malloc_stats, mallopt
- *   52  primitives.c   what Python gets of C
+ *    5  os_calls.h     system calls about memory, and which of them a test makes fail
+ *    6  os.c           memory of the OS: the only file that maps any
+ *    7  os_process.c   limits, clock, waits, files: all else that the OS is asked
+ *    8  line.h         one line for stderr
+ *    9  asserts.[hc]   what debug builds check: asserts, ranks of locks, claims
+ *   10  hak_internal.h the parts of a region by offset, unit and index
+ *   11  events.[hc]    the event ring of debug builds
+ *   12  hooks.h        what slow paths look for on their way
+ *   13  locks.[hc]     every lock but claims, and the order of all
+ *   14  policy.[hc]    policy images judged and read
+ *   15  environment.c  the process's policy, from its environment
+ *   16  mapped.[hc]    the table of blocks outside the region
+ *   17  resolve.c      which block an address belongs to
+ *   18  lists.h        a slab's lists, used count and claim
+ *   19  describe.[hc]  an address in words
+ *   20  fault.c        the fatal report
+ *   21  crash.c        the crash report, on request
+ *   22  window.c       which addresses are whose
+ *   23  tables.c       the metadata, mapped as it grows
+ *   24  marks.h        maps of bits over units
+ *   25  budget.c       what work for the OS may cost
+ *   26  stuck.[hc]     units that the OS would not purge
+ *   27  moved.[hc]     mappings of their own within a region
+ *   28  runs.[hc]      the run heap: free units, and units that are not mapped
+ *   29  region.[hc]    which units are mapped, and how that changes
+ *   30  purging.c      dirty runs, purged one after another
+ *   31  purge.c        what goes back to the OS, and when
+ *   32  partial.c      sets of partly free slabs, mailboxes
+ *   33  slabs.c        a slab's life: made, given to, taken from, retired
+ *   34  holes.c        purged pages of slabs in use
+ *   35  acquire.c      where a refill finds a slab
+ *   36  bins.[hc]      one class of a thread's cache: its list, its carved range
+ *   37  caps.[hc]      how much a bin may hold
+ *   38  cache.c        thread caches: refill, overflow, flush, loans
+ *   39  fast.h         the fast paths of malloc and free
+ *   40  threads.c      thread records: attach, park, release
+ *   41  spans.c        blocks of whole units
+ *   42  mappings.c     blocks that are mappings of their own
+ *   43  blocks.c       one block: checked, allocated, freed, resized
+ *   44  requests.c     trim and drain, asked for from outside
+ *   45  errand.c       a stopped thread serves what was asked
+ *   46  background.c   a thread that gives back
+ *   47  fork.c         a fork's child: noticed, repaired
+ *   48  heap.c hakmem.h  heaps and batches: the C API
+ *   49  malloc.c       malloc and its family, over the process heap
+ *   50  deepbind.c     plugins that look in the C library first
+ *   51  new_delete.c   C++'s operators
+ *   52  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   53  reports.c      malloc_info, malloc_stats, mallopt
+ *   54  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
@@ -176,20 +178,22 @@ HAK_HIDDEN void *hak_os_resize_block(hak_os_counts *counts, void *block, uint64_
 HAK_HIDDEN bool hak_os_release_range(void *address, uint64_t bytes);
 HAK_HIDDEN void hak_os_resident(hak_os_counts *counts, void *address, uint64_t bytes,
                                 uint8_t *pages);
-HAK_HIDDEN uint32_t hak_os_slow_count(const void *address, uint64_t apart, uint32_t count,
-                                      uint64_t slow_ns);
 HAK_HIDDEN uint32_t hak_os_resident_count(hak_os_counts *counts, void *address,
                                           uint32_t page_count);
 HAK_HIDDEN uint64_t hak_os_resident_bytes(hak_os_counts *counts, void *address, uint64_t bytes);
+HAK_HIDDEN void *hak_os_map_anywhere(uint64_t bytes);
+HAK_HIDDEN void *hak_os_wiped_page(bool *wiped);
+HAK_HIDDEN bool hak_os_protect(void *address, uint64_t bytes, bool write, bool execute);
+
+/* os_process.c */
+HAK_HIDDEN uint32_t hak_os_slow_count(const void *address, uint64_t apart, uint32_t count,
+                                      uint64_t slow_ns);
 HAK_HIDDEN uint64_t hak_os_region_wish(uint64_t wish_bytes);
 HAK_HIDDEN uint64_t hak_os_mapping_limit(void);
 HAK_HIDDEN uint64_t hak_os_clock_ns(void);
 HAK_HIDDEN uint32_t hak_os_thread_id(void);
 HAK_HIDDEN uint32_t hak_os_process_id(void);
 HAK_HIDDEN bool hak_os_is_first_thread(void);
-HAK_HIDDEN void *hak_os_map_anywhere(uint64_t bytes);
-HAK_HIDDEN void *hak_os_wiped_page(bool *wiped);
-HAK_HIDDEN bool hak_os_protect(void *address, uint64_t bytes, bool write, bool execute);
 HAK_HIDDEN void hak_os_sleep_ms(uint32_t ms);
 HAK_HIDDEN void hak_os_let_others_read(void);
 HAK_HIDDEN void hak_os_say(const char *text, uint64_t bytes);

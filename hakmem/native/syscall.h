@@ -1,4 +1,4 @@
-/* syscall.h: system calls as os.c makes them: straight to the kernel.
+/* syscall.h: system calls as os_calls.h makes them: straight to the kernel.
  *
  * A call by its libc name may end in somebody's wrapper (faketime's clock_gettime, torsocks'
  * syscall, a tool's mprotect), which may allocate, and inside malloc would then wait for itself.

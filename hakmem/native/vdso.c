@@ -2,7 +2,7 @@
  *
  * The kernel maps a small library into every process, the vDSO, and says where. Its clock is looked
  * up here once, by its symbols alone. Where there is no vDSO (valgrind hides it) the
- * system call serves: os.c.
+ * system call serves: os_process.c.
  */
 #include <string.h>
 #include <sys/auxv.h>
