@@ -181,6 +181,16 @@ static uint32_t purge_holes(hak_heap *h, uint32_t unit, const hak_class *class,
     return went;
 }
 
+/* Brings a slab into the cache in the order of its addresses. The free list visits its lines at
+ * random, and would wait for each: that was three quarters of a trim. */
+static void warm(hak_heap *h, uint32_t unit, const hak_class *class) {
+    const uint16_t *holes = hak_holes_of(h, unit);
+    const char *base = hak_unit_address(h, unit);
+    uint64_t end = hak_slab_at(h, unit)->carved_count * class->stride_bytes;
+    for (uint64_t at = 0; at < end; at += HAK_CACHE_LINE_BYTES)
+        if (!hak_hole_get(holes, (uint32_t)(at / HAK_OS_PAGE_BYTES))) __builtin_prefetch(base + at);
+}
+
 /* Makes holes of a claimed slab's OS pages of free blocks; returns how many. *looked is the length
  * of its free list. */
 static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
@@ -191,6 +201,7 @@ static uint32_t punch(hak_heap *h, uint32_t unit, uint32_t *looked) {
     uint16_t *holes = hak_holes_of(h, unit);
     uint32_t pages = class->unit_count * HAK_UNIT_PAGES, found = 0, first, last;
     hak_assert(hak_claim_is_mine(slab) && slab->kind == HAK_KIND_SLAB && !class->header);
+    warm(h, unit, class);
     *looked = mark_free(h, unit, class, free_bits);
     for (uint32_t page = 0; page < pages; page++) {
         if (hak_hole_get(holes, page) ||
