@@ -44,6 +44,11 @@ CLASS_COUNT_MAX: Final = 60
 SIZE_GRANULE_SHIFT: Final = 3
 SIZE_MAP_LIMIT_BYTES: Final = 1 << 16
 SIZE_MAP_ENTRIES: Final = (SIZE_MAP_LIMIT_BYTES >> SIZE_GRANULE_SHIFT) + 1
+STRIDE_LIMIT_BYTES: Final = 4 * UNIT_BYTES
+BIG_MAP_SHIFT: Final = 12
+BIG_MAP_OFFSET: Final = SIZE_MAP_ENTRIES + 7
+BIG_MAP_ENTRIES: Final = (STRIDE_LIMIT_BYTES >> BIG_MAP_SHIFT) + 1
+FAST_MAP_BYTES: Final = BIG_MAP_OFFSET + BIG_MAP_ENTRIES + 7
 RUN_EXACT_BINS: Final = 32
 RUN_BIN_COUNT: Final = 192
 RUN_BIN_WORDS: Final = RUN_BIN_COUNT // 64
@@ -150,8 +155,15 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
         "size classes of a policy; their indices start at 1"),
     Constant("HAK_SIZE_GRANULE_SHIFT", SIZE_GRANULE_SHIFT, "log2 bytes of a step of the size map"),
     Constant("HAK_SIZE_MAP_LIMIT_BYTES", SIZE_MAP_LIMIT_BYTES,
-        "largest size the size map can hold"),
-    Constant("HAK_SIZE_MAP_ENTRIES", SIZE_MAP_ENTRIES, "entries of the size map"),
+        "largest size of the size map's fine part"),
+    Constant("HAK_STRIDE_LIMIT_BYTES", STRIDE_LIMIT_BYTES, "largest stride of a class"),
+    Constant("HAK_BIG_MAP_SHIFT", BIG_MAP_SHIFT,
+        "log2 bytes of a step of the size map's coarse part, which serves the sizes above"),
+    Constant("HAK_BIG_MAP_OFFSET", BIG_MAP_OFFSET,
+        "bytes from the start of the size map to its coarse part"),
+    Constant("HAK_BIG_MAP_ENTRIES", BIG_MAP_ENTRIES, "entries of its coarse part"),
+    Constant("HAK_FAST_MAP_BYTES", FAST_MAP_BYTES, "bytes of the size map, both parts"),
+    Constant("HAK_SIZE_MAP_ENTRIES", SIZE_MAP_ENTRIES, "entries of the size map's fine part"),
     Constant("HAK_RUN_EXACT_BINS", RUN_EXACT_BINS, "run bins of exactly 1, 2, 3 ... units"),
     Constant("HAK_RUN_BIN_COUNT", RUN_BIN_COUNT,
         "run bins in all; past the exact ones 8 a doubling"),
@@ -364,6 +376,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     # bands
     Constant("HAK_BAND_TINY", 1, "class of the tiny band"),
     Constant("HAK_BAND_POOL", 2, "class of the pool band"),
+    Constant("HAK_BAND_BIG", 3, "class of the big band"),
     # what an environment variable's number does to a policy image
     Constant("HAK_APPLY_FIELD", 0, "one field, scaled"),
     Constant("HAK_APPLY_REFILL_SLABS", 1, "refill_slabs of a band's classes"),
@@ -562,6 +575,9 @@ _MIB: Final = 1 << 20
 _BYTES_MAX: Final = 1 << 46
 _ARENA_MAX: Final = "HAKMEM_POOL_TLS_ARENA_MB_MAX"
 _LENDING = "loans took 16 threads of mixed sizes from 16.2 to 15.1 MiB, for 1-3 % more time"
+_LENDING_BIG = (
+    "188 MiB of blocks of 53-140 KiB replaced at random: 1.14 times that resident, 1.21 without"
+)
 _CAPS = (
     "128, 256 and 4 MiB instead of 32, 64 and 2 MiB take free's 99.99th percentile with two "
     "threads to .65, the peak of threads that hand blocks over to 1.03 (8-32 KiB: 1.10)"
@@ -667,7 +683,7 @@ class CacheNumbers:
     batch_count: int = _rule("blocks", (1, 1024), "blocks that move at once, of any class, at most",
         default=32, source="the knee of larson: .84 .73 .72 .75 at 16 32 64 128")
     batch_min_count: int = _rule("blocks", (1, 64),
-        "blocks that move at once, of any class, at least", default=4)
+        "blocks that move at once, of a tiny or pool class, at least", default=4)
     batch_bytes: int = _rule("bytes", (64, 1024 * _KIB), "bytes that move at once, at most",
         default=32 * _KIB)
     cap_entries_min: int = _rule("blocks", (0, 4096), "highest cap of a tiny class, at least",
@@ -684,6 +700,11 @@ class CacheNumbers:
         variable=Variable("HAKMEM_CACHE_POOL_KB",
             "thread cache of one pool class at most, KiB; 0 none", 0, 65536, _KIB,
             apply="HAK_APPLY_CACHE_BYTES", band="pool"))
+    cap_bytes_big: int = _rule("bytes", (0, 65536 * _KIB),
+        "highest cap of a big class; 0: no cache", default=256 * _KIB,
+        variable=Variable("HAKMEM_CACHE_BIG_KB",
+            "thread cache of one big class at most, KiB; 0 none", 0, 65536, _KIB,
+            apply="HAK_APPLY_CACHE_BYTES", band="big"))
     carve_bytes: int = _rule("bytes", (64, SLAB_UNITS_MAX * UNIT_BYTES),
         "what a refill carves, a batch at least", default=16 * _KIB)
     list_divisor: int = _rule("", (1, 8192),
@@ -707,7 +728,10 @@ class CacheNumbers:
         "largest block that is lent, as a fraction of the borrowing class's stride", default=512,
         source=_LENDING)
     lend_keep_count: int = _rule("blocks", (0, 4096),
-        "blocks of its list that a class never lends", default=8)
+        "blocks of its list that a tiny or pool class never lends", default=8)
+    lend_big_per_256: int = _rule("1/256", (0, 1 << 16),
+        "largest block that is lent to a big class, as a fraction of its stride", default=352,
+        source=_LENDING_BIG)
     prewarm_tiny_count: int = _rule("blocks", (0, 256),
         "blocks that a prewarm puts into the cache of a tiny class", default=16)
     thread_bytes: int = _number("u64", "bytes", (0, 1 << 40), "bound of one thread's caps together",
@@ -944,10 +968,10 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("reciprocal", "u64", "1/2^64", _INIT,
                 "ceil(2^64 / stride): d is a multiple of stride iff d * r mod 2^64 < r"),
             Field("stride_bytes", "u32", "bytes", _INIT, "distance of two blocks",
-                low=8, high=SIZE_MAP_LIMIT_BYTES, step=8),
+                low=8, high=STRIDE_LIMIT_BYTES, step=8),
             Field("capacity_bytes", "u32", "bytes", _INIT,
                 "what the caller may use: stride, less 1 with a header",
-                low=7, high=SIZE_MAP_LIMIT_BYTES),
+                low=7, high=STRIDE_LIMIT_BYTES),
             Field("block_count", "u32", "blocks", _INIT, "blocks of a slab",
                 low=1, high=0xFFFF),
             Field("start_bytes", "u32", "bytes", _INIT,
@@ -955,8 +979,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 high=BLOCK_ALIGN_BYTES, step=BLOCK_ALIGN_BYTES),
             Field("unit_count", "u32", "units", _INIT, "units of a slab",
                 low=1, high=SLAB_UNITS_MAX),
-            Field("band", "u16", "HAK_BAND", _INIT, "tiny or pool",
-                low=1, high=2),
+            Field("band", "u16", "HAK_BAND", _INIT, "tiny, pool or big",
+                low=1, high=3),
             Field("header", "u16", "bool", _INIT, "1: a header byte at user - 1",
                 high=1),
         ),
@@ -969,11 +993,14 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 low=1, high=CLASS_COUNT_MAX),
             Field("size_limit_bytes", "u32", "bytes", _INIT,
                 "largest size served by a class; above it a span",
-                low=1, high=SIZE_MAP_LIMIT_BYTES),
+                low=1, high=STRIDE_LIMIT_BYTES),
             Field("classes", "hak_class", "", _INIT,
                 "the classes; entry 0 is the always-empty class", CLASS_LIMIT),
             Field("size_map", "u8", "class", _INIT,
-                "class of ceil(size / 8); 0 where a span serves", SIZE_MAP_ENTRIES + 7),
+                "class of ceil(size / 8); 0 where a span serves", BIG_MAP_OFFSET),
+            Field("big_map", "u8", "class", _INIT,
+                "class of ceil(size / 4096), for sizes above 64 KiB; 0 where a span serves",
+                BIG_MAP_ENTRIES + 7),
         ),
     ),
     _struct(
@@ -1191,7 +1218,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("map_bytes", "u64", "bytes", _INIT, "bytes of it"),
             Field("policy_offset", "u64", "bytes", _INIT, "the policy image in force: hak_policy"),
             Field("fast_map_offset", "u64", "bytes", _INIT,
-                "size map of the fast path: u8[HAK_SIZE_MAP_ENTRIES]; not used where no class is "
+                "size map of the fast path: u8[HAK_FAST_MAP_BYTES]; not used where no class is "
                 "checked"),
             Field("registry_offset", "u64", "bytes", _INIT,
                 "page registry: u32 a unit, tag | head << 8"),

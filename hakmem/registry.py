@@ -98,7 +98,7 @@ class Geometry:
         """The metadata of a region of ``units`` units, those of its registry included."""
         policy = page_up(ctypes.sizeof(mirror.HakHeap))
         fast_map = policy + page_up(ctypes.sizeof(mirror.HakPolicy))
-        registry = fast_map + page_up(layout.SIZE_MAP_ENTRIES)
+        registry = fast_map + page_up(layout.FAST_MAP_BYTES)
         threads = min(max(units, layout.THREADS_MIN), layout.THREADS_MAX)
         sizes = {
             "slabs": table_bytes("slabs", units),
@@ -195,7 +195,7 @@ class Geometry:
         """Offset and bytes of each part of the metadata that is mapped, when the tables are for so
         many units and so many thread records."""
         behind = self.registry_offset >= self.unit_limit << UNIT_SHIFT
-        first = self.fast_map_offset + page_up(layout.SIZE_MAP_ENTRIES)
+        first = self.fast_map_offset + page_up(layout.FAST_MAP_BYTES)
         if not behind:
             first = self.registry_offset + table_bytes("registry", table_units)
         tables = [

@@ -72,7 +72,7 @@ HakRoot: Final = _CTYPES["hak_root"]
 
 def _check_room() -> None:
     """Heap, policy image and fast map stand on OS pages of their own before the registry."""
-    sizes = (ctypes.sizeof(HakHeap), ctypes.sizeof(HakPolicy), layout.SIZE_MAP_ENTRIES)
+    sizes = (ctypes.sizeof(HakHeap), ctypes.sizeof(HakPolicy), layout.FAST_MAP_BYTES)
     needed = sum(-(-size // layout.OS_PAGE_BYTES) for size in sizes) * layout.OS_PAGE_BYTES
     if needed != layout.REGISTRY_OFFSET:
         raise AssertionError(

@@ -43,6 +43,7 @@ static uint64_t take_block(hak_thread *t, uint32_t *of_class, bool may_be_larger
             else if (!hak_refill(t, class_index, 0)) return 0;
         }
         if (!t->heads[class_index]) {
+            bin = &t->bins[class_index];
             uint64_t block = bin->bump;
             bin->bump += hak_policy_of(hak_heap_of(t))->sizes.classes[class_index].stride_bytes;
             *zeroed = bin->fresh != 0;
@@ -57,12 +58,20 @@ static uint64_t take_block(hak_thread *t, uint32_t *of_class, bool may_be_larger
     return block;
 }
 
+/* The class of a size up to the size limit, by the fine or the coarse part of the size map. */
+static uint32_t class_of(const hak_policy *policy, uint64_t size) {
+    if (size <= HAK_SIZE_MAP_LIMIT_BYTES)
+        return policy->sizes.size_map[((size ? size : 1) + 7) >> HAK_SIZE_GRANULE_SHIFT];
+    return policy->sizes.big_map[hak_big_entry(size)];
+}
+
 /* The class for a size and an alignment: the first whose blocks are large enough and all aligned
  * so; 0: a span serves. */
 static uint32_t class_for(const hak_policy *policy, uint64_t size, uint64_t align) {
     if (size > policy->sizes.size_limit_bytes) return 0;
-    uint32_t class_index =
-        policy->sizes.size_map[((size ? size : 1) + 7) >> HAK_SIZE_GRANULE_SHIFT];
+    /* a slab starts at a unit's boundary, no more */
+    if (align > HAK_UNIT_BYTES) return 0;
+    uint32_t class_index = class_of(policy, size);
     if (align == 1) return class_index;
     for (; class_index && class_index <= policy->sizes.class_count; class_index++) {
         const hak_class *class = &policy->sizes.classes[class_index];

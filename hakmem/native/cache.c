@@ -148,16 +148,37 @@ static bool may_lend(hak_thread *t, uint32_t k) {
            t->bins[k].lend_carve_count < caches->lend_carve_count && t->reciprocals[k];
 }
 
+/* Whether free blocks of the class wait where a refill will find them. */
+static bool has_waiting(hak_heap *h, uint32_t class_index) {
+    return (uint32_t)hak_load_relaxed(&h->mailbox[class_index]) ||
+           hak_partial_find(h, class_index, 1);
+}
+
+/* The same as hak_lend for a big class: the next larger class that has a free block in the cache,
+ * or in a slab, from where a refill brings it. */
+static uint32_t lend_big(hak_thread *t, uint32_t class_index) {
+    hak_heap *h = hak_heap_of(t);
+    uint32_t k = class_index + 1, end = k + hak_cache_of(t, class_index)->lend_count;
+    if (!t->reciprocals[class_index] || has_waiting(h, class_index)) return 0;
+    for (; k < end; k++) {
+        if (!t->heads[k] && t->bins[k].bump == t->bins[k].bump_end &&
+            !(hak_partial_find(h, k, 1) && hak_refill(t, k, 0)))
+            continue;
+        hak_count(t, lend_count, 1);
+        t->bins[class_index].event_count++;
+        return k;
+    }
+    return 0;
+}
+
 /* Finds the class that lends a block to class c, which has nothing cached: the next one whose list
  * can spare a block. 0: no class can, or free blocks of class c wait where a refill will find
  * them. The search takes no claim; what it overlooks costs a loan. */
 uint32_t hak_lend(hak_thread *t, uint32_t class_index) {
-    hak_heap *h = hak_heap_of(t);
+    if (hak_class_of(t, class_index)->band == HAK_BAND_BIG) return lend_big(t, class_index);
     uint32_t k = class_index + 1, end = k + hak_cache_of(t, class_index)->lend_count;
     while (k < end && !may_lend(t, k)) k++;
-    if (k == end || (uint32_t)hak_load_relaxed(&h->mailbox[class_index]) ||
-        hak_partial_find(h, class_index, 1))
-        return 0;
+    if (k == end || has_waiting(hak_heap_of(t), class_index)) return 0;
     hak_count(t, lend_count, 1);
     t->bins[class_index].event_count++;
     t->bins[k].lent = 1;

@@ -95,9 +95,10 @@ static void set_caps(hak_cache_class *cache, const hak_class *class, const hak_v
 /* Sets the header mode. Header bytes change what fits into a block and where the first block
  * starts, as in SizeClassMap.to_struct. */
 static void set_headers(hak_policy *p, uint32_t mode) {
-    uint32_t first = 0;
+    uint32_t first = 0, big = HAK_SIZE_MAP_LIMIT_BYTES >> HAK_BIG_MAP_SHIFT;
     p->headers.mode = mode;
     memset(p->sizes.size_map, 0, sizeof p->sizes.size_map);
+    memset(p->sizes.big_map, 0, sizeof p->sizes.big_map);
     for (uint32_t class_index = 1; class_index <= p->sizes.class_count; class_index++) {
         hak_class *class = &p->sizes.classes[class_index];
         class->header = mode == HAK_HEADERS_ALL ||
@@ -110,6 +111,8 @@ static void set_headers(hak_policy *p, uint32_t mode) {
                first << HAK_SIZE_GRANULE_SHIFT <= class->capacity_bytes;
              first++)
             p->sizes.size_map[first] = (uint8_t)class_index;
+        for (; (big + 1) << HAK_BIG_MAP_SHIFT <= class->capacity_bytes; big++)
+            p->sizes.big_map[big + 1] = (uint8_t)class_index;
         p->sizes.size_limit_bytes = class->capacity_bytes;
     }
 }

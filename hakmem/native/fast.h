@@ -29,6 +29,18 @@ static inline void *hak_fast_alloc(hak_thread *t, uint64_t size) {
     return (void *)(uintptr_t)block;
 }
 
+/* The same for sizes above the map's fine part, which are not worth an instruction of the others:
+ * from the list only. */
+static inline void *hak_big_alloc(hak_thread *t, uint64_t size) {
+    if (size <= HAK_SIZE_MAP_LIMIT_BYTES || size > HAK_STRIDE_LIMIT_BYTES) return NULL;
+    const uint8_t *map = (const uint8_t *)(uintptr_t)t->fast_map + HAK_BIG_MAP_OFFSET;
+    uint64_t class_index = map[hak_big_entry(size)], block = t->heads[class_index];
+    if (hak_unlikely(!block)) return NULL;
+    t->heads[class_index] = hak_next(block);
+    t->room_counts[class_index]++;
+    return (void *)(uintptr_t)block;
+}
+
 /* False: nothing was changed, the slow path must do it. `batch` is for callers that keep no errno:
  * a full cache overflows from here, and the slab's record is asked whether the block was ever
  * carved. That question costs 9 % of a malloc and free, so malloc's own free leaves it until the

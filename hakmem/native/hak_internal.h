@@ -147,6 +147,11 @@ static inline uint64_t hak_in_use_units(hak_heap *h) {
     return live > holes ? live - holes : 0;
 }
 
+/* The entry of the size map's coarse part for a size. */
+static inline uint64_t hak_big_entry(uint64_t size) {
+    return (size + (1u << HAK_BIG_MAP_SHIFT) - 1) >> HAK_BIG_MAP_SHIFT;
+}
+
 /* The size map that the fast paths read. It is the policy's own map where every class may take the
  * fast path: that saves three OS pages. */
 static inline uint8_t *hak_fast_map(hak_heap *h) {

@@ -46,8 +46,10 @@ static void fill_fast_map(hak_heap *h) {
     bool checked = h->flags & HAK_HEAP_CHECKED;
     if (hak_fast_map(h) == policy->sizes.size_map) return;
     uint8_t *fast_map = hak_at(h, h->fast_map_offset);
-    for (uint32_t i = 0; i < HAK_SIZE_MAP_ENTRIES; i++) {
-        uint8_t class_index = policy->sizes.size_map[i];
+    /* both parts of the map, which stand one behind the other */
+    const uint8_t *map = (const uint8_t *)policy + offsetof(hak_policy, sizes.size_map);
+    for (uint32_t i = 0; i < HAK_FAST_MAP_BYTES; i++) {
+        uint8_t class_index = map[i];
         fast_map[i] = checked || policy->sizes.classes[class_index].header ? 0 : class_index;
     }
 }

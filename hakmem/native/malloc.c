@@ -98,7 +98,8 @@ static void *aligned(size_t size, size_t align, bool zero) {
 }
 
 __attribute__((noinline)) static void *malloc_slow(uint64_t size) {
-    return aligned(size, 1, false);
+    void *block = hak_big_alloc(hak_tls_thread, size);
+    return block ? block : aligned(size, 1, false);
 }
 
 HAK_COLD static void fatal(void *block, uint32_t code, hak_fault *fault, const char *caller) {

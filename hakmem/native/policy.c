@@ -69,9 +69,11 @@ static bool judge_class(const hak_policy *p, uint32_t class_index, hak_refusal *
     return true;
 }
 
-static bool judge_map(const hak_policy *p, hak_refusal *why) {
-    for (uint32_t i = 0; i < HAK_SIZE_MAP_ENTRIES; i++) {
-        uint32_t class_index = p->sizes.size_map[i], bytes = i << HAK_SIZE_GRANULE_SHIFT;
+/* Judges the entries of one part of the size map, from the one for `first` bytes on. */
+static bool judge_map(const hak_policy *p, const uint8_t *map, uint32_t entries, uint32_t shift,
+                      uint32_t first, hak_refusal *why) {
+    for (uint32_t i = first >> shift; i < entries; i++) {
+        uint32_t class_index = map[i], bytes = i << shift;
         if (class_index > p->sizes.class_count)
             return refuse(why, "the size map names a class that is not there", class_index);
         if (class_index && bytes > p->sizes.classes[class_index].capacity_bytes)
@@ -116,7 +118,10 @@ bool hak_policy_judge(const hak_policy *p, hak_refusal *why) {
         return refuse(why, "arenas.populate_units is no power of two", 0);
     if (p->arenas.init_bytes > p->arenas.max_bytes)
         return refuse(why, "arenas.init_bytes is above arenas.max_bytes", 0);
-    return judge_map(p, why) && judge_order(p, why);
+    return judge_map(p, p->sizes.size_map, HAK_SIZE_MAP_ENTRIES, HAK_SIZE_GRANULE_SHIFT, 0, why) &&
+           judge_map(p, p->sizes.big_map, HAK_BIG_MAP_ENTRIES, HAK_BIG_MAP_SHIFT,
+                     HAK_SIZE_MAP_LIMIT_BYTES + (1u << HAK_BIG_MAP_SHIFT), why) &&
+           judge_order(p, why);
 }
 
 /* ---- files ---- */

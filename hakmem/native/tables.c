@@ -64,7 +64,7 @@ static bool lay_out(hak_heap *h, uint64_t user, bool checked) {
     uint64_t units = user;
     h->policy_offset = page_up(sizeof *h);
     h->fast_map_offset = h->policy_offset + page_up(sizeof(hak_policy));
-    h->registry_offset = h->fast_map_offset + page_up(HAK_SIZE_MAP_ENTRIES);
+    h->registry_offset = h->fast_map_offset + page_up(HAK_FAST_MAP_BYTES);
     hak_assert(h->registry_offset == HAK_REGISTRY_OFFSET);
     for (;;) { /* the registry has entries for its own units too; this settles in a few rounds */
         if (units > HAK_REGION_UNITS_MAX) return false;

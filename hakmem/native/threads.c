@@ -27,7 +27,7 @@ typedef struct hak_directory {
 } hak_directory;
 
 /* not const, so that it stands in .bss, where memory that is never written takes none */
-static uint8_t no_classes[HAK_SIZE_MAP_ENTRIES];
+static uint8_t no_classes[HAK_FAST_MAP_BYTES];
 /* The record of a thread that has none yet: every fast path misses. Nobody writes it. */
 hak_thread hak_early_thread = {.fast_map = (uintptr_t)no_classes};
 /* The same for a thread whose end has begun. */

@@ -16,6 +16,7 @@ from .cache import is_line_of_others, lend, overflow, refill
 from .caller import Caller
 from .memory import MASK64, UNIT_SHIFT, Memory
 from .resolve import DOUBLE, NOMEM, Block, check_live, check_own, fault_of, live_word
+from .tables import Tables
 
 
 def _mark_out(m: Memory, class_index: int, address: int) -> None:
@@ -50,6 +51,7 @@ def _take_block(t: Caller, class_index: int, may_be_larger: bool) -> tuple[int, 
                 return 0, class_index, False
             class_index = lender or class_index
         if not t.heads[class_index]:
+            bin_ = t.bins[class_index]
             block: int = bin_.bump
             bin_.bump = block + m.tables.classes[class_index].stride_bytes
             return block, class_index, bin_.fresh != 0
@@ -59,13 +61,23 @@ def _take_block(t: Caller, class_index: int, may_be_larger: bool) -> tuple[int, 
     return block, class_index, False
 
 
+def _class_of(tables: Tables, size: int) -> int:
+    """The class of a size up to the size limit, by the fine or the coarse part of the size map."""
+    if size <= layout.SIZE_MAP_LIMIT_BYTES:
+        return tables.size_map[max(size, 1) + 7 >> layout.SIZE_GRANULE_SHIFT]
+    step = 1 << layout.BIG_MAP_SHIFT
+    return tables.size_map[layout.BIG_MAP_OFFSET + (size + step - 1 >> layout.BIG_MAP_SHIFT)]
+
+
 def _class_for(m: Memory, size: int, align: int) -> int:
     """The first class whose blocks are large enough and all aligned to ``align`` bytes; 0: a span
     serves."""
     tables = m.tables
     if size > tables.size_limit_bytes:
         return 0
-    first = tables.size_map[max(size, 1) + 7 >> layout.SIZE_GRANULE_SHIFT]
+    if align > layout.UNIT_BYTES:  # a slab starts at a unit's boundary, no more
+        return 0
+    first = _class_of(tables, size)
     if align == 1:
         return first
     for class_index in range(first, tables.class_count + 1):

@@ -11,9 +11,11 @@ from .. import layout
 from . import bins, caps, holes, lists, slabs
 from .acquire import acquire, acquire_partial, collect
 from .caller import Caller
-from .memory import MASK32
+from .memory import MASK32, Memory
 from .partial import find
 from .purge import tick
+
+_BIG = layout.constant("HAK_BAND_BIG")
 
 # --- refill ---------------------------------------------------------------------------------------
 
@@ -150,14 +152,40 @@ def lend(t: Caller, class_index: int) -> int:
     list can spare a block. 0: there is none, or a refill will find free blocks of the class itself.
     """
     m = t.m
-    lenders = range(class_index + 1, class_index + 1 + m.tables.caches[class_index].lend_count)
-    found = next((k for k in lenders if _may_lend(t, k)), 0)
-    if not found or m.heap.mailbox[class_index] & MASK32 or find(m, class_index, 1):
+    if m.tables.classes[class_index].band == _BIG:
+        return _lend_big(t, class_index)
+    found = next((k for k in _lenders(t, class_index) if _may_lend(t, k)), 0)
+    if not found or _has_waiting(m, class_index):
         return 0
     t.record.lend_count += 1
     t.bins[class_index].event_count += 1
     t.bins[found].lent = 1
     return found
+
+
+def _lenders(t: Caller, class_index: int) -> range:
+    return range(class_index + 1, class_index + 1 + t.m.tables.caches[class_index].lend_count)
+
+
+def _has_waiting(m: Memory, class_index: int) -> bool:
+    """Whether free blocks of the class wait where a refill will find them."""
+    return bool(m.heap.mailbox[class_index] & MASK32 or find(m, class_index, 1))
+
+
+def _lend_big(t: Caller, class_index: int) -> int:
+    """The same for a big class: the next larger class that has a free block in the cache, or in a
+    slab, from where a refill brings it."""
+    if not t.record.reciprocals[class_index] or _has_waiting(t.m, class_index):
+        return 0
+    for k in _lenders(t, class_index):
+        bin_ = t.bins[k]
+        if not t.heads[k] and bin_.bump == bin_.bump_end:
+            if not find(t.m, k, 1) or not refill(t, k):
+                continue
+        t.record.lend_count += 1
+        t.bins[class_index].event_count += 1
+        return k
+    return 0
 
 
 # --- overflow, flush, prewarm ---------------------------------------------------------------------

@@ -53,7 +53,7 @@ def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
     if m.fast_map() == m.base + plan.fast_map_offset:
         direct = bytes(
             0 if checked or tables.classes[class_index].header else class_index
-            for class_index in tables.size_map[: layout.SIZE_MAP_ENTRIES]
+            for class_index in tables.size_map
         )
         ctypes.memmove(m.fast_map(), direct, len(direct))
     heap.epoch_start_ns = heap.earned_at_ns = m.clock_ns()

@@ -21,6 +21,7 @@ class ClassRow(NamedTuple):
     unit_count: int
     header: int
     reciprocal: int
+    band: int
 
 
 class Tables:
@@ -52,7 +53,7 @@ class Tables:
         struct = mirror.HakPolicy.from_buffer_copy(self.image)
         self.class_count: int = struct.sizes.class_count
         self.size_limit_bytes: int = struct.sizes.size_limit_bytes
-        self.size_map = bytes(struct.sizes.size_map)
+        self.size_map = bytes(struct.sizes.size_map) + bytes(struct.sizes.big_map)
         self.classes = [
             ClassRow(*(getattr(struct.sizes.classes[index], name) for name in ClassRow._fields))
             for index in range(self.class_count + 1)

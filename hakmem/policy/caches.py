@@ -46,8 +46,8 @@ class CachePolicy(layout.CacheNumbers):
     a batch, are free.
 
     *Caps.* A list holds as many blocks as its cap says. The highest cap of a class is
-    ``cap_bytes_tiny`` or ``cap_bytes_pool`` (0: no cache), ``cap_entries_max`` blocks at most and
-    for a tiny class ``cap_entries_min`` at least; all caps of a thread together stay within
+    ``cap_bytes_tiny``, ``cap_bytes_pool`` or ``cap_bytes_big`` (0: no cache), ``cap_entries_max``
+    blocks at most and for a tiny class ``cap_entries_min`` at least; all caps of a thread together stay within
     ``thread_bytes``. Each refill raises a cap by one block. A list that *swings*, empty and full in
     turn, gains ``raise_per_256`` / 256 of its cap instead, a batch at least (0: never), as long as
     all threads' caps together have gained less than ``raise_live_per_256`` / 256 of the bytes in
@@ -60,6 +60,8 @@ class CachePolicy(layout.CacheNumbers):
     lends no more: a program that keeps the borrowed blocks would only make the lender carve others,
     and small requests would take up to twice the memory. The class's count of such carves is then
     set to 255; each search for idle classes takes one off, and so the class lends again in time.
+    A big class borrows in any case, from slabs as well as lists, ``lend_big_per_256`` / 256 of its
+    stride at most: a free block there takes more memory than what such a loan wastes.
 
     *Giving back.* A thread that only frees needs no cache, and if it sleeps its cached blocks are
     of use to nobody. So ``free_only_count`` overflows in a row halve a cap. Once a thread has
@@ -100,7 +102,7 @@ class CachePolicy(layout.CacheNumbers):
     def cap_max_count(self, item: SizeClass) -> int:
         """The highest cap of a class, from the bounds in bytes and in blocks."""
         tiny = item.band == "tiny"
-        cap_bytes = self.cap_bytes_tiny if tiny else self.cap_bytes_pool
+        cap_bytes: int = getattr(self, f"cap_bytes_{item.band}")
         most = min(cap_bytes // item.stride_bytes, self.cap_entries_max)
         return (
             max(most, self.cap_entries_min) if tiny and self.cap_entries_max and cap_bytes else most
@@ -113,11 +115,12 @@ class CachePolicy(layout.CacheNumbers):
                 return row
         item = sizes.classes[index - 1]
         stride, tiny = item.stride_bytes, item.band == "tiny"
-        cap_max, lend_most = (
-            self.cap_max_count(item),
-            min(self.lend_bytes, stride * self.lend_per_256 >> 8),
-        )
-        batch = min(self.batch_count, max(self.batch_bytes // stride, self.batch_min_count))
+        big, cap_max = item.band == "big", self.cap_max_count(item)
+        lend_most = min(self.lend_bytes, stride * self.lend_per_256 >> 8)
+        if big:
+            lend_most = stride * self.lend_big_per_256 >> 8
+        least = 1 if big else self.batch_min_count
+        batch = min(self.batch_count, max(self.batch_bytes // stride, least))
         return ClassCache(
             batch_count=batch,
             cap_init_count=min(2 * batch, cap_max),
@@ -125,10 +128,12 @@ class CachePolicy(layout.CacheNumbers):
             carve_count=max(batch, self.carve_bytes // stride),
             list_count=max(1, min(batch, item.block_count() // self.list_divisor)),
             prewarm_count=self.prewarm_tiny_count if tiny else PREWARM_POOL.get(stride, 0),
-            refill_slabs=self.tiny_refill_slabs if tiny else self.pool_refill_slabs,
+            refill_slabs={"tiny": self.tiny_refill_slabs, "pool": self.pool_refill_slabs}.get(
+                item.band, 1
+            ),
             raise_per_256=self.raise_per_256,
             lend_count=sum(stride < other.stride_bytes <= lend_most for other in sizes.classes),
-            lend_keep_count=self.lend_keep_count,
+            lend_keep_count=0 if big else self.lend_keep_count,
         )
 
     def to_struct(self, sizes: SizeClassMap) -> ctypes.Structure:

@@ -150,10 +150,17 @@ def _sizes(mine: SizeClassMap, image: SizeClassMap, mode: str) -> Iterator[Quest
             yield Question(method, f"{own!r}, {mode!r}", *answers)
     yield Question("size_limit", repr(mode), mine.size_limit(mode), image.size_limit(mode))
     table, own_table = image.size_map(mode), mine.size_map(mode)
-    for size in range(image.size_limit(mode) + 2):
+    limit = image.size_limit(mode) + 1
+    for size in range(min(limit, layout.SIZE_MAP_LIMIT_BYTES) + 1):
         entry = (max(size, 1) + 7) >> layout.SIZE_GRANULE_SHIFT
         yield Question("size_map", repr(mode), own_table[entry], table[entry])
         yield Question("class_of", f"{size}, {mode!r}", mine.class_of(size, mode), table[entry])
+    yield Question("big_map", repr(mode), mine.big_map(mode), image.big_map(mode))
+    step = 1 << layout.BIG_MAP_SHIFT
+    for low in range(layout.SIZE_MAP_LIMIT_BYTES, min(limit, layout.STRIDE_LIMIT_BYTES), step):
+        for size in (low + 1, low + step - 1, low + step):  # a step's ends
+            answers = mine.class_of(size, mode), image.class_of(size, mode)
+            yield Question("class_of", f"{size}, {mode!r}", *answers)
 
 
 def _check_rows(parts: PartTuple) -> None:

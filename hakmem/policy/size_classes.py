@@ -2,8 +2,11 @@
 
 Tiny (to 1,024 B): 8, then multiples of 16 with four steps to a doubling, so that every block of 16
 bytes and up is aligned to 16. Pool (to 52 KiB): four steps to a doubling up to 16 KiB, then steps
-of 4 or 8 KiB. A pool slab is the run of units that gives at least ``SizeClassMap.POOL_BLOCKS``
-blocks and wastes least of its tail.
+of 4 or 8 KiB. Big (to 256 KiB, above them spans): about eight steps to a doubling up to 128 KiB,
+less those that fill no slab well, then four and fewer. A slab of the pool or big band is the run of
+units that gives at least as many blocks as ``SizeClassMap.LEAST_BLOCKS`` says and wastes least of
+its tail; in the big band the longest of those, since short slabs leave holes among them that no
+other slab fits.
 """
 
 from __future__ import annotations
@@ -77,19 +80,25 @@ POOL_STRIDES = (
     49152,
     53248,
 )
+BIG_STRIDES = tuple(kib << 10 for kib in (56, 64, 72, 80, 88, 96, 100, 112, 128, 144, 160, 192, 256))
+BANDS = ("tiny", "pool", "big")
 
-_GRANULE_BYTES = 1 << layout.SIZE_GRANULE_SHIFT
+
+def _step(size: int) -> int:
+    """Bytes of a step of the size map at a size."""
+    fine = size <= layout.SIZE_MAP_LIMIT_BYTES
+    return 1 << (layout.SIZE_GRANULE_SHIFT if fine else layout.BIG_MAP_SHIFT)
 
 
 @documented(
-    stride_bytes="Distance of two blocks. In bytes; 8 or a multiple of 16, up to 65536.",
+    stride_bytes="Distance of two blocks. In bytes; 8 or a multiple of 16, up to 262144.",
     unit_count="Length of a slab. In units of 64 KiB; 1 to 8.",
-    band="'tiny' or 'pool': which of the bands' cache rules and header modes it follows.",
+    band="'tiny', 'pool' or 'big': which of the bands' cache rules and header modes it follows.",
 )
 @dataclass(frozen=True, slots=True)
 class SizeClass:
-    """One class: ``stride_bytes`` between blocks, ``unit_count`` units a slab, ``band`` ``"tiny"``
-    or ``"pool"``.
+    """One class: ``stride_bytes`` between blocks, ``unit_count`` units a slab, ``band`` ``"tiny"``,
+    ``"pool"`` or ``"big"``.
 
     >>> SizeClass(24576, 3, "pool").block_count()
     8
@@ -115,9 +124,9 @@ class SizeClass:
             "sizes.classes.block_count",
             "use fewer units: list words count to 65535",
         )
-        if self.band not in ("tiny", "pool"):
+        if self.band not in BANDS:
             raise PolicyError(
-                "size_classes.band", self.band, "'tiny' or 'pool'", "name one of the two bands"
+                "size_classes.band", self.band, "'tiny', 'pool' or 'big'", "name one of the bands"
             )
 
     def block_count(self, header: bool = False) -> int:
@@ -148,7 +157,7 @@ class SizeClassMap:
 
     classes: tuple[SizeClass, ...]
 
-    POOL_BLOCKS: ClassVar[int] = 8
+    LEAST_BLOCKS: ClassVar[dict[str, int]] = {"tiny": 1, "pool": 8, "big": 2}
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -167,32 +176,34 @@ class SizeClassMap:
             )
 
     @classmethod
-    def of(cls, tiny: Sequence[int], pool: Sequence[int]) -> Self:
-        """A map from bare strides; slab lengths of the pool band are chosen here."""
+    def of(cls, tiny: Sequence[int], pool: Sequence[int], big: Sequence[int] = ()) -> Self:
+        """A map from bare strides; slab lengths of the pool and big bands are chosen here."""
         return cls(
             tuple(_tiny(s) for s in tiny)
             + tuple(SizeClass(s, cls.slab_units(s), "pool") for s in pool)
+            + tuple(SizeClass(s, cls.slab_units(s, "big"), "big") for s in big)
         )
 
     @classmethod
     def default(cls) -> Self:
         """The built-in classes."""
-        return cls.of(TINY_STRIDES, POOL_STRIDES)
+        return cls.of(TINY_STRIDES, POOL_STRIDES, BIG_STRIDES)
 
     @classmethod
-    def slab_units(cls, stride_bytes: int) -> int:
-        """Units of a pool slab: at least POOL_BLOCKS blocks, then the shortest within 1/64 of the
-        least tail waste."""
+    def slab_units(cls, stride_bytes: int, band: str = "pool") -> int:
+        """Units of a slab of the pool or big band: at least the band's LEAST_BLOCKS blocks, then
+        the shortest, or of the big band the longest, within 1/64 of the least tail waste."""
 
         def tail(units: int) -> float:
             return (units * layout.UNIT_BYTES % stride_bytes) / (units * layout.UNIT_BYTES)
 
         lengths = range(1, layout.SLAB_UNITS_MAX + 1)
         fitting = [
-            u for u in lengths if u * layout.UNIT_BYTES // stride_bytes >= cls.POOL_BLOCKS
+            u for u in lengths if u * layout.UNIT_BYTES // stride_bytes >= cls.LEAST_BLOCKS[band]
         ] or [layout.SLAB_UNITS_MAX]
         least = min(tail(u) for u in fitting)
-        return next(u for u in fitting if tail(u) <= least + 1 / 64)
+        good = [u for u in fitting if tail(u) <= least + 1 / 64]
+        return good[-1] if band == "big" else good[0]
 
     def has_header(self, item: SizeClass, headers: str) -> bool:
         """Whether a class carries header bytes under mode ``headers`` (``none | tiny | all``)."""
@@ -210,24 +221,29 @@ class SizeClassMap:
         """Class index for a request of ``size`` bytes (0 counts as 1), or 0 where a span serves.
 
         A block of 16 bytes and up is aligned to 16, so such a request never gets the stride of 8.
-        The size map has a step of 8 bytes: with headers a class serves multiples of 8 below its
-        stride, and sizes up to those.
+        The size map has a step of 8 bytes, above 64 KiB of 4 KiB: with headers a class serves
+        multiples of those below its stride, and sizes up to those.
         """
-        rounded = -(-max(size, 1) // _GRANULE_BYTES) * _GRANULE_BYTES
+        step = _step(size)
+        rounded = -(-max(size, 1) // step) * step
         for index, item in enumerate(self.classes, start=1):
             if rounded <= self.capacity(item, headers):
                 return index
         return 0
 
     def size_map(self, headers: str = "none") -> bytes:
-        """The table C looks up: entry ``(size + 7) // 8``, one byte each."""
-        made = bytearray(layout.SIZE_MAP_ENTRIES)
-        first = 0
+        """The table C looks up for sizes to 64 KiB: entry ``(size + 7) // 8``, one byte each."""
+        return self._map(headers, layout.SIZE_GRANULE_SHIFT, 0, layout.SIZE_MAP_ENTRIES)
+
+    def big_map(self, headers: str = "none") -> bytes:
+        """The table for sizes above 64 KiB: entry ``(size + 4095) // 4096``, one byte each."""
+        first = (layout.SIZE_MAP_LIMIT_BYTES >> layout.BIG_MAP_SHIFT) + 1
+        return self._map(headers, layout.BIG_MAP_SHIFT, first, layout.BIG_MAP_ENTRIES)
+
+    def _map(self, headers: str, shift: int, first: int, entries: int) -> bytes:
+        made = bytearray(entries)
         for index, item in enumerate(self.classes, start=1):
-            end = min(
-                (self.capacity(item, headers) >> layout.SIZE_GRANULE_SHIFT) + 1,
-                layout.SIZE_MAP_ENTRIES,
-            )
+            end = min((self.capacity(item, headers) >> shift) + 1, entries)
             made[first:end] = bytes([index]) * (end - first)
             first = max(first, end)
         return bytes(made)
@@ -236,7 +252,7 @@ class SizeClassMap:
     def bands(self) -> dict[str, tuple[int, int]]:
         """Largest and smallest stride of each band, in bytes."""
         found: dict[str, tuple[int, int]] = {}
-        for band in ("tiny", "pool"):
+        for band in BANDS:
             strides = [item.stride_bytes for item in self.classes if item.band == band]
             if strides:
                 found[band] = (min(strides), max(strides))
@@ -257,8 +273,11 @@ class SizeClassMap:
         ]
         made = np.zeros(limit, dtype=dtype)
         made["size"] = np.arange(1, limit + 1)
-        table = np.frombuffer(self.size_map(headers), dtype="u1")
-        made["class_index"] = table[(made["size"] + 7) >> layout.SIZE_GRANULE_SHIFT]
+        capacities = [self.capacity(item, headers) for item in self.classes]
+        step = np.where(made["size"] <= layout.SIZE_MAP_LIMIT_BYTES, _step(1), _step(limit))
+        rounded = -(-made["size"].astype("i8") // step) * step
+        found = np.searchsorted(capacities, rounded) + 1
+        made["class_index"] = np.where(found <= len(self.classes), found, 0)
         strides = np.array([0] + [item.stride_bytes for item in self.classes], dtype="u4")
         made["stride"] = strides[made["class_index"]]
         made["waste_bytes"] = made["stride"] - made["size"]
@@ -279,20 +298,22 @@ class SizeClassMap:
             row.block_count = item.block_count(header)
             row.start_bytes = layout.BLOCK_ALIGN_BYTES if header else 0
             row.unit_count = item.unit_count
-            row.band = layout.constant("HAK_BAND_TINY" if item.band == "tiny" else "HAK_BAND_POOL")
+            row.band = layout.constant(f"HAK_BAND_{item.band.upper()}")
             row.header = int(header)
         table = self.size_map(headers)
         made.size_map[: len(table)] = list(table)
+        table = self.big_map(headers)
+        made.big_map[: len(table)] = list(table)
         return made
 
     @classmethod
     def from_struct(cls, struct: ctypes.Structure) -> Self:
         """The classes of a ``hak_size_class_map``."""
-        tiny = layout.constant("HAK_BAND_TINY")
+        names = {layout.constant(f"HAK_BAND_{band.upper()}"): band for band in BANDS}
         rows = [struct.classes[index] for index in range(1, struct.class_count + 1)]
         return cls(
             tuple(
-                SizeClass(r.stride_bytes, r.unit_count, "tiny" if r.band == tiny else "pool")
+                SizeClass(r.stride_bytes, r.unit_count, names[r.band])
                 for r in rows
             )
         )

@@ -32,7 +32,7 @@ from .caches import CachePolicy
 from .headers import HeaderCodec
 from .numbers import allowed, unit_of
 from .parts import Parts
-from .size_classes import SizeClass, SizeClassMap
+from .size_classes import BANDS, SizeClass, SizeClassMap
 
 P = TypeVar("P", bound=Parts)
 
@@ -113,8 +113,8 @@ def _acquire(value: object) -> AcquirePolicy:
 
 
 def _size_classes(value: object) -> SizeClassMap:
-    given = _table("size_classes", value, ("tiny", "pool", "units"))
-    for band in ("tiny", "pool"):
+    given = _table("size_classes", value, (*BANDS, "units"))
+    for band in BANDS:
         strides = given.get(band, [])
         if not isinstance(strides, list) or not all(
             isinstance(stride, int) and stride > 0 for stride in strides
@@ -122,7 +122,7 @@ def _size_classes(value: object) -> SizeClassMap:
             raise PolicyError(
                 f"size_classes.{band}", strides, "a list of strides in bytes", "write whole numbers"
             )
-    bands = [[(stride, band) for stride in given.get(band, [])] for band in ("tiny", "pool")]
+    bands = [[(stride, band) for stride in given.get(band, [])] for band in BANDS]
     known = tuple(str(stride) for band in bands for stride, _ in band)
     units = _table("size_classes.units", given.get("units", {}), known)
     return SizeClassMap(
@@ -135,7 +135,7 @@ def _size_classes(value: object) -> SizeClassMap:
 
 def _units(stride: int, band: str) -> int:
     """The length of a slab that is not given."""
-    return 1 if band == "tiny" else SizeClassMap.slab_units(stride)
+    return 1 if band == "tiny" else SizeClassMap.slab_units(stride, band)
 
 
 def _caches(value: object, sizes: SizeClassMap) -> CachePolicy:
@@ -190,7 +190,7 @@ def _order(mine: AcquirePolicy, default: AcquirePolicy, full: bool) -> Iterator[
 def _class_lines(mine: SizeClassMap, default: SizeClassMap, full: bool) -> Iterator[str]:
     if not full and mine == default:
         return
-    for band in ("tiny", "pool"):
+    for band in BANDS:
         strides = [item.stride_bytes for item in mine.classes if item.band == band]
         yield f"{band} = {strides}"
     odd = [item for item in mine.classes if item.unit_count != _units(item.stride_bytes, item.band)]

@@ -360,7 +360,7 @@ def test_structure_is_judged() -> None:
         ("sizes.classes.start_bytes", 16, 2),
         ("sizes.classes.unit_count", 1, 40),
         ("sizes.class_count", 3, 0),
-        ("sizes.size_limit_bytes", 1 << 16, 0),
+        ("sizes.size_limit_bytes", 1 << 19, 0),
         ("sizes.classes.reciprocal", 1, 6),
         ("sizes.classes.reciprocal", 1, 0),
         ("arenas.populate_units", 3, 0),
@@ -376,6 +376,10 @@ def test_structure_is_judged() -> None:
     for entry, class_index in ((100, 61), (2, 1), (100, 0), (50, 3)):
         image = bytearray(IMAGE)
         image[mirror.policy_place("sizes.size_map").offset + entry] = class_index
+        assert not accepted(sealed(image)), entry
+    for entry, class_index in ((64, 61), (64, CLASS_COUNT - 1), (64, 0), (17, 0)):
+        image = bytearray(IMAGE)
+        image[mirror.policy_place("sizes.big_map").offset + entry] = class_index
         assert not accepted(sealed(image)), entry
     headed = bytearray(Policy.default().replace(headers="all").image())
     assert accepted(bytes(headed))

@@ -218,8 +218,10 @@ def test_what_is_no_rule_is_let_be() -> None:
 
 @pytest.mark.parametrize("mode", ["none", "tiny", "all"])
 def test_class_of_is_what_the_planes_do(mode: str) -> None:
-    """For every size: the size map that both look up."""
+    """For every size: the part of the size map that both look up."""
     sizes = SizeClassMap.default()
-    table = sizes.size_map(mode)
-    for size in range(sizes.size_limit(mode) + 2):
+    table, big = sizes.size_map(mode), sizes.big_map(mode)
+    for size in range(65537):
         assert sizes.class_of(size, mode) == table[(max(size, 1) + 7) >> 3], size
+    for size in (*range(65537, sizes.size_limit(mode) + 2, 61), *range(69_630, 69_640)):
+        assert sizes.class_of(size, mode) == (*big, 0)[(size + 4095) >> 12], size

@@ -56,9 +56,9 @@ def size_maps(draw: st.DrawFn) -> SizeClassMap:
     """Any strides, bands and slab lengths that a policy may have, the default's among them."""
     if draw(st.booleans()):
         return SizeClassMap.default()
-    grains = draw(st.sets(st.integers(2, 4096), max_size=12))
+    grains = draw(st.sets(st.integers(2, 16384), max_size=12))
     strides = [draw(st.sampled_from([8, 16])), *(grain * 16 for grain in sorted(grains))]
-    bands = st.sampled_from(["tiny", "pool"])
+    bands = st.sampled_from(["tiny", "pool", "big"])
     rows = [(stride, draw(st.integers(1, 8)), draw(bands)) for stride in strides]
     try:
         return SizeClassMap(tuple(SizeClass(*row) for row in rows))

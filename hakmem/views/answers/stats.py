@@ -201,7 +201,7 @@ def stats_of(capture: Capture, name: str) -> Stats:
     used = (
         _size("hak_heap")
         + _size("hak_policy")
-        + layout.SIZE_MAP_ENTRIES
+        + layout.FAST_MAP_BYTES
         + units * per_unit
         + sets
         + threads.nbytes
