@@ -468,6 +468,32 @@ def _struct(
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Fields that share cache lines with each other and with nothing else: their ``name``, what the
+    ``writers`` of each one's access begin with, when they are written."""
+
+    name: str
+    writers: tuple[str, ...]
+    when: str
+    fields: tuple[str, ...]
+
+
+def _by_line(lines: tuple[Line, ...], fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    """The fields in the order of the lines, each line filled up; then those that are in none."""
+    left = {field.name: field for field in fields}
+    made: list[Field] = []
+    for line in lines:
+        mine = [left.pop(name) for name in line.fields]
+        made += mine
+        odd = sum(field.size for field in mine) % 8
+        if odd:
+            made.append(Field(f"{line.name}_pad", "u32", "", "", "zero"))
+        if room := -sum(field.size for field in made) % CACHE_LINE_BYTES // 8:
+            made.append(Field(f"{line.name}_room", "u64", "", "", "zero", room))
+    return (*made, *left.values())
+
+
 _OWNER = "owner thread > any, relaxed"
 _CLAIM = "claimer > any, plain under claim_seq"
 _LOCK = "run lock holder > any, plain"
@@ -960,6 +986,49 @@ COUNTERS: Final[tuple[Field, ...]] = (
 )
 # fmt: on
 
+HEAP_LINES: Final[tuple[Line, ...]] = (
+    Line("geometry", ("creator", "root lock"), "before the heap is published",
+        ("magic", "layout_hash", "base", "reserved_bytes", "map_base", "map_bytes",
+         "policy_offset", "fast_map_offset", "registry_offset", "slabs_offset", "partial_offset",
+         "summary_offset", "dirty_offset", "recent_offset", "holes_offset", "swept_offset",
+         "threads_offset", "mapped_offset", "live_offset", "meta_units", "unit_limit",
+         "thread_limit", "flags", "slot", "generation", "next_heap", "start_limit_bytes")),
+    Line("settings", ("clock owner", "policy writer", "repairer", "test", "run lock holder"),
+        "hardly ever",
+        ("clock_ns", "clock_held", "policy_generation", "lost_count", "inherited",
+         "lost_block_count", "repair_count", "map_limit_units", "locked")),
+    Line("growth", ("run lock holder",), "when the heap grows",
+        ("unit_top", "table_units", "thread_mapped", "arena_count")),
+    Line("epoch", ("run lock holder", "any by CAS", "any, relaxed"), "once an epoch",
+        ("epoch_start_ns", "epoch_count", "collected_epoch", "high_water_before",
+         "low_water_before", "resident_before", "refused_epoch")),
+    Line("requests", ("outside", "holder of trim_busy", "any by CAS"), "by requests from outside",
+        ("drain_request", "trim_request", "trim_served", "trim_bytes", "trim_busy")),
+    Line("lock", ("any by CAS", "run lock holder"), "each time the run lock is taken",
+        ("run_lock", "oldest_dirty", "newest_dirty", "recent_now", "lock_count",
+         "lock_wait_count", "purging_units", "high_water_ever")),
+    Line("figures", ("run lock holder", "any, relaxed"),
+        "each time the run heap changes; ticks read them without the lock",
+        ("in_use_units", "dirty_units", "high_water_now", "low_water_now", "resident_now",
+         "stuck_units", "unmapped_units")),
+    Line("budget", ("run lock holder",), "by eager work, which ticks look at",
+        ("earned_ns", "spent_ns", "earned_at_ns", "recent_units")),
+    Line("os", ("any > any",), "by each OS call", ("os",)),
+    Line("open", ("any by CAS",), "by each slab made of the open superslab", ("open_word",)),
+    Line("empty", ("any by CAS",), "by slabs of one unit that become empty", ("empty_word",)),
+    Line("threads", ("any by CAS", "any by add"), "when threads start and end",
+        ("parked_word", "unused_word", "left_word", "thread_top", "thread_live")),
+    Line("sweep", ("sweeper",), "by a sweep", ("sweep_unit", "sweep_busy")),
+    Line("holes", ("sweeper",), "when holes are made and filled",
+        ("hole_pages", "hole_now_pages", "hole_refault_pages")),
+    Line("waits", ("any by CAS",), "by threads without a record, and by those who purge",
+        ("record_lock", "purge_lock")),
+    Line("clears", ("any, relaxed",), "when much memory is cleared", ("clear_wait", "clear_skip")),
+    Line("mailboxes", ("any by CAS",), "by remote frees", ("mailbox",)),
+)
+"""The cache lines of ``hak_heap`` by who writes them and when. What is in none of them stands
+behind them: only the holder of the run lock touches it."""
+
 # fmt: off
 STRUCTS: Final[tuple[Struct, ...]] = (
     _struct(
@@ -1206,7 +1275,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
     _struct(
         "hak_heap", "HakHeap",
         "A heap: geometry, run heap, lists; at the start of its region.",
-        (
+        _by_line(HEAP_LINES, (
             Field("magic", "u64", "", _INIT, "HAK_HEAP_MAGIC; 0 once destroyed"),
             Field("layout_hash", "u64", "", _INIT, "hash of the layout"),
             Field("base", "u64", "address", _INIT,
@@ -1414,7 +1483,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "where the mapped blocks freed last began", MAPPED_FREED_COUNT),
             Field("freed_bytes", "u64", "bytes", _LOCK_RELAXED, "how large they were",
                 MAPPED_FREED_COUNT),
-        ),
+        )),
         padded_to=HEAP_BYTES,
     ),
     _struct(

@@ -234,7 +234,7 @@ def test_every_double_free_of_a_checked_heap(make: Make, size: int, headers: str
 
 
 def test_double_free_of_a_span(heap: hakmem.Heap) -> None:
-    span = heap.alloc(100_000)
+    span = heap.alloc(300_000)
     heap.free(span)
     with pytest.raises(DoubleFree, match=r"double free: unit [0-9]+ of h: .* found a free run"):
         heap.free(span)
