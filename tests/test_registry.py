@@ -82,9 +82,9 @@ def test_addresses_resolve(engine: Engine) -> None:
     registry = PageRegistry(engine.address)
     small, large, gap, end = (
         engine.alloc(100),
-        engine.alloc(200_000),
-        engine.alloc(100_000),
-        engine.alloc(100_000),
+        engine.alloc(300_000),
+        engine.alloc(300_000),
+        engine.alloc(300_000),
     )
     assert engine.free(gap) is None
     resolved = registry.resolve(small)

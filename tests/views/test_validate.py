@@ -56,7 +56,7 @@ def used_heap(make: Make, **arguments: object) -> tuple[hakmem.Heap, list[int]]:
     heap.flush()
     for block in blocks[5:10]:
         heap.free(block)
-    spans = [heap.alloc(100_000) for _ in range(3)]
+    spans = [heap.alloc(300_000) for _ in range(3)]
     heap.free(spans[1])
     heap.validate()
     return heap, blocks
@@ -164,7 +164,7 @@ def test_cache_link_that_leaves_the_heap(make: Make) -> None:
         assert "0xdeadbeef0000" in str(fails(heap, "link of a cached block", "thread 1").found)
     with poked(blocks[8], blocks[0] + 3):
         fails(heap, "link of a cached block")
-    with poked(blocks[8], heap.alloc(100_000)):
+    with poked(blocks[8], heap.alloc(300_000)):
         with pytest.raises(ValidationError):
             heap.validate()
 

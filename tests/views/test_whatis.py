@@ -29,21 +29,21 @@ def test_block_and_inside(heap: hakmem.Heap) -> None:
 
 
 def test_span(heap: hakmem.Heap) -> None:
-    span = heap.alloc(200_000)
+    span = heap.alloc(300_000)
     found = heap.whatis(span + 70_000)
     assert (found.kind, found.block, found.offset, found.capacity_bytes) == (
         "span",
         span,
         70_000,
-        4 * UNIT,
+        5 * UNIT,
     )
     record = heap.view().find_span(span + 3 * UNIT)
-    assert record is not None and record.address == span and record.asked_bytes == 49 * 4096
-    assert heap.view().find_span(span + 4 * UNIT) is None
+    assert record is not None and record.address == span and record.asked_bytes == 74 * 4096
+    assert heap.view().find_span(span + 5 * UNIT) is None
 
 
 def test_places_without_a_block(heap: hakmem.Heap) -> None:
-    block, span = heap.alloc(3000), heap.alloc(100_000)
+    block, span = heap.alloc(3000), heap.alloc(300_000)
     heap.free(span)
     slab = heap.find_slab(address=block)
     assert slab is not None
