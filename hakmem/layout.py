@@ -351,6 +351,9 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
         "pauses that a thread waits for at the end of an errand: a millisecond or some"),
     Constant("HAK_ERRAND_WORDS", ERRAND_WORDS,
         "general registers that an errand restores, in the order of the kernel's user_regs_struct"),
+    # what is known of how a list swings between empty and full
+    Constant("HAK_SWING_REFILLED", 1, "bin: refilled since the last overflow"),
+    Constant("HAK_SWING_OVERFLOWED", 2, "bin: has overflowed before"),
     # events of debug builds
     Constant("HAK_EVENT_COUNT", EVENT_COUNT, "events that the ring of a debug build keeps"),
     Constant("HAK_EVENT_REFILL", 1, "event: blocks came from slabs; count: blocks"),
@@ -488,9 +491,9 @@ def _by_line(lines: tuple[Line, ...], fields: tuple[Field, ...]) -> tuple[Field,
         made += mine
         odd = sum(field.size for field in mine) % 8
         if odd:
-            made.append(Field(f"{line.name}_pad", "u32", "", "", "zero"))
+            made.append(Field(f"reserved_{line.name}_word", "u32", "", "", "zero"))
         if room := -sum(field.size for field in made) % CACHE_LINE_BYTES // 8:
-            made.append(Field(f"{line.name}_room", "u64", "", "", "zero", room))
+            made.append(Field(f"reserved_{line.name}", "u64", "", "", "zero", room))
     return (*made, *left.values())
 
 
@@ -1175,7 +1178,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("bump", "u64", "address", _OWNER, "next block of the carved range"),
             Field("bump_end", "u64", "address", _OWNER, "end of the carved range"),
             Field("fresh", "u8", "bool", _OWNER, "1: the carved range is known to be zero"),
-            Field("refilled", "u8", "bool", _OWNER, "1: refilled since the last overflow"),
+            Field("swing", "u8", "HAK_SWING", _OWNER,
+                "refilled since the last overflow; overflowed at all"),
             Field("lent", "u8", "bool", _OWNER, "1: has lent a block since the last carve"),
             Field("lend_carve_count", "u8", "carves", _OWNER,
                 "carves that came after loans, 255 once they are too many; one less after each "

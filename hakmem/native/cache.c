@@ -47,7 +47,8 @@ static uint32_t carve(hak_thread *t, uint32_t class_index, uint32_t unit, uint32
 }
 
 /* Takes the slab's free list: all of it if the cap may rise that far, else as many blocks as fit.
- * The cap rises by `raise` blocks at least. Needs the claim. */
+ * The cap rises by `raise` blocks at least. Of a big class it takes one block, for the caller, and
+ * the cap stays. Needs the claim. */
 static uint32_t take(hak_thread *t, uint32_t class_index, uint32_t unit, uint32_t raise) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *slab = hak_slab_at(h, unit);
@@ -55,7 +56,8 @@ static uint32_t take(hak_thread *t, uint32_t class_index, uint32_t unit, uint32_
     uint64_t base = (uintptr_t)hak_unit_address(h, unit), first, last;
     uint32_t have = hak_bin_length(t, class_index), limit = hak_cap_limit(t, class_index),
              n = hak_free_count(slab);
-    uint32_t most = limit > have ? limit - have : 1;
+    bool big = hak_class_of(t, class_index)->band == HAK_BAND_BIG;
+    uint32_t most = !big && limit > have ? limit - have : 1;
     hak_assert(hak_claim_is_mine(slab) && slab->class_index == class_index && n);
     if (n <= most) {
         first = hak_word_first(base, hak_free_take_all(slab));
@@ -76,7 +78,7 @@ static uint32_t take(hak_thread *t, uint32_t class_index, uint32_t unit, uint32_
     hak_used_add(slab, n);
     uint32_t wish = bin->cap_count + raise > have + n ? bin->cap_count + raise : have + n,
              cap = wish < limit ? wish : limit;
-    if (cap > bin->cap_count) {
+    if (!big && cap > bin->cap_count) {
         hak_cap_resize(t, class_index, cap);
         hak_count(t, cap_raise_count, 1);
     }
@@ -115,7 +117,7 @@ bool hak_refill(hak_thread *t, uint32_t class_index, uint32_t least) {
     bin->event_count++;
     uint32_t raise = hak_cap_refill_raise(t, class_index);
     bin->free_only_count = 0;
-    bin->refilled = 1;
+    bin->swing |= HAK_SWING_REFILLED;
     t->free_only_bytes = 0;
     if (hak_unlikely(!bin->cap_count)) hak_cap_restore(t, class_index);
     turn(t);
@@ -154,15 +156,15 @@ static bool has_waiting(hak_heap *h, uint32_t class_index) {
            hak_partial_find(h, class_index, 1);
 }
 
-/* The same as hak_lend for a big class: the next larger class that has a free block in the cache,
- * or in a slab, from where a refill brings it. */
+/* The same as hak_lend for a big class: the next larger class that has a free block in a slab, from
+ * where a refill brings it. What the cache has stays, or this class would never get a list. */
 static uint32_t lend_big(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
     uint32_t k = class_index + 1, end = k + hak_cache_of(t, class_index)->lend_count;
     if (!t->reciprocals[class_index] || has_waiting(h, class_index)) return 0;
     for (; k < end; k++) {
-        if (!t->heads[k] && t->bins[k].bump == t->bins[k].bump_end &&
-            !(hak_partial_find(h, k, 1) && hak_refill(t, k, 0)))
+        if (t->bins[k].bump != t->bins[k].bump_end || !hak_partial_find(h, k, 1) ||
+            !hak_refill(t, k, 0))
             continue;
         hak_count(t, lend_count, 1);
         t->bins[class_index].event_count++;
@@ -193,6 +195,15 @@ bool hak_is_line_of_others(const hak_thread *t, uint32_t class_index) {
            t->bins[class_index].stride_bytes < HAK_CACHE_LINE_BYTES;
 }
 
+/* A block of a big class went back to its slab, which is searched for holes at once if the thread
+ * only frees. */
+static void sweep_behind(hak_thread *t, uint64_t block) {
+    hak_heap *h = hak_heap_of(t);
+    uint32_t entry = hak_entry_get(h, (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT));
+    if (t->free_only_bytes >= hak_policy_of(h)->caches.free_only_bytes)
+        hak_sweep_one(t, entry >> 8);
+}
+
 /* A free that found the list full: the cap rises, or a batch goes back to its slabs; then the
  * block comes in. */
 void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block) {
@@ -202,7 +213,9 @@ void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block) {
     uint32_t have = hak_bin_length(t, class_index),
              n = cache->batch_count < have ? cache->batch_count : have;
     hak_assert(is_inside(t) && hak_bin_is_whole(t, class_index));
-    bool raised = have && hak_cap_overflow_raises(t, class_index);
+    bool big = hak_class_of(t, class_index)->band == HAK_BAND_BIG, drop;
+    bool raised = (have || big) && hak_cap_overflow_raises(t, class_index);
+    uint64_t first = have ? t->heads[class_index] : block;
     if (raised) n = 0;
     hak_count(t, overflow_count, 1);
     hak_event(t, HAK_EVENT_OVERFLOW, class_index, (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT),
@@ -218,14 +231,18 @@ void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block) {
         hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, cache->list_count);
         t->held_bytes -= (int64_t)bin->stride_bytes;
         if (t->held_bytes < 0) hak_cap_restore(t, class_index);
+        /* of a big class too, which has none yet */
+        drop = big && hak_cap_free_only(t, class_index, 1);
     } else {
         hak_bin_flush(t, class_index, n);
         hak_bin_push(t, class_index, block);
-        if (hak_cap_free_only(t, class_index, n)) {
-            hak_cache_flush(t, 0);
-            hak_caps_drop(t);
-        }
+        drop = hak_cap_free_only(t, class_index, n);
     }
+    if (drop) {
+        hak_cache_flush(t, 0);
+        hak_caps_drop(t);
+    }
+    if (big) sweep_behind(t, first);
     turn(t);
 }
 

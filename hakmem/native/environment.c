@@ -89,7 +89,8 @@ static void set_caps(hak_cache_class *cache, const hak_class *class, const hak_v
     if (most > v->entries_most) most = v->entries_most;
     if (bytes && most < v->entries_least) most = v->entries_least;
     cache->cap_max_count = (uint32_t)most;
-    cache->cap_init_count = 2 * cache->batch_count < most ? 2 * cache->batch_count : (uint32_t)most;
+    uint32_t first = class->band == HAK_BAND_BIG ? 0 : 2 * cache->batch_count;
+    cache->cap_init_count = first < most ? first : (uint32_t)most;
 }
 
 /* Sets the header mode. Header bytes change what fits into a block and where the first block

@@ -326,6 +326,7 @@ HAK_HIDDEN uint32_t hak_empty_pop(hak_thread *t);
 /* holes.c */
 HAK_HIDDEN void hak_holes_restore(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void hak_sweep(hak_thread *t, uint32_t units, uint64_t most_ns, bool pauses);
+HAK_HIDDEN void hak_sweep_one(hak_thread *t, uint32_t unit);
 HAK_HIDDEN uint64_t hak_sweep_all(hak_thread *t);
 
 /* acquire.c: a claimed slab of the class that has blocks to take or to carve, or 0 */

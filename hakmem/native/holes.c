@@ -308,6 +308,18 @@ void hak_sweep(hak_thread *t, uint32_t units, uint64_t most_ns, bool pauses) {
     if (spent) hak_work_spend(h, spent);
 }
 
+/* Makes holes of the free blocks of one slab, if the work can be paid: a thread that only frees
+ * large blocks may sleep afterwards, and leave them to nobody. The slab may be gone meanwhile. */
+void hak_sweep_one(hak_thread *t, uint32_t unit) {
+    hak_heap *h = hak_heap_of(t);
+    /* free runs come first: the slab may soon be one */
+    uint64_t most_ns = (hak_load_relaxed(&h->dirty_units) + HAK_SLAB_UNITS_MAX) *
+                       hak_policy_of(h)->retain.purge_unit_ns;
+    if (hak_work_credit(h, hak_clock_of(h)) < most_ns) return;
+    uint64_t spent = visit(t, unit, true, false);
+    if (spent) hak_work_spend(h, spent);
+}
+
 /* Makes all the holes that can be made, for trim; returns their OS pages. */
 uint64_t hak_sweep_all(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);

@@ -15,8 +15,6 @@ from .memory import MASK32, Memory
 from .partial import find
 from .purge import tick
 
-_BIG = layout.constant("HAK_BAND_BIG")
-
 # --- refill ---------------------------------------------------------------------------------------
 
 
@@ -51,7 +49,8 @@ def _carve(t: Caller, class_index: int, unit: int, least: int) -> int:
 
 def _take(t: Caller, class_index: int, unit: int, gain: int) -> int:
     """Move blocks of the slab's free list to the bin: all if the cap can be raised that far, else a
-    batch at most. The cap rises by ``gain`` at least. Returns how many blocks. Needs the claim.
+    batch at most. The cap rises by ``gain`` at least. Of a big class one block moves, and the cap
+    stays. Returns how many blocks. Needs the claim.
     """
     m, bin_, record = t.m, t.bins[class_index], t.record
     have, limit, count = (
@@ -59,7 +58,8 @@ def _take(t: Caller, class_index: int, unit: int, gain: int) -> int:
         caps.limit(t, class_index),
         lists.free_count(m, unit),
     )
-    most = limit - have if limit > have else 1
+    big = m.tables.classes[class_index].band == caps.BIG
+    most = limit - have if limit > have and not big else 1
     if count <= most:
         first = lists.word_first(m.unit_address(unit), lists.free_take_all(m, unit))
         if t.heads[class_index]:
@@ -75,7 +75,7 @@ def _take(t: Caller, class_index: int, unit: int, gain: int) -> int:
     t.room_counts[class_index] -= count
     lists.used_add(m, unit, count)
     cap = min(max(bin_.cap_count + gain, have + count), limit)
-    if cap > bin_.cap_count:
+    if cap > bin_.cap_count and not big:
         caps.resize(t, class_index, cap)
         record.cap_raise_count += 1
     record.refill_list_count += 1
@@ -107,7 +107,7 @@ def refill(t: Caller, class_index: int, least: int = 0) -> bool:
     bin_.event_count += 1
     gain = caps.refill_raise(t, class_index)
     bin_.free_only_count = 0
-    bin_.refilled = 1
+    bin_.swing |= caps.REFILLED
     record.free_only_bytes = 0
     if not bin_.cap_count:
         caps.restore(t, class_index)
@@ -152,7 +152,7 @@ def lend(t: Caller, class_index: int) -> int:
     list can spare a block. 0: there is none, or a refill will find free blocks of the class itself.
     """
     m = t.m
-    if m.tables.classes[class_index].band == _BIG:
+    if m.tables.classes[class_index].band == caps.BIG:
         return _lend_big(t, class_index)
     found = next((k for k in _lenders(t, class_index) if _may_lend(t, k)), 0)
     if not found or _has_waiting(m, class_index):
@@ -173,15 +173,14 @@ def _has_waiting(m: Memory, class_index: int) -> bool:
 
 
 def _lend_big(t: Caller, class_index: int) -> int:
-    """The same for a big class: the next larger class that has a free block in the cache, or in a
-    slab, from where a refill brings it."""
+    """The same for a big class: the next larger class that has a free block in a slab, from where a
+    refill brings it. What the cache has stays, or this class would never get a list."""
     if not t.record.reciprocals[class_index] or _has_waiting(t.m, class_index):
         return 0
     for k in _lenders(t, class_index):
         bin_ = t.bins[k]
-        if not t.heads[k] and bin_.bump == bin_.bump_end:
-            if not find(t.m, k, 1) or not refill(t, k):
-                continue
+        if bin_.bump != bin_.bump_end or not find(t.m, k, 1) or not refill(t, k):
+            continue
         t.record.lend_count += 1
         t.bins[class_index].event_count += 1
         return k
@@ -212,21 +211,27 @@ def overflow(t: Caller, class_index: int, block: int) -> None:
     m, bin_, cache = t.m, t.bins[class_index], t.m.tables.caches[class_index]
     t.record.overflow_count += 1
     bin_.event_count += 1
-    if bins.length(t, class_index) and caps.overflow_raises(t, class_index):
+    big = m.tables.classes[class_index].band == caps.BIG
+    if (bins.length(t, class_index) or big) and caps.overflow_raises(t, class_index):
         bins.push(t, class_index, block)
         return  # without `_turn`: the refill before it had one
+    first = t.heads[class_index] or block
     if not bins.length(t, class_index):  # the cap is 0
         slabs.give_back(t, m.registry[m.unit_of(block)] >> 8, block, block, 1, cache.list_count)
         t.record.held_bytes -= bin_.stride_bytes
         if t.record.held_bytes < 0:
             caps.restore(t, class_index)
+        drop = big and caps.free_only(t, class_index, 1)
     else:
         count = min(cache.batch_count, bins.length(t, class_index))
         bins.flush(t, class_index, count)
         bins.push(t, class_index, block)
-        if caps.free_only(t, class_index, count):
-            flush(t)
-            caps.drop(t)
+        drop = caps.free_only(t, class_index, count)
+    if drop:
+        flush(t)
+        caps.drop(t)
+    if big and t.record.free_only_bytes >= m.tables.policy.caches.free_only_bytes:
+        holes.sweep_one(t, m.registry[m.unit_of(first)] >> 8)
     _turn(t)
 
 

@@ -7,10 +7,17 @@ Invariant: a record's cap_bytes is the sum of its caps in bytes.
 
 from __future__ import annotations
 
+from typing import Final
+
+from .. import layout
 from . import bins
 from .caller import Caller
 from .memory import UNIT_SHIFT
 from .runs import in_use_units
+
+BIG: Final = layout.constant("HAK_BAND_BIG")
+REFILLED: Final = layout.constant("HAK_SWING_REFILLED")
+_OVERFLOWED: Final = layout.constant("HAK_SWING_OVERFLOWED")
 
 
 def resize(t: Caller, class_index: int, cap: int) -> None:
@@ -94,6 +101,8 @@ def free_only(t: Caller, class_index: int, count: int) -> bool:
     ):
         return True
     floor = max(1, t.m.tables.caches[class_index].batch_count * caches.free_only_per_256 >> 8)
+    if t.m.tables.classes[class_index].band == BIG:
+        floor = 0
     if bin_.cap_count > floor:
         _shrink(t, class_index, floor)
     return False
@@ -138,11 +147,19 @@ def refill_raise(t: Caller, class_index: int) -> int:
 
 def overflow_raises(t: Caller, class_index: int) -> bool:
     """Raise the cap at the first overflow after a refill, when the list swings. False: it was not
-    raised, because no refill came before or the cap is as high as it may be."""
+    raised, because no refill came before or the cap is as high as it may be.
+
+    A big class keeps its first block only if it has overflowed before that refill: a thread that
+    asks for much, frees it all and sleeps keeps none.
+    """
     bin_ = t.bins[class_index]
-    if not bin_.refilled:
+    swing = bin_.swing
+    if not swing & REFILLED:
         return False
-    bin_.refilled = 0
+    bin_.swing = _OVERFLOWED
+    big = t.m.tables.classes[class_index].band == BIG
+    if big and not bin_.cap_count and not swing & _OVERFLOWED:
+        return False
     cap = min(bin_.cap_count + swing_raise(t, class_index), limit(t, class_index))
     if cap <= bin_.cap_count:
         return False

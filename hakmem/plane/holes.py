@@ -262,6 +262,18 @@ def sweep(t: Caller, units: int, most_ns: int) -> None:
         work_spend(m, spent)
 
 
+def sweep_one(t: Caller, unit: int) -> None:
+    """Make holes of the free blocks of one slab, if the work can be paid: a thread that only frees
+    large blocks may sleep afterwards, and leave them to nobody. The slab may be gone meanwhile."""
+    m = t.m
+    # free runs come first: the slab may soon be one
+    most_ns = (m.heap.dirty_units + layout.SLAB_UNITS_MAX) * m.tables.retain.purge_unit_ns
+    if work_credit(m, m.clock_ns()) < most_ns:
+        return
+    if spent := _visit(t, unit, True):
+        work_spend(m, spent)
+
+
 def sweep_all(t: Caller) -> int:
     """Make all the holes that can be made, for trim. Returns how many OS pages were purged."""
     before = t.m.heap.hole_pages

@@ -47,11 +47,11 @@ class CachePolicy(layout.CacheNumbers):
 
     *Caps.* A list holds as many blocks as its cap says. The highest cap of a class is
     ``cap_bytes_tiny``, ``cap_bytes_pool`` or ``cap_bytes_big`` (0: no cache), ``cap_entries_max``
-    blocks at most and for a tiny class ``cap_entries_min`` at least; all caps of a thread together stay within
-    ``thread_bytes``. Each refill raises a cap by one block. A list that *swings*, empty and full in
-    turn, gains ``raise_per_256`` / 256 of its cap instead, a batch at least (0: never), as long as
-    all threads' caps together have gained less than ``raise_live_per_256`` / 256 of the bytes in
-    use.
+    blocks at most and for a tiny class ``cap_entries_min`` at least; all caps of a thread together
+    stay within ``thread_bytes``. Each refill raises a cap by one block. A list that *swings*, empty
+    and full in turn, gains ``raise_per_256`` / 256 of its cap instead, a batch at least (0: never),
+    as long as all threads' caps together have gained less than ``raise_live_per_256`` / 256 of the
+    bytes in use. The cap of a big class begins at 0, and rises only where its list swings again.
 
     *Loans.* A class with nothing free borrows a block of one of the next larger classes before it
     carves. The block comes from the thread's own lists; it has at most ``lend_bytes`` (0: no
@@ -66,7 +66,7 @@ class CachePolicy(layout.CacheNumbers):
     *Giving back.* A thread that only frees needs no cache, and if it sleeps its cached blocks are
     of use to nobody. So ``free_only_count`` overflows in a row halve a cap. Once a thread has
     overflowed ``free_only_bytes`` without a refill of any class, each overflow halves one. No cap
-    falls below ``free_only_per_256`` / 256 of a batch by this; but a thread that has then given
+    falls below ``free_only_per_256`` / 256 of a batch by this, but that of a big class to 0. A thread that has then given
     back what it took, all but about as much as its lists hold, caches nothing until its next
     refill, because each cached block would keep a slab. Every ``idle_events`` slow-path events the
     thread searches for *idle* classes, those that had no such event since the last search, and
@@ -123,7 +123,7 @@ class CachePolicy(layout.CacheNumbers):
         batch = min(self.batch_count, max(self.batch_bytes // stride, least))
         return ClassCache(
             batch_count=batch,
-            cap_init_count=min(2 * batch, cap_max),
+            cap_init_count=0 if big else min(2 * batch, cap_max),
             cap_max_count=cap_max,
             carve_count=max(batch, self.carve_bytes // stride),
             list_count=max(1, min(batch, item.block_count() // self.list_divisor)),

@@ -105,7 +105,8 @@ def _rows(
             row = replace(row, refill_slabs=getattr(caches, f"{item.band}_refill_slabs"))
         if f"cap_bytes_{item.band}" in values:
             most = caches.cap_max_count(item)
-            row = replace(row, cap_max_count=most, cap_init_count=min(2 * row.batch_count, most))
+            first = 0 if item.band == "big" else 2 * row.batch_count
+            row = replace(row, cap_max_count=most, cap_init_count=min(first, most))
         yield index, row
 
 
