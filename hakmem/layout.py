@@ -989,6 +989,7 @@ COUNTERS: Final[tuple[Field, ...]] = (
 )
 # fmt: on
 
+# fmt: off
 HEAP_LINES: Final[tuple[Line, ...]] = (
     Line("geometry", ("creator", "root lock"), "before the heap is published",
         ("magic", "layout_hash", "base", "reserved_bytes", "map_base", "map_bytes",
@@ -1032,7 +1033,6 @@ HEAP_LINES: Final[tuple[Line, ...]] = (
 """The cache lines of ``hak_heap`` by who writes them and when. What is in none of them stands
 behind them: only the holder of the run lock touches it."""
 
-# fmt: off
 STRUCTS: Final[tuple[Struct, ...]] = (
     _struct(
         "hak_class", "HakClass", "The geometry of one size class.",

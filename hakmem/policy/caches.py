@@ -60,19 +60,20 @@ class CachePolicy(layout.CacheNumbers):
     lends no more: a program that keeps the borrowed blocks would only make the lender carve others,
     and small requests would take up to twice the memory. The class's count of such carves is then
     set to 255; each search for idle classes takes one off, and so the class lends again in time.
-    A big class borrows in any case, from slabs as well as lists, ``lend_big_per_256`` / 256 of its
-    stride at most: a free block there takes more memory than what such a loan wastes.
+    A big class borrows in any case, from slabs, ``lend_big_per_256`` / 256 of its stride at most: a
+    free block there takes more memory than what such a loan wastes.
 
     *Giving back.* A thread that only frees needs no cache, and if it sleeps its cached blocks are
     of use to nobody. So ``free_only_count`` overflows in a row halve a cap. Once a thread has
     overflowed ``free_only_bytes`` without a refill of any class, each overflow halves one. No cap
-    falls below ``free_only_per_256`` / 256 of a batch by this, but that of a big class to 0. A thread that has then given
-    back what it took, all but about as much as its lists hold, caches nothing until its next
-    refill, because each cached block would keep a slab. Every ``idle_events`` slow-path events the
-    thread searches for *idle* classes, those that had no such event since the last search, and
-    halves their caps as well. Up to ``parked_count`` ended threads leave their caches to the next
-    ones. Blocks above ``park_bytes`` are given back first: a few large blocks would keep many
-    slabs; and a cache that then holds more than ``park_cached_bytes`` goes back whole.
+    falls below ``free_only_per_256`` / 256 of a batch by this, but that of a big class to 0. A
+    thread that has then given back what it took, all but about as much as its lists hold, caches
+    nothing until its next refill, because each cached block would keep a slab. Every
+    ``idle_events`` slow-path events the thread searches for *idle* classes, those that had no such
+    event since the last search, and halves their caps as well. Up to ``parked_count`` ended threads
+    leave their caches to the next ones. Blocks above ``park_bytes`` are given back first: a few
+    large blocks would keep many slabs; and a cache that then holds more than ``park_cached_bytes``
+    goes back whole.
     """
 
     classes: tuple[tuple[int, ClassCache], ...] = ()

@@ -80,7 +80,8 @@ POOL_STRIDES = (
     49152,
     53248,
 )
-BIG_STRIDES = tuple(kib << 10 for kib in (56, 64, 72, 80, 88, 96, 100, 112, 128, 144, 160, 192, 256))
+_BIG_KIB = (56, 64, 72, 80, 88, 96, 100, 112, 128, 144, 160, 192, 256)
+BIG_STRIDES = tuple(kib << 10 for kib in _BIG_KIB)
 BANDS = ("tiny", "pool", "big")
 
 
@@ -311,12 +312,7 @@ class SizeClassMap:
         """The classes of a ``hak_size_class_map``."""
         names = {layout.constant(f"HAK_BAND_{band.upper()}"): band for band in BANDS}
         rows = [struct.classes[index] for index in range(1, struct.class_count + 1)]
-        return cls(
-            tuple(
-                SizeClass(r.stride_bytes, r.unit_count, names[r.band])
-                for r in rows
-            )
-        )
+        return cls(tuple(SizeClass(r.stride_bytes, r.unit_count, names[r.band]) for r in rows))
 
     def table(self) -> Text:
         """The classes as a table, with the worst and mean waste of the sizes each one serves."""

@@ -68,7 +68,7 @@ static size_t allocate(const workload *work) {
     return asked;
 }
 static const workload small = {60000, 1, 1024}, pool = {2000, 1025, 53248},
-                      spans = {60, 53249, 2000000}, mixed = {3000, 1, 60000};
+                      big = {600, 53249, 262144}, spans = {60, 262145, 2000000}, mixed = {3000, 1, 60000};
 
 static void look_at(const workload *work) {
     size_t before = mallinfo2().uordblks + mallinfo2().hblkhd, asked = allocate(work);
@@ -92,17 +92,18 @@ static void look_at(const workload *work) {
 
 CHECK(mallinfo2_agrees_with_smaps_on_small_blocks) { look_at(&small); }
 CHECK(mallinfo2_agrees_with_smaps_on_pool_blocks) { look_at(&pool); }
+CHECK(mallinfo2_agrees_with_smaps_on_big_blocks) { look_at(&big); }
 CHECK(mallinfo2_agrees_with_smaps_on_spans) { look_at(&spans); }
 CHECK(mallinfo2_agrees_with_smaps_on_all_bands) { look_at(&mixed); }
 
 CHECK(mallinfo2_agrees_with_smaps_on_spans_over_dirty_ones) {
     for (size_t i = 0; i < 100; i++) blocks[i] = touched(1000000);
     for (size_t i = 0; i < 100; i++) free(blocks[i]);
-    /* in 128 KiB that are dirty to their ends */
-    for (size_t i = 0; i < 100; i++) blocks[i] = touched(70000);
+    /* in 320 KiB that are dirty to their ends */
+    for (size_t i = 0; i < 100; i++) blocks[i] = touched(270000);
     EXPECT_AGREEMENT("out");
     struct mallinfo2 info = mallinfo2();
-    EXPECT(info.hblks == 100 && info.hblkhd == 100 * 73728, "%zu spans of %zu bytes", info.hblks,
+    EXPECT(info.hblks == 100 && info.hblkhd == 100 * 270336, "%zu spans of %zu bytes", info.hblks,
            info.hblkhd);
     EXPECT(info.fordblks >= 50 * 57344, "free %zu", info.fordblks);
 }
