@@ -72,6 +72,8 @@ def refusal(source: LiveProcess, address: int) -> str:
     """Why threads of a process cannot be sent for the heap at ``address``; empty if they can."""
     if platform.machine() != "x86_64":
         return f"threads are stopped for it on x86_64 only, and this is {platform.machine()}"
+    if source.pid == os.getpid():
+        return "a process cannot stop itself: heap.trim() trims this one"
     image = _image_of(source, address)
     if image is None:
         return "threads are stopped for malloc's own heap only"

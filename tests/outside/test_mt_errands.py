@@ -109,6 +109,15 @@ def test_nothing_is_stopped_that_need_not_be(python: Callable[..., subprocess.Po
     assert not now.served and now.sent_count == 0, "it was asked, and nobody waited"
 
 
+def test_a_process_does_not_stop_itself(python: Callable[..., subprocess.Popen[str]]) -> None:
+    code = (
+        "import os, hakmem; from hakmem.outside import asking\n"
+        "answer = asking.drain(hakmem.attach(os.getpid()), 0.3)\n"
+        "assert 'itself' in answer.refusal, answer"
+    )
+    assert python(code).poll() is None
+
+
 def test_a_thread_stopped_by_job_control_is_left(
     python: Callable[..., subprocess.Popen[str]],
 ) -> None:
