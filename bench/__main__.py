@@ -231,6 +231,22 @@ def keep_document(maker: ModuleType, document: dict[str, Any], out: Path | None)
         note(f"kept {out} and {out.with_suffix('.md').name}")
 
 
+def command_shared(options: argparse.Namespace) -> None:
+    """Count writes to shared lines, estimate what they cost, print, keep."""
+    from bench import shared_writes
+
+    if options.out is not None:
+        refuse_overwrite(options.out, options.force)
+    known = [row for row in list_rows() if row.name in shared_writes.COUNTED]
+    rows = run.select_rows(options.rows, known)
+    found, absent = peers.default_allocators()
+    chosen, lines = run.select_allocators(found, absent, [], options.only or "hakmem")
+    for line in lines:
+        note(line)
+    document = shared_writes.measure(rows, chosen, run.progress)
+    keep_document(shared_writes, document, options.out)
+
+
 def command_giveback(options: argparse.Namespace) -> None:
     """Measure what stays resident after a phase, print, keep."""
     from bench import giveback
@@ -269,6 +285,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "report": command_report,
     "compare": command_compare,
     "count": command_count,
+    "shared": command_shared,
     "giveback": command_giveback,
     "limits": command_limits,
     "views": command_views,

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from bench import IN_SOURCES, ROOT, policies
+from bench import IN_SOURCES, ROOT, policies, shared_writes
 from bench import count as instructions
 
 QUICK_SCALE = 0.1
@@ -60,7 +60,7 @@ def parser_new(prog: str = "python -m bench") -> Parser:
     commands = parser.add_subparsers(
         dest="command",
         required=True,
-        metavar="run|evaluate|rows|show|report|compare|count|giveback|limits|views",
+        metavar="run|evaluate|rows|show|report|compare|count|shared|giveback|limits|views",
     )
 
     go = commands.add_parser("run", help="measure and print the table")
@@ -189,6 +189,14 @@ def parser_new(prog: str = "python -m bench") -> Parser:
         help="keep the counts",
     )
     count.set_defaults(work="count")
+
+    shared = commands.add_parser(
+        "shared", help="count the writes to lines that threads share, and estimate what they cost"
+    )
+    shared.add_argument("--rows", help=f"of {', '.join(shared_writes.COUNTED)} (default: all)")
+    shared.add_argument("--only", metavar="NAMES", help="these allocators alone (default: hakmem)")
+    add_kept(shared)
+    shared.set_defaults(work="shared")
 
     giveback = commands.add_parser(
         "giveback", help="measure how much of a freed phase stays resident"
