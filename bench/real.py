@@ -27,7 +27,7 @@ SUITE = {
     "perl": False,
     "python": False,
     "ruby": False,
-    "php": False,
+    "php-records": False,
     "imagemagick": False,
     "ffmpeg": False,
     "gcc": True,

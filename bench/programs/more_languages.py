@@ -37,6 +37,11 @@ def php_work(stage: Stage) -> None:
     stage.run(executable("php"), SOURCES / "everyday.php", amount(stage, 500, 60_000))
 
 
+def php_records_work(stage: Stage) -> None:
+    words = ("-n", SOURCES / "records.php", amount(stage, 300, 6_000))
+    stage.run(executable("php"), *words)
+
+
 def lacking_extension(*names: str) -> str | None:
     """None, or which of PHP's extensions is to be installed."""
     done = subprocess.run([executable("php"), "-m"], capture_output=True, text=True, check=False)
@@ -166,6 +171,16 @@ PROGRAMS: tuple[Program, ...] = (
         ("php*",),
         php_work,
         lacks=lambda: lacking_extension("intl", "dom", "pdo_sqlite", "mbstring"),
+    ),
+    Program(
+        "php-records",
+        "arrays of records, short strings, JSON; no plugins, every block malloc's "
+        "(USE_ZEND_ALLOC=0)",
+        ("php-cli",),
+        ("php",),
+        ("php*",),
+        php_records_work,
+        variables=(("USE_ZEND_ALLOC", "0"),),
     ),
     Program(
         "ruby",
