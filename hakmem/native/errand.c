@@ -118,62 +118,45 @@ __attribute__((naked, used)) void hak_errand_enter(void) {
             [signals_bytes] "i"(HAK_SIGNALS_BYTES), [states] "i"((int)HAK_ERRAND_STATES),
             [done] "i"(HAK_ERRAND_DONE), [state] "i"(offsetof(hak_errand, state)),
             [spins] "i"(HAK_ERRAND_SPINS));
+    /* clang-format off */
     /* from here on no instruction changes flags */
-    __asm__(
-        "lea    " WORD(FLAGS) "(%%rip), %%rsp\n"
-                              "popfq\n"
-                              "mov    " WORD(SP) "(%%rip), %%rsp\n"
-                                                 "mov    %[procmask], %%eax\n"
-                                                 "mov    %[set], %%edi\n"
-                                                 "lea    hak_errand_own+%c[signals](%%rip), %%rsi\n"
-                                                 "mov    $0, %%edx\n"
-                                                 "mov    %[signals_bytes], %%r10d\n"
-                                                 "syscall\n" ::[procmask] "i"(HAK_SYSTEM_SIGNALS),
-        [set] "i"(SIG_SETMASK), [signals_bytes] "i"(HAK_SIGNALS_BYTES),
-        [signals] "i"(offsetof(hak_errand, signals)),
-        [registers] "i"(offsetof(hak_errand, registers)), NUMBER(FLAGS), NUMBER(SP));
-    __asm__(
-        "mov    " WORD(
-            R15) "(%%rip), %%r15\n"
-                 "mov    " WORD(
-                     R14) "(%%rip), %%r14\n"
-                          "mov    " WORD(
-                              R13) "(%%rip), %%r13\n"
-                                   "mov    " WORD(
-                                       R12) "(%%rip), %%r12\n"
-                                            "mov    " WORD(
-                                                BP) "(%%rip), %%rbp\n"
-                                                    "mov    " WORD(
-                                                        BX) "(%%rip), %%rbx\n"
-                                                            "mov    " WORD(
-                                                                R11) "(%%rip), %%r11\n"
-                                                                     "mov    " WORD(
-                                                                         R10) "(%%rip), %%r10\n"
-                                                                              "mov    " WORD(
-                                                                                  R9) "(%%rip), %%r9\n"
-                                                                                      "mov    " WORD(
-                                                                                          R8) "(%%rip), %%r8\n"
-                                                                                              "mov    " WORD(
-                                                                                                  AX) "(%%rip), %%rax\n"
-                                                                                                      "mov    " WORD(
-                                                                                                          CX) "(%%rip), %%rcx\n"
-                                                                                                              "mov    " WORD(
-                                                                                                                  DX) "(%%rip), %%rdx\n"
-                                                                                                                      "mov    " WORD(
-                                                                                                                          SI) "(%%rip), %%rsi\n"
-                                                                                                                              "mov    " WORD(
-                                                                                                                                  DI) "(%%rip), %%rdi\n"
-                                                                                                                                      "jmp    *" WORD(
-                                                                                                                                          IP) "(%%rip)\n"
-                                                                                                                                              ".globl hak_errand_end\n"
-                                                                                                                                              ".hidden hak_errand_end\n"
-                                                                                                                                              "hak_errand_end:\n" ::
-                                                                                                                                                  [registers] "i"(offsetof(
-                                                                                                                                                      hak_errand,
-                                                                                                                                                      registers)),
-        NUMBER(R15), NUMBER(R14), NUMBER(R13), NUMBER(R12), NUMBER(BP), NUMBER(BX), NUMBER(R11),
-        NUMBER(R10), NUMBER(R9), NUMBER(R8), NUMBER(AX), NUMBER(CX), NUMBER(DX), NUMBER(SI),
-        NUMBER(DI), NUMBER(IP));
+    __asm__("lea    " WORD(FLAGS) "(%%rip), %%rsp\n"
+            "popfq\n"
+            "mov    " WORD(SP) "(%%rip), %%rsp\n"
+            "mov    %[procmask], %%eax\n"
+            "mov    %[set], %%edi\n"
+            "lea    hak_errand_own+%c[signals](%%rip), %%rsi\n"
+            "mov    $0, %%edx\n"
+            "mov    %[signals_bytes], %%r10d\n"
+            "syscall\n" ::
+            [procmask] "i"(HAK_SYSTEM_SIGNALS), [set] "i"(SIG_SETMASK),
+            [signals_bytes] "i"(HAK_SIGNALS_BYTES),
+            [signals] "i"(offsetof(hak_errand, signals)),
+            [registers] "i"(offsetof(hak_errand, registers)), NUMBER(FLAGS), NUMBER(SP));
+    __asm__("mov    " WORD(R15) "(%%rip), %%r15\n"
+            "mov    " WORD(R14) "(%%rip), %%r14\n"
+            "mov    " WORD(R13) "(%%rip), %%r13\n"
+            "mov    " WORD(R12) "(%%rip), %%r12\n"
+            "mov    " WORD(BP) "(%%rip), %%rbp\n"
+            "mov    " WORD(BX) "(%%rip), %%rbx\n"
+            "mov    " WORD(R11) "(%%rip), %%r11\n"
+            "mov    " WORD(R10) "(%%rip), %%r10\n"
+            "mov    " WORD(R9) "(%%rip), %%r9\n"
+            "mov    " WORD(R8) "(%%rip), %%r8\n"
+            "mov    " WORD(AX) "(%%rip), %%rax\n"
+            "mov    " WORD(CX) "(%%rip), %%rcx\n"
+            "mov    " WORD(DX) "(%%rip), %%rdx\n"
+            "mov    " WORD(SI) "(%%rip), %%rsi\n"
+            "mov    " WORD(DI) "(%%rip), %%rdi\n"
+            "jmp    *" WORD(IP) "(%%rip)\n"
+            ".globl hak_errand_end\n"
+            ".hidden hak_errand_end\n"
+            "hak_errand_end:\n" ::
+            [registers] "i"(offsetof(hak_errand, registers)),
+            NUMBER(R15), NUMBER(R14), NUMBER(R13), NUMBER(R12), NUMBER(BP), NUMBER(BX),
+            NUMBER(R11), NUMBER(R10), NUMBER(R9), NUMBER(R8), NUMBER(AX), NUMBER(CX),
+            NUMBER(DX), NUMBER(SI), NUMBER(DI), NUMBER(IP));
+    /* clang-format on */
 }
 
 #else
