@@ -483,11 +483,13 @@ class Line:
 
 
 def _by_line(lines: tuple[Line, ...], fields: tuple[Field, ...]) -> tuple[Field, ...]:
-    """The fields in the order of the lines, each line filled up; then those that are in none."""
+    """The fields line by line, wide ones first so that none has a gap before it, and each line
+    filled up; then the fields that are in none."""
     left = {field.name: field for field in fields}
     made: list[Field] = []
     for line in lines:
         mine = [left.pop(name) for name in line.fields]
+        mine.sort(key=lambda field: -SCALAR_BYTES.get(field.type, 8))
         made += mine
         odd = sum(field.size for field in mine) % 8
         if odd:

@@ -68,7 +68,8 @@ static size_t allocate(const workload *work) {
     return asked;
 }
 static const workload small = {60000, 1, 1024}, pool = {2000, 1025, 53248},
-                      big = {600, 53249, 262144}, spans = {60, 262145, 2000000}, mixed = {3000, 1, 60000};
+                      big = {600, 53249, 262144}, spans = {60, 262145, 2000000},
+                      mixed = {3000, 1, 60000};
 
 static void look_at(const workload *work) {
     size_t before = mallinfo2().uordblks + mallinfo2().hblkhd, asked = allocate(work);

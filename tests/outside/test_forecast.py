@@ -193,7 +193,7 @@ def cached():
 def ticks():
     def run():
         while True:
-            libc.free(libc.malloc(100_000)); time.sleep(0.01)
+            libc.free(libc.malloc(300_000)); time.sleep(0.01)
     threading.Thread(target=run, daemon=True).start()
 """
 
@@ -254,7 +254,7 @@ def test_mt_drain_of_a_process(python: Start) -> None:
         "def works():\n"
         "    cached()\n"
         "    done.set()\n"
-        "    while True: libc.free(libc.malloc(100_000)); time.sleep(0.01)\n"
+        "    while True: libc.free(libc.malloc(300_000)); time.sleep(0.01)\n"
         "for _ in range(6):\n"
         "    done = threading.Event()\n"
         "    threading.Thread(target=works, daemon=True).start(); done.wait()\n"

@@ -289,7 +289,7 @@ def test_every_constant_that_readers_use_is_compared_or_translated() -> None:
         "VARIABLE_NAMES": "own", "LAYOUT_VERSION": "own", "STRUCT_BY_NAME": "own", "Table": "type",
         "SCALAR_BYTES": "own", "constant": "below",
         # of this version's own geometry, at which a translated heap is shown
-        "THREADS_MIN": "", "THREADS_MAX": "", "TABLE_STEP_UNITS": "", "SIZE_MAP_ENTRIES": "",
+        "THREADS_MIN": "", "THREADS_MAX": "", "TABLE_STEP_UNITS": "", "FAST_MAP_BYTES": "",
         "MAPPED_LIMIT": "",
         # asked for by validate()
         "RUN_EXACT_BINS": "",

@@ -235,21 +235,21 @@ def test_locked_memory_is_told(python: Start) -> None:
 
 
 def test_ends_of_large_blocks_are_not_called_shrunk() -> None:
-    """A block of 65 KiB takes 128: what is behind it is resident from earlier use, nobody shrank
+    """A block of 259 KiB takes 320: what is behind it is resident from earlier use, nobody shrank
     it, and no command gives it back."""
     keeps = hakmem.Policy.default().replace(retain=hakmem.RetainPolicy(work_per_256=0))
     with hakmem.Heap(keeps, region_bytes=1 << 28, checked=False) as heap:
         import ctypes
 
-        for size in (131072, 66000):
+        for size in (327680, 265_000):
             blocks = [heap.alloc(size) for _ in range(200)]
             for block in blocks:
                 ctypes.memset(block, 1, size)
-            if size == 131072:
+            if size == 327680:
                 for block in blocks:
                     heap.free(block)
         found = heap.why()
-        assert found.bytes_of("span ends") == 200 * (131072 - 17 * 4096)
+        assert found.bytes_of("span ends") == 200 * (327680 - 65 * 4096)
         text = " ".join(found.text().split())
         assert "whole units of 64 KiB" in text and "shrunk" not in text
         assert found.trim_bytes < 1 << 18 and "heap.trim() gives back" not in text
