@@ -106,7 +106,7 @@ def test_process_round_trip(python: Start, tmp_path: Path) -> None:
 def test_contents_stay_at_home_unless_asked_for(tmp_path: Path) -> None:
     with hakmem.Heap(region_bytes=1 << 24) as heap:
         secret = b"correct horse battery staple"
-        places = [heap.alloc(100), heap.alloc(100), heap.alloc(100_000)]
+        places = [heap.alloc(100), heap.alloc(100), heap.alloc(300_000)]
         for place in places:
             ctypes.memmove(place, secret, len(secret))
         heap.free(places[1])  # its first word is a link now, the rest still there
