@@ -45,7 +45,7 @@ def quiet_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         static void *small[5000], *large[20];
         int main(void) {
             for (int i = 0; i < 5000; i++) small[i] = malloc(16 + i % 3000);
-            for (int i = 0; i < 20; i++) memset(large[i] = malloc(100000 + 4096 * i), 1, 100000);
+            for (int i = 0; i < 20; i++) memset(large[i] = malloc(300000 + 4096 * i), 1, 100000);
             for (int i = 0; i < 5000; i += 2) free(small[i]);
             for (int i = 0; i < 20; i += 3) free(large[i]);
             puts("ready");
