@@ -64,6 +64,17 @@ static bool has_freed_its_own(hak_thread *t, uint64_t returned) {
     return held <= ranges + 2 * listed + returned;
 }
 
+/* Whether the thread overflowed much without a refill: as much as the policy says, or half of its
+ * share of a heap that is worth the trouble, since many threads may each have little. */
+static bool has_freed_much(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    const hak_policy *policy = hak_policy_of(h);
+    uint64_t in_use = hak_in_use_units(h) << HAK_UNIT_SHIFT;
+    return t->free_only_bytes >= policy->caches.free_only_bytes ||
+           (in_use > policy->retain.floor_bytes &&
+            2 * t->free_only_bytes * hak_load_relaxed(&h->thread_live) >= in_use);
+}
+
 /* Lets empty caches hold nothing until the next refill. */
 void hak_caps_drop(hak_thread *t) {
     for (uint32_t class_index = 1; class_index <= hak_policy_of(hak_heap_of(t))->sizes.class_count;
@@ -80,14 +91,13 @@ bool hak_cap_free_only(hak_thread *t, uint32_t class_index, uint32_t n) {
     hak_bin *bin = &t->bins[class_index];
     uint64_t floor =
         (uint64_t)hak_cache_of(t, class_index)->batch_count * caches->free_only_per_256 >> 8;
-    t->free_only_bytes += n * bin->stride_bytes;
+    uint64_t returned = n * bin->stride_bytes;
+    t->free_only_bytes += returned;
+    if (has_freed_much(t) && has_freed_its_own(t, returned)) return true;
     if (++bin->free_only_count < caches->free_only_count &&
         t->free_only_bytes < caches->free_only_bytes)
         return false;
     bin->free_only_count = 0;
-    if (t->free_only_bytes >= caches->free_only_bytes &&
-        has_freed_its_own(t, n * bin->stride_bytes))
-        return true;
     if (!floor) floor = 1;
     if (is_big(t, class_index)) floor = 0;
     if (bin->cap_count > floor) shrink(t, class_index, (uint32_t)floor);

@@ -84,11 +84,25 @@ def _has_freed_its_own(t: Caller, returned: int) -> bool:
     return bool(held <= bins.range_bytes(t) + 2 * bins.listed_bytes(t) + returned)
 
 
+def _has_freed_much(t: Caller) -> bool:
+    """Whether the thread overflowed much without a refill: as much as the policy says, or half of
+    its share of a heap that is worth the trouble."""
+    m, freed = t.m, t.record.free_only_bytes
+    in_use = in_use_units(m) << UNIT_SHIFT
+    return bool(
+        freed >= m.tables.policy.caches.free_only_bytes
+        or (in_use > m.tables.retain.floor_bytes and 2 * freed * m.heap.thread_live >= in_use)
+    )
+
+
 def free_only(t: Caller, class_index: int, count: int) -> bool:
     """Note an overflow of ``count`` blocks; halve the cap if the thread seems only to free. True:
     it has freed its own, and shall cache nothing: the program may be about to let it sleep."""
     bin_, caches = t.bins[class_index], t.m.tables.policy.caches
-    t.record.free_only_bytes += count * bin_.stride_bytes
+    returned = count * bin_.stride_bytes
+    t.record.free_only_bytes += returned
+    if _has_freed_much(t) and _has_freed_its_own(t, returned):
+        return True
     bin_.free_only_count += 1
     if (
         bin_.free_only_count < caches.free_only_count
@@ -96,10 +110,6 @@ def free_only(t: Caller, class_index: int, count: int) -> bool:
     ):
         return False
     bin_.free_only_count = 0
-    if t.record.free_only_bytes >= caches.free_only_bytes and _has_freed_its_own(
-        t, count * bin_.stride_bytes
-    ):
-        return True
     floor = max(1, t.m.tables.caches[class_index].batch_count * caches.free_only_per_256 >> 8)
     if t.m.tables.classes[class_index].band == BIG:
         floor = 0

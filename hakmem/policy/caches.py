@@ -67,13 +67,13 @@ class CachePolicy(layout.CacheNumbers):
     of use to nobody. So ``free_only_count`` overflows in a row halve a cap. Once a thread has
     overflowed ``free_only_bytes`` without a refill of any class, each overflow halves one. No cap
     falls below ``free_only_per_256`` / 256 of a batch by this, but that of a big class to 0. A
-    thread that has then given back what it took, all but about as much as its lists hold, caches
-    nothing until its next refill, because each cached block would keep a slab. Every
-    ``idle_events`` slow-path events the thread searches for *idle* classes, those that had no such
-    event since the last search, and halves their caps as well. Up to ``parked_count`` ended threads
-    leave their caches to the next ones. Blocks above ``park_bytes`` are given back first: a few
-    large blocks would keep many slabs; and a cache that then holds more than ``park_cached_bytes``
-    goes back whole.
+    thread that has then, or once it overflowed half its share of the heap, given back what it took,
+    all but about as much as its lists hold, caches nothing until its next refill, because each
+    cached block would keep a slab. Every ``idle_events`` slow-path events the thread searches for
+    *idle* classes, those that had no such event since the last search, and halves their caps as
+    well. Up to ``parked_count`` ended threads leave their caches to the next ones. Blocks above
+    ``park_bytes`` are given back first: a few large blocks would keep many slabs; and a cache that
+    then holds more than ``park_cached_bytes`` goes back whole.
     """
 
     classes: tuple[tuple[int, ClassCache], ...] = ()

@@ -318,6 +318,15 @@ def test_a_thread_that_freed_its_own_keeps_nothing_until_it_needs_something(
     assert caps_and_lists(twins)[TINY] == (cache.cap_init_count, 3)
 
 
+@swept
+def test_a_thread_that_freed_little_but_its_share_of_the_heap_keeps_nothing(twins: Twins) -> None:
+    count = 20_000
+    assert count * 64 < twins.policy.caches.free_only_bytes
+    offsets = twins.alloc_many([64] * count)
+    twins.free_many([offsets[at * 7919 % count] for at in range(count)])
+    assert set(caps_and_lists(twins)) == {(0, 0)}
+
+
 def test_a_thread_that_frees_much_and_holds_more_keeps_its_caches(twins: Twins) -> None:
     offsets = twins.alloc_many([3072] * 8000)
     twins.free_many(offsets[:6000])
