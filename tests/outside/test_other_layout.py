@@ -185,7 +185,7 @@ sys.path[:0] = sys.argv[2:]
 import hakmem
 with hakmem.Heap(region_bytes=1 << 26, policy=hakmem.Policy.default()) as heap:
     blocks = [heap.alloc(16 + index % 3000) for index in range(5000)]
-    large = [heap.alloc(200_000) for _ in range(9)]
+    large = [heap.alloc(300_000) for _ in range(9)]
     for block in blocks[::2]:
         heap.free(block)
     heap.view().save(sys.argv[1])

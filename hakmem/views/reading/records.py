@@ -35,7 +35,9 @@ THREAD_LEFT: Final = layout.constant("HAK_THREAD_LEFT")
 THREAD_LIVE: Final = layout.constant("HAK_THREAD_LIVE")
 THREAD_STATES: Final = ("unused", "live", "parked", "left")
 BANDS: Final = {
-    layout.constant(f"HAK_BAND_{band.upper()}"): band for band in ("tiny", "pool", "big")
+    layout.constant("HAK_BAND_TINY"): "tiny",
+    layout.constant("HAK_BAND_POOL"): "pool",
+    layout.constant("HAK_BAND_BIG"): "big",
 }
 
 

@@ -40,7 +40,9 @@ SAME: Final = (
 """Constants that readers compute with: a layout in which one is another cannot be read."""
 AT_MOST: Final = ("HAK_SLAB_UNITS_MAX", "HAK_CLASS_COUNT_MAX", "HAK_REGION_UNITS_MAX")
 """Bounds that readers rely on: those of another layout may be lower."""
-UNUSED: Final = PADDING | {"tail"}
+UNUSED: Final = PADDING | {
+    field.name for field in layout.STRUCT_BY_NAME["hak_heap"].fields if not field.access
+}
 ROW_LIMIT_BYTES: Final = 1 << 20
 _DTYPES: Final = {"u8": "u1", "u16": "<u2", "u32": "<u4", "i64": "<i8", "u64": "<u8"}
 _GEOMETRY: Final = frozenset(f"hak_heap.{field.name}" for field in fields(Geometry))
