@@ -16,7 +16,8 @@ which takes as long as two cores need to hand a line over (pingpong.c, on this m
 operation, s its shared writes, h those to the hottest line, c the handover. It assumes that a
 line's cost does not grow with the number of cores (across sockets it is two to four times as much),
 that what two threads share P threads share, that loads of shared lines are free, and that nothing
-but these lines is contended. Where shares are split by thread it is too low.
+but these lines is contended. A line that another thread touched once counts with all of its stores,
+so that the counts are an upper bound and the estimate a lower one.
 """
 
 from __future__ import annotations
