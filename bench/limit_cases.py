@@ -125,9 +125,9 @@ def _layouts() -> Iterator[Case]:
         ("stack", "ulimit -s unlimited"),
     ):
         yield Case(
-            f"VmSize - VmRSS after mixed work, {name}",
+            f"VmPeak of mixed work, {name}",
             above_libc(16),
-            figure_of("unused_kib", "layout", which),
+            figure_of("peak_kib", "layout", which),
         )
 
 

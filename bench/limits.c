@@ -260,7 +260,7 @@ static int layout(const char *which, char **words) {
         pthread_join(thread[i], &why);
         if (why) fault("mixed work", why);
     }
-    say("unused_kib", status_kib("VmSize") - status_kib("VmRSS"));
+    say("peak_kib", status_kib("VmPeak"));
     return 0;
 }
 

@@ -83,7 +83,7 @@ def test_python_refuses_other_os_pages() -> None:
 
 def test_the_page_lists_all_calls_that_the_sources_make() -> None:
     sources = "\n".join(
-        path.read_text() for path in sorted((ROOT / "hakmem" / "native").glob("*.c"))
+        path.read_text() for path in sorted((ROOT / "hakmem" / "native").glob("*.[ch]"))
     )
     made = {name.removesuffix("64") for name in re.findall(r"\bSYS_(\w+)", sources)}
     assert {name.removesuffix("64") for name in listed()} == made

@@ -20,13 +20,15 @@ static size_t out_bytes(void) {
     return info.uordblks + info.hblkhd;
 }
 
-/* Allocates, meets, frees all, meets, sleeps until met again, ends. */
+/* Allocates, meets, frees all, is back at work for a moment, since a thread that has freed its own
+ * caches nothing; meets, sleeps until met again, ends. */
 static void *holder(void *mine) {
     void **blocks = mine;
     for (size_t i = 0; i < BLOCKS; i++) blocks[i] = touched(size_of(i));
     pthread_barrier_wait(&meet);
     pthread_barrier_wait(&meet);
     for (size_t i = 0; i < BLOCKS; i++) free(blocks[i]);
+    for (size_t size = 1; size < 9000; size += 100) free(touched(size));
     pthread_barrier_wait(&meet);
     pthread_barrier_wait(&meet);
     return NULL;

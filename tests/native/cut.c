@@ -63,19 +63,19 @@ static void resize(hak_heap *h, uint64_t size) {
 static void nothing(hak_heap *h) { (void)h; }
 static void flushed(hak_heap *h) { (void)hak_heap_trim(h); }
 /* Of units that are clean, as their marks say while they are out. */
-static void one_span(hak_heap *h) { (void)hak_heap_trim(h), take(h, 1, 2 << 16); }
-static void two_spans(hak_heap *h) { take(h, 2, 2 << 16), give(h, 1, 2); }
-static void span_alloc(hak_heap *h) { held[0] = hak_heap_alloc(h, 3 << 16); }
+static void one_span(hak_heap *h) { (void)hak_heap_trim(h), take(h, 1, 6 << 16); }
+static void two_spans(hak_heap *h) { take(h, 2, 6 << 16), give(h, 1, 2); }
+static void span_alloc(hak_heap *h) { held[0] = hak_heap_alloc(h, 7 << 16); }
 static void span_free(hak_heap *h) { give(h, 0, 1); }
-static void span_shrink(hak_heap *h) { resize(h, 1 << 16); }
-static void span_grow(hak_heap *h) { resize(h, 3 << 16); }
-static void span_move(hak_heap *h) { resize(h, 8 << 16); }
+static void span_shrink(hak_heap *h) { resize(h, 5 << 16); }
+static void span_grow(hak_heap *h) { resize(h, 7 << 16); }
+static void span_move(hak_heap *h) { resize(h, 12 << 16); }
 static void two_mapped(hak_heap *h) { take(h, 2, UINT64_C(1) << 30); }
 static void mapped_alloc(hak_heap *h) { held[2] = hak_heap_alloc(h, UINT64_C(1) << 30); }
 static void mapped_move(hak_heap *h) { resize(h, UINT64_C(3) << 30); }
 static void mapped_shrink(hak_heap *h) { resize(h, UINT64_C(1) << 29); }
 static void dirty_runs(hak_heap *h) {
-    take(h, 5, 2 << 16);
+    take(h, 5, 6 << 16);
     for (uint32_t i = 0; i < 5; i += 2) give(h, i, i + 1);
 }
 static void trim(hak_heap *h) { (void)hak_heap_trim(h); }

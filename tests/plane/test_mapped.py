@@ -238,9 +238,9 @@ def test_any_order(pair: Pair) -> None:
 
 
 def test_more_than_one_step_of_rows() -> None:
-    pair = Pair(least=layout.UNIT_BYTES * 2)
+    pair = Pair(least=layout.UNIT_BYTES * 8)
     count = layout.MAPPED_STEP_ROWS + 9
-    blocks = [pair.alloc(layout.UNIT_BYTES * 2) for _ in range(count)]
+    blocks = [pair.alloc(layout.UNIT_BYTES * 8) for _ in range(count)]
     assert pair.figures("mapped_count", "mapped_rows") == [count, 2 * layout.MAPPED_STEP_ROWS]
     pair.check()
     random.Random(3).shuffle(blocks)

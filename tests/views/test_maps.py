@@ -13,6 +13,8 @@ from hakmem.views.reading.problems import Spot
 from tests.support.heaps import Make
 from tests.support.synthetic import SyntheticHeap
 
+LARGE = 52 * 1024
+"""Bytes of the largest class that is not big."""
 SIZES = [item.stride_bytes for item in hakmem.SizeClassMap.default().classes]
 
 
@@ -110,9 +112,13 @@ def test_each_class_tells_every_block(make: Make, headers: str) -> None:
         short = (8 if stride <= 65536 else 4096) if headers == "all" else 0
         blocks = [heap.alloc(stride - short) for _ in range(5)]
         heap.free(blocks[2])
+        # no thread keeps its first big block, and with it the slab may have gone
+        given = {"free", ""} if stride > LARGE else {"cached"}
         for number, block in enumerate(blocks):
             found = heap.whatis(block)
-            assert found.state == ("cached" if number == 2 else "application"), stride
+            assert found.state in (given if number == 2 else {"application"}), stride
+            if not found.state:
+                continue
             assert (found.block, found.offset) == (block, 0)
             assert found.capacity_bytes == heap.usable_size(blocks[0]) >= stride - short
     for slab in heap.slabs:

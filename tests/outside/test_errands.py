@@ -76,9 +76,9 @@ def test_mt_threads_asleep_are_drained_and_see_nothing(
 def test_mt_four_hundred_sleepers_hold_nothing(launch: Launch, sleepers: Path) -> None:
     program = launch(sleepers, 400, 90, "n")
     view = hakmem.attach(program.pid)
-    before = view.why().region_bytes
+    before = view.why().heap_bytes
     assert asking.drain(view, 60).served and asking.trim(view, 20).served
-    after = view.again().why().region_bytes
+    after = view.again().why().heap_bytes
     assert before > 400 << 20 and after < 400 << 16, (before, after)
     program.kill()
 
