@@ -125,9 +125,7 @@ def _layouts() -> Iterator[Case]:
         ("stack", "ulimit -s unlimited"),
     ):
         yield Case(
-            f"VmPeak of mixed work, {name}",
-            above_libc(16),
-            figure_of("peak_kib", "layout", which),
+            f"VmPeak of mixed work, {name}", above_libc(16), figure_of("peak_kib", "layout", which)
         )
 
 
