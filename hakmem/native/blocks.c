@@ -80,19 +80,28 @@ static uint32_t class_for(const hak_policy *policy, uint64_t size, uint64_t alig
     return 0;
 }
 
+/* Whether blocks of a size are large enough that one that grows is likely to grow on: as a span it
+ * does so where it is, as a block of a slab it would be copied at each class. */
+static bool grows_as_span(const hak_policy *policy, uint64_t size) {
+    uint32_t class_index = class_for(policy, size, 1);
+    return !class_index || policy->sizes.classes[class_index].band == HAK_BAND_BIG;
+}
+
+static void *alloc_span(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
+    void *span = hak_mapping_alloc(t, size, align);
+    if (span) return span;
+    span = hak_span_alloc(t, size, align, zero);
+    if (span) mark_out(hak_heap_of(t), 0, (uintptr_t)span);
+    return span;
+}
+
 /* Returns NULL when out of memory, or when the size is out of range. `align` is a power of two, 1
  * if it does not matter. */
 void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     hak_heap *h = hak_heap_of(t);
     const hak_policy *policy = hak_policy_of(h);
     uint32_t class_index = class_for(policy, size, align);
-    if (!class_index) {
-        void *mapped = hak_mapping_alloc(t, size, align);
-        if (mapped) return mapped;
-        void *span = hak_span_alloc(t, size, align, zero);
-        if (span) mark_out(h, 0, (uintptr_t)span);
-        return span;
-    }
+    if (!class_index) return alloc_span(t, size, align, zero);
     bool zeroed;
     uint64_t block = take_block(t, &class_index, align == 1, &zeroed);
     if (!block) return NULL;
@@ -173,11 +182,11 @@ uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void 
         hak_count(t, fault_count, 1);
         return code;
     }
-    bool fits = size <= block.bytes && size >= block.bytes / 2;
+    bool fits = size <= block.bytes && size >= block.bytes / 2, large = grows_as_span(policy, size);
     if (!block.unit && size >= policy->retain.remap_min_bytes) {
         *out = hak_mapping_resize(t, address, block.bytes, size);
         if (*out) return HAK_OK;
-    } else if (block.unit && !block.class_index && size > policy->sizes.size_limit_bytes) {
+    } else if (block.unit && !block.class_index && large) {
         /* before the resize, because a span that moves gives its units back */
         (void)mark_in(h, 0, address);
         if ((*out = hak_mapping_from_span(t, block.unit, size))) return HAK_OK;
@@ -188,7 +197,8 @@ uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void 
         *out = (void *)(uintptr_t)address;
         return HAK_OK;
     }
-    void *moved = hak_alloc_slow(t, size, 1, false);
+    void *moved = size > block.bytes && large ? alloc_span(t, size, 1, false)
+                                              : hak_alloc_slow(t, size, 1, false);
     if (!moved && size <= block.bytes) {
         shrink(t, address, &block, size);
         *out = (void *)(uintptr_t)address;

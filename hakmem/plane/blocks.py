@@ -14,6 +14,7 @@ from ..engines.protocol import Fault
 from . import mappings, spans
 from .cache import is_line_of_others, lend, overflow, refill
 from .caller import Caller
+from .caps import BIG
 from .memory import MASK64, UNIT_SHIFT, Memory
 from .resolve import DOUBLE, NOMEM, Block, check_live, check_own, fault_of, live_word
 from .tables import Tables
@@ -88,18 +89,29 @@ def _class_for(m: Memory, size: int, align: int) -> int:
     return 0
 
 
+def _grows_as_span(m: Memory, size: int) -> bool:
+    """Whether blocks of a size are large enough that one that grows is likely to grow on: as a span
+    it does so where it is, as a block of a slab it would be copied at each class."""
+    class_index = _class_for(m, size, 1)
+    return not class_index or m.tables.classes[class_index].band == BIG
+
+
+def _alloc_span(t: Caller, size: int, align: int, zero: bool) -> int:
+    if outside := mappings.alloc(t, size, align):
+        return outside
+    span = spans.alloc(t, size, align, zero)
+    if span:
+        _mark_out(t.m, 0, span)
+    return span
+
+
 def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
     """Allocate a block of ``size`` bytes; its address, or 0 when out of memory or out of range.
     ``align`` is a power of two, in bytes; 1: it does not matter. ``zero``: all bytes are 0."""
     m = t.m
     class_index = _class_for(m, size, align)
     if not class_index:
-        if outside := mappings.alloc(t, size, align):
-            return outside
-        span = spans.alloc(t, size, align, zero)
-        if span:
-            _mark_out(m, 0, span)
-        return span
+        return _alloc_span(t, size, align, zero)
     block, class_index, zeroed = _take_block(t, class_index, align == 1)
     if not block:
         return 0
@@ -166,10 +178,11 @@ def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
     if fault := check_own(t, address, block):
         t.record.fault_count += 1
         return 0, fault
+    large = _grows_as_span(m, size)
     if not unit and size >= m.tables.retain.remap_min_bytes:
         if resized := mappings.resize(t, address, size_bytes, size):
             return resized, None
-    elif unit and not class_index and size > m.tables.size_limit_bytes:
+    elif unit and not class_index and large:
         _mark_in(m, 0, address)  # before the units can be another's: a moved span gives them back
         if outside := mappings.from_span(t, unit, size):
             return outside, None
@@ -179,7 +192,8 @@ def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
             return span, None
     elif class_index and size_bytes // 2 <= size <= size_bytes:
         return address, None
-    moved = alloc(t, size, 1, False)
+    grow = _alloc_span if size > size_bytes and large else alloc
+    moved = grow(t, size, 1, False)
     if not moved and size <= size_bytes:
         _shrink(t, address, block, size)
         return address, None

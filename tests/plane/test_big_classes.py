@@ -69,3 +69,12 @@ def test_pages_between_kept_blocks_go_while_the_thread_only_frees(twins: Twins) 
     assert heap.hole_now_pages >= 60 * whole, "of 120 freed, the 32 of 4 MiB came first"
     twins.free_many(offsets[::4])
     assert not heap.in_use_units
+
+
+def test_what_grows_is_a_span_and_grows_in_place(twins: Twins) -> None:
+    """A block that is made larger step by step is not copied at each class."""
+    block = twins.alloc(40_000)
+    block = twins.realloc(block, 60_000)
+    for size in range(62_000, 300_000, 2_000):
+        assert twins.realloc(block, size) == block, size
+    twins.free(block)
