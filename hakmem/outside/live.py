@@ -149,6 +149,8 @@ class LiveProcess(MemorySource):
         if self._direct:
             return self._read_file(address, size_bytes)
         self.check()
+        if code == errno.ESRCH:
+            raise gone(self.pid)  # its last threads are about to end; its memory is still there
         raise MemoryUnreadable(
             address + done, size_bytes - done, f"{reason_of(code)} in process {self.pid}"
         )
