@@ -7,7 +7,7 @@
 #include "bins.h"
 #include "lists.h"
 
-/* Takes the first `n` blocks off the list of class c and gives them to their slabs, blocks of one
+/* Takes the first `n` blocks off the list of a class and gives them to their slabs, blocks of one
  * slab together. The list's head moves past a block before the block's link changes, so that a
  * fork, which may cut this thread off anywhere, leaves the rest of the list whole. */
 void hak_bin_flush(hak_thread *t, uint32_t class_index, uint32_t n) {
@@ -102,7 +102,7 @@ void hak_bin_list_range(hak_thread *t, uint32_t class_index) {
     }
 }
 
-/* Drops the hint of class c; the slab stays reachable. The caller holds no claim. */
+/* Drops the hint of a class; the slab stays reachable. The caller holds no claim. */
 void hak_bin_forget_hot(hak_thread *t, uint32_t class_index) {
     uint32_t unit = t->bins[class_index].hot;
     if (!unit) return;

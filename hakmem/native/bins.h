@@ -11,6 +11,11 @@ static inline const hak_class *hak_class_of(hak_thread *t, uint32_t class_index)
     return &hak_policy_of(hak_heap_of(t))->sizes.classes[class_index];
 }
 
+/* Whether blocks of the class are so large that a thread keeps none before it needs one again. */
+static inline bool hak_class_is_big(hak_thread *t, uint32_t class_index) {
+    return hak_class_of(t, class_index)->band == HAK_BAND_BIG;
+}
+
 static inline const hak_cache_class *hak_cache_of(hak_thread *t, uint32_t class_index) {
     return &hak_policy_of(hak_heap_of(t))->caches.classes[class_index];
 }

@@ -56,7 +56,7 @@ static uint32_t take(hak_thread *t, uint32_t class_index, uint32_t unit, uint32_
     uint64_t base = (uintptr_t)hak_unit_address(h, unit), first, last;
     uint32_t have = hak_bin_length(t, class_index), limit = hak_cap_limit(t, class_index),
              n = hak_free_count(slab);
-    bool big = hak_class_of(t, class_index)->band == HAK_BAND_BIG;
+    bool big = hak_class_is_big(t, class_index);
     uint32_t most = !big && limit > have ? limit - have : 1;
     hak_assert(hak_claim_is_mine(slab) && slab->class_index == class_index && n);
     if (n <= most) {
@@ -104,7 +104,7 @@ static void turn(hak_thread *t) {
     hak_request_look(t);
 }
 
-/* Brings blocks of class c into the thread's cache: the free lists of up to refill_slabs slabs, or
+/* Brings blocks of a class into the thread's cache: the free lists of up to refill_slabs slabs, or
  * a carved range, of `least` blocks if the slab has as many. False: out of memory. It holds one
  * claim at a time, because a thread that waits for a claim must hold none. */
 bool hak_refill(hak_thread *t, uint32_t class_index, uint32_t least) {
@@ -173,11 +173,11 @@ static uint32_t lend_big(hak_thread *t, uint32_t class_index) {
     return 0;
 }
 
-/* Finds the class that lends a block to class c, which has nothing cached: the next one whose list
- * can spare a block. 0: no class can, or free blocks of class c wait where a refill will find
+/* Finds the class that lends a block to a class, which has nothing cached: the next one whose list
+ * can spare a block. 0: no class can, or free blocks of that class wait where a refill will find
  * them. The search takes no claim; what it overlooks costs a loan. */
 uint32_t hak_lend(hak_thread *t, uint32_t class_index) {
-    if (hak_class_of(t, class_index)->band == HAK_BAND_BIG) return lend_big(t, class_index);
+    if (hak_class_is_big(t, class_index)) return lend_big(t, class_index);
     uint32_t k = class_index + 1, end = k + hak_cache_of(t, class_index)->lend_count;
     while (k < end && !may_lend(t, k)) k++;
     if (k == end || has_waiting(hak_heap_of(t), class_index)) return 0;
@@ -213,7 +213,7 @@ void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block) {
     uint32_t have = hak_bin_length(t, class_index),
              n = cache->batch_count < have ? cache->batch_count : have;
     hak_assert(is_inside(t) && hak_bin_is_whole(t, class_index));
-    bool big = hak_class_of(t, class_index)->band == HAK_BAND_BIG, drop;
+    bool big = hak_class_is_big(t, class_index), drop;
     bool raised = (have || big) && hak_cap_overflow_raises(t, class_index);
     uint64_t first = have ? t->heads[class_index] : block;
     if (raised) n = 0;

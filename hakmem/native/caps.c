@@ -43,11 +43,6 @@ static void shrink(hak_thread *t, uint32_t class_index, uint32_t floor) {
     hak_count(t, cache_shrink_count, 1);
 }
 
-/* Whether blocks of the class are so large that a thread keeps none before it needs one again. */
-static bool is_big(hak_thread *t, uint32_t class_index) {
-    return hak_class_of(t, class_index)->band == HAK_BAND_BIG;
-}
-
 /* Whether what the program holds of the blocks that this thread took is no more than what its lists
  * hold, and the `returned` bytes that just went back. A thread that frees what others took is soon
  * below that, and keeps its caches. The lists are not counted while the caps show that it is more.
@@ -99,7 +94,7 @@ bool hak_cap_free_only(hak_thread *t, uint32_t class_index, uint32_t n) {
         return false;
     bin->free_only_count = 0;
     if (!floor) floor = 1;
-    if (is_big(t, class_index)) floor = 0;
+    if (hak_class_is_big(t, class_index)) floor = 0;
     if (bin->cap_count > floor) shrink(t, class_index, (uint32_t)floor);
     return false;
 }
@@ -149,7 +144,8 @@ bool hak_cap_overflow_raises(hak_thread *t, uint32_t class_index) {
     uint32_t swing = bin->swing;
     if (!(swing & HAK_SWING_REFILLED)) return false;
     bin->swing = HAK_SWING_OVERFLOWED;
-    if (is_big(t, class_index) && !bin->cap_count && !(swing & HAK_SWING_OVERFLOWED)) return false;
+    if (hak_class_is_big(t, class_index) && !bin->cap_count && !(swing & HAK_SWING_OVERFLOWED))
+        return false;
     uint64_t cap = (uint64_t)bin->cap_count + hak_cap_swing_raise(t, class_index),
              limit = hak_cap_limit(t, class_index);
     if (cap > limit) cap = limit;

@@ -14,7 +14,7 @@ static inline void hak_cap_resize(hak_thread *t, uint32_t class_index, uint32_t 
     hak_store_relaxed(&bin->cap_count, cap);
 }
 
-/* How high the cap of class c may be raised now, in blocks. */
+/* How high the cap of a class may be raised now, in blocks. */
 static inline uint32_t hak_cap_limit(hak_thread *t, uint32_t class_index) {
     uint64_t bound = hak_policy_of(hak_heap_of(t))->caches.thread_bytes,
              cap = t->bins[class_index].cap_count;

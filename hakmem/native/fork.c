@@ -167,7 +167,7 @@ static bool is_block(hak_heap *h, uint32_t class_index, uint64_t address) {
     return hak_resolve(h, address, &block, &fault) == HAK_OK && block.class_index == class_index;
 }
 
-/* Cuts the cache of class c down to the blocks that are surely there. */
+/* Cuts the cache of a class down to the blocks that are surely there. */
 static void settle_bin(hak_heap *h, hak_thread *t, uint32_t class_index) {
     const hak_class *class = &hak_policy_of(h)->sizes.classes[class_index];
     hak_bin *bin = &t->bins[class_index];

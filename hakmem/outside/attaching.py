@@ -12,6 +12,7 @@ from ..views.files.frozen import Frozen
 from ..views.heap_view import HeapView
 from ..views.reading.mapped import mapped_parts
 from .live import LiveProcess
+from .standing import inside_library
 from .stopping import stopped
 
 
@@ -67,7 +68,7 @@ def _stopped_copy(pid: int) -> Frozen:
         source = view.capture.source
         if not isinstance(source, LiveProcess):
             raise AssertionError("a look at a process reads a process")
-        inside = source.inside_library(threads)
+        inside = inside_library(source, threads)
         heaps = [freeze(heap) for heap in view.heaps]
         mapped = [part for heap in view.heaps for part in mapped_parts(heap.capture)]
         around = source.surroundings((*ours_of(heaps), *mapped), stopped=threads)

@@ -32,6 +32,7 @@ from .denial import denied
 from .frames import interrupted
 from .image import Image
 from .live import LiveProcess
+from .standing import standing
 from .tracing import Tracee
 
 STOP_SECONDS: Final = 0.5
@@ -108,7 +109,7 @@ class Errands:
         places: tuple[int, int, int] = struct.unpack("<QQQ", raw)
         self.entry, self.end, self.stack = places
         self.maps = procfs.mappings(source.pid)
-        self.stands = source.standing()
+        self.stands = standing(source)
         self.own = procfs.own_ids(source.pid)
         self.sent_count = 0
 

@@ -14,7 +14,6 @@ from ..engines.protocol import Fault
 from . import mappings, spans
 from .cache import is_line_of_others, lend, overflow, refill
 from .caller import Caller
-from .caps import BIG
 from .memory import MASK64, UNIT_SHIFT, Memory
 from .resolve import DOUBLE, NOMEM, Block, check_live, check_own, fault_of, live_word
 from .tables import Tables
@@ -93,7 +92,7 @@ def _grows_as_span(m: Memory, size: int) -> bool:
     """Whether blocks of a size are large enough that one that grows is likely to grow on: as a span
     it does so where it is, as a block of a slab it would be copied at each class."""
     class_index = _class_for(m, size, 1)
-    return not class_index or m.tables.classes[class_index].band == BIG
+    return not class_index or m.tables.is_big(class_index)
 
 
 def _alloc_span(t: Caller, size: int, align: int, zero: bool) -> int:

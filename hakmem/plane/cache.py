@@ -58,7 +58,7 @@ def _take(t: Caller, class_index: int, unit: int, gain: int) -> int:
         caps.limit(t, class_index),
         lists.free_count(m, unit),
     )
-    big = m.tables.classes[class_index].band == caps.BIG
+    big = m.tables.is_big(class_index)
     most = limit - have if limit > have and not big else 1
     if count <= most:
         first = lists.word_first(m.unit_address(unit), lists.free_take_all(m, unit))
@@ -152,7 +152,7 @@ def lend(t: Caller, class_index: int) -> int:
     list can spare a block. 0: there is none, or a refill will find free blocks of the class itself.
     """
     m = t.m
-    if m.tables.classes[class_index].band == caps.BIG:
+    if m.tables.is_big(class_index):
         return _lend_big(t, class_index)
     found = next((k for k in _lenders(t, class_index) if _may_lend(t, k)), 0)
     if not found or _has_waiting(m, class_index):
@@ -211,7 +211,7 @@ def overflow(t: Caller, class_index: int, block: int) -> None:
     m, bin_, cache = t.m, t.bins[class_index], t.m.tables.caches[class_index]
     t.record.overflow_count += 1
     bin_.event_count += 1
-    big = m.tables.classes[class_index].band == caps.BIG
+    big = m.tables.is_big(class_index)
     if (bins.length(t, class_index) or big) and caps.overflow_raises(t, class_index):
         bins.push(t, class_index, block)
         return  # without `_turn`: the refill before it had one

@@ -15,7 +15,6 @@ from .caller import Caller
 from .memory import UNIT_SHIFT
 from .runs import in_use_units
 
-BIG: Final = layout.constant("HAK_BAND_BIG")
 REFILLED: Final = layout.constant("HAK_SWING_REFILLED")
 _OVERFLOWED: Final = layout.constant("HAK_SWING_OVERFLOWED")
 
@@ -111,7 +110,7 @@ def free_only(t: Caller, class_index: int, count: int) -> bool:
         return False
     bin_.free_only_count = 0
     floor = max(1, t.m.tables.caches[class_index].batch_count * caches.free_only_per_256 >> 8)
-    if t.m.tables.classes[class_index].band == BIG:
+    if t.m.tables.is_big(class_index):
         floor = 0
     if bin_.cap_count > floor:
         _shrink(t, class_index, floor)
@@ -167,7 +166,7 @@ def overflow_raises(t: Caller, class_index: int) -> bool:
     if not swing & REFILLED:
         return False
     bin_.swing = _OVERFLOWED
-    big = t.m.tables.classes[class_index].band == BIG
+    big = t.m.tables.is_big(class_index)
     if big and not bin_.cap_count and not swing & _OVERFLOWED:
         return False
     cap = min(bin_.cap_count + swing_raise(t, class_index), limit(t, class_index))

@@ -3,8 +3,9 @@ numbers as in the policy image."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from .. import layout
 from ..engines.protocol import policy_image
 from ..generate import mirror
 from ..policy import Policy
@@ -22,6 +23,9 @@ class ClassRow(NamedTuple):
     header: int
     reciprocal: int
     band: int
+
+
+_BIG: Final = layout.constant("HAK_BAND_BIG")
 
 
 class Tables:
@@ -72,3 +76,8 @@ class Tables:
         self.acquire = policy.acquire
         self.order = policy.acquire.order
         self.retain = policy.retain
+
+    def is_big(self, class_index: int) -> bool:
+        """Whether blocks of a class are so large that a thread keeps none before it needs one
+        again."""
+        return bool(self.classes[class_index].band == _BIG)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hakmem.clib import binding
+from tests.support.programs import built
 
 HERE = Path(__file__).resolve().parent
 Launch = Callable[..., subprocess.Popen[str]]
@@ -65,11 +65,4 @@ def python(launch: Launch) -> Callable[..., subprocess.Popen[str]]:
 @pytest.fixture(scope="session")
 def workload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The C++ program of workload.cpp."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    program = tmp_path_factory.mktemp("workload") / "workload"
-    subprocess.run(
-        [compiler, "-O2", "-pthread", "-o", str(program), str(HERE / "workload.cpp")], check=True
-    )
-    return program
+    return built(tmp_path_factory, HERE / "workload.cpp", "-O2")

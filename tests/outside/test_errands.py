@@ -3,7 +3,6 @@ register, no errno and no mask changes, and their caches are empty afterwards.""
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from hakmem.generate import mirror
 from hakmem.outside import asking, errands, interrupted
 from hakmem.outside.live import LiveProcess
 from hakmem.system import procfs
+from tests.support.programs import built
 
 Launch = Callable[..., subprocess.Popen[str]]
 HERE = Path(__file__).resolve().parent
@@ -38,13 +38,7 @@ CASES = {
 @pytest.fixture(scope="session")
 def sleepers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program of sleepers.c."""
-    compiler = shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    program = tmp_path_factory.mktemp("sleepers") / "sleepers"
-    words = [compiler, "-O1", "-mavx", "-pthread", "-o", str(program), str(HERE / "sleepers.c")]
-    subprocess.run(words, check=True)
-    return program
+    return built(tmp_path_factory, HERE / "sleepers.c", "-O1", "-mavx")
 
 
 def cached(pid: int) -> int:

@@ -17,6 +17,7 @@ import pytest
 import hakmem
 from hakmem.generate import mirror
 from hakmem.outside.live import LiveProcess
+from hakmem.outside.standing import inside_library
 from hakmem.outside.stopping import stopped
 from hakmem.system import procfs
 
@@ -98,7 +99,7 @@ def test_who_sleeps_in_a_system_call_of_the_program_is_not_in_flight(python: Sta
     source = LiveProcess(program.pid)
     source.find_library()
     with stopped(program.pid) as places:
-        assert source.inside_library(places) == ()
+        assert inside_library(source, places) == ()
         place = places[program.pid]
         assert place.call == 0, "it reads its standard input"
         inside = next(
@@ -117,7 +118,7 @@ def test_who_sleeps_in_a_system_call_of_the_program_is_not_in_flight(python: Sta
             changed = place._replace(
                 instruction=inside if call else place.instruction, call=call, argument=argument
             )
-            assert source.inside_library({program.pid: changed}) == flight, call
+            assert inside_library(source, {program.pid: changed}) == flight, call
 
 
 def test_mt_who_waits_for_a_lock_of_the_library_is_in_flight(python: Start) -> None:
@@ -140,7 +141,7 @@ def test_mt_who_waits_for_a_lock_of_the_library_is_in_flight(python: Start) -> N
             time.sleep(0.01)
             with stopped(program.pid) as places:
                 if 202 in {place.call for place in places.values()}:
-                    found = source.inside_library(places)
+                    found = inside_library(source, places)
         assert found == (program.pid,)
         memory.seek(lock)
         memory.write(bytes(4))
