@@ -18,7 +18,7 @@ void hak_bin_flush(hak_thread *t, uint32_t class_index, uint32_t n) {
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
     uint32_t list_count = hak_cache_of(t, class_index)->list_count;
     uint64_t block = t->heads[class_index],
-             stride = t->reciprocals[class_index] ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
+             stride = hak_class_is_plain(t, class_index) ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
     /* tells a fork's child which class was being flushed: blocks that the list's count has, but
      * the list no longer has, were on their way to slabs */
     hak_store_relaxed(&t->busy, class_index + 1);

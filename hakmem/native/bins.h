@@ -20,6 +20,12 @@ static inline const hak_cache_class *hak_cache_of(hak_thread *t, uint32_t class_
     return &hak_policy_of(hak_heap_of(t))->caches.classes[class_index];
 }
 
+/* Whether blocks of the class need nothing checked or written when they come and go: the fast paths
+ * may serve it, and it may lend. */
+static inline bool hak_class_is_plain(hak_thread *t, uint32_t class_index) {
+    return !(hak_heap_of(t)->flags & HAK_HEAP_CHECKED) && !hak_class_of(t, class_index)->header;
+}
+
 /* How many blocks are in the list, and in the carved range. */
 static inline uint32_t hak_bin_length(const hak_thread *t, uint32_t class_index) {
     return (uint32_t)(t->bins[class_index].cap_count - t->room_counts[class_index]);
@@ -47,6 +53,28 @@ static inline void hak_bin_push(hak_thread *t, uint32_t class_index, uint64_t bl
     hak_set_next(block, t->heads[class_index]);
     t->heads[class_index] = block;
     t->room_counts[class_index]--;
+}
+
+/* The block that the bin would give next, without the carved range; 0: none. */
+static inline uint64_t hak_bin_first(const hak_thread *t, uint32_t class_index) {
+    return t->heads[class_index];
+}
+
+/* Takes that block; 0: there is none. */
+static inline uint64_t hak_bin_pop(hak_thread *t, uint32_t class_index) {
+    uint64_t block = hak_bin_first(t, class_index);
+    if (!block) return 0;
+    hak_assert(hak_bin_length(t, class_index));
+    t->heads[class_index] = hak_next(block);
+    t->room_counts[class_index]++;
+    return block;
+}
+
+/* Puts a block where the bin has room; false: it is full. */
+static inline bool hak_bin_put(hak_thread *t, uint32_t class_index, uint64_t block) {
+    if (t->room_counts[class_index] <= 0) return false;
+    hak_bin_push(t, class_index, block);
+    return true;
 }
 
 /* bins.c */

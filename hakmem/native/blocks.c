@@ -36,25 +36,19 @@ static bool mark_in(hak_heap *h, uint32_t class_index, uint64_t address) {
 static uint64_t take_block(hak_thread *t, uint32_t *of_class, bool may_be_larger, bool *zeroed) {
     uint32_t class_index = *of_class;
     hak_bin *bin = &t->bins[class_index];
-    if (!t->heads[class_index]) {
-        if (bin->bump == bin->bump_end) {
-            uint32_t lender = may_be_larger ? hak_lend(t, class_index) : 0;
-            if (lender) *of_class = class_index = lender;
-            else if (!hak_refill(t, class_index, 0)) return 0;
-        }
-        if (!t->heads[class_index]) {
-            bin = &t->bins[class_index];
-            uint64_t block = bin->bump;
-            bin->bump += hak_policy_of(hak_heap_of(t))->sizes.classes[class_index].stride_bytes;
-            *zeroed = bin->fresh != 0;
-            return block;
-        }
-    }
-    uint64_t block = t->heads[class_index];
-    hak_assert(hak_bin_length(t, class_index));
-    t->heads[class_index] = hak_next(block);
-    t->room_counts[class_index]++;
+    uint64_t block = hak_bin_pop(t, class_index);
     *zeroed = false;
+    if (block) return block;
+    if (bin->bump == bin->bump_end) {
+        uint32_t lender = may_be_larger ? hak_lend(t, class_index) : 0;
+        if (lender) *of_class = class_index = lender;
+        else if (!hak_refill(t, class_index, 0)) return 0;
+        if ((block = hak_bin_pop(t, class_index))) return block;
+        bin = &t->bins[class_index];
+    }
+    block = bin->bump;
+    bin->bump += bin->stride_bytes;
+    *zeroed = bin->fresh != 0;
     return block;
 }
 
@@ -150,13 +144,9 @@ uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
         hak_span_free(t, block.unit);
         return HAK_OK;
     }
-    if (t->room_counts[block.class_index] <= 0 || hak_is_line_of_others(t, block.class_index)) {
+    if (hak_is_line_of_others(t, block.class_index) ||
+        !hak_bin_put(t, block.class_index, address))
         hak_overflow(t, block.class_index, address);
-        return HAK_OK;
-    }
-    hak_set_next(address, t->heads[block.class_index]);
-    t->heads[block.class_index] = address;
-    t->room_counts[block.class_index]--;
     return HAK_OK;
 }
 

@@ -147,7 +147,7 @@ bool hak_refill(hak_thread *t, uint32_t class_index, uint32_t least) {
 static bool may_lend(hak_thread *t, uint32_t k) {
     const hak_cache_policy *caches = &hak_policy_of(hak_heap_of(t))->caches;
     return hak_bin_length(t, k) > caches->classes[k].lend_keep_count &&
-           t->bins[k].lend_carve_count < caches->lend_carve_count && t->reciprocals[k];
+           t->bins[k].lend_carve_count < caches->lend_carve_count && hak_class_is_plain(t, k);
 }
 
 /* Whether free blocks of the class wait where a refill will find them. */
@@ -161,7 +161,7 @@ static bool has_waiting(hak_heap *h, uint32_t class_index) {
 static uint32_t lend_big(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
     uint32_t k = class_index + 1, end = k + hak_cache_of(t, class_index)->lend_count;
-    if (!t->reciprocals[class_index] || has_waiting(h, class_index)) return 0;
+    if (!hak_class_is_plain(t, class_index) || has_waiting(h, class_index)) return 0;
     for (; k < end; k++) {
         if (t->bins[k].bump != t->bins[k].bump_end || !hak_partial_find(h, k, 1) ||
             !hak_refill(t, k, 0))

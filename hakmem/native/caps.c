@@ -18,12 +18,12 @@ HAK_PREDICATE bool caps_add_up(hak_thread *t) {
 void hak_caps_init(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     const hak_policy *policy = hak_policy_of(h);
-    bool guarded = h->flags & HAK_HEAP_CHECKED;
     for (uint32_t class_index = 1; class_index <= policy->sizes.class_count; class_index++) {
-        bool plain = !guarded && !policy->sizes.classes[class_index].header;
         uint32_t most = hak_cap_limit(t, class_index),
                  init = policy->caches.classes[class_index].cap_init_count;
-        t->reciprocals[class_index] = plain ? policy->sizes.classes[class_index].reciprocal : 0;
+        t->reciprocals[class_index] = hak_class_is_plain(t, class_index)
+                                          ? policy->sizes.classes[class_index].reciprocal
+                                          : 0;
         t->bins[class_index].stride_bytes = policy->sizes.classes[class_index].stride_bytes;
         hak_cap_resize(t, class_index, init < most ? init : most);
     }

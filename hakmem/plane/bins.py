@@ -54,6 +54,28 @@ def push(t: Caller, class_index: int, block: int) -> None:
     t.room_counts[class_index] -= 1
 
 
+def first(t: Caller, class_index: int) -> int:
+    """The block that the bin would give next, without the carved range; 0: none."""
+    return int(t.heads[class_index])
+
+
+def pop(t: Caller, class_index: int) -> int:
+    """Take that block; 0: there is none."""
+    block = first(t, class_index)
+    if block:
+        t.heads[class_index] = t.m.next_of(block)
+        t.room_counts[class_index] += 1
+    return block
+
+
+def put(t: Caller, class_index: int, block: int) -> bool:
+    """Put a block where the bin has room; False: it is full."""
+    if t.room_counts[class_index] <= 0:
+        return False
+    push(t, class_index, block)
+    return True
+
+
 def _give_back(t: Caller, class_index: int, group: list[int], list_count: int) -> None:
     """Give a chain to its slab. All its blocks must be carved. `blocks.free` has checked that,
     except for blocks in the carved range of another thread."""

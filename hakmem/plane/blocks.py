@@ -11,7 +11,7 @@ import ctypes
 
 from .. import layout
 from ..engines.protocol import Fault
-from . import mappings, spans
+from . import bins, mappings, spans
 from .cache import is_line_of_others, lend, overflow, refill
 from .caller import Caller
 from .memory import MASK64, UNIT_SHIFT, Memory
@@ -43,22 +43,20 @@ def _take_block(t: Caller, class_index: int, may_be_larger: bool) -> tuple[int, 
     refill. Returns its address (0: out of memory), its class, and whether all its bytes are known
     to be 0.
     """
-    m, bin_ = t.m, t.bins[class_index]
-    if not t.heads[class_index]:
-        if bin_.bump == bin_.bump_end:
-            lender = lend(t, class_index) if may_be_larger else 0
-            if not lender and not refill(t, class_index):
-                return 0, class_index, False
-            class_index = lender or class_index
-        if not t.heads[class_index]:
-            bin_ = t.bins[class_index]
-            block: int = bin_.bump
-            bin_.bump = block + m.tables.classes[class_index].stride_bytes
-            return block, class_index, bin_.fresh != 0
-    block = t.heads[class_index]
-    t.heads[class_index] = m.next_of(block)
-    t.room_counts[class_index] += 1
-    return block, class_index, False
+    bin_ = t.bins[class_index]
+    if block := bins.pop(t, class_index):
+        return block, class_index, False
+    if bin_.bump == bin_.bump_end:
+        lender = lend(t, class_index) if may_be_larger else 0
+        if not lender and not refill(t, class_index):
+            return 0, class_index, False
+        class_index = lender or class_index
+        if block := bins.pop(t, class_index):
+            return block, class_index, False
+        bin_ = t.bins[class_index]
+    block = bin_.bump
+    bin_.bump = block + bin_.stride_bytes
+    return block, class_index, bin_.fresh != 0
 
 
 def _class_of(tables: Tables, size: int) -> int:
@@ -143,12 +141,8 @@ def free(t: Caller, address: int) -> Fault | None:
         return fault
     if not class_index:
         spans.free(t, unit)
-    elif t.room_counts[class_index] <= 0 or is_line_of_others(t, class_index):
+    elif is_line_of_others(t, class_index) or not bins.put(t, class_index, address):
         overflow(t, class_index, address)
-    else:
-        m.link(address, t.heads[class_index])
-        t.heads[class_index] = address
-        t.room_counts[class_index] -= 1
     return None
 
 

@@ -143,7 +143,7 @@ def _may_lend(t: Caller, k: int) -> bool:
     return bool(
         bins.length(t, k) > tables.caches[k].lend_keep_count
         and few_carves
-        and t.record.reciprocals[k]
+        and t.m.is_plain(k)
     )
 
 
@@ -175,7 +175,7 @@ def _has_waiting(m: Memory, class_index: int) -> bool:
 def _lend_big(t: Caller, class_index: int) -> int:
     """The same for a big class: the next larger class that has a free block in a slab, from where a
     refill brings it. What the cache has stays, or this class would never get a list."""
-    if not t.record.reciprocals[class_index] or _has_waiting(t.m, class_index):
+    if not t.m.is_plain(class_index) or _has_waiting(t.m, class_index):
         return 0
     for k in _lenders(t, class_index):
         bin_ = t.bins[k]

@@ -43,7 +43,7 @@ def init(t: Caller) -> None:
     for class_index in range(1, tables.class_count + 1):
         row, bin_ = tables.classes[class_index], t.bins[class_index]
         most = limit(t, class_index)
-        t.record.reciprocals[class_index] = 0 if t.m.checked or row.header else row.reciprocal
+        t.record.reciprocals[class_index] = row.reciprocal if t.m.is_plain(class_index) else 0
         bin_.stride_bytes = row.stride_bytes
         resize(t, class_index, min(tables.caches[class_index].cap_init_count, most))
     t.record.first_cap_bytes = t.record.cap_bytes

@@ -118,6 +118,11 @@ class Memory:
         """Address of a field of the ``hak_heap``."""
         return self.base + int(getattr(mirror.HakHeap, name).offset)
 
+    def is_plain(self, class_index: int) -> bool:
+        """Whether blocks of a class need nothing checked or written when they come and go: the
+        fast paths may serve it, and it may lend."""
+        return not self.checked and not self.tables.classes[class_index].header
+
     def fast_map(self) -> int:
         """Address of the fast path's size map. It is the policy's own if the fast path may serve
         every class."""
