@@ -21,9 +21,8 @@ void hak_caps_init(hak_thread *t) {
     for (uint32_t class_index = 1; class_index <= policy->sizes.class_count; class_index++) {
         uint32_t most = hak_cap_limit(t, class_index),
                  init = policy->caches.classes[class_index].cap_init_count;
-        t->reciprocals[class_index] = hak_class_is_plain(t, class_index)
-                                          ? policy->sizes.classes[class_index].reciprocal
-                                          : 0;
+        t->reciprocals[class_index] =
+            hak_class_is_plain(t, class_index) ? policy->sizes.classes[class_index].reciprocal : 0;
         t->bins[class_index].stride_bytes = policy->sizes.classes[class_index].stride_bytes;
         hak_cap_resize(t, class_index, init < most ? init : most);
     }

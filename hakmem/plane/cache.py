@@ -141,9 +141,7 @@ def _may_lend(t: Caller, k: int) -> bool:
     tables, bin_ = t.m.tables, t.bins[k]
     few_carves = bin_.lend_carve_count < tables.policy.caches.lend_carve_count
     return bool(
-        bins.length(t, k) > tables.caches[k].lend_keep_count
-        and few_carves
-        and t.m.is_plain(k)
+        bins.length(t, k) > tables.caches[k].lend_keep_count and few_carves and t.m.is_plain(k)
     )
 
 
