@@ -79,6 +79,7 @@ MAPPED_FREED_COUNT: Final = 16
 REGION_LIMIT_PER_256: Final = 192
 CAP_LIMIT_COUNT: Final = 1 << 20
 RETURN_GROUPS: Final = 16
+WAITING_SPANS: Final = 2
 LOCK_SPIN_TRIES: Final = 12
 SHARED_FREES: Final = 8
 RESIDENT_SAMPLE_PAGES: Final = 64
@@ -284,6 +285,9 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
         "record: a run of units that are not mapped, fields protected by the run lock"),
     Constant("HAK_KIND_FOREIGN", 6,
         "record: units left out because something else was mapped there; never handed out"),
+    Constant("HAK_KIND_WAITING", 7,
+        "record: a freed span that waits in a thread's record, fields protected by that thread"),
+    Constant("HAK_WAITING_SPANS", WAITING_SPANS, "freed spans that may wait in a thread's record"),
     # slab flags
     Constant("HAK_SLAB_FRESH", 1, "slab flag: uncarved blocks are known to be zero"),
     Constant("HAK_SLAB_LISTED", 2, "slab flag: in its class's partial set"),
@@ -352,8 +356,9 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_ERRAND_WORDS", ERRAND_WORDS,
         "general registers that an errand restores, in the order of the kernel's user_regs_struct"),
     # what is known of how a list swings between empty and full
-    Constant("HAK_SWING_REFILLED", 1, "bin: refilled since the last overflow"),
-    Constant("HAK_SWING_OVERFLOWED", 2, "bin: has overflowed before"),
+    Constant("HAK_SWING_REFILLED", 1,
+        "bin: refilled since the last overflow; spans: one was asked for after one was freed"),
+    Constant("HAK_SWING_OVERFLOWED", 2, "bin: has overflowed before; spans: one was freed"),
     # events of debug builds
     Constant("HAK_EVENT_COUNT", EVENT_COUNT, "events that the ring of a debug build keeps"),
     Constant("HAK_EVENT_REFILL", 1, "event: blocks came from slabs; count: blocks"),
@@ -795,6 +800,11 @@ class CacheNumbers:
         "bytes in use", default=256, source=_CAPS)
     lend_carve_count: int = _number("u32", "carves", (0, 255),
         "carves after loans from which on a class lends no more", default=8)
+    wait_bytes: int = _number("u32", "bytes", (0, 1 << 30),
+        "what freed spans that wait in a thread's record may hold; 0: none waits",
+        default=2048 * _KIB)
+    wait_reuse_count: int = _number("u32", "spans", (1, 1 << 16),
+        "spans reused so from one look at the clock to the next", default=32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -973,6 +983,7 @@ COUNTERS: Final[tuple[Field, ...]] = (
     _counter("slab_retire_count", "slabs that became empty and gave their units back"),
     _counter("span_alloc_count", "spans handed out"),
     _counter("span_free_count", "spans freed"),
+    _counter("span_reuse_count", "spans handed out that had waited in the thread's record"),
     _counter("span_resize_count", "spans resized in place"),
     _counter("span_remap_count", "spans moved by remapping"),
     _counter("mapped_alloc_count", "mapped blocks handed out, spans that became one included"),
@@ -1227,7 +1238,16 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("held_bytes", "i64", "bytes", _OWNER,
                 "blocks taken from slabs less blocks given back; below 0 in a thread that frees "
                 "what others took"),
-            Field("reserved", "u64", "", _OWNER, "zero", 3),
+            Field("waiting", "u32", "unit", _OWNER,
+                "freed spans that wait for the next request of their length; 0: none",
+                WAITING_SPANS),
+            Field("waiting_epoch", "u32", "epoch", _OWNER, "when each began to wait",
+                WAITING_SPANS),
+            Field("span_asked_count", "u8", "spans", _OWNER,
+                "spans asked for and not freed yet, as many as may wait at most"),
+            Field("span_swing", "u8", "HAK_SWING", _OWNER,
+                "freed a span; has asked for one after that"),
+            Field("reserved", "u8", "", _OWNER, "zero", 6),
             *COUNTERS,
             *(Field("counter_pad", "u64", "", _OWNER, "zero", count)
               for count in ((-len(COUNTERS)) % 8,) if count),

@@ -27,7 +27,7 @@ TAG_NONE: Final = layout.constant("HAK_TAG_NONE")
 TAG_SPAN: Final = layout.constant("HAK_TAG_SPAN")
 TAG_FREE: Final = layout.constant("HAK_TAG_FREE")
 TAG_UNMAPPED: Final = layout.constant("HAK_TAG_UNMAPPED")
-KIND_NAMES: Final = ("none", "slab", "span", "run", "lost", "unmapped", "foreign")
+KIND_NAMES: Final = ("none", "slab", "span", "run", "lost", "unmapped", "foreign", "waiting")
 _ROWS: Final = {row.name: (row.units, row.row_bytes) for row in layout.TABLES if row.units}
 _TABLES: Final = {
     name: _ROWS[row]

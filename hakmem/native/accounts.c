@@ -52,6 +52,9 @@ static void add_unit(hak_heap *h, hak_accounts *sum, uint32_t unit, const uint8_
         if (bytes > sum->run_most) sum->run_most = bytes;
         sum->run_bytes += bytes;
         sum->run_count++;
+    } else if (tag == HAK_TAG_SPAN &&
+               hak_load_relaxed(&hak_slab_at(h, head)->kind) == HAK_KIND_WAITING) {
+        sum->idle += resident;
     } else if (tag == HAK_TAG_SPAN) {
         uint64_t asked = hak_load_relaxed(&hak_slab_at(h, head)->span_page_count),
                  before = (uint64_t)(unit - head) * PAGES_PER_UNIT;

@@ -8,7 +8,7 @@
 typedef struct hak_accounts {
     uint64_t resident;      /* of the whole region with its metadata: Rss */
     uint64_t metadata;      /* of that, the allocator's own records */
-    uint64_t idle;          /* of that, in units of no slab and no span */
+    uint64_t idle;          /* of that, in units of no slab, and no span that is out */
     uint64_t committed;     /* readable and writable, for blocks */
     uint64_t most;          /* the most that units in use ever were */
     uint64_t span_count;    /* spans in use */

@@ -210,6 +210,7 @@ static uint32_t stage_grow(hak_thread *t, uint32_t class_index) {
     uint32_t unit = grow_once(t, class_index);
     if (unit) return unit;
     hak_count(t, locked_fallback_count, 1);
+    hak_waiting_flush(t);
     hak_acquire_collect(t);
     hak_acquire_flush_ready(t);
     unit = grow_once(t, class_index);

@@ -101,6 +101,7 @@ static void turn(hak_thread *t) {
         hak_sweep(t, retain->sweep_unit_count, retain->sweep_event_ns, true);
     }
     hak_caps_idle_look(t);
+    hak_waiting_look(t);
     hak_request_look(t);
 }
 
@@ -247,9 +248,10 @@ void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block) {
 }
 
 /* Gives back everything that the thread caches of blocks larger than `above` bytes: lists, carved
- * ranges, hints. Caps stay. */
+ * ranges, hints; and the spans that wait. Caps stay. */
 void hak_cache_flush(hak_thread *t, uint64_t above) {
     hak_heap *h = hak_heap_of(t);
+    hak_waiting_flush(t);
     for (uint32_t class_index = 1; class_index <= hak_policy_of(h)->sizes.class_count;
          class_index++) {
         hak_bin *bin = &t->bins[class_index];

@@ -174,7 +174,8 @@ void hak_describe(hak_line *line, uint64_t address, uint64_t stack) {
         hak_line_text(line, "in a unit that is in no slab and no span");
     else if (tag == HAK_TAG_SPAN) {
         hak_line_number(line, address - (uintptr_t)hak_unit_address(h, head));
-        hak_line_text(line, " bytes into the span at ");
+        bool waits = hak_load_relaxed(&hak_slab_at(h, head)->kind) == HAK_KIND_WAITING;
+        hak_line_text(line, waits ? " bytes into the freed span at " : " bytes into the span at ");
         hak_line_address(line, (uintptr_t)hak_unit_address(h, head));
         hak_line_text(line, " of ");
         hak_line_number(line, (uint64_t)hak_slab_at(h, head)->unit_count << HAK_UNIT_SHIFT);

@@ -86,7 +86,7 @@ static bool is_ready(hak_heap *h, uint32_t unit) {
  * there is no slab or span after all. */
 static uint32_t settle_record(hak_heap *h, uint32_t unit) {
     hak_slab *slab = hak_slab_at(h, unit);
-    bool span = slab->kind == HAK_KIND_SPAN;
+    bool span = slab->kind == HAK_KIND_SPAN || slab->kind == HAK_KIND_WAITING;
     if (!span && slab->kind != HAK_KIND_SLAB && slab->kind != HAK_KIND_LOST) return 0;
     uint32_t count = slab->unit_count,
              entry = hak_entry(span ? HAK_TAG_SPAN : slab->class_index, unit), n = 0;
@@ -192,6 +192,7 @@ static void settle_thread(hak_heap *h, hak_thread *t) {
     for (uint32_t class_index = 1; class_index <= hak_policy_of(h)->sizes.class_count;
          class_index++)
         settle_bin(h, t, class_index);
+    hak_waiting_settle(h, t);
     hak_store_relaxed(&t->busy, 0);
 }
 

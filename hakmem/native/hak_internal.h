@@ -37,27 +37,28 @@
  *   31  purge.c        what goes back to the OS, and when
  *   32  partial.c      sets of partly free slabs, mailboxes
  *   33  slabs.c        a slab's life: made, given to, taken from, retired
- *   34  holes.c        purged pages of slabs in use
- *   35  acquire.c      where a refill finds a slab
- *   36  bins.[hc]      one class of a thread's cache: its list, its carved range
- *   37  caps.[hc]      how much a bin may hold
- *   38  cache.c        thread caches: refill, overflow, flush, loans
- *   39  fast.h         the fast paths of malloc and free
- *   40  threads.c      thread records: attach, park, release
- *   41  spans.c        blocks of whole units
- *   42  mappings.c     blocks that are mappings of their own
- *   43  blocks.c       one block: checked, allocated, freed, resized
- *   44  requests.c     trim and drain, asked for from outside
- *   45  errand.c       a stopped thread serves what was asked
- *   46  background.c   a thread that gives back
- *   47  fork.c         a fork's child: noticed, repaired
- *   48  heap.c hakmem.h  heaps and batches: the C API
- *   49  malloc.c       malloc and its family, over the process heap
- *   50  deepbind.c     plugins that look in the C library first
- *   51  new_delete.c   C++'s operators
- *   52  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   53  reports.c      malloc_info, malloc_stats, mallopt
- *   54  primitives.c   what Python gets of C
+ *   34  waiting.c      freed spans that wait in a thread's record
+ *   35  holes.c        purged pages of slabs in use
+ *   36  acquire.c      where a refill finds a slab
+ *   37  bins.[hc]      one class of a thread's cache: its list, its carved range
+ *   38  caps.[hc]      how much a bin may hold
+ *   39  cache.c        thread caches: refill, overflow, flush, loans
+ *   40  fast.h         the fast paths of malloc and free
+ *   41  threads.c      thread records: attach, park, release
+ *   42  spans.c        blocks of whole units
+ *   43  mappings.c     blocks that are mappings of their own
+ *   44  blocks.c       one block: checked, allocated, freed, resized
+ *   45  requests.c     trim and drain, asked for from outside
+ *   46  errand.c       a stopped thread serves what was asked
+ *   47  background.c   a thread that gives back
+ *   48  fork.c         a fork's child: noticed, repaired
+ *   49  heap.c hakmem.h  heaps and batches: the C API
+ *   50  malloc.c       malloc and its family, over the process heap
+ *   51  deepbind.c     plugins that look in the C library first
+ *   52  new_delete.c   C++'s operators
+ *   53  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   54  reports.c      malloc_info, malloc_stats, mallopt
+ *   55  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
@@ -322,6 +323,13 @@ HAK_HIDDEN void hak_slab_drain(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void hak_slab_return(hak_thread *t, const hak_chain *chain, uint64_t stride,
                                 uint32_t list_count);
 HAK_HIDDEN uint32_t hak_empty_pop(hak_thread *t);
+
+/* waiting.c */
+HAK_HIDDEN bool hak_waiting_put(hak_thread *t, uint32_t unit);
+HAK_HIDDEN uint32_t hak_waiting_take(hak_thread *t, uint32_t units, uint64_t align);
+HAK_HIDDEN void hak_waiting_flush(hak_thread *t);
+HAK_HIDDEN void hak_waiting_look(hak_thread *t);
+HAK_HIDDEN void hak_waiting_settle(hak_heap *h, hak_thread *t);
 
 /* holes.c */
 HAK_HIDDEN void hak_holes_restore(hak_thread *t, uint32_t unit);

@@ -21,6 +21,9 @@ uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault 
     block->unit = head;
     if (tag == HAK_TAG_SPAN) {
         block->bytes = (uint64_t)hak_load_relaxed(&slab->unit_count) << HAK_UNIT_SHIFT;
+        if (hak_load_relaxed(&slab->kind) == HAK_KIND_WAITING)
+            return hak_fault_set(fault, h, HAK_FAULT_DOUBLE, address, base, head, 0, HAK_KIND_SPAN,
+                                 HAK_KIND_WAITING);
         return address == base
                    ? HAK_OK
                    : hak_fault_set(fault, h, HAK_FAULT_INTERIOR, address, base, head, 0, 0, 0);

@@ -1,5 +1,5 @@
 /* spans.c: spans, the blocks of whole units: allocated, freed, resized and moved, straight from the
- * run heap.
+ * run heap, or from those that wait in the thread's record.
  *
  * A span's record belongs to the program, which owns the block. The registry entries of all its
  * units name it. While a span is in use, the dirty marks of its units stay as they were when it was
@@ -24,11 +24,15 @@ HAK_PREDICATE bool is_span(hak_heap *h, uint32_t unit) {
            hak_entries_are(h, unit, span->unit_count, hak_entry(HAK_TAG_SPAN, unit));
 }
 
+static void note_size(hak_heap *h, uint32_t unit, uint64_t size) {
+    hak_store_relaxed(&hak_slab_at(h, unit)->span_page_count,
+                      (uint32_t)((size + HAK_OS_PAGE_BYTES - 1) / HAK_OS_PAGE_BYTES));
+}
+
 static void span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size) {
     hak_slab *span = hak_slab_at(h, unit);
     hak_store_relaxed(&span->unit_count, units);
-    hak_store_relaxed(&span->span_page_count,
-                      (uint32_t)((size + HAK_OS_PAGE_BYTES - 1) / HAK_OS_PAGE_BYTES));
+    note_size(h, unit, size);
     hak_store_relaxed(&span->kind, HAK_KIND_SPAN);
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_SPAN, unit));
 }
@@ -70,14 +74,29 @@ static bool clear_by_purge(hak_heap *h, void *address, uint64_t bytes) {
     return done;
 }
 
-static void span_clear(hak_heap *h, uint32_t unit, uint32_t units) {
+/* Clears the dirty units of a span; one that has waited is dirty in all, whatever its marks say. */
+static void span_clear(hak_heap *h, uint32_t unit, uint32_t units, bool waited) {
     for (uint32_t u = unit, end = unit + units; u < end; u++) {
         uint32_t from = u;
-        while (u < end && hak_unit_is_dirty(h, u)) u++;
+        while (u < end && (waited || hak_unit_is_dirty(h, u))) u++;
         uint64_t bytes = (uint64_t)(u - from) << HAK_UNIT_SHIFT;
         if (bytes && !clear_by_purge(h, hak_unit_address(h, from), bytes))
             memset(hak_unit_address(h, from), 0, bytes);
     }
+}
+
+/* Hands out a span that has waited. Others who wait for time to pass are served now and then. */
+static void *span_reuse(hak_thread *t, uint32_t unit, uint64_t size, bool zero) {
+    hak_heap *h = hak_heap_of(t);
+    uint32_t units = hak_slab_at(h, unit)->unit_count;
+    note_size(h, unit, size);
+    hak_assert(is_span(h, unit));
+    hak_event(t, HAK_EVENT_SPAN_ALLOC, 0, unit, units);
+    hak_count(t, span_alloc_count, 1);
+    if (zero) span_clear(h, unit, units, true);
+    if (t->span_reuse_count % hak_policy_of(h)->caches.wait_reuse_count == 0) hak_tick(h, 0);
+    hak_request_look(t);
+    return hak_unit_address(h, unit);
 }
 
 void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
@@ -88,9 +107,12 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     if (size > (uint64_t)HAK_REGION_UNITS_MAX << HAK_UNIT_SHIFT ||
         units + align_units > h->unit_limit)
         return NULL;
+    uint32_t waited = hak_waiting_take(t, (uint32_t)units, align);
+    if (waited) return span_reuse(t, waited, size, zero);
     hak_run run = hak_run_alloc(h, (uint32_t)units, (uint32_t)align_units);
     if (!run.unit) {
         hak_count(t, locked_fallback_count, 1);
+        hak_waiting_flush(t);
         hak_acquire_collect(t);
         hak_acquire_flush_ready(t);
         run = hak_run_alloc(h, (uint32_t)units, (uint32_t)align_units);
@@ -101,8 +123,9 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     hak_event(t, HAK_EVENT_SPAN_ALLOC, 0, run.unit, units);
     hak_count(t, span_alloc_count, 1);
     char *address = hak_unit_address(h, run.unit);
-    if (zero && run.dirty) span_clear(h, run.unit, (uint32_t)units);
+    if (zero && run.dirty) span_clear(h, run.unit, (uint32_t)units, false);
     hak_tick(h, units);
+    hak_waiting_look(t);
     hak_request_look(t);
     return address;
 }
@@ -112,11 +135,16 @@ void hak_span_free(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     hak_slab *span = hak_slab_at(h, unit);
     hak_assert(is_span(h, unit));
+    hak_count(t, span_free_count, 1);
+    if (hak_waiting_put(t, unit)) {
+        hak_request_look(t);
+        return;
+    }
     hak_store_relaxed(&span->kind, HAK_KIND_NONE);
     hak_event(t, HAK_EVENT_SPAN_FREE, 0, unit, span->unit_count);
-    hak_count(t, span_free_count, 1);
     hak_run_free(h, unit, span->unit_count, true);
     hak_tick(h, 0);
+    hak_waiting_look(t);
     hak_request_look(t);
 }
 

@@ -13,7 +13,7 @@ from typing import Final
 from .. import layout
 from ..generate import mirror
 from ..policy.acquire import Stage
-from . import lists, partial, slabs
+from . import lists, partial, slabs, waiting
 from .caller import Caller
 from .memory import KIND_SLAB, MASK32, UNIT_SHIFT, Memory
 from .runs import run_alloc, run_alloc_open, run_free
@@ -223,6 +223,7 @@ def _stage_grow(t: Caller, class_index: int) -> int:
     if unit:
         return unit
     t.record.locked_fallback_count += 1
+    waiting.flush(t)
     collect(t)
     flush_ready(t)
     return _grow_once(t, class_index) or _scavenge(t, class_index)

@@ -8,7 +8,7 @@ thread.
 from __future__ import annotations
 
 from .. import layout
-from . import bins, caps, holes, lists, slabs
+from . import bins, caps, holes, lists, slabs, waiting
 from .acquire import acquire, acquire_partial, collect
 from .caller import Caller
 from .memory import MASK32, Memory
@@ -93,6 +93,7 @@ def _turn(t: Caller) -> None:
     if m.heap.sweep_unit:
         holes.sweep(t, m.tables.retain.sweep_unit_count, m.tables.retain.sweep_event_ns)
     caps.idle_look(t)
+    waiting.look(t)
 
 
 def refill(t: Caller, class_index: int, least: int = 0) -> bool:
@@ -235,8 +236,9 @@ def overflow(t: Caller, class_index: int, block: int) -> None:
 
 def flush(t: Caller, above: int = 0) -> None:
     """Give back what the thread caches of blocks larger than ``above`` bytes: lists, carved ranges
-    and hot slabs. Caps stay."""
+    and hot slabs; and the spans that wait. Caps stay."""
     m = t.m
+    waiting.flush(t)
     for class_index in range(1, m.tables.class_count + 1):
         bin_ = t.bins[class_index]
         if bin_.stride_bytes <= above:

@@ -11,7 +11,7 @@ from ..generate import mirror
 from . import mapped
 from .caller import Caller
 from .locks import run_lock, run_unlock
-from .memory import MASK64, TAG_NONE, TAG_SPAN, UNIT_SHIFT, Memory
+from .memory import KIND_SPAN, KIND_WAITING, MASK64, TAG_NONE, TAG_SPAN, UNIT_SHIFT, Memory
 
 FOREIGN: Final = layout.constant("HAK_FAULT_FOREIGN")
 INTERIOR: Final = layout.constant("HAK_FAULT_INTERIOR")
@@ -56,6 +56,8 @@ def resolve(m: Memory, address: int) -> Block | Fault:
     if tag == TAG_NONE or tag > TAG_SPAN:
         return fault_of(m, DOUBLE, address, 0, unit, 0, TAG_SPAN, tag)
     base, slab = m.base + (head << UNIT_SHIFT), m.slabs[head]
+    if tag == TAG_SPAN and slab.kind == KIND_WAITING:
+        return fault_of(m, DOUBLE, address, base, head, 0, KIND_SPAN, KIND_WAITING)
     if tag == TAG_SPAN:
         if address != base:
             return fault_of(m, INTERIOR, address, base, head)

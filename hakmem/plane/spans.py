@@ -1,4 +1,5 @@
-"""Blocks of whole units, straight from the run heap: allocated, freed, resized, moved.
+"""Blocks of whole units, from the run heap or from those that wait in the thread's record:
+allocated, freed, resized, moved.
 
 A span's record belongs to the thread that holds the block. The dirty marks of a span's units stay
 as they were when the units were handed out, so that a zeroed span clears only what may be dirty.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import ctypes
 
 from .. import layout
-from . import moved
+from . import moved, waiting
 from .acquire import collect, flush_ready
 from .caller import Caller
 from .marks import unit_is_dirty
@@ -32,10 +33,14 @@ def _units_for(size: int) -> int:
     return (size + UNIT_BYTES - 1) >> UNIT_SHIFT
 
 
+def _note_size(m: Memory, unit: int, size: int) -> None:
+    m.slabs[unit].span_page_count = -(-size // layout.OS_PAGE_BYTES)
+
+
 def _note(m: Memory, unit: int, units: int, size: int) -> None:
     span = m.slabs[unit]
     span.unit_count = units
-    span.span_page_count = -(-size // layout.OS_PAGE_BYTES)
+    _note_size(m, unit, size)
     span.kind = KIND_SPAN
     m.fill(unit, units, TAG_SPAN | unit << 8)
 
@@ -71,17 +76,29 @@ def _clear_by_purge(m: Memory, address: int, size: int) -> bool:
     return done
 
 
-def _clear(m: Memory, unit: int, units: int) -> None:
-    """Make the dirty units of a span read as zero."""
+def _clear(m: Memory, unit: int, units: int, waited: bool) -> None:
+    """Make the dirty units of a span read as zero; one that has waited is dirty in all."""
     end = unit + units
     while unit < end:
         start = unit
-        while unit < end and unit_is_dirty(m, unit):
+        while unit < end and (waited or unit_is_dirty(m, unit)):
             unit += 1
         size = (unit - start) << UNIT_SHIFT
         if size and not _clear_by_purge(m, m.unit_address(start), size):
             ctypes.memset(m.unit_address(start), 0, size)
         unit += 1
+
+
+def _reuse(t: Caller, unit: int, size: int, zero: bool) -> int:
+    """Hand out a span that has waited."""
+    m, record = t.m, t.record
+    _note_size(m, unit, size)
+    record.span_alloc_count += 1
+    if zero:
+        _clear(m, unit, m.slabs[unit].unit_count, True)
+    if record.span_reuse_count % m.tables.policy.caches.wait_reuse_count == 0:
+        tick(m)
+    return m.unit_address(unit)
 
 
 def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
@@ -90,9 +107,12 @@ def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
     units, align_units = _units_for(size) or 1, max(1, align >> UNIT_SHIFT)
     if size > layout.REGION_UNITS_MAX << UNIT_SHIFT or units + align_units > m.geometry.unit_limit:
         return 0
+    if waited := waiting.take(t, units, align):
+        return _reuse(t, waited, size, zero)
     run = run_alloc(m, units, align_units)
     if not run.unit:
         record.locked_fallback_count += 1
+        waiting.flush(t)
         collect(t)
         flush_ready(t)
         run = run_alloc(m, units, align_units)
@@ -101,8 +121,9 @@ def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
     _note(m, run.unit, units, size)
     record.span_alloc_count += 1
     if zero and run.dirty:
-        _clear(m, run.unit, units)
+        _clear(m, run.unit, units, False)
     tick(m, units)
+    waiting.look(t)
     return m.unit_address(run.unit)
 
 
@@ -110,10 +131,13 @@ def free(t: Caller, unit: int) -> None:
     """Give a span's units back."""
     m = t.m
     span = m.slabs[unit]
-    span.kind = KIND_NONE
     t.record.span_free_count += 1
+    if waiting.put(t, unit):
+        return
+    span.kind = KIND_NONE
     run_free(m, unit, span.unit_count, True)
     tick(m)
+    waiting.look(t)
 
 
 def _drop(m: Memory, unit: int, units: int, lost: int, dirty: bool) -> None:

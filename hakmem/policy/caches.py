@@ -74,6 +74,13 @@ class CachePolicy(layout.CacheNumbers):
     well. Up to ``parked_count`` ended threads leave their caches to the next ones. Blocks above
     ``park_bytes`` are given back first: a few large blocks would keep many slabs; and a cache that
     then holds more than ``park_cached_bytes`` goes back whole.
+
+    *Spans.* Two freed spans at most wait in a thread's record for its next request of their length,
+    which then takes no lock: once the thread has asked for a span after it freed one, no more of
+    them than it has asked for, ``wait_bytes`` together (0: none), and all threads' together no more
+    than ``floor_bytes`` of the retain policy or an eighth of what is in use. What has waited for an
+    epoch is freed. Every ``wait_reuse_count`` such requests look at the clock, so that time goes on
+    for a program that does nothing else.
     """
 
     classes: tuple[tuple[int, ClassCache], ...] = ()
@@ -97,8 +104,8 @@ class CachePolicy(layout.CacheNumbers):
             )
 
     def without_caches(self) -> Self:
-        """This policy with every cap 0: each malloc and free goes to a slab."""
-        return replace(self, cap_entries_min=0, cap_entries_max=0)
+        """This policy with every cap 0: each malloc and free goes to a slab or the run heap."""
+        return replace(self, cap_entries_min=0, cap_entries_max=0, wait_bytes=0)
 
     def cap_max_count(self, item: SizeClass) -> int:
         """The highest cap of a class, from the bounds in bytes and in blocks."""

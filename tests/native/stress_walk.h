@@ -44,7 +44,7 @@ static void mark(walk *k, uint64_t address, uint32_t place) {
     hak_slab *slab = hak_slab_at(k->heap, head);
     uint64_t inside = address - (uintptr_t)hak_unit_address(k->heap, head);
     if (tag == HAK_TAG_SPAN) {
-        if (inside || place != PROGRAM)
+        if (inside || place != (slab->kind == HAK_KIND_WAITING ? CACHE : PROGRAM))
             die("walk: span address %p in %s", (void *)(uintptr_t)address, place_names[place]);
     } else {
         if (tag == HAK_TAG_NONE || tag > HAK_CLASS_COUNT_MAX)
@@ -86,6 +86,9 @@ static void walk_caches(walk *k) {
                 mark(k, at, CARVED);
             if (bin->hot) k->hinted[bin->hot] = 1;
         }
+        for (uint32_t place = 0; place < HAK_WAITING_SPANS; place++)
+            if (t->waiting[place])
+                mark(k, (uintptr_t)hak_unit_address(h, t->waiting[place]), CACHE);
     }
 }
 
@@ -184,7 +187,9 @@ static uint32_t walk_unit(walk *k, uint32_t unit, uint64_t *free_units) {
             die("walk: both ends of run %u disagree", unit);
         *free_units += record->unit_count;
     } else if (tag == HAK_TAG_SPAN) {
-        if (record->kind != HAK_KIND_SPAN || (k->held[unit] != 1 && !k->child))
+        bool waits = record->kind == HAK_KIND_WAITING;
+        if ((record->kind != HAK_KIND_SPAN && !waits) ||
+            (k->held[unit] != 1 && !(k->child && !waits)))
             die("walk: span %u is of kind %u, held %u times", unit, record->kind, k->held[unit]);
     } else if (k->child && record->kind == HAK_KIND_LOST) {
         k->lost++;

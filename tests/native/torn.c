@@ -287,6 +287,31 @@ static expected unremembered(hak_heap *h, hak_thread *t) {
     }
     die("no slab that only a hint remembers");
 }
+/* A span of `t` that nobody holds any more: its kind and the place that names it. */
+static void waiting_span(hak_heap *h, hak_thread *t, uint8_t kind) {
+    if (!t->waiting[0]) {
+        char *block = hak_heap_alloc(h, 10 * HAK_UNIT_BYTES);
+        if (!block) die("no span");
+        t->waiting[0] = (uint32_t)((uint64_t)(block - (char *)h) >> HAK_UNIT_SHIFT);
+    }
+    hak_slab_at(h, t->waiting[0])->kind = kind;
+}
+/* hak_waiting_put, the place filled, before the kind says so; hak_waiting_take, before the place is
+ * emptied. */
+static expected naming(hak_heap *h, hak_thread *t) {
+    waiting_span(h, t, HAK_KIND_SPAN);
+    return (expected){0, 0, 0};
+}
+/* A span that waits for a thread that is gone. */
+static expected waiting(hak_heap *h, hak_thread *t) {
+    waiting_span(h, t, HAK_KIND_WAITING);
+    return (expected){0, 0, 0};
+}
+/* The same, about to be freed: its place is not empty yet. */
+static expected unwaiting(hak_heap *h, hak_thread *t) {
+    waiting_span(h, t, HAK_KIND_NONE);
+    return (expected){0, 0, 0};
+}
 /* attach: popped from the list of unused records, not live yet; and one being made. */
 static expected attaching(hak_heap *h, hak_thread *t) {
     (void)t;
@@ -340,6 +365,9 @@ static const struct {
     {"inserting_last", inserting_last},
     {"removing", removing},
     {"mapping_rows", mapping_rows},
+    {"naming", naming},
+    {"waiting", waiting},
+    {"unwaiting", unwaiting},
 };
 
 static void look(expected e) {

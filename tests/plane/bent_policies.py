@@ -62,6 +62,7 @@ def policies() -> dict[str, Callable[[], Policy]]:
         parked_count=1,
         tiny_refill_slabs=4,
         pool_refill_slabs=4,
+        wait_reuse_count=1,
     )
     eager = RetainPolicy(
         floor_bytes=0, high_water_per_256=0, epoch_ns=1_000_000, run_scan_count=1, purge_run_count=1

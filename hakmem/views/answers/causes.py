@@ -27,7 +27,7 @@ from ..reading.fields import ArrayField, dtype_from
 from ..reading.look import Look
 from ..reading.mapped import mapped_parts, mapped_resident
 from ..reading.outline import resident_ranges
-from ..reading.records import KIND_FOREIGN, KIND_LOST, KIND_RUN, Records
+from ..reading.records import KIND_FOREIGN, KIND_LOST, KIND_RUN, KIND_WAITING, Records
 from ..reading.surroundings import Ours, Surroundings, unit_ranges
 from ..showing.columns import Columns
 from ..showing.tables import Column, format_bytes
@@ -336,6 +336,7 @@ def _sizes(
     size[READY] = int((resident - locked)[ready].sum())
     size[LOCKED] = int(locked[runs | ready].sum())
     size[LOST] = int(resident[kinds == KIND_LOST].sum())
+    size[CACHES] += int(resident[kinds == KIND_WAITING].sum())
     size[METADATA] = int(resident[~user].sum())
     return size
 

@@ -115,8 +115,18 @@ def forecast(view: Look, slabs: Records, pages: NDArray[np.bool_], who: Obeying)
             made[rows[at : at + len(chunk)]] = _of_class(view, index, chunk, pages, flushed)
             at += len(chunk)
     free = _free_bytes(view, pages)
-    sums = made.sum(axis=0) + free
+    waiting = [_waiting_bytes(view, pages, threads) for threads in flushed]
+    sums = made.sum(axis=0) + free + np.array(waiting)
     return Forecast(int(sums[0]), int(sums[1]), int(sums[2] - sums[1]), made)
+
+
+def _waiting_bytes(view: Look, pages: NDArray[np.bool_], threads: Collection[int]) -> int:
+    """Resident bytes of the spans that wait in the records of some threads."""
+    capture, held = view.capture, np.zeros(view.capture.unit_top, dtype=np.bool_)
+    places = capture.threads["waiting"][np.isin(capture.threads["index"], list(threads))]
+    for unit in places[(places > 0) & (places < capture.unit_top)].tolist():
+        held[unit : unit + int(capture.slabs["unit_count"][unit])] = True
+    return int(pages.reshape(-1, PAGES_PER_UNIT)[held].sum()) * PAGE
 
 
 def _of_class(

@@ -15,7 +15,7 @@ from ...generate import mirror
 from ...text import Text
 from ..reading.class_totals import FIELDS, class_sums
 from ..reading.outline import mapped_figure
-from ..reading.records import KIND_SPAN
+from ..reading.records import KIND_SPAN, KIND_WAITING
 from ..showing.notebook import Shown
 from ..showing.tables import Table, format_bytes
 
@@ -70,7 +70,7 @@ class Stats(Shown):
     mapped_bytes: int
     """Bytes of the mapped blocks."""
     cached_count: int
-    """Blocks in thread caches: lists and carved ranges."""
+    """Blocks in thread caches: lists, carved ranges, and spans that wait."""
     cached_bytes: int
     caps_bytes: int
     """What the thread caches may hold at most."""
@@ -195,6 +195,7 @@ def stats_of(capture: Capture, name: str) -> Stats:
     lists = bins["cap_count"].astype(np.int64) - threads["room_counts"]
     in_ranges = (bins["bump_end"] - bins["bump"]).astype(np.int64)
     blocks = lists + in_ranges // np.maximum(strides, 1)
+    waiting = capture.slabs[capture.slabs["kind"] == KIND_WAITING]
     units, mapped = capture.unit_top - capture.meta_units, capture.committed_units
     per_unit = 4 + _size("hak_slab") + (layout.LIVE_BYTES_PER_UNIT if capture.checked else 0)
     sets = capture.partial.nbytes + capture.summary.nbytes + len(capture.dirty) // 8
@@ -229,8 +230,12 @@ def stats_of(capture: Capture, name: str) -> Stats:
         live_block_bytes=held_bytes,
         mapped_count=len(capture.mapped),
         mapped_bytes=int(capture.mapped["bytes"].sum()),
-        cached_count=int(blocks.sum()),
-        cached_bytes=int((lists * strides).sum() + in_ranges.sum()),
+        cached_count=int(blocks.sum()) + len(waiting),
+        cached_bytes=int(
+            (lists * strides).sum()
+            + in_ranges.sum()
+            + (waiting["unit_count"].astype(np.int64).sum() << layout.UNIT_SHIFT)
+        ),
         caps_bytes=summed("cap_bytes"),
         metadata_bytes=used,
         metadata_mapped_bytes=sum(

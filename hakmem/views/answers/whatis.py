@@ -15,8 +15,8 @@ from ..parts.slabs import slab_at
 from ..reading.capture import Capture
 from ..reading.look import Look
 from ..reading.mapped import freed_blocks
-from ..reading.records import KIND_LOST, KIND_RUN, KIND_SPAN
-from ..reading.slab_states import APPLICATION, STATE_NAMES
+from ..reading.records import KIND_LOST, KIND_RUN, KIND_SPAN, KIND_WAITING
+from ..reading.slab_states import APPLICATION, CACHED, STATE_NAMES
 from ..showing.notebook import Shown
 from ..showing.tables import format_bytes
 
@@ -157,7 +157,8 @@ def what_is(heap: Look, address: int, others: tuple[Region, ...] = ()) -> WhatIs
         return WhatIs(address, "lost", heap.name, unit=head)
     if tag == TAG_SPAN:
         size = int(record["unit_count"]) << layout.UNIT_SHIFT
-        note = "" if record["kind"] == KIND_SPAN else "its record is no span's"
+        waits = record["kind"] == KIND_WAITING
+        note = "" if record["kind"] == KIND_SPAN or waits else "its record is no span's"
         return WhatIs(
             address,
             "span",
@@ -165,7 +166,7 @@ def what_is(heap: Look, address: int, others: tuple[Region, ...] = ()) -> WhatIs
             base,
             0,
             size,
-            STATE_NAMES[APPLICATION],
+            STATE_NAMES[CACHED if waits else APPLICATION],
             head,
             0,
             address - base,

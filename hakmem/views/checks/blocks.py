@@ -12,7 +12,7 @@ from ..parts.slabs import slab_array
 from ..reading.capture import touched_pieces
 from ..reading.look import Look
 from ..reading.problems import Problem, Report, Spot
-from ..reading.records import KIND_RUN, KIND_SPAN
+from ..reading.records import KIND_RUN, KIND_SPAN, KIND_WAITING
 from ..reading.slab_states import APPLICATION, UNCARVED
 from .counts import Counts
 
@@ -131,7 +131,11 @@ def _check_unit_marks(heap: Look, counts: Counts, report: Report) -> None:
     capture = heap.capture
     kinds = capture.slabs["kind"]
     offset, size = capture.geometry.live_offset, layout.LIVE_BYTES_PER_UNIT
-    for name, kind, wanted in (("span", KIND_SPAN, 1), ("free run", KIND_RUN, 0)):
+    for name, kind, wanted in (
+        ("span", KIND_SPAN, 1),
+        ("span that waits", KIND_WAITING, 0),
+        ("free run", KIND_RUN, 0),
+    ):
         for unit in np.flatnonzero(kinds == kind).tolist():
             end = min(unit + int(capture.slabs["unit_count"][unit]), capture.unit_top)
             start, length = capture.address + offset + unit * size, (end - unit) * size

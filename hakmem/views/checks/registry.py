@@ -20,13 +20,20 @@ from ..reading.records import (
     KIND_SLAB,
     KIND_SPAN,
     KIND_UNMAPPED,
+    KIND_WAITING,
     index_word,
 )
 from .require import require
 
 PIECE_UNITS: Final = 1 << 16
-KIND_TEXT: Final = {KIND_RUN: "free run", KIND_LOST: "lost slab", KIND_UNMAPPED: "unmapped run"}
-IN_USE: Final = (KIND_SLAB, KIND_SPAN, KIND_LOST)
+KIND_TEXT: Final = {
+    KIND_RUN: "free run",
+    KIND_LOST: "lost slab",
+    KIND_UNMAPPED: "unmapped run",
+    KIND_WAITING: "span that waits",
+}
+SPANS: Final = (KIND_SPAN, KIND_WAITING)
+IN_USE: Final = (KIND_SLAB, KIND_LOST, *SPANS)
 NOT_MAPPED: Final = (KIND_UNMAPPED, KIND_FOREIGN)
 
 
@@ -61,6 +68,7 @@ def check_registry(heap: Look, report: Report) -> None:
         owner = owners(heads, heads + sizes, first, stop)
         _check_units(capture, owner, ready, first, report)
     _check_ends(capture, ready, report)
+    _check_waiting(capture, report)
     kinds = capture.slabs["kind"][heads]
     unmapped = int((np.isin(kinds, NOT_MAPPED) * sizes).sum())
     if unmapped != capture.heap.unmapped_units:
@@ -72,6 +80,22 @@ def check_registry(heap: Look, report: Report) -> None:
         report(Problem("heap.in_use_units", spot, int(live), capture.heap.in_use_units))
 
 
+def _check_waiting(capture: Capture, report: Report) -> None:
+    """Check that each span that waits is in exactly one thread's record, and nothing else is. In a
+    fork's child the record of a thread that is gone may name one that was changing hands."""
+    kinds, top = capture.slabs["kind"], capture.unit_top
+    places = capture.threads["waiting"].astype(np.int64).reshape(-1)
+    named = places[places != 0]
+    inside = named[named < top]
+    count = np.bincount(inside, minlength=top)
+    waits = kinds == KIND_WAITING
+    wanted = "in one record" if not capture.forked else "in one record, or its thread is gone"
+    wrong = (waits & (count != 1)) | (~waits & (count != 0) & ~capture.forked)
+    require(report, wrong, "a span that waits", lambda unit: Spot(unit=unit), wanted, count)
+    for unit in named[named >= top].tolist():
+        report(Problem("a span that waits", Spot("a thread's record"), f"below unit {top}", unit))
+
+
 def _heads(capture: Capture, report: Report) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Check kinds and lengths of all records, and that no two overlap. Returns their first units,
     ascending, and their lengths in units."""
@@ -81,7 +105,7 @@ def _heads(capture: Capture, report: Report) -> tuple[NDArray[np.int64], NDArray
     def unit_at(unit: int) -> Spot:
         return Spot(unit=unit)
 
-    most = KIND_FOREIGN
+    most = KIND_WAITING
     require(report, kinds > most, "kind of a record", unit_at, f"0 to {most}", kinds)
     require(report, kinds[:low] != 0, "kind of a metadata unit", unit_at, 0, kinds[:low])
     heads = np.flatnonzero(kinds)
@@ -160,9 +184,9 @@ def _check_units(
     classes = capture.slabs["class_index"][owner].astype(np.int64)
     mine = (owner > 0) & np.isin(kinds, IN_USE)
     require(report, mine & (heads != owner), "registry: head", name, owner, heads)
-    slabs = mine & (kinds != KIND_SPAN)
+    slabs = mine & ~np.isin(kinds, SPANS)
     require(report, slabs & (tags != classes), "registry: class", name, classes, tags)
-    wrong = mine & (kinds == KIND_SPAN) & (tags != TAG_SPAN)
+    wrong = mine & np.isin(kinds, SPANS) & (tags != TAG_SPAN)
     require(report, wrong, "registry: tag of a span", name, TAG_SPAN, tags)
     gone = (owner > 0) & np.isin(kinds, NOT_MAPPED) & (tags != TAG_UNMAPPED)
     require(report, gone, "registry: unit that is not mapped", name, TAG_UNMAPPED, tags)

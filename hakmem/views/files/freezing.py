@@ -20,10 +20,10 @@ from ..reading.mapped import mapped_resident
 from ..reading.outline import resident_ranges
 from ..reading.problems import Problem
 from ..reading.records import (
-    KIND_FOREIGN,
     KIND_LOST,
     KIND_SLAB,
     KIND_SPAN,
+    KIND_WAITING,
     Records,
     dtype_of,
     word_count,
@@ -166,7 +166,7 @@ class _Lists:
             == self.capture.classes["unit_count"][records["class_index"] & (layout.CLASS_LIMIT - 1)]
         )
         half = self.torn & (
-            (kinds > KIND_FOREIGN) | ((kinds != 0) & (lengths < 1)) | (owned & ~fits)
+            (kinds > KIND_WAITING) | ((kinds != 0) & (lengths < 1)) | (owned & ~fits)
         )
         self.torn |= beyond
         records["kind"][beyond | half] = 0

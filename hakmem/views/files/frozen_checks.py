@@ -19,7 +19,7 @@ from ...errors import ValidationError
 from ...generate import mirror
 from ..reading.capture import SLAB_BYTES
 from ..reading.outline import CACHED_LIMIT, MAPPED_BYTES, THREAD_BYTES, check_classes, check_heap
-from ..reading.records import KIND_FOREIGN, KIND_LOST, KIND_SLAB, dtype_of
+from ..reading.records import KIND_LOST, KIND_SLAB, KIND_WAITING, dtype_of
 from .frozen import FrozenHeap, byte_counts
 
 Require = Callable[[bool, str, object, object], None]
@@ -114,7 +114,7 @@ def _check_records(heap: FrozenHeap, require: Require) -> None:
     slabs, top, low = heap.slabs, heap.header.unit_top, heap.geometry.meta_units
     kinds, units = slabs["kind"], slabs["unit_count"].astype(np.int64)
     count = mirror.HakPolicy.from_buffer_copy(heap.parts["policy"].tobytes()).sizes.class_count
-    _none(kinds > KIND_FOREIGN, "kind of record", f"0 to {KIND_FOREIGN}", require)
+    _none(kinds > KIND_WAITING, "kind of record", f"0 to {KIND_WAITING}", require)
     _none(kinds[:low] != 0, "kind of metadata unit", 0, require)
     _none(
         (kinds != 0) & ((units < 1) | (np.arange(top) + units > top)),

@@ -19,6 +19,7 @@ from ..reading.records import (
     KIND_SLAB,
     KIND_SPAN,
     KIND_UNMAPPED,
+    KIND_WAITING,
     Records,
 )
 from ..showing.columns import Columns
@@ -47,7 +48,7 @@ SUPERSLAB_FIELDS: Final = (
     ArrayField("address", "u8", "address", "of its first unit"),
     ArrayField("meta_units", "u4", "units", "those that hold the heap's metadata"),
     ArrayField("slab_units", "u4", "units", "those in slabs"),
-    ArrayField("span_units", "u4", "units", "those in spans"),
+    ArrayField("span_units", "u4", "units", "those in spans, also in those that wait"),
     ArrayField("free_units", "u4", "units", "those in free runs"),
     ArrayField("ready_units", "u4", "units", "those kept for slabs outside the run heap"),
     ArrayField("lost_units", "u4", "units", "those of slabs lost to a fork"),
@@ -89,13 +90,13 @@ def _gather_superslabs(heap: Look) -> Records:
     made["unit"] = made["superslab"] * GROUP
     made["address"] = capture.unit_address(made["unit"])
     made["meta_units"] = per_superslab(is_meta).sum(axis=1)
-    for name, kind in (
-        ("slab_units", KIND_SLAB),
-        ("span_units", KIND_SPAN),
-        ("free_units", KIND_RUN),
-        ("lost_units", KIND_LOST),
+    for name, of_kind in (
+        ("slab_units", (KIND_SLAB,)),
+        ("span_units", (KIND_SPAN, KIND_WAITING)),
+        ("free_units", (KIND_RUN,)),
+        ("lost_units", (KIND_LOST,)),
     ):
-        made[name] = per_superslab(kinds == kind).sum(axis=1)
+        made[name] = per_superslab(np.isin(kinds, of_kind)).sum(axis=1)
     made["ready_units"] = per_superslab((kinds == 0) & ~is_meta).sum(axis=1)
     made["dirty_units"] = per_superslab(capture.dirty & (kinds == KIND_RUN)).sum(axis=1)
     mapped = ~np.isin(kinds, (KIND_UNMAPPED, KIND_FOREIGN))
