@@ -130,7 +130,7 @@ fi; \
 if [ -z "$$CMAKE_GENERATOR" ] && ninja --version >/dev/null 2>&1; then export CMAKE_GENERATOR=Ninja; fi; \
 if [ -f build/$(1)/CMakeCache.txt ]; then unset CMAKE_GENERATOR; fi; \
 python=$$($(PYTHON) -c 'import sys; print(sys.executable)') || exit 1; \
-$$cmake --log-level=WARNING --preset $(1) -DPython3_EXECUTABLE="$$python" >/dev/null && $$cmake --build --preset $(1) -j $(JOBS)
+$$cmake --log-level=WARNING --preset $(1) -DPython3_EXECUTABLE="$$python" >/dev/null && $$cmake --build --preset $(1) -j $(JOBS) $(if $(TARGETS),--target $(TARGETS))
 endef
 
 # $(call run_stress,preset,arguments): the driver may need address randomisation off (older sanitizer
@@ -144,7 +144,7 @@ endef
 
 KIND ?= release
 
-test-binaries:  ## build the C test programs, which the tests run (build/KIND, KIND=release)
+test-binaries:  ## build the C test programs, which the tests run (build/KIND, KIND=release; TARGETS: these only)
 	$(call build_preset,$(KIND))
 
 debug:  ## build the debug preset (build/debug)

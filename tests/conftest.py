@@ -19,10 +19,13 @@ from hakmem.heap.api import Plane
 from tests.support.heaps import Make
 
 ROOT = Path(__file__).resolve().parent.parent
+OTHER_KINDS = "hakmem native_stress native_os_counts"
+"""What tests use of the builds that are not the release; all else would be compiled for nothing."""
 
 
 def build_programs(kind: str) -> Path:
-    """The directory of the test programs of a build kind, made or brought up to date by its preset.
+    """The directory of the test programs of a build kind, made or brought up to date by its preset:
+    all of a release, `OTHER_KINDS` of others.
 
     ``HAKMEM_TEST_BUILD`` names a directory that holds ``<kind>/tests/native`` already. Skips,
     saying why, only where there is no compiler.
@@ -37,6 +40,8 @@ def build_programs(kind: str) -> Path:
     ) as lock:  # two test runs at once build one after the other
         fcntl.flock(lock, fcntl.LOCK_EX)
         command = ["make", "test-binaries", f"KIND={kind}", f"PYTHON={sys.executable}"]
+        if kind != "release":
+            command.append(f"TARGETS={OTHER_KINDS}")
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         pytest.fail(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,9 @@ span = libc.malloc(1 << 20)
 """
 
 
-@pytest.fixture(scope="module")
-def launch() -> Iterator[Callable[..., Target]]:
-    """``launch(code)``: a CPython under ``hakmem run`` that has run the code, printed what it
-    printed, and waits."""
+@contextmanager
+def launching() -> Iterator[Callable[..., Target]]:
+    """What `launch` gives; the programs end with the block."""
     running: list[Target] = []
 
     def start(code: str = "", *words: str, env: dict[str, str] | None = None) -> Target:
@@ -52,11 +52,26 @@ def launch() -> Iterator[Callable[..., Target]]:
         program.communicate()
 
 
+@pytest.fixture
+def launch() -> Iterator[Callable[..., Target]]:
+    """``launch(code)``: a CPython under ``hakmem run`` that has run the code, printed what it
+    printed, and waits; ended with the test."""
+    with launching() as start:
+        yield start
+
+
 @pytest.fixture(scope="module")
-def pinned(launch: Callable[..., Target]) -> Target:
+def launch_shared() -> Iterator[Callable[..., Target]]:
+    """``launch``, for programs that all tests of a module look at."""
+    with launching() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def pinned(launch_shared: Callable[..., Target]) -> Target:
     """A CPython with 200 blocks of 640 B that hold nearly as many slabs, and a span of 1 MiB; it
     has printed an address."""
-    program = launch(PINNING + "print(hex(kept), hex(span), flush=True)")
+    program = launch_shared(PINNING + "print(hex(kept), hex(span), flush=True)")
     program.addresses = said(program).split()  # type: ignore[attr-defined]
     return program
 

@@ -166,8 +166,8 @@ def test_what_hardly_moves_looks_flat_and_what_grows_does_not(
 
 
 @pytest.fixture(scope="module")
-def busy(launch: Callable[..., Target]) -> Target:
-    program = launch(BUSY)
+def busy(launch_shared: Callable[..., Target]) -> Target:
+    program = launch_shared(BUSY)
     said(program)
     return program
 

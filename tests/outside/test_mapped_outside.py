@@ -36,6 +36,8 @@ def test_a_large_block_partly_touched(python: Start, tmp_path: Path) -> None:
         assert found.in_use_bytes > TOUCHED and found.rss_bytes > found.heap_bytes > TOUCHED
         assert found.bytes_of("outside") < 60 * MIB, "it is not taken for somebody else's"
         assert int(found.causes["size_bytes"].sum()) == found.rss_bytes
+        told = " ".join(found.text().split())
+        assert "110 MiB of what is in use is in 1 mapped block of 2 GiB together" in told
         what = look.whatis(block + 12345)
         assert (what.kind, what.block, what.offset) == ("mapped block", block, 12345)
 

@@ -70,7 +70,6 @@ def test_why_knows_what_is_resident_of_them(heap: hakmem.Heap, tmp_path: Path) -
         assert (big.live_count, big.used_bytes) == (2, 5 * MIB)
         assert big.grown_bytes == (2 << 30) + 5 * MIB
         told = " ".join(found.text().split())
-        assert "of what is in use is in 2 mapped blocks of 2.00 GiB together" in told
         assert f"{blocks[0]:#x} 2 GiB 5 MiB" in told
     for block in blocks:
         heap.free(block)
