@@ -45,6 +45,7 @@ uint64_t hak_work_units(hak_heap *h, uint64_t now) {
     if (young) {
         uint64_t at_stake = (uint64_t)hak_load_relaxed(&h->recent_units[0]) +
                             hak_load_relaxed(&h->recent_units[1]);
+        at_stake += hak_load_relaxed(&h->hole_now_pages) / HAK_UNIT_PAGES;
         at_stake *= retain->refault_unit_ns;
         at_stake += (uint64_t)(hak_load_relaxed(&h->unit_top) - h->meta_units) * unit_ns;
         credit = credit > at_stake ? credit - at_stake : 0;

@@ -308,14 +308,14 @@ void hak_sweep(hak_thread *t, uint32_t units, uint64_t most_ns, bool pauses) {
     if (spent) hak_work_spend(h, spent);
 }
 
-/* Makes holes of the free blocks of one slab, if the work can be paid: a thread that only frees
- * large blocks may sleep afterwards, and leave them to nobody. The slab may be gone meanwhile. */
+/* Makes holes of the free blocks of one slab, if the work can be paid, in a young heap also its
+ * being in vain: a thread that only frees large blocks may sleep afterwards, and leave them to
+ * nobody. The slab may be gone meanwhile. */
 void hak_sweep_one(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
     /* free runs come first: the slab may soon be one */
-    uint64_t most_ns = (hak_load_relaxed(&h->dirty_units) + HAK_SLAB_UNITS_MAX) *
-                       hak_policy_of(h)->retain.purge_unit_ns;
-    if (hak_work_credit(h, hak_clock_of(h)) < most_ns) return;
+    uint64_t most = hak_load_relaxed(&h->dirty_units) + HAK_SLAB_UNITS_MAX;
+    if (hak_work_units(h, hak_clock_of(h)) < most) return;
     uint64_t spent = visit(t, unit, true, false);
     if (spent) hak_work_spend(h, spent);
 }

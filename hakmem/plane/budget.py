@@ -7,6 +7,7 @@ units were purged in this epoch and in the last. All of it under the run lock.
 
 from __future__ import annotations
 
+from .. import layout
 from .locks import run_lock, run_unlock
 from .marks import marks_count, marks_set, recent_map
 from .memory import MASK32, Memory
@@ -33,7 +34,8 @@ def work_units(m: Memory, now: int) -> int:
     credit, unit_ns = work_credit(m, now), retain.purge_unit_ns
     young = now < heap.epoch_start_ns + retain.young_ns and heap.thread_live <= 1
     if not heap.epoch_count and young:
-        at_stake = sum(heap.recent_units) * retain.refault_unit_ns
+        holes = heap.hole_now_pages // layout.constant("HAK_UNIT_PAGES")
+        at_stake = (sum(heap.recent_units) + holes) * retain.refault_unit_ns
         grown = (heap.unit_top - m.meta_units) * unit_ns
         credit = max(0, credit - at_stake - grown)
         unit_ns += retain.refault_unit_ns

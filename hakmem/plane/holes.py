@@ -17,7 +17,7 @@ from typing import Final
 
 from .. import layout
 from . import lists, partial, slabs
-from .budget import work_credit, work_spend
+from .budget import work_credit, work_spend, work_units
 from .caller import Caller
 from .marks import hole_get, hole_set
 from .memory import KIND_SLAB, MASK32, Memory
@@ -263,12 +263,12 @@ def sweep(t: Caller, units: int, most_ns: int) -> None:
 
 
 def sweep_one(t: Caller, unit: int) -> None:
-    """Make holes of the free blocks of one slab, if the work can be paid: a thread that only frees
-    large blocks may sleep afterwards, and leave them to nobody. The slab may be gone meanwhile."""
+    """Make holes of the free blocks of one slab, if the work can be paid, in a young heap also its
+    being in vain: a thread that only frees large blocks may sleep afterwards, and leave them to
+    nobody. The slab may be gone meanwhile."""
     m = t.m
     # free runs come first: the slab may soon be one
-    most_ns = (m.heap.dirty_units + layout.SLAB_UNITS_MAX) * m.tables.retain.purge_unit_ns
-    if work_credit(m, m.clock_ns()) < most_ns:
+    if work_units(m, m.clock_ns()) < m.heap.dirty_units + layout.SLAB_UNITS_MAX:
         return
     if spent := _visit(t, unit, True):
         work_spend(m, spent)

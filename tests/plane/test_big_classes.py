@@ -71,6 +71,19 @@ def test_pages_between_kept_blocks_go_while_the_thread_only_frees(twins: Twins) 
     assert not heap.in_use_units
 
 
+def test_a_young_heap_leaves_pages_between_kept_blocks(twins: Twins) -> None:
+    """A program that frees a phase of large blocks in its first moments most likely goes on, and
+    would fault all of it in again: once the first earnings are spent, nothing more is purged."""
+    pages = []
+    for _ in range(3):
+        twins.advance(10**7)
+        offsets = twins.alloc_many([128 * KIB] * 160)
+        twins.free_many(offsets[1:])
+        pages.append(twins.native.heap.hole_pages)
+        twins.free(offsets[0])
+    assert pages[2] == pages[1] == pages[0] < 2000
+
+
 def test_what_grows_is_a_span_and_grows_in_place(twins: Twins) -> None:
     """A block that is made larger step by step is not copied at each class."""
     block = twins.alloc(40_000)
