@@ -356,9 +356,8 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_ERRAND_WORDS", ERRAND_WORDS,
         "general registers that an errand restores, in the order of the kernel's user_regs_struct"),
     # what is known of how a list swings between empty and full
-    Constant("HAK_SWING_REFILLED", 1,
-        "bin: refilled since the last overflow; spans: one was asked for after one was freed"),
-    Constant("HAK_SWING_OVERFLOWED", 2, "bin: has overflowed before; spans: one was freed"),
+    Constant("HAK_SWING_REFILLED", 1, "bin: refilled since the last overflow"),
+    Constant("HAK_SWING_OVERFLOWED", 2, "bin: has overflowed before"),
     # events of debug builds
     Constant("HAK_EVENT_COUNT", EVENT_COUNT, "events that the ring of a debug build keeps"),
     Constant("HAK_EVENT_REFILL", 1, "event: blocks came from slabs; count: blocks"),
@@ -1245,9 +1244,11 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 WAITING_SPANS),
             Field("span_asked_count", "u8", "spans", _OWNER,
                 "spans asked for and not freed yet, as many as may wait at most"),
-            Field("span_swing", "u8", "HAK_SWING", _OWNER,
-                "freed a span; has asked for one after that"),
-            Field("reserved", "u8", "", _OWNER, "zero", 6),
+            Field("span_swing", "u8", "mask", _OWNER,
+                "which of the lengths freed lately were asked for again: a bit a place"),
+            Field("freed_units", "u16", "units", _OWNER,
+                "lengths of the spans freed lately, the last first", WAITING_SPANS),
+            Field("reserved", "u8", "", _OWNER, "zero", 2),
             *COUNTERS,
             *(Field("counter_pad", "u64", "", _OWNER, "zero", count)
               for count in ((-len(COUNTERS)) % 8,) if count),

@@ -2,10 +2,11 @@
  *
  * A span that waits keeps its units, its registry entries and its record, whose kind alone changes:
  * neither its free nor its next use takes a lock, an atomic operation or a look at the clock. Spans
- * wait only with a thread that has asked for one after it freed one, so that a thread which asks,
- * frees and sleeps keeps none; only as many as it has asked for; and only up to a bound in bytes,
- * which all threads share. Those that waited for a whole epoch are freed at the next slow path of
- * their thread. All else that empties a thread's cache frees them too.
+ * wait only with a thread that has asked for their length after it freed one of it, so that none is
+ * kept by a thread which asks, frees and sleeps, or whose buffer grows; only as many as it has
+ * asked for; and only up to a bound in bytes, which all threads share. Those that waited for a
+ * whole epoch are freed at the next slow path of their thread. All else that empties a thread's
+ * cache frees them too.
  *
  * `t` is the calling thread's own record, or that of an ended thread which the caller holds. A fork
  * may happen between any two stores: the place names a span before the span waits, and after it has
@@ -28,15 +29,26 @@ static bool may_hold(hak_thread *t, uint64_t bytes) {
            bytes * hak_load_relaxed(&h->thread_live) <= (share > floor ? share : floor);
 }
 
+/* Whether spans of a length that is freed now were freed lately and asked for again. If they were
+ * not freed lately, the length is noted. */
+static bool swings(hak_thread *t, uint32_t units) {
+    for (uint32_t i = 0; i < HAK_WAITING_SPANS; i++)
+        if (t->freed_units[i] == units) return t->span_swing >> i & 1;
+    for (uint32_t i = HAK_WAITING_SPANS - 1; i; i--) t->freed_units[i] = t->freed_units[i - 1];
+    t->freed_units[0] = (uint16_t)(units > UINT16_MAX ? 0 : units);
+    t->span_swing = (uint8_t)((t->span_swing << 1) & ((1 << HAK_WAITING_SPANS) - 1));
+    return false;
+}
+
 /* Lets a freed span wait; false: it is the run heap's. The caller has checked that it is a span. */
 bool hak_waiting_put(hak_thread *t, uint32_t unit) {
     hak_heap *h = hak_heap_of(t);
-    uint32_t swing = t->span_swing, place = HAK_WAITING_SPANS;
+    uint32_t place = HAK_WAITING_SPANS;
     uint64_t bytes = bytes_of(h, unit);
-    t->span_swing |= HAK_SWING_OVERFLOWED;
+    bool swung = swings(t, hak_slab_at(h, unit)->unit_count);
     if (!t->span_asked_count) return false;
     t->span_asked_count--;
-    if (!(swing & HAK_SWING_REFILLED)) return false;
+    if (!swung) return false;
     for (uint32_t i = HAK_WAITING_SPANS; i--;) {
         if (t->waiting[i]) bytes += bytes_of(h, t->waiting[i]);
         else place = i;
@@ -52,7 +64,8 @@ bool hak_waiting_put(hak_thread *t, uint32_t unit) {
 /* Takes a span of so many units that waited, aligned to `align` bytes; 0: there is none. */
 uint32_t hak_waiting_take(hak_thread *t, uint32_t units, uint64_t align) {
     hak_heap *h = hak_heap_of(t);
-    if (t->span_swing) t->span_swing |= HAK_SWING_REFILLED;
+    for (uint32_t i = 0; i < HAK_WAITING_SPANS; i++)
+        if (t->freed_units[i] == units) t->span_swing |= (uint8_t)(1 << i);
     if (t->span_asked_count < HAK_WAITING_SPANS) t->span_asked_count++;
     for (uint32_t i = 0; i < HAK_WAITING_SPANS; i++) {
         uint32_t unit = t->waiting[i];
@@ -78,7 +91,8 @@ static void give_back(hak_thread *t, uint32_t place) {
     hak_store_relaxed(&t->waiting[place], 0);
     hak_event(t, HAK_EVENT_SPAN_FREE, 0, unit, units);
     hak_run_free(h, unit, units, true);
-    t->span_swing = t->span_asked_count = 0;
+    t->span_asked_count = t->span_swing = 0;
+    for (uint32_t i = 0; i < HAK_WAITING_SPANS; i++) t->freed_units[i] = 0;
 }
 
 /* Frees all that wait. The thread holds no claim. */

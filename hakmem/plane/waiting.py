@@ -1,9 +1,9 @@
 """Freed spans that wait in a thread's record for its next request of their length.
 
 A span that waits keeps its units, its registry entries and its record, whose kind alone changes.
-Spans wait only with a thread that has asked for one after it freed one, only as many as it has
-asked for, and only up to a bound in bytes, which all threads share. Those that waited for a whole
-epoch are freed at the next slow path of their thread.
+Spans wait only with a thread that has asked for their length after it freed one of it, only as many
+as it has asked for, and only up to a bound in bytes, which all threads share. Those that waited for
+a whole epoch are freed at the next slow path of their thread.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from .memory import KIND_NONE, KIND_SPAN, KIND_WAITING, MASK32, UNIT_SHIFT
 from .runs import run_free
 
 PLACES: Final = layout.WAITING_SPANS
-REFILLED: Final = layout.constant("HAK_SWING_REFILLED")
-OVERFLOWED: Final = layout.constant("HAK_SWING_OVERFLOWED")
+MASK16: Final = (1 << 16) - 1
 
 
 def _bytes_of(t: Caller, unit: int) -> int:
@@ -32,14 +31,26 @@ def _may_hold(t: Caller, size: int) -> bool:
     return bool(size <= m.tables.policy.caches.wait_bytes and size * m.heap.thread_live <= most)
 
 
+def _swings(t: Caller, units: int) -> bool:
+    """Whether spans of a length that is freed now were freed lately and asked for again. If they
+    were not freed lately, the length is noted."""
+    record = t.record
+    freed = list(record.freed_units)
+    if units in freed:
+        return bool(record.span_swing >> freed.index(units) & 1)
+    record.freed_units[:] = [units if units <= MASK16 else 0, *freed[:-1]]
+    record.span_swing = record.span_swing << 1 & (1 << PLACES) - 1
+    return False
+
+
 def put(t: Caller, unit: int) -> bool:
     """Let a freed span wait; False: it is the run heap's."""
-    record, swing = t.record, t.record.span_swing
-    record.span_swing = swing | OVERFLOWED
+    record = t.record
+    swung = _swings(t, t.m.slabs[unit].unit_count)
     if not record.span_asked_count:
         return False
     record.span_asked_count -= 1
-    if not swing & REFILLED:
+    if not swung:
         return False
     free = [place for place in range(PLACES) if not record.waiting[place]]
     held = sum(_bytes_of(t, unit) for unit in record.waiting if unit)
@@ -54,8 +65,9 @@ def put(t: Caller, unit: int) -> bool:
 def take(t: Caller, units: int, align: int) -> int:
     """A span of ``units`` units that waited, aligned to ``align`` bytes; 0: there is none."""
     m, record = t.m, t.record
-    if record.span_swing:
-        record.span_swing |= REFILLED
+    for place, freed in enumerate(record.freed_units):
+        if freed == units:
+            record.span_swing |= 1 << place
     record.span_asked_count = min(record.span_asked_count + 1, PLACES)
     for place, unit in enumerate(record.waiting):
         if not unit or m.slabs[unit].unit_count != units or m.unit_address(unit) % align:
@@ -74,6 +86,7 @@ def _give_back(t: Caller, place: int) -> None:
     record.waiting[place] = 0
     run_free(m, unit, m.slabs[unit].unit_count, True)
     record.span_swing = record.span_asked_count = 0
+    record.freed_units[:] = [0] * PLACES
 
 
 def flush(t: Caller) -> None:

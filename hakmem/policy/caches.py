@@ -76,11 +76,11 @@ class CachePolicy(layout.CacheNumbers):
     then holds more than ``park_cached_bytes`` goes back whole.
 
     *Spans.* Two freed spans at most wait in a thread's record for its next request of their length,
-    which then takes no lock: once the thread has asked for a span after it freed one, no more of
-    them than it has asked for, ``wait_bytes`` together (0: none), and all threads' together no more
-    than ``floor_bytes`` of the retain policy or an eighth of what is in use. What has waited for an
-    epoch is freed. Every ``wait_reuse_count`` such requests look at the clock, so that time goes on
-    for a program that does nothing else.
+    which then takes no lock: once the thread has asked for that length after it freed one of it, no
+    more of them than it has asked for, ``wait_bytes`` together (0: none), and all threads' together
+    no more than ``floor_bytes`` of the retain policy or an eighth of what is in use. What has
+    waited for an epoch is freed. Every ``wait_reuse_count`` such requests look at the clock, so
+    that time goes on for a program that does nothing else.
     """
 
     classes: tuple[tuple[int, ClassCache], ...] = ()

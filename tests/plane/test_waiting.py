@@ -58,6 +58,15 @@ def test_who_asks_frees_and_sleeps_keeps_none(twins: Twins) -> None:
     assert len(_waiting(twins)) == 2, "it may ask again, but for no more than two"
 
 
+def test_a_buffer_that_grows_lets_none_wait(twins: Twins) -> None:
+    buffer = twins.alloc(300 * KIB)
+    for size in range(400, 2000, 100):
+        larger = twins.alloc(size * KIB)
+        twins.free(buffer)
+        assert not _waiting(twins)
+        buffer = larger
+
+
 def test_what_waits_is_bounded_in_bytes(twins: Twins) -> None:
     for _ in range(3):
         twins.free(twins.alloc(2 * MIB + 1))
@@ -79,10 +88,9 @@ def test_a_span_that_waits_is_freed_already(twins: Twins) -> None:
 
 def test_a_span_that_waited_reads_as_zero_where_asked(twins: Twins) -> None:
     """Its marks say clean, since its units had never been freed."""
-    first = twins.alloc(300 * KIB)
-    offset = twins.alloc(MIB)
+    first, offset = twins.alloc(MIB), twins.alloc(MIB)
     twins.free(first)
-    twins.alloc(400 * KIB)
+    twins.alloc(MIB)
     twins.free(offset)
     assert _waiting(twins) == [offset >> layout.UNIT_SHIFT]
     assert twins.alloc(MIB, zero=True) == offset
