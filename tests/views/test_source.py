@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import hakmem
 from hakmem.outside.live import LiveProcess
 from hakmem.views.files.frozen import Frozen
 from hakmem.views.heap_view import HeapView
+from hakmem.views.reading import source
 from hakmem.views.reading.source import MemorySource, OwnProcess
 from tests.support.synthetic import BASE, SyntheticHeap
 
@@ -59,3 +61,33 @@ def test_a_copy_keeps_what_was_noted_when_it_was_made(tmp_path: Path) -> None:
     view.save(tmp_path / "torn.npz")
     marks = hakmem.load(tmp_path / "torn.npz").capture.source.marks(BASE)
     assert marks is not None and np.flatnonzero(marks.torn).tolist() == [heap.first]
+
+
+class Counting(MemorySource):
+    """Every word of it is its own address; it counts what it is asked for."""
+
+    name = "counting"
+    asked_bytes = 0
+
+    def read(self, address: int, size_bytes: int) -> bytes | memoryview:
+        self.asked_bytes += size_bytes
+        return np.arange(address, address + size_bytes, 8, dtype=np.uint64).data
+
+
+def test_links_all_over_a_large_heap_take_little_memory() -> None:
+    told = Counting()
+    pieces = 3 * source.PIECES_MAX
+    tracemalloc.start()
+    try:
+        with told.window(BASE, pieces << source.PIECE_SHIFT) as words:
+            for piece in range(pieces):
+                for index in (
+                    piece << source.PIECE_SHIFT - 3,
+                    (piece + 1 << source.PIECE_SHIFT - 3) - 1,
+                ):
+                    assert words[index] == BASE + 8 * index
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert told.asked_bytes == pieces << source.PIECE_SHIFT, "each piece is read once"
+    assert most < (source.PIECES_MAX << source.PIECE_SHIFT) * 9 // 8

@@ -153,6 +153,9 @@ VECTORS_MAX: Final = 1024
 PIECE_SHIFT: Final = 15
 """log2 of the bytes read at a time where links are followed: half a unit. A system call costs as
 much as copying it."""
+PIECES_MAX: Final = 2048
+"""Pieces kept at a time, 64 MiB: the lists of many threads lie all over a heap, and a reader shall
+not grow as large as what it reads."""
 
 
 class _Pieces(dict[int, memoryview]):
@@ -164,6 +167,8 @@ class _Pieces(dict[int, memoryview]):
 
     def __missing__(self, piece: int) -> memoryview:
         raw = self.source.read(self.address + (piece << PIECE_SHIFT), 1 << PIECE_SHIFT)
+        if len(self) >= PIECES_MAX:
+            self.clear()  # neighbours are read again at once, what lies far off may never be
         words = self[piece] = memoryview(raw).cast("B").cast("Q")
         return words
 
