@@ -773,6 +773,11 @@ class CacheNumbers:
         default=32768 * _KIB,
         variable=Variable("HAKMEM_CACHE_THREAD_KB", "caches of one thread together at most, KiB",
             0, 1 << 30, _KIB))
+    first_caps_bytes: int = _number("u64", "bytes", (0, 1 << 40),
+        "first caps of all threads together: more threads begin with less each",
+        default=8 * _MIB,
+        variable=Variable("HAKMEM_CACHE_FIRST_MB", "first caps of all threads together, MiB",
+            0, 1 << 20, _MIB))
     idle_events: int = _number("u32", "events", (1, 1 << 30),
         "slow-path events of a thread between its searches for idle caches", default=1024)
     free_only_count: int = _number("u32", "overflows", (1, 1 << 20),
@@ -804,6 +809,10 @@ class CacheNumbers:
         default=2048 * _KIB)
     wait_reuse_count: int = _number("u32", "spans", (1, 1 << 16),
         "spans reused so from one look at the clock to the next", default=32)
+    first_caps_least_bytes: int = _number("u32", "bytes", (0, 1 << 30),
+        "first caps of a thread at least, however many threads there are", default=64 * _KIB)
+    first_caps_part_per_256: int = _number("u32", "1/256", (0, 256),
+        "part of what is left of a thread's share that a class begins with, at most", default=64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -1233,7 +1242,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("drain_served", "u64", "ticket", "owner thread > outside, release",
                 "the drain_request that this thread obeyed last"),
             Field("first_cap_bytes", "u64", "bytes", _INIT,
-                "sum of the caps that the record began with"),
+                "sum of the policy's first caps; a record begins with none where that is more "
+                "than its share"),
             Field("held_bytes", "i64", "bytes", _OWNER,
                 "blocks taken from slabs less blocks given back; below 0 in a thread that frees "
                 "what others took"),

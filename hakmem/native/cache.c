@@ -233,9 +233,10 @@ void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block) {
         t->held_bytes -= (int64_t)bin->stride_bytes;
         if (t->held_bytes < 0) hak_cap_restore(t, class_index);
         /* of a big class too, which has none yet */
-        drop = big && hak_cap_free_only(t, class_index, 1);
+        drop = (big || t->cap_bytes) && hak_cap_free_only(t, class_index, 1);
     } else {
         hak_bin_flush(t, class_index, n);
+        hak_cap_give_way(t, class_index, n);
         hak_bin_push(t, class_index, block);
         drop = hak_cap_free_only(t, class_index, n);
     }

@@ -14,6 +14,18 @@ HAK_PREDICATE bool caps_add_up(hak_thread *t) {
     return sum == t->cap_bytes;
 }
 
+static void hold_nothing(hak_thread *t) {
+    for (uint32_t class_index = 1; class_index <= hak_policy_of(hak_heap_of(t))->sizes.class_count;
+         class_index++)
+        hak_cap_resize(t, class_index, 0);
+}
+
+/* Fits the caps of empty bins to how many threads there are. Where a thread has only a share, no
+ * class has a cap before it is used. */
+void hak_caps_fit(hak_thread *t) {
+    if (hak_caps_are_shared(t)) hold_nothing(t);
+}
+
 /* The caps of a new record, whose bins are empty. */
 void hak_caps_init(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
@@ -48,7 +60,7 @@ static void shrink(hak_thread *t, uint32_t class_index, uint32_t floor) {
  */
 static bool has_freed_its_own(hak_thread *t, uint64_t returned) {
     uint64_t listed = 0, ranges = 0, held = (uint64_t)t->held_bytes;
-    if (t->held_bytes < 0 || held > 2 * t->cap_bytes + returned) return false;
+    if (t->held_bytes < 0 || held > 2 * t->cap_bytes + t->first_cap_bytes + returned) return false;
     for (uint32_t class_index = 1; class_index <= hak_policy_of(hak_heap_of(t))->sizes.class_count;
          class_index++) {
         const hak_bin *bin = &t->bins[class_index];
@@ -58,23 +70,60 @@ static bool has_freed_its_own(hak_thread *t, uint64_t returned) {
     return held <= ranges + 2 * listed + returned;
 }
 
-/* Whether the thread overflowed much without a refill: as much as the policy says, or half of its
- * share of a heap that is worth the trouble, since many threads may each have little. */
+/* Whether the thread overflowed much without a refill: as much as the policy says, or as its share
+ * of the first caps, or half of its part of a heap that is worth the trouble, since many threads
+ * may each have little. */
 static bool has_freed_much(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     const hak_policy *policy = hak_policy_of(h);
     uint64_t in_use = hak_in_use_units(h) << HAK_UNIT_SHIFT;
     return t->free_only_bytes >= policy->caches.free_only_bytes ||
+           (hak_caps_are_shared(t) && t->free_only_bytes >= hak_cap_first_bytes(t)) ||
            (in_use > policy->retain.floor_bytes &&
             2 * t->free_only_bytes * hak_load_relaxed(&h->thread_live) >= in_use);
 }
 
 /* Lets empty caches hold nothing until the next refill. */
 void hak_caps_drop(hak_thread *t) {
-    for (uint32_t class_index = 1; class_index <= hak_policy_of(hak_heap_of(t))->sizes.class_count;
-         class_index++)
-        hak_cap_resize(t, class_index, 0);
+    hold_nothing(t);
     hak_count(t, cache_shrink_count, 1);
+}
+
+/* Gives a class that has no cap its first one. Where the thread has a share, that is a part of what
+ * is left of the share at most, but what it would be if all classes had as much at least. */
+void hak_cap_restore(hak_thread *t, uint32_t class_index) {
+    const hak_policy *policy = hak_policy_of(hak_heap_of(t));
+    uint64_t stride = t->bins[class_index].stride_bytes, first = hak_cap_first_bytes(t), most;
+    if (hak_caps_are_shared(t)) {
+        uint64_t left = first > t->cap_bytes ? first - t->cap_bytes : 0,
+                 part = left * policy->caches.first_caps_part_per_256 >> 8,
+                 least = first / policy->sizes.class_count;
+        most = (part > least ? part : least) / stride;
+    } else most = hak_cap_limit(t, class_index);
+    uint64_t init = policy->caches.classes[class_index].cap_init_count;
+    hak_cap_resize(t, class_index, (uint32_t)(init < most ? init : most));
+}
+
+/* Called after an overflow of n blocks: where the thread's caps are more than its share the cap
+ * falls by as many, but for the block that comes in. */
+void hak_cap_give_way(hak_thread *t, uint32_t class_index, uint32_t n) {
+    if (hak_caps_are_shared(t) && t->cap_bytes > hak_cap_bound(t))
+        hak_cap_resize(t, class_index, t->bins[class_index].cap_count - (n - 1));
+}
+
+/* Called at each event of a thread that has a share: looks at one class, in turn, if the share is
+ * used up. A class without an event since the looks at it began gives its room back, or half of it
+ * if its list has blocks. A big class keeps one. */
+void hak_caps_look_around(hak_thread *t) {
+    uint32_t class_count = hak_policy_of(hak_heap_of(t))->sizes.class_count,
+             class_index = 1 + t->event_count % class_count;
+    hak_bin *bin = &t->bins[class_index];
+    uint32_t have = hak_bin_length(t, class_index),
+             floor = have && hak_class_is_big(t, class_index);
+    if (t->cap_bytes + t->first_cap_bytes / class_count < hak_cap_bound(t)) return;
+    if (bin->event_count) bin->event_count /= 2;
+    else if (!have) hak_cap_resize(t, class_index, 0);
+    else if (bin->cap_count > floor) shrink(t, class_index, floor);
 }
 
 /* Called after an overflow of n blocks: a thread that only frees shrinks its caches. True: it has
@@ -117,17 +166,12 @@ void hak_caps_shrink_idle(hak_thread *t) {
 }
 
 /* By how much to raise the cap of a list that swings between empty and full: by a part of itself,
- * so that it is large enough after a few swings rather than hundreds. All caps together may gain
- * as much as the policy says, and this thread no more than its share of that. */
+ * so that it is large enough after a few swings rather than hundreds. */
 uint32_t hak_cap_swing_raise(hak_thread *t, uint32_t class_index) {
-    hak_heap *h = hak_heap_of(t);
     const hak_cache_class *cache = hak_cache_of(t, class_index);
     uint32_t part =
-                 (uint32_t)((uint64_t)t->bins[class_index].cap_count * cache->raise_per_256 >> 8),
-             threads = hak_load_relaxed(&h->thread_live);
-    uint64_t all =
-        (hak_in_use_units(h) << HAK_UNIT_SHIFT) * hak_policy_of(h)->caches.raise_live_per_256 >> 8;
-    uint64_t bound = t->first_cap_bytes + all / (threads ? threads : 1);
+        (uint32_t)((uint64_t)t->bins[class_index].cap_count * cache->raise_per_256 >> 8);
+    uint64_t bound = hak_cap_bound(t);
     uint64_t spare =
         bound > t->cap_bytes ? (bound - t->cap_bytes) / t->bins[class_index].stride_bytes : 0;
     if (!cache->raise_per_256) return 0;
@@ -136,15 +180,17 @@ uint32_t hak_cap_swing_raise(hak_thread *t, uint32_t class_index) {
 }
 
 /* Raises the cap at an overflow that comes after a refill, which shows that the list needs more
- * room. A big class keeps its first block only if it has overflowed before that refill: a thread
- * that asks for much, frees it all and sleeps keeps none. False: the cap stays. */
+ * room. A big class keeps its first block only if it has overflowed before that refill, and where
+ * the thread has a share each class gains only then: a thread that asks for much, frees it all and
+ * sleeps keeps none. False: the cap stays. */
 bool hak_cap_overflow_raises(hak_thread *t, uint32_t class_index) {
     hak_bin *bin = &t->bins[class_index];
     uint32_t swing = bin->swing;
     if (!(swing & HAK_SWING_REFILLED)) return false;
     bin->swing = HAK_SWING_OVERFLOWED;
-    if (hak_class_is_big(t, class_index) && !bin->cap_count && !(swing & HAK_SWING_OVERFLOWED))
-        return false;
+    bool first = !(swing & HAK_SWING_OVERFLOWED);
+    if (first && hak_class_is_big(t, class_index) && !bin->cap_count) return false;
+    if (first && hak_caps_are_shared(t)) return false;
     uint64_t cap = (uint64_t)bin->cap_count + hak_cap_swing_raise(t, class_index),
              limit = hak_cap_limit(t, class_index);
     if (cap > limit) cap = limit;

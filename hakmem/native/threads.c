@@ -81,6 +81,7 @@ void hak_thread_record_init(hak_heap *h, hak_thread *t, uint32_t index) {
 
 static hak_thread *attach(hak_heap *h) {
     hak_thread *t = list_pop(h, &h->parked_word, true);
+    bool parked = t;
     if (!t) t = list_pop(h, &h->unused_word, false);
     if (!t) {
         uint32_t index = hak_load_relaxed(&h->thread_top);
@@ -96,6 +97,7 @@ static hak_thread *attach(hak_heap *h) {
     /* partner: readers in other processes; inside this one the lists say who owns a record */
     hak_store_release(&t->state, HAK_THREAD_LIVE);
     hak_add_relaxed(&h->thread_live, 1);
+    if (!parked) hak_caps_fit(t);
     if (hak_policy_of(h)->caches.prewarm) hak_cache_prewarm(t);
     return t;
 }

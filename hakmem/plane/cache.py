@@ -220,10 +220,11 @@ def overflow(t: Caller, class_index: int, block: int) -> None:
         t.record.held_bytes -= bin_.stride_bytes
         if t.record.held_bytes < 0:
             caps.restore(t, class_index)
-        drop = big and caps.free_only(t, class_index, 1)
+        drop = (big or t.record.cap_bytes) and caps.free_only(t, class_index, 1)
     else:
         count = min(cache.batch_count, bins.length(t, class_index))
         bins.flush(t, class_index, count)
+        caps.give_way(t, class_index, count)
         bins.push(t, class_index, block)
         drop = caps.free_only(t, class_index, count)
     if drop:

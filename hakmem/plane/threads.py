@@ -89,6 +89,7 @@ class Threads:
     def _attach(self) -> Caller | None:
         m = self.m
         index, fresh = self._pop(self._parked, 1), False
+        parked = index is not None
         if index is None:
             index = self._pop(self._unused, 0)
         if index is None:
@@ -110,6 +111,8 @@ class Threads:
         t.record.os_id = threading.get_native_id()
         m.store_release32(t.address + _STATE, LIVE)
         m.add32(m.place("thread_live"), 1)
+        if not parked:
+            caps.fit(t)
         self._local.caller = t
         if m.tables.policy.caches.prewarm:
             cache.prewarm(t)

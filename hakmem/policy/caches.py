@@ -53,6 +53,15 @@ class CachePolicy(layout.CacheNumbers):
     as long as all threads' caps together have gained less than ``raise_live_per_256`` / 256 of the
     bytes in use. The cap of a big class begins at 0, and rises only where its list swings again.
 
+    *Shares.* Many threads may each have done one job and sleep, and nobody reaches what they cache.
+    So the first caps of all threads together are at most ``first_caps_bytes``. Where each thread's
+    first caps times the threads would be more, each has its share of them, but
+    ``first_caps_least_bytes`` at least. It spends the share on the classes that it uses: such a
+    class begins with ``first_caps_part_per_256`` / 256 of what is left at most, and gains where its
+    list swings again. A thread that has more, because others came, gives it up: by what an overflow
+    gives back, and at each event by one class that had none. A thread that has a share and
+    overflows as much without a refill, and has freed its own, caches nothing (below).
+
     *Loans.* A class with nothing free borrows a block of one of the next larger classes before it
     carves. The block comes from the thread's own lists; it has at most ``lend_bytes`` (0: no
     loans), and at most ``lend_per_256`` / 256 of the borrower's stride. The lender keeps

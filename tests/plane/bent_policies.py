@@ -79,6 +79,11 @@ def policies() -> dict[str, Callable[[], Policy]]:
             caches=CachePolicy(raise_live_per_256=1, park_bytes=0, free_only_bytes=500)
         ),
         "forgiving": lambda: base().replace(caches=CachePolicy(idle_events=2, lend_carve_count=1)),
+        "shares": lambda: base().replace(
+            caches=CachePolicy(
+                first_caps_bytes=100_000, first_caps_least_bytes=70_000, first_caps_part_per_256=20
+            )
+        ),
         "no loans": lambda: base().replace(caches=CachePolicy(lend_bytes=0)),
         "much lent": lambda: base().replace(
             caches=CachePolicy(
