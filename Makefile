@@ -81,7 +81,7 @@ bench-limits: setup  ## limits of the OS, locked memory, cores, huge pages besid
 
 PEERS := libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 libtbbmalloc2 strace valgrind
 
-bench-check: setup  ## fail when the pair is not exactly 16 + 26 instructions, each accounted for; others over 5 % (callgrind)
+bench-check: setup  ## fail when the pair is not exactly 16 + 25 instructions, each accounted for; others over 5 % (callgrind)
 	@$(VENV_PYTHON) -m bench count --check
 
 # $(call apt_install,packages): installs what is missing; what is not to be had is said in one line and skipped.

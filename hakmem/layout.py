@@ -265,7 +265,10 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     # OS calls that a test makes fail
     *(Constant(f"HAK_CALL_{name}", 1 << bit, f"OS calls made to fail: {meaning}")
       for bit, (name, meaning) in enumerate(OS_CALLS.items())),
-    # registry tags
+    # registry entries: the head's offset from the heap in bytes | the tag
+    Constant("HAK_ENTRY_HEAD_SHIFT", UNIT_SHIFT,
+        "registry: from this bit on the head unit; below it an entry is its tag"),
+    Constant("HAK_ENTRY_TAG_MASK", 0xFF, "registry: bits of the tag"),
     Constant("HAK_TAG_NONE", 0,
         "registry: nobody may hand the unit out (metadata, never mapped, or just changing hands)"),
     Constant("HAK_TAG_SPAN", 61, "registry: unit of a span, head in the upper bits"),
@@ -1327,7 +1330,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "size map of the fast path: u8[HAK_FAST_MAP_BYTES]; not used where no class is "
                 "checked"),
             Field("registry_offset", "u64", "bytes", _INIT,
-                "page registry: u32 a unit, tag | head << 8"),
+                "page registry: u64 a unit, tag | head's offset in bytes"),
             Field("slabs_offset", "u64", "bytes", _INIT, "slab records: hak_slab a unit"),
             Field("partial_offset", "u64", "bytes", _INIT,
                 "partial sets: u64[unit / 64][class], a bit a unit"),
@@ -1638,7 +1641,7 @@ class Table:
 
 
 TABLES: Final[tuple[Table, ...]] = (
-    Table("registry", "u32", 1, 1),
+    Table("registry", "u64", 1, 1),
     Table("slabs", "hak_slab", 1, 1),
     Table("partial", "u64", CLASS_LIMIT, 64),
     Table("summary", "u64", CLASS_LIMIT, 4096),

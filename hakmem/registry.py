@@ -3,7 +3,8 @@ registry.
 
 A region is a window of addresses: the heap's struct, policy and registry first, whole units of
 them, then the units of user memory, then the other tables; what of it is mapped grows with use. The
-registry has one 32-bit entry a unit, ``tag | head << 8``: an address finds its class in O(1) by
+registry has one 64-bit entry a unit, its tag in the low byte and above it the offset of its head in
+bytes: an address finds its class in O(1) by
 ``(address - base) >> 16``. Both planes lay a region out the same way, so both are read the same
 way.
 """
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 UNIT_SHIFT: Final = layout.UNIT_SHIFT
 UNIT_BYTES: Final = layout.UNIT_BYTES
+HEAD_SHIFT: Final = layout.constant("HAK_ENTRY_HEAD_SHIFT")
+TAG_MASK: Final = layout.constant("HAK_ENTRY_TAG_MASK")
 TAG_NONE: Final = layout.constant("HAK_TAG_NONE")
 TAG_SPAN: Final = layout.constant("HAK_TAG_SPAN")
 TAG_FREE: Final = layout.constant("HAK_TAG_FREE")
@@ -35,6 +38,7 @@ _TABLES: Final = {
     for name in ((row, f"{row}_before") if row == "recent" else (row,))
 }
 """The tables by unit, in the order of C: so many bytes for each so many units."""
+ENTRY_BYTES: Final = _TABLES["registry"][1]
 
 
 def page_up(size_bytes: int) -> int:
@@ -254,18 +258,18 @@ class PageRegistry:
             raise IndexError(f"unit {unit}: the region has {self.geometry.unit_limit}")
         if unit >= self._heap.table_units:
             return 0
-        return ctypes.c_uint32.from_address(
-            self.base + self.geometry.registry_offset + 4 * unit
+        return ctypes.c_uint64.from_address(
+            self.base + self.geometry.registry_offset + ENTRY_BYTES * unit
         ).value
 
-    def entries(self) -> NDArray[np.uint32]:
-        """A copy of the entries of all committed units, metadata included: uint32, shape
+    def entries(self) -> NDArray[np.uint64]:
+        """A copy of the entries of all committed units, metadata included: uint64, shape
         (unit_top,)."""
         import numpy as np
 
-        size = 4 * self.unit_top
+        size = ENTRY_BYTES * self.unit_top
         return np.frombuffer(
-            ctypes.string_at(self.base + self.geometry.registry_offset, size), dtype=np.uint32
+            ctypes.string_at(self.base + self.geometry.registry_offset, size), dtype=np.uint64
         )
 
     def resolve(self, address: int) -> Resolved | None:
@@ -275,7 +279,7 @@ class PageRegistry:
         if not 0 <= unit < self.geometry.unit_limit:
             return None
         entry = self.entry(unit)
-        tag, head = entry & 0xFF, entry >> 8
+        tag, head = entry & TAG_MASK, entry >> HEAD_SHIFT
         if tag == TAG_NONE:
             head = unit
         kind = self._kind(head)

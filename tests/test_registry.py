@@ -17,7 +17,15 @@ from hakmem.generate import mirror
 from hakmem.heap.api import Plane
 from hakmem.plane import PythonEngine
 from hakmem.policy import Policy
-from hakmem.registry import TAG_FREE, TAG_NONE, TAG_SPAN, Geometry, PageRegistry, Resolved
+from hakmem.registry import (
+    ENTRY_BYTES,
+    TAG_FREE,
+    TAG_NONE,
+    TAG_SPAN,
+    Geometry,
+    PageRegistry,
+    Resolved,
+)
 
 Engine = NativeEngine | PythonEngine
 ENGINES: dict[Plane, type[Engine]] = {"native": NativeEngine, "python": PythonEngine}
@@ -40,7 +48,7 @@ def test_parts_of_the_metadata_do_not_overlap(units: int, checked: bool) -> None
         assert offsets.pop() == 0
     assert offsets == sorted(set(offsets)) and offsets[0] >= ctypes.sizeof(mirror.HakHeap)
     assert all(offset % layout.OS_PAGE_BYTES == 0 for offset in offsets)
-    assert plan.meta_units << layout.UNIT_SHIFT >= plan.registry_offset + 4 * units
+    assert plan.meta_units << layout.UNIT_SHIFT >= plan.registry_offset + ENTRY_BYTES * units
     assert plan.slabs_offset >= units << layout.UNIT_SHIFT
     assert plan.partial_offset - plan.slabs_offset >= 64 * units
     assert plan.registry_offset == layout.REGISTRY_OFFSET

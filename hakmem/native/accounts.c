@@ -39,7 +39,8 @@ static void add_slab(hak_heap *h, hak_accounts *sum, uint32_t unit, uint32_t cla
 
 /* Adds one unit, given the residency of its OS pages. */
 static void add_unit(hak_heap *h, hak_accounts *sum, uint32_t unit, const uint8_t *pages) {
-    uint32_t entry = hak_entry_get(h, unit), tag = entry & 0xff, head = entry >> 8;
+    uint64_t entry = hak_entry_get(h, unit);
+    uint32_t tag = hak_entry_tag(entry), head = hak_entry_head(entry);
     uint64_t resident = (uint64_t)sum_pages(pages, PAGES_PER_UNIT) * HAK_OS_PAGE_BYTES;
     sum->resident += resident;
     if (tag == HAK_TAG_NONE || tag == HAK_TAG_FREE) {
@@ -97,13 +98,14 @@ static void add_caches(hak_heap *h, hak_accounts *sum) {
 /* How many units from `unit` on are mapped, at most `most`. */
 static uint32_t mapped_from(hak_heap *h, uint32_t unit, uint32_t most) {
     uint32_t count = 0;
-    while (count < most && (hak_entry_get(h, unit + count) & 0xff) != HAK_TAG_UNMAPPED) count++;
+    while (count < most && hak_tag_get(h, unit + count) != HAK_TAG_UNMAPPED) count++;
     return count;
 }
 
 /* pages[i] is 1 where OS page i of a unit holds something by the records. */
 static void pages_by_records(hak_heap *h, uint32_t unit, uint8_t *pages) {
-    uint32_t entry = hak_entry_get(h, unit), tag = entry & 0xff, head = entry >> 8;
+    uint64_t entry = hak_entry_get(h, unit);
+    uint32_t tag = hak_entry_tag(entry), head = hak_entry_head(entry);
     const hak_slab *record = hak_slab_at(h, head);
     uint64_t before = (uint64_t)(unit - head) * PAGES_PER_UNIT, end = 0;
     bool dirty = hak_mark_get(hak_dirty_map(h), unit), slab = false;

@@ -29,8 +29,7 @@ void hak_bin_flush(hak_thread *t, uint32_t class_index, uint32_t n) {
     for (uint32_t left = n; left; left--) {
         uint64_t next = hak_next(block);
         if (!g || (block ^ g->last) >> HAK_UNIT_SHIFT) {
-            uint32_t unit =
-                hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
+            uint32_t unit = hak_head_of(h, block);
             t->heads[class_index] = block;
             hak_keep_order();
             g = &group[unit % HAK_RETURN_GROUPS];
@@ -66,7 +65,7 @@ void hak_bin_return_range(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[class_index];
     const hak_class *class = hak_class_of(t, class_index);
-    uint32_t unit = hak_entry_get(h, (uint32_t)((bin->bump - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
+    uint32_t unit = hak_head_of(h, bin->bump);
     uint32_t n = (uint32_t)((bin->bump_end - bin->bump) / class->stride_bytes);
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);

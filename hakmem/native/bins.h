@@ -42,8 +42,7 @@ HAK_PREDICATE bool hak_bin_is_whole(hak_thread *t, uint32_t class_index) {
     uint64_t block = t->heads[class_index];
     for (; block && left; block = hak_next(block), left--) {
         uint64_t unit = (block - t->base) >> HAK_UNIT_SHIFT;
-        if (!hak_units_are_arena(h, unit, 1) ||
-            (hak_entry_get(h, (uint32_t)unit) & 0xff) != class_index)
+        if (!hak_units_are_arena(h, unit, 1) || hak_tag_get(h, (uint32_t)unit) != class_index)
             return false;
     }
     return !block && !left && t->room_counts[class_index] <= t->bins[class_index].cap_count;

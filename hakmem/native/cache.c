@@ -200,9 +200,8 @@ bool hak_is_line_of_others(const hak_thread *t, uint32_t class_index) {
  * only frees. */
 static void sweep_behind(hak_thread *t, uint64_t block) {
     hak_heap *h = hak_heap_of(t);
-    uint32_t entry = hak_entry_get(h, (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT));
-    if (t->free_only_bytes >= hak_policy_of(h)->caches.free_only_bytes)
-        hak_sweep_one(t, entry >> 8);
+    uint32_t unit = hak_head_of(h, block);
+    if (t->free_only_bytes >= hak_policy_of(h)->caches.free_only_bytes) hak_sweep_one(t, unit);
 }
 
 /* A free that found the list full: the cap rises, or a batch goes back to its slabs; then the
@@ -227,8 +226,7 @@ void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block) {
         return; /* the refill before this call did what time demands */
     }
     if (!have) { /* the policy caches nothing of this class, or the thread has freed its own */
-        uint32_t unit = (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT);
-        hak_chain one = {block, block, block, hak_entry_get(hak_heap_of(t), unit) >> 8, 1};
+        hak_chain one = {block, block, block, hak_head_of(hak_heap_of(t), block), 1};
         hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, cache->list_count);
         t->held_bytes -= (int64_t)bin->stride_bytes;
         if (t->held_bytes < 0) hak_cap_restore(t, class_index);

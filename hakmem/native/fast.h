@@ -48,18 +48,17 @@ static inline void *hak_big_alloc(hak_thread *t, uint64_t size) {
 static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
     uint64_t base = t->base, offset = address - base, unit = offset >> HAK_UNIT_SHIFT;
     if (hak_unlikely(unit >= t->unit_limit)) return false;
-    uint32_t entry = hak_load_relaxed((uint32_t *)(uintptr_t)(base + HAK_REGISTRY_OFFSET) + unit);
-    uint64_t class_index = entry & 0xff;
-    uint32_t head_units = entry & ~0xffu;
-    uint64_t from_head = offset - ((uint64_t)head_units << (HAK_UNIT_SHIFT - 8)),
-             turned = from_head * t->reciprocals[class_index];
+    uint64_t entry = hak_load_relaxed((uint64_t *)(uintptr_t)(base + HAK_REGISTRY_OFFSET) + unit),
+             class_index = hak_entry_tag(entry),
+             from_head = offset - entry + class_index, /* the head's offset is the rest of it */
+        turned = from_head * t->reciprocals[class_index];
     /* makes the compiler multiply and compare straight from memory, without a load of its own */
     __asm__ volatile("" ::: "memory");
     if (hak_unlikely(turned >= t->reciprocals[class_index])) return false;
     uint64_t head = t->heads[class_index];
     if (hak_unlikely(head == address)) return false;
     if (batch) {
-        hak_slab *slab = hak_slab_at((hak_heap *)(uintptr_t)base, entry >> 8);
+        hak_slab *slab = hak_slab_at((hak_heap *)(uintptr_t)base, hak_entry_head(entry));
         const hak_bin *bin = &t->bins[class_index];
         if (hak_unlikely(from_head >= hak_load_relaxed(&slab->carved_count) * bin->stride_bytes))
             return false;

@@ -88,11 +88,11 @@ static uint32_t settle_record(hak_heap *h, uint32_t unit) {
     hak_slab *slab = hak_slab_at(h, unit);
     bool span = slab->kind == HAK_KIND_SPAN || slab->kind == HAK_KIND_WAITING;
     if (!span && slab->kind != HAK_KIND_SLAB && slab->kind != HAK_KIND_LOST) return 0;
-    uint32_t count = slab->unit_count,
-             entry = hak_entry(span ? HAK_TAG_SPAN : slab->class_index, unit), n = 0;
+    uint32_t count = slab->unit_count, n = 0;
+    uint64_t entry = hak_entry(span ? HAK_TAG_SPAN : slab->class_index, unit);
     if (!count || count > h->unit_top - unit) return 0;
     for (; n < count; n++) {
-        uint32_t found = hak_entry_get(h, unit + n);
+        uint64_t found = hak_entry_get(h, unit + n);
         if (found == entry) continue;
         if (found != HAK_TAG_NONE) break;
         hak_entry_fill(h, unit + n, 1, entry);
@@ -120,9 +120,10 @@ static void settle_units(hak_heap *h) {
         hak_claim_break(slab);
     }
     for (uint32_t u = h->meta_units, units; u < top; u += units) {
-        uint32_t entry = hak_entry_get(h, u);
+        uint64_t entry = hak_entry_get(h, u);
         units = 1;
-        if ((entry & 0xff) == HAK_TAG_FREE || (entry & 0xff) == HAK_TAG_UNMAPPED) continue;
+        if (hak_entry_tag(entry) == HAK_TAG_FREE || hak_entry_tag(entry) == HAK_TAG_UNMAPPED)
+            continue;
         if ((units = settle_record(h, u))) continue;
         units = 1;
         if (entry == HAK_TAG_NONE && is_ready(h, u)) continue;

@@ -92,7 +92,7 @@
  * region. */
 static inline void *hak_at(hak_heap *h, uint64_t offset) { return (char *)h + offset; }
 static inline hak_policy *hak_policy_of(hak_heap *h) { return hak_at(h, h->policy_offset); }
-static inline uint32_t *hak_registry(hak_heap *h) { return hak_at(h, HAK_REGISTRY_OFFSET); }
+static inline uint64_t *hak_registry(hak_heap *h) { return hak_at(h, HAK_REGISTRY_OFFSET); }
 static inline hak_slab *hak_slab_at(hak_heap *h, uint32_t unit) {
     return (hak_slab *)hak_at(h, h->slabs_offset) + unit;
 }
@@ -104,13 +104,27 @@ static inline char *hak_unit_address(hak_heap *h, uint32_t unit) {
 }
 static inline hak_heap *hak_heap_of(hak_thread *t) { return (hak_heap *)(uintptr_t)t->heap; }
 
-/* Registry entry: tag in the low byte, head unit above. Written before a block escapes; the
- * program's own hand-over of the block publishes it, so relaxed suffices on both sides. */
-static inline uint32_t hak_entry(uint32_t tag, uint32_t head) { return tag | head << 8; }
-static inline uint32_t hak_entry_get(hak_heap *h, uint32_t unit) {
+/* Registry entry: the tag in the low byte, above it where the head begins, in bytes from the heap:
+ * a unit's alignment leaves room for the tag. Written before a block escapes; the program's own
+ * hand-over of the block publishes it, so relaxed suffices on both sides. */
+static inline uint64_t hak_entry(uint32_t tag, uint32_t head) {
+    return tag | (uint64_t)head << HAK_ENTRY_HEAD_SHIFT;
+}
+static inline uint32_t hak_entry_tag(uint64_t entry) { return entry & HAK_ENTRY_TAG_MASK; }
+static inline uint32_t hak_entry_head(uint64_t entry) {
+    return (uint32_t)(entry >> HAK_ENTRY_HEAD_SHIFT);
+}
+static inline uint64_t hak_entry_get(hak_heap *h, uint32_t unit) {
     return hak_load_relaxed(&hak_registry(h)[unit]);
 }
-static inline void hak_entry_fill(hak_heap *h, uint32_t unit, uint32_t count, uint32_t entry) {
+static inline uint32_t hak_tag_get(hak_heap *h, uint32_t unit) {
+    return hak_entry_tag(hak_entry_get(h, unit));
+}
+/* The first unit of the slab or span that an address is in. */
+static inline uint32_t hak_head_of(hak_heap *h, uint64_t address) {
+    return hak_entry_head(hak_entry_get(h, (uint32_t)((address - (uintptr_t)h) >> HAK_UNIT_SHIFT)));
+}
+static inline void hak_entry_fill(hak_heap *h, uint32_t unit, uint32_t count, uint64_t entry) {
     hak_assert(unit >= h->meta_units && unit + count <= h->table_units);
     for (uint32_t i = 0; i < count; i++) hak_store_relaxed(&hak_registry(h)[unit + i], entry);
 }
@@ -120,7 +134,7 @@ static inline void hak_entry_fill(hak_heap *h, uint32_t unit, uint32_t count, ui
 HAK_PREDICATE bool hak_units_are_arena(hak_heap *h, uint64_t unit, uint64_t count) {
     return unit >= h->meta_units && count && unit + count <= hak_load_acquire(&h->unit_top);
 }
-HAK_PREDICATE bool hak_entries_are(hak_heap *h, uint32_t unit, uint32_t count, uint32_t entry) {
+HAK_PREDICATE bool hak_entries_are(hak_heap *h, uint32_t unit, uint32_t count, uint64_t entry) {
     for (uint32_t i = 0; i < count; i++)
         if (hak_entry_get(h, unit + i) != entry) return false;
     return true;

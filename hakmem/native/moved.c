@@ -53,7 +53,7 @@ void hak_moved_forget(hak_heap *h, uint32_t unit, uint32_t units) {
 
 static bool is_free_and_clean(hak_heap *h, uint32_t unit, uint32_t units) {
     for (uint32_t u = unit; u < unit + units; u++)
-        if ((hak_entry_get(h, u) & 0xff) != HAK_TAG_FREE) return false;
+        if (hak_tag_get(h, u) != HAK_TAG_FREE) return false;
     return !hak_marks_count(hak_dirty_map(h), unit, units);
 }
 

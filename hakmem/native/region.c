@@ -128,9 +128,11 @@ static bool skip_units(hak_heap *h, uint32_t units) {
  * are at the top already. */
 static uint32_t grow_top(hak_heap *h, uint32_t units) {
     for (uint32_t skip = HAK_SKIP_UNITS;; skip *= 2) {
-        uint32_t top = h->unit_top, left = h->unit_limit - top, got,
-                 last = hak_entry_get(h, top - 1);
-        uint32_t have = (last & 0xff) == HAK_TAG_FREE ? hak_slab_at(h, last >> 8)->unit_count : 0;
+        uint32_t top = h->unit_top, left = h->unit_limit - top, got;
+        uint64_t last = hak_entry_get(h, top - 1);
+        uint32_t have = hak_entry_tag(last) == HAK_TAG_FREE
+                            ? hak_slab_at(h, hak_entry_head(last))->unit_count
+                            : 0;
         /* have < units, else the run would have been found; callers that need alignment ask for
          * more */
         uint32_t need = have < units ? units - have : 1, want = chunk_units(h);

@@ -12,7 +12,8 @@ uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault 
     *block = (hak_block){0, 0, 0, 0};
     if (unit >= hak_load_acquire(&h->unit_top) || unit < h->meta_units)
         return hak_fault_set(fault, h, HAK_FAULT_FOREIGN, address, 0, 0, 0, 0, 0);
-    uint32_t entry = hak_entry_get(h, (uint32_t)unit), tag = entry & 0xff, head = entry >> 8;
+    uint64_t entry = hak_entry_get(h, (uint32_t)unit);
+    uint32_t tag = hak_entry_tag(entry), head = hak_entry_head(entry);
     uint64_t base = (uintptr_t)hak_unit_address(h, head);
     if (tag == HAK_TAG_NONE || tag > HAK_TAG_SPAN)
         return hak_fault_set(fault, h, HAK_FAULT_DOUBLE, address, 0, (uint32_t)unit, 0,

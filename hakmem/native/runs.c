@@ -63,11 +63,13 @@ HAK_PREDICATE bool is_run(hak_heap *h, uint32_t unit) {
 /* Whether no run of the same kind touches this one. The entries beside a run tell, since the ends
  * of a run name its head. */
 HAK_PREDICATE bool is_apart(hak_heap *h, uint32_t unit) {
-    uint32_t end = unit + hak_slab_at(h, unit)->unit_count, tag = hak_entry_get(h, unit) & 0xff,
-             before = hak_entry_get(h, unit - 1),
+    uint32_t end = unit + hak_slab_at(h, unit)->unit_count, tag = hak_tag_get(h, unit);
+    uint64_t before = hak_entry_get(h, unit - 1),
              behind = end < h->unit_top ? hak_entry_get(h, end) : 0;
-    return ((before & 0xff) != tag || hak_slab_at(h, before >> 8)->kind == HAK_KIND_FOREIGN) &&
-           ((behind & 0xff) != tag || hak_slab_at(h, behind >> 8)->kind == HAK_KIND_FOREIGN);
+    return (hak_entry_tag(before) != tag ||
+            hak_slab_at(h, hak_entry_head(before))->kind == HAK_KIND_FOREIGN) &&
+           (hak_entry_tag(behind) != tag ||
+            hak_slab_at(h, hak_entry_head(behind))->kind == HAK_KIND_FOREIGN);
 }
 
 static void run_link(hak_heap *h, uint32_t unit) {
@@ -123,21 +125,21 @@ static void run_place(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty
 
 /* Takes the run that a neighbouring registry entry names out of its bin, to coalesce with it, if
  * its kind is that of `tag`. Returns its record, or NULL. */
-static hak_slab *run_take(hak_heap *h, uint32_t entry, uint32_t tag) {
-    hak_slab *run = hak_slab_at(h, entry >> 8);
-    if ((entry & 0xff) != tag || run->kind == HAK_KIND_FOREIGN) return NULL;
-    hak_run_unlink(h, entry >> 8);
+static hak_slab *run_take(hak_heap *h, uint64_t entry, uint32_t tag) {
+    hak_slab *run = hak_slab_at(h, hak_entry_head(entry));
+    if (hak_entry_tag(entry) != tag || run->kind == HAK_KIND_FOREIGN) return NULL;
+    hak_run_unlink(h, hak_entry_head(entry));
     hak_store_relaxed(&run->kind, HAK_KIND_NONE);
     return run;
 }
 
 static void run_insert(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty, uint32_t tag) {
-    uint32_t before = hak_entry_get(h, unit - 1);
-    uint32_t behind = unit + units < h->unit_top ? hak_entry_get(h, unit + units) : 0;
+    uint64_t before = hak_entry_get(h, unit - 1);
+    uint64_t behind = unit + units < h->unit_top ? hak_entry_get(h, unit + units) : 0;
     hak_slab *left = run_take(h, before, tag), *right = run_take(h, behind, tag);
     if (left) {
         hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
-        unit = before >> 8, units += left->unit_count, dirty += left->run_dirty_count;
+        unit = hak_entry_head(before), units += left->unit_count, dirty += left->run_dirty_count;
     }
     if (right) units += right->unit_count, dirty += right->run_dirty_count;
     run_place(h, unit, units, dirty, tag);
@@ -322,8 +324,8 @@ bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32_t want) {
     hak_run_lock(h);
     uint32_t behind = unit + have;
     hak_assert(want > have && hak_units_are_arena(h, unit, have));
-    uint32_t entry = behind < h->unit_top ? hak_entry_get(h, behind) : 0;
-    if ((entry & 0xff) == HAK_TAG_FREE && hak_slab_at(h, behind)->unit_count >= want - have) {
+    uint64_t entry = behind < h->unit_top ? hak_entry_get(h, behind) : 0;
+    if (hak_entry_tag(entry) == HAK_TAG_FREE && hak_slab_at(h, behind)->unit_count >= want - have) {
         run_cut(h, behind, behind, want - have);
         done = true;
     }
@@ -361,7 +363,7 @@ static void forget_bins(hak_heap *h) {
  * unmapped, but which are in no record, are unmapped once more. */
 static uint32_t forget_runs(hak_heap *h, uint32_t unit, uint32_t tag) {
     uint32_t end = unit, known = unit;
-    for (; end < h->unit_top && (hak_entry_get(h, end) & 0xff) == tag; end++) {
+    for (; end < h->unit_top && hak_tag_get(h, end) == tag; end++) {
         hak_slab *slab = hak_slab_at(h, end);
         if (slab->kind == HAK_KIND_FOREIGN) break;
         if (slab->kind == HAK_KIND_UNMAPPED) known = end + slab->unit_count;
@@ -384,7 +386,7 @@ void hak_runs_rebuild(hak_heap *h) {
     hak_stuck_reset(h);
     uint64_t free_units = 0;
     for (uint32_t u = h->meta_units, end; u < h->unit_top; u = end) {
-        uint32_t tag = hak_entry_get(h, u) & 0xff, dirty = 0;
+        uint32_t tag = hak_tag_get(h, u), dirty = 0;
         end = u + 1;
         if (tag != HAK_TAG_FREE && tag != HAK_TAG_UNMAPPED) continue;
         end = forget_runs(h, u, tag);

@@ -25,7 +25,7 @@ static uint64_t page_up(uint64_t bytes) {
 /* Bytes of a table of `units` units, in whole OS pages. */
 static uint64_t table_bytes(uint32_t table, uint64_t units) {
     switch (table) {
-    case REGISTRY: return page_up(units * sizeof(uint32_t));
+    case REGISTRY: return page_up(units * sizeof(uint64_t));
     case SLABS: return page_up(units * sizeof(hak_slab));
     case PARTIAL: return page_up((units + 63) / 64 * 8 * HAK_CLASS_LIMIT);
     case SUMMARY: return page_up((units + 4095) / 4096 * 8 * HAK_CLASS_LIMIT);
@@ -241,7 +241,7 @@ hak_heap *hak_region_make(uint64_t user_bytes, bool checked, bool reserved) {
 /* Unmaps the units that are mapped, in the stretches between unmapped ones. */
 static void release_units(hak_heap *h) {
     for (uint32_t u = h->meta_units, from = u; u <= h->unit_top; u++) {
-        if (u < h->unit_top && (hak_entry_get(h, u) & 0xff) != HAK_TAG_UNMAPPED) continue;
+        if (u < h->unit_top && hak_tag_get(h, u) != HAK_TAG_UNMAPPED) continue;
         (void)hak_part_unmap(h, (uint64_t)from << HAK_UNIT_SHIFT, (uint64_t)u << HAK_UNIT_SHIFT);
         from = u + 1;
     }

@@ -13,7 +13,7 @@ from typing import Final
 from .. import layout
 from . import lists, slabs
 from .caller import Caller
-from .memory import KIND_SLAB
+from .memory import HEAD_SHIFT, KIND_SLAB
 from .partial import mail
 
 GROUPS: Final = layout.RETURN_GROUPS
@@ -98,7 +98,7 @@ def flush(t: Caller, class_index: int, count: int) -> None:
     block = t.heads[class_index]
     for _ in range(count):
         following = m.next_of(block)
-        unit = m.registry[m.unit_of(block)] >> 8
+        unit = m.registry[m.unit_of(block)] >> HEAD_SHIFT
         group = groups[unit % GROUPS]
         if group and group[2] == unit:
             m.link(group[1], block)
@@ -123,7 +123,7 @@ def return_range(t: Caller, class_index: int) -> None:
     again; else they go on the free list, or, while another thread holds the claim, into the bin's
     list."""
     m, bin_, row = t.m, t.bins[class_index], t.m.tables.classes[class_index]
-    unit = m.registry[m.unit_of(bin_.bump)] >> 8
+    unit = m.registry[m.unit_of(bin_.bump)] >> HEAD_SHIFT
     start, end = bin_.bump, bin_.bump_end
     count, slab = (end - start) // row.stride_bytes, m.slabs[unit]
     if not slabs.claim(t, unit):

@@ -11,7 +11,7 @@ from .. import layout
 from . import bins, caps, holes, lists, slabs, waiting
 from .acquire import acquire, acquire_partial, collect
 from .caller import Caller
-from .memory import MASK32, Memory
+from .memory import HEAD_SHIFT, MASK32, Memory
 from .partial import find
 from .purge import tick
 
@@ -216,7 +216,9 @@ def overflow(t: Caller, class_index: int, block: int) -> None:
         return  # without `_turn`: the refill before it had one
     first = t.heads[class_index] or block
     if not bins.length(t, class_index):  # the cap is 0
-        slabs.give_back(t, m.registry[m.unit_of(block)] >> 8, block, block, 1, cache.list_count)
+        slabs.give_back(
+            t, m.registry[m.unit_of(block)] >> HEAD_SHIFT, block, block, 1, cache.list_count
+        )
         t.record.held_bytes -= bin_.stride_bytes
         if t.record.held_bytes < 0:
             caps.restore(t, class_index)
@@ -231,7 +233,7 @@ def overflow(t: Caller, class_index: int, block: int) -> None:
         flush(t)
         caps.drop(t)
     if big and t.record.free_only_bytes >= m.tables.policy.caches.free_only_bytes:
-        holes.sweep_one(t, m.registry[m.unit_of(first)] >> 8)
+        holes.sweep_one(t, m.registry[m.unit_of(first)] >> HEAD_SHIFT)
     _turn(t)
 
 

@@ -24,6 +24,8 @@ UNIT_BYTES: Final = layout.UNIT_BYTES
 SLAB_BYTES: Final = ctypes.sizeof(mirror.HakSlab)
 THREAD_BYTES: Final = ctypes.sizeof(mirror.HakThread)
 
+HEAD_SHIFT: Final = layout.constant("HAK_ENTRY_HEAD_SHIFT")
+TAG_MASK: Final = layout.constant("HAK_ENTRY_TAG_MASK")
 TAG_NONE: Final = layout.constant("HAK_TAG_NONE")
 TAG_SPAN: Final = layout.constant("HAK_TAG_SPAN")
 TAG_FREE: Final = layout.constant("HAK_TAG_FREE")
@@ -104,7 +106,7 @@ class Memory:
         self.words = self.octets.cast("Q")
         self.halves = self.octets.cast("I")
         start = geometry.registry_offset
-        self.registry = self.octets[start : start + 4 * geometry.unit_limit].cast("I")
+        self.registry = self.octets[start : start + 8 * geometry.unit_limit].cast("Q")
         self.slabs_address = base + geometry.slabs_offset
         self.slabs = _Slabs(self.slabs_address)
         self.live_address = base + geometry.live_offset

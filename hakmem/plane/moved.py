@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from .. import layout
 from .marks import dirty_count
-from .memory import TAG_FREE, Memory
+from .memory import TAG_FREE, TAG_MASK, Memory
 
 
 def has_room(m: Memory) -> bool:
@@ -55,7 +55,7 @@ def forget(m: Memory, unit: int, units: int) -> None:
 
 
 def _is_free_and_clean(m: Memory, unit: int, units: int) -> bool:
-    free = all(m.registry[at] & 0xFF == TAG_FREE for at in range(unit, unit + units))
+    free = all(m.registry[at] & TAG_MASK == TAG_FREE for at in range(unit, unit + units))
     return free and not dirty_count(m, unit, units)
 
 

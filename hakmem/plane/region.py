@@ -25,6 +25,7 @@ from .budget import recent_take, work_grow_locked
 from .locks import run_lock, run_unlock
 from .marks import dirty_set
 from .memory import (
+    HEAD_SHIFT,
     KIND_FOREIGN,
     KIND_NONE,
     MAP_DONE,
@@ -32,6 +33,7 @@ from .memory import (
     MAP_TAKEN,
     RESERVED,
     TAG_FREE,
+    TAG_MASK,
     TAG_UNMAPPED,
     UNIT_SHIFT,
     Memory,
@@ -173,7 +175,7 @@ def _release_units(m: Memory) -> None:
     """Unmap all units that are mapped, in pieces between those that are not."""
     start = m.meta_units
     for unit in range(start, m.heap.unit_top + 1):
-        if unit < m.heap.unit_top and m.registry[unit] & 0xFF != TAG_UNMAPPED:
+        if unit < m.heap.unit_top and m.registry[unit] & TAG_MASK != TAG_UNMAPPED:
             continue
         m.unmap_part(start << UNIT_SHIFT, unit << UNIT_SHIFT)
         start = unit + 1
@@ -257,7 +259,7 @@ def _add_chunk(m: Memory, units: int) -> None:
     if m.tables.arenas.huge_pages:
         m.advise(m.unit_address(top), units << UNIT_SHIFT)
     _raise_top(m, units)
-    m.fill(top, units, TAG_FREE | top << 8)
+    m.fill(top, units, TAG_FREE | top << HEAD_SHIFT)
     runs.insert(m, top, units, 0)
     work_grow_locked(m, units)
     _set_intent(m, 0, 0)
@@ -268,7 +270,7 @@ def _skip_units(m: Memory, units: int) -> bool:
     heap, top = m.heap, m.heap.unit_top
     if _tables_reach(m, top + units) != MAP_DONE:
         return False
-    m.fill(top, units, TAG_UNMAPPED | top << 8)
+    m.fill(top, units, TAG_UNMAPPED | top << HEAD_SHIFT)
     m.slabs[top].unit_count = units
     m.slabs[top].kind = KIND_FOREIGN
     heap.unmapped_units += units
@@ -283,7 +285,7 @@ def _grow_top(m: Memory, units: int) -> int:
     while True:
         top, left = heap.unit_top, m.geometry.unit_limit - heap.unit_top
         last = m.registry[top - 1]
-        have = m.slabs[last >> 8].unit_count if last & 0xFF == TAG_FREE else 0
+        have = m.slabs[last >> HEAD_SHIFT].unit_count if last & TAG_MASK == TAG_FREE else 0
         need = units - have if have < units else 1
         want = min(max(_chunk_units(m), need), left)
         if want < need:
@@ -308,7 +310,7 @@ def _grow_run(m: Memory, unit: int, units: int) -> bool:
         heap.unmapped_units -= got
         if got < have:
             runs.place(m, unit + got, have - got, 0, TAG_UNMAPPED)
-        m.fill(unit, got, TAG_FREE | unit << 8)
+        m.fill(unit, got, TAG_FREE | unit << HEAD_SHIFT)
         dirty_set(m, unit, got, False)
         runs.insert(m, unit, got, 0)
         _set_intent(m, 0, 0)
@@ -330,9 +332,9 @@ def unmap_units(m: Memory, unit: int, units: int, dirty: int) -> bool:
     """Unmap free units that were taken out of their bin. False: the OS refused, and they are back
     in a bin. Needs the lock."""
     heap = m.heap
-    m.fill(unit, units, TAG_UNMAPPED | unit << 8)
+    m.fill(unit, units, TAG_UNMAPPED | unit << HEAD_SHIFT)
     if not m.unmap_part(unit << UNIT_SHIFT, (unit + units) << UNIT_SHIFT):  # too many mappings
-        m.fill(unit, units, TAG_FREE | unit << 8)
+        m.fill(unit, units, TAG_FREE | unit << HEAD_SHIFT)
         runs.insert(m, unit, units, dirty)
         return False
     if m.tables.retain.lazy_free:
@@ -371,7 +373,7 @@ def lose(m: Memory, unit: int, units: int, is_ours: bool) -> None:
     them out for good: something else may be mapped there, now or later."""
     heap = m.heap
     run_lock(m)
-    m.fill(unit, units, TAG_UNMAPPED | unit << 8)
+    m.fill(unit, units, TAG_UNMAPPED | unit << HEAD_SHIFT)
     heap.in_use_units -= units
     heap.unmapped_units += units
     if is_ours:

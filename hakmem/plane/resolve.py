@@ -11,7 +11,17 @@ from ..generate import mirror
 from . import mapped
 from .caller import Caller
 from .locks import run_lock, run_unlock
-from .memory import KIND_SPAN, KIND_WAITING, MASK64, TAG_NONE, TAG_SPAN, UNIT_SHIFT, Memory
+from .memory import (
+    HEAD_SHIFT,
+    KIND_SPAN,
+    KIND_WAITING,
+    MASK64,
+    TAG_MASK,
+    TAG_NONE,
+    TAG_SPAN,
+    UNIT_SHIFT,
+    Memory,
+)
 
 FOREIGN: Final = layout.constant("HAK_FAULT_FOREIGN")
 INTERIOR: Final = layout.constant("HAK_FAULT_INTERIOR")
@@ -52,7 +62,7 @@ def resolve(m: Memory, address: int) -> Block | Fault:
     if unit >= m.heap.unit_top or unit < m.meta_units:
         return fault_of(m, FOREIGN, address)
     entry = m.registry[unit]
-    tag, head = entry & 0xFF, entry >> 8
+    tag, head = entry & TAG_MASK, entry >> HEAD_SHIFT
     if tag == TAG_NONE or tag > TAG_SPAN:
         return fault_of(m, DOUBLE, address, 0, unit, 0, TAG_SPAN, tag)
     base, slab = m.base + (head << UNIT_SHIFT), m.slabs[head]

@@ -17,6 +17,7 @@ from .budget import recent_take
 from .locks import run_lock, run_unlock
 from .marks import dirty_count, dirty_set
 from .memory import (
+    HEAD_SHIFT,
     KIND_FOREIGN,
     KIND_NONE,
     KIND_RUN,
@@ -26,6 +27,7 @@ from .memory import (
     MASK32,
     MASK64,
     TAG_FREE,
+    TAG_MASK,
     TAG_NONE,
     UNIT_SHIFT,
     Memory,
@@ -127,17 +129,17 @@ def place(m: Memory, unit: int, units: int, dirty: int, tag: int) -> None:
     run.kind = KIND_RUN if tag == TAG_FREE else KIND_UNMAPPED
     run.unit_count = units
     run.run_dirty_count = dirty
-    m.registry[unit] = m.registry[unit + units - 1] = tag | unit << 8
+    m.registry[unit] = m.registry[unit + units - 1] = tag | unit << HEAD_SHIFT
     _link(m, unit)
 
 
 def _take(m: Memory, entry: int, tag: int) -> Any:
     """Take a neighbouring run out of its bin to coalesce with it: the run that a registry ``entry``
     names. Returns its record; None if it is not of the kind that ``tag`` says."""
-    run = m.slabs[entry >> 8]
-    if entry & 0xFF != tag or run.kind == KIND_FOREIGN:
+    run = m.slabs[entry >> HEAD_SHIFT]
+    if entry & TAG_MASK != tag or run.kind == KIND_FOREIGN:
         return None
-    unlink(m, entry >> 8)
+    unlink(m, entry >> HEAD_SHIFT)
     run.kind = KIND_NONE
     return run
 
@@ -150,7 +152,11 @@ def insert(m: Memory, unit: int, units: int, dirty: int, tag: int = TAG_FREE) ->
     left, right = _take(m, before, tag), _take(m, behind, tag)
     if left is not None:
         m.slabs[unit].kind = KIND_NONE
-        unit, units, dirty = before >> 8, units + left.unit_count, dirty + left.run_dirty_count
+        unit, units, dirty = (
+            before >> HEAD_SHIFT,
+            units + left.unit_count,
+            dirty + left.run_dirty_count,
+        )
     if right is not None:
         units, dirty = units + right.unit_count, dirty + right.run_dirty_count
     place(m, unit, units, dirty, tag)
@@ -321,7 +327,7 @@ def run_free(m: Memory, unit: int, units: int, dirty: bool) -> None:
     # a dirty unit is marked before it is free, and a clean one is unmarked after.
     if dirty:
         dirty_set(m, unit, units, True)
-    m.fill(unit, units, TAG_FREE | unit << 8)
+    m.fill(unit, units, TAG_FREE | unit << HEAD_SHIFT)
     if not dirty:
         dirty_set(m, unit, units, False)
     m.heap.in_use_units -= units
@@ -338,7 +344,7 @@ def run_extend(m: Memory, unit: int, have: int, want: int) -> bool:
     run_lock(m)
     behind = unit + have
     entry = m.registry[behind] if behind < m.heap.unit_top else 0
-    if entry & 0xFF == TAG_FREE and m.slabs[behind].unit_count >= want - have:
+    if entry & TAG_MASK == TAG_FREE and m.slabs[behind].unit_count >= want - have:
         _cut(m, behind, behind, want - have)
         done = True
     run_unlock(m)

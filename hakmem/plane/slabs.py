@@ -14,7 +14,7 @@ from .. import layout
 from ..generate import mirror
 from . import lists, partial
 from .caller import Caller
-from .memory import KIND_NONE, KIND_SLAB, MASK32, TAG_NONE
+from .memory import HEAD_SHIFT, KIND_NONE, KIND_SLAB, MASK32, TAG_NONE
 from .runs import run_free
 
 FRESH: Final = layout.constant("HAK_SLAB_FRESH")
@@ -48,7 +48,7 @@ def make(t: Caller, class_index: int, unit: int, fresh: bool) -> bool:
     slab.unit_count = units
     slab.flags = FRESH if fresh else 0
     slab.last_sweep = 0
-    m.fill(unit, units, class_index | unit << 8)
+    m.fill(unit, units, class_index | unit << HEAD_SHIFT)
     slab.kind = KIND_SLAB
     t.record.slab_new_count += 1
     return True

@@ -15,6 +15,7 @@ from .acquire import collect, flush_ready
 from .caller import Caller
 from .marks import unit_is_dirty
 from .memory import (
+    HEAD_SHIFT,
     KIND_NONE,
     KIND_SPAN,
     MAP_DONE,
@@ -42,7 +43,7 @@ def _note(m: Memory, unit: int, units: int, size: int) -> None:
     span.unit_count = units
     _note_size(m, unit, size)
     span.kind = KIND_SPAN
-    m.fill(unit, units, TAG_SPAN | unit << 8)
+    m.fill(unit, units, TAG_SPAN | unit << HEAD_SHIFT)
 
 
 def _is_sparse(m: Memory, address: int, size: int) -> bool:

@@ -40,7 +40,8 @@ static void mark(walk *k, uint64_t address, uint32_t place) {
     uint64_t offset = address - (uintptr_t)k->heap, unit = offset >> HAK_UNIT_SHIFT;
     if (unit < k->heap->meta_units || unit >= k->top)
         die("walk: %p in %s is outside the heap", (void *)(uintptr_t)address, place_names[place]);
-    uint32_t entry = hak_entry_get(k->heap, (uint32_t)unit), tag = entry & 0xff, head = entry >> 8;
+    uint64_t entry = hak_entry_get(k->heap, (uint32_t)unit);
+    uint32_t tag = hak_entry_tag(entry), head = hak_entry_head(entry);
     hak_slab *slab = hak_slab_at(k->heap, head);
     uint64_t inside = address - (uintptr_t)hak_unit_address(k->heap, head);
     if (tag == HAK_TAG_SPAN) {
@@ -140,8 +141,8 @@ static void walk_slab(walk *k, uint32_t unit) {
         die("walk: slab %u of class %u: %u blocks on holes, flags %u", unit, c, holed, slab->flags);
     for (uint32_t i = 0; i < slab->unit_count; i++)
         if (hak_entry_get(h, unit + i) != hak_entry(c, unit))
-            die("walk: unit %u of a slab of class %u has entry %x", unit + i, c,
-                hak_entry_get(h, unit + i));
+            die("walk: unit %u of a slab of class %u has entry %llx", unit + i, c,
+                (unsigned long long)hak_entry_get(h, unit + i));
     if (hak_used_load(slab) + listed + holed != slab->carved_count)
         die("walk: slab %u of class %u: used %u + free %u + on holes %u is not carved %u", unit, c,
             hak_used_load(slab), listed, holed, slab->carved_count);
@@ -163,7 +164,8 @@ static void walk_slab(walk *k, uint32_t unit) {
 static uint32_t walk_unit(walk *k, uint32_t unit, uint64_t *free_units) {
     hak_heap *h = k->heap;
     hak_slab *record = hak_slab_at(h, unit);
-    uint32_t entry = hak_entry_get(h, unit), tag = entry & 0xff;
+    uint64_t entry = hak_entry_get(h, unit);
+    uint32_t tag = hak_entry_tag(entry);
     if (hak_claim_held(record)) die("walk: the claim of unit %u is held", unit);
     if (record->mailed != (k->hinted[unit] >> 1))
         die("walk: unit %u is marked as mailed but in no mailbox", unit);
@@ -171,8 +173,9 @@ static uint32_t walk_unit(walk *k, uint32_t unit, uint64_t *free_units) {
         k->ready++;
         return 1;
     }
-    if (entry >> 8 != unit)
-        die("walk: unit %u (tag %u) belongs to %u, which ends before it", unit, tag, entry >> 8);
+    if (hak_entry_head(entry) != unit)
+        die("walk: unit %u (tag %u) belongs to %u, which ends before it", unit, tag,
+            hak_entry_head(entry));
     if (tag == HAK_TAG_UNMAPPED) {
         if (record->kind != HAK_KIND_UNMAPPED)
             die("walk: unmapped unit %u is of kind %u", unit, record->kind);

@@ -72,7 +72,7 @@ static expected moving(hak_heap *h, hak_thread *t) {
     uint32_t c = longest_list(t), have = (uint32_t)(t->bins[c].cap_count - t->room_counts[c]),
              batch = have / 2;
     uint64_t block = t->heads[c], second = hak_next(block);
-    uint32_t unit = hak_entry_get(h, (uint32_t)((block - (uintptr_t)h) >> HAK_UNIT_SHIFT)) >> 8;
+    uint32_t unit = hak_head_of(h, block);
     if (batch < 2) die("a list of %u", have);
     hak_store_relaxed(&t->busy, c + 1);
     for (uint32_t i = 0; i < batch; i++) t->heads[c] = hak_next(t->heads[c]);

@@ -71,7 +71,7 @@ def words_of(heap: hakmem.Heap) -> list[tuple[int, int]]:
     units = range(plan.meta_units, view.capture.unit_top)
     for unit in units:
         add("hak_slab", heap.address + plan.slabs_offset + unit * ctypes.sizeof(mirror.HakSlab))
-        found.append((heap.address + plan.registry_offset + 4 * unit, 4))
+        found.append((heap.address + plan.registry_offset + 8 * unit, 8))
     for thread in range(len(view.capture.threads)):
         size = ctypes.sizeof(mirror.HakThread)
         add("hak_thread", heap.address + plan.threads_offset + thread * size)

@@ -296,7 +296,16 @@ def test_every_constant_that_readers_use_is_compared_or_translated() -> None:
     }  # fmt: skip
     derived = {"UNIT_BYTES", "LIVE_BYTES_PER_UNIT", "SUPERSLAB_BYTES"}  # from those compared
     compared = {name.removeprefix("HAK_") for name in (*translation.SAME, *translation.AT_MOST)}
-    by_name = ("HAK_TAG", "HAK_KIND", "HAK_SLAB", "HAK_HEAP", "HAK_THREAD", "HAK_BAND", "HAK_BACK")
+    by_name = (
+        "HAK_TAG",
+        "HAK_ENTRY",
+        "HAK_KIND",
+        "HAK_SLAB",
+        "HAK_HEAP",
+        "HAK_THREAD",
+        "HAK_BAND",
+        "HAK_BACK",
+    )
     same_layout_only = ("HAK_ERRAND",)  # threads of another version's library are never sent
     for file in [
         *PACKAGE.glob("views/**/*.py"), *PACKAGE.glob("outside/*.py"), PACKAGE / "registry.py"

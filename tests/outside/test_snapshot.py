@@ -100,7 +100,7 @@ def test_process_round_trip(python: Start, tmp_path: Path) -> None:
     assert [heap.name for heap in loaded.heaps] == ["process heap", "heap 2"]
     for one, other in zip(view.heaps, loaded.heaps, strict=True):
         assert_same(one, other)
-    assert np.load(tmp_path / "file.npz")["h0_registry"].dtype == np.uint32, "an ordinary npz"
+    assert np.load(tmp_path / "file.npz")["h0_registry"].dtype == np.uint64, "an ordinary npz"
 
 
 def test_contents_stay_at_home_unless_asked_for(tmp_path: Path) -> None:
@@ -379,7 +379,7 @@ def test_hostile_numbers(good: bytes, tmp_path: Path) -> None:
         ("heap", put(heap.base.offset, 0, 8)),
         ("heap", put(heap.slabs_offset.offset, 1 << 62, 8)),
         ("heap", put(heap.flags.offset, 0)),
-        ("registry", put(4 * unit, 3 | 0xFFFFFF << 8)),
+        ("registry", put(8 * unit, 3 | 0xFFFFFF << 16, 8)),
         ("slabs", put(64 * unit + 5, 63, 1)),
         ("slabs", put(64 * unit + 5, 0, 1)),
         ("slabs", put(64 * unit + 4, 77, 1)),

@@ -61,7 +61,7 @@ def picture(engine: Engine) -> dict[str, np.ndarray]:
     made = {
         "heap": own,
         "thread": threads,
-        "registry": _words(base + heap.registry_offset, top, np.uint32),
+        "registry": _words(base + heap.registry_offset, top, np.uint64),
         "slab": _copy(base + heap.slabs_offset, mirror.HakSlab, top),
         "partial set": _words(base + heap.partial_offset, -(-top // 64) * CLASS_LIMIT),
         "summary": _words(base + heap.summary_offset, -(-top // 4096) * CLASS_LIMIT),

@@ -14,6 +14,7 @@ from hakmem import layout
 from hakmem.engines.native import NativeEngine
 from hakmem.generate import mirror
 from hakmem.plane import PythonEngine
+from hakmem.registry import ENTRY_BYTES, HEAD_SHIFT
 from tests.support.calls import faults
 
 CLOCK_START_NS = 10**12
@@ -228,8 +229,10 @@ class Twins:
     def entry(self, offset: int) -> int:
         """Registry entry of an offset's unit."""
         heap = self.native.heap
-        place = self.native.address + heap.registry_offset + 4 * (offset >> layout.UNIT_SHIFT)
-        return ctypes.c_uint32.from_address(place).value
+        place = (
+            self.native.address + heap.registry_offset + ENTRY_BYTES * (offset >> layout.UNIT_SHIFT)
+        )
+        return ctypes.c_uint64.from_address(place).value
 
     def first_thread(self) -> ctypes.Structure:
         """The native plane's record of the first thread."""
@@ -256,7 +259,7 @@ class Twins:
         is memory; the caller sees to that.
         """
         entry = self.entry(offsets[0])
-        slabs = self.slabs_of(entry >> 8)
+        slabs = self.slabs_of(entry >> HEAD_SHIFT)
         if entry & 0xFF > layout.CLASS_COUNT_MAX:
             return
         for slab in slabs:

@@ -48,6 +48,9 @@ EDITS: Final[Sequence[Edit]] = (
         'Field("policy_offset", "u64"',
     ),
     ("HEAP_BYTES: Final = 6144", "HEAP_BYTES: Final = 8192"),
+    # registry entries of 32 bits, head units from bit 8 on
+    ('Table("registry", "u64", 1, 1)', 'Table("registry", "u32", 1, 1)'),
+    ('Constant("HAK_ENTRY_HEAD_SHIFT", UNIT_SHIFT,', 'Constant("HAK_ENTRY_HEAD_SHIFT", 8,'),
     # numbers of another width, and one more of the policy
     ('Field("arena_count", "u32"', 'Field("arena_count", "u64"'),
     ('Field("lost_count", "u32", "slabs"', 'Field("lost_count", "u64", "slabs"'),
@@ -57,6 +60,21 @@ EDITS: Final[Sequence[Edit]] = (
         '    floor_bytes: int = _number("u64"',
     ),
 )
+NATIVE_EDITS: Final[Sequence[tuple[str, str, str]]] = (
+    ("hak_internal.h", "uint64_t *hak_registry(", "uint32_t *hak_registry("),
+    (
+        "tables.c",
+        "case REGISTRY: return page_up(units * sizeof(uint64_t));",
+        "case REGISTRY: return page_up(units * sizeof(uint32_t));",
+    ),
+    ("fast.h", "hak_load_relaxed((uint64_t *)", "hak_load_relaxed((uint32_t *)"),
+    (
+        "fast.h",
+        "offset - entry + class_index",
+        "offset - ((uint64_t)hak_entry_head(entry) << HAK_UNIT_SHIFT)",
+    ),
+)
+"""What of C such entries are written and read by."""
 
 
 def sources(place: Path, edits: Sequence[Edit] = EDITS, *, whole: bool = False) -> Path:
@@ -75,6 +93,10 @@ def sources(place: Path, edits: Sequence[Edit] = EDITS, *, whole: bool = False) 
         text, count = re.subn(rf'(Constant\("{name}", )\d+', rf"\g<1>{value}", text)
         assert count == 1, name
     layout.write_text(text)
+    for name, before, after in NATIVE_EDITS:
+        file = made / "native" / name
+        assert file.read_text().count(before) == 1, f"{name} has another line now: {before}"
+        file.write_text(file.read_text().replace(before, after))
     rest = made.rglob("*.py") if whole else [layout]
     for file in [*rest, *made.glob("native/*.[ch]")]:
         text = file.read_text()

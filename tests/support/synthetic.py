@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hakmem import layout
 from hakmem.generate import mirror
 from hakmem.policy import Policy
-from hakmem.registry import TAG_FREE, TAG_SPAN, Geometry
+from hakmem.registry import HEAD_SHIFT, TAG_FREE, TAG_SPAN, Geometry
 from hakmem.views.heap_view import HeapView
 from hakmem.views.reading.records import (
     HEAP_CHECKED,
@@ -85,7 +85,7 @@ class SyntheticHeap(MemorySource):
         )
         self.slabs: Records = self._array(self.geometry.slabs_offset, top, dtype_of(mirror.HakSlab))
         self.registry: NDArray[np.uint32] = self._array(
-            self.geometry.registry_offset, top, np.dtype("u4")
+            self.geometry.registry_offset, top, np.dtype("u8")
         )
         self.threads: Records = self._array(
             self.geometry.threads_offset, threads + 1, dtype_of(mirror.HakThread)
@@ -167,7 +167,7 @@ class SyntheticHeap(MemorySource):
         record["carved_count"], record["used_count"] = carved, carved - len(free)
         record["free_list"] = self._list_word(unit, class_index, free)
         record["remote_list"] = self._list_word(unit, class_index, remote)
-        self.registry[at : at + int(record["unit_count"])] = class_index | at << 8
+        self.registry[at : at + int(record["unit_count"])] = class_index | at << HEAD_SHIFT
 
     def slabs_bulk(
         self, count: int, class_index: int, carved: NDArray[np.integer], unit: int = 0
@@ -178,21 +178,21 @@ class SyntheticHeap(MemorySource):
         records["kind"], records["class_index"], records["unit_count"] = KIND_SLAB, class_index, 1
         records["carved_count"] = records["used_count"] = carved
         self.slabs[units] = records
-        self.registry[units] = class_index | units << 8
+        self.registry[units] = class_index | units << HEAD_SHIFT
 
     def span(self, unit: int, units: int, os_pages: int) -> None:
         """Make a span of ``units`` units of which ``os_pages`` pages were asked for."""
         at = self.first + unit
         record = self.slabs[at]
         record["kind"], record["unit_count"], record["by_kind"] = KIND_SPAN, units, os_pages
-        self.registry[at : at + units] = TAG_SPAN | at << 8
+        self.registry[at : at + units] = TAG_SPAN | at << HEAD_SHIFT
 
     def run(self, unit: int, units: int) -> None:
         """Make a clean free run; `finish` puts it into its bin."""
         at = self.first + unit
         record = self.slabs[at]
         record["kind"], record["unit_count"] = KIND_RUN, units
-        self.registry[at] = self.registry[at + units - 1] = TAG_FREE | at << 8
+        self.registry[at] = self.registry[at + units - 1] = TAG_FREE | at << HEAD_SHIFT
 
     def cache(
         self,

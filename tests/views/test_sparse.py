@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import hakmem
+from hakmem.registry import HEAD_SHIFT, TAG_MASK
 from hakmem.views.checks import registry
 from hakmem.views.heap_view import HeapView
 from hakmem.views.reading import capture
@@ -100,7 +101,7 @@ def test_a_unit_of_no_record_is_named_wherever_a_piece_ends(in_pieces: None, pla
     heads = np.array([heap.first, heap.first + 4])
     found = registry.owners(heads, heads + np.array([4, 8]), unit, unit + 3)
     assert found.tolist() == [heads[int(at >= heads[1])] for at in range(unit, unit + 3)]
-    heap.registry[unit] = (heap.first + 9) << 8 | (heap.registry[unit] & 0xFF)
+    heap.registry[unit] = (heap.first + 9) << HEAD_SHIFT | int(heap.registry[unit]) & TAG_MASK
     if record["kind"] == KIND_RUN and place not in (4, 11):
         assert HeapView(heap, BASE).validate().exact, "inside a free run an entry says nothing"
         return

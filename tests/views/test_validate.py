@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import hakmem
 from hakmem import ValidationError, layout
 from hakmem.generate import mirror
+from hakmem.registry import HEAD_SHIFT
 from tests.support.heaps import Make
 from tests.support.synthetic import SyntheticHeap
 
@@ -194,14 +195,14 @@ def test_registry_that_disagrees(make: Make) -> None:
     heap, blocks = used_heap(make)
     capture = heap.view().capture
     found = heap.whatis(blocks[0])
-    entry = heap.address + capture.geometry.registry_offset + 4 * found.unit
-    with poked(entry, (found.class_index + 1) | found.unit << 8, 4):
+    entry = heap.address + capture.geometry.registry_offset + 8 * found.unit
+    with poked(entry, (found.class_index + 1) | found.unit << HEAD_SHIFT, 8):
         error = fails(heap, "registry: class", f"unit {found.unit}")
         assert (error.expected, error.found) == (found.class_index, found.class_index + 1)
-    with poked(entry, found.class_index | (found.unit + 1) << 8, 4):
+    with poked(entry, found.class_index | (found.unit + 1) << HEAD_SHIFT, 8):
         fails(heap, "registry: head", f"unit {found.unit}")
     span = heap.spans[0]
-    with poked(heap.address + capture.geometry.registry_offset + 4 * (span.unit + 1), 0, 4):
+    with poked(heap.address + capture.geometry.registry_offset + 8 * (span.unit + 1), 0, 8):
         fails(heap, "registry", f"unit {span.unit + 1}")
 
 

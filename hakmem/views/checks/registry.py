@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ...registry import KIND_NAMES, TAG_FREE, TAG_NONE, TAG_SPAN, TAG_UNMAPPED
+from ...registry import HEAD_SHIFT, KIND_NAMES, TAG_FREE, TAG_MASK, TAG_NONE, TAG_SPAN, TAG_UNMAPPED
 from ..reading.capture import Capture
 from ..reading.look import Look
 from ..reading.problems import Problem, Report, Spot
@@ -180,7 +180,8 @@ def _check_units(
     wanted = "a slab, a span, a free run, or ready"
     require(report, lonely, "a unit is in exactly one record", name, wanted, "none of them")
     entries, kinds = capture.registry[first:stop], capture.slabs["kind"][owner]
-    tags, heads = (entries & 0xFF).astype(np.int64), (entries >> 8).astype(np.int64)
+    tags = (entries & TAG_MASK).astype(np.int64)
+    heads = (entries >> HEAD_SHIFT).astype(np.int64)
     classes = capture.slabs["class_index"][owner].astype(np.int64)
     mine = (owner > 0) & np.isin(kinds, IN_USE)
     require(report, mine & (heads != owner), "registry: head", name, owner, heads)
@@ -200,13 +201,13 @@ def _check_ends(capture: Capture, ready: NDArray[np.int64], report: Report) -> N
     runs = np.flatnonzero(capture.slabs["kind"] == KIND_RUN)
     last = runs + capture.slabs["unit_count"][runs].astype(np.int64) - 1
     ends, owner = np.concatenate((runs, last)), np.concatenate((runs, runs))
-    entries, wanted = capture.registry[ends].astype(np.int64), owner << 8 | TAG_FREE
+    entries, wanted = capture.registry[ends].astype(np.int64), owner << HEAD_SHIFT | TAG_FREE
 
     def name(at: int) -> Spot:
         return Spot(unit=int(ends[at]))
 
     require(report, entries != wanted, "registry: end of a free run", name, wanted, entries)
-    tags = capture.registry[ready] & 0xFF
+    tags = capture.registry[ready] & TAG_MASK
     require(
         report,
         tags != TAG_NONE,
@@ -215,5 +216,5 @@ def _check_ends(capture: Capture, ready: NDArray[np.int64], report: Report) -> N
         TAG_NONE,
         tags,
     )
-    meta = capture.registry[: capture.meta_units] & 0xFF
+    meta = capture.registry[: capture.meta_units] & TAG_MASK
     require(report, meta != TAG_NONE, "registry: metadata", lambda u: Spot(unit=u), TAG_NONE, meta)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ...generate import mirror
-from ...registry import Geometry
+from ...registry import ENTRY_BYTES, Geometry
 from ...system.procfs import ProcessFacts
 from ..reading.missing import Missing
 from ..reading.outline import MAPPED_BYTES, resident_ranges
@@ -36,7 +36,7 @@ MAPPED_WORDS: Final = MAPPED_BYTES // 8
 PARTS: Final[dict[str, str]] = {
     "heap": "u1",
     "policy": "u1",
-    "registry": "u4",
+    "registry": f"u{ENTRY_BYTES}",
     "slabs": "u8",
     "threads": "u8",
     "mapped": "u8",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ... import layout
 from ...errors import ValidationError
 from ...generate import mirror
+from ...registry import HEAD_SHIFT
 from ..reading.capture import SLAB_BYTES
 from ..reading.outline import CACHED_LIMIT, MAPPED_BYTES, THREAD_BYTES, check_classes, check_heap
 from ..reading.records import KIND_LOST, KIND_SLAB, KIND_WAITING, dtype_of
@@ -142,7 +143,12 @@ def _check_records(heap: FrozenHeap, require: Require) -> None:
 def check_contents(heap: FrozenHeap, require: Require) -> None:
     """Check the parts that are loaded last: every number that is used as an index."""
     header, top = heap.header, heap.header.unit_top
-    _none(heap.parts["registry"] >> 8 >= top, "registry: head of unit", f"below {top}", require)
+    _none(
+        heap.parts["registry"] >> HEAD_SHIFT >= top,
+        "registry: head of unit",
+        f"below {top}",
+        require,
+    )
     threads = heap.parts["threads"].view(dtype_of(mirror.HakThread))
     bins: Any = threads["bins"]
     lengths = bins["cap_count"].astype(np.int64) - threads["room_counts"]

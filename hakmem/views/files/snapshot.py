@@ -391,13 +391,17 @@ def _heap(reader: _Reader, number: int, about: object) -> FrozenHeap:
         if not holds:
             raise reader.wrong(f"heap {number}: {what}", expected, found)
 
+    kinds = dict(PARTS)
+    if reader.translation is not None:
+        kinds["registry"] = reader.translation.entry_dtype
+
     def array(name: str) -> NDArray[Any]:
         full = f"h{number}_{name}"
-        return reader.array(full, PARTS[name]) if reader.has(full) else empty_part(name)
+        return reader.array(full, kinds[name]) if reader.has(full) else empty_part(name)
 
     counts = {
         name: reader.count(f"h{number}_{name}", kind) if reader.has(f"h{number}_{name}") else 0
-        for name, kind in PARTS.items()
+        for name, kind in kinds.items()
     }
     if reader.translation is not None:
         other = TranslatedParts(reader.translation, heap.address, counts, array, require)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
+from ...registry import HEAD_SHIFT, TAG_MASK
 from .cached import CachedBlocks
 from .capture import REREADS, Capture, ThreadCache, Units
 from .outline import CACHED_LIMIT
@@ -294,7 +295,7 @@ class Blocks:
         unit = (inside >> np.uint64(layout.UNIT_SHIFT)).astype(np.int64)
         known = (unit >= capture.meta_units) & (unit < capture.unit_top)
         entry = capture.registry[np.where(known, unit, 0)]
-        head = (entry >> 8).astype(np.int64)
+        head = (entry >> HEAD_SHIFT).astype(np.int64)
         stride, start = (
             capture.classes[name][classes].astype(np.int64)
             for name in ("stride_bytes", "start_bytes")
@@ -303,7 +304,7 @@ class Blocks:
         block = offset // np.maximum(stride, 1)
         good = (
             known
-            & ((entry & 0xFF) == classes)
+            & ((entry & TAG_MASK) == classes)
             & (classes > 0)
             & (offset >= 0)
             & (offset % np.maximum(stride, 1) == 0)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ...generate import mirror
+from ...registry import ENTRY_BYTES
 from .missing import guarded
 from .outline import Outline
 from .records import Records, dtype_of
@@ -52,7 +53,7 @@ class Capture(Outline):
     """A copy of one heap's metadata. Indices of ``registry``, ``slabs``, ``dirty`` and ``torn`` are
     unit numbers."""
 
-    registry: NDArray[np.uint32]
+    registry: NDArray[np.uint64]
     """Page registry, shape (unit_top,)."""
     slabs: Records
     """Slab records, dtype of ``hak_slab``, shape (unit_top,)."""
@@ -81,7 +82,7 @@ class Capture(Outline):
         def copy(offset: int, size_bytes: int, dtype: np.dtype | type) -> np.ndarray:
             return read_table(source, address + offset, size_bytes).view(dtype)
 
-        registry = copy(geometry.registry_offset, top * 4, np.uint32)
+        registry = copy(geometry.registry_offset, top * ENTRY_BYTES, np.dtype(f"u{ENTRY_BYTES}"))
         slabs = copy(geometry.slabs_offset, top * SLAB_BYTES, dtype_of(mirror.HakSlab))
         missing = parts["missing"]
         if missing is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from ...errors import LayoutMismatch, ValidationError
 from ...generate import description, mirror
 from ...generate.description import Description, Place
 from ...policy.policy import checksum
-from ...registry import Geometry, page_up
+from ...registry import HEAD_SHIFT, Geometry, page_up
 from .fields import PADDING
 from .missing import Missing
 from .records import dtype_of
@@ -40,6 +40,8 @@ SAME: Final = (
 """Constants that readers compute with: a layout in which one is another cannot be read."""
 AT_MOST: Final = ("HAK_SLAB_UNITS_MAX", "HAK_CLASS_COUNT_MAX", "HAK_REGION_UNITS_MAX")
 """Bounds that readers rely on: those of another layout may be lower."""
+ENTRIES_BEFORE: Final = {"HAK_ENTRY_HEAD_SHIFT": 8, "HAK_ENTRY_TAG_MASK": 0xFF}
+"""How layouts that do not say so make a registry entry of head and tag."""
 UNUSED: Final = PADDING | {
     field.name for field in layout.STRUCT_BY_NAME["hak_heap"].fields if not field.access
 }
@@ -101,9 +103,17 @@ class Translation:
                 yield f"table {table}"
 
     def has_table(self, name: str) -> bool:
-        """Whether the other layout has a table that means the same."""
+        """Whether the other layout has a table that means the same; entries of the registry may be
+        of another width."""
         found, own = self.theirs.tables.get(name), self.ours.tables[name]
+        if name == "registry" and found is not None and found.type in _DTYPES:
+            found = replace(found, type=own.type)
         return found == own and self.theirs.row_bytes(name) <= ROW_LIMIT_BYTES
+
+    @property
+    def entry_dtype(self) -> str:
+        """The dtype of a registry entry of the other layout."""
+        return _DTYPES[self.theirs.tables["registry"].type]
 
     def place(self, struct: str, name: str) -> int:
         """Where a scalar field stands in a struct of the other layout, to be written; it must be of
@@ -176,11 +186,13 @@ class Translation:
                 made[mine] = known.get(full, 0)
         return made
 
-    def registry(self, raw: Raw) -> NDArray[np.uint32]:
+    def registry(self, raw: Raw) -> NDArray[np.uint64]:
         """Registry entries, their tags by name."""
-        entries = np.frombuffer(raw, dtype=np.uint32)
-        tags = self._constants(entries & np.uint32(0xFF), "HAK_TAG", "tag")
-        return np.asarray(entries & np.uint32(0xFFFFFF00) | tags, dtype=np.uint32)
+        entries = np.frombuffer(raw, dtype=self.entry_dtype).astype(np.uint64)
+        known = self.theirs.constants
+        shift, mask = (np.uint64(known.get(name, old)) for name, old in ENTRIES_BEFORE.items())
+        tags = self._constants(entries & mask, "HAK_TAG", "tag")
+        return np.asarray((entries >> shift) << np.uint64(HEAD_SHIFT) | tags, dtype=np.uint64)
 
     def rows(self, table: str, raw: Raw) -> NDArray[np.uint8]:
         """Rows of a table as bytes of this layout."""
