@@ -4,12 +4,13 @@ are an operation's."""
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench import BenchError, count, driver, peers
+from bench import BenchError, callgrind, count, driver, peers
 from bench.__main__ import main
 from bench.count import Count, Counts
 
@@ -71,6 +72,59 @@ def test_an_operation_of_glibc_takes_as_many_inside_as_it_should(
     row = next(row for row in driver.list_rows(binary) if row.name == "pair_64")
     found = count.count_row(binary, row, peers.Allocator("glibc", "peer", None))
     assert 20 < found.inside < found.whole < found.inside + 40
+
+
+HURRIED = """
+#include <stddef.h>
+#include <string.h>
+#include <time.h>
+static _Alignas(64) char arena[64 << 20];
+static size_t used;
+static int ready;
+__attribute__((noinline)) static void settle(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    volatile long turns = now.tv_nsec / 7 % 5003;
+    while (turns) turns--;
+    ready = 1;
+}
+void *malloc(size_t size) {
+    if (!ready) settle();
+    char *block = arena + used;
+    used += (size + 63) & ~(size_t)63;
+    return block;
+}
+void free(void *block) { (void)block; }
+void *calloc(size_t count, size_t size) { return malloc(count * size); }
+void *realloc(void *block, size_t size) {
+    return block ? memmove(malloc(size), block, size) : malloc(size);
+}
+"""
+
+
+def test_a_start_of_other_length_in_each_run_is_no_part_of_the_pair(
+    binary: Path, library: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("valgrind") is None:
+        pytest.skip("no valgrind here")
+    monkeypatch.setitem(count.COUNTED, "pair_64", 2000)
+    row = next(row for row in driver.list_rows(binary) if row.name == "pair_64")
+    hurried = peers.Allocator("hurried", "peer", library("hurried", HURRIED))
+    first, second = (count.count_pair(binary, row, hurried) for _ in range(2))
+    assert first == second and set(first) == set(count.PAIR_FUNCTIONS)
+    assert all(figure == int(figure) > 0 for figure in first.values())
+
+
+def test_what_is_called_each_time_counts_and_what_is_called_as_often_does_not() -> None:
+    text = "fn=malloc\n1 {own}\ncfn=slow\ncalls=2 5\n1 {slow}\ncfn=each\ncalls={n} 5\n1 {each}\n"
+    less, more = (
+        callgrind.functions_of(text.format(own=16 * n, slow=slow, n=n, each=3 * n))
+        for n, slow in ((1000, 90_000), (2000, 89_200))
+    )
+    assert callgrind.grown(less, more, "malloc") == 19 * 1000
+    assert callgrind.grown(less, more, "free") == 0
+    with pytest.raises(BenchError, match="no totals"):
+        callgrind.totals_of(text)
 
 
 def test_the_compiler_is_read_from_the_library(tmp_path: Path) -> None:
