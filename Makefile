@@ -20,7 +20,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/text.py $(wildcard hakmem/generate/*.py hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test failing-calls mt peers bench bench-check bench-limits programs suites test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model lint format clean storm attach-storm mt-preload man wheel
+.PHONY: help setup demo test failing-calls mt peers bench bench-check bench-limits programs suites test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model reaping-model lint format clean storm attach-storm mt-preload man wheel
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -180,6 +180,9 @@ valgrind: setup  ## run the C programs under memcheck, on the library's malloc (
 model: setup  ## drive both planes with the same operations for about ten minutes
 	@HYPOTHESIS_PROFILE=long $(VENV_PYTHON) -m pytest tests/plane/test_identity.py
 
+reaping-model: setup  ## try every interleaving of a reaper and a thread whose cached blocks it takes, and the design without each of its parts
+	@$(VENV_PYTHON) models/reaping.py
+
 fuzz: setup  ## run a program under 5,000 hostile policy images, and readers over 1,000 hostile heaps (about half an hour)
 	@HAKMEM_FUZZ_ROUNDS=5000 $(VENV_PYTHON) -m pytest -s tests/policy/test_policy_images.py -k hostile
 	@$(VENV_PYTHON) tests/outside/hostile.py --rounds 1000
@@ -243,7 +246,7 @@ C_SOURCES = $(shell find $(wildcard hakmem tests bench tools) -name '*.[ch]' -o 
 lint: $(LINT_STAMP)  ## ruff, mypy and clang-format
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --quiet --check . || { echo "lint: run make format" >&2; exit 1; }
-	@$(VENV)/bin/mypy $(wildcard hakmem bench tools)
+	@$(VENV)/bin/mypy $(wildcard hakmem bench tools models)
 	@$(VENV)/bin/clang-format --dry-run -Werror $(C_SOURCES)
 
 format: $(LINT_STAMP)  ## write Python and C in the one style
