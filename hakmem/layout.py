@@ -78,6 +78,8 @@ MAPPED_PIECES: Final = 65530 // 8
 MAPPED_FREED_COUNT: Final = 16
 REGION_LIMIT_PER_256: Final = 192
 CAP_LIMIT_COUNT: Final = 1 << 20
+MAGAZINE_SLOTS: Final = 511
+MAGAZINE_COUNT_MAX: Final = 256
 RETURN_GROUPS: Final = 16
 WAITING_SPANS: Final = 2
 LOCK_SPIN_TRIES: Final = 12
@@ -173,6 +175,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
         "alignment of every block of 16 bytes and up"),
     Constant("HAK_LIVE_BYTES_PER_UNIT", LIVE_BYTES_PER_UNIT,
         "bytes of live marks a unit has in a checked heap"),
+    Constant("HAK_MAGAZINE_SLOTS", MAGAZINE_SLOTS, "slots of a thread's magazines together"),
     Constant("HAK_CACHE_LINE_BYTES", CACHE_LINE_BYTES,
         "bytes of a cache line; malloc and free each start one"),
     Constant("HAK_REGISTRY_OFFSET", REGISTRY_OFFSET,
@@ -711,6 +714,8 @@ class ClassCacheNumbers:
         "how many of the next larger classes may lend it a block before one is carved")
     lend_keep_count: int = _number("u32", "blocks", (0, CAP_LIMIT_COUNT),
         "blocks of its list that this class never lends")
+    magazine_count: int = _number("u32", "blocks", (0, MAGAZINE_COUNT_MAX),
+        "blocks of its magazine, where the heap has magazines; 0: none", default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -816,6 +821,15 @@ class CacheNumbers:
         "first caps of a thread at least, however many threads there are", default=64 * _KIB)
     first_caps_part_per_256: int = _number("u32", "1/256", (0, 256),
         "part of what is left of a thread's share that a class begins with, at most", default=64)
+    magazines: bool = _number("u32", "bool", (0, 1),
+        "1: magazines stand before the lists", default=False,
+        variable=Variable("HAKMEM_TINY_HEAP_V2",
+            "1: threads keep the blocks freed last in magazines, arrays of pointers, before the "
+            "lists", 0, 1))
+    magazine_tiny_count: int = _rule("blocks", (0, MAGAZINE_COUNT_MAX),
+        "blocks of the magazine of a tiny class; 0: none", default=16)
+    magazine_pool_count: int = _rule("blocks", (0, MAGAZINE_COUNT_MAX),
+        "blocks of the magazine of a pool class; 0: none", default=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -1218,6 +1232,17 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     _struct(
+        "hak_magazine", "HakMagazine",
+        "The part of a thread's slots that one class has: first < places of its blocks <= top. The "
+        "slot at first holds 0.",
+        (
+            Field("first", "u16", "slot", _OWNER, "the slot before its first; 0: it has none"),
+            Field("top", "u16", "slot", _OWNER, "slot of the block that came last"),
+            Field("last", "u16", "slot", _OWNER, "slot that top may reach, by end and cap"),
+            Field("end", "u16", "slot", _INIT, "its last slot"),
+        ),
+    ),
+    _struct(
         "hak_thread", "HakThread",
         "A thread of a heap: what the fast path needs, its counters, its caches.",
         (
@@ -1274,6 +1299,13 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("room_counts", "i64", "blocks", _OWNER,
                 "caps less cached blocks; may pass below 0 for a moment", CLASS_LIMIT),
             Field("bins", "hak_bin", "", _OWNER, "the rest of the caches, by class", CLASS_LIMIT),
+            Field("magazine_policy", "u64", "address", _INIT,
+                "the policy, if blocks may go to magazines without a check; 0: they may not"),
+            Field("magazines", "hak_magazine", "", _OWNER, "which slots each class has",
+                CLASS_LIMIT),
+            Field("slots", "u64", "address", _OWNER,
+                "the blocks in magazines; 0 in slot 0 and before each magazine's first",
+                MAGAZINE_SLOTS),
         ),
     ),
     _struct(
@@ -1612,7 +1644,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
 TOTAL_BYTES: Final = {
     "hak_slab": 64,
     "hak_mapped": 16,
-    "hak_thread": 5056,
+    "hak_thread": 9664,
     "hak_heap": HEAP_BYTES,
     "hak_fault": 64,
     "hak_event": 48,

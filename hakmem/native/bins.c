@@ -18,7 +18,7 @@ void hak_bin_flush(hak_thread *t, uint32_t class_index, uint32_t n) {
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
     uint32_t list_count = hak_cache_of(t, class_index)->list_count;
     uint64_t block = t->heads[class_index],
-             stride = hak_class_is_plain(t, class_index) ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
+             stride = hak_class_is_plain(h, class_index) ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
     /* tells a fork's child which class was being flushed: blocks that the list's count has, but
      * the list no longer has, were on their way to slabs */
     hak_store_relaxed(&t->busy, class_index + 1);
@@ -99,6 +99,44 @@ void hak_bin_list_range(hak_thread *t, uint32_t class_index) {
         bin->bump += bin->stride_bytes;
         hak_bin_push(t, class_index, block);
     }
+}
+
+/* Puts the magazine into the list, beyond its cap if need be: the block that came last is the
+ * list's first. */
+void hak_bin_list_magazine(hak_thread *t, uint32_t class_index) {
+    hak_magazine *m = &t->magazines[class_index];
+    uint32_t count = hak_magazine_length(t, class_index);
+    for (uint32_t slot = m->first + 1u; slot <= m->first + count; slot++) {
+        uint64_t block = t->slots[slot];
+        /* a fork may cut here: the block is lost, and never in two places */
+        t->slots[slot] = 0;
+        hak_keep_order();
+        hak_bin_push(t, class_index, block);
+    }
+    m->top = m->first;
+}
+
+/* Gives out the slots of a new record. */
+void hak_magazines_init(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    uint32_t next = 1; /* slot 0 stays 0: it stands for the magazine of a class that has none */
+    for (uint32_t class_index = 1; class_index <= hak_policy_of(h)->sizes.class_count;
+         class_index++) {
+        uint32_t count = hak_magazine_count(h, class_index);
+        hak_magazine none = {0};
+        t->magazines[class_index] = none;
+        if (!count || next + count >= HAK_MAGAZINE_SLOTS) continue;
+        uint16_t first = (uint16_t)next;
+        t->slots[first] = 0;
+        t->magazines[class_index] = (hak_magazine){first, first, first, (uint16_t)(next + count)};
+        next += count + 1;
+    }
+    /* not where headers or checks need the slow path anyway */
+    bool plain = next > 1;
+    for (uint32_t class_index = 1; class_index <= hak_policy_of(h)->sizes.class_count;
+         class_index++)
+        plain &= hak_class_is_plain(h, class_index);
+    t->magazine_policy = plain ? (uintptr_t)hak_policy_of(h) : 0;
 }
 
 /* Drops the hint of a class; the slab stays reachable. The caller holds no claim. */

@@ -147,8 +147,9 @@ bool hak_refill(hak_thread *t, uint32_t class_index, uint32_t least) {
 
 static bool may_lend(hak_thread *t, uint32_t k) {
     const hak_cache_policy *caches = &hak_policy_of(hak_heap_of(t))->caches;
-    return hak_bin_length(t, k) > caches->classes[k].lend_keep_count &&
-           t->bins[k].lend_carve_count < caches->lend_carve_count && hak_class_is_plain(t, k);
+    return hak_bin_cached_count(t, k) > caches->classes[k].lend_keep_count &&
+           t->bins[k].lend_carve_count < caches->lend_carve_count &&
+           hak_class_is_plain(hak_heap_of(t), k);
 }
 
 /* Whether free blocks of the class wait where a refill will find them. */
@@ -162,7 +163,7 @@ static bool has_waiting(hak_heap *h, uint32_t class_index) {
 static uint32_t lend_big(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
     uint32_t k = class_index + 1, end = k + hak_cache_of(t, class_index)->lend_count;
-    if (!hak_class_is_plain(t, class_index) || has_waiting(h, class_index)) return 0;
+    if (!hak_class_is_plain(h, class_index) || has_waiting(h, class_index)) return 0;
     for (; k < end; k++) {
         if (t->bins[k].bump != t->bins[k].bump_end || !hak_partial_find(h, k, 1) ||
             !hak_refill(t, k, 0))
@@ -257,10 +258,11 @@ void hak_cache_flush(hak_thread *t, uint64_t above) {
         if (bin->stride_bytes <= above) continue;
         /* the range first: the list may hold blocks that were carved behind it */
         if (bin->bump != bin->bump_end) hak_bin_return_range(t, class_index);
+        hak_bin_list_magazine(t, class_index);
         if (hak_bin_length(t, class_index))
             hak_bin_flush(t, class_index, hak_bin_length(t, class_index));
         hak_bin_forget_hot(t, class_index);
-        hak_assert(!t->heads[class_index] && !hak_bin_length(t, class_index) &&
+        hak_assert(!hak_bin_first(t, class_index) && !hak_bin_cached_count(t, class_index) &&
                    bin->bump == bin->bump_end);
     }
 }
@@ -270,7 +272,7 @@ uint64_t hak_cache_bytes(hak_thread *t) {
     uint64_t sum = 0;
     for (uint32_t class_index = 1; class_index <= hak_policy_of(hak_heap_of(t))->sizes.class_count;
          class_index++)
-        sum += (uint64_t)hak_bin_length(t, class_index) * t->bins[class_index].stride_bytes +
+        sum += (uint64_t)hak_bin_cached_count(t, class_index) * t->bins[class_index].stride_bytes +
                t->bins[class_index].bump_end - t->bins[class_index].bump;
     return sum;
 }
@@ -286,7 +288,7 @@ void hak_cache_prewarm(hak_thread *t) {
         hak_bin *bin = &t->bins[class_index];
         if (want > limit) want = limit;
         if (want > bin->cap_count) hak_cap_resize(t, class_index, want);
-        while ((have = hak_bin_length(t, class_index) + hak_bin_range_length(bin)) < want) {
+        while ((have = hak_bin_cached_count(t, class_index) + hak_bin_range_length(bin)) < want) {
             hak_bin_list_range(t, class_index);
             if (!hak_refill(t, class_index, want - have)) return;
         }

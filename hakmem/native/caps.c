@@ -34,7 +34,7 @@ void hak_caps_init(hak_thread *t) {
         uint32_t most = hak_cap_limit(t, class_index),
                  init = policy->caches.classes[class_index].cap_init_count;
         t->reciprocals[class_index] =
-            hak_class_is_plain(t, class_index) ? policy->sizes.classes[class_index].reciprocal : 0;
+            hak_class_is_fast(h, class_index) ? policy->sizes.classes[class_index].reciprocal : 0;
         t->bins[class_index].stride_bytes = policy->sizes.classes[class_index].stride_bytes;
         hak_cap_resize(t, class_index, init < most ? init : most);
     }
@@ -64,7 +64,7 @@ static bool has_freed_its_own(hak_thread *t, uint64_t returned) {
     for (uint32_t class_index = 1; class_index <= hak_policy_of(hak_heap_of(t))->sizes.class_count;
          class_index++) {
         const hak_bin *bin = &t->bins[class_index];
-        listed += hak_bin_length(t, class_index) * bin->stride_bytes;
+        listed += hak_bin_cached_count(t, class_index) * bin->stride_bytes;
         ranges += bin->bump_end - bin->bump;
     }
     return held <= ranges + 2 * listed + returned;
@@ -118,7 +118,7 @@ void hak_caps_look_around(hak_thread *t) {
     uint32_t class_count = hak_policy_of(hak_heap_of(t))->sizes.class_count,
              class_index = 1 + t->event_count % class_count;
     hak_bin *bin = &t->bins[class_index];
-    uint32_t have = hak_bin_length(t, class_index),
+    uint32_t have = hak_bin_cached_count(t, class_index),
              floor = have && hak_class_is_big(t, class_index);
     if (t->cap_bytes + t->first_cap_bytes / class_count < hak_cap_bound(t)) return;
     if (bin->event_count) bin->event_count /= 2;
@@ -155,8 +155,9 @@ void hak_caps_shrink_idle(hak_thread *t) {
     hak_assert(caps_add_up(t));
     for (uint32_t class_index = 1; class_index <= policy->sizes.class_count; class_index++) {
         hak_bin *bin = &t->bins[class_index];
-        uint32_t have = hak_bin_length(t, class_index);
+        uint32_t have = hak_bin_cached_count(t, class_index);
         if (bin->event_count == 0 && have) {
+            hak_bin_list_magazine(t, class_index);
             hak_bin_flush(t, class_index, have - have / 2);
             shrink(t, class_index, hak_cache_of(t, class_index)->cap_init_count);
         }

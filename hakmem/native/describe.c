@@ -46,6 +46,13 @@ static bool is_in_list(hak_heap *h, uint32_t class_index, uint64_t first, uint64
     return false;
 }
 
+static bool is_in_magazine(const hak_thread *t, uint32_t class_index, uint64_t wanted) {
+    const hak_magazine *m = &t->magazines[class_index];
+    for (uint32_t slot = m->first + 1u; slot <= m->top && slot < HAK_MAGAZINE_SLOTS; slot++)
+        if (t->slots[slot] == wanted) return true;
+    return false;
+}
+
 /* Says where a carved block of a slab is. */
 static void describe_state(hak_line *line, hak_heap *h, uint32_t unit, uint32_t class_index,
                            uint64_t block) {
@@ -60,8 +67,9 @@ static void describe_state(hak_line *line, hak_heap *h, uint32_t unit, uint32_t 
         const hak_thread *t = hak_thread_at(h, i);
         const hak_bin *bin = &t->bins[class_index];
         bool range = block >= bin->bump && block < bin->bump_end;
-        if (!t->base || (!range && !is_in_list(h, class_index, t->heads[class_index],
-                                               HAK_CAP_LIMIT_COUNT, block)))
+        if (!t->base ||
+            (!range && !is_in_magazine(t, class_index, block) &&
+             !is_in_list(h, class_index, t->heads[class_index], HAK_CAP_LIMIT_COUNT, block)))
             continue;
         hak_line_text(line, range ? "not handed out yet, in the range of thread record "
                                   : "free, in the cache of thread record ");

@@ -189,10 +189,21 @@ static void settle_bin(hak_heap *h, hak_thread *t, uint32_t class_index) {
     if (!whole) bin->bump = bin->bump_end = 0; /* its slab was claimed, and so is lost */
 }
 
+/* The same for its magazine. The slots' bounds are as the record was made, if it was. */
+static void settle_magazine(hak_heap *h, hak_thread *t, uint32_t class_index) {
+    hak_magazine *m = &t->magazines[class_index];
+    uint32_t kept = m->first;
+    for (uint32_t slot = m->first + 1u; slot <= m->top && slot < HAK_MAGAZINE_SLOTS; slot++)
+        if (is_block(h, class_index, t->slots[slot])) t->slots[++kept] = t->slots[slot];
+    m->top = (uint16_t)kept;
+}
+
 static void settle_thread(hak_heap *h, hak_thread *t) {
     for (uint32_t class_index = 1; class_index <= hak_policy_of(h)->sizes.class_count;
-         class_index++)
+         class_index++) {
         settle_bin(h, t, class_index);
+        settle_magazine(h, t, class_index);
+    }
     hak_waiting_settle(h, t);
     hak_store_relaxed(&t->busy, 0);
 }
@@ -273,6 +284,7 @@ static bool give_one_back(void) {
         memset(t->heads, 0, sizeof t->heads);
         memset(t->room_counts, 0, sizeof t->room_counts);
         memset(t->bins, 0, sizeof t->bins);
+        memset(t->magazines, 0, sizeof t->magazines);
         t->cap_bytes = 0;
         hak_thread_record_init(h, t, t->index);
         hak_store_release(&t->state, HAK_THREAD_UNUSED);

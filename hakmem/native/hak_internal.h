@@ -44,21 +44,22 @@
  *   38  caps.[hc]      how much a bin may hold
  *   39  cache.c        thread caches: refill, overflow, flush, loans
  *   40  fast.h         the fast paths of malloc and free
- *   41  threads.c      thread records: attach, park, release
- *   42  spans.c        blocks of whole units
- *   43  mappings.c     blocks that are mappings of their own
- *   44  blocks.c       one block: checked, allocated, freed, resized
- *   45  requests.c     trim and drain, asked for from outside
- *   46  errand.c       a stopped thread serves what was asked
- *   47  background.c   a thread that gives back
- *   48  fork.c         a fork's child: noticed, repaired
- *   49  heap.c hakmem.h  heaps and batches: the C API
- *   50  malloc.c       malloc and its family, over the process heap
- *   51  deepbind.c     plugins that look in the C library first
- *   52  new_delete.c   C++'s operators
- *   53  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   54  reports.c      malloc_info, malloc_stats, mallopt
- *   55  primitives.c   what Python gets of C
+ *   41  magazine.h     the same with magazines, where lists miss
+ *   42  threads.c      thread records: attach, park, release
+ *   43  spans.c        blocks of whole units
+ *   44  mappings.c     blocks that are mappings of their own
+ *   45  blocks.c       one block: checked, allocated, freed, resized
+ *   46  requests.c     trim and drain, asked for from outside
+ *   47  errand.c       a stopped thread serves what was asked
+ *   48  background.c   a thread that gives back
+ *   49  fork.c         a fork's child: noticed, repaired
+ *   50  heap.c hakmem.h  heaps and batches: the C API
+ *   51  malloc.c       malloc and its family, over the process heap
+ *   52  deepbind.c     plugins that look in the C library first
+ *   53  new_delete.c   C++'s operators
+ *   54  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   55  reports.c      malloc_info, malloc_stats, mallopt
+ *   56  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
@@ -167,13 +168,29 @@ static inline uint64_t hak_big_entry(uint64_t size) {
     return (size + (1u << HAK_BIG_MAP_SHIFT) - 1) >> HAK_BIG_MAP_SHIFT;
 }
 
+/* Whether blocks of the class need nothing checked or written when they come and go. */
+static inline bool hak_class_is_plain(hak_heap *h, uint32_t class_index) {
+    return !(h->flags & HAK_HEAP_CHECKED) && !hak_policy_of(h)->sizes.classes[class_index].header;
+}
+
+/* How many blocks a class's magazine has by policy. */
+static inline uint32_t hak_magazine_count(hak_heap *h, uint32_t class_index) {
+    const hak_cache_policy *caches = &hak_policy_of(h)->caches;
+    return caches->magazines ? caches->classes[class_index].magazine_count : 0;
+}
+
+/* Whether the fast paths over lists may serve the class. To those of a class with a magazine every
+ * call is a miss, and magazine.h is asked where a miss leads: so magazines cost lists nothing. */
+static inline bool hak_class_is_fast(hak_heap *h, uint32_t class_index) {
+    return hak_class_is_plain(h, class_index) && !hak_magazine_count(h, class_index);
+}
+
 /* The size map that the fast paths read. It is the policy's own map where every class may take the
  * fast path: that saves three OS pages. */
 static inline uint8_t *hak_fast_map(hak_heap *h) {
     hak_policy *policy = hak_policy_of(h);
     for (uint32_t class_index = 1; class_index <= policy->sizes.class_count; class_index++)
-        if (h->flags & HAK_HEAP_CHECKED || policy->sizes.classes[class_index].header)
-            return hak_at(h, h->fast_map_offset);
+        if (!hak_class_is_fast(h, class_index)) return hak_at(h, h->fast_map_offset);
     return policy->sizes.size_map;
 }
 

@@ -8,6 +8,7 @@
 #include "hooks.h"
 #include "lists.h"
 #include "locks.h"
+#include "magazine.h"
 #include "policy.h"
 #include "region.h"
 
@@ -43,14 +44,13 @@ static void join_root(hak_heap *h) {
 
 static void fill_fast_map(hak_heap *h) {
     const hak_policy *policy = hak_policy_of(h);
-    bool checked = h->flags & HAK_HEAP_CHECKED;
     if (hak_fast_map(h) == policy->sizes.size_map) return;
     uint8_t *fast_map = hak_at(h, h->fast_map_offset);
     /* both parts of the map, which stand one behind the other */
     const uint8_t *map = (const uint8_t *)policy + offsetof(hak_policy, sizes.size_map);
     for (uint32_t i = 0; i < HAK_FAST_MAP_BYTES; i++) {
         uint8_t class_index = map[i];
-        fast_map[i] = checked || policy->sizes.classes[class_index].header ? 0 : class_index;
+        fast_map[i] = class_index && hak_class_is_fast(h, class_index) ? class_index : 0;
     }
 }
 
@@ -110,6 +110,7 @@ void hak_heap_destroy(hak_heap *h) {
 void *hak_heap_alloc(hak_heap *h, uint64_t size) {
     hak_thread *t = hak_thread_enter(h);
     void *block = hak_fast_alloc(t, size);
+    if (!block) block = hak_magazine_alloc(t, size);
     if (!block) block = hak_alloc_slow(t, size, 1, false);
     hak_thread_leave(t);
     return block;
@@ -152,6 +153,7 @@ uint64_t hak_heap_alloc_many(hak_heap *h, const uint64_t *sizes, uint64_t count,
     uint64_t done = 0;
     for (; done < count; done++) {
         void *block = hak_fast_alloc(t, sizes[done]);
+        if (!block) block = hak_magazine_alloc(t, sizes[done]);
         if (!block && !(block = hak_alloc_slow(t, sizes[done], 1, false))) break;
         out[done] = (uintptr_t)block;
     }

@@ -13,6 +13,7 @@
 #include "hakmem.h"
 #include "line.h"
 #include "locks.h"
+#include "magazine.h"
 #include "policy.h"
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -98,7 +99,8 @@ static void *aligned(size_t size, size_t align, bool zero) {
 }
 
 __attribute__((noinline)) static void *malloc_slow(uint64_t size) {
-    void *block = hak_big_alloc(hak_tls_thread, size);
+    void *block = hak_magazine_alloc(hak_tls_thread, size);
+    if (!block) block = hak_big_alloc(hak_tls_thread, size);
     return block ? block : aligned(size, 1, false);
 }
 
@@ -109,7 +111,7 @@ HAK_COLD static void fatal(void *block, uint32_t code, hak_fault *fault, const c
 }
 
 __attribute__((noinline)) static void free_slow(void *block) {
-    if (!block) return;
+    if (!block || hak_magazine_free(hak_tls_thread, (uintptr_t)block)) return;
     int saved = errno;
     hak_fault fault = {0};
     hak_thread *t = enter_to_free();

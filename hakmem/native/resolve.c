@@ -91,13 +91,14 @@ uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block, hak_fau
     return HAK_OK;
 }
 
-/* Checks a carved block against the thread's own cache: at the head of the list it was freed last,
- * and in the carved range it was never handed out. Neither is out. */
+/* Checks a carved block against the thread's own cache: at the head of the list or on top of the
+ * magazine it was freed last, and in the carved range it was never handed out. Neither is out. */
 uint32_t hak_check_own(const hak_thread *t, hak_heap *h, uint64_t address, const hak_block *block,
                        hak_fault *fault) {
     const hak_bin *bin = &t->bins[block->class_index];
     if (!block->class_index) return HAK_OK;
-    if (t->heads[block->class_index] == address)
+    if (t->heads[block->class_index] == address ||
+        t->slots[t->magazines[block->class_index].top] == address)
         return hak_fault_set(fault, h, HAK_FAULT_DOUBLE, address, address, block->unit,
                              block->class_index, 1, 0);
     if (address - bin->bump >= bin->bump_end - bin->bump) return HAK_OK;

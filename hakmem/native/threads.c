@@ -76,6 +76,7 @@ void hak_thread_record_init(hak_heap *h, hak_thread *t, uint32_t index) {
     t->unit_limit = hak_load_acquire(&h->table_units); /* partner: hak_tables_reach */
     t->fast_map = (uintptr_t)hak_fast_map(h);
     t->index = index;
+    hak_magazines_init(t);
     hak_caps_init(t);
 }
 

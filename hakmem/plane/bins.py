@@ -1,9 +1,12 @@
-"""A bin, which is one class of a thread's cache: a list of free blocks with a cap, a carved range
-(``bump`` to ``bump_end``), and the hot slab.
+"""A bin, which is one class of a thread's cache: a magazine of the blocks freed last, if the policy
+says so, a list of free blocks with a cap, a carved range (``bump`` to ``bump_end``), and the hot
+slab.
 
-Only its own thread touches a bin. Blocks of the list and of the carved range count as used in their
-slab. Invariant: room_counts[c] = cap_count - blocks of the list. Whoever gives blocks or the hot
-slab away may hold no claim, since that takes one.
+Only its own thread touches a bin. Its blocks count as used in their slab. Frees fill a magazine;
+what it has no room for goes to the list, which refills fill and overflows empty. Slow paths that
+move many blocks put it into the list first. It holds no more blocks than the list may. Invariant:
+room_counts[c] = cap_count - blocks of the list. Whoever gives blocks or the hot slab away may hold
+no claim, since that takes one.
 """
 
 from __future__ import annotations
@@ -24,6 +27,16 @@ def length(t: Caller, class_index: int) -> int:
     return int(t.bins[class_index].cap_count - t.room_counts[class_index])
 
 
+def magazine_length(t: Caller, class_index: int) -> int:
+    """Blocks of a bin's magazine."""
+    return int(t.magazines[class_index].top - t.magazines[class_index].first)
+
+
+def cached_count(t: Caller, class_index: int) -> int:
+    """Blocks of a bin's list and magazine."""
+    return length(t, class_index) + magazine_length(t, class_index)
+
+
 def range_length(t: Caller, class_index: int) -> int:
     """Blocks of a bin's carved range."""
     bin_ = t.bins[class_index]
@@ -31,9 +44,9 @@ def range_length(t: Caller, class_index: int) -> int:
 
 
 def listed_bytes(t: Caller) -> int:
-    """What the lists of all classes hold."""
+    """What the lists and magazines of all classes hold."""
     classes = range(1, t.m.tables.class_count + 1)
-    return sum(length(t, index) * t.bins[index].stride_bytes for index in classes)
+    return sum(cached_count(t, index) * t.bins[index].stride_bytes for index in classes)
 
 
 def range_bytes(t: Caller) -> int:
@@ -56,13 +69,15 @@ def push(t: Caller, class_index: int, block: int) -> None:
 
 def first(t: Caller, class_index: int) -> int:
     """The block that the bin would give next, without the carved range; 0: none."""
-    return int(t.heads[class_index])
+    return int(t.slots[t.magazines[class_index].top] or t.heads[class_index])
 
 
 def pop(t: Caller, class_index: int) -> int:
     """Take that block; 0: there is none."""
     block = first(t, class_index)
-    if block:
+    if magazine_length(t, class_index):
+        t.magazines[class_index].top -= 1
+    elif block:
         t.heads[class_index] = t.m.next_of(block)
         t.room_counts[class_index] += 1
     return block
@@ -70,6 +85,11 @@ def pop(t: Caller, class_index: int) -> int:
 
 def put(t: Caller, class_index: int, block: int) -> bool:
     """Put a block where the bin has room; False: it is full."""
+    magazine = t.magazines[class_index]
+    if magazine.top != magazine.last:
+        magazine.top += 1
+        t.slots[magazine.top] = block
+        return True
     if t.room_counts[class_index] <= 0:
         return False
     push(t, class_index, block)
@@ -147,6 +167,31 @@ def list_range(t: Caller, class_index: int) -> None:
         block = bin_.bump
         bin_.bump = block + bin_.stride_bytes
         push(t, class_index, block)
+
+
+def list_magazine(t: Caller, class_index: int) -> None:
+    """Move all blocks of the magazine to the list, beyond its cap if need be."""
+    magazine = t.magazines[class_index]
+    for slot in range(magazine.first + 1, magazine.top + 1):
+        push(t, class_index, t.slots[slot])
+        t.slots[slot] = 0
+    magazine.top = magazine.first
+
+
+def init_magazines(t: Caller) -> None:
+    """Give out the slots of a new record, class by class."""
+    m, following = t.m, 1  # slot 0 stays 0: it stands for the magazine of a class that has none
+    indices = range(1, m.tables.class_count + 1)
+    for class_index in indices:
+        count = m.tables.magazine_count(class_index)
+        if not count or following + count >= layout.MAGAZINE_SLOTS:
+            continue
+        magazine = t.magazines[class_index]
+        magazine.first = magazine.top = magazine.last = following
+        magazine.end = following + count
+        following += count + 1
+    plain = following > 1 and all(m.is_plain(class_index) for class_index in indices)
+    t.record.magazine_policy = m.base + m.geometry.policy_offset if plain else 0
 
 
 def forget_hot(t: Caller, class_index: int) -> None:

@@ -142,7 +142,9 @@ def _may_lend(t: Caller, k: int) -> bool:
     tables, bin_ = t.m.tables, t.bins[k]
     few_carves = bin_.lend_carve_count < tables.policy.caches.lend_carve_count
     return bool(
-        bins.length(t, k) > tables.caches[k].lend_keep_count and few_carves and t.m.is_plain(k)
+        bins.cached_count(t, k) > tables.caches[k].lend_keep_count
+        and few_carves
+        and t.m.is_plain(k)
     )
 
 
@@ -250,6 +252,7 @@ def flush(t: Caller, above: int = 0) -> None:
             bins.return_range(
                 t, class_index
             )  # first, so that a listed block of the range is above what is carved
+        bins.list_magazine(t, class_index)
         if have := bins.length(t, class_index):
             bins.flush(t, class_index, have)
         bins.forget_hot(t, class_index)
@@ -267,7 +270,9 @@ def prewarm(t: Caller) -> None:
         )
         if want > bin_.cap_count:
             caps.resize(t, class_index, want)
-        while (have := bins.length(t, class_index) + bins.range_length(t, class_index)) < want:
+        while (
+            have := bins.cached_count(t, class_index) + bins.range_length(t, class_index)
+        ) < want:
             bins.list_range(t, class_index)
             if not refill(t, class_index, want - have):
                 return

@@ -13,18 +13,31 @@ from .memory import THREAD_BYTES, Memory
 
 _BINS: Final = mirror.HakThread.bins.offset
 _BIN_BYTES: Final = ctypes.sizeof(mirror.HakBin)
+_MAGAZINES: Final = mirror.HakThread.magazines.offset
+_MAGAZINE_BYTES: Final = ctypes.sizeof(mirror.HakMagazine)
 
 
 class Caller:
-    """``record`` is the ``hak_thread`` number ``index``, ``heads[class]``, ``room_counts[class]``
-    and ``bins[class]`` its caches, ``m`` its heap.
+    """``record`` is the ``hak_thread`` number ``index``, ``heads[class]``, ``room_counts[class]``,
+    ``bins[class]``, ``magazines[class]`` and ``slots`` its caches, ``m`` its heap.
 
     The object of a thread's own record lives in the thread's local storage and dies with the
     thread: ``at_end`` is called then. It is not called in the child of a fork for threads of the
     parent, which do not exist there.
     """
 
-    __slots__ = ("at_end", "bins", "heads", "index", "m", "process_id", "record", "room_counts")
+    __slots__ = (
+        "at_end",
+        "bins",
+        "heads",
+        "index",
+        "m",
+        "magazines",
+        "process_id",
+        "record",
+        "room_counts",
+        "slots",
+    )
 
     def __init__(self, m: Memory, index: int, at_end: Callable[[Caller], None] | None) -> None:
         address = m.base + m.geometry.threads_offset + index * THREAD_BYTES
@@ -35,6 +48,11 @@ class Caller:
         self.bins = [
             mirror.HakBin.from_address(address + _BINS + number * _BIN_BYTES) for number in bins
         ]
+        self.magazines = [
+            mirror.HakMagazine.from_address(address + _MAGAZINES + number * _MAGAZINE_BYTES)
+            for number in bins
+        ]
+        self.slots = self.record.slots
         self.heads, self.room_counts = self.record.heads, self.record.room_counts
         self.at_end = at_end
         self.process_id = os.getpid()

@@ -30,6 +30,10 @@ def resize(t: Caller, class_index: int, cap: int) -> None:
     t.record.cap_bytes += more * t.m.tables.classes[class_index].stride_bytes
     t.room_counts[class_index] += more
     bin_.cap_count = cap
+    magazine = t.magazines[class_index]
+    magazine.last = min(magazine.end, magazine.first + cap)
+    if magazine.top > magazine.last:
+        bins.list_magazine(t, class_index)
 
 
 def first_bytes(t: Caller) -> int:
@@ -83,7 +87,7 @@ def init(t: Caller) -> None:
     for class_index in range(1, tables.class_count + 1):
         row, bin_ = tables.classes[class_index], t.bins[class_index]
         most = limit(t, class_index)
-        t.record.reciprocals[class_index] = row.reciprocal if t.m.is_plain(class_index) else 0
+        t.record.reciprocals[class_index] = row.reciprocal if t.m.is_fast(class_index) else 0
         bin_.stride_bytes = row.stride_bytes
         resize(t, class_index, min(tables.caches[class_index].cap_init_count, most))
     t.record.first_cap_bytes = t.record.cap_bytes
@@ -126,7 +130,7 @@ def _look_around(t: Caller) -> None:
     if record.cap_bytes + record.first_cap_bytes // class_count < _bound(t):
         return
     class_index = 1 + record.event_count % class_count
-    bin_, have = t.bins[class_index], bins.length(t, class_index)
+    bin_, have = t.bins[class_index], bins.cached_count(t, class_index)
     floor = int(have > 0 and t.m.tables.is_big(class_index))
     if bin_.event_count:
         bin_.event_count //= 2
@@ -200,8 +204,9 @@ def idle_look(t: Caller) -> None:
     record.event_count = 0
     for class_index in range(1, tables.class_count + 1):
         bin_ = t.bins[class_index]
-        have = bins.length(t, class_index)
+        have = bins.cached_count(t, class_index)
         if bin_.event_count == 0 and have:
+            bins.list_magazine(t, class_index)
             bins.flush(t, class_index, have - have // 2)
             _shrink(t, class_index, tables.caches[class_index].cap_init_count)
         bin_.event_count = 0

@@ -52,7 +52,7 @@ def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
     ctypes.memmove(m.base + plan.policy_offset, tables.image, len(tables.image))
     if m.fast_map() == m.base + plan.fast_map_offset:
         direct = bytes(
-            0 if checked or tables.classes[class_index].header else class_index
+            class_index if class_index and m.is_fast(class_index) else 0
             for class_index in tables.size_map
         )
         ctypes.memmove(m.fast_map(), direct, len(direct))

@@ -122,14 +122,17 @@ class Memory:
         return self.base + int(getattr(mirror.HakHeap, name).offset)
 
     def is_plain(self, class_index: int) -> bool:
-        """Whether blocks of a class need nothing checked or written when they come and go: the
-        fast paths may serve it, and it may lend."""
+        """Whether blocks of a class need nothing checked or written when they come and go."""
         return not self.checked and not self.tables.classes[class_index].header
+
+    def is_fast(self, class_index: int) -> bool:
+        """Whether the fast paths over lists may serve a class: it is plain, without a magazine."""
+        return self.is_plain(class_index) and not self.tables.magazine_count(class_index)
 
     def fast_map(self) -> int:
         """Address of the fast path's size map. It is the policy's own if the fast path may serve
         every class."""
-        if self.checked or any(row.header for row in self.tables.classes):
+        if not all(self.is_fast(index) for index in range(1, self.tables.class_count + 1)):
             return self.base + self.geometry.fast_map_offset
         return (
             self.base + self.geometry.policy_offset + mirror.policy_place("sizes.size_map").offset

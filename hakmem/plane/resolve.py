@@ -127,13 +127,14 @@ def check_live(m: Memory, address: int) -> Block | Fault:
 
 
 def check_own(t: Caller, address: int, block: Block) -> Fault | None:
-    """Check a carved block against the thread's own cache: at the head of the list it was freed
-    last, in the carved range it was never handed out. Returns the fault, or None."""
+    """Check a carved block against the thread's own cache: at the head of the list or on top of
+    the magazine it was freed last, in the carved range it was never handed out. Returns the
+    fault, or None."""
     m, (unit, class_index, _) = t.m, block
     bin_ = t.bins[class_index]
     if not class_index:
         return None
-    if t.heads[class_index] == address:
+    if address in (t.heads[class_index], t.slots[t.magazines[class_index].top]):
         return fault_of(m, DOUBLE, address, address, unit, class_index, 1, 0)
     if not bin_.bump <= address < bin_.bump_end:
         return None

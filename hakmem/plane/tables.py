@@ -63,7 +63,7 @@ class Tables:
             for index in range(self.class_count + 1)
         ]
         indices = range(1, self.class_count + 1)
-        nothing = ClassCache(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        nothing = ClassCache(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         self.caches = [
             nothing,
             *(policy.caches.class_cache(policy.size_classes, index) for index in indices),
@@ -76,6 +76,11 @@ class Tables:
         self.acquire = policy.acquire
         self.order = policy.acquire.order
         self.retain = policy.retain
+
+    def magazine_count(self, class_index: int) -> int:
+        """How many blocks a class's magazine has by policy."""
+        caches = self.policy.caches
+        return self.caches[class_index].magazine_count if caches.magazines else 0
 
     def is_big(self, class_index: int) -> bool:
         """Whether blocks of a class are so large that a thread keeps none before it needs one

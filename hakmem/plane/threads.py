@@ -84,6 +84,7 @@ class Threads:
         record.unit_limit = m.heap.table_units
         record.fast_map = m.fast_map()
         record.index = t.index
+        bins.init_magazines(t)
         caps.init(t)
 
     def _attach(self) -> Caller | None:

@@ -90,6 +90,12 @@ class CachePolicy(layout.CacheNumbers):
     no more than ``floor_bytes`` of the retain policy or an eighth of what is in use. What has
     waited for an epoch is freed. Every ``wait_reuse_count`` such requests look at the clock, so
     that time goes on for a program that does nothing else.
+
+    *Magazines.* With ``magazines`` (T-HEAP v2) the blocks that a thread freed last wait in an array
+    of pointers, ``magazine_tiny_count`` or ``magazine_pool_count`` of a class, and are not touched
+    there; a free finds the list only behind a full magazine, a malloc behind an empty one. These
+    blocks come on top of the cap, and are no more than it. A class has no magazine for which a
+    thread's 511 slots, given out in the order of the classes, are not enough.
     """
 
     classes: tuple[tuple[int, ClassCache], ...] = ()
@@ -151,6 +157,9 @@ class CachePolicy(layout.CacheNumbers):
             raise_per_256=self.raise_per_256,
             lend_count=sum(stride < other.stride_bytes <= lend_most for other in sizes.classes),
             lend_keep_count=0 if big else self.lend_keep_count,
+            magazine_count={"tiny": self.magazine_tiny_count, "pool": self.magazine_pool_count}.get(
+                item.band, 0
+            ),
         )
 
     def to_struct(self, sizes: SizeClassMap) -> ctypes.Structure:
@@ -193,6 +202,7 @@ class CachePolicy(layout.CacheNumbers):
                     row.refill_slabs,
                     row.raise_per_256,
                     row.lend_count,
+                    row.magazine_count if self.magazines else 0,
                 )
             )
         heads = (
@@ -208,5 +218,6 @@ class CachePolicy(layout.CacheNumbers):
             "slabs",
             "raise/256",
             "lenders",
+            "magazine",
         )
         return render(rows, heads)

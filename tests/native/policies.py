@@ -36,6 +36,12 @@ POLICIES = {
         ),
         caches=small_caps,
     ),
+    "magazines": default.replace(caches=replace(default.caches, magazines=True)),
+    # Every free and malloc changes between magazine, list and slab.
+    "small_magazines": default.replace(
+        headers="tiny",
+        caches=replace(small_caps, magazines=True, magazine_tiny_count=3, magazine_pool_count=1),
+    ),
     # Gives everything back at once, commits as little as it can, prewarms.
     "lean": default.replace(
         retain=RetainPolicy(

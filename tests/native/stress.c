@@ -59,6 +59,10 @@ static const scenario scenarios[] = {
      "caps of 4, batches of 2, four slabs a refill"},
     {"pool", "smallcaps", work_mixed, {48, 8000, 0, 256, 0, 16, 0, 128, 17}, 0, 0, 0, 0, 4,
      "the pool band alone, four slabs a refill"},
+    {"magazines", "magazines", work_mixed, ALL_BANDS, 0, 0, 0, 0, 4,
+     "magazines before the lists"},
+    {"smallmags", "small_magazines", work_trim, {96, 5000, 6, 64, 8, 32, 16, 64, 19}, 0, 0, 0, 0, 4,
+     "magazines of 3 and 1 before lists of 4, trim and flush beside"},
     {"orders", "orders", work_mixed, ALL_BANDS, 0, 0, 0, 0, 4,
      "acquire stages in an odd order, one try each"},
     {"noadopt", "noadopt", work_mixed, ALL_BANDS, 0, 0, 0, 0, 4,
@@ -93,6 +97,8 @@ static const scenario scenarios[] = {
      "children forked in the middle of everything"},
     {"forks", "smallcaps", work_forks, {24, 6400, 4, 24, 0, 16, 0, 0, 17}, 0, 0, 4, 0, 2,
      "many children by fork, _Fork and clone, each walked over"},
+    {"forkmags", "magazines", work_forks, {24, 6400, 4, 24, 0, 16, 0, 0, 17}, 0, 0, 4, 0, 2,
+     "the same with magazines before the lists"},
 };
 /* clang-format on */
 #define SCENARIO_COUNT (sizeof scenarios / sizeof *scenarios)

@@ -83,6 +83,12 @@ static void walk_caches(walk *k) {
             if (count != want)
                 die("walk: thread %u class %u caches %u blocks, its counts say %u", i, c, count,
                     want);
+            hak_magazine m = t->magazines[c];
+            if (m.first > m.top || m.top > m.last || m.last > m.end || t->slots[m.first])
+                die("walk: thread %u class %u: magazine %u..%u of %u..%u", i, c, m.first, m.top,
+                    m.last, m.end);
+            for (uint32_t slot = m.first + 1u; slot <= m.top; slot++)
+                mark(k, t->slots[slot], CACHE);
             for (uint64_t at = bin->bump; at < bin->bump_end; at += class_at(h, c)->stride_bytes)
                 mark(k, at, CARVED);
             if (bin->hot) k->hinted[bin->hot] = 1;

@@ -26,6 +26,8 @@ SCENARIOS = (
     "contend",
     "smallcaps",
     "pool",
+    "magazines",
+    "smallmags",
     "orders",
     "noadopt",
     "headers",
@@ -43,6 +45,7 @@ SCENARIOS = (
     "fork1",
     "fork",
     "forks",
+    "forkmags",
 )
 
 

@@ -169,6 +169,19 @@ def policies() -> dict[str, Callable[[], Policy]]:
         "own rules": lambda: Policy(
             headers=Shifted("all"), arenas=Steady(), caches=Uneven(idle_events=40)
         ),
+        "magazines": lambda: base().replace(caches=CachePolicy(magazines=True)),
+        "small magazines": lambda: base().replace(
+            caches=replace(small, magazines=True, magazine_tiny_count=3, magazine_pool_count=1),
+            headers="tiny",
+        ),
+        "more magazines than slots": lambda: base().replace(
+            caches=CachePolicy(
+                magazines=True, magazine_tiny_count=100, prewarm=True, idle_events=10, park_bytes=64
+            )
+        ),
+        "magazines, no caches": lambda: base().replace(
+            caches=CachePolicy(magazines=True).without_caches()
+        ),
         "prewarmed": lambda: base().replace(
             caches=CachePolicy(prewarm=True, parked_count=0, idle_events=20)
         ),

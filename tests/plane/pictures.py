@@ -56,7 +56,13 @@ def picture(engine: Engine) -> dict[str, np.ndarray]:
     threads = _copy(base + heap.threads_offset, mirror.HakThread, heap.thread_top)
     for values in (threads["base"], threads["heap"], threads["fast_map"]):
         _offsets(values, base)
-    for values in (threads["heads"], threads["bins"]["bump"], threads["bins"]["bump_end"]):
+    for values in (
+        threads["heads"],
+        threads["bins"]["bump"],
+        threads["bins"]["bump_end"],
+        threads["slots"],
+        threads["magazine_policy"],
+    ):
         _offsets(values, base)
     made = {
         "heap": own,

@@ -192,7 +192,7 @@ def stats_of(capture: Capture, name: str) -> Stats:
     heap, threads = capture.heap, capture.threads
     bins = threads["bins"]
     strides = capture.classes["stride_bytes"].astype(np.int64)
-    lists = bins["cap_count"].astype(np.int64) - threads["room_counts"]
+    lists = bins["cap_count"].astype(np.int64) - threads["room_counts"] + capture.magazine_counts
     in_ranges = (bins["bump_end"] - bins["bump"]).astype(np.int64)
     blocks = lists + in_ranges // np.maximum(strides, 1)
     waiting = capture.slabs[capture.slabs["kind"] == KIND_WAITING]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
+from ...errors import FieldMissing
 from ..parts.slabs import slab_array
 from ..reading.capture import Capture
 from ..reading.look import Look
@@ -163,6 +164,7 @@ def check_threads(heap: Look, report: Report) -> None:
                 found,
             )
         )
+    _check_magazines(capture, report)
     spare_classes = [0, *range(count + 1, layout.CLASS_LIMIT)]
     empty = bins[:, spare_classes]
     spare = (
@@ -190,6 +192,30 @@ def check_threads(heap: Look, report: Report) -> None:
                 )
     for problem in heap.places.cached.problems:
         report(problem)
+
+
+def _check_magazines(capture: Capture, report: Report) -> None:
+    """Each magazine within its slots, and the slot before it empty."""
+    try:
+        magazines, slots = capture.threads["magazines"], capture.threads["slots"]
+    except FieldMissing:
+        return
+    first, top, last, end = (magazines[name] for name in ("first", "top", "last", "end"))
+    beyond = end >= slots.shape[1]
+    before = np.take_along_axis(slots, np.where(beyond, 0, first).astype(np.int64), axis=1)
+    wrong = (first > top) | (top > last) | (last > end) | beyond | (before != 0)
+    for thread, index in np.argwhere(wrong & ~capture.gone[:, None])[:1].tolist():
+        found = ", ".join(
+            f"{name} {magazines[name][thread, index]}" for name in ("first", "top", "last", "end")
+        )
+        report(
+            Problem(
+                "magazine",
+                Spot(class_index=index, thread=thread),
+                f"first <= top <= last <= end < {slots.shape[1]}, and 0 in slot first",
+                f"{found}, slot first {int(before[thread, index]):#x}",
+            )
+        )
 
 
 def _mailed(capture: Capture, report: Report) -> NDArray[np.bool_]:

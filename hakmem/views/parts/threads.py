@@ -20,7 +20,7 @@ from ..showing.tables import Column, Table, format_bytes, format_count
 from .view import Record, View
 
 THREAD_DERIVED: Final = (
-    ArrayField("list_count", "u4", "blocks", "those in its lists"),
+    ArrayField("list_count", "u4", "blocks", "those in its lists and magazines"),
     ArrayField("range_count", "u4", "blocks", "those in its carved ranges"),
     ArrayField("cached_count", "u4", "blocks", "those in its lists and carved ranges"),
     ArrayField("cached_bytes", "u8", "bytes", "what those blocks take"),
@@ -41,7 +41,7 @@ THREAD_DTYPE: Final = extended(mirror.HakThread, THREAD_DERIVED)
 BIN_DERIVED: Final = (
     ArrayField("class_index", "u1", "class", "its size class"),
     ArrayField("room_count", "i8", "blocks", "how many more its list may hold"),
-    ArrayField("list_count", "u4", "blocks", "those in its list"),
+    ArrayField("list_count", "u4", "blocks", "those in its list and magazine"),
     ArrayField("range_count", "u4", "blocks", "those in its carved range"),
     ArrayField("cached_bytes", "u8", "bytes", "what both take"),
     ArrayField("cap_bytes", "u8", "bytes", "what the list may hold"),

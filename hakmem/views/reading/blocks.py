@@ -114,6 +114,13 @@ class Blocks:
                 addresses.append(np.array(found[:-1], dtype=np.uint64))
                 following.append(np.array(found[1:], dtype=np.uint64))
                 origin.append((thread, index, False, len(found) - 1))
+        counts = self.capture.magazine_counts
+        for thread, index in pairs(counts > 0):
+            record, count = self.capture.threads[thread], int(counts[thread, index])
+            first = int(record["magazines"]["first"][index]) + 1
+            addresses.append(record["slots"][first : first + count])
+            following.append(np.zeros(count, dtype=np.uint64))
+            origin.append((thread, index, False, count))
         for thread, index in pairs(bins["bump"] != bins["bump_end"]):
             stride = int(strides[index])
             first, end = self._range(thread, index, stride)

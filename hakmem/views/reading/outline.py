@@ -133,16 +133,28 @@ class Outline:
 
     @cached_property
     def cached_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Blocks of the thread caches by what their records say, without following a list: in lists
-        and in carved ranges, shape (thread_top, CLASS_LIMIT) each; 0 where a record makes no
-        sense."""
+        """Blocks of the thread caches by what their records say, without following a list: in
+        lists and magazines, and in carved ranges, shape (thread_top, CLASS_LIMIT) each; 0 where a
+        record makes no sense."""
         bins, strides = self.threads["bins"], self.classes["stride_bytes"].astype(np.int64)
         lists = bins["cap_count"].astype(np.int64) - self.threads["room_counts"]
+        lists = lists + self.magazine_counts
         ranges = (bins["bump_end"] - bins["bump"]).astype(np.int64) // np.maximum(strides, 1)
         return tuple(
             np.where((counts >= 0) & (counts <= CACHED_LIMIT) & (strides > 0), counts, 0)
             for counts in (lists, ranges)
         )  # type: ignore[return-value]
+
+    @cached_property
+    def magazine_counts(self) -> NDArray[np.int64]:
+        """Blocks of the threads' magazines, shape (thread_top, CLASS_LIMIT); 0 where a record makes
+        no sense, and in a heap of a layout without magazines."""
+        try:
+            magazines, slots = self.threads["magazines"], self.threads["slots"]
+        except FieldMissing:
+            return np.zeros((len(self.threads), layout.CLASS_LIMIT), dtype=np.int64)
+        first, top = (magazines[name].astype(np.int64) for name in ("first", "top"))
+        return np.where((first <= top) & (top < slots.shape[1]), top - first, 0)
 
     @cached_property
     def gone(self) -> NDArray[np.bool_]:
