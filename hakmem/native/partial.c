@@ -52,9 +52,10 @@ void hak_partial_remove(hak_heap *h, uint32_t unit) {
     hak_and_seq(set_word(h, slab->class_index, unit), ~(UINT64_C(1) << (unit & 63)));
 }
 
-/* The first unit at or behind `from` that is in the set, or 0. */
+/* The first unit at or behind `from` that is in the set, or 0. The first hint that leads to nothing
+ * stays: the next insert is most likely there again, and would write the line once more. */
 uint32_t hak_partial_find(hak_heap *h, uint32_t class_index, uint32_t from) {
-    uint32_t top = hak_load_acquire(&h->unit_top);
+    uint32_t top = hak_load_acquire(&h->unit_top), stale = 0;
     for (uint32_t block = from & ~4095u; block < top; block += 4096) {
         uint64_t *summary = summary_word(h, class_index, block);
         uint64_t words = hak_load_seq(summary);
@@ -63,6 +64,7 @@ uint32_t hak_partial_find(hak_heap *h, uint32_t class_index, uint32_t from) {
             uint32_t base = block + ((uint32_t)__builtin_ctzll(words) << 6);
             uint64_t *word = set_word(h, class_index, base), bits = hak_load_seq(word);
             if (!bits) {
+                if (!stale++) continue;
                 uint64_t hint = UINT64_C(1) << ((base >> 6) & 63);
                 hak_and_seq(summary, ~hint);
                 if (!hak_load_seq(word)) continue;

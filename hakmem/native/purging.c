@@ -46,23 +46,43 @@ static void purge_run(hak_heap *h, out_run *run, bool lazy) {
     }
 }
 
+/* Marks units of one word as purged lately, and as clean, unless lazily. Returns how many of them
+ * were not purged lately before. */
+static uint32_t mark_word(hak_heap *h, uint32_t word, uint64_t mask, bool lazy) {
+    uint64_t *recent = &hak_recent_map(h, h->recent_now)[word], *dirty = &hak_dirty_map(h)[word];
+    uint64_t fresh = mask & ~(hak_load_relaxed(recent) |
+                              hak_load_relaxed(&hak_recent_map(h, !h->recent_now)[word]));
+    if (!lazy) hak_store_relaxed(dirty, hak_load_relaxed(dirty) & ~mask);
+    hak_store_relaxed(recent, hak_load_relaxed(recent) | fresh);
+    return (uint32_t)__builtin_popcountll(fresh);
+}
+
+/* The mask without all but its lowest `count` bits. */
+static uint64_t lowest(uint64_t mask, uint32_t count) {
+    uint64_t rest = mask;
+    while (rest && count--) rest &= rest - 1;
+    return mask & ~rest;
+}
+
 /* The first `purged` units of a run that could be purged are marked as purged lately, and as clean,
- * unless lazily: then a page may keep its contents. Needs the lock. */
+ * unless lazily: then a page may keep its contents. A word at a time, since others wait for the
+ * lock. Needs the lock. */
 static void mark_purged(hak_heap *h, const out_run *run, bool lazy) {
     hak_assert(hak_rank_is_held(HAK_RANK_RUN));
-    uint64_t *recent = hak_recent_map(h, h->recent_now),
-             *before = hak_recent_map(h, !h->recent_now);
-    uint32_t left = run->purged, fresh = 0;
-    for (uint32_t u = run->unit, end = u + run->units; u < end && left; u++) {
-        if (!hak_unit_is_purgeable(h, u, lazy)) continue;
-        left--;
-        if (!lazy) {
-            hak_marks_set(hak_dirty_map(h), u, 1, false);
-            hak_stuck_take(h, u, 1);
-        }
-        if (hak_mark_get(recent, u) || hak_mark_get(before, u)) continue;
-        hak_marks_set(recent, u, 1, true);
-        fresh++;
+    uint32_t left = run->purged, fresh = 0, n;
+    for (uint32_t u = run->unit, end = u + run->units; u < end && left; u += n) {
+        uint64_t mask = hak_mark_mask(u, end, &n) & hak_load_relaxed(&hak_dirty_map(h)[u >> 6]);
+        if (h->stuck_units | h->parted_units | lazy)
+            for (uint64_t bits = mask; bits; bits &= bits - 1) {
+                uint32_t unit = (u & ~63u) + (uint32_t)__builtin_ctzll(bits);
+                if (!hak_unit_is_purgeable(h, unit, lazy)) mask &= ~(bits & -bits);
+            }
+        mask = lowest(mask, left);
+        left -= (uint32_t)__builtin_popcountll(mask);
+        fresh += mark_word(h, u >> 6, mask, lazy);
+        for (uint64_t bits = mask; bits && !lazy && (h->stuck_units | h->parted_units);
+             bits &= bits - 1)
+            hak_stuck_take(h, (u & ~63u) + (uint32_t)__builtin_ctzll(bits), 1);
     }
     hak_store_relaxed(&h->recent_units[h->recent_now], h->recent_units[h->recent_now] + fresh);
 }

@@ -57,7 +57,9 @@ def _lowest(bits: int) -> int:
 
 
 def find(m: Memory, class_index: int, start: int) -> int:
-    """The first unit from ``start`` on that is in the set, or 0."""
+    """The first unit from ``start`` on that is in the set, or 0. The first hint that leads to
+    nothing stays: the next insert is most likely there again."""
+    stale = 0
     for block in range(start & ~4095, m.heap.unit_top, 4096):
         summary = _summary_word(m, class_index, block)
         hints = m.load64(summary)
@@ -69,6 +71,9 @@ def find(m: Memory, class_index: int, start: int) -> int:
             place = _set_word(m, class_index, base)
             bits = m.load64(place)
             if not bits:
+                stale += 1
+                if stale == 1:
+                    continue
                 hint = 1 << (base >> 6 & 63)
                 m.and64(summary, MASK64 ^ hint)
                 if not m.load64(place):

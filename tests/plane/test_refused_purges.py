@@ -57,7 +57,8 @@ def events(twins: Twins, count: int) -> None:
 
 def trimmed(twins: Twins) -> tuple[int, int]:
     """What a trim gave back, and what was dirty before it, bytes; of units whose purge was tried
-    before all but a page is gone."""
+    before all but a page is gone. Spans that wait are dirty too, once they are free."""
+    twins.flush()
     dirty, parted = figures(twins, "dirty_units", "parted_units")
     return twins.trim(), dirty * UNIT - parted * (UNIT - PAGE)
 
