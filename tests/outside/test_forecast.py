@@ -21,8 +21,13 @@ from hakmem.system import procfs
 
 Start = Callable[..., subprocess.Popen[str]]
 SLACK_BYTES = 1 << 17
-STILL = {"HAKMEM_EAGER_PCT": "0", "HAKMEM_RETAIN_PCT": "400", "HAKMEM_BACKGROUND_MB": "0"}
-"""A process whose heap gives nothing back unless it is asked."""
+STILL = {
+    "HAKMEM_EAGER_PCT": "0",
+    "HAKMEM_RETAIN_PCT": "400",
+    "HAKMEM_BACKGROUND_MB": "0",
+    "HAKMEM_CACHE_FIRST_MB": "2048",
+}
+"""A process whose heap and threads give nothing back unless they are asked."""
 
 
 def still(**more: object) -> Policy:
