@@ -261,6 +261,28 @@ def test_free_runs_that_disagree(make: Make) -> None:
         fails(heap, "heap.arena_units")
 
 
+def test_spans_that_wait_in_no_record_or_not_at_all(make: Make) -> None:
+    heap = make()
+    for _ in range(3):
+        block = heap.alloc(1 << 20)
+        heap.free(block)
+    unit = (block - heap.address) >> layout.UNIT_SHIFT
+    heap.validate()
+    assert heap.whatis(block).state == "cached" and heap.stats().cached_bytes == 1 << 20
+    record = (
+        heap.address + heap.view().capture.geometry.threads_offset + ctypes.sizeof(mirror.HakThread)
+    )
+    places = record + mirror.HakThread.waiting.offset
+    with poked(places, 0):
+        fails(heap, "a span that waits", f"unit {unit}")
+    with poked(places, unit | unit << 32):
+        fails(heap, "a span that waits", f"unit {unit}")
+    with poked(places, (1 << 31) << 32 | unit):
+        fails(heap, "a span that waits")
+    with poked(field_address(heap, unit, "kind"), layout.constant("HAK_KIND_SPAN"), 1):
+        fails(heap, "a span that waits", f"unit {unit}")
+
+
 def test_threads_that_disagree(make: Make) -> None:
     heap, blocks = used_heap(make)
     class_index = heap.whatis(blocks[0]).class_index
