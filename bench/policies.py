@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import WORK_DIR, BenchError
-from bench.peers import Allocator, find_hakmem
+from bench.peers import Allocator, default_allocators, find_hakmem
 
 IMAGE_DIR = WORK_DIR / "policies"
 
@@ -21,13 +21,14 @@ IMAGE_DIR = WORK_DIR / "policies"
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """A question to the suite: the variants by name, each with the fields that it replaces
-    (``part.field``), and the rows that they are measured on."""
+    (``part.field``), the rows that they are measured on, and the peers beside them."""
 
     name: str
     question: str
     variants: Mapping[str, Mapping[str, Any]]
     rows: str
     with_calls: bool = False
+    peers: tuple[str, ...] = ()
 
 
 def _arenas(init_mb: int, max_mb: int, levels: int) -> Mapping[str, Any]:
@@ -65,6 +66,23 @@ EVALUATIONS: tuple[Evaluation, ...] = (
         {"none": {}, "tiny": {"headers": "tiny"}, "all": {"headers": "all"}},
         "random_mixed,order,growth,phase,mid_large,pool_tls,handover_2t",
     ),
+    Evaluation(
+        "magazines",
+        "the thread cache's fronts: lists, and magazines of how many blocks before them",
+        {
+            "lists": {},
+            "magazines": {"caches.magazines": True},
+            "magazines-64": {
+                "caches.magazines": True,
+                "caches.magazine_tiny_count": 64,
+                "caches.magazine_pool_count": 0,
+            },
+        },
+        "random_128,random_256,random_512,random_1024,random_mixed_4k,fifo_64,lifo_64,"
+        "larson_1t,larson_2t,larson_4t,larson_8t,larson_16t",
+        with_calls=True,
+        peers=("glibc", "mimalloc"),
+    ),
 )
 
 
@@ -79,8 +97,8 @@ def find_evaluation(name: str) -> Evaluation:
 
 
 def allocators_for(evaluation: Evaluation) -> list[Allocator]:
-    """hakmem once for each variant, each with its image written. Raises BenchError without a
-    library."""
+    """hakmem once for each variant, each with its image written, and the evaluation's peers,
+    of which absent ones are left out. Raises BenchError without a library."""
     library = find_hakmem()
     if library is None:
         raise BenchError("no libhakmem.so built or installed (HAKMEM_LIB=PATH names one)")
@@ -93,7 +111,7 @@ def allocators_for(evaluation: Evaluation) -> list[Allocator]:
             {"HAKMEM_POLICY": str(image_of(f"{evaluation.name}-{name}", fields))},
         )
         for name, fields in evaluation.variants.items()
-    ]
+    ] + [item for item in default_allocators()[0] if item.name in evaluation.peers]
 
 
 def image_of(name: str, replaced: Mapping[str, Any]) -> Path:
