@@ -49,6 +49,7 @@ def reports(native_program: Programs, tmp_path_factory: pytest.TempPathFactory) 
     environments = {
         "preloaded": lambda: preloaded(library_of(native_program)),
         "headers": lambda: preloaded(library_of(native_program), HAKMEM_POLICY=str(image)),
+        "magazines": lambda: preloaded(library_of(native_program), HAKMEM_TINY_HEAP_V2="1"),
     }
     seen: dict[tuple[str, str], dict[str, str]] = {}
 
@@ -76,7 +77,7 @@ def reports(native_program: Programs, tmp_path_factory: pytest.TempPathFactory) 
     return look
 
 
-@pytest.mark.parametrize("how", ("linked", "preloaded"))
+@pytest.mark.parametrize("how", ("linked", "preloaded", "magazines"))
 @pytest.mark.parametrize(("program", "name"), [(program, name) for program, _, name in SINGLE])
 def test_check(reports: Reports, program: str, name: str, how: str) -> None:
     line = reports(program, how)[name]
@@ -92,7 +93,7 @@ def test_check_with_headers(reports: Reports, program: str, name: str) -> None:
     assert line.startswith("ok "), line
 
 
-@pytest.mark.parametrize("how", ("linked", "preloaded"))
+@pytest.mark.parametrize("how", ("linked", "preloaded", "magazines"))
 @pytest.mark.parametrize("name", [name for *_, name in THREADED])
 def test_mt_check(reports: Reports, name: str, how: str) -> None:
     line = reports("conform_mt", how)[name]
