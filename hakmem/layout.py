@@ -56,9 +56,9 @@ BLOCK_ALIGN_BYTES: Final = 16
 LIVE_BYTES_PER_UNIT: Final = UNIT_BYTES >> (SIZE_GRANULE_SHIFT + 3)
 CACHE_LINE_BYTES: Final = 64
 REGISTRY_OFFSET: Final = 9 * OS_PAGE_BYTES
-REGION_UNITS_MAX: Final = 1 << 24
+REGION_UNITS_MAX: Final = 1 << 25
 REGION_WISH_BYTES: Final = 64 << 30
-PROCESS_WISH_BYTES: Final = (1 << 40) - (1 << 27)
+PROCESS_WISH_BYTES: Final = (1 << 41) - (1 << 29)
 TABLE_STEP_UNITS: Final = 1024
 THREAD_STEP_RECORDS: Final = 16
 SKIP_UNITS: Final = SUPERSLAB_UNITS
@@ -181,7 +181,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_REGISTRY_OFFSET", REGISTRY_OFFSET,
         "bytes from the start of a heap to its registry: behind heap, policy and fast map"),
     Constant("HAK_REGION_UNITS_MAX", REGION_UNITS_MAX,
-        "units of the largest region: heads must fit 24 bits"),
+        "units of the largest region: the run bins reach as far"),
     Constant("HAK_REGION_WISH_BYTES", REGION_WISH_BYTES,
         "user memory that a heap's window has room for; where there are no windows, a reservation "
         "that is halved until the OS agrees"),

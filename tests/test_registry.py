@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Iterator
 from dataclasses import fields
 from itertools import pairwise
@@ -28,6 +29,7 @@ from hakmem.registry import (
 )
 
 Engine = NativeEngine | PythonEngine
+MAP_NORESERVE, MAP_FIXED_NOREPLACE = 0x4000, 0x100000
 ENGINES: dict[Plane, type[Engine]] = {"native": NativeEngine, "python": PythonEngine}
 
 
@@ -73,7 +75,7 @@ def test_a_region_has_the_user_memory_asked_for(user_bytes: int, checked: bool) 
 
 def test_a_region_too_large_is_refused() -> None:
     with pytest.raises(ValueError, match="at most"):
-        Geometry.for_user_bytes(1 << 41, checked=False)
+        Geometry.for_user_bytes(1 << 42, checked=False)
 
 
 @pytest.mark.parametrize("checked", [False, True])
@@ -110,6 +112,36 @@ def test_addresses_resolve(engine: Engine) -> None:
     assert registry.resolve(engine.address) == Resolved(0, TAG_NONE, 0, 0, "none")
     assert registry.resolve(engine.address - 1) is None
     assert registry.resolve(engine.address + registry.geometry.reserved_bytes) is None
+
+
+def test_blocks_beyond_a_tebibyte() -> None:
+    """Somebody else's mapping of all units below the first TiB: heads of 24 bits end there. The
+    Python plane takes a minute to write the entries of the 16 million units left out."""
+    made = NativeEngine(Policy.default(), 1900 << 30, False)
+    registry, edge = PageRegistry(made.address), 1 << 24
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    top = made.address + (registry.unit_top << layout.UNIT_SHIFT)
+    way = made.address + (edge << layout.UNIT_SHIFT) - top
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE
+    found = libc.mmap(ctypes.c_void_p(top), ctypes.c_size_t(way), 0, flags, -1, ctypes.c_long(0))
+    assert found == top
+    try:
+        blocks = [made.alloc(size) for _ in range(200) for size in (100, 5000, 70_000, 400_000)]
+        far = [block for block in blocks if (block - made.address) >> layout.UNIT_SHIFT >= edge]
+        assert len(far) > 700
+        for block in far:
+            resolved = registry.resolve(block + 64)
+            assert resolved is not None and resolved.kind in ("slab", "span")
+            assert edge <= resolved.head <= resolved.unit
+            assert made.usable_size(block)[0] >= 100
+            assert made.free(block) is None
+        again = [made.alloc(100) for _ in range(10)]
+        assert all((block - made.address) >> layout.UNIT_SHIFT >= edge for block in again)
+        assert made.free(far[-1]) is not None, "a second free is found there too"
+    finally:
+        libc.munmap(ctypes.c_void_p(top), ctypes.c_size_t(way))
+        made.destroy()
 
 
 def test_entries_are_copied(engine: Engine) -> None:
