@@ -24,6 +24,7 @@ from bench.driver import path_shown
 
 LEDGER = ROOT / "bench" / "ledger.toml"
 FUNCTIONS = ("malloc", "free")
+CANDIDATE = ("what", "instructions", "time", "accepted", "why")
 _LINE = re.compile(r"^\s*[0-9a-f]+:\s+(\S.*)$")
 _WIDTHS = (
     (re.compile(r"%(?:[abcd]l|[sd]il|[sb]pl|r\d+b)\b"), "r8"),
@@ -35,12 +36,14 @@ _WIDTHS = (
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """``compiler`` and ``arch``: whose instructions they are. ``purposes``: a sentence by name.
-    ``spent``: for each function its instructions in their order, with the name of the purpose."""
+    ``spent``: for each function its instructions in their order, with the name of the purpose.
+    ``candidates``: what was measured to go in or to come out, and whether it did, by column."""
 
     compiler: str
     arch: str
     purposes: Mapping[str, str]
     spent: Mapping[str, tuple[tuple[str, str], ...]]
+    candidates: tuple[Mapping[str, str], ...]
 
     def count(self, function: str) -> int:
         """The instructions of one function."""
@@ -66,7 +69,13 @@ def load(path: Path = LEDGER) -> Ledger:
             name: tuple((str(shape), str(purpose)) for shape, purpose in document[name])
             for name in FUNCTIONS
         }
-        found = Ledger(document["compiler"], document["arch"], document["purposes"], spent)
+        candidates = tuple(
+            {column: _shown(candidate[column]) for column in CANDIDATE}
+            for candidate in document["candidates"]
+        )
+        found = Ledger(
+            document["compiler"], document["arch"], document["purposes"], spent, candidates
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BenchError(f"{path_shown(path)}: not a ledger: {error}") from None
     named = {purpose for lines in spent.values() for _, purpose in lines}
@@ -74,6 +83,10 @@ def load(path: Path = LEDGER) -> Ledger:
         what = "has no instruction" if name in found.purposes else "is not explained"
         raise BenchError(f"{path_shown(path)}: the purpose {name!r} {what}")
     return found
+
+
+def _shown(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def shape_of(instruction: str) -> str:
@@ -148,7 +161,9 @@ def account(library: Path, counted: Mapping[str, float]) -> tuple[str, list[str]
     ]
     body.append(["in all", *(str(book.count(name)) for name in FUNCTIONS), ""])
     text = table(body, ["the pair, by purpose", *FUNCTIONS, "what for"])
-    return text, [*check(book, library), *check_counts(book, counted)]
+    told = CANDIDATE[:-1]  # why stands in the ledger
+    measured = table([[item[column] for column in told] for item in book.candidates], list(told))
+    return f"{text}\n\n{measured}", [*check(book, library), *check_counts(book, counted)]
 
 
 def check_counts(ledger: Ledger, counted: Mapping[str, float]) -> list[str]:

@@ -89,6 +89,7 @@ def test_a_ledger_explains_what_it_names_and_nothing_else(tmp_path: Path) -> Non
     for damaged, said in (
         (text.replace('"ret", "return"', '"ret", "retrn"', 1), "'retrn' is not explained"),
         (text + 'unheard = "of"\n', "'unheard' has no instruction"),
+        (text.replace("accepted = true\n", "", 1), "not a ledger: 'accepted'"),
         ("malloc = 1", "not a ledger"),
     ):
         path.write_text(damaged, encoding="utf-8")
