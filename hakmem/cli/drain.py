@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 
 from . import OK, PENDING
 from .targets import open_target, pid_of, write_json
-from .trim import add_request, as_json, named, remedy, residence, unstopped
+from .trim import add_request, as_json
 
 DESCRIPTION = """\
 Have every thread of a process give the blocks in its caches back to their slabs, then the process
@@ -33,17 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Asks, waits, says what came of it."""
-    from ..outside.asking import drain, trim
-    from ..views.showing.tables import format_bytes, format_count
+    from ..views.showing.tables import format_bytes
 
-    view, began = (
-        open_target(str(pid_of(arguments.target)), number=arguments.heap),
-        time.monotonic(),
-    )
-    stop = not arguments.no_stop
-    answer = drain(view, arguments.timeout, stop=stop)
+    view = open_target(str(pid_of(arguments.target)), number=arguments.heap)
+    began, stop = time.monotonic(), not arguments.no_stop
+    answer = view.drain(arguments.timeout, stop=stop)
     left = max(arguments.timeout - (time.monotonic() - began), min(arguments.timeout, 0.5))
-    trimmed = None if arguments.no_trim else trim(view, left, stop=stop)
+    trimmed = None if arguments.no_trim else view.trim(left, stop=stop)
     served = answer.served and (trimmed is None or trimmed.served)
     if arguments.json:
         write_json(
@@ -51,36 +48,19 @@ def main(arguments: argparse.Namespace) -> int:
             sys.stdout,
         )
     elif not arguments.quiet:
-        after = answer.rss_after if trimmed is None else trimmed.rss_after
-        given = (
-            f", {format_bytes(trimmed.given_bytes)} given back"
-            if trimmed is not None and trimmed.served
-            else ""
-        )
-        stopped = (
-            f" ({format_count(answer.sent_count, 'thread')} stopped for it)"
-            if answer.sent_count
-            else ""
-        )
-        print(
-            f"{format_bytes(answer.drained_bytes)} drained from caches{stopped}{given}: "
-            f"{residence(answer.rss_before, after)}"
-        )
+        given, last = "", answer
+        if trimmed is not None:
+            last = replace(answer, rss_after=trimmed.rss_after)
+            if trimmed.served:
+                given = f", {format_bytes(trimmed.given_bytes)} given back"
+        print(f"{answer.done()}{given}: {last.residence()}")
         if not answer.served:
-            who = (
-                f"{format_count(len(answer.pending), 'thread')} "
-                f"{'has' if len(answer.pending) == 1 else 'have'} not obeyed"
-            )
-            none = unstopped(answer) if answer.refusal else ""
-            print(
-                f"hakmem drain: {who} within {arguments.timeout:g} s{none}, and will at the next "
-                f"slow path; {remedy(answer)}: {named(answer.pending, arguments.verbose)}",
-                file=sys.stderr,
-            )
+            undone = answer.undone(arguments.timeout, verbose=arguments.verbose)
+            print(f"hakmem drain: {undone}", file=sys.stderr)
         elif not served and trimmed is not None:
             print(
                 f"hakmem drain: drained; the trim behind it still waits for a slow path"
-                f"{unstopped(trimmed)}; {remedy(trimmed)}",
+                f"{trimmed.unstopped()}; {trimmed.remedy()}",
                 file=sys.stderr,
             )
     return OK if served else PENDING

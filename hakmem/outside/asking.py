@@ -12,25 +12,26 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 from .. import layout
-from ..errors import AttachError, HakmemError
+from ..errors import AttachError
 from ..generate import mirror
 from ..system import procfs
+from ..views.answers.request import NOT_ASKED, Answer, PendingThread
 from ..views.heap_view import HeapView
 from ..views.reading.outline import Outline, resident_ranges
 from . import errands
 from .denial import gone
-from .live import LiveProcess
 from .stopping import _Stopper
+
+if TYPE_CHECKING:
+    from .live import LiveProcess
 
 BACKGROUND_NAME: Final = "hakmem"
 POLL_SECONDS: Final = 0.005
 GRACE_SECONDS: Final = 0.1
 """How long threads are given to come to a slow path by themselves before one is stopped."""
-NOT_ASKED: Final = "no thread was to be stopped"
 STATES: Final = {
     "R": "running",
     "S": "sleeping",
@@ -42,54 +43,8 @@ STATES: Final = {
 _LIVE: Final = layout.constant("HAK_THREAD_LIVE")
 
 
-@dataclass(frozen=True, slots=True)
-class Thread:
-    """A thread that has not obeyed yet."""
-
-    os_id: int
-    name: str
-    state: str
-    """What it does, in a word; empty where that is not known."""
-    cached_bytes: int
-    """What its caches hold."""
-    reason: str = ""
-    """Why it could not be stopped to obey; empty where nobody tried."""
-
-    def title(self) -> str:
-        """The thread in a few words."""
-        parts = [self.name or "?", str(self.os_id), *([self.state] if self.state else [])]
-        return " ".join(parts) + (f", {self.reason}" if self.reason else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of a request."""
-
-    served: bool
-    pending: tuple[Thread, ...]
-    """Threads that have come to no slow path since the request. For a trim any one of them would
-    do."""
-    given_bytes: int
-    """By how much a trim shrank what is resident of the heap, by the page tables; 0 for a drain."""
-    purged_bytes: int
-    """What the heap purged for that, by its own count of free units, which may have been resident
-    in part only; 0 for a drain."""
-    drained_bytes: int
-    """By how much a drain shrank what the caches hold; 0 for a trim."""
-    rss_before: int
-    rss_after: int
-    seconds: float
-    sent_count: int = 0
-    """Threads that were stopped to serve it."""
-    refusal: str = ""
-    """Why no thread was stopped, if that is so; empty also where none had to be."""
-
-
 def _source(view: HeapView) -> LiveProcess:
-    source = view.capture.source
-    if not isinstance(source, LiveProcess):
-        raise HakmemError(f"{view.name} is of {source.name}: only a running process can be asked")
-    return source
+    return cast("LiveProcess", view.capture.source)  # whose request() this is
 
 
 def _field(source: LiveProcess, base: int, name: str) -> int:
@@ -155,14 +110,16 @@ def _waiting(view: HeapView, mask: list[bool] | None = None) -> dict[int, int]:
     return {task: int(at) for at, task in found if task and (mask is None or mask[at])}
 
 
-def _threads(view: HeapView, waiting: dict[int, int], reasons: dict[int, str]) -> list[Thread]:
+def _threads(
+    view: HeapView, waiting: dict[int, int], reasons: dict[int, str]
+) -> list[PendingThread]:
     """What is told of threads that have not obeyed."""
     made, pid = [], _source(view).pid
     for task, place in waiting.items():
         row = view.threads.array[place]
         state = STATES.get(procfs.task_state(pid, task), "")
         held, name = int(row["cached_bytes"]), str(row["name"])
-        made.append(Thread(int(row["os_id"]), name, state, held, reasons.get(task, "")))
+        made.append(PendingThread(int(row["os_id"]), name, state, held, reasons.get(task, "")))
     return made
 
 
@@ -318,7 +275,7 @@ def drain(view: HeapView, timeout: float, *, stop: bool = True) -> Answer:
     seconds, pending = request.seconds(), tuple(_threads(view, waiting, request.reasons))
     return Answer(
         not pending, pending, 0, 0, drained, before, _rss(source.pid), seconds, request.sent_count,
-        request.refusal,
+        request.refusal, is_drain=True,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .. import layout
 from ..errors import AttachError
@@ -31,9 +31,11 @@ from . import interrupted as calls
 from .denial import denied
 from .frames import interrupted
 from .image import Image
-from .live import LiveProcess
 from .standing import standing
 from .tracing import Tracee
+
+if TYPE_CHECKING:
+    from .live import LiveProcess
 
 STOP_SECONDS: Final = 0.5
 """How long a thread may take to stop. One that reads from a dead disk may never stop."""

@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import layout
 from ..errors import AttachError, FieldMissing, LayoutMismatch, NoHakmem
@@ -110,6 +110,12 @@ class LiveProcess(MemorySource):
         it then."""
         if not self.alive():
             raise gone(self.pid)
+
+    def request(self, look: object, kind: str, timeout: float, *, stop: bool) -> Any:
+        """Ask it; what `asking.trim` and `asking.drain` return and raise."""
+        from . import asking
+
+        return getattr(asking, kind)(look, timeout, stop=stop)
 
     def read(self, address: int, size_bytes: int) -> bytes | memoryview:
         """A copy of ``size_bytes`` bytes from ``address`` on; of a heap of another layout the

@@ -36,6 +36,7 @@ from .reading.records import Records
 from .showing.notebook import Shown
 
 if TYPE_CHECKING:
+    from .answers.request import Answer
     from .answers.stats import Stats
     from .answers.why import Why
     from .checks.validation import Validation
@@ -163,6 +164,23 @@ class HeapView(Look, Shown):
         from .answers.why import why
 
         return why(self, None if since is None else HeapView.of("since", since))
+
+    def trim(self, timeout: float = 10.0, *, stop: bool = True) -> Answer:
+        """Ask the process to give back to the OS what this heap holds and nobody uses.
+
+        The first thread that comes to a slow path does it. Where none has within a tenth of a
+        second, one is stopped, does it, and goes on where it was; with ``stop`` False none is.
+        Waits ``timeout`` seconds in all, and the request stands after that too. Of one's own heap:
+        ``Heap.trim()``. Raises HakmemError for a file, AttachError, AttachDenied or
+        ProcessNotFound.
+        """
+        answer: Answer = self.capture.source.request(self, "trim", timeout, stop=stop)
+        return answer
+
+    def drain(self, timeout: float = 10.0, *, stop: bool = True) -> Answer:
+        """Ask every thread of the process to give its caches back to the slabs, as `trim` does."""
+        answer: Answer = self.capture.source.request(self, "drain", timeout, stop=stop)
+        return answer
 
     def save(
         self,

@@ -91,6 +91,26 @@ def test_mt_four_hundred_sleepers_that_nobody_asks_hold_little(
     program.kill()
 
 
+def test_a_view_asks_and_tells(launch: Launch, sleepers: Path, tmp_path: Path) -> None:
+    program = launch(sleepers, 10, 3, "n")
+    view = hakmem.attach(program.pid)
+    left = view.drain(0, stop=False)
+    assert (
+        not left.served and "leave out stop=False" in repr(left) and "pending has all" in repr(left)
+    )
+    drained, trimmed = view.drain(20), view.trim(20)
+    assert drained.served and f"({drained.sent_count} threads stopped for it): " in repr(drained)
+    assert repr(trimmed).endswith(" now") and " given back: " in repr(trimmed)
+    assert repr(trimmed) in trimmed._repr_html_()
+    view.save(tmp_path / "asleep.npz")
+    for other in (hakmem.load(tmp_path / "asleep.npz"), hakmem.attach(program.pid, stop=True)):
+        with pytest.raises(
+            hakmem.HakmemError, match="can not be asked to trim: only another process"
+        ):
+            other.trim()
+    ended_well(program)
+
+
 def test_a_signal_ends_sigsuspend_after_it(launch: Launch, sleepers: Path) -> None:
     program = launch(sleepers, 1, 1, "g")
     for _ in range(3):

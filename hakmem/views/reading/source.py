@@ -143,6 +143,11 @@ class MemorySource(ABC):
         one."""
         return None
 
+    def request(self, look: object, kind: str, timeout: float, *, stop: bool) -> Any:
+        """Ask the process to "trim" the heap that was looked at, or to "drain" its threads' caches.
+        Raises HakmemError unless this is another process that runs."""
+        raise HakmemError(f"{self.name} can not be asked to {kind}: only another process that runs")
+
     def renew(self) -> MemorySource:
         """The same place as it is now; of a file, what it was."""
         return self

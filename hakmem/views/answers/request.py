@@ -1,0 +1,131 @@
+"""`Answer`: what came of asking the heap of a running process to trim, or its threads to drain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ...text import html_paragraph
+from ..showing.notebook import Shown
+from ..showing.tables import format_bytes, format_count
+
+NOT_ASKED: Final = "no thread was to be stopped"
+NAMED: Final = 8
+"""Threads that are named where not all are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingThread:
+    """A thread that has not obeyed yet."""
+
+    os_id: int
+    name: str
+    state: str
+    """What it does, in a word; empty where that is not known."""
+    cached_bytes: int
+    """What its caches hold."""
+    reason: str = ""
+    """Why it could not be stopped to obey; empty where nobody tried."""
+
+    def title(self) -> str:
+        """The thread in a few words."""
+        parts = [self.name or "?", str(self.os_id), *([self.state] if self.state else [])]
+        return " ".join(parts) + (f", {self.reason}" if self.reason else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Shown):
+    """What came of a request; prints as a sentence or two."""
+
+    served: bool
+    pending: tuple[PendingThread, ...]
+    """Threads that have come to no slow path since the request. For a trim any one of them would
+    do."""
+    given_bytes: int
+    """By how much a trim shrank what is resident of the heap, by the page tables; 0 for a drain."""
+    purged_bytes: int
+    """What the heap purged for that, by its own count of free units, which may have been resident
+    in part only; 0 for a drain."""
+    drained_bytes: int
+    """By how much a drain shrank what the caches hold; 0 for a trim."""
+    rss_before: int
+    rss_after: int
+    seconds: float
+    """How long it took, or how long was waited in vain."""
+    sent_count: int = 0
+    """Threads that were stopped to serve it."""
+    refusal: str = ""
+    """Why no thread was stopped, if that is so; empty also where none had to be."""
+    is_drain: bool = False
+    """Whether caches were to be drained, rather than the heap to be trimmed."""
+
+    def done(self) -> str:
+        """What it gave."""
+        if not self.is_drain:
+            return f"{format_bytes(self.given_bytes)} given back"
+        stopped = f" ({format_count(self.sent_count, 'thread')} stopped for it)"
+        shown = stopped if self.sent_count else ""
+        return f"{format_bytes(self.drained_bytes)} drained from caches{shown}"
+
+    def residence(self) -> str:
+        """What became of the resident memory."""
+        before, after = format_bytes(self.rss_before), format_bytes(self.rss_after)
+        return f"{before} resident before, {after} now"
+
+    def undone(self, within_seconds: float | None = None, *, verbose: bool = False) -> str:
+        """What was not done within the time, and what helps; empty where all was.
+
+        ``within_seconds``: what a command was given; its options are named then, and arguments
+        otherwise.
+        """
+        if self.served:
+            return ""
+        typed = within_seconds is not None
+        limit = f"{self.seconds if within_seconds is None else within_seconds:.3g} s"
+        who = self._named(verbose, "-v names all" if typed else "pending has all")
+        if not self.is_drain:
+            return (
+                f"not done within {limit}: no thread came to a slow path{self.unstopped()}; the "
+                f"request stands; {self.remedy(typed)}; its threads: {who or 'none'}"
+            )
+        have = "has" if len(self.pending) == 1 else "have"
+        none = self.unstopped() if self.refusal else ""
+        return (
+            f"{format_count(len(self.pending), 'thread')} {have} not obeyed within {limit}{none}, "
+            f"and will at the next slow path; {self.remedy(typed)}: {who}"
+        )
+
+    def unstopped(self) -> str:
+        """Why no thread was stopped for it, if that is so."""
+        if self.refusal:
+            return f", and none was stopped: {self.refusal}"
+        return ", and none could be stopped at a good place" if not self.sent_count else ""
+
+    def remedy(self, typed: bool = True) -> str:
+        """What the user can do where a request was not served in time; ``typed`` as a command."""
+        if self.refusal == NOT_ASKED:
+            word = "--no-stop" if typed else "stop=False"
+            return f"leave out {word}, or wait until a thread allocates or frees more"
+        if self.refusal:
+            return (
+                "wait until a thread allocates or frees more, or start the program with "
+                "HAKMEM_BACKGROUND_MB=16, for a thread that obeys"
+            )
+        return f"try again, or give it more time ({'--timeout' if typed else 'timeout='})"
+
+    def _named(self, verbose: bool, how: str) -> str:
+        """The threads, those with most in their caches first."""
+        listed = sorted(self.pending, key=lambda thread: -thread.cached_bytes)
+        shown = listed if verbose else listed[:NAMED]
+        parts = [
+            f"{thread.title()} ({format_bytes(thread.cached_bytes)} cached)" for thread in shown
+        ]
+        left = len(listed) - len(shown)
+        return ", ".join(parts) + (f", and {left} more ({how})" if left else "")
+
+    def __repr__(self) -> str:
+        told = f"{self.done()}: {self.residence()}" if self.served or self.is_drain else ""
+        return "; ".join(part for part in (told, self.undone()) if part)
+
+    def _html(self) -> str:
+        return html_paragraph(repr(self))
