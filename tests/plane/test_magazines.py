@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from typing import Literal
 
 import pytest
 from twins import Twins
@@ -13,6 +12,7 @@ import hakmem
 from hakmem import layout
 from hakmem.errors import ValidationError
 from hakmem.generate import mirror
+from hakmem.heap.api import Plane
 
 SIZE = 1024
 
@@ -73,10 +73,7 @@ def test_classes_beyond_the_slots_have_no_magazine() -> None:
     twins.close()
 
 
-@pytest.mark.parametrize("plane", ["native", "python"])
-def test_blocks_in_magazines_are_cached_and_a_damaged_one_is_told(
-    plane: Literal["native", "python"],
-) -> None:
+def test_blocks_in_magazines_are_cached_and_a_damaged_one_is_told(plane: Plane) -> None:
     policy = hakmem.Policy.default()
     policy = policy.replace(caches=hakmem.CachePolicy(magazines=True))
     with hakmem.Heap(policy=policy, plane=plane, checked=False) as heap:
