@@ -19,13 +19,11 @@ from hakmem.heap.api import Plane
 from tests.support.heaps import Make
 
 ROOT = Path(__file__).resolve().parent.parent
-OTHER_KINDS = "hakmem native_stress native_os_counts"
-"""What tests use of the builds that are not the release; all else would be compiled for nothing."""
 
 
-def build_programs(kind: str) -> Path:
+def build_programs(kind: str, name: str) -> Path:
     """The directory of the test programs of a build kind, made or brought up to date by its preset:
-    all of a release, `OTHER_KINDS` of others.
+    all of a release, of others the library and the one that is asked for.
 
     ``HAKMEM_TEST_BUILD`` names a directory that holds ``<kind>/tests/native`` already. Skips,
     saying why, only where there is no compiler.
@@ -41,7 +39,7 @@ def build_programs(kind: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         command = ["make", "test-binaries", f"KIND={kind}", f"PYTHON={sys.executable}"]
         if kind != "release":
-            command.append(f"TARGETS={OTHER_KINDS}")
+            command.append(f"TARGETS=hakmem native_{name}")
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         pytest.fail(
@@ -54,12 +52,13 @@ def build_programs(kind: str) -> Path:
 @pytest.fixture(scope="session")
 def native_program() -> Callable[..., Path]:
     """``native_program(name, kind="release")``: the path of a built program of tests/native."""
-    directories: dict[str, Path] = {}
+    built: dict[tuple[str, str], Path] = {}
 
     def find(name: str, kind: str = "release") -> Path:
-        if kind not in directories:
-            directories[kind] = build_programs(kind)
-        return directories[kind] / name
+        wanted = kind, "" if kind == "release" else name
+        if wanted not in built:
+            built[wanted] = build_programs(*wanted)
+        return built[wanted] / name
 
     return find
 
