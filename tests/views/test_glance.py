@@ -48,8 +48,11 @@ def test_looks_agree_with_views(piece: int, monkeypatch: pytest.MonkeyPatch) -> 
             random.shuffle(blocks)
             heap.free_many(blocks[:300])
             blocks = blocks[300:]
+            for _ in range(3):
+                heap.free(heap.alloc(1 << 20))  # a span that waits is cached too
             glance.look()
             agree(glance, heap.view())
+        assert glance.threads["waiting_bytes"].sum() == 1 << 20
         heap.free_many(blocks[20:])
         heap.trim()  # holes: purged pages among live blocks
         glance.look()

@@ -269,6 +269,7 @@ def test_spans_that_wait_in_no_record_or_not_at_all(make: Make) -> None:
     unit = (block - heap.address) >> layout.UNIT_SHIFT
     heap.validate()
     assert heap.whatis(block).state == "cached" and heap.stats().cached_bytes == 1 << 20
+    assert heap.threads["waiting_bytes"].sum() == heap.threads["cached_bytes"].sum() == 1 << 20
     record = (
         heap.address + heap.view().capture.geometry.threads_offset + ctypes.sizeof(mirror.HakThread)
     )

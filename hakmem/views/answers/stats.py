@@ -12,6 +12,7 @@ import numpy as np
 from ... import layout
 from ...errors import FieldMissing
 from ...generate import mirror
+from ...registry import ENTRY_BYTES
 from ...text import Text
 from ..reading.class_totals import FIELDS, class_sums
 from ..reading.outline import mapped_figure
@@ -197,7 +198,8 @@ def stats_of(capture: Capture, name: str) -> Stats:
     blocks = lists + in_ranges // np.maximum(strides, 1)
     waiting = capture.slabs[capture.slabs["kind"] == KIND_WAITING]
     units, mapped = capture.unit_top - capture.meta_units, capture.committed_units
-    per_unit = 4 + _size("hak_slab") + (layout.LIVE_BYTES_PER_UNIT if capture.checked else 0)
+    checks = layout.LIVE_BYTES_PER_UNIT if capture.checked else 0
+    per_unit = ENTRY_BYTES + _size("hak_slab") + checks
     sets = capture.partial.nbytes + capture.summary.nbytes + len(capture.dirty) // 8
     used = (
         _size("hak_heap")
@@ -234,7 +236,7 @@ def stats_of(capture: Capture, name: str) -> Stats:
         cached_bytes=int(
             (lists * strides).sum()
             + in_ranges.sum()
-            + (waiting["unit_count"].astype(np.int64).sum() << layout.UNIT_SHIFT)
+            + capture.waiting_bytes.sum()
         ),
         caps_bytes=summed("cap_bytes"),
         metadata_bytes=used,

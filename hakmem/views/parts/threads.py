@@ -23,7 +23,8 @@ THREAD_DERIVED: Final = (
     ArrayField("list_count", "u4", "blocks", "those in its lists and magazines"),
     ArrayField("range_count", "u4", "blocks", "those in its carved ranges"),
     ArrayField("cached_count", "u4", "blocks", "those in its lists and carved ranges"),
-    ArrayField("cached_bytes", "u8", "bytes", "what those blocks take"),
+    ArrayField("waiting_bytes", "u8", "bytes", "what the spans that wait in its record take"),
+    ArrayField("cached_bytes", "u8", "bytes", "what those blocks and spans take"),
     ArrayField("class_count", "u4", "classes", "classes of which it has any"),
     ArrayField("name", "U15", "", "what the OS calls the thread; empty where that is not known"),
     ArrayField(
@@ -64,7 +65,9 @@ def thread_rows(capture: Outline, facts: ProcessFacts | None) -> Records:
     both = lists + ranges
     made["list_count"], made["range_count"] = lists.sum(axis=1), ranges.sum(axis=1)
     made["cached_count"] = made["list_count"] + made["range_count"]
-    made["cached_bytes"] = (both * capture.classes["stride_bytes"].astype(np.int64)).sum(axis=1)
+    made["waiting_bytes"] = capture.waiting_bytes
+    strides = capture.classes["stride_bytes"].astype(np.int64)
+    made["cached_bytes"] = (both * strides).sum(axis=1) + made["waiting_bytes"]
     made["class_count"] = (both > 0).sum(axis=1)
     if facts is not None:
         made["name"] = [facts.thread_names.get(task, "") for task in made["os_id"].tolist()]

@@ -21,7 +21,7 @@ from ...generate import mirror
 from ...registry import ENTRY_BYTES
 from .missing import guarded
 from .outline import Outline
-from .records import Records, dtype_of
+from .records import KIND_WAITING, Records, dtype_of
 from .source import MemorySource
 
 REREADS: Final = 8
@@ -111,6 +111,10 @@ class Capture(Outline):
         """The record of ``unit`` as it is now, shape (1,)."""
         place = self.address + self.geometry.slabs_offset + unit * SLAB_BYTES
         return guarded(self.source.read(place, SLAB_BYTES), mirror.HakSlab, self.missing)
+
+    def _waiting_units(self, unit: int) -> int:
+        record = self.slabs[unit]
+        return int(record["unit_count"]) if record["kind"] == KIND_WAITING else 0
 
     def cache_now(self, thread: int, class_index: int) -> ThreadCache:
         """A thread's cache of one class as it is now."""

@@ -16,7 +16,7 @@ from ...errors import FieldMissing, ValidationError
 from ...generate import mirror
 from ...registry import Geometry
 from .missing import Missing, guarded
-from .records import HEAP_CHECKED, HEAP_PROCESS, HEAP_PYTHON, THREAD_LEFT, Records
+from .records import HEAP_CHECKED, HEAP_PROCESS, HEAP_PYTHON, KIND_WAITING, THREAD_LEFT, Records
 from .source import MemorySource
 
 CACHED_LIMIT: Final = 1 << 20
@@ -144,6 +144,28 @@ class Outline:
             np.where((counts >= 0) & (counts <= CACHED_LIMIT) & (strides > 0), counts, 0)
             for counts in (lists, ranges)
         )  # type: ignore[return-value]
+
+    @cached_property
+    def waiting_bytes(self) -> NDArray[np.int64]:
+        """What the spans take that wait in each thread's record, shape (thread_top,); 0 in a heap
+        of a layout where none can."""
+        sizes = np.zeros(len(self.threads), dtype=np.int64)
+        try:
+            places = self.threads["waiting"].astype(np.int64)
+        except FieldMissing:
+            return sizes
+        for thread, place in np.argwhere((places > 0) & (places < self.heap.unit_top)).tolist():
+            units = min(self._waiting_units(int(places[thread, place])), self.heap.unit_top)
+            sizes[thread] += units << layout.UNIT_SHIFT
+        return sizes
+
+    def _waiting_units(self, unit: int) -> int:
+        """The length of a span that waits, by its record; 0 for any other."""
+        place = self.address + self.geometry.slabs_offset + unit * ctypes.sizeof(mirror.HakSlab)
+        kind, count = mirror.HakSlab.kind, mirror.HakSlab.unit_count
+        if self.source.read(place + kind.offset, 1)[0] != KIND_WAITING:
+            return 0
+        return int.from_bytes(self.source.read(place + count.offset, count.size), "little")
 
     @cached_property
     def magazine_counts(self) -> NDArray[np.int64]:
