@@ -54,12 +54,18 @@ static bool is_sparse(hak_heap *h, const char *address, uint64_t bytes) {
     return absent << 8 >= asked * retain->clear_absent_per_256;
 }
 
+/* Whether so much memory that must read as zero is better purged, if little of it is resident. */
+static bool asks_before_clearing(hak_heap *h, uint64_t bytes) {
+    uint64_t least = hak_policy_of(h)->retain.clear_ask_bytes;
+    return least && bytes >= least;
+}
+
 /* Purges memory that must read as zero instead of clearing it, if little of it is resident:
  * clearing would make all of it resident. After an answer of no, the next few clears do not ask.
  * Threads may overwrite each other's counts of those: that costs one question more or less. */
 static bool clear_by_purge(hak_heap *h, void *address, uint64_t bytes) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    if (!retain->clear_ask_bytes || bytes < retain->clear_ask_bytes) return false;
+    if (!asks_before_clearing(h, bytes)) return false;
     uint32_t skip = hak_load_relaxed(&h->clear_skip), wait = hak_load_relaxed(&h->clear_wait);
     if (skip) {
         hak_store_relaxed(&h->clear_skip, skip - 1);
@@ -107,7 +113,9 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     if (size > (uint64_t)HAK_REGION_UNITS_MAX << HAK_UNIT_SHIFT ||
         units + align_units > h->unit_limit)
         return NULL;
-    uint32_t waited = hak_waiting_take(t, (uint32_t)units, align);
+    /* the run heap's marks know what is clean already, of what has waited nobody does */
+    bool may_wait = !zero || !asks_before_clearing(h, units << HAK_UNIT_SHIFT);
+    uint32_t waited = may_wait ? hak_waiting_take(t, (uint32_t)units, align) : 0;
     if (waited) return span_reuse(t, waited, size, zero);
     hak_run run = hak_run_alloc(h, (uint32_t)units, (uint32_t)align_units);
     if (!run.unit) {

@@ -61,11 +61,16 @@ def _is_sparse(m: Memory, address: int, size: int) -> bool:
     return bool(absent << 8 >= asked * retain.clear_absent_per_256)
 
 
+def _asks_before_clearing(m: Memory, size: int) -> bool:
+    """Whether so much memory that must read as zero is better purged, if little is resident."""
+    return bool(0 < m.tables.retain.clear_ask_bytes <= size)
+
+
 def _clear_by_purge(m: Memory, address: int, size: int) -> bool:
     """Purge memory that must read as zero, when little of it is resident: clearing would make all
     of it resident. Whether it did."""
     heap, retain = m.heap, m.tables.retain
-    if not retain.clear_ask_bytes or size < retain.clear_ask_bytes:
+    if not _asks_before_clearing(m, size):
         return False
     if heap.clear_skip:
         heap.clear_skip -= 1
@@ -108,7 +113,9 @@ def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
     units, align_units = _units_for(size) or 1, max(1, align >> UNIT_SHIFT)
     if size > layout.REGION_UNITS_MAX << UNIT_SHIFT or units + align_units > m.geometry.unit_limit:
         return 0
-    if waited := waiting.take(t, units, align):
+    # the run heap's marks know what is clean already, of what has waited nobody does
+    may_wait = not (zero and _asks_before_clearing(m, units << UNIT_SHIFT))
+    if may_wait and (waited := waiting.take(t, units, align)):
         return _reuse(t, waited, size, zero)
     run = run_alloc(m, units, align_units)
     if not run.unit:

@@ -69,6 +69,7 @@ def policies() -> dict[str, Callable[[], Policy]]:
     )
     return {
         "default": base,
+        "never asks": lambda: base().replace(retain=RetainPolicy(clear_ask_bytes=0)),
         "no caches": lambda: base().replace(caches=CachePolicy().without_caches()),
         "headers tiny": lambda: base().replace(headers="tiny"),
         "headers all": lambda: base().replace(

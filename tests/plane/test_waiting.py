@@ -86,15 +86,30 @@ def test_a_span_that_waits_is_freed_already(twins: Twins) -> None:
     assert twins.alloc(MIB) == offset
 
 
-def test_a_span_that_waited_reads_as_zero_where_asked(twins: Twins) -> None:
-    """Its marks say clean, since its units had never been freed."""
+def _one_that_waits_and_looks_clean(twins: Twins) -> int:
+    """The offset of a span that waits, whose marks say clean, since its units were never freed."""
     first, offset = twins.alloc(MIB), twins.alloc(MIB)
     twins.free(first)
     twins.alloc(MIB)
     twins.free(offset)
     assert _waiting(twins) == [offset >> layout.UNIT_SHIFT]
+    return int(offset)
+
+
+def test_a_span_that_waited_reads_as_zero_where_asked() -> None:
+    twins = Twins("never asks", 64 * MIB, False)
+    offset = _one_that_waits_and_looks_clean(twins)
     assert twins.alloc(MIB, zero=True) == offset
     assert twins.usable(offset) == MIB
+    twins.close()
+
+
+def test_what_is_asked_for_as_zero_is_not_cleared_because_it_waited(twins: Twins) -> None:
+    """Of the run heap's units it is known which are clean; a program that touches little of large
+    zeroed blocks had all of each made resident."""
+    offset = _one_that_waits_and_looks_clean(twins)
+    assert twins.alloc(MIB, zero=True) != offset
+    assert _waiting(twins) == [offset >> layout.UNIT_SHIFT]
 
 
 def test_a_span_that_waits_serves_its_own_alignment_only(twins: Twins) -> None:

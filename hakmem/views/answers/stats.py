@@ -233,11 +233,7 @@ def stats_of(capture: Capture, name: str) -> Stats:
         mapped_count=len(capture.mapped),
         mapped_bytes=int(capture.mapped["bytes"].sum()),
         cached_count=int(blocks.sum()) + len(waiting),
-        cached_bytes=int(
-            (lists * strides).sum()
-            + in_ranges.sum()
-            + capture.waiting_bytes.sum()
-        ),
+        cached_bytes=int((lists * strides).sum() + in_ranges.sum() + capture.waiting_bytes.sum()),
         caps_bytes=summed("cap_bytes"),
         metadata_bytes=used,
         metadata_mapped_bytes=sum(
