@@ -40,13 +40,14 @@ static inline uint32_t hak_bin_range_length(const hak_bin *bin) {
     return (uint32_t)((bin->bump_end - bin->bump) / bin->stride_bytes);
 }
 
-/* Whether the list has as many blocks as its count says, all of this class. Only asserts ask,
- * since it walks the list. */
+/* Whether an address is in a slab of this class. */
 HAK_PREDICATE bool hak_bin_may_hold(hak_thread *t, uint32_t class_index, uint64_t block) {
     hak_heap *h = hak_heap_of(t);
     uint64_t unit = (block - t->base) >> HAK_UNIT_SHIFT;
     return hak_units_are_arena(h, unit, 1) && hak_tag_get(h, (uint32_t)unit) == class_index;
 }
+/* Whether the list has as many blocks as its count says and the magazine's bounds hold, all blocks
+ * of this class. Only asserts ask, since it walks both. */
 HAK_PREDICATE bool hak_bin_is_whole(hak_thread *t, uint32_t class_index) {
     const hak_magazine *m = &t->magazines[class_index];
     uint32_t left = hak_bin_length(t, class_index);

@@ -14,7 +14,7 @@ from typing import Final
 from .. import layout
 from ..clib.binding import Library
 from ..generate import mirror
-from ..registry import Geometry
+from ..registry import ENTRY_BYTES, Geometry
 from .tables import Tables
 
 MASK32: Final = (1 << 32) - 1
@@ -106,7 +106,7 @@ class Memory:
         self.words = self.octets.cast("Q")
         self.halves = self.octets.cast("I")
         start = geometry.registry_offset
-        self.registry = self.octets[start : start + 8 * geometry.unit_limit].cast("Q")
+        self.registry = self.octets[start : start + ENTRY_BYTES * geometry.unit_limit].cast("Q")
         self.slabs_address = base + geometry.slabs_offset
         self.slabs = _Slabs(self.slabs_address)
         self.live_address = base + geometry.live_offset
