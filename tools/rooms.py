@@ -59,13 +59,11 @@ ROOMS: Final = (
 
 RUN_ALONE: Final = "python hakmem/layout.py prints the header, layout.describe() the tables"
 VERSION: Final = "a description names the package's version, which stands where packaging wants it"
-GROWTH: Final = "a full run heap asks the region for more units, which come as runs"
 EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("hakmem/layout.py", "hakmem/generate/header.py"): RUN_ALONE,
     ("hakmem/layout.py", "hakmem/generate/description.py"): RUN_ALONE,
     ("hakmem/layout.py", "hakmem/generate/describe.py"): RUN_ALONE,
     ("hakmem/generate/description.py", "hakmem/__init__.py"): VERSION,
-    ("hakmem/plane/runs.py", "hakmem/plane/region.py"): GROWTH,
 }
 """Imports upward or in a circle that must be, with the reason: by importing file or room, and
 imported file."""

@@ -31,44 +31,43 @@
  *   25  budget.c       what work for the OS may cost
  *   26  stuck.[hc]     units that the OS would not purge
  *   27  moved.[hc]     mappings of their own within a region
- *   28  runs.[hc]      the run heap: free units, and units that are not mapped
+ *   28  run_bins.[hc]  free runs and unmapped runs, by length
  *   29  region.[hc]    which units are mapped, and how that changes
- *   30  purging.c      dirty runs, purged one after another
- *   31  purge.c        what goes back to the OS, and when
- *   32  partial.c      sets of partly free slabs, mailboxes
- *   33  slabs.c        a slab's life: made, given to, taken from, retired
- *   34  waiting.c      freed spans that wait in a thread's record
- *   35  holes.c        purged pages of slabs in use
- *   36  acquire.c      where a refill finds a slab
- *   37  bins.[hc]      one class of a thread's cache: its list, its carved range
- *   38  caps.[hc]      how much a bin may hold
- *   39  cache.c        thread caches: refill, overflow, flush, loans
- *   40  fast.h         the fast paths of malloc and free
- *   41  magazine.h     the same with magazines, where lists miss
- *   42  threads.c      thread records: attach, park, release
- *   43  spans.c        blocks of whole units
- *   44  mappings.c     blocks that are mappings of their own
- *   45  blocks.c       one block: checked, allocated, freed, resized
- *   46  requests.c     trim and drain, asked for from outside
- *   47  errand.c       a stopped thread serves what was asked
- *   48  background.c   a thread that gives back
- *   49  fork.c         a fork's child: noticed, repaired
- *   50  heap.c hakmem.h  heaps and batches: the C API
- *   51  malloc.c       malloc and its family, over the process heap
- *   52  deepbind.c     plugins that look in the C library first
- *   53  new_delete.c   C++'s operators
- *   54  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   55  reports.c      malloc_info, malloc_stats, mallopt
- *   56  primitives.c   what Python gets of C
+ *   30  runs.c         the run heap: units taken and given
+ *   31  purging.c      dirty runs, purged one after another
+ *   32  purge.c        what goes back to the OS, and when
+ *   33  partial.c      sets of partly free slabs, mailboxes
+ *   34  slabs.c        a slab's life: made, given to, taken from, retired
+ *   35  waiting.c      freed spans that wait in a thread's record
+ *   36  holes.c        purged pages of slabs in use
+ *   37  acquire.c      where a refill finds a slab
+ *   38  bins.[hc]      one class of a thread's cache: its list, its carved range
+ *   39  caps.[hc]      how much a bin may hold
+ *   40  cache.c        thread caches: refill, overflow, flush, loans
+ *   41  fast.h         the fast paths of malloc and free
+ *   42  magazine.h     the same with magazines, where lists miss
+ *   43  threads.c      thread records: attach, park, release
+ *   44  spans.c        blocks of whole units
+ *   45  resize.c       spans that grow, shrink, move
+ *   46  mappings.c     blocks that are mappings of their own
+ *   47  blocks.c       one block: checked, allocated, freed, resized
+ *   48  requests.c     trim and drain, asked for from outside
+ *   49  errand.c       a stopped thread serves what was asked
+ *   50  background.c   a thread that gives back
+ *   51  fork.c         a fork's child: noticed, repaired
+ *   52  heap.c hakmem.h  heaps and batches: the C API
+ *   53  malloc.c       malloc and its family, over the process heap
+ *   54  deepbind.c     plugins that look in the C library first
+ *   55  new_delete.c   C++'s operators
+ *   56  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   57  reports.c      malloc_info, malloc_stats, mallopt
+ *   58  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
  *   hooks.h hak_request_serve     a thread's caches are drained by the thread itself, on its way
  *   hooks.h hak_background_wake   the thread sleeps until somebody frees or allocates again
  *   hooks.h hak_background_leave  the thread goes with the last other one but one
- *   runs.c hak_region_grow         a run heap that is empty asks for units, which come as a run
- *   runs.c hak_region_shrink       a run heap that the OS refuses units gives others back first
- *   runs.c hak_region_unmap_again  a fork's child unmaps what the run heap finds half unmapped
  *
  * No file holds a policy number: they come from hak_policy, made by Python.
  */
@@ -139,6 +138,13 @@ HAK_PREDICATE bool hak_entries_are(hak_heap *h, uint32_t unit, uint32_t count, u
     for (uint32_t i = 0; i < count; i++)
         if (hak_entry_get(h, unit + i) != entry) return false;
     return true;
+}
+
+/* Whether the record of a span and the entries of all its units agree. */
+HAK_PREDICATE bool hak_is_span(hak_heap *h, uint32_t unit) {
+    const hak_slab *span = hak_slab_at(h, unit);
+    return span->kind == HAK_KIND_SPAN && hak_units_are_arena(h, unit, span->unit_count) &&
+           hak_entries_are(h, unit, span->unit_count, hak_entry(HAK_TAG_SPAN, unit));
 }
 
 /* The link of a cached or listed block is its first word. */
@@ -400,9 +406,17 @@ extern HAK_HIDDEN __thread hak_thread *hak_tls_thread __attribute__((tls_model("
 extern HAK_HIDDEN hak_thread hak_early_thread;
 
 /* spans.c */
+/* Rounds up without adding first, since a sum could wrap to 0 units and no span may have 0. */
+static inline uint64_t hak_units_for(uint64_t size) {
+    return (size >> HAK_UNIT_SHIFT) + ((size & (HAK_UNIT_BYTES - 1)) != 0);
+}
+HAK_HIDDEN void hak_span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size);
 HAK_HIDDEN void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero);
 HAK_HIDDEN void hak_span_free(hak_thread *t, uint32_t unit);
+
+/* resize.c */
 HAK_HIDDEN void *hak_span_resize(hak_thread *t, uint32_t unit, uint64_t size);
+HAK_HIDDEN void hak_span_free_hole(hak_heap *h, uint32_t unit, uint32_t units);
 
 /* mappings.c */
 HAK_HIDDEN void *hak_mapping_alloc(hak_thread *t, uint64_t size, uint64_t align);

@@ -160,7 +160,7 @@ void *hak_mapping_from_span(hak_thread *t, uint32_t unit, uint64_t size) {
         return NULL;
     }
     insert(h, block, want);
-    hak_region_free_hole(h, unit, units);
+    hak_span_free_hole(h, unit, units);
     hak_count(t, span_free_count, 1);
     hak_count(t, mapped_alloc_count, 1);
     hak_event(t, HAK_EVENT_MAPPED_ALLOC, 0, 0, pages(want));

@@ -9,7 +9,7 @@
 #include "locks.h"
 #include "marks.h"
 #include "region.h"
-#include "runs.h"
+#include "run_bins.h"
 #include "stuck.h"
 
 static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }

@@ -18,7 +18,7 @@
 #include "mapped.h"
 #include "marks.h"
 #include "moved.h"
-#include "runs.h"
+#include "run_bins.h"
 #include "stuck.h"
 
 /* Maps units, if the heap's own bound on mapped units allows it. */
@@ -216,63 +216,6 @@ uint64_t hak_region_shrink(hak_heap *h, uint64_t units, uint32_t least) {
         done += have;
     }
     return done;
-}
-
-/* Makes units in use that are not mapped any more an unmapped run. If not `is_ours`, leaves them
- * out for good: something else may be mapped there, now or later. Takes run_lock. */
-void hak_region_lose(hak_heap *h, uint32_t unit, uint32_t units, bool is_ours) {
-    hak_run_lock(h);
-    hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_UNMAPPED, unit));
-    hak_store_relaxed(&h->in_use_units, h->in_use_units - units);
-    hak_store_relaxed(&h->unmapped_units, h->unmapped_units + units);
-    if (is_ours) hak_run_insert_unmapped(h, unit, units);
-    else {
-        hak_store_relaxed(&hak_slab_at(h, unit)->unit_count, units);
-        hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_FOREIGN);
-    }
-    hak_run_unlock(h);
-}
-
-static void forget(hak_heap *h, uint32_t unit, uint32_t units) {
-    hak_run_lock(h);
-    hak_moved_forget(h, unit, units);
-    hak_run_unlock(h);
-}
-
-/* Whether a hole in the region stays the heap's: in a window the heap maps only where nothing is;
- * in a reservation it takes all that is there for its own. */
-bool hak_region_keeps_holes(const hak_heap *h) { return !(h->flags & HAK_HEAP_RESERVED); }
-
-/* Notes that pages were moved to some units. Takes run_lock. */
-void hak_region_note_moved(hak_heap *h, uint32_t unit, uint32_t units) {
-    hak_run_lock(h);
-    hak_moved_forget(h, unit, units);
-    (void)hak_moved_add(h, unit, units);
-    hak_run_unlock(h);
-}
-
-/* Frees the units of a span whose pages were moved away, so that nothing is mapped there. Mapped
- * again, they are clean and join their neighbours' mapping. Where the process locks what it maps,
- * which would make them resident, they stay unmapped. Takes run_lock. */
-void hak_region_free_hole(hak_heap *h, uint32_t unit, uint32_t units) {
-    uint64_t bytes = (uint64_t)units << HAK_UNIT_SHIFT;
-    uint32_t code = HAK_MAP_REFUSED;
-    if (!h->locked) code = hak_os_map_range(&h->os, hak_unit_address(h, unit), bytes, false);
-    hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
-    forget(h, unit, units);
-    if (code == HAK_MAP_DONE) hak_run_free(h, unit, units, false);
-    else hak_region_lose(h, unit, units, code == HAK_MAP_REFUSED && hak_region_keeps_holes(h));
-}
-
-/* Frees a range that pages were moved to, taken out of a free run. Mapped anew, it joins its
- * neighbours' mapping. Takes run_lock. */
-void hak_region_free_renewed(hak_heap *h, uint32_t unit, uint32_t units) {
-    uint64_t bytes = (uint64_t)units << HAK_UNIT_SHIFT;
-    uint32_t code = hak_os_map_anew(&h->os, hak_unit_address(h, unit), bytes);
-    hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
-    if (code != HAK_MAP_TAKEN) forget(h, unit, units);
-    if (code == HAK_MAP_REFUSED) hak_region_lose(h, unit, units, hak_region_keeps_holes(h));
-    else hak_run_free(h, unit, units, false);
 }
 
 /* In a fork's child whose run_lock was held: unmaps what was being mapped. Units of it that are

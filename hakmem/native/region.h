@@ -20,11 +20,5 @@ HAK_HIDDEN uint32_t hak_region_grow(hak_heap *h, uint32_t units);
 HAK_HIDDEN uint64_t hak_region_shrink(hak_heap *h, uint64_t units, uint32_t least);
 HAK_HIDDEN bool hak_region_unmap_units(hak_heap *h, uint32_t unit, uint32_t units, uint32_t dirty);
 HAK_HIDDEN void hak_region_mend(hak_heap *h);
-/* these take run_lock themselves */
-HAK_HIDDEN void hak_region_note_moved(hak_heap *h, uint32_t unit, uint32_t units);
-HAK_HIDDEN void hak_region_free_hole(hak_heap *h, uint32_t unit, uint32_t units);
-HAK_HIDDEN void hak_region_free_renewed(hak_heap *h, uint32_t unit, uint32_t units);
-HAK_HIDDEN void hak_region_lose(hak_heap *h, uint32_t unit, uint32_t units, bool is_ours);
-HAK_HIDDEN bool hak_region_keeps_holes(const hak_heap *h);
 HAK_HIDDEN void hak_region_unmap_again(hak_heap *h, uint32_t unit, uint32_t units);
 #endif

@@ -1,5 +1,5 @@
-/* spans.c: spans, the blocks of whole units: allocated, freed, resized and moved, straight from the
- * run heap, or from those that wait in the thread's record.
+/* spans.c: spans, the blocks of whole units: allocated and freed, straight from the run heap, or
+ * from those that wait in the thread's record.
  *
  * A span's record belongs to the program, which owns the block. The registry entries of all its
  * units name it. While a span is in use, the dirty marks of its units stay as they were when it was
@@ -9,27 +9,13 @@
 
 #include "events.h"
 #include "hooks.h"
-#include "moved.h"
-#include "region.h"
-
-/* Rounds up without adding first, since a sum could wrap to 0 units and no span may have 0. */
-static uint64_t units_for(uint64_t size) {
-    return (size >> HAK_UNIT_SHIFT) + ((size & (HAK_UNIT_BYTES - 1)) != 0);
-}
-
-/* Whether the record of a span and the entries of all its units agree. */
-HAK_PREDICATE bool is_span(hak_heap *h, uint32_t unit) {
-    const hak_slab *span = hak_slab_at(h, unit);
-    return span->kind == HAK_KIND_SPAN && hak_units_are_arena(h, unit, span->unit_count) &&
-           hak_entries_are(h, unit, span->unit_count, hak_entry(HAK_TAG_SPAN, unit));
-}
 
 static void note_size(hak_heap *h, uint32_t unit, uint64_t size) {
     hak_store_relaxed(&hak_slab_at(h, unit)->span_page_count,
                       (uint32_t)((size + HAK_OS_PAGE_BYTES - 1) / HAK_OS_PAGE_BYTES));
 }
 
-static void span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size) {
+void hak_span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size) {
     hak_slab *span = hak_slab_at(h, unit);
     hak_store_relaxed(&span->unit_count, units);
     note_size(h, unit, size);
@@ -96,7 +82,7 @@ static void *span_reuse(hak_thread *t, uint32_t unit, uint64_t size, bool zero) 
     hak_heap *h = hak_heap_of(t);
     uint32_t units = hak_slab_at(h, unit)->unit_count;
     note_size(h, unit, size);
-    hak_assert(is_span(h, unit));
+    hak_assert(hak_is_span(h, unit));
     hak_event(t, HAK_EVENT_SPAN_ALLOC, 0, unit, units);
     hak_count(t, span_alloc_count, 1);
     if (zero) span_clear(h, unit, units, true);
@@ -108,7 +94,7 @@ static void *span_reuse(hak_thread *t, uint32_t unit, uint64_t size, bool zero) 
 void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     hak_fork_look();
     hak_heap *h = hak_heap_of(t);
-    uint64_t units = size ? units_for(size) : 1,
+    uint64_t units = size ? hak_units_for(size) : 1,
              align_units = align > HAK_UNIT_BYTES ? align >> HAK_UNIT_SHIFT : 1;
     if (size > (uint64_t)HAK_REGION_UNITS_MAX << HAK_UNIT_SHIFT ||
         units + align_units > h->unit_limit)
@@ -126,7 +112,7 @@ void *hak_span_alloc(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
         run = hak_run_alloc(h, (uint32_t)units, (uint32_t)align_units);
         if (!run.unit) return NULL;
     }
-    span_note(h, run.unit, (uint32_t)units, size);
+    hak_span_note(h, run.unit, (uint32_t)units, size);
     hak_assert(((uintptr_t)hak_unit_address(h, run.unit) & (align - 1)) == 0);
     hak_event(t, HAK_EVENT_SPAN_ALLOC, 0, run.unit, units);
     hak_count(t, span_alloc_count, 1);
@@ -142,7 +128,7 @@ void hak_span_free(hak_thread *t, uint32_t unit) {
     hak_fork_look();
     hak_heap *h = hak_heap_of(t);
     hak_slab *span = hak_slab_at(h, unit);
-    hak_assert(is_span(h, unit));
+    hak_assert(hak_is_span(h, unit));
     hak_count(t, span_free_count, 1);
     if (hak_waiting_put(t, unit)) {
         hak_request_look(t);
@@ -154,68 +140,4 @@ void hak_span_free(hak_thread *t, uint32_t unit) {
     hak_tick(h, 0);
     hak_waiting_look(t);
     hak_request_look(t);
-}
-
-/* Takes back the span at `unit`, to which pages were to move and did not. A move that failed late
- * has left its first `lost` units without a mapping. */
-static void span_drop(hak_heap *h, uint32_t unit, uint32_t units, uint32_t lost, bool dirty) {
-    hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
-    if (lost) hak_region_lose(h, unit, lost, hak_region_keeps_holes(h));
-    hak_run_free(h, unit + lost, units - lost, dirty);
-}
-
-/* Whether one more span may move. Where the table of moved ranges is full, one of them that is free
- * and clean is mapped anew; a record of its own keeps it from a fork's child meanwhile. */
-static bool may_move(hak_heap *h) {
-    if (hak_moved_has_room(h)) return true;
-    if (h->locked) return false; /* mapped anew, it would be resident */
-    uint32_t units;
-    hak_run run = hak_run_take_moved(h, &units);
-    if (!run.unit) return false;
-    span_note(h, run.unit, units, 0);
-    hak_region_free_renewed(h, run.unit, units);
-    return hak_moved_has_room(h);
-}
-
-/* Moves a large span by remapping its OS pages. */
-static void *span_remap(hak_thread *t, uint32_t unit, uint32_t have, uint32_t want, uint64_t size) {
-    hak_heap *h = hak_heap_of(t);
-    if (!may_move(h)) return NULL;
-    hak_run run = hak_run_alloc(h, want, 1);
-    if (!run.unit) return NULL;
-    char *from = hak_unit_address(h, unit), *to = hak_unit_address(h, run.unit);
-    /* before the pages move: a fork's child then finds two spans, never a free run with a hole */
-    span_note(h, run.unit, want, size);
-    uint32_t code = hak_os_remap_range(&h->os, from, to, (uint64_t)have << HAK_UNIT_SHIFT);
-    if (code != HAK_MAP_DONE) {
-        span_drop(h, run.unit, want, code == HAK_MAP_REFUSED ? have : 0, run.dirty != 0);
-        return NULL;
-    }
-    hak_region_note_moved(h, run.unit, have);
-    hak_region_free_hole(h, unit, have);
-    hak_count(t, span_remap_count, 1);
-    hak_tick(h, want);
-    hak_request_look(t);
-    return to;
-}
-
-/* Resizes a span in place, or moves it by remapping. Returns NULL where neither can be done: the
- * caller copies. */
-void *hak_span_resize(hak_thread *t, uint32_t unit, uint64_t size) {
-    hak_fork_look();
-    hak_heap *h = hak_heap_of(t);
-    hak_slab *span = hak_slab_at(h, unit);
-    uint32_t have = span->unit_count;
-    uint64_t want = units_for(size);
-    hak_assert(is_span(h, unit) && want);
-    if (want >= h->unit_limit) return NULL;
-    if (want < have) hak_run_free(h, unit + (uint32_t)want, have - (uint32_t)want, true);
-    if (want <= have || hak_run_extend(h, unit, have, (uint32_t)want)) {
-        span_note(h, unit, (uint32_t)want, size);
-        hak_count(t, span_resize_count, 1);
-        if (want != have) hak_tick(h, want > have ? want : 0);
-        return hak_unit_address(h, unit);
-    }
-    if ((uint64_t)have << HAK_UNIT_SHIFT < hak_policy_of(h)->retain.remap_min_bytes) return NULL;
-    return span_remap(t, unit, have, (uint32_t)want, size);
 }

@@ -11,7 +11,7 @@ import ctypes
 
 from .. import layout
 from ..engines.protocol import Fault
-from . import bins, mappings, spans
+from . import bins, mappings, resize, spans
 from .cache import is_line_of_others, lend, overflow, refill
 from .caller import Caller
 from .memory import MASK64, UNIT_SHIFT, Memory
@@ -152,7 +152,7 @@ def _shrink(t: Caller, address: int, block: Block, size: int) -> None:
     if not block.unit:
         mappings.resize(t, address, block.size_bytes, size or 1)
     elif not block.class_index:
-        spans.resize(t, block.unit, size or 1)
+        resize.span(t, block.unit, size or 1)
 
 
 def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
@@ -179,7 +179,7 @@ def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
         _mark_in(m, 0, address)  # before the units can be another's: a moved span gives them back
         if outside := mappings.from_span(t, unit, size):
             return outside, None
-        span = spans.resize(t, unit, size)
+        span = resize.span(t, unit, size)
         _mark_out(m, 0, span or address)
         if span:
             return span, None

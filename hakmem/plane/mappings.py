@@ -13,6 +13,7 @@ from .caller import Caller
 from .locks import run_lock, run_unlock
 from .memory import RESERVED, UNIT_SHIFT, Memory
 from .purge import tick
+from .resize import free_hole
 
 
 def _reserve(m: Memory) -> bool:
@@ -154,7 +155,7 @@ def from_span(t: Caller, unit: int, size: int) -> int:
         _cancel(m)
         return 0
     _insert(m, block, want)
-    region.free_hole(m, unit, units)
+    free_hole(m, unit, units)
     t.record.span_free_count += 1
     t.record.mapped_alloc_count += 1
     tick(m)

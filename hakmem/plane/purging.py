@@ -13,7 +13,7 @@ from .locks import run_lock, run_unlock
 from .marks import dirty_set, marks_count, marks_set, recent_map
 from .memory import KIND_NONE, TAG_NONE, UNIT_SHIFT, Memory
 from .region import unmap_units
-from .runs import insert, unlink
+from .run_bins import insert, unlink
 from .stuck import purgeable_units, stuck_mark, stuck_purge, stuck_take, unit_is_purgeable
 
 

@@ -20,7 +20,7 @@ from .. import layout
 from ..clib.binding import Library
 from ..generate import mirror
 from ..registry import Geometry, records_bytes, rows_bytes, table_bytes, table_units
-from . import moved, runs
+from . import moved, run_bins
 from .budget import recent_take, work_grow_locked
 from .locks import run_lock, run_unlock
 from .marks import dirty_set
@@ -260,7 +260,7 @@ def _add_chunk(m: Memory, units: int) -> None:
         m.advise(m.unit_address(top), units << UNIT_SHIFT)
     _raise_top(m, units)
     m.fill(top, units, TAG_FREE | top << HEAD_SHIFT)
-    runs.insert(m, top, units, 0)
+    run_bins.insert(m, top, units, 0)
     work_grow_locked(m, units)
     _set_intent(m, 0, 0)
 
@@ -303,28 +303,28 @@ def _grow_run(m: Memory, unit: int, units: int) -> bool:
     """Map ``units`` units or more at the start of an unmapped run; whether that succeeded."""
     heap, run = m.heap, m.slabs[unit]
     have = run.unit_count
-    runs.unlink(m, unit)
+    run_bins.unlink(m, unit)
     code, got = _map_halving(m, unit, min(max(_chunk_units(m), units), have), units)
     if code == MAP_DONE:
         run.kind = KIND_NONE
         heap.unmapped_units -= got
         if got < have:
-            runs.place(m, unit + got, have - got, 0, TAG_UNMAPPED)
+            run_bins.place(m, unit + got, have - got, 0, TAG_UNMAPPED)
         m.fill(unit, got, TAG_FREE | unit << HEAD_SHIFT)
         dirty_set(m, unit, got, False)
-        runs.insert(m, unit, got, 0)
+        run_bins.insert(m, unit, got, 0)
         _set_intent(m, 0, 0)
     elif code == MAP_TAKEN:  # something else is mapped there: left out
         run.kind = KIND_FOREIGN
     else:
-        runs.place(m, unit, have, 0, TAG_UNMAPPED)
+        run_bins.place(m, unit, have, 0, TAG_UNMAPPED)
     return code == MAP_DONE
 
 
 def grow(m: Memory, units: int) -> int:
     """Make a free run of at least ``units`` units: of an unmapped run, else at the top. MAP_TAKEN
     when the region is full. Needs the lock."""
-    run = runs.find_among(m, units, m.unmapped_bins)
+    run = run_bins.find_among(m, units, m.unmapped_bins)
     return MAP_DONE if run and _grow_run(m, run, units) else _grow_top(m, units)
 
 
@@ -335,7 +335,7 @@ def unmap_units(m: Memory, unit: int, units: int, dirty: int) -> bool:
     m.fill(unit, units, TAG_UNMAPPED | unit << HEAD_SHIFT)
     if not m.unmap_part(unit << UNIT_SHIFT, (unit + units) << UNIT_SHIFT):  # too many mappings
         m.fill(unit, units, TAG_FREE | unit << HEAD_SHIFT)
-        runs.insert(m, unit, units, dirty)
+        run_bins.insert(m, unit, units, dirty)
         return False
     if m.tables.retain.lazy_free:
         recent_take(m, unit, units)
@@ -344,14 +344,14 @@ def unmap_units(m: Memory, unit: int, units: int, dirty: int) -> bool:
     heap.low_water_now = min(heap.low_water_now, heap.dirty_units)
     heap.unmapped_units += units
     moved.forget(m, unit, units)
-    runs.insert(m, unit, units, 0, TAG_UNMAPPED)
+    run_bins.insert(m, unit, units, 0, TAG_UNMAPPED)
     return True
 
 
 def _unmap_run(m: Memory, unit: int) -> bool:
     run = m.slabs[unit]
     units, dirty = run.unit_count, run.run_dirty_count
-    runs.unlink(m, unit)
+    run_bins.unlink(m, unit)
     run.kind = KIND_NONE
     return unmap_units(m, unit, units, dirty)
 
@@ -360,75 +360,9 @@ def shrink(m: Memory, units: int, least: int) -> int:
     """Unmap free runs of at least ``least`` units, longest first, until ``units`` units or more are
     unmapped; returns how many. Needs the lock."""
     done = 0
-    while done < units and (run := runs.longest(m)):
+    while done < units and (run := run_bins.longest(m)):
         have = m.slabs[run].unit_count
         if have < least or not _unmap_run(m, run):
             break
         done += have
     return done
-
-
-def lose(m: Memory, unit: int, units: int, is_ours: bool) -> None:
-    """Make units in use that are not mapped any more an unmapped run. If not ``is_ours``, leave
-    them out for good: something else may be mapped there, now or later."""
-    heap = m.heap
-    run_lock(m)
-    m.fill(unit, units, TAG_UNMAPPED | unit << HEAD_SHIFT)
-    heap.in_use_units -= units
-    heap.unmapped_units += units
-    if is_ours:
-        runs.insert(m, unit, units, 0, TAG_UNMAPPED)
-    else:
-        m.slabs[unit].unit_count = units
-        m.slabs[unit].kind = KIND_FOREIGN
-    run_unlock(m)
-
-
-def keeps_holes(m: Memory) -> bool:
-    """Whether a hole in the region stays the heap's: in a window the heap maps only where nothing
-    is; in a reservation it takes all that is there for its own."""
-    return not m.heap.flags & RESERVED
-
-
-def _forget(m: Memory, unit: int, units: int) -> None:
-    run_lock(m)
-    moved.forget(m, unit, units)
-    run_unlock(m)
-
-
-def note_moved(m: Memory, unit: int, units: int) -> None:
-    """Note that pages were moved to some units."""
-    run_lock(m)
-    moved.forget(m, unit, units)
-    moved.add(m, unit, units)
-    run_unlock(m)
-
-
-def free_hole(m: Memory, unit: int, units: int) -> None:
-    """Free the units of a span whose pages were moved away, so that nothing is mapped there.
-
-    Mapped again, they are clean and join their neighbours' mapping. Where the process locks what it
-    maps, which would make them resident, they stay unmapped.
-    """
-    code = MAP_REFUSED
-    if not m.heap.locked:
-        code = m.map_hole(m.unit_address(unit), units << UNIT_SHIFT)
-    m.slabs[unit].kind = KIND_NONE
-    _forget(m, unit, units)
-    if code == MAP_DONE:
-        runs.run_free(m, unit, units, False)
-    else:
-        lose(m, unit, units, code == MAP_REFUSED and keeps_holes(m))
-
-
-def free_renewed(m: Memory, unit: int, units: int) -> None:
-    """Free a range that pages were moved to, taken out of a free run. Mapped anew, it joins its
-    neighbours' mapping."""
-    code = m.renew(m.unit_address(unit), units << UNIT_SHIFT)
-    m.slabs[unit].kind = KIND_NONE
-    if code != MAP_TAKEN:
-        _forget(m, unit, units)
-    if code == MAP_REFUSED:
-        lose(m, unit, units, keeps_holes(m))
-    else:
-        runs.run_free(m, unit, units, False)

@@ -1,5 +1,5 @@
 """Blocks of whole units, from the run heap or from those that wait in the thread's record:
-allocated, freed, resized, moved.
+allocated and freed.
 
 A span's record belongs to the thread that holds the block. The dirty marks of a span's units stay
 as they were when the units were handed out, so that a zeroed span clears only what may be dirty.
@@ -10,27 +10,17 @@ from __future__ import annotations
 import ctypes
 
 from .. import layout
-from . import moved, waiting
+from . import waiting
 from .acquire import collect, flush_ready
 from .caller import Caller
 from .marks import unit_is_dirty
-from .memory import (
-    HEAD_SHIFT,
-    KIND_NONE,
-    KIND_SPAN,
-    MAP_DONE,
-    MAP_REFUSED,
-    TAG_SPAN,
-    UNIT_BYTES,
-    UNIT_SHIFT,
-    Memory,
-)
+from .memory import HEAD_SHIFT, KIND_NONE, KIND_SPAN, TAG_SPAN, UNIT_BYTES, UNIT_SHIFT, Memory
 from .purge import tick
-from .region import free_hole, free_renewed, keeps_holes, lose, note_moved
-from .runs import run_alloc, run_extend, run_free, run_take_moved
+from .runs import run_alloc, run_free
 
 
-def _units_for(size: int) -> int:
+def units_for(size: int) -> int:
+    """Units that a span of ``size`` bytes takes."""
     return (size + UNIT_BYTES - 1) >> UNIT_SHIFT
 
 
@@ -38,7 +28,8 @@ def _note_size(m: Memory, unit: int, size: int) -> None:
     m.slabs[unit].span_page_count = -(-size // layout.OS_PAGE_BYTES)
 
 
-def _note(m: Memory, unit: int, units: int, size: int) -> None:
+def note(m: Memory, unit: int, units: int, size: int) -> None:
+    """Make units that nobody else holds a span."""
     span = m.slabs[unit]
     span.unit_count = units
     _note_size(m, unit, size)
@@ -110,7 +101,7 @@ def _reuse(t: Caller, unit: int, size: int, zero: bool) -> int:
 def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
     """A span of ``size`` bytes, or 0."""
     m, record = t.m, t.record
-    units, align_units = _units_for(size) or 1, max(1, align >> UNIT_SHIFT)
+    units, align_units = units_for(size) or 1, max(1, align >> UNIT_SHIFT)
     if size > layout.REGION_UNITS_MAX << UNIT_SHIFT or units + align_units > m.geometry.unit_limit:
         return 0
     # the run heap's marks know what is clean already, of what has waited nobody does
@@ -126,7 +117,7 @@ def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
         run = run_alloc(m, units, align_units)
         if not run.unit:
             return 0
-    _note(m, run.unit, units, size)
+    note(m, run.unit, units, size)
     record.span_alloc_count += 1
     if zero and run.dirty:
         _clear(m, run.unit, units, False)
@@ -146,66 +137,3 @@ def free(t: Caller, unit: int) -> None:
     run_free(m, unit, span.unit_count, True)
     tick(m)
     waiting.look(t)
-
-
-def _drop(m: Memory, unit: int, units: int, lost: int, dirty: bool) -> None:
-    """Take back the span at ``unit``, to which pages were to move and did not. A move that failed
-    late has left its first ``lost`` units without a mapping."""
-    m.slabs[unit].kind = KIND_NONE
-    if lost:
-        lose(m, unit, lost, keeps_holes(m))
-    run_free(m, unit + lost, units - lost, dirty)
-
-
-def _may_move(m: Memory) -> bool:
-    """Whether one more span may move. Where the table of moved ranges is full, one of them that is
-    free and clean is mapped anew."""
-    if moved.has_room(m):
-        return True
-    if m.heap.locked:
-        return False  # mapped anew, it would be resident
-    unit, units = run_take_moved(m)
-    if not unit:
-        return False
-    _note(m, unit, units, 0)
-    free_renewed(m, unit, units)
-    return moved.has_room(m)
-
-
-def _remap(t: Caller, unit: int, have: int, want: int, size: int) -> int:
-    """Move a large span by remapping its pages; its address, or 0."""
-    m = t.m
-    if not _may_move(m):
-        return 0
-    run = run_alloc(m, want, 1)
-    if not run.unit:
-        return 0
-    _note(m, run.unit, want, size)
-    code = m.remap(m.unit_address(unit), m.unit_address(run.unit), have << UNIT_SHIFT)
-    if code != MAP_DONE:
-        _drop(m, run.unit, want, have if code == MAP_REFUSED else 0, run.dirty != 0)
-        return 0
-    note_moved(m, run.unit, have)
-    free_hole(m, unit, have)
-    t.record.span_remap_count += 1
-    tick(m, want)
-    return m.unit_address(run.unit)
-
-
-def resize(t: Caller, unit: int, size: int) -> int:
-    """Resize a span in place, or move it by remapping; its address. 0: the caller must copy it."""
-    m = t.m
-    have, want = m.slabs[unit].unit_count, _units_for(size)
-    if want >= m.geometry.unit_limit:
-        return 0
-    if want < have:
-        run_free(m, unit + want, have - want, True)
-    if want <= have or run_extend(m, unit, have, want):
-        _note(m, unit, want, size)
-        t.record.span_resize_count += 1
-        if want != have:
-            tick(m, want if want > have else 0)
-        return m.unit_address(unit)
-    if have << UNIT_SHIFT < m.tables.retain.remap_min_bytes:
-        return 0
-    return _remap(t, unit, have, want, size)

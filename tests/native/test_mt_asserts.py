@@ -61,10 +61,14 @@ BREAKS = {
         "slabs.c", "#ifdef HAK_BUG_DRAIN_BEFORE_CLAIM", "#if 1", "hak_slab_drain", "contend"
     ),
     "a run's neighbour is not looked at": Break(
-        "runs.c", "*right = run_take(h, behind, tag);", "*right = NULL;", "run_insert", "realloc"
+        "run_bins.c",
+        "*right = run_take(h, behind, tag);",
+        "*right = NULL;",
+        "run_insert",
+        "realloc",
     ),
     "a run leaves its bin and stays its head": Break(
-        "runs.c", "    else heads[bin] = next;", "", "run_cut|hak_run_unlink", "realloc"
+        "run_bins.c", "    else heads[bin] = next;", "", "run_cut|hak_run_unlink", "realloc"
     ),
     "a span's last unit is not its own": Break(
         "spans.c",

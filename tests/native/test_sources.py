@@ -174,10 +174,10 @@ SHAPES = {
     65535: "16 bits",
 }
 REASONS = {
-    ("runs.c", "3"): "run bins: 8 a doubling",
-    ("runs.c", "5"): "run bins: log2 of the exact ones",
-    ("runs.c", "7"): "run bins: 8 a doubling",
-    ("runs.c", "31"): "log2 from the count of leading zeros of 32 bits",
+    ("run_bins.c", "3"): "run bins: 8 a doubling",
+    ("run_bins.c", "5"): "run bins: log2 of the exact ones",
+    ("run_bins.c", "7"): "run bins: 8 a doubling",
+    ("run_bins.c", "31"): "log2 from the count of leading zeros of 32 bits",
     ("runs.c", "32"): "all bits of a superslab's mask",
     ("acquire.c", "32"): "bits of the open word's mask",
     ("tables.c", "4095"): "units a summary word covers, 64 times 64",
