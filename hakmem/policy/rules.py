@@ -119,14 +119,16 @@ def _ask(part: str, mine: object, questions: Iterator[Question], remedy: str) ->
 
 
 def _chunks(mine: ArenaGrowth, image: ArenaGrowth) -> Iterator[Question]:
-    """Each chunk of the largest region."""
-    left = layout.REGION_UNITS_MAX * layout.UNIT_BYTES
-    index = 0
+    """Each chunk of the largest region. There may be a million, so only a difference is told."""
+    left, first = layout.REGION_UNITS_MAX * layout.UNIT_BYTES, 0
     while left > 0:
-        answer = image.chunk_bytes(index)
-        yield Question("chunk_bytes", str(index), mine.chunk_bytes(index), answer)
-        left -= answer
-        index += 1
+        answer = image.chunk_bytes(first)
+        alike = 1 if first < image.levels else -(-left // answer)  # then they stay as they are
+        for index in range(first, first + alike):
+            if (own := mine.chunk_bytes(index)) != answer:
+                yield Question("chunk_bytes", str(index), own, answer)
+        left -= alike * answer
+        first += alike
 
 
 def _bytes(mine: HeaderCodec, image: HeaderCodec) -> Iterator[Question]:

@@ -16,6 +16,7 @@ from hakmem import layout
 from hakmem.engines.native import NativeEngine
 from hakmem.generate import mirror
 from hakmem.plane import PythonEngine
+from hakmem.views.reading.records import dtype_of
 
 CLASS_LIMIT = layout.CLASS_LIMIT
 PLACE_FIELDS = (
@@ -36,17 +37,20 @@ def _offsets(values: np.ndarray, base: int) -> None:
     values[...] = np.where(values == 0, 0, values - np.uint64(base))
 
 
+def _view(address: int, kind: Any, count: int) -> np.ndarray:
+    """Memory as it is, nothing copied: it is compared after each of many small steps."""
+    dtype = np.dtype(kind)
+    memory = (ctypes.c_uint8 * (dtype.itemsize * count)).from_address(address)
+    return np.frombuffer(memory, dtype=dtype, count=count)
+
+
 def _copy(address: int, kind: type[ctypes.Structure], count: int) -> np.ndarray:
-    raw = ctypes.string_at(address, ctypes.sizeof(kind) * count)
-    return np.frombuffer(bytearray(raw), dtype=np.dtype(kind), count=count)
-
-
-def _words(address: int, count: int, dtype: type = np.uint64) -> np.ndarray:
-    return np.frombuffer(ctypes.string_at(address, count * np.dtype(dtype).itemsize), dtype=dtype)
+    return _view(address, "u1", ctypes.sizeof(kind) * count).copy().view(dtype_of(kind))
 
 
 def picture(engine: Engine) -> dict[str, np.ndarray]:
-    """All metadata of a heap that both planes must agree on, as named arrays."""
+    """All metadata of a heap that both planes must agree on, as named arrays; most are the heap's
+    own memory."""
     base, heap = engine.address, engine.heap
     top = heap.unit_top
     own = _copy(base, mirror.HakHeap, 1)
@@ -67,14 +71,15 @@ def picture(engine: Engine) -> dict[str, np.ndarray]:
     made = {
         "heap": own,
         "thread": threads,
-        "registry": _words(base + heap.registry_offset, top, np.uint64),
-        "slab": _copy(base + heap.slabs_offset, mirror.HakSlab, top),
-        "partial set": _words(base + heap.partial_offset, -(-top // 64) * CLASS_LIMIT),
-        "summary": _words(base + heap.summary_offset, -(-top // 4096) * CLASS_LIMIT),
-        "dirty marks": _words(base + heap.dirty_offset, -(-top // 64)),
+        "registry": _view(base + heap.registry_offset, "u8", top),
+        "slab": _view(base + heap.slabs_offset, dtype_of(mirror.HakSlab), top),
+        "partial set": _view(base + heap.partial_offset, "u8", -(-top // 64) * CLASS_LIMIT),
+        "summary": _view(base + heap.summary_offset, "u8", -(-top // 4096) * CLASS_LIMIT),
+        "dirty marks": _view(base + heap.dirty_offset, "u8", -(-top // 64)),
     }
     if heap.live_offset:
-        made["live marks"] = _words(base + heap.live_offset, top * layout.LIVE_BYTES_PER_UNIT // 8)
+        words = top * layout.LIVE_BYTES_PER_UNIT // 8
+        made["live marks"] = _view(base + heap.live_offset, "u8", words)
     return made
 
 
@@ -120,6 +125,6 @@ def differences(native: Engine, python: Engine, limit: int = 40) -> list[str]:
     found: list[str] = []
     one, other = picture(native), picture(python)
     for name in one:
-        if one[name].tobytes() != other[name].tobytes():
+        if not np.array_equal(one[name].view("u8"), other[name].view("u8")):
             found += list(_record_differences(name, one[name], other[name]))[:limit]
     return found[:limit]

@@ -105,13 +105,13 @@ class Twins:
                 content = ctypes.string_at(engine.address + offset, size)
                 assert not content.strip(b"\0"), f"{what}: {engine.plane} block is not zero"
         self.live[offset] = size
-        self.write(offset)
+        self.write(offset, usable)
         return offset
 
-    def write(self, offset: int) -> None:
-        """Fill a block up to what may be used of it (at most 1 MiB)."""
+    def write(self, offset: int, usable: int | None = None) -> None:
+        """Fill a block up to what may be used of it (at most 1 MiB); ``usable`` if it was asked."""
         self.fill_seed = self.fill_seed % 250 + 1
-        size = min(self.usable(offset), FILL_LIMIT_BYTES)
+        size = min(self.usable(offset) if usable is None else usable, FILL_LIMIT_BYTES)
         for engine in self.engines:
             ctypes.memset(engine.address + offset, self.fill_seed, size)
 

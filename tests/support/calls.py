@@ -4,6 +4,7 @@ for a kernel that lacks a call."""
 from __future__ import annotations
 
 import ctypes
+import functools
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ _ALLOW, _ERRNO_EINVAL = 0x7FFF_0000, 0x0005_0016
 _LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 
 
+@functools.cache
 def faults() -> ctypes.Structure:
     """The library's ``hak_os_faults``."""
     return mirror.HakOsFaults.from_address(library().hak_os_faults_address())
