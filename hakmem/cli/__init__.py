@@ -42,6 +42,8 @@ COMMANDS: Final = (
     Command("maps", "draw a heap: classes, large blocks, slabs letter by letter"),
     Command("why", "say why memory does not go back"),
     Command("whatis", "say what stands at an address"),
+    Command("peek", "show what the program has written at an address"),
+    Command("refs", "find who points at an address"),
     Command("validate", "check that a heap is whole"),
     Command("top", "watch a heap live, by class and by thread"),
     Command("dump", "save a process's heaps in a file"),

@@ -12,6 +12,7 @@ from .targets import TARGET, add_stop, open_target, write_json
 DESCRIPTION = """\
 What stands at addresses of a process: the block with its class, slab and state, or why there is
 none. All heaps of the process are looked through. Exit code 1 if an address is in no block."""
+BLOCKS = ("block", "span", "mapped block")
 EXAMPLES = """\
   hakmem whatis 4711 0x7f21a8e40c10
   hakmem whatis --stop 4711 0x7f21a8e40c10 0x7f21a8e40c50
@@ -54,4 +55,4 @@ def main(arguments: argparse.Namespace) -> int:
     elif not arguments.quiet:
         for answer in answers:
             print(answer.sentence())
-    return OK if all(answer.kind in ("block", "span") for answer in answers) else FAILED
+    return OK if all(answer.kind in BLOCKS for answer in answers) else FAILED

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ..views.reading.beside import Beside, Range
     from ..views.reading.missing import Missing
     from ..views.reading.surroundings import Ours, Surroundings
     from ..views.reading.translation import TranslatedHeap, Translation
@@ -194,6 +195,18 @@ class LiveProcess(MemorySource):
         from ..views.reading.residency import resident_runs
 
         return resident_runs(self.pid, self.check, address, size_bytes)
+
+    def contents_runs(self, address: int, size_bytes: int) -> NDArray[np.int64] | None:
+        """The parts of a range that may hold something; None where the kernel does not say."""
+        from ..views.reading.residency import resident_runs
+
+        return resident_runs(self.pid, self.check, address, size_bytes, contents=True)
+
+    def beside(self, ours: Sequence[Range]) -> list[Beside]:
+        """Its writable memory beside its heaps."""
+        from ..views.reading.beside import beside
+
+        return beside(self.pid, ours, self.read, cpython=self.facts().python_malloc is not None)
 
     def touched(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
         """Which OS pages of a range have contents; None where the kernel does not say."""

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from os import PathLike
-from typing import IO, TYPE_CHECKING, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from ..text import html_paragraph
+from .answers.contents import Peek, as_array, peek
+from .answers.contents import read as read_bytes
 from .answers.whatis import Region, WhatIs, what_is
 from .files.snapshot import LIMIT_BYTES, read
 from .parts.blocks import Block, block_array, blocks_of, for_each_piece
@@ -36,6 +39,7 @@ from .reading.records import Records
 from .showing.notebook import Shown
 
 if TYPE_CHECKING:
+    from .answers.refs import References
     from .answers.request import Answer
     from .answers.stats import Stats
     from .answers.why import Why
@@ -117,6 +121,38 @@ class HeapView(Look, Shown):
             freed = [answer for answer in (found, *answers) if answer.kind == "freed"]
             return (*known, *freed, found)[0]
         return found
+
+    def read(self, address: int, size_bytes: int | None = None) -> bytes:
+        """What the program has written: ``size_bytes`` bytes from ``address`` on, of any of its
+        memory; without a size the rest of the block there.
+
+        Raises MemoryUnreadable for what is not mapped, HakmemError for a copy without contents.
+        """
+        return read_bytes(self, address, size_bytes)
+
+    def as_array(self, address: int, dtype: DTypeLike, count: int | None = None) -> NDArray[Any]:
+        """A copy of ``count`` items of ``dtype`` from ``address`` on; without a count as many as
+        are whole in the rest of the block there. Raises as `read`."""
+        return as_array(self, address, dtype, count)
+
+    def peek(self, address: int, size_bytes: int | None = None) -> Peek:
+        """The contents around ``address``: the block there and the edges of its neighbours, or
+        ``size_bytes`` from ``address`` on; pointers and text are named. Prints as a hexdump.
+
+        Raises as `read`.
+        """
+        return peek(self, address, size_bytes)
+
+    def refs(self, address: int, *, dead: bool = False) -> References:
+        """Who points at the block at ``address``: every word of the process's blocks, stacks, data
+        and other mappings that leads to it or into it; ``dead``: also words in blocks that the
+        program does not hold. Of a file only blocks.
+
+        Raises HakmemError for a copy without contents.
+        """
+        from .answers.refs import refs
+
+        return refs(self, address, dead=dead)
 
     def validate(self) -> Validation:
         """Check everything that must hold; raises ValidationError naming what, where, expected,

@@ -316,6 +316,11 @@ class Frozen(MemorySource):
                 return heap
         return None
 
+    @property
+    def has_contents(self) -> bool:
+        """Whether contents were kept."""
+        return any(len(heap.parts["memory_units"]) for heap in self.frozen)
+
     def read(self, address: int, size_bytes: int) -> bytes | memoryview:
         """Bytes as `MemorySource.read` gives them; of user memory only lists and headers, unless
         contents were kept."""

@@ -25,7 +25,7 @@ ENDING_SECONDS: Final = 0.2
 """How long the threads of a killed process may take to end one after another."""
 PAGE: Final = layout.OS_PAGE_BYTES
 _SCAN: Final = 3 << 30 | 96 << 16 | ord("f") << 8 | 16  # _IOWR('f', 16, struct pm_scan_arg)
-_PRESENT, _ZERO_PAGE = 1 << 3, 1 << 5
+_PRESENT, _SWAPPED, _ZERO_PAGE = 1 << 3, 1 << 4, 1 << 5
 _ARGUMENT_BYTES: Final = 96
 _VECTOR_LIMIT: Final = 4096
 _WORD_PRESENT, _WORD_EXCLUSIVE = np.uint64(1 << 63), np.uint64(1 << 56)
@@ -34,20 +34,20 @@ WORDS_AT_ONCE: Final = 1 << 17
 
 
 def resident_runs(
-    pid: int, check: Callable[[], object], address: int, size_bytes: int
+    pid: int, check: Callable[[], object], address: int, size_bytes: int, *, contents: bool = False
 ) -> NDArray[np.int64] | None:
     """The resident parts of a range of a process's memory, however large it is: first address and
     end of each, ascending, shape (n, 2); None where the kernel does not say.
 
     ``check`` is called when the tables have been read, and raises when the process has ended: then
-    they may be empty.
+    they may be empty. ``contents``: all that may hold something, what is swapped out as well.
     """
     runs, ending = None, False
     try:
         with open(f"{procfs.directory(pid)}/pagemap", "rb", buffering=0) as file:
-            runs = _scan(file.fileno(), address, size_bytes)
+            runs = _scan(file.fileno(), address, size_bytes, contents)
             if runs is None:
-                runs = _words(file.fileno(), address, size_bytes)
+                runs = _words(file.fileno(), address, size_bytes, contents)
     except OSError as error:
         ending = not isinstance(error, PermissionError)
     check()
@@ -73,8 +73,9 @@ def resident_pages(
     return np.cumsum(steps, dtype=np.int8)[:-1].view(np.bool_)
 
 
-def _scan(file: int, address: int, size_bytes: int) -> NDArray[np.int64] | None:
+def _scan(file: int, address: int, size_bytes: int, contents: bool) -> NDArray[np.int64] | None:
     """By PAGEMAP_SCAN; None where the kernel has no such call."""
+    wanted = _PRESENT | _SWAPPED if contents else _PRESENT
     regions = np.zeros((_VECTOR_LIMIT, 3), dtype=np.uint64)
     found = [np.zeros((0, 2), dtype=np.int64)]
     at, end = address, address + size_bytes
@@ -91,9 +92,9 @@ def _scan(file: int, address: int, size_bytes: int) -> NDArray[np.int64] | None:
             _VECTOR_LIMIT,
             0,
             _ZERO_PAGE,
-            _PRESENT | _ZERO_PAGE,
-            0,
-            _PRESENT,
+            _ZERO_PAGE,
+            wanted,
+            wanted,
         )
         argument = np.array(words, dtype=np.uint64)
         try:
@@ -107,7 +108,7 @@ def _scan(file: int, address: int, size_bytes: int) -> NDArray[np.int64] | None:
     return np.concatenate(found)
 
 
-def _words(file: int, address: int, size_bytes: int) -> NDArray[np.int64] | None:
+def _words(file: int, address: int, size_bytes: int, contents: bool) -> NDArray[np.int64] | None:
     """By the words of pagemap; None if it ends too early: the process did."""
     found = [np.zeros((0, 2), dtype=np.int64)]
     done, count = 0, size_bytes // PAGE
@@ -117,7 +118,10 @@ def _words(file: int, address: int, size_bytes: int) -> NDArray[np.int64] | None
         words = np.frombuffer(raw[: len(raw) // 8 * 8], dtype=np.uint64)
         if not len(words):
             return None
-        there = (words & _WORD_PRESENT != 0) & (words & _WORD_EXCLUSIVE != 0)
+        if contents:
+            there = words & (_WORD_PRESENT | _WORD_SWAPPED) != 0
+        else:
+            there = (words & _WORD_PRESENT != 0) & (words & _WORD_EXCLUSIVE != 0)
         edges = np.flatnonzero(np.diff(there.view(np.int8), prepend=0, append=0))
         found.append((edges.astype(np.int64).reshape(-1, 2) + first) * PAGE)
         done += len(words)

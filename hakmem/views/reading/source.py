@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from .beside import Beside, Range
     from .missing import Missing
     from .surroundings import Ours, Surroundings
 
@@ -129,6 +130,22 @@ class MemorySource(ABC):
         """Which OS pages of a range of a heap have contents, shape (size_bytes / 4096,): the others
         read as zeros. None: not known, any may have."""
         return None
+
+    @property
+    def has_contents(self) -> bool:
+        """Whether what the program wrote into its blocks can be read; of a copy only where it was
+        asked for."""
+        return True
+
+    def contents_runs(self, address: int, size_bytes: int) -> NDArray[np.int64] | None:
+        """The parts of any range that may hold something other than zeros: first address and end of
+        each, shape (n, 2); None: not known."""
+        return None
+
+    def beside(self, ours: Sequence[Range]) -> list[Beside]:
+        """The writable memory of the process without its heaps' ranges ``ours``, ascending; empty:
+        there is no process, or the kernel does not say."""
+        return []
 
     def surroundings(self, ours: Sequence[Ours]) -> Surroundings | None:
         """What is resident in the process beside its heaps ``ours``; None: not known."""
@@ -344,6 +361,18 @@ class OwnProcess(MemorySource):
         from .residency import resident_runs
 
         return resident_runs(self.pid, self.check, address, size_bytes)
+
+    def contents_runs(self, address: int, size_bytes: int) -> NDArray[np.int64] | None:
+        """The parts of a range that may hold something; None where the kernel does not say."""
+        from .residency import resident_runs
+
+        return resident_runs(self.pid, self.check, address, size_bytes, contents=True)
+
+    def beside(self, ours: Sequence[Range]) -> list[Beside]:
+        """The writable memory of this process beside its heaps."""
+        from .beside import beside
+
+        return beside(self.pid, ours, self.read, cpython=True)
 
     def touched(self, address: int, size_bytes: int) -> NDArray[np.bool_] | None:
         """Which OS pages of a range have contents; None where the kernel does not say."""

@@ -97,7 +97,7 @@ def look_around(
         found = smaps.areas(pid)
     except OSError:
         return None
-    kinds = smaps.kinds_of(found, _stacks(pid), lambda area: cpython and _is_arena(read, area))
+    kinds = smaps.kinds_of(found, _stacks(pid), lambda area: cpython and is_arena(read, area))
     sums: dict[tuple[str, str], list[int]] = {}
     locked = []
     for area, key in zip(found, kinds, strict=True):
@@ -168,7 +168,7 @@ def _stacks(pid: int) -> list[int]:
     return found
 
 
-def _is_arena(read: Read, area: smaps.Area) -> bool:
+def is_arena(read: Read, area: smaps.Area) -> bool:
     """Whether a mapping consists of CPython's arenas: most pools that were ever used have a head
     that fits."""
     if area.end - area.start < ARENA_LEAST_BYTES or "rw" not in area.permissions:

@@ -35,19 +35,22 @@ def wanted(stream: IO[Any] | None) -> bool:
 
 def painted(letters: str) -> str:
     """Letters with their colours, a code for each run."""
-
-    def run(found: re.Match[str]) -> str:
-        code = LEGEND_COLOURS.get(found[1])
-        return f"\x1b[{code}m{found[0]}\x1b[0m" if code else found[0]
-
-    return _RUNS.sub(run, letters)
+    return _RUNS.sub(lambda found: painted_as(found[1], found[0]), letters)
 
 
 def html_letters(letters: str) -> str:
     """Letters as HTML, a span for each run."""
     return _RUNS.sub(
-        lambda found: (
-            f'<span style="color:{HTML_COLOURS.get(found[1], "inherit")}">{found[0]}</span>'
-        ),
-        letters,
+        lambda found: f'<span style="{html_style(found[1])}">{found[0]}</span>', letters
     )
+
+
+def painted_as(letter: str, text: str) -> str:
+    """Text in the colour of one letter."""
+    code = LEGEND_COLOURS.get(letter)
+    return f"\x1b[{code}m{text}\x1b[0m" if code else text
+
+
+def html_style(letter: str) -> str:
+    """The style of one letter's colour, for a span of HTML."""
+    return f"color:{HTML_COLOURS.get(letter, 'inherit')}"
