@@ -28,6 +28,7 @@ GENERAL, EXTENDED_STATE, SHADOW_STACK = 1, 0x202, 0x204
 _GENERAL_LIMIT_BYTES, _STATE_LIMIT_BYTES = 512, 1 << 16
 _SIGNALS_BYTES: Final = 8
 _TRAP: Final = 5
+LET_GO_SECONDS: Final = 2.0
 
 
 def ptrace(request: int, task: int, address: int = 0, data: int = 0) -> int:
@@ -128,7 +129,8 @@ class Tracee:
         self.halted = ptrace(CONT, self.task) != 0
 
     def let_go(self) -> None:
-        """Let it go; one that does not stop for that goes when this process ends."""
-        if self.halted:
+        """Let it go, which takes a stop: else one that was asked to stop would do so later, and stay.
+        One that does not within `LET_GO_SECONDS` goes when this process ends."""
+        if self.halt(time.monotonic() + LET_GO_SECONDS):
             ptrace(DETACH, self.task)
         self.seized = self.halted = False

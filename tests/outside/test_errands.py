@@ -17,6 +17,7 @@ from hakmem import layout
 from hakmem.generate import mirror
 from hakmem.outside import asking, errands, interrupted
 from hakmem.outside.live import LiveProcess
+from hakmem.outside.tracing import Tracee
 from hakmem.system import procfs
 from tests.support.programs import built
 
@@ -188,6 +189,17 @@ def test_mt_a_handler_over_malloc_is_seen(launch: Launch, sleepers: Path) -> Non
     while time.monotonic() < limit:
         asking.drain(hakmem.attach(program.pid), 0.4)
     ended_well(program)
+
+
+def test_a_thread_that_was_late_to_stop_is_let_go(launch: Launch, sleepers: Path) -> None:
+    """Else it would stop a moment later, for as long as the tool lives."""
+    program = launch(sleepers, 1, 1, "g")
+    for _ in range(20):
+        thread = Tracee(program.pid, program.pid)
+        thread.halt(0)
+        thread.let_go()
+        assert procfs.status(program.pid, program.pid)["TracerPid"] == "0"
+        assert procfs.task_state(program.pid, program.pid) not in "tT"
 
 
 def test_registers_with_which_an_interrupted_thread_goes_on() -> None:
