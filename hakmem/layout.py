@@ -126,6 +126,7 @@ OS_CALLS: Final = {
     "RESIDENT": "which OS pages are resident is asked",
     "LIMIT": "the limits of the process are asked",
     "WAIT": "a thread waits for a word to change: it returns at once",
+    "BARRIER": "all threads of the process are made to pass a barrier",
 }
 """The kinds of OS calls that a test can make fail, by the name of their bit, and what they do."""
 
@@ -264,7 +265,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     # which OS calls a heap makes
     Constant("HAK_OS_CALLS_PLAIN", 0, "OS calls: those that glibc's malloc and threads make"),
     Constant("HAK_OS_CALLS_WIDE", 1,
-        "OS calls: also MADV_POPULATE_WRITE, mincore, and prlimit at each epoch"),
+        "OS calls: also MADV_POPULATE_WRITE, mincore, membarrier, and prlimit at each epoch"),
     # OS calls that a test makes fail
     *(Constant(f"HAK_CALL_{name}", 1 << bit, f"OS calls made to fail: {meaning}")
       for bit, (name, meaning) in enumerate(OS_CALLS.items())),
@@ -405,6 +406,15 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_FAULT_NOMEM", 6, "region exhausted or the OS refused"),
     Constant("HAK_FAULT_SIZE", 7, "size or alignment out of range"),
     Constant("HAK_FAULT_POLICY", 8, "policy image refused"),
+    # what came of reaping a thread
+    Constant("HAK_REAP_DONE", 0, "reap: what could be taken was taken"),
+    Constant("HAK_REAP_UNKNOWN", 1, "reap: no such thread record"),
+    Constant("HAK_REAP_ENDED", 2, "reap: the record is no live thread's"),
+    Constant("HAK_REAP_OWN", 3, "reap: the record is the calling thread's own"),
+    Constant("HAK_REAP_BUSY", 4, "reap: the thread is in a slow path, or reaped by another"),
+    Constant("HAK_REAP_MAGAZINES", 5, "reap: not in a heap with magazines"),
+    Constant("HAK_REAP_FORBIDDEN", 6, "reap: the policy allows no membarrier"),
+    Constant("HAK_REAP_REFUSED", 7, "reap: the OS refuses membarrier"),
 )
 # fmt: on
 
@@ -1264,7 +1274,10 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "slow-path events since the last search for idle classes"),
             Field("busy", "u32", "class + 1", _OWNER,
                 "record 0: 1 while locked; all: class + 1 while that class's list goes to slabs"),
-            Field("sample_left", "u64", "bytes", _OWNER, "reserved for sampling by bytes"),
+            Field("gate", "u32", "", "reaper by CAS > owner, acq_rel",
+                "the OS's number of the thread that reaps this one meanwhile; 0: none"),
+            Field("in_slow", "u32", "calls", "owner > reaper, release / acquire",
+                "slow paths that the thread is in, one above the other"),
             Field("free_only_bytes", "u64", "bytes", _OWNER,
                 "bytes overflowed since the last refill of any class"),
             Field("drain_served", "u64", "ticket", "owner thread > outside, release",
@@ -1286,7 +1299,9 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "which of the lengths freed lately were asked for again: a bit a place"),
             Field("freed_units", "u16", "units", _OWNER,
                 "lengths of the spans freed lately, the last first", WAITING_SPANS),
-            Field("reserved", "u8", "", _OWNER, "zero", 2),
+            Field("reaped", "u8", "bool", "reaper > owner, by the gate",
+                "1: its caps fell with what was taken; its next slow path looks at them"),
+            Field("reserved", "u8", "", _OWNER, "zero"),
             *COUNTERS,
             *(Field("counter_pad", "u64", "", _OWNER, "zero", count)
               for count in ((-len(COUNTERS)) % 8,) if count),
@@ -1578,6 +1593,17 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         ),
     ),
     _struct(
+        "hak_reaped", "HakReaped", "What reaping a thread gave back.",
+        (
+            Field("bytes", "u64", "bytes", "callee > caller", "blocks and spans together"),
+            Field("block_count", "u64", "blocks", "callee > caller",
+                "cached blocks given back to their slabs"),
+            Field("span_count", "u32", "spans", "callee > caller", "spans that waited"),
+            Field("left_count", "u32", "classes", "callee > caller",
+                "classes of which something was left, since it moved or its slab was claimed"),
+        ),
+    ),
+    _struct(
         "hak_event", "HakEvent", "What a slow path did; debug builds only.",
         (
             Field("ticket", "u64", "count", "writer > reader, release / acquire",
@@ -1647,6 +1673,7 @@ TOTAL_BYTES: Final = {
     "hak_thread": 9664,
     "hak_heap": HEAP_BYTES,
     "hak_fault": 64,
+    "hak_reaped": 24,
     "hak_event": 48,
     "hak_errand": 200,
     "hak_root": 128,

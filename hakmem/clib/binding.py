@@ -72,6 +72,7 @@ OS_PRIMITIVES: Final[dict[str, Signature]] = {
     "hak_os_advise": (None, (c_void_p, c_void_p, c_uint64)),
     "hak_os_populate": (None, (c_void_p, c_void_p, c_uint64)),
     "hak_os_limit": (c_uint64, ()),
+    "hak_os_membarrier": (c_int, ()),
     "hak_os_residents": (c_uint32, (c_void_p, c_void_p, c_uint32)),
     "hak_os_slow_reads": (c_uint32, (c_void_p, c_uint64, c_uint32, c_uint64)),
 }
@@ -89,6 +90,7 @@ HEAP_FUNCTIONS: Final[dict[str, Signature]] = {
     "hak_heap_prewarm": (None, (c_void_p,)),
     "hak_heap_trim": (c_uint64, (c_void_p,)),
     "hak_heap_tick": (None, (c_void_p,)),
+    "hak_heap_reap": (c_uint32, (c_void_p, c_uint32, POINTER(mirror.HakReaped))),
     "hak_process_heap": (c_void_p, ()),
     "hak_fork_settle": (None, ()),
     "hak_crash_report": (c_int, (c_int,)),

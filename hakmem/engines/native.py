@@ -13,6 +13,7 @@ from ..generate import mirror
 from ..policy import Policy
 from .protocol import (
     Fault,
+    Reaped,
     check_region_bytes,
     hold_clock,
     image_refused,
@@ -124,6 +125,10 @@ class NativeEngine:
 
     def trim(self) -> int:
         return int(self._library.hak_heap_trim(self.address))
+
+    def reap(self, index: int) -> tuple[int, Reaped]:
+        out = mirror.HakReaped()
+        return int(self._library.hak_heap_reap(self.address, index, byref(out))), out
 
     def tick(self) -> None:
         self._library.hak_heap_tick(self.address)

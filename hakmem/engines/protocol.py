@@ -24,6 +24,8 @@ REGION_LIMIT_BYTES: Final = layout.REGION_UNITS_MAX * layout.UNIT_BYTES
 
 Fault = ctypes.Structure
 """A ``mirror.HakFault``: what was wrong; its fields are described there."""
+Reaped = ctypes.Structure
+"""A ``mirror.HakReaped``: what reaping a thread gave back."""
 
 
 class Engine(Protocol):
@@ -73,6 +75,10 @@ class Engine(Protocol):
 
     def trim(self) -> int:
         """Flush what can be reached and give free pages to the OS; returns the bytes given back."""
+
+    def reap(self, index: int) -> tuple[int, Reaped]:
+        """Take what thread record ``index`` caches, without its thread's help: HAK_REAP_DONE or why
+        nothing was taken, and what was given back."""
 
     def tick(self) -> None:
         """Do what is due by the clock: close an epoch that is over, purge what the policy no longer

@@ -41,6 +41,22 @@
 #define hak_keep_order() __atomic_thread_fence(__ATOMIC_RELEASE)
 #endif
 
+/* Keeps the compiler from moving any access past it. The processor's part is played by another
+ * thread, by hak_os_barrier. */
+#define hak_compiler_fence() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+
+/* The fast paths' accesses to words that a reaper reads or writes meanwhile (gate.h). Plain, since
+ * a processor loads and stores an aligned word in one piece, and an atomic access would cost an
+ * instruction: the compiler merges it into no other. ThreadSanitizer, which knows no membarrier, is
+ * told the order that the reaper's barrier makes. */
+#if defined(__SANITIZE_THREAD__)
+#define hak_load_fast(p) hak_load_acquire(p)
+#define hak_store_fast(p, v) hak_store_release((p), (v))
+#else
+#define hak_load_fast(p) (*(p))
+#define hak_store_fast(p, v) ((void)(*(p) = (v)))
+#endif
+
 static inline void hak_pause(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();

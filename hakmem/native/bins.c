@@ -1,28 +1,25 @@
 /* bins.c: what a bin gives away: the first blocks of its list to their slabs, its carved range to
  * its slab or to its own list, and its hint.
  *
- * Called by the bin's own thread, or by a thread that holds the record of an ended one. The caller
- * holds no claim.
+ * Called by the bin's own thread, by a thread that holds the record of an ended one, or by a
+ * reaper.
+ * The caller holds no claim.
  */
 #include "bins.h"
 #include "lists.h"
 
-/* Takes the first `n` blocks off the list of a class and gives them to their slabs, blocks of one
- * slab together. The list's head moves past a block before the block's link changes, so that a
- * fork, which may cut this thread off anywhere, leaves the rest of the list whole. */
-void hak_bin_flush(hak_thread *t, uint32_t class_index, uint32_t n) {
+/* Gives the first `n` blocks of a list to their slabs, blocks of one slab together. *head is the
+ * list's first block; it moves past a block before the block's link changes, so that a fork, which
+ * may cut this thread off anywhere, leaves the rest of the list whole. */
+void hak_bin_give(hak_thread *t, uint32_t class_index, uint64_t *head, uint32_t n) {
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[class_index];
     hak_chain group[HAK_RETURN_GROUPS];
-    hak_assert(n && n <= hak_bin_length(t, class_index) && hak_bin_is_whole(t, class_index));
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
     uint32_t list_count = hak_cache_of(t, class_index)->list_count;
-    uint64_t block = t->heads[class_index],
+    uint64_t block = *head,
              stride = hak_class_is_plain(h, class_index) ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
-    /* tells a fork's child which class was being flushed: blocks that the list's count has, but
-     * the list no longer has, were on their way to slabs */
-    hak_store_relaxed(&t->busy, class_index + 1);
-    hak_keep_order();
+    hak_assert(hak_load_relaxed(&t->busy) == class_index + 1);
     /* the chain that the block before this one joined; its last block is linked to this one
      * already */
     hak_chain *g = NULL;
@@ -30,7 +27,7 @@ void hak_bin_flush(hak_thread *t, uint32_t class_index, uint32_t n) {
         uint64_t next = hak_next(block);
         if (!g || (block ^ g->last) >> HAK_UNIT_SHIFT) {
             uint32_t unit = hak_head_of(h, block);
-            t->heads[class_index] = block;
+            *head = block;
             hak_keep_order();
             g = &group[unit % HAK_RETURN_GROUPS];
             if (!g->count || g->unit != unit) {
@@ -48,45 +45,64 @@ void hak_bin_flush(hak_thread *t, uint32_t class_index, uint32_t n) {
         g->count++;
         block = next;
     }
-    t->heads[class_index] = block;
+    *head = block;
     hak_keep_order();
     for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++)
         if (group[g].count) hak_slab_return(t, &group[g], stride, list_count);
-    t->room_counts[class_index] += n;
     t->held_bytes -= (int64_t)(n * bin->stride_bytes);
+}
+
+/* Takes the first `n` blocks off the list of a class and gives them to their slabs. */
+void hak_bin_flush(hak_thread *t, uint32_t class_index, uint32_t n) {
+    hak_assert(n && n <= hak_bin_length(t, class_index) && hak_bin_is_whole(t, class_index));
+    /* tells a fork's child which class was being flushed: blocks that the list's count has, but
+     * the list no longer has, were on their way to slabs */
+    hak_store_relaxed(&t->busy, class_index + 1);
+    hak_keep_order();
+    hak_bin_give(t, class_index, &t->heads[class_index], n);
+    t->room_counts[class_index] += n;
     hak_keep_order();
     hak_store_relaxed(&t->busy, 0);
     hak_assert(!t->heads[class_index] == !hak_bin_length(t, class_index));
 }
 
-/* Gives the carved range back to its slab: as uncarved if nothing was carved behind it, else block
- * by block. While another thread holds the claim, the range goes into the list instead. */
-void hak_bin_return_range(hak_thread *t, uint32_t class_index) {
+/* Gives blocks of a carved range, those from `start` to its end `end`, back to their slab: as
+ * uncarved if nothing was carved behind them, else block by block. Needs the claim; returns how
+ * many they were. */
+uint32_t hak_bin_uncarve(hak_thread *t, uint32_t class_index, uint32_t unit, uint64_t start,
+                         uint64_t end) {
     hak_heap *h = hak_heap_of(t);
-    hak_bin *bin = &t->bins[class_index];
     const hak_class *class = hak_class_of(t, class_index);
-    uint32_t unit = hak_head_of(h, bin->bump);
-    uint32_t n = (uint32_t)((bin->bump_end - bin->bump) / class->stride_bytes);
+    uint32_t n = (uint32_t)((end - start) / class->stride_bytes);
     hak_slab *slab = hak_slab_at(h, unit);
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
-    if (!hak_slab_claim(t, slab)) {
-        hak_bin_list_range(t, class_index);
-        return;
-    }
     /* the slab may be one that a fork lost through another thread; it takes the blocks back all
      * the same */
     hak_assert((slab->kind == HAK_KIND_SLAB || slab->kind == HAK_KIND_LOST) &&
                slab->class_index == class_index);
-    hak_assert(hak_is_in_slab(slab, base, bin->bump) && bin->bump < bin->bump_end);
-    if (bin->bump_end ==
-        base + class->start_bytes + (uint64_t)slab->carved_count * class->stride_bytes) {
+    hak_assert(hak_is_in_slab(slab, base, start) && start < end);
+    if (end == base + class->start_bytes + (uint64_t)slab->carved_count * class->stride_bytes) {
         hak_store_relaxed(&slab->carved_count, slab->carved_count - n);
     } else {
-        for (uint64_t at = bin->bump; at < bin->bump_end; at += class->stride_bytes)
+        for (uint64_t at = start; at < end; at += class->stride_bytes)
             hak_free_push_chain(slab, base, at, at, 1);
     }
     hak_used_sub(slab, n);
-    t->held_bytes -= (int64_t)(bin->bump_end - bin->bump);
+    t->held_bytes -= (int64_t)(end - start);
+    return n;
+}
+
+/* Gives the carved range back to its slab. While another thread holds the claim, the range goes
+ * into the list instead. */
+void hak_bin_return_range(hak_thread *t, uint32_t class_index) {
+    hak_heap *h = hak_heap_of(t);
+    hak_bin *bin = &t->bins[class_index];
+    uint32_t unit = hak_head_of(h, bin->bump);
+    if (!hak_slab_claim(t, hak_slab_at(h, unit))) {
+        hak_bin_list_range(t, class_index);
+        return;
+    }
+    (void)hak_bin_uncarve(t, class_index, unit, bin->bump, bin->bump_end);
     bin->bump = bin->bump_end = 0;
     hak_slab_let_go(t, unit);
 }

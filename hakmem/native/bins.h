@@ -105,6 +105,9 @@ static inline bool hak_bin_put(hak_thread *t, uint32_t class_index, uint64_t blo
 
 /* bins.c */
 HAK_HIDDEN void hak_bin_flush(hak_thread *t, uint32_t class_index, uint32_t n);
+HAK_HIDDEN void hak_bin_give(hak_thread *t, uint32_t class_index, uint64_t *head, uint32_t n);
+HAK_HIDDEN uint32_t hak_bin_uncarve(hak_thread *t, uint32_t class_index, uint32_t unit,
+                                    uint64_t start, uint64_t end);
 HAK_HIDDEN void hak_bin_return_range(hak_thread *t, uint32_t class_index);
 HAK_HIDDEN void hak_bin_list_range(hak_thread *t, uint32_t class_index);
 HAK_HIDDEN void hak_bin_list_magazine(hak_thread *t, uint32_t class_index);

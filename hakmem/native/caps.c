@@ -89,9 +89,9 @@ void hak_caps_drop(hak_thread *t) {
     hak_count(t, cache_shrink_count, 1);
 }
 
-/* Gives a class that has no cap its first one. Where the thread has a share, that is a part of what
- * is left of the share at most, but what it would be if all classes had as much at least. */
-void hak_cap_restore(hak_thread *t, uint32_t class_index) {
+/* The first cap of a class now, in blocks. Where the thread has a share, that is a part of what is
+ * left of the share at most, but what it would be if all classes had as much at least. */
+static uint32_t first_cap(hak_thread *t, uint32_t class_index) {
     const hak_policy *policy = hak_policy_of(hak_heap_of(t));
     uint64_t stride = t->bins[class_index].stride_bytes, first = hak_cap_first_bytes(t), most;
     if (hak_caps_are_shared(t)) {
@@ -101,7 +101,25 @@ void hak_cap_restore(hak_thread *t, uint32_t class_index) {
         most = (part > least ? part : least) / stride;
     } else most = hak_cap_limit(t, class_index);
     uint64_t init = policy->caches.classes[class_index].cap_init_count;
-    hak_cap_resize(t, class_index, (uint32_t)(init < most ? init : most));
+    return (uint32_t)(init < most ? init : most);
+}
+
+/* Gives a class that has no cap its first one. */
+void hak_cap_restore(hak_thread *t, uint32_t class_index) {
+    hak_cap_resize(t, class_index, first_cap(t, class_index));
+}
+
+/* Called by the owner after its caches were reaped: a class whose cap fell below its first one has
+ * that again. A thread that frees what others took would else give back two at a time. */
+void hak_caps_regain(hak_thread *t) {
+    hak_assert(caps_add_up(t));
+    for (uint32_t class_index = 1; class_index <= hak_policy_of(hak_heap_of(t))->sizes.class_count;
+         class_index++) {
+        uint32_t have = t->bins[class_index].cap_count;
+        if (!have || have >= hak_cache_of(t, class_index)->cap_init_count) continue;
+        uint32_t cap = first_cap(t, class_index);
+        if (cap > have) hak_cap_resize(t, class_index, cap);
+    }
 }
 
 /* Called after an overflow of n blocks: where the thread's caps are more than its share the cap

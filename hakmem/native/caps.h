@@ -74,6 +74,7 @@ static inline uint32_t hak_cap_limit(hak_thread *t, uint32_t class_index) {
 HAK_HIDDEN void hak_caps_init(hak_thread *t);
 HAK_HIDDEN void hak_caps_fit(hak_thread *t);
 HAK_HIDDEN void hak_cap_restore(hak_thread *t, uint32_t class_index);
+HAK_HIDDEN void hak_caps_regain(hak_thread *t);
 HAK_HIDDEN void hak_cap_give_way(hak_thread *t, uint32_t class_index, uint32_t n);
 HAK_HIDDEN void hak_caps_look_around(hak_thread *t);
 HAK_HIDDEN void hak_caps_drop(hak_thread *t);

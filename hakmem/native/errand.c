@@ -33,6 +33,7 @@
 #include <signal.h>
 #include <stddef.h>
 
+#include "gate.h"
 #include "hooks.h"
 #include "syscall.h"
 
@@ -82,7 +83,8 @@ __attribute__((used)) HAK_HIDDEN void hak_errand_serve(void) {
     hak_heap *h = hak_heap_of_process();
     hak_fork_look();
     hak_thread *t = hak_thread_known(h);
-    if (!t) t = hak_thread_enter_shared(h);
+    if (t) hak_slow_enter(t);
+    else t = hak_thread_enter_shared(h);
     hak_request_look(t);
     hak_thread_leave(t);
     errno = saved;

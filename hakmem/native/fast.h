@@ -14,18 +14,18 @@
 
 static inline void *hak_fast_alloc(hak_thread *t, uint64_t size) {
     if (hak_unlikely(size > HAK_SIZE_MAP_LIMIT_BYTES)) return NULL;
-    uint64_t class_index =
-        ((const uint8_t *)(uintptr_t)t->fast_map)[(size + 7) >> HAK_SIZE_GRANULE_SHIFT];
-    uint64_t block = t->heads[class_index];
+    uint64_t class_index = ((const uint8_t *)(uintptr_t)hak_load_fast(
+        &t->fast_map))[(size + 7) >> HAK_SIZE_GRANULE_SHIFT];
+    uint64_t block = hak_load_fast(&t->heads[class_index]);
     if (hak_likely(block)) {
-        t->heads[class_index] = hak_next(block);
+        hak_store_fast(&t->heads[class_index], hak_next(block));
         t->room_counts[class_index]++;
         return (void *)(uintptr_t)block;
     }
     hak_bin *bin = &t->bins[class_index];
-    block = bin->bump; /* 0 in class 0, and so is its end */
-    if (hak_unlikely(block == bin->bump_end)) return NULL;
-    bin->bump = block + bin->stride_bytes;
+    block = hak_load_fast(&bin->bump); /* 0 in class 0, and so is its end */
+    if (hak_unlikely(block == hak_load_fast(&bin->bump_end))) return NULL;
+    hak_store_fast(&bin->bump, block + bin->stride_bytes);
     return (void *)(uintptr_t)block;
 }
 
@@ -34,9 +34,9 @@ static inline void *hak_fast_alloc(hak_thread *t, uint64_t size) {
 static inline void *hak_big_alloc(hak_thread *t, uint64_t size) {
     if (size <= HAK_SIZE_MAP_LIMIT_BYTES || size > HAK_STRIDE_LIMIT_BYTES) return NULL;
     const uint8_t *map = (const uint8_t *)(uintptr_t)t->fast_map + HAK_BIG_MAP_OFFSET;
-    uint64_t class_index = map[hak_big_entry(size)], block = t->heads[class_index];
+    uint64_t class_index = map[hak_big_entry(size)], block = hak_load_fast(&t->heads[class_index]);
     if (hak_unlikely(!block)) return NULL;
-    t->heads[class_index] = hak_next(block);
+    hak_store_fast(&t->heads[class_index], hak_next(block));
     t->room_counts[class_index]++;
     return (void *)(uintptr_t)block;
 }
@@ -47,7 +47,7 @@ static inline void *hak_big_alloc(hak_thread *t, uint64_t size) {
  * block leaves the cache (slabs.c). */
 static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
     uint64_t base = t->base, offset = address - base, unit = offset >> HAK_UNIT_SHIFT;
-    if (hak_unlikely(unit >= t->unit_limit)) return false;
+    if (hak_unlikely(unit >= hak_load_fast(&t->unit_limit))) return false;
     uint64_t entry = hak_load_relaxed((uint64_t *)(uintptr_t)(base + HAK_REGISTRY_OFFSET) + unit),
              class_index = hak_entry_tag(entry),
              from_head = offset - entry + class_index, /* the head's offset is the rest of it */
@@ -55,7 +55,7 @@ static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
     /* makes the compiler multiply and compare straight from memory, without a load of its own */
     __asm__ volatile("" ::: "memory");
     if (hak_unlikely(turned >= t->reciprocals[class_index])) return false;
-    uint64_t head = t->heads[class_index];
+    uint64_t head = hak_load_fast(&t->heads[class_index]);
     if (hak_unlikely(head == address)) return false;
     if (batch) {
         hak_slab *slab = hak_slab_at((hak_heap *)(uintptr_t)base, hak_entry_head(entry));
@@ -75,7 +75,7 @@ static inline bool hak_fast_free(hak_thread *t, uint64_t address, bool batch) {
     /* a fork may cut here: the link stands before the head names the block, so the child finds a
      * whole list */
     hak_keep_order();
-    t->heads[class_index] = address;
+    hak_store_fast(&t->heads[class_index], address);
     return true;
 }
 

@@ -22,6 +22,9 @@
  *  - A unit that is in no record and no free run, and is not kept ready for a slab, was on its way
  *    somewhere: it becomes free. Of a span that was being cut or lengthened, the units remain that
  *    the registry says.
+ *  - A record that was being reaped has its gate closed. If it is the forking thread's, its lists
+ *    are counted as those of a thread that is gone, and it goes on; what the reaper had in hand is
+ *    lost and counted.
  *  - In the cache of a thread that is gone, a pop or a push was cut between its stores. The list is
  *    whole from its head on, because a block's link stands before the head names it (fast.h keeps
  *    the order), and its count is one off at most. Of a list that was being moved to slabs (`busy`
@@ -42,6 +45,7 @@
 #include <string.h>
 
 #include "events.h"
+#include "gate.h"
 #include "lists.h"
 #include "locks.h"
 #include "region.h"
@@ -221,6 +225,7 @@ static void set_aside(hak_heap *h) {
     for (uint32_t i = 1; i < h->thread_top; i++) {
         hak_thread *t = hak_thread_at(h, i);
         bool whole = listed[i >> 6] >> (i & 63) & 1 && t->state != HAK_THREAD_LIVE;
+        if (whole) hak_gate_mend(t); /* a reaper looked at it that took it for a live one */
         if (!whole && t->state != HAK_THREAD_LEFT) hak_store_relaxed(&t->state, HAK_THREAD_LEFT);
     }
     hak_store_relaxed(&h->left_word, 0);
@@ -232,9 +237,12 @@ static void sort_out(hak_heap *h) {
     hak_assert(hak_rank_is_held(HAK_RANK_FORK));
     hak_thread *mine = hak_thread_known(h);
     uint32_t live = 0;
-    if (mine)
-        hak_store_relaxed(&mine->state, HAK_THREAD_LIVE),
-            hak_store_relaxed(&mine->os_id, hak_lock_id());
+    if (mine) {
+        hak_store_relaxed(&mine->state, HAK_THREAD_LIVE);
+        hak_store_relaxed(&mine->os_id, hak_lock_id());
+        if (mine->gate) settle_thread(h, mine); /* by another thread, while it was reaped */
+        hak_gate_mend(mine);
+    }
     for (uint32_t i = 1; i < h->thread_top; i++) {
         hak_thread *t = hak_thread_at(h, i);
         if (t->index != i) t->index = i; /* a record that was being made has */
@@ -286,6 +294,8 @@ static bool give_one_back(void) {
         memset(t->bins, 0, sizeof t->bins);
         memset(t->magazines, 0, sizeof t->magazines);
         t->cap_bytes = 0;
+        t->gate = t->in_slow = 0;
+        t->reaped = 0;
         hak_thread_record_init(h, t, t->index);
         hak_store_release(&t->state, HAK_THREAD_UNUSED);
         hak_thread_list_push(&h->unused_word, t);

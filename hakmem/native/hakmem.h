@@ -53,6 +53,9 @@ void hak_heap_prewarm(hak_heap *heap);
 /* Flushes the thread caches it can reach and purges every free OS page; returns the bytes given
  * back. */
 uint64_t hak_heap_trim(hak_heap *heap);
+/* Takes what thread record `index` caches, without its thread's help; *out says what was given
+ * back. Returns HAK_REAP_DONE, or why nothing was taken. */
+uint32_t hak_heap_reap(hak_heap *heap, uint32_t index, hak_reaped *out);
 /* Ends an epoch whose time is over, and purges what the policy no longer keeps. */
 void hak_heap_tick(hak_heap *heap);
 /* Switches the crash report on or off: one line at SIGSEGV, SIGBUS and SIGABRT, before whatever

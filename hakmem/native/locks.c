@@ -122,6 +122,22 @@ void hak_root_unlock(void) {
     lock_give(&hak_root_.lock);
 }
 
+/* The gate of a record: a reaper tries for it, the owner waits until it is free. */
+bool hak_gate_take(hak_thread *t) {
+    if (!take(&t->gate, hak_lock_id())) return false;
+    hak_rank_take(HAK_RANK_GATE);
+    return true;
+}
+void hak_gate_give(hak_thread *t) {
+    hak_rank_drop(HAK_RANK_GATE);
+    lock_give(&t->gate);
+}
+void hak_gate_wait(hak_thread *t) {
+    hak_assert(hak_rank_is_free(HAK_RANK_GATE));
+    (void)lock_take(&t->gate, HAK_LOCK_BACKOFF_SPINS);
+    lock_give(&t->gate);
+}
+
 /* Who purges says so, if nobody has yet; returns whether the word is his. */
 bool hak_purge_mark(hak_heap *h) { return take(&h->purge_lock, hak_lock_id()); }
 void hak_purge_unmark(hak_heap *h) { lock_give(&h->purge_lock); }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "fast.h"
+#include "gate.h"
 #include "hak_internal.h"
 #include "hakmem.h"
 #include "line.h"
@@ -59,7 +60,10 @@ static hak_heap *make_process_heap(void) {
 /* The calling thread's record, or record 0 locked. NULL: there is no memory at all. */
 static hak_thread *enter(void) {
     hak_thread *t = hak_tls_thread;
-    if (hak_likely(t->unit_limit != 0)) return t;
+    if (hak_likely(t->heap != 0)) {
+        hak_slow_enter(t);
+        return t;
+    }
     hak_heap *h = hak_heap_of_process();
     if (!h) h = make_process_heap();
     return h ? hak_thread_enter(h) : NULL;
@@ -71,7 +75,10 @@ static hak_thread *enter(void) {
 static hak_thread *enter_to_free(void) {
     static __thread uint32_t shared_frees __attribute__((tls_model("initial-exec")));
     hak_thread *t = hak_tls_thread;
-    if (hak_likely(t->unit_limit != 0)) return t;
+    if (hak_likely(t->heap != 0)) {
+        hak_slow_enter(t);
+        return t;
+    }
     hak_heap *h = hak_heap_of_process();
     if (!h) return NULL;
     if (shared_frees == HAK_SHARED_FREES) return hak_thread_enter(h);

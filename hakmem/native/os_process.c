@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
@@ -157,6 +158,17 @@ bool hak_os_is_readable(uint64_t address) {
     struct timespec none = {0, 0};
     uint64_t word = address & ~UINT64_C(3);
     return hak_system(SYS_futex, word, FUTEX_WAIT_PRIVATE, 0, &none) != -EFAULT;
+}
+/* Makes every thread of the process that runs pass a full barrier, and those that do not have done
+ * so. Registered at the first call, which takes the kernel some ms; a fork's child may have to do
+ * it anew. False: the OS refuses. */
+bool hak_os_barrier(void) {
+    if (hak_call_fails(HAK_CALL_BARRIER)) return false;
+    long done = hak_system(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+    if (done == -EPERM &&
+        hak_system(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0)
+        done = hak_system(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+    return done == 0;
 }
 static struct timespec time_of(uint64_t ns) {
     return (struct timespec){.tv_sec = (time_t)(ns / HAK_NS_PER_SECOND),

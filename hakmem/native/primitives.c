@@ -74,6 +74,7 @@ HAK_EXPORT uint32_t hak_os_slow_reads(const void *address, uint64_t apart, uint3
     return hak_os_slow_count(address, apart, count, slow_ns);
 }
 HAK_EXPORT uint64_t hak_os_limit(void) { return hak_os_mapping_limit(); }
+HAK_EXPORT int hak_os_membarrier(void) { return hak_os_barrier(); }
 HAK_EXPORT int hak_os_release(void *address, uint64_t bytes) {
     return hak_os_release_range(address, bytes);
 }

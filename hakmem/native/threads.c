@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "caps.h"
+#include "gate.h"
 #include "hooks.h"
 #include "lists.h"
 #include "locks.h"
@@ -26,12 +27,10 @@ typedef struct hak_directory {
     hak_place place[];
 } hak_directory;
 
-/* not const, so that it stands in .bss, where memory that is never written takes none */
-static uint8_t no_classes[HAK_FAST_MAP_BYTES];
 /* The record of a thread that has none yet: every fast path misses. Nobody writes it. */
-hak_thread hak_early_thread = {.fast_map = (uintptr_t)no_classes};
+hak_thread hak_early_thread = {.fast_map = (uintptr_t)hak_no_classes};
 /* The same for a thread whose end has begun. */
-static hak_thread late_thread = {.fast_map = (uintptr_t)no_classes};
+static hak_thread late_thread = {.fast_map = (uintptr_t)hak_no_classes};
 __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec"))) = &hak_early_thread;
 static __thread hak_directory *directory __attribute__((tls_model("initial-exec")));
 /* How libc tells us of a thread's end. HOOK_NONE: nobody has asked yet. HOOK_LIST: libc had no key
@@ -94,12 +93,14 @@ static hak_thread *attach(hak_heap *h) {
         hak_thread_record_init(h, t, index);
     }
     hak_assert(t->index && t->state != HAK_THREAD_LIVE && hak_heap_of(t) == h);
+    hak_slow_enter(t); /* one that was live when a reaper looked may be closed for a moment */
     hak_store_relaxed(&t->os_id, hak_lock_id());
     /* partner: readers in other processes; inside this one the lists say who owns a record */
     hak_store_release(&t->state, HAK_THREAD_LIVE);
     hak_add_relaxed(&h->thread_live, 1);
     if (!parked) hak_caps_fit(t);
     if (hak_policy_of(h)->caches.prewarm) hak_cache_prewarm(t);
+    hak_slow_leave(t);
     return t;
 }
 
@@ -110,10 +111,12 @@ static hak_thread *attach(hak_heap *h) {
 static void detach(hak_heap *h, hak_thread *t) {
     const hak_cache_policy *caches = &hak_policy_of(h)->caches;
     hak_assert(t->index && t->state == HAK_THREAD_LIVE && hak_heap_of(t) == h);
+    hak_slow_enter_locked(t);
     hak_cache_flush(t, caches->park_bytes);
     if (hak_cache_bytes(t) > caches->park_cached_bytes) hak_cache_flush(t, 0);
     t->held_bytes = (int64_t)hak_cache_bytes(t); /* the next thread took nothing else */
     hak_store_release(&t->state, HAK_THREAD_PARKED);
+    hak_slow_leave(t); /* now no reaper comes in; and the next thread counts itself in */
     if (!list_push(&h->parked_word, t, caches->parked_count)) {
         hak_cache_flush(t, 0);
         hak_store_release(&t->state, HAK_THREAD_UNUSED);
@@ -127,7 +130,7 @@ static void thread_exit(void *unused) {
     hak_fork_look();
     hak_thread *mine = hak_tls_thread;
     hak_tls_thread = &late_thread;
-    if (mine->unit_limit) {
+    if (mine->heap) {
         detach(hak_heap_of(mine), mine);
         hak_background_see_end(hak_heap_of(mine));
     }
@@ -190,7 +193,7 @@ static bool directory_grow(uint32_t slot) {
 
 /* The calling thread's record of a heap, if it has one. */
 hak_thread *hak_thread_known(hak_heap *h) {
-    if (h->flags & HAK_HEAP_PROCESS) return hak_tls_thread->unit_limit ? hak_tls_thread : NULL;
+    if (h->flags & HAK_HEAP_PROCESS) return hak_tls_thread->heap ? hak_tls_thread : NULL;
     hak_directory *d = directory;
     if (!d || h->slot >= d->count || d->place[h->slot].heap != h ||
         d->place[h->slot].generation != h->generation)
@@ -227,13 +230,16 @@ hak_thread *hak_thread_enter_shared(hak_heap *h) {
     if (!t->base) hak_thread_record_init(h, t, 0);
     return t;
 }
-/* The record for one operation: the thread's own, or record 0 with its lock taken. */
+/* The record for one operation, a slow path: the thread's own, or record 0 with its lock taken. */
 hak_thread *hak_thread_enter(hak_heap *h) {
     hak_thread *t = hak_thread_get(h);
-    return hak_likely(t != NULL) ? t : hak_thread_enter_shared(h);
+    if (hak_unlikely(!t)) return hak_thread_enter_shared(h);
+    hak_slow_enter(t);
+    return t;
 }
 void hak_thread_leave(hak_thread *t) {
-    if (hak_unlikely(t->index == 0)) hak_record_unlock(hak_heap_of(t));
+    if (hak_likely(t->index)) hak_slow_leave(t);
+    else hak_record_unlock(hak_heap_of(t));
 }
 
 /* Flushes the caches of ended threads. */

@@ -110,12 +110,11 @@ def _give_back(t: Caller, class_index: int, group: list[int], list_count: int) -
     slabs.give_back(t, unit, first, last, count, list_count)
 
 
-def flush(t: Caller, class_index: int, count: int) -> None:
-    """Take the first blocks off the list of a class and give them to their slabs, blocks of one
-    slab together."""
+def give(t: Caller, class_index: int, block: int, count: int) -> int:
+    """Give the first blocks of a list, which begins with ``block``, to their slabs, blocks of one
+    slab together. Returns the block behind them."""
     m, list_count = t.m, t.m.tables.caches[class_index].list_count
     groups: list[list[int] | None] = [None] * GROUPS  # first, last, unit, count, highest
-    block = t.heads[class_index]
     for _ in range(count):
         following = m.next_of(block)
         unit = m.registry[m.unit_of(block)] >> HEAD_SHIFT
@@ -130,25 +129,25 @@ def flush(t: Caller, class_index: int, count: int) -> None:
                 _give_back(t, class_index, group, list_count)
             groups[unit % GROUPS] = [block, block, unit, 1, block]
         block = following
-    t.heads[class_index] = block
-    t.room_counts[class_index] += count
     t.record.held_bytes -= count * t.bins[class_index].stride_bytes
     for group in groups:
         if group:
             _give_back(t, class_index, group, list_count)
+    return block
 
 
-def return_range(t: Caller, class_index: int) -> None:
-    """Give the carved range back. If nothing was carved behind it, its blocks become uncarved
-    again; else they go on the free list, or, while another thread holds the claim, into the bin's
-    list."""
-    m, bin_, row = t.m, t.bins[class_index], t.m.tables.classes[class_index]
-    unit = m.registry[m.unit_of(bin_.bump)] >> HEAD_SHIFT
-    start, end = bin_.bump, bin_.bump_end
-    count, slab = (end - start) // row.stride_bytes, m.slabs[unit]
-    if not slabs.claim(t, unit):
-        list_range(t, class_index)
-        return
+def flush(t: Caller, class_index: int, count: int) -> None:
+    """Take the first blocks off the list of a class and give them to their slabs."""
+    t.heads[class_index] = give(t, class_index, t.heads[class_index], count)
+    t.room_counts[class_index] += count
+
+
+def uncarve(t: Caller, class_index: int, unit: int, start: int, end: int) -> int:
+    """Give blocks of a carved range, those from ``start`` to its end, back to their slab: as
+    uncarved if nothing was carved behind them, else one by one. Needs the claim; returns how many
+    they were."""
+    m, row = t.m, t.m.tables.classes[class_index]
+    count, slab = int((end - start) // row.stride_bytes), m.slabs[unit]
     if end == m.unit_address(unit) + row.start_bytes + slab.carved_count * row.stride_bytes:
         slab.carved_count -= count
     else:
@@ -156,6 +155,18 @@ def return_range(t: Caller, class_index: int) -> None:
             lists.free_push_chain(m, unit, at, at, 1)
     lists.used_add(m, unit, -count)
     t.record.held_bytes -= end - start
+    return count
+
+
+def return_range(t: Caller, class_index: int) -> None:
+    """Give the carved range back to its slab; while another thread holds the claim, into the bin's
+    list."""
+    m, bin_ = t.m, t.bins[class_index]
+    unit = m.registry[m.unit_of(bin_.bump)] >> HEAD_SHIFT
+    if not slabs.claim(t, unit):
+        list_range(t, class_index)
+        return
+    uncarve(t, class_index, unit, bin_.bump, bin_.bump_end)
     bin_.bump = bin_.bump_end = 0
     slabs.let_go(t, unit)
 

@@ -103,16 +103,30 @@ def _shrink(t: Caller, class_index: int, floor: int) -> None:
     t.record.cache_shrink_count += 1
 
 
-def restore(t: Caller, class_index: int) -> None:
-    """Give a class that has no cap its first one. Where the thread has a share, that is a part of
-    what is left of the share at most, but what it would be if all classes had as much at least."""
+def _first_cap(t: Caller, class_index: int) -> int:
+    """The first cap of a class now. Where the thread has a share, that is a part of what is left of
+    the share at most, but what it would be if all classes had as much at least."""
     tables, caches = t.m.tables, t.m.tables.policy.caches
     most = limit(t, class_index)
     if are_shared(t):
         left = max(0, first_bytes(t) - t.record.cap_bytes)
         part = left * caches.first_caps_part_per_256 >> 8
         most = max(part, first_bytes(t) // tables.class_count) // t.bins[class_index].stride_bytes
-    resize(t, class_index, min(tables.caches[class_index].cap_init_count, most))
+    return int(min(tables.caches[class_index].cap_init_count, most))
+
+
+def restore(t: Caller, class_index: int) -> None:
+    """Give a class that has no cap its first one."""
+    resize(t, class_index, _first_cap(t, class_index))
+
+
+def regain(t: Caller) -> None:
+    """After the thread's caches were reaped: a class whose cap fell below its first one has that
+    again."""
+    for class_index in range(1, t.m.tables.class_count + 1):
+        have = t.bins[class_index].cap_count
+        if have and have < t.m.tables.caches[class_index].cap_init_count:
+            resize(t, class_index, max(have, _first_cap(t, class_index)))
 
 
 def give_way(t: Caller, class_index: int, count: int) -> None:

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 from .. import layout
 from ..clib.binding import Library, library
-from ..engines.protocol import Fault, check_region_bytes, hold_clock, no_region, release_clock
+from ..engines.protocol import (
+    Fault,
+    Reaped,
+    check_region_bytes,
+    hold_clock,
+    no_region,
+    release_clock,
+)
 from ..generate import mirror
 from ..policy import Policy
-from . import blocks, cache, holes, mappings, purge, region, resolve
+from . import blocks, cache, holes, mappings, purge, reap, region, resolve
 from .acquire import collect, flush_ready
 from .memory import Memory
 from .tables import Tables
@@ -173,6 +180,15 @@ class PythonEngine:
         finally:
             self.threads.leave(t)
         return purge.purge_all(self.memory) + pages * layout.OS_PAGE_BYTES
+
+    def reap(self, index: int) -> tuple[int, Reaped]:
+        if code := reap.refusal(self.memory, index):
+            return code, mirror.HakReaped()
+        t = self.threads.enter()
+        try:
+            return reap.reap(t, index)
+        finally:
+            self.threads.leave(t)
 
     def tick(self) -> None:
         purge.tick(self.memory)

@@ -263,6 +263,10 @@ class Memory:
         there now."""
         return int(self._library.hak_os_renew(self.os_counts, address, size_bytes))
 
+    def barrier(self) -> bool:
+        """Make all threads of the process pass a full barrier; False when the OS refuses."""
+        return bool(self._library.hak_os_membarrier())
+
     def map_block(self, size_bytes: int, align: int) -> int:
         """Map a block of its own, wherever the OS likes on the boundary; 0 when it refuses."""
         return int(self._library.hak_os_block(self.os_counts, size_bytes, align) or 0)

@@ -14,7 +14,7 @@ from typing import Final
 
 from .. import layout
 from ..generate import mirror
-from . import bins, cache, caps
+from . import bins, cache, caps, gate
 from .caller import Caller
 from .locks import record_lock, record_unlock
 from .memory import MASK32, THREAD_BYTES, Memory
@@ -109,6 +109,7 @@ class Threads:
             self._process_id, self._ending = t.process_id, threading.Lock()
         if fresh:
             self._init(t)
+        gate.enter(t)
         t.record.os_id = threading.get_native_id()
         m.store_release32(t.address + _STATE, LIVE)
         m.add32(m.place("thread_live"), 1)
@@ -117,6 +118,7 @@ class Threads:
         self._local.caller = t
         if m.tables.policy.caches.prewarm:
             cache.prewarm(t)
+        gate.leave(t)
         return t
 
     def _detach(self, t: Caller) -> None:
@@ -127,11 +129,13 @@ class Threads:
             if m.closed:
                 return
             caches = m.tables.policy.caches
+            gate.enter(t)
             cache.flush(t, caches.park_bytes)
             if bins.cached_bytes(t) > caches.park_cached_bytes:
                 cache.flush(t)
             t.record.held_bytes = bins.cached_bytes(t)
             m.store_release32(t.address + _STATE, PARKED)
+            gate.leave(t)
             if not self._push(self._parked, t, caches.parked_count):
                 self._retire(t)
             m.add32(m.place("thread_live"), -1)
@@ -151,6 +155,7 @@ class Threads:
         """The calling thread's record, or record 0 with its lock taken."""
         t = self.get()
         if t is not None:
+            gate.enter(t)
             return t
         record_lock(self.m)
         t = self._shared
@@ -160,7 +165,9 @@ class Threads:
 
     def leave(self, t: Caller) -> None:
         """End what `enter` began: give the lock of record 0 back, if it was taken."""
-        if t.index == 0:
+        if t.index:
+            gate.leave(t)
+        else:
             record_unlock(self.m)
 
     def flush_idle(self) -> None:

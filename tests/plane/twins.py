@@ -240,8 +240,15 @@ class Twins:
 
     def thread(self, index: int) -> ctypes.Structure:
         """The native plane's record of the thread that came as number ``index``, from 1."""
-        place = self.native.heap.threads_offset + index * ctypes.sizeof(mirror.HakThread)
-        return mirror.HakThread.from_address(self.native.address + place)
+        return self.records(index)[0]
+
+    def records(self, index: int) -> list[ctypes.Structure]:
+        """The records of that thread on both planes."""
+        size = ctypes.sizeof(mirror.HakThread)
+        places = (
+            engine.address + engine.heap.threads_offset + index * size for engine in self.engines
+        )
+        return [mirror.HakThread.from_address(place) for place in places]
 
     def slabs_of(self, unit: int) -> list[ctypes.Structure]:
         """A unit's record on both planes."""
