@@ -2,8 +2,7 @@
  * its slab or to its own list, and its hint.
  *
  * Called by the bin's own thread, by a thread that holds the record of an ended one, or by a
- * reaper.
- * The caller holds no claim.
+ * reaper. The caller holds no claim.
  */
 #include "bins.h"
 #include "lists.h"
