@@ -57,6 +57,14 @@
 #define hak_store_fast(p, v) ((void)(*(p) = (v)))
 #endif
 
+/* A word that another thread may write at the same time with a plain store. The caller finds out
+ * whether it did, and then does not use the value: there is no order, by design, so ThreadSanitizer
+ * is not told of the load. */
+__attribute__((noinline, no_sanitize("thread"), unused)) static uint64_t hak_peek(
+    const uint64_t *word) {
+    return *(const volatile uint64_t *)word;
+}
+
 static inline void hak_pause(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();

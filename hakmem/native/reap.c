@@ -59,12 +59,6 @@ HAK_EXPORT void (*hak_reap_pause_)(uint32_t point);
 #endif
 enum { PAUSE_CLOSED, PAUSE_HEAD, PAUSE_LINK, PAUSE_LOOKED, PAUSE_CUT, PAUSE_RANGE };
 
-/* The first word of a block that the program may own by now and write with a plain store. What it
- * holds then is not used. ThreadSanitizer is not told of the load: there is no order, by design. */
-__attribute__((noinline, no_sanitize("thread"))) static uint64_t peek(uint64_t block) {
-    return *(const volatile uint64_t *)(uintptr_t)block;
-}
-
 /* Between the link and the second look at the head. */
 static bool look_behind(void) {
 #if defined(__x86_64__)
@@ -88,7 +82,7 @@ static bool find_cut(hak_thread *t, uint32_t class_index, uint64_t *cut) {
     bool same = hak_load_acquire(&t->heads[class_index]) == first || !LOOKS_AGAIN;
     if (same) {
         PAUSE(PAUSE_HEAD);
-        link = peek(first);
+        link = hak_peek((uint64_t *)(uintptr_t)first);
         PAUSE(PAUSE_LINK);
         if (LOOKS_AGAIN) same = look_behind() && hak_load_acquire(&t->heads[class_index]) == first;
     }
