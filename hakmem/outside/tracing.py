@@ -129,8 +129,8 @@ class Tracee:
         self.halted = ptrace(CONT, self.task) != 0
 
     def let_go(self) -> None:
-        """Let it go, which takes a stop: else one that was asked to stop would do so later, and stay.
-        One that does not within `LET_GO_SECONDS` goes when this process ends."""
+        """Let it go, which takes a stop: else one that was asked to stop would do so later, and
+        stay. One that does not within `LET_GO_SECONDS` goes when this process ends."""
         if self.halt(time.monotonic() + LET_GO_SECONDS):
             ptrace(DETACH, self.task)
         self.seized = self.halted = False
