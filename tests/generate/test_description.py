@@ -63,7 +63,7 @@ TEXT = description.text().encode()
         packed(TEXT, size=len(TEXT) - 1),
         packed(TEXT, size=len(TEXT) + 1),
         packed(TEXT, stored=0xFFFFFFFF),
-        packed(bytes(1 << 28), size=1 << 20),
+        packed(bytes(1 << 24), size=1 << 20),
         packed(b"\xff" * 100),
         packed(b"hakmem 1\n" * 3),
         packed(TEXT + b"struct again\nx u8 99999999\n"),

@@ -29,7 +29,7 @@ def pass_epochs(twins: Twins, count: int) -> None:
     for _ in range(count):
         twins.advance(EPOCH_NS)
         for _ in range(4):
-            twins.free_many(twins.alloc_many([3000] * 600))  # more than the cache may hold
+            twins.free_many(twins.alloc_many([30_000] * 60))  # more than the cache may hold
 
 
 def figures(twins: Twins, *names: str) -> list[int]:
@@ -132,7 +132,7 @@ def test_trim_gives_back_the_holes_at_once_and_says_how_much(twins: Twins) -> No
 
 
 def phase(twins: Twins, spans: int = 40) -> None:
-    twins.free_many([twins.alloc(1 << 20) for _ in range(spans)])
+    twins.free_many(twins.alloc_many([1 << 20] * spans))
 
 
 def test_what_a_phase_leaves_goes_back_within_the_budget(twins: Twins) -> None:

@@ -35,6 +35,11 @@ def fault_fields(fault: ctypes.Structure | None, base: int) -> dict[str, int] | 
     return made
 
 
+def bytes_at(address: int, size: int) -> np.ndarray:
+    """Memory in place."""
+    return np.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype=np.uint8)
+
+
 class Twins:
     """Both engines; every method does the same on both, compares what it gave, and keeps the live
     blocks' offsets."""
@@ -102,8 +107,8 @@ class Twins:
         assert usable >= size
         for engine in self.engines:
             if zero:
-                content = ctypes.string_at(engine.address + offset, size)
-                assert not content.strip(b"\0"), f"{what}: {engine.plane} block is not zero"
+                content = bytes_at(engine.address + offset, size)
+                assert not content.max(initial=0), f"{what}: {engine.plane} block is not zero"
         self.live[offset] = size
         self.write(offset, usable)
         return offset
