@@ -2,8 +2,8 @@
 
     python models/reaping.py [NAME ...]    each variant's verdict; `design` must hold, others fail
 
-Nothing of this is in the library yet. It is the design of an operation that would take a thread's
-cached blocks without its help, at no instruction of the fast paths:
+`heap.reap` takes a thread's cached blocks without its help, at no instruction of the fast paths
+(hakmem/native/gate.h, reap.c):
 
 1. The reaper closes the owner's *gate* (its size map becomes the empty one, its fast limit 0), so
    that the owner's next operation takes the slow path.
@@ -15,7 +15,8 @@ cached blocks without its help, at no instruction of the fast paths:
    the list is left alone. Else it cuts behind the second block: the operation in flight reads or
    writes no more than the links of the first two.
 5. Of the carved range it takes all but the first block, which the operation in flight may take.
-6. The gate opens. Counts are the owner's, who mends them in his next slow path.
+6. The gate opens. The count that fast paths change stays the owner's: the list's cap falls
+   instead, so that nothing is left to be mended.
 
 Every interleaving of the owner's and the reaper's loads and stores is tried, exhaustively. The
 owner's stores wait in a buffer, first in, first out, as on x86; weaker orders, and two classes at

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from threading import get_ident
+from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..arguments import WORD_LIMIT, power_of_two, size_in_bytes, whole_number, words
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+    from ..views.answers.reaping import Reaped
     from ..views.answers.stats import Stats
     from ..views.events import Events
 
@@ -316,6 +317,21 @@ class Heap(Looks):
         """
         with self._gate as engine:
             return engine.trim()
+
+    def reap(self, thread: int | Thread) -> Reaped:
+        """Give back what another thread's caches hold, without its help: it may sleep or run, and
+        notices nothing, but that one malloc or free of it may wait until this is done.
+
+        ``thread``: its number in ``heap.threads``, or the thread itself. Two blocks of each class
+        stay with it, and one of each carved range. Needs a policy whose `ArenaGrowth.os_calls` is
+        ``"wide"``, and no magazines. Raises TypeError or ValueError for a thread that is none, has
+        ended, or is the calling one; HakmemError, which says what to do instead, where it cannot be
+        done: the policy or the OS forbids it, or the thread is in the middle of a malloc or free.
+        """
+        from .reaping import reap
+
+        with self._gate as engine:
+            return reap(engine, thread)
 
     def tick(self) -> None:
         """Do what is due by the clock: end an epoch whose time is over, and purge what the policy

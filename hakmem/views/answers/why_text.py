@@ -227,7 +227,10 @@ def releases(found: Figures) -> tuple[Release, ...]:
         made.append(Release(drain, found.drain_bytes, f"{who}, and what trim gives{waits}"))
     made.append(Release("(time)", found.bytes_of("decaying"), "of it, while the program goes on"))
     if obeying.own:
-        made.append(Release("heap.flush()", unreached, "in each other thread, then heap.trim()"))
+        policy = found.view.policy
+        reaps = policy.arenas.os_calls == "wide" and not policy.caches.magazines
+        way, where = ("heap.reap(n)", "of") if reaps else ("heap.flush()", "in")
+        made.append(Release(way, unreached, f"{where} each other thread, then heap.trim()"))
     else:
         note = "their caches, when they wake: no command reaches them here"
         made.append(Release("(threads that sleep)", unreached, note))
