@@ -30,7 +30,7 @@ _WHY: Final = {
     layout.constant("HAK_REAP_MAGAZINES"): "this heap has magazines, which only their thread may "
     "empty, by heap.flush()",
     layout.constant("HAK_REAP_FORBIDDEN"): "it takes membarrier, which the policy allows with "
-    'ArenaGrowth(os_calls="wide") (HAKMEM_OS_CALLS=wide); heap.flush() in that thread does the same',
+    'ArenaGrowth(os_calls="wide") (HAKMEM_OS_CALLS=wide); heap.flush() in that thread does it too',
     layout.constant("HAK_REAP_REFUSED"): "the OS refuses membarrier; heap.flush() in that thread "
     "does the same",
 }
