@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -63,34 +65,35 @@ def find_compiler() -> str:
 def build(limit: int = LIMIT_NONE) -> Path:
     """The binary of the driver, or of the driver on the limit; built where it is missing or older
     than its sources."""
-    binary = BINARY_DIR / BINARY_NAMES[limit]
     sources = sorted(SOURCE_DIR.glob("*.c"))
     inputs = [*sources, *SOURCE_DIR.glob("*.h"), Path(__file__)]
-    if binary.exists() and binary.stat().st_mtime >= max(path.stat().st_mtime for path in inputs):
-        return binary
-    compiler = find_compiler()
-    binary.parent.mkdir(parents=True, exist_ok=True)
-    # Built under another name and then renamed: two runners at once never execute half a file.
-    with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
-        fresh = Path(scratch) / "driver"
-        defined = ["-D_GNU_SOURCE", *([f"-DBENCH_LIMIT={limit}"] if limit else [])]
-        command = [compiler, *FLAGS, *defined, "-o", str(fresh), *map(str, sources), "-ldl"]
-        _compile(command, "the driver")
-        fresh.replace(binary)
-    return binary
+    defined = ["-D_GNU_SOURCE", *([f"-DBENCH_LIMIT={limit}"] if limit else [])]
+    command = [find_compiler(), *FLAGS, *defined, *map(str, sources), "-ldl"]
+    return _built(BINARY_DIR / BINARY_NAMES[limit], inputs, command, "the driver")
 
 
-def build_program(source: Path) -> Path:
-    """A program of one source beside the driver (bench/*.c), on whatever malloc it is run with;
-    built where it is missing or older. Raises BenchError."""
-    made = WORK_DIR / source.stem
-    if made.exists() and made.stat().st_mtime >= source.stat().st_mtime:
-        return made
+def build_program(source: Path, compiler: str | None = None, flags: Sequence[str] = FLAGS) -> Path:
+    """A program of one source beside the driver, on whatever malloc it is run with; built where it
+    is missing or older. Raises BenchError."""
+    made = WORK_DIR / f"{source.stem}{''.join(flag for flag in flags if flag.startswith('-O'))}"
+    command = [compiler or find_compiler(), *flags, str(source), "-ldl"]
+    return _built(made, [source], command, source.name)
+
+
+def _built(made: Path, inputs: Sequence[Path], command: list[str], name: str) -> Path:
+    """What a compiler makes of inputs: once, however many ask at a time; under another name first,
+    so that nobody executes half a file."""
     made.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=made.parent) as scratch:
-        fresh = Path(scratch) / source.stem
-        _compile([find_compiler(), *FLAGS, "-o", str(fresh), str(source), "-ldl"], source.name)
-        fresh.replace(made)
+    with (
+        open(made.with_suffix(".lock"), "w") as lock,
+        tempfile.TemporaryDirectory(dir=made.parent) as scratch,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        newest = max(path.stat().st_mtime for path in inputs)
+        if not made.exists() or made.stat().st_mtime < newest:
+            fresh = Path(scratch) / made.name
+            _compile([*command, "-o", str(fresh)], name)
+            fresh.replace(made)
     return made
 
 

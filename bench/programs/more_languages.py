@@ -88,7 +88,8 @@ def go_work(stage: Stage) -> None:
 
 def rust_prepare(directory: Path, quick: bool) -> None:
     target = directory / "everyday-rust"
-    made_by(executable("rustc"), "-O", "-o", target, SOURCES / "everyday.rs", cwd=directory)
+    flags = () if quick else ("-O",)
+    made_by(executable("rustc"), *flags, "-o", target, SOURCES / "everyday.rs", cwd=directory)
 
 
 def rust_work(stage: Stage) -> None:
