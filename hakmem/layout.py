@@ -78,7 +78,7 @@ MAPPED_PIECES: Final = 65530 // 8
 MAPPED_FREED_COUNT: Final = 16
 REGION_LIMIT_PER_256: Final = 192
 CAP_LIMIT_COUNT: Final = 1 << 20
-MAGAZINE_SLOTS: Final = 511
+MAGAZINE_SLOTS: Final = 512
 MAGAZINE_COUNT_MAX: Final = 256
 RETURN_GROUPS: Final = 16
 WAITING_SPANS: Final = 2
@@ -105,6 +105,7 @@ ACQUIRE_STAGES: Final = 8
 LINE_BYTES: Final = 480
 LINE_QUOTE_BYTES: Final = 160
 HEAP_BYTES: Final = 6144
+POLICY_OFFSET: Final = -(-HEAP_BYTES // OS_PAGE_BYTES) * OS_PAGE_BYTES
 
 HEAP_MAGIC: Final = 0x4B41_485F_4D45_4D31
 POLICY_MAGIC: Final = 0x4B41_485F_504F_4C31
@@ -179,6 +180,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_MAGAZINE_SLOTS", MAGAZINE_SLOTS, "slots of a thread's magazines together"),
     Constant("HAK_CACHE_LINE_BYTES", CACHE_LINE_BYTES,
         "bytes of a cache line; malloc and free each start one"),
+    Constant("HAK_POLICY_OFFSET", POLICY_OFFSET, "bytes from the start of a heap to its policy"),
     Constant("HAK_REGISTRY_OFFSET", REGISTRY_OFFSET,
         "bytes from the start of a heap to its registry: behind heap, policy and fast map"),
     Constant("HAK_REGION_UNITS_MAX", REGION_UNITS_MAX,
@@ -1043,8 +1045,9 @@ HEAP_LINES: Final[tuple[Line, ...]] = (
         ("magic", "layout_hash", "base", "reserved_bytes", "map_base", "map_bytes",
          "policy_offset", "fast_map_offset", "registry_offset", "slabs_offset", "partial_offset",
          "summary_offset", "dirty_offset", "recent_offset", "holes_offset", "swept_offset",
-         "threads_offset", "mapped_offset", "live_offset", "meta_units", "unit_limit",
-         "thread_limit", "flags", "slot", "generation", "next_heap", "start_limit_bytes")),
+         "threads_offset", "magazines_offset", "mapped_offset", "live_offset", "meta_units",
+         "unit_limit", "thread_limit", "flags", "slot", "generation", "next_heap",
+         "start_limit_bytes")),
     Line("settings", ("clock owner", "policy writer", "repairer", "test", "run lock holder"),
         "hardly ever",
         ("clock_ns", "clock_held", "policy_generation", "lost_count", "inherited",
@@ -1243,13 +1246,24 @@ STRUCTS: Final[tuple[Struct, ...]] = (
     ),
     _struct(
         "hak_magazine", "HakMagazine",
-        "The part of a thread's slots that one class has: first < places of its blocks <= top. The "
+        "The part of a row's slots that one class has: first < places of its blocks <= top. The "
         "slot at first holds 0.",
         (
             Field("first", "u16", "slot", _OWNER, "the slot before its first; 0: it has none"),
             Field("top", "u16", "slot", _OWNER, "slot of the block that came last"),
             Field("last", "u16", "slot", _OWNER, "slot that top may reach, by end and cap"),
             Field("end", "u16", "slot", _INIT, "its last slot"),
+        ),
+    ),
+    _struct(
+        "hak_magazines", "HakMagazines",
+        "The magazines of a thread; only a heap that has magazines has these rows.",
+        (
+            Field("classes", "hak_magazine", "", _OWNER, "which slots each class has",
+                CLASS_LIMIT),
+            Field("slots", "u64", "address", _OWNER,
+                "the blocks in magazines; 0 in slot 0 and before each magazine's first",
+                MAGAZINE_SLOTS),
         ),
     ),
     _struct(
@@ -1303,8 +1317,12 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "1: its caps fell with what was taken; its next slow path looks at them"),
             Field("reserved", "u8", "", _OWNER, "zero"),
             *COUNTERS,
+            Field("magazine_limit", "u64", "bytes", _INIT,
+                "sizes below it are asked of the magazines; 0: the heap has none"),
+            Field("magazine_row", "u64", "address", _INIT,
+                "its magazines: hak_magazines; 0: the heap has none"),
             *(Field("counter_pad", "u64", "", _OWNER, "zero", count)
-              for count in ((-len(COUNTERS)) % 8,) if count),
+              for count in ((-len(COUNTERS) - 2) % 8,) if count),
             Field("heads", "u64", "address", _OWNER,
                 "first cached block by class; each holds the address of the next; entry 0 is "
                 "always empty",
@@ -1314,13 +1332,6 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("room_counts", "i64", "blocks", _OWNER,
                 "caps less cached blocks; may pass below 0 for a moment", CLASS_LIMIT),
             Field("bins", "hak_bin", "", _OWNER, "the rest of the caches, by class", CLASS_LIMIT),
-            Field("magazine_policy", "u64", "address", _INIT,
-                "the policy, if blocks may go to magazines without a check; 0: they may not"),
-            Field("magazines", "hak_magazine", "", _OWNER, "which slots each class has",
-                CLASS_LIMIT),
-            Field("slots", "u64", "address", _OWNER,
-                "the blocks in magazines; 0 in slot 0 and before each magazine's first",
-                MAGAZINE_SLOTS),
         ),
     ),
     _struct(
@@ -1392,6 +1403,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("swept_offset", "u64", "bytes", _INIT,
                 "claim_seq at a sweep's last visit, odd once searched for holes: u32 a unit"),
             Field("threads_offset", "u64", "bytes", _INIT, "thread records: hak_thread"),
+            Field("magazines_offset", "u64", "bytes", _INIT,
+                "the records' magazines: hak_magazines; 0 where the heap has none"),
             Field("mapped_offset", "u64", "bytes", _INIT, "mapped blocks, by address: hak_mapped"),
             Field("live_offset", "u64", "bytes", _INIT,
                 "live marks: a bit for 8 bytes; 0 when not checked"),
@@ -1670,7 +1683,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
 TOTAL_BYTES: Final = {
     "hak_slab": 64,
     "hak_mapped": 16,
-    "hak_thread": 9664,
+    "hak_magazines": 4608,
+    "hak_thread": 5056,
     "hak_heap": HEAP_BYTES,
     "hak_fault": 64,
     "hak_reaped": 24,
@@ -1710,6 +1724,7 @@ TABLES: Final[tuple[Table, ...]] = (
     Table("swept", "u32", 1, 1),
     Table("live", "u8", LIVE_BYTES_PER_UNIT, 1),
     Table("threads", "hak_thread", 1, 0),
+    Table("magazines", "hak_magazines", 1, 0),
     Table("mapped", "hak_mapped", 1, 0),
 )
 """The tables: where each begins is ``NAME_offset`` of ``hak_heap``. What a row means is said

@@ -61,6 +61,11 @@ def records_bytes(records: int) -> int:
     return page_up(records * ctypes.sizeof(mirror.HakThread))
 
 
+def magazines_bytes(records: int) -> int:
+    """Bytes of the magazines of so many thread records, in whole OS pages."""
+    return page_up(records * ctypes.sizeof(mirror.HakMagazines))
+
+
 def rows_bytes(rows: int) -> int:
     """Bytes of so many rows of the table of mapped blocks, in whole OS pages."""
     return page_up(rows * ctypes.sizeof(mirror.HakMapped))
@@ -91,6 +96,7 @@ class Geometry:
     holes_offset: int
     swept_offset: int
     threads_offset: int
+    magazines_offset: int
     mapped_offset: int
     live_offset: int
     meta_units: int
@@ -98,7 +104,7 @@ class Geometry:
     thread_limit: int
 
     @classmethod
-    def lay_out(cls, units: int, checked: bool) -> Self:
+    def lay_out(cls, units: int, checked: bool, magazines: bool = False) -> Self:
         """The metadata of a region of ``units`` units, those of its registry included."""
         policy = page_up(ctypes.sizeof(mirror.HakHeap))
         fast_map = policy + page_up(ctypes.sizeof(mirror.HakPolicy))
@@ -113,12 +119,13 @@ class Geometry:
             "holes": table_bytes("holes", units),
             "swept": table_bytes("swept", units),
             "threads": records_bytes(threads),
+            "magazines": magazines_bytes(threads) if magazines else 0,
             "mapped": rows_bytes(layout.MAPPED_LIMIT),
         }
         offsets: dict[str, int] = {}
         at = units << UNIT_SHIFT
         for name, size in sizes.items():
-            offsets[f"{name}_offset"] = at
+            offsets[f"{name}_offset"] = at if size else 0
             at += size
         return cls(
             policy_offset=policy,
@@ -132,21 +139,21 @@ class Geometry:
         )
 
     @classmethod
-    def translated(cls, units: int, checked: bool, meta_units: int) -> Self:
+    def translated(cls, units: int, checked: bool, magazines: bool, meta_units: int) -> Self:
         """Where the metadata of a heap of another layout is shown, whose user memory begins at unit
         ``meta_units``: all tables behind the units, so that none stands where a block may be."""
-        plan = cls.lay_out(units, checked)
+        plan = cls.lay_out(units, checked, magazines)
         if plan.meta_units == meta_units:
             return plan
         return replace(plan, registry_offset=plan.reserved_bytes, meta_units=meta_units)
 
     @classmethod
-    def for_user_bytes(cls, user_bytes: int, checked: bool) -> Self:
+    def for_user_bytes(cls, user_bytes: int, checked: bool, magazines: bool = False) -> Self:
         """The region that has ``user_bytes`` of user memory besides its metadata; ValueError when
         it is too large."""
         user = units = -(-user_bytes // UNIT_BYTES)
         while units <= layout.REGION_UNITS_MAX:
-            plan = cls.lay_out(units, checked)
+            plan = cls.lay_out(units, checked, magazines)
             if units == user + plan.meta_units:
                 return plan
             units = user + plan.meta_units
@@ -207,9 +214,11 @@ class Geometry:
             for name, start in self.tables().items()
             if name != "registry" or behind
         ]
-        threads = (self.threads_offset, records_bytes(thread_mapped))
+        threads = [(self.threads_offset, records_bytes(thread_mapped))]
+        if self.magazines_offset:
+            threads.append((self.magazines_offset, magazines_bytes(thread_mapped)))
         mapped = [(self.mapped_offset, rows_bytes(mapped_rows))] if mapped_rows else []
-        return [(0, first), *tables, threads, *mapped]
+        return [(0, first), *tables, *threads, *mapped]
 
 
 class Resolved(NamedTuple):

@@ -17,7 +17,7 @@ from hakmem.engines.native import NativeEngine
 from hakmem.generate import mirror
 from hakmem.heap.api import Plane
 from hakmem.plane import PythonEngine
-from hakmem.policy import Policy
+from hakmem.policy import CachePolicy, Policy
 from hakmem.registry import (
     ENTRY_BYTES,
     TAG_FREE,
@@ -40,14 +40,18 @@ def engine(plane: Plane) -> Iterator[Engine]:
     made.destroy()
 
 
-@given(units=st.integers(1, layout.REGION_UNITS_MAX), checked=st.booleans())
-def test_parts_of_the_metadata_do_not_overlap(units: int, checked: bool) -> None:
-    plan = Geometry.lay_out(units, checked)
+@given(
+    units=st.integers(1, layout.REGION_UNITS_MAX), checked=st.booleans(), magazines=st.booleans()
+)
+def test_parts_of_the_metadata_do_not_overlap(units: int, checked: bool, magazines: bool) -> None:
+    plan = Geometry.lay_out(units, checked, magazines)
     offsets = [
         getattr(plan, field.name) for field in fields(plan) if field.name.endswith("_offset")
     ]
     if not checked:
         assert offsets.pop() == 0
+    if not magazines:
+        offsets.remove(0)
     assert offsets == sorted(set(offsets)) and offsets[0] >= ctypes.sizeof(mirror.HakHeap)
     assert all(offset % layout.OS_PAGE_BYTES == 0 for offset in offsets)
     assert plan.meta_units << layout.UNIT_SHIFT >= plan.registry_offset + ENTRY_BYTES * units
@@ -80,9 +84,14 @@ def test_a_region_too_large_is_refused() -> None:
 
 @pytest.mark.parametrize("checked", [False, True])
 @pytest.mark.parametrize("region_bytes", [1, 12_345_678, 1 << 30, 64 << 30])
-def test_a_plane_lays_out_as_planned(plane: Plane, region_bytes: int, checked: bool) -> None:
-    planned = Geometry.for_user_bytes(region_bytes, checked)
-    made = ENGINES[plane](Policy.default(), region_bytes, checked)
+@pytest.mark.parametrize("magazines", [False, True])
+def test_a_plane_lays_out_as_planned(
+    plane: Plane, region_bytes: int, checked: bool, magazines: bool
+) -> None:
+    """A checked heap has no magazines, whatever its policy says."""
+    planned = Geometry.for_user_bytes(region_bytes, checked, magazines and not checked)
+    policy = Policy.default().replace(caches=CachePolicy(magazines=magazines))
+    made = ENGINES[plane](policy, region_bytes, checked)
     assert PageRegistry(made.address).geometry == planned
     assert made.heap.reserved_bytes == planned.reserved_bytes
     made.destroy()

@@ -84,8 +84,10 @@ static void add_caches(hak_heap *h, hak_accounts *sum) {
             int64_t listed = (int64_t)hak_load_relaxed(&bin->cap_count) -
                              hak_load_relaxed(&t->room_counts[class_index]);
             uint64_t bump = hak_load_relaxed(&bin->bump), end = hak_load_relaxed(&bin->bump_end);
-            const hak_magazine *m = &t->magazines[class_index];
-            listed += hak_load_relaxed(&m->top) - hak_load_relaxed(&m->first);
+            if (h->magazines_offset) {
+                const hak_magazine *m = &hak_magazines_at(h, i)->classes[class_index];
+                listed += hak_load_relaxed(&m->top) - hak_load_relaxed(&m->first);
+            }
             uint64_t in_list = listed > 0 ? (uint64_t)listed : 0;
             uint64_t count = in_list + (end > bump ? (end - bump) / stride : 0);
             sum->cached_bytes += count * stride;

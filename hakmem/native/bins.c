@@ -119,39 +119,50 @@ void hak_bin_list_range(hak_thread *t, uint32_t class_index) {
 /* Puts the magazine into the list, beyond its cap if need be: the block that came last is the
  * list's first. */
 void hak_bin_list_magazine(hak_thread *t, uint32_t class_index) {
-    hak_magazine *m = &t->magazines[class_index];
+    hak_magazines *row = hak_magazines_of(t);
+    if (!row) return;
+    hak_magazine *m = &row->classes[class_index];
     uint32_t count = hak_magazine_length(t, class_index);
     for (uint32_t slot = m->first + 1u; slot <= m->first + count; slot++) {
-        uint64_t block = t->slots[slot];
+        uint64_t block = row->slots[slot];
         /* a fork may cut here: the block is lost, and never in two places */
-        t->slots[slot] = 0;
+        row->slots[slot] = 0;
         hak_keep_order();
         hak_bin_push(t, class_index, block);
     }
     m->top = m->first;
 }
 
-/* Gives out the slots of a new record. */
+/* Fits a magazine, which holds no more blocks than its list may, to the list's cap. */
+void hak_magazine_fit(hak_thread *t, uint32_t class_index) {
+    hak_magazine *m = &hak_magazines_of(t)->classes[class_index];
+    uint32_t last = m->first + t->bins[class_index].cap_count;
+    m->last = last < m->end ? (uint16_t)last : m->end;
+    /* a fork may cut here, and in the middle of what follows: the child does it again */
+    if (m->top > m->last) hak_bin_list_magazine(t, class_index);
+}
+
+/* Gives out the slots of a new record, where the heap has magazines. The record names them last: a
+ * fork may cut anywhere before. */
 void hak_magazines_init(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
+    if (!h->magazines_offset) return;
+    hak_magazines *row = hak_magazines_at(h, t->index);
     uint32_t next = 1; /* slot 0 stays 0: it stands for the magazine of a class that has none */
     for (uint32_t class_index = 1; class_index <= hak_policy_of(h)->sizes.class_count;
          class_index++) {
         uint32_t count = hak_magazine_count(h, class_index);
         hak_magazine none = {0};
-        t->magazines[class_index] = none;
+        row->classes[class_index] = none;
         if (!count || next + count >= HAK_MAGAZINE_SLOTS) continue;
         uint16_t first = (uint16_t)next;
-        t->slots[first] = 0;
-        t->magazines[class_index] = (hak_magazine){first, first, first, (uint16_t)(next + count)};
+        row->slots[first] = 0;
+        row->classes[class_index] = (hak_magazine){first, first, first, (uint16_t)(next + count)};
         next += count + 1;
     }
-    /* not where headers or checks need the slow path anyway */
-    bool plain = next > 1;
-    for (uint32_t class_index = 1; class_index <= hak_policy_of(h)->sizes.class_count;
-         class_index++)
-        plain &= hak_class_is_plain(h, class_index);
-    t->magazine_policy = plain ? (uintptr_t)hak_policy_of(h) : 0;
+    hak_keep_order();
+    t->magazine_row = (uintptr_t)row;
+    t->magazine_limit = HAK_SIZE_MAP_LIMIT_BYTES + 1;
 }
 
 /* Drops the hint of a class; the slab stays reachable. The caller holds no claim. */

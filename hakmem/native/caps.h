@@ -18,10 +18,7 @@ static inline void hak_cap_resize(hak_thread *t, uint32_t class_index, uint32_t 
     t->cap_bytes += (uint64_t)(more * hak_class_of(t, class_index)->stride_bytes);
     t->room_counts[class_index] += more;
     hak_store_relaxed(&bin->cap_count, cap);
-    hak_magazine *m = &t->magazines[class_index];
-    uint32_t last = m->first + cap;
-    m->last = last < m->end ? (uint16_t)last : m->end;
-    if (m->top > m->last) hak_bin_list_magazine(t, class_index);
+    if (hak_unlikely(t->magazine_row)) hak_magazine_fit(t, class_index);
 }
 
 /* What the first caps of a thread may be together: those of the policy's classes, or where there

@@ -46,10 +46,12 @@ static bool is_in_list(hak_heap *h, uint32_t class_index, uint64_t first, uint64
     return false;
 }
 
-static bool is_in_magazine(const hak_thread *t, uint32_t class_index, uint64_t wanted) {
-    const hak_magazine *m = &t->magazines[class_index];
+static bool is_in_magazine(hak_heap *h, uint32_t record, uint32_t class_index, uint64_t wanted) {
+    if (!h->magazines_offset) return false;
+    const hak_magazines *row = hak_magazines_at(h, record);
+    const hak_magazine *m = &row->classes[class_index];
     for (uint32_t slot = m->first + 1u; slot <= m->top && slot < HAK_MAGAZINE_SLOTS; slot++)
-        if (t->slots[slot] == wanted) return true;
+        if (row->slots[slot] == wanted) return true;
     return false;
 }
 
@@ -68,7 +70,7 @@ static void describe_state(hak_line *line, hak_heap *h, uint32_t unit, uint32_t 
         const hak_bin *bin = &t->bins[class_index];
         bool range = block >= bin->bump && block < bin->bump_end;
         if (!t->base ||
-            (!range && !is_in_magazine(t, class_index, block) &&
+            (!range && !is_in_magazine(h, i, class_index, block) &&
              !is_in_list(h, class_index, t->heads[class_index], HAK_CAP_LIMIT_COUNT, block)))
             continue;
         hak_line_text(line, range ? "not handed out yet, in the range of thread record "

@@ -31,6 +31,9 @@
  *    says which), the head is already past the blocks on their way (bins.c): that batch is counted
  *    as lost, however much of it has arrived, and the rest of the list is there. A carved range
  *    changes under its slab's claim only. Every link is checked before it is believed.
+ *  - Of a magazine, a push was cut before its top rose: the block is lost. Of one that was being
+ *    moved to the list, the slots so far are empty; the block of the last may be lost. One whose
+ *    cap had just fallen is moved again. A row that was being made has no name in its record.
  *
  * The caches of threads that are gone are flushed one at each slow path of the child, so that the
  * child of a process with many threads, which lives for a few calls, does not copy all their OS
@@ -44,6 +47,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "bins.h"
 #include "events.h"
 #include "gate.h"
 #include "lists.h"
@@ -193,20 +197,23 @@ static void settle_bin(hak_heap *h, hak_thread *t, uint32_t class_index) {
     if (!whole) bin->bump = bin->bump_end = 0; /* its slab was claimed, and so is lost */
 }
 
-/* The same for its magazine. The slots' bounds are as the record was made, if it was. */
+/* The same for its magazine, whose cap may just have fallen. The slots' bounds are as the record
+ * was made. */
 static void settle_magazine(hak_heap *h, hak_thread *t, uint32_t class_index) {
-    hak_magazine *m = &t->magazines[class_index];
+    hak_magazines *row = hak_magazines_of(t);
+    hak_magazine *m = &row->classes[class_index];
     uint32_t kept = m->first;
     for (uint32_t slot = m->first + 1u; slot <= m->top && slot < HAK_MAGAZINE_SLOTS; slot++)
-        if (is_block(h, class_index, t->slots[slot])) t->slots[++kept] = t->slots[slot];
+        if (is_block(h, class_index, row->slots[slot])) row->slots[++kept] = row->slots[slot];
     m->top = (uint16_t)kept;
+    hak_magazine_fit(t, class_index);
 }
 
 static void settle_thread(hak_heap *h, hak_thread *t) {
     for (uint32_t class_index = 1; class_index <= hak_policy_of(h)->sizes.class_count;
          class_index++) {
         settle_bin(h, t, class_index);
-        settle_magazine(h, t, class_index);
+        if (t->magazine_row) settle_magazine(h, t, class_index);
     }
     hak_waiting_settle(h, t);
     hak_store_relaxed(&t->busy, 0);
@@ -292,7 +299,6 @@ static bool give_one_back(void) {
         memset(t->heads, 0, sizeof t->heads);
         memset(t->room_counts, 0, sizeof t->room_counts);
         memset(t->bins, 0, sizeof t->bins);
-        memset(t->magazines, 0, sizeof t->magazines);
         t->cap_bytes = 0;
         t->gate = t->in_slow = 0;
         t->reaped = 0;

@@ -101,6 +101,9 @@ static inline hak_slab *hak_slab_at(hak_heap *h, uint32_t unit) {
 static inline hak_thread *hak_thread_at(hak_heap *h, uint32_t index) {
     return (hak_thread *)hak_at(h, h->threads_offset) + index;
 }
+static inline hak_magazines *hak_magazines_at(hak_heap *h, uint32_t index) {
+    return (hak_magazines *)hak_at(h, h->magazines_offset) + index;
+}
 static inline char *hak_unit_address(hak_heap *h, uint32_t unit) {
     return (char *)h + ((uint64_t)unit << HAK_UNIT_SHIFT);
 }
@@ -181,10 +184,18 @@ static inline bool hak_class_is_plain(hak_heap *h, uint32_t class_index) {
     return !(h->flags & HAK_HEAP_CHECKED) && !hak_policy_of(h)->sizes.classes[class_index].header;
 }
 
-/* How many blocks a class's magazine has by policy. */
+/* The thread's magazines; NULL: its heap has none. */
+static inline hak_magazines *hak_magazines_of(const hak_thread *t) {
+    return (hak_magazines *)(uintptr_t)t->magazine_row;
+}
+/* The block on top of a class's magazine; 0: none. */
+static inline uint64_t hak_magazine_first(const hak_magazines *row, uint32_t class_index) {
+    return row->slots[row->classes[class_index].top];
+}
+
+/* How many blocks a class's magazine has, where the heap has magazines. */
 static inline uint32_t hak_magazine_count(hak_heap *h, uint32_t class_index) {
-    const hak_cache_policy *caches = &hak_policy_of(h)->caches;
-    return caches->magazines ? caches->classes[class_index].magazine_count : 0;
+    return h->magazines_offset ? hak_policy_of(h)->caches.classes[class_index].magazine_count : 0;
 }
 
 /* Whether the fast paths over lists may serve the class. To those of a class with a magazine every

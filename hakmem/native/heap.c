@@ -54,16 +54,25 @@ static void fill_fast_map(hak_heap *h) {
     }
 }
 
+/* Whether a heap has magazines: by policy, and where no block needs anything checked or written
+ * when it comes and goes. */
+static bool has_magazines(const hak_policy *policy, bool checked) {
+    if (!policy->caches.magazines || checked) return false;
+    for (uint32_t class_index = 1; class_index <= policy->sizes.class_count; class_index++)
+        if (policy->sizes.classes[class_index].header) return false;
+    return true;
+}
+
 /* Makes a region in a window, or else by a reservation. If the caller leaves the size open (0
  * bytes), it is as much as the OS gives. */
-static hak_heap *find_region(uint64_t region_bytes, uint32_t flags) {
-    bool checked = flags & HAK_HEAP_CHECKED;
+static hak_heap *find_region(const hak_policy *policy, uint64_t region_bytes, uint32_t flags) {
+    bool checked = flags & HAK_HEAP_CHECKED, magazines = has_magazines(policy, checked);
     uint64_t wish = flags & HAK_HEAP_PROCESS ? HAK_PROCESS_WISH_BYTES : HAK_REGION_WISH_BYTES;
-    hak_heap *h = hak_region_make(region_bytes ? region_bytes : wish, checked, false);
-    if (!h && region_bytes) h = hak_region_make(region_bytes, checked, true);
+    hak_heap *h = hak_region_make(region_bytes ? region_bytes : wish, checked, magazines, false);
+    if (!h && region_bytes) h = hak_region_make(region_bytes, checked, magazines, true);
     if (!region_bytes)
         for (wish = hak_os_region_wish(wish); !h && wish >= HAK_REGION_LEAST_BYTES; wish /= 2)
-            h = hak_region_make(wish, checked, true);
+            h = hak_region_make(wish, checked, magazines, true);
     return h;
 }
 
@@ -76,7 +85,7 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
     if (policy && !hak_policy_judge(policy, &why)) return NULL;
     if (!policy) policy = (const hak_policy *)hak_builtin_policy_words;
     fault->code = HAK_FAULT_NOMEM;
-    hak_heap *h = find_region(region_bytes, flags);
+    hak_heap *h = find_region(policy, region_bytes, flags);
     if (!h) return NULL;
     fault->code = HAK_OK;
     h->layout_hash = HAK_LAYOUT_HASH;

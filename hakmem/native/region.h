@@ -9,7 +9,8 @@ HAK_HIDDEN uint32_t hak_part_map(hak_heap *h, uint64_t from, uint64_t to);
 HAK_HIDDEN bool hak_part_unmap(hak_heap *h, uint64_t from, uint64_t to);
 HAK_HIDDEN uint32_t hak_tables_reach(hak_heap *h, uint64_t top);
 HAK_HIDDEN void hak_tables_mend(hak_heap *h);
-HAK_HIDDEN hak_heap *hak_region_make(uint64_t user_bytes, bool checked, bool reserved);
+HAK_HIDDEN hak_heap *hak_region_make(uint64_t user_bytes, bool checked, bool magazines,
+                                     bool reserved);
 HAK_HIDDEN void hak_region_release(hak_heap *h);
 HAK_HIDDEN bool hak_region_map_rows(hak_heap *h);
 HAK_HIDDEN bool hak_region_map_record(hak_heap *h, uint32_t index);

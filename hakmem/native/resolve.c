@@ -96,9 +96,10 @@ uint32_t hak_check_live(hak_heap *h, uint64_t address, hak_block *block, hak_fau
 uint32_t hak_check_own(const hak_thread *t, hak_heap *h, uint64_t address, const hak_block *block,
                        hak_fault *fault) {
     const hak_bin *bin = &t->bins[block->class_index];
+    const hak_magazines *row = hak_magazines_of(t);
     if (!block->class_index) return HAK_OK;
     if (t->heads[block->class_index] == address ||
-        t->slots[t->magazines[block->class_index].top] == address)
+        (row && hak_magazine_first(row, block->class_index) == address))
         return hak_fault_set(fault, h, HAK_FAULT_DOUBLE, address, address, block->unit,
                              block->class_index, 1, 0);
     if (address - bin->bump >= bin->bump_end - bin->bump) return HAK_OK;

@@ -57,12 +57,15 @@ static uint32_t table_count(const hak_heap *h) { return h->live_offset ? TABLES 
 
 static uint64_t rows_bytes(uint64_t rows) { return page_up(rows * sizeof(hak_mapped)); }
 static uint64_t records_bytes(uint64_t records) { return page_up(records * sizeof(hak_thread)); }
+static uint64_t magazines_bytes(uint64_t records) {
+    return page_up(records * sizeof(hak_magazines));
+}
 
 /* Lays out the metadata of a region with `user` units of user memory in *h; false if that is too
  * large. hakmem/registry.py has the same geometry. */
-static bool lay_out(hak_heap *h, uint64_t user, bool checked) {
+static bool lay_out(hak_heap *h, uint64_t user, bool checked, bool magazines) {
     uint64_t units = user;
-    h->policy_offset = page_up(sizeof *h);
+    h->policy_offset = HAK_POLICY_OFFSET;
     h->fast_map_offset = h->policy_offset + page_up(sizeof(hak_policy));
     h->registry_offset = h->fast_map_offset + page_up(HAK_FAST_MAP_BYTES);
     hak_assert(h->registry_offset == HAK_REGISTRY_OFFSET);
@@ -86,6 +89,8 @@ static bool lay_out(hak_heap *h, uint64_t user, bool checked) {
     h->holes_offset = at, at += table_bytes(HOLES, units);
     h->swept_offset = at, at += table_bytes(SEEN, units);
     h->threads_offset = at, at += records_bytes(h->thread_limit);
+    h->magazines_offset = magazines ? at : 0,
+    at += magazines ? magazines_bytes(h->thread_limit) : 0;
     h->mapped_offset = at, at += rows_bytes(HAK_MAPPED_LIMIT);
     h->live_offset = checked ? at : 0, at += checked ? table_bytes(LIVE, units) : 0;
     h->reserved_bytes = (at + HAK_UNIT_BYTES - 1) & ~(uint64_t)(HAK_UNIT_BYTES - 1);
@@ -139,6 +144,28 @@ uint32_t hak_tables_reach(hak_heap *h, uint64_t top) {
     return code;
 }
 
+static void unmap_records(hak_heap *h, uint64_t have, uint64_t want) {
+    (void)hak_part_unmap(h, h->threads_offset + records_bytes(have),
+                         h->threads_offset + records_bytes(want));
+    if (h->magazines_offset)
+        (void)hak_part_unmap(h, h->magazines_offset + magazines_bytes(have),
+                             h->magazines_offset + magazines_bytes(want));
+}
+
+/* Maps thread records, and their magazines if the heap has any. All or nothing. */
+static bool map_records(hak_heap *h, uint64_t have, uint64_t want) {
+    if (hak_part_map(h, h->threads_offset + records_bytes(have),
+                     h->threads_offset + records_bytes(want)) != HAK_MAP_DONE)
+        return false;
+    if (!h->magazines_offset ||
+        hak_part_map(h, h->magazines_offset + magazines_bytes(have),
+                     h->magazines_offset + magazines_bytes(want)) == HAK_MAP_DONE)
+        return true;
+    (void)hak_part_unmap(h, h->threads_offset + records_bytes(have),
+                         h->threads_offset + records_bytes(want));
+    return false;
+}
+
 /* Makes sure that the thread record `index` is mapped; false if the OS refuses. */
 bool hak_region_map_record(hak_heap *h, uint32_t index) {
     /* partner: the release below; a thread that sees */
@@ -150,8 +177,7 @@ bool hak_region_map_record(hak_heap *h, uint32_t index) {
         if (want > h->thread_limit) want = h->thread_limit;
         hak_store_relaxed(&h->intent_records, want);
         hak_keep_order();
-        done = hak_part_map(h, h->threads_offset + records_bytes(have),
-                            h->threads_offset + records_bytes(want)) == HAK_MAP_DONE;
+        done = map_records(h, have, want);
         if (done) hak_store_release(&h->thread_mapped, want);
         hak_keep_order();
         hak_store_relaxed(&h->intent_records, 0);
@@ -191,10 +217,7 @@ static hak_heap *map_rest(const hak_heap *plan, char *base, uint32_t table_units
     for (; i < table_count(h); i++)
         if (hak_part_map(h, table_offset(h, i), table_offset(h, i) + table_bytes(i, table_units)))
             break;
-    if (i == table_count(h) &&
-        hak_part_map(h, h->threads_offset, h->threads_offset + records_bytes(h->thread_mapped)) ==
-            HAK_MAP_DONE)
-        return h;
+    if (i == table_count(h) && map_records(h, 0, h->thread_mapped)) return h;
     for (uint32_t k = SLABS; k < i; k++)
         (void)hak_part_unmap(h, table_offset(h, k),
                              table_offset(h, k) + table_bytes(k, table_units));
@@ -203,11 +226,11 @@ static hak_heap *map_rest(const hak_heap *plan, char *base, uint32_t table_units
 
 /* Makes the region of a heap with `user_bytes` of user memory, in a window or reserved as a whole.
  * NULL: not to be had. */
-hak_heap *hak_region_make(uint64_t user_bytes, bool checked, bool reserved) {
+hak_heap *hak_region_make(uint64_t user_bytes, bool checked, bool magazines, bool reserved) {
     hak_heap plan = {0};
     uint64_t user = (user_bytes + HAK_UNIT_BYTES - 1) >> HAK_UNIT_SHIFT;
     if (user_bytes > (uint64_t)HAK_REGION_UNITS_MAX << HAK_UNIT_SHIFT ||
-        !lay_out(&plan, user, checked))
+        !lay_out(&plan, user, checked, magazines))
         return NULL;
     uint64_t units = plan.meta_units + 1;
     units = (units + HAK_TABLE_STEP_UNITS - 1) / HAK_TABLE_STEP_UNITS * HAK_TABLE_STEP_UNITS;
@@ -259,7 +282,7 @@ void hak_region_release(hak_heap *h) {
     for (uint32_t i = SLABS; i < table_count(h); i++)
         (void)hak_part_unmap(h, table_offset(h, i),
                              table_offset(h, i) + table_bytes(i, h->table_units));
-    (void)hak_part_unmap(h, h->threads_offset, h->threads_offset + records_bytes(h->thread_mapped));
+    unmap_records(h, 0, h->thread_mapped);
     (void)hak_part_unmap(h, h->mapped_offset, h->mapped_offset + rows_bytes(h->mapped_rows));
     hak_os_release_range(base, first);
     hak_window_give(base, bytes);
@@ -269,9 +292,7 @@ void hak_region_release(hak_heap *h) {
 void hak_tables_mend(hak_heap *h) {
     if (h->intent_table_units > h->table_units)
         unmap_tables(h, table_count(h), h->table_units, h->intent_table_units);
-    if (h->intent_records > h->thread_mapped)
-        (void)hak_part_unmap(h, h->threads_offset + records_bytes(h->thread_mapped),
-                             h->threads_offset + records_bytes(h->intent_records));
+    if (h->intent_records > h->thread_mapped) unmap_records(h, h->thread_mapped, h->intent_records);
     if (h->intent_rows > h->mapped_rows)
         (void)hak_part_unmap(h, h->mapped_offset + rows_bytes(h->mapped_rows),
                              h->mapped_offset + rows_bytes(h->intent_rows));
@@ -285,7 +306,8 @@ static uint64_t metadata_used(const hak_heap *h) {
     for (uint32_t i = 0; i < table_count(h); i++)
         if (i != RECENT && i != RECENT_BEFORE && i != HOLES && i != SEEN) /* hardly written */
             sum += table_bytes(i, units);
-    return sum + records_bytes(hak_load_acquire(&h->thread_top));
+    uint32_t records = hak_load_acquire(&h->thread_top);
+    return sum + records_bytes(records) + (h->magazines_offset ? magazines_bytes(records) : 0);
 }
 
 /* How many bytes of metadata are on resident OS pages. */
@@ -296,6 +318,10 @@ uint64_t hak_region_metadata_bytes(hak_heap *h) {
     for (uint32_t i = 0; i < table_count(h); i++)
         sum += hak_os_resident_bytes(&h->os, hak_at(h, table_offset(h, i)), table_bytes(i, units));
     sum += hak_os_resident_bytes(&h->os, hak_at(h, h->mapped_offset), rows_bytes(h->mapped_rows));
-    return sum + hak_os_resident_bytes(&h->os, hak_at(h, h->threads_offset),
-                                       records_bytes(hak_load_acquire(&h->thread_mapped)));
+    uint32_t records = hak_load_acquire(&h->thread_mapped);
+    if (h->magazines_offset)
+        sum +=
+            hak_os_resident_bytes(&h->os, hak_at(h, h->magazines_offset), magazines_bytes(records));
+    return sum +
+           hak_os_resident_bytes(&h->os, hak_at(h, h->threads_offset), records_bytes(records));
 }

@@ -16,7 +16,7 @@ from typing import Final
 from .. import layout
 from . import lists, slabs
 from .caller import Caller
-from .memory import HEAD_SHIFT, KIND_SLAB
+from .memory import HEAD_SHIFT, KIND_SLAB, MAGAZINES_BYTES
 from .partial import mail
 
 GROUPS: Final = layout.RETURN_GROUPS
@@ -190,19 +190,21 @@ def list_magazine(t: Caller, class_index: int) -> None:
 
 
 def init_magazines(t: Caller) -> None:
-    """Give out the slots of a new record, class by class."""
+    """Give out the slots of a new record, class by class, where the heap has magazines."""
     m, following = t.m, 1  # slot 0 stays 0: it stands for the magazine of a class that has none
-    indices = range(1, m.tables.class_count + 1)
-    for class_index in indices:
-        count = m.tables.magazine_count(class_index)
+    rows = m.geometry.magazines_offset
+    if not rows:
+        return
+    for class_index in range(1, m.tables.class_count + 1):
+        count = m.magazine_count(class_index)
         if not count or following + count >= layout.MAGAZINE_SLOTS:
             continue
         magazine = t.magazines[class_index]
         magazine.first = magazine.top = magazine.last = following
         magazine.end = following + count
         following += count + 1
-    plain = following > 1 and all(m.is_plain(class_index) for class_index in indices)
-    t.record.magazine_policy = m.base + m.geometry.policy_offset if plain else 0
+    t.record.magazine_row = m.base + rows + t.index * MAGAZINES_BYTES
+    t.record.magazine_limit = layout.SIZE_MAP_LIMIT_BYTES + 1
 
 
 def forget_hot(t: Caller, class_index: int) -> None:

@@ -9,17 +9,16 @@ from collections.abc import Callable
 from typing import Final
 
 from ..generate import mirror
-from .memory import THREAD_BYTES, Memory
+from .memory import MAGAZINES_BYTES, THREAD_BYTES, Memory
 
 _BINS: Final = mirror.HakThread.bins.offset
 _BIN_BYTES: Final = ctypes.sizeof(mirror.HakBin)
-_MAGAZINES: Final = mirror.HakThread.magazines.offset
-_MAGAZINE_BYTES: Final = ctypes.sizeof(mirror.HakMagazine)
 
 
 class Caller:
     """``record`` is the ``hak_thread`` number ``index``, ``heads[class]``, ``room_counts[class]``,
-    ``bins[class]``, ``magazines[class]`` and ``slots`` its caches, ``m`` its heap.
+    ``bins[class]`` its caches, ``m`` its heap. ``magazines[class]`` and ``slots`` are the
+    record's row of magazines; a heap that has none has empty ones here.
 
     The object of a thread's own record lives in the thread's local storage and dies with the
     thread: ``at_end`` is called then. It is not called in the child of a fork for threads of the
@@ -48,11 +47,10 @@ class Caller:
         self.bins = [
             mirror.HakBin.from_address(address + _BINS + number * _BIN_BYTES) for number in bins
         ]
-        self.magazines = [
-            mirror.HakMagazine.from_address(address + _MAGAZINES + number * _MAGAZINE_BYTES)
-            for number in bins
-        ]
-        self.slots = self.record.slots
+        row, rows = mirror.HakMagazines(), m.geometry.magazines_offset
+        if rows:
+            row = mirror.HakMagazines.from_address(m.base + rows + index * MAGAZINES_BYTES)
+        self.magazines, self.slots = [row.classes[number] for number in bins], row.slots
         self.heads, self.room_counts = self.record.heads, self.record.room_counts
         self.at_end = at_end
         self.process_id = os.getpid()

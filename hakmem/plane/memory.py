@@ -23,6 +23,7 @@ UNIT_SHIFT: Final = layout.UNIT_SHIFT
 UNIT_BYTES: Final = layout.UNIT_BYTES
 SLAB_BYTES: Final = ctypes.sizeof(mirror.HakSlab)
 THREAD_BYTES: Final = ctypes.sizeof(mirror.HakThread)
+MAGAZINES_BYTES: Final = ctypes.sizeof(mirror.HakMagazines)
 
 HEAD_SHIFT: Final = layout.constant("HAK_ENTRY_HEAD_SHIFT")
 TAG_MASK: Final = layout.constant("HAK_ENTRY_TAG_MASK")
@@ -125,9 +126,14 @@ class Memory:
         """Whether blocks of a class need nothing checked or written when they come and go."""
         return not self.checked and not self.tables.classes[class_index].header
 
+    def magazine_count(self, class_index: int) -> int:
+        """How many blocks a class's magazine has, where the heap has magazines."""
+        has = self.geometry.magazines_offset
+        return self.tables.caches[class_index].magazine_count if has else 0
+
     def is_fast(self, class_index: int) -> bool:
         """Whether the fast paths over lists may serve a class: it is plain, without a magazine."""
-        return self.is_plain(class_index) and not self.tables.magazine_count(class_index)
+        return self.is_plain(class_index) and not self.magazine_count(class_index)
 
     def fast_map(self) -> int:
         """Address of the fast path's size map. It is the policy's own if the fast path may serve

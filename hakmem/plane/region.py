@@ -19,7 +19,14 @@ from typing import Final
 from .. import layout
 from ..clib.binding import Library
 from ..generate import mirror
-from ..registry import Geometry, records_bytes, rows_bytes, table_bytes, table_units
+from ..registry import (
+    Geometry,
+    magazines_bytes,
+    records_bytes,
+    rows_bytes,
+    table_bytes,
+    table_units,
+)
 from . import moved, run_bins
 from .budget import recent_take, work_grow_locked
 from .locks import run_lock, run_unlock
@@ -80,9 +87,22 @@ def _tables_reach(m: Memory, top: int) -> int:
     return code
 
 
+def _map_records(m: Memory, have: int, want: int) -> bool:
+    """Map thread records and their magazines. All or nothing."""
+    start, rows = m.geometry.threads_offset, m.geometry.magazines_offset
+    if m.map_part(start + records_bytes(have), start + records_bytes(want)) != MAP_DONE:
+        return False
+    if not rows:
+        return True
+    if m.map_part(rows + magazines_bytes(have), rows + magazines_bytes(want)) == MAP_DONE:
+        return True
+    m.unmap_part(start + records_bytes(have), start + records_bytes(want))
+    return False
+
+
 def map_record(m: Memory, index: int) -> bool:
     """Map the thread record of this index, if it is not mapped yet; False when the OS refuses."""
-    heap, start = m.heap, m.geometry.threads_offset
+    heap = m.heap
     if index < heap.thread_mapped:
         return True
     run_lock(m)
@@ -90,8 +110,7 @@ def map_record(m: Memory, index: int) -> bool:
     want = min(have + layout.THREAD_STEP_RECORDS, m.geometry.thread_limit)
     if index >= have:
         heap.intent_records = want
-        code = m.map_part(start + records_bytes(have), start + records_bytes(want))
-        done = code == MAP_DONE
+        done = _map_records(m, have, want)
         if done:
             m.store_release32(m.base + _THREAD_MAPPED, want)
         heap.intent_records = 0
@@ -136,7 +155,7 @@ def make(
     """Make the region of a heap with ``user_bytes`` of user memory: in a window, or reserved as a
     whole. None if the OS does not give one."""
     try:
-        plan = Geometry.for_user_bytes(user_bytes, checked)
+        plan = Geometry.for_user_bytes(user_bytes, checked, tables.has_magazines(checked))
     except ValueError:
         return None
     first = plan.registry_offset + table_bytes("registry", plan.table_units_first)

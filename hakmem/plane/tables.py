@@ -77,10 +77,11 @@ class Tables:
         self.order = policy.acquire.order
         self.retain = policy.retain
 
-    def magazine_count(self, class_index: int) -> int:
-        """How many blocks a class's magazine has by policy."""
-        caches = self.policy.caches
-        return self.caches[class_index].magazine_count if caches.magazines else 0
+    def has_magazines(self, checked: bool) -> bool:
+        """Whether a heap has magazines: by policy, and where no block needs anything checked or
+        written when it comes and goes."""
+        headers = any(row.header for row in self.classes)
+        return bool(self.policy.caches.magazines) and not checked and not headers
 
     def is_big(self, class_index: int) -> bool:
         """Whether blocks of a class are so large that a thread keeps none before it needs one

@@ -95,7 +95,8 @@ class CachePolicy(layout.CacheNumbers):
     of pointers, ``magazine_tiny_count`` or ``magazine_pool_count`` of a class, and are not touched
     there; a free finds the list only behind a full magazine, a malloc behind an empty one. These
     blocks come on top of the cap, and are no more than it. A class has no magazine for which a
-    thread's 511 slots, given out in the order of the classes, are not enough.
+    thread's 511 slots, given out in the order of the classes, are not enough; a checked heap and
+    one whose blocks have headers have none.
     """
 
     classes: tuple[tuple[int, ClassCache], ...] = ()

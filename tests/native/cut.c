@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 
 #include "stress_alone.h"
-#include "stress_policies.h"
+#include "stress_named.h"
 
 /* The blocks that a case's thread works on; a case that needs more of a class takes it full. */
 enum { HELD = 140 };
@@ -36,6 +36,7 @@ typedef struct scene {
     const char *name;
     void (*before)(hak_heap *);
     void (*act)(hak_heap *);
+    const char *policy; /* NULL: the default */
 } scene;
 static const scene *current;
 
@@ -98,25 +99,27 @@ static void last_of_a_slab(hak_heap *h) {
 }
 
 static const scene scenes[] = {
-    {"span_alloc", nothing, span_alloc},
-    {"span_alloc_dirty", dirty_runs, span_alloc},
-    {"span_free", one_span, span_free},
-    {"span_free_between", dirty_runs, trim},
-    {"span_shrink", one_span, span_shrink},
-    {"span_grow", two_spans, span_grow},
-    {"span_move", one_span, span_move},
-    {"mapped_alloc", two_mapped, mapped_alloc},
-    {"mapped_free", two_mapped, span_free},
-    {"mapped_move", two_mapped, mapped_move},
-    {"mapped_shrink", two_mapped, mapped_shrink},
-    {"trim", all_given, trim},
-    {"slab_of_units", flushed, first_of_a_class},
-    {"slab", flushed, first_of_a_small_class},
-    {"refill", full_slabs, refill_from_lists},
-    {"overflow", many, overflow},
-    {"flush", all_given, flush},
-    {"retire", large_ones, last_of_a_slab},
-    {"prewarm", nothing, prewarm},
+    {"span_alloc", nothing, span_alloc, NULL},
+    {"span_alloc_dirty", dirty_runs, span_alloc, NULL},
+    {"span_free", one_span, span_free, NULL},
+    {"span_free_between", dirty_runs, trim, NULL},
+    {"span_shrink", one_span, span_shrink, NULL},
+    {"span_grow", two_spans, span_grow, NULL},
+    {"span_move", one_span, span_move, NULL},
+    {"mapped_alloc", two_mapped, mapped_alloc, NULL},
+    {"mapped_free", two_mapped, span_free, NULL},
+    {"mapped_move", two_mapped, mapped_move, NULL},
+    {"mapped_shrink", two_mapped, mapped_shrink, NULL},
+    {"trim", all_given, trim, NULL},
+    {"slab_of_units", flushed, first_of_a_class, NULL},
+    {"slab", flushed, first_of_a_small_class, NULL},
+    {"refill", full_slabs, refill_from_lists, NULL},
+    {"overflow", many, overflow, NULL},
+    {"flush", all_given, flush, NULL},
+    {"retire", large_ones, last_of_a_slab, NULL},
+    {"prewarm", nothing, prewarm, NULL},
+    {"magazine_put", many, overflow, "magazines"},
+    {"magazine_flush", all_given, flush, "magazines"},
 };
 
 /* ---- the target: a thread that is traced, and the main thread, which forks ---- */
@@ -146,6 +149,8 @@ static uint64_t metadata(hak_heap *h) {
         {hak_slab_at(h, 0), top * sizeof(hak_slab)},
         {hak_at(h, h->dirty_offset), (top + 7) / 8},
         {hak_thread_at(h, 0), h->thread_top * sizeof(hak_thread)},
+        {hak_at(h, h->magazines_offset),
+         h->magazines_offset ? h->thread_top * sizeof(hak_magazines) : 0},
         {hak_at(h, h->mapped_offset), h->mapped_rows * sizeof(hak_mapped)},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -187,7 +192,8 @@ static void serve(int questions, int answers) {
     pthread_t thread;
     quiet = (stage){
         .name = current->name, .mix = {96, 0, 6, 64, 0, 8, 0, 0, 18}, .threads = 1, .seed = 7};
-    quiet.heap = hak_heap_create((const hak_policy *)stress_policies[0].words, 64 << 20, 0, &fault);
+    quiet.heap = hak_heap_create(policy_named(current->policy ? current->policy : "default"),
+                                 64 << 20, 0, &fault);
     if (!quiet.heap) die("create: fault %u", fault.code);
     quiet.slots = get(SLOT_COUNT * sizeof(slot));
     worker mine = {&quiet, 0, 11, 0, get(96 * sizeof(item)), 96};

@@ -15,7 +15,7 @@
 #include <time.h>
 
 #include "stress_alone.h"
-#include "stress_policies.h"
+#include "stress_named.h"
 #include "stress_walk.h"
 #include "stress_work.h"
 
@@ -115,13 +115,6 @@ static uint64_t now_ns(void) {
 
 static void on_signal(int number) {
     die(number == SIGALRM ? "hang: no round ended in time" : "signal %d", number);
-}
-
-static const hak_policy *policy_named(const char *name) {
-    for (size_t i = 0; i < sizeof stress_policies / sizeof *stress_policies; i++)
-        if (!strcmp(stress_policies[i].name, name))
-            return (const hak_policy *)stress_policies[i].words;
-    die("no policy %s", name);
 }
 
 static void (*current_work)(worker *);

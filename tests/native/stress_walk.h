@@ -71,6 +71,15 @@ static void mark_word(walk *k, uint32_t unit, uint64_t word, uint32_t place) {
     for (uint32_t i = 0; i < hak_word_count(word); i++, at = hak_next(at)) mark(k, at, place);
 }
 
+static void walk_magazine(walk *k, hak_thread *t, uint32_t c) {
+    const hak_magazines *row = (const hak_magazines *)(uintptr_t)t->magazine_row;
+    hak_magazine m = row->classes[c];
+    if (m.first > m.top || m.top > m.last || m.last > m.end || row->slots[m.first])
+        die("walk: thread %u class %u: magazine %u..%u of %u..%u", t->index, c, m.first, m.top,
+            m.last, m.end);
+    for (uint32_t slot = m.first + 1u; slot <= m.top; slot++) mark(k, row->slots[slot], CACHE);
+}
+
 static void walk_caches(walk *k) {
     hak_heap *h = k->heap;
     for (uint32_t i = 0; i < h->thread_top; i++) {
@@ -83,12 +92,7 @@ static void walk_caches(walk *k) {
             if (count != want)
                 die("walk: thread %u class %u caches %u blocks, its counts say %u", i, c, count,
                     want);
-            hak_magazine m = t->magazines[c];
-            if (m.first > m.top || m.top > m.last || m.last > m.end || t->slots[m.first])
-                die("walk: thread %u class %u: magazine %u..%u of %u..%u", i, c, m.first, m.top,
-                    m.last, m.end);
-            for (uint32_t slot = m.first + 1u; slot <= m.top; slot++)
-                mark(k, t->slots[slot], CACHE);
+            if (t->magazine_row) walk_magazine(k, t, c);
             for (uint64_t at = bin->bump; at < bin->bump_end; at += class_at(h, c)->stride_bytes)
                 mark(k, at, CARVED);
             if (bin->hot) k->hinted[bin->hot] = 1;

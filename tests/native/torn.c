@@ -9,8 +9,9 @@
  */
 #define _GNU_SOURCE
 #pragma GCC diagnostic ignored "-Wunused-function" /* the driver's other scenarios */
+#include "bins.h"
 #include "stress_alone.h"
-#include "stress_policies.h"
+#include "stress_named.h"
 
 /* One thread's work of all bands, then it stands still, alive: its caches are full of blocks. */
 typedef struct still {
@@ -56,11 +57,11 @@ static hak_slab *some_slab(hak_heap *h, uint32_t *unit) {
     die("no slab");
 }
 
-/* What a case expects of the child: lost slabs, lost blocks (-1: any); a unit that must not be
- * mapped once the child has settled (0: none). */
+/* What a case expects of the child: lost slabs, lost blocks (-1: any); an offset from the heap at
+ * which nothing may be mapped once the child has settled (0: none). */
 typedef struct expected {
     int64_t slabs, blocks;
-    uint32_t unmapped;
+    uint64_t unmapped;
 } expected;
 
 static expected nothing(hak_heap *h, hak_thread *t) {
@@ -180,7 +181,7 @@ static expected mapping(hak_heap *h, hak_thread *t) {
         die("map");
     h->intent_records = h->thread_mapped + HAK_THREAD_STEP_RECORDS;
     h->arena_units[h->arena_count] += 32;
-    return (expected){0, 0, top};
+    return (expected){0, 0, (uint64_t)top << HAK_UNIT_SHIFT};
 }
 /* The same when the top is raised and the run half filled in. */
 static expected raising(hak_heap *h, hak_thread *t) {
@@ -190,7 +191,7 @@ static expected raising(hak_heap *h, hak_thread *t) {
     h->arena_count++;
     h->unit_top = top + 32;
     hak_entry_fill(h, top, 7, hak_entry(HAK_TAG_FREE, top));
-    e.unmapped = top + 3;
+    e.unmapped = (uint64_t)(top + 3) << HAK_UNIT_SHIFT;
     return e;
 }
 /* unmap_run, the units named unmapped and mapped still: they must not come into use so. */
@@ -220,7 +221,7 @@ static expected mapping_again(hak_heap *h, hak_thread *t) {
         die("map");
     hak_slab_at(h, unit)->kind = HAK_KIND_NONE;
     hak_entry_fill(h, unit, units / 2, hak_entry(HAK_TAG_FREE, unit));
-    return (expected){0, 0, unit + units / 4};
+    return (expected){0, 0, (uint64_t)(unit + units / 4) << HAK_UNIT_SHIFT};
 }
 /* Three mapped blocks of different sizes, the lock held. */
 static hak_mapped *three_mapped(hak_heap *h) {
@@ -263,7 +264,7 @@ static expected mapping_rows(hak_heap *h, hak_thread *t) {
     if (hak_os_map(NULL, hak_at(h, h->mapped_offset), HAK_OS_PAGE_BYTES,
                    h->flags & HAK_HEAP_RESERVED))
         die("map");
-    return (expected){0, 0, (uint32_t)(h->mapped_offset >> HAK_UNIT_SHIFT)};
+    return (expected){0, 0, h->mapped_offset};
 }
 static expected mailed(hak_heap *h, hak_thread *t) {
     uint32_t unit;
@@ -312,6 +313,107 @@ static expected unwaiting(hak_heap *h, hak_thread *t) {
     waiting_span(h, t, HAK_KIND_NONE);
     return (expected){0, 0, 0};
 }
+/* The class whose magazine has the most blocks. */
+static hak_magazine *fullest(hak_thread *t, uint32_t *class_index) {
+    hak_magazine *best = NULL;
+    for (uint32_t c = 1; c < HAK_CLASS_LIMIT; c++) {
+        hak_magazine *m = &hak_magazines_of(t)->classes[c];
+        if (!best || m->top - m->first > best->top - best->first) best = m, *class_index = c;
+    }
+    if (best->top - best->first < 2) die("no magazine of two blocks");
+    return best;
+}
+/* hak_magazine_push, the slot written and the top as before: the block is on its way. */
+static expected magazine_pushing(hak_heap *h, hak_thread *t) {
+    uint32_t c;
+    (void)h;
+    fullest(t, &c)->top--;
+    return (expected){0, 0, 0};
+}
+/* hak_bin_list_magazine, one block in the list, the next in neither. */
+static expected magazine_listing(hak_heap *h, hak_thread *t) {
+    uint32_t c;
+    uint64_t *slots = hak_magazines_of(t)->slots, first = fullest(t, &c)->first;
+    (void)h;
+    hak_set_next(slots[first + 1], t->heads[c]);
+    t->heads[c] = slots[first + 1], t->room_counts[c]--;
+    slots[first + 1] = slots[first + 2] = 0;
+    return (expected){0, 0, 0};
+}
+/* The same, the block's link written, the head as before. */
+static expected magazine_linking(hak_heap *h, hak_thread *t) {
+    uint32_t c;
+    uint64_t *slots = hak_magazines_of(t)->slots, first = fullest(t, &c)->first;
+    (void)h;
+    hak_set_next(slots[first + 1], t->heads[c]);
+    slots[first + 1] = 0;
+    return (expected){0, 0, 0};
+}
+/* The same at its end: all slots are empty, the top as before. */
+static expected magazine_listed(hak_heap *h, hak_thread *t) {
+    uint32_t c;
+    hak_magazine *m = fullest(t, &c);
+    (void)h;
+    for (uint32_t slot = m->first + 1u; slot <= m->top; slot++) {
+        hak_bin_push(t, c, hak_magazines_of(t)->slots[slot]);
+        hak_magazines_of(t)->slots[slot] = 0;
+    }
+    return (expected){0, 0, 0};
+}
+/* A thread's end comes before this destructor: the thread works on with record 0. */
+static void use_record_0(void *heap) {
+    void *blocks[8];
+    hak_fault fault;
+    for (uint32_t i = 0; i < 8; i++)
+        if (!(blocks[i] = hak_heap_alloc(heap, 100))) die("no memory");
+    for (uint32_t i = 0; i < 8; i++)
+        if (hak_heap_free(heap, blocks[i], &fault)) die("free: fault %u", fault.code);
+}
+static pthread_key_t at_end;
+static void *end_late(void *heap) {
+    use_record_0(heap);
+    if (pthread_setspecific(at_end, heap)) die("pthread_setspecific");
+    return NULL;
+}
+/* hak_magazine_fit in record 0, which no flush renews: the cap fell, the blocks are there. */
+static expected magazine_capped(hak_heap *h, hak_thread *t) {
+    pthread_t thread;
+    (void)t;
+    if (pthread_key_create(&at_end, use_record_0) || pthread_create(&thread, NULL, end_late, h) ||
+        pthread_join(thread, NULL))
+        die("no thread that ends late");
+    uint32_t c;
+    hak_thread *shared = hak_thread_at(h, 0);
+    if (!shared->base) die("record 0 is not in use");
+    hak_magazine *m = fullest(shared, &c);
+    shared->cap_bytes -= shared->bins[c].cap_count * shared->bins[c].stride_bytes;
+    shared->room_counts[c] -= shared->bins[c].cap_count;
+    shared->bins[c].cap_count = 0;
+    m->last = m->first;
+    h->record_lock = 1;
+    return (expected){0, 0, 0};
+}
+/* hak_magazines_init, the row half filled in and not named. */
+static expected magazine_making(hak_heap *h, hak_thread *t) {
+    hak_magazines *row = hak_magazines_at(h, h->thread_top);
+    (void)t;
+    row->classes[1] = (hak_magazine){1, 1, 1, 17};
+    row->classes[2].end = 34;
+    hak_thread_at(h, h->thread_top)->index = h->thread_top;
+    h->thread_top++;
+    return (expected){0, 0, 0};
+}
+/* hak_region_map_record, records and rows mapped, not published. */
+static expected magazine_mapping(hak_heap *h, hak_thread *t) {
+    uint64_t bytes = h->thread_mapped * sizeof(hak_magazines),
+             from = h->magazines_offset + ((bytes + 4095) & ~UINT64_C(4095));
+    (void)t;
+    h->run_lock = 1;
+    h->intent_records = h->thread_mapped + HAK_THREAD_STEP_RECORDS;
+    if (hak_os_map(NULL, hak_at(h, from), HAK_OS_PAGE_BYTES, h->flags & HAK_HEAP_RESERVED))
+        die("map");
+    return (expected){0, 0, from};
+}
 /* attach: popped from the list of unused records, not live yet; and one being made. */
 static expected attaching(hak_heap *h, hak_thread *t) {
     (void)t;
@@ -337,46 +439,51 @@ static expected root(hak_heap *h, hak_thread *t) {
 static const struct {
     const char *name;
     expected (*tear)(hak_heap *, hak_thread *);
+    const char *policy; /* NULL: the default */
 } cases[] = {
-    {"nothing", nothing},
-    {"moving", moving},
-    {"popped", popped},
-    {"pushing", pushing},
-    {"broken", broken},
-    {"ranged", ranged},
-    {"claimed", claimed},
-    {"retiring", retiring},
-    {"locked", locked},
-    {"unbinned", unbinned},
-    {"in_transit", in_transit},
-    {"opened", opened},
-    {"purging", purging},
-    {"mailed", mailed},
-    {"unremembered", unremembered},
-    {"attaching", attaching},
-    {"leaving", leaving},
-    {"shared", shared},
-    {"root", root},
-    {"mapping", mapping},
-    {"raising", raising},
-    {"unmapping", unmapping},
-    {"mapping_again", mapping_again},
-    {"inserting", inserting},
-    {"inserting_last", inserting_last},
-    {"removing", removing},
-    {"mapping_rows", mapping_rows},
-    {"naming", naming},
-    {"waiting", waiting},
-    {"unwaiting", unwaiting},
+    {"nothing", nothing, NULL},
+    {"moving", moving, NULL},
+    {"popped", popped, NULL},
+    {"pushing", pushing, NULL},
+    {"broken", broken, NULL},
+    {"ranged", ranged, NULL},
+    {"claimed", claimed, NULL},
+    {"retiring", retiring, NULL},
+    {"locked", locked, NULL},
+    {"unbinned", unbinned, NULL},
+    {"in_transit", in_transit, NULL},
+    {"opened", opened, NULL},
+    {"purging", purging, NULL},
+    {"mailed", mailed, NULL},
+    {"unremembered", unremembered, NULL},
+    {"attaching", attaching, NULL},
+    {"leaving", leaving, NULL},
+    {"shared", shared, NULL},
+    {"root", root, NULL},
+    {"mapping", mapping, NULL},
+    {"raising", raising, NULL},
+    {"unmapping", unmapping, NULL},
+    {"mapping_again", mapping_again, NULL},
+    {"inserting", inserting, NULL},
+    {"inserting_last", inserting_last, NULL},
+    {"removing", removing, NULL},
+    {"mapping_rows", mapping_rows, NULL},
+    {"naming", naming, NULL},
+    {"waiting", waiting, NULL},
+    {"unwaiting", unwaiting, NULL},
+    {"magazine_pushing", magazine_pushing, "magazines"},
+    {"magazine_listing", magazine_listing, "magazines"},
+    {"magazine_linking", magazine_linking, "magazines"},
+    {"magazine_listed", magazine_listed, "magazines"},
+    {"magazine_capped", magazine_capped, "magazines"},
+    {"magazine_making", magazine_making, "magazines"},
+    {"magazine_mapping", magazine_mapping, "magazines"},
 };
 
 static void look(expected e) {
     hak_heap *h = quiet.heap;
     hak_fork_settle();
-    /* of the table's rows the first page */
-    char *gone = e.unmapped >= h->unit_limit ? hak_at(h, h->mapped_offset)
-                                             : hak_unit_address(h, e.unmapped);
-    if (e.unmapped && is_mapped(gone)) die("what was being mapped is there");
+    if (e.unmapped && is_mapped(hak_at(h, e.unmapped))) die("what was being mapped is there");
     heap_walk_child(&quiet, 1);
     if (h->lost_count != e.slabs)
         die("%u slabs are lost, expected %d", h->lost_count, (int)e.slabs);
@@ -394,12 +501,12 @@ static void look(expected e) {
     if (hak_root_.lock) die("the root lock is held");
 }
 
-static void one(const char *name, expected (*tear)(hak_heap *, hak_thread *)) {
+static void one(const char *name, const char *policy, expected (*tear)(hak_heap *, hak_thread *)) {
     hak_fault fault;
     pthread_t thread;
     current_name = name;
     quiet = (stage){.name = name, .mix = {96, 0, 6, 64, 0, 8, 0, 0, 19}, .threads = 1, .seed = 7};
-    quiet.heap = hak_heap_create((const hak_policy *)stress_policies[0].words, 64 << 20, 0, &fault);
+    quiet.heap = hak_heap_create(policy_named(policy), 64 << 20, 0, &fault);
     if (!quiet.heap) die("create: fault %u", fault.code);
     quiet.slots = get(SLOT_COUNT * sizeof(slot));
     worker mine = {&quiet, 0, 11, 0, get(96 * sizeof(item)), 96};
@@ -425,7 +532,8 @@ int main(int count, char **words) {
         if (!chosen) continue;
         pid_t pid = fork(); /* a process a case: what is torn stays torn */
         if (pid == 0) {
-            one(cases[i].name, cases[i].tear);
+            const char *policy = cases[i].policy ? cases[i].policy : "default";
+            one(cases[i].name, policy, cases[i].tear);
             _exit(0);
         }
         int status;

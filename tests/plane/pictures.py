@@ -64,8 +64,7 @@ def picture(engine: Engine) -> dict[str, np.ndarray]:
         threads["heads"],
         threads["bins"]["bump"],
         threads["bins"]["bump_end"],
-        threads["slots"],
-        threads["magazine_policy"],
+        threads["magazine_row"],
     ):
         _offsets(values, base)
     made = {
@@ -77,6 +76,10 @@ def picture(engine: Engine) -> dict[str, np.ndarray]:
         "summary": _view(base + heap.summary_offset, "u8", -(-top // 4096) * CLASS_LIMIT),
         "dirty marks": _view(base + heap.dirty_offset, "u8", -(-top // 64)),
     }
+    if heap.magazines_offset:
+        rows = _copy(base + heap.magazines_offset, mirror.HakMagazines, heap.thread_top)
+        _offsets(rows["slots"], base)
+        made["magazines"] = rows
     if heap.live_offset:
         words = top * layout.LIVE_BYTES_PER_UNIT // 8
         made["live marks"] = _view(base + heap.live_offset, "u8", words)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from twins import Twins
@@ -27,8 +29,12 @@ def pair() -> Iterator[Twins]:
 
 def magazine_of(twins: Twins, offset: int) -> ctypes.Structure:
     """The magazine of the class of a block."""
-    found: ctypes.Structure = twins.first_thread().magazines[twins.entry(offset) & 0xFF]
-    return found
+    return row_of(twins).classes[twins.entry(offset) & 0xFF]
+
+
+def row_of(twins: Twins) -> ctypes.Structure:
+    """The magazines of the first thread."""
+    return mirror.HakMagazines.from_address(twins.first_thread().magazine_row)
 
 
 def test_a_magazine_gives_the_block_freed_last_and_touches_none(pair: Twins) -> None:
@@ -51,8 +57,8 @@ def test_what_a_magazine_has_no_room_for_goes_to_the_list(pair: Twins) -> None:
     assert record.bins[class_index].cap_count - record.room_counts[class_index] == 4
     for engine in pair.engines:
         engine.flush()
-    record = pair.first_thread()
-    assert record.magazines[class_index].top == record.magazines[class_index].first
+    record, magazine = pair.first_thread(), row_of(pair).classes[class_index]
+    assert magazine.top == magazine.first
     assert record.room_counts[class_index] == record.bins[class_index].cap_count
 
 
@@ -66,11 +72,59 @@ def test_a_double_free_of_the_block_on_top_is_found(pair: Twins) -> None:
 def test_classes_beyond_the_slots_have_no_magazine() -> None:
     twins = Twins("more magazines than slots", 64 << 20, False)
     twins.alloc(8)
-    ends = [magazine.end for magazine in twins.first_thread().magazines if magazine.end]
+    ends = [magazine.end for magazine in row_of(twins).classes if magazine.end]
     assert ends == [101, 202, 303, 404, 505, 510]  # five of 100, and the first that is small enough
     twins.free_many(twins.alloc_many([SIZE] * 200))
     twins.check("frees of a class without a magazine")
     twins.close()
+
+
+def test_a_record_is_no_larger_for_magazines_that_a_heap_has_not(plane: Plane) -> None:
+    assert ctypes.sizeof(mirror.HakThread) == 5056
+    with hakmem.Heap(plane=plane, checked=False) as heap:
+        heap.free(heap.alloc(SIZE))
+        geometry = heap.view().capture.geometry
+        record = mirror.HakThread.from_address(
+            heap.address + geometry.threads_offset + ctypes.sizeof(mirror.HakThread)
+        )
+        assert geometry.magazines_offset == record.magazine_row == record.magazine_limit == 0
+
+
+def test_a_snapshot_has_the_blocks_in_magazines(plane: Plane, tmp_path: Path) -> None:
+    policy = hakmem.Policy.default().replace(caches=hakmem.CachePolicy(magazines=True))
+    with hakmem.Heap(policy=policy, plane=plane, checked=False) as heap:
+        blocks = heap.alloc_many([SIZE] * 30)
+        heap.free_many(blocks[:20])  # 16 of them fit the magazine
+        heap.view().save(tmp_path / "magazines.npz")
+        saved = hakmem.load(tmp_path / "magazines.npz")
+        saved.validate()
+        assert {saved.whatis(block).state for block in blocks[:20]} == {"cached"}
+        assert {saved.whatis(block).state for block in blocks[20:]} == {"application"}
+        mine, theirs = (one.threads[0].caches for one in (heap.view(), saved))
+        assert repr(mine) == repr(theirs) and int(mine["list_count"].sum()) >= 20
+
+
+def test_mt_more_threads_than_records_are_mapped_for_at_first(plane: Plane) -> None:
+    """Rows of magazines are mapped with the records, some at a time."""
+    policy = hakmem.Policy.default().replace(caches=hakmem.CachePolicy(magazines=True))
+    count = 2 * layout.THREAD_STEP_RECORDS + 2
+    with hakmem.Heap(policy=policy, plane=plane, checked=False) as heap:
+        together = threading.Barrier(count + 1)
+
+        def work() -> None:
+            heap.free_many(heap.alloc_many([SIZE] * 6))
+            together.wait()
+            together.wait()
+
+        threads = [threading.Thread(target=work) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        together.wait()
+        heap.validate()
+        assert (heap.view().capture.magazine_counts.sum(axis=1) >= 6).sum() == count
+        together.wait()
+        for thread in threads:
+            thread.join()
 
 
 def test_blocks_in_magazines_are_cached_and_a_damaged_one_is_told(plane: Plane) -> None:
@@ -83,9 +137,9 @@ def test_blocks_in_magazines_are_cached_and_a_damaged_one_is_told(plane: Plane) 
         heap.validate()
         assert {heap.whatis(block).state for block in blocks[:5]} == {"cached"}
         geometry = heap.view().capture.geometry
-        place = heap.address + geometry.threads_offset + ctypes.sizeof(mirror.HakThread)
-        record = mirror.HakThread.from_address(place)
-        magazine = record.magazines[heap.whatis(blocks[0]).class_index]
+        place = heap.address + geometry.magazines_offset + ctypes.sizeof(mirror.HakMagazines)
+        record = mirror.HakMagazines.from_address(place)
+        magazine = record.classes[heap.whatis(blocks[0]).class_index]
         slot = magazine.first + 1
         for value in (blocks[1], blocks[6] + 8):  # twice in the magazine; no block at all
             kept, record.slots[slot] = record.slots[slot], value

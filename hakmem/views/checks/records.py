@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
-from ...errors import FieldMissing
 from ..parts.slabs import slab_array
 from ..reading.capture import Capture
 from ..reading.look import Look
@@ -196,12 +195,11 @@ def check_threads(heap: Look, report: Report) -> None:
 
 def _check_magazines(capture: Capture, report: Report) -> None:
     """Each magazine within its slots, and the slot before it empty."""
-    try:
-        magazines, slots = capture.threads["magazines"], capture.threads["slots"]
-    except FieldMissing:
+    if not len(capture.magazines):
         return
+    magazines, slots = capture.magazines["classes"], capture.magazines["slots"]
     first, top, last, end = (magazines[name] for name in ("first", "top", "last", "end"))
-    beyond = end >= slots.shape[1]
+    beyond = np.maximum(first, end) >= slots.shape[1]
     before = np.take_along_axis(slots, np.where(beyond, 0, first).astype(np.int64), axis=1)
     wrong = (first > top) | (top > last) | (last > end) | beyond | (before != 0)
     for thread, index in np.argwhere(wrong & ~capture.gone[:, None])[:1].tolist():

@@ -49,6 +49,7 @@ def freeze(view: Look, *, residency: bool = True, contents: bool = False) -> Fro
         "policy": np.frombuffer(bytes(capture.policy), dtype=np.uint8),
         "registry": capture.registry,
         "threads": _patched_threads(view),
+        "magazines": capture.magazines.view(np.uint64).reshape(-1),
         "mapped": capture.mapped.view(np.uint64),
         "partial": capture.partial.reshape(-1),
         "summary": capture.summary.reshape(-1),

@@ -19,7 +19,14 @@ from ...errors import ValidationError
 from ...generate import mirror
 from ...registry import HEAD_SHIFT
 from ..reading.capture import SLAB_BYTES
-from ..reading.outline import CACHED_LIMIT, MAPPED_BYTES, THREAD_BYTES, check_classes, check_heap
+from ..reading.outline import (
+    CACHED_LIMIT,
+    MAGAZINES_BYTES,
+    MAPPED_BYTES,
+    THREAD_BYTES,
+    check_classes,
+    check_heap,
+)
 from ..reading.records import KIND_LOST, KIND_SLAB, KIND_WAITING, dtype_of
 from .frozen import FrozenHeap, byte_counts
 
@@ -76,6 +83,8 @@ def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: R
     length("registry", top)
     length("slabs", top * (SLAB_BYTES // 8))
     length("threads", header.thread_top * (THREAD_BYTES // 8))
+    magazines = header.thread_top if heap.geometry.magazines_offset else 0
+    length("magazines", magazines * (MAGAZINES_BYTES // 8))
     length("mapped", header.mapped_count * (MAPPED_BYTES // 8))
     length("partial", words * layout.CLASS_LIMIT)
     length("summary", -(-top // 4096) * layout.CLASS_LIMIT)

@@ -27,6 +27,7 @@ _STRUCTS: Final = {
     "policy": ("hak_policy", 1),
     "slabs": ("hak_slab", 8),
     "threads": ("hak_thread", 8),
+    "magazines": ("hak_magazines", 8),
     "mapped": ("hak_mapped", 8),
 }
 """Parts that are records: of which struct, and bytes of an element of the array."""
@@ -94,7 +95,12 @@ class TranslatedParts:
                 yield name, pages // _PAGE
                 if name == "recent":
                     yield f"{name}_before", pages // _PAGE
-        for name, rows in (("threads", heap.thread_mapped), ("mapped", heap.mapped_rows)):
+        magazines = heap.thread_mapped if self.heap.plan.magazines_offset else 0
+        for name, rows in (
+            ("threads", heap.thread_mapped),
+            ("magazines", magazines),
+            ("mapped", heap.mapped_rows),
+        ):
             if rows and name in theirs.tables:
                 yield name, page_up(rows * theirs.row_bytes(name)) // _PAGE
 
@@ -121,7 +127,8 @@ class TranslatedParts:
             real[name], at = bits[at : at + pages], at + pages
         plan = self.heap.plan
         starts = {start: name for name, start in plan.tables().items()}
-        starts |= {plan.threads_offset: "threads", plan.mapped_offset: "mapped", 0: ""}
+        starts |= {plan.threads_offset: "threads", plan.mapped_offset: "mapped"}
+        starts |= {plan.magazines_offset: "magazines"} | {0: ""}  # the heap may have no magazines
         none = np.zeros(0, dtype=np.bool_)
         made = [
             shown_pages(real.get(starts[start], none), size) if start else real[""]

@@ -116,8 +116,8 @@ class Blocks:
                 origin.append((thread, index, False, len(found) - 1))
         counts = self.capture.magazine_counts
         for thread, index in pairs(counts > 0):
-            record, count = self.capture.threads[thread], int(counts[thread, index])
-            first = int(record["magazines"]["first"][index]) + 1
+            record, count = self.capture.magazines[thread], int(counts[thread, index])
+            first = int(record["classes"]["first"][index]) + 1
             addresses.append(record["slots"][first : first + count])
             following.append(np.zeros(count, dtype=np.uint64))
             origin.append((thread, index, False, count))

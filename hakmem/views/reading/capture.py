@@ -202,6 +202,7 @@ class Capture(Outline):
             ("registry", plan.registry_offset, self.registry),
             ("slab records", plan.slabs_offset, self.slabs),
             ("thread records", plan.threads_offset, self.threads),
+            ("magazines", plan.magazines_offset, self.magazines),
             ("mapped blocks", plan.mapped_offset, self.mapped),
             ("partial sets", plan.partial_offset, self.partial),
             ("dirty marks", plan.dirty_offset, dirty),

@@ -22,6 +22,7 @@ from .source import MemorySource
 CACHED_LIMIT: Final = 1 << 20
 """No thread cache can hold more blocks than this: a larger count is damaged."""
 THREAD_BYTES: Final = ctypes.sizeof(mirror.HakThread)
+MAGAZINES_BYTES: Final = ctypes.sizeof(mirror.HakMagazines)
 MAPPED_BYTES: Final = ctypes.sizeof(mirror.HakMapped)
 
 
@@ -38,6 +39,9 @@ class Outline:
     """The ``hak_policy`` in force."""
     threads: Records
     """Thread records, dtype of ``hak_thread``, shape (thread_top,)."""
+    magazines: Records
+    """Magazines of the thread records, dtype of ``hak_magazines``, shape (thread_top,); (0,) where
+    the heap has none."""
     mapped: Records
     """Mapped blocks, dtype of ``hak_mapped``, shape (mapped_count,)."""
     missing: Missing | None
@@ -58,6 +62,8 @@ class Outline:
         heap = heap_type.from_buffer_copy(source.read(address, ctypes.sizeof(mirror.HakHeap)))
         geometry = check_heap(heap, address)
         threads = source.read(address + geometry.threads_offset, heap.thread_top * THREAD_BYTES)
+        rows, count = geometry.magazines_offset, heap.thread_top
+        magazines = source.read(address + rows, count * MAGAZINES_BYTES) if rows else b""
         mapped = (
             source.read(address + geometry.mapped_offset, count * MAPPED_BYTES)
             if (count := mapped_figure(heap, "mapped_count"))
@@ -74,6 +80,7 @@ class Outline:
             "geometry": geometry,
             "policy": policy,
             "threads": guarded(threads, mirror.HakThread, missing),
+            "magazines": guarded(magazines, mirror.HakMagazines, missing),
             "mapped": np.frombuffer(mapped, dtype=np.dtype(mirror.HakMapped)),
             "missing": missing,
         }
@@ -170,12 +177,11 @@ class Outline:
     @cached_property
     def magazine_counts(self) -> NDArray[np.int64]:
         """Blocks of the threads' magazines, shape (thread_top, CLASS_LIMIT); 0 where a record makes
-        no sense, and in a heap of a layout without magazines."""
-        try:
-            magazines, slots = self.threads["magazines"], self.threads["slots"]
-        except FieldMissing:
+        no sense, and in a heap that has none."""
+        if not len(self.magazines):
             return np.zeros((len(self.threads), layout.CLASS_LIMIT), dtype=np.int64)
-        first, top = (magazines[name].astype(np.int64) for name in ("first", "top"))
+        classes, slots = self.magazines["classes"], self.magazines["slots"]
+        first, top = (classes[name].astype(np.int64) for name in ("first", "top"))
         return np.where((first <= top) & (top < slots.shape[1]), top - first, 0)
 
     @cached_property
@@ -226,9 +232,10 @@ def check_heap(heap: ctypes.Structure, address: int) -> Geometry:
     if not 0 < found.unit_limit <= limit:
         raise ValidationError("heap.unit_limit", where, f"1 to {limit}", found.unit_limit)
     checked = bool(heap.flags & HEAP_CHECKED)
-    expected_geometry = Geometry.lay_out(found.unit_limit, checked)
+    magazines = found.magazines_offset != 0
+    expected_geometry = Geometry.lay_out(found.unit_limit, checked, magazines)
     translated = 0 < found.meta_units <= found.unit_limit and found == Geometry.translated(
-        found.unit_limit, checked, found.meta_units
+        found.unit_limit, checked, magazines, found.meta_units
     )
     if found != expected_geometry and not translated:
         raise ValidationError("heap geometry", where, expected_geometry, found)

@@ -260,13 +260,14 @@ class TranslatedHeap:
         if not 0 < meta <= units:
             raise ValidationError("heap.meta_units", where, f"1 to {units}", meta)
         self.checked = bool(heap.flags & layout.constant("HAK_HEAP_CHECKED"))
-        self.plan = Geometry.translated(units, self.checked, meta)
         self.heap = heap
         self.offsets = {
             name: int.from_bytes(raw[place.offset : place.offset + 8], "little")
             for name, place in translation.theirs.structs["hak_heap"].items()
             if name.endswith("_offset") and place.type == "u64"
         }
+        magazines = bool(self.offsets.get("magazines_offset"))
+        self.plan = Geometry.translated(units, self.checked, magazines, meta)
 
     def header(self, raw: Raw) -> bytes:
         """The ``hak_heap`` of this layout, with the offsets at which the tables are shown."""
@@ -280,8 +281,11 @@ class TranslatedHeap:
         """The tables that both layouts have, the policy among them."""
         ours, theirs, units = self.translation.ours, self.translation.theirs, self.plan.unit_limit
         made = []
-        lists = {"threads": self.plan.threads_offset, "mapped": self.plan.mapped_offset}
-        lengths = {"threads": self.plan.thread_limit, "mapped": self.plan.mapped_limit}
+        threads = self.plan.thread_limit
+        lengths = {"threads": threads, "magazines": threads, "mapped": self.plan.mapped_limit}
+        lists = {name: getattr(self.plan, f"{name}_offset") for name in lengths}
+        if not lists["magazines"]:
+            del lists["magazines"]
         for name, start in (self.plan.tables() | lists).items():
             row_of = name.removesuffix("_before")
             table = ours.tables[row_of]
