@@ -60,14 +60,14 @@ $(STAMP): $(BUILD_INPUTS)
 demo: setup  ## run the main job: a real allocation trace through both planes, then every view
 	@$(VENV_PYTHON) -m tools.demo
 
-# Two at a time: what tests start has threads of its own, and they wait for each other more than they
-# compute. A plain pytest runs them one after another; both must hold.
-WORKERS ?= 2
+# One more than a small machine has cores: some wait, for a clock, for a program to come up, and others
+# compute then. A plain pytest runs them one after another; both must hold.
+WORKERS ?= 3
 
 failing-calls: setup  ## make every OS call of a set of workloads fail, one after the other (an hour)
 	@HAKMEM_FAIL_ALL=1 $(VENV_PYTHON) -m pytest --numprocesses $(WORKERS) --dist worksteal tests/plane/test_failing_calls.py
 
-test: setup  ## run all tests, two at a time (WORKERS=N)
+test: setup  ## run all tests, three at a time (WORKERS=N)
 	@$(VENV_PYTHON) -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 mt: setup  ## run the multi-threaded suite

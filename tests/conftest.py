@@ -19,6 +19,29 @@ from hakmem.heap.api import Plane
 from tests.support.heaps import Make
 
 ROOT = Path(__file__).resolve().parent.parent
+SLOW = (
+    "native/test_sanitized_heap.py",
+    "plane/test_identity.py",
+    "native/test_mt_native.py",
+    "programs/test_programs.py",
+    "outside/test_errands.py",
+    "outside/test_attach.py",
+    "cli/test_requests.py",
+    "dropin/test_valgrind.py",
+    "docs/test_docs.py",
+    "tools/test_demo.py",
+    "test_selection.py",
+)
+"""Files with tests of more than a few seconds."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several workers none is left with a long test while the others have nothing to do: files
+    of long tests go first."""
+    if not hasattr(config, "workerinput"):
+        return
+    first = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: first.get(item.path, len(SLOW)))
 
 
 def build_programs(kind: str, name: str) -> Path:

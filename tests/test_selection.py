@@ -142,7 +142,7 @@ class Told:
     def pytest_deselected(self, items):
         print(*(f"left: {item.nodeid}" for item in items), sep="\\n")
 
-words = ["--collect-only", "-q", "-p", "no:cacheprovider", "-k", "mt"]
+words = ["--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-k", "mt"]
 sys.exit(pytest.main(words, plugins=[Told()]))
 """
 

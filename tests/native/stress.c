@@ -219,7 +219,7 @@ int main(int count, char **words) {
     current_name = "options";
     for (int i = 1; i < count; i++) {
         const char *word = words[i], *next = i + 1 < count ? words[i + 1] : NULL;
-        if (!strcmp(word, "--short")) option_short = 1;
+        if (!strcmp(word, "--short")) option_short = 1, full_bytes = 8192;
         else if (!strcmp(word, "--threads"))
             option_threads = (uint32_t)number(next, 1, 1024, word), i++;
         else if (!strcmp(word, "--seconds")) seconds = number(next, 1, 86400, word), i++;

@@ -25,8 +25,6 @@
 #else
 #define STRESS_SLOW 1
 #endif
-/* blocks up to here are filled whole, larger ones at their edges and once a page */
-#define FULL_BYTES 65536
 #define EDGE_BYTES 256
 #define SLOT_COUNT 1024
 
@@ -85,6 +83,9 @@ struct stage { /* one scenario that runs */
 };
 
 static const char *current_name = "start";
+/* Blocks up to here are filled whole, larger ones at their edges and once a page; --short: 8 KiB.
+ */
+static uint64_t full_bytes = 65536;
 
 __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...) {
     /* the first of several threads reports; the others leave it a moment to do so */
@@ -149,7 +150,7 @@ static void verify_range(const item *it, uint64_t from, uint64_t to) {
 /* Calls range(it, from, to) on the filled parts of the first `bytes` bytes. */
 static void for_each_part(const item *it, uint64_t bytes, bool tail,
                           void (*range)(const item *, uint64_t, uint64_t)) {
-    if (bytes <= FULL_BYTES) {
+    if (bytes <= full_bytes) {
         range(it, 0, bytes);
         return;
     }
@@ -235,10 +236,10 @@ static void item_resize(worker *w, item *it, uint64_t bytes) {
     check(w->stage, code, &fault, "realloc", it);
     it->at = out;
     it->align = 0;
-    bool whole = it->bytes <= FULL_BYTES;
+    bool whole = it->bytes <= full_bytes;
     if (whole) verify_range(it, 0, kept);
     else
-        for_each_part(it, kept <= FULL_BYTES ? kept < EDGE_BYTES ? kept : EDGE_BYTES : kept, false,
+        for_each_part(it, kept <= full_bytes ? kept < EDGE_BYTES ? kept : EDGE_BYTES : kept, false,
                       verify_range);
     it->bytes = bytes;
     check_place(it);
