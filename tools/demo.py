@@ -73,7 +73,7 @@ def mib(count: int) -> str:
 def record() -> NDArray[np.void]:
     """The trace, and a line on each part of it."""
     parts = {
-        "ast over this package's sources": trace.record_ast(),
+        "ast over the Python plane's sources": trace.record_ast(keep=20),
         "NumPy signals and spectra": trace.record_numpy(),
     }
     rows = []

@@ -39,9 +39,11 @@ class Allocator(Protocol):
         ...
 
 
-def package_sources() -> list[Path]:
-    """The package's own Python sources, sorted."""
-    return sorted((Path(__file__).resolve().parents[1] / "hakmem").rglob("*.py"))
+def plane_sources() -> list[Path]:
+    """The sources of the Python plane and of the layout, sorted: enough for a trace, and no more of
+    them as the package grows."""
+    package = Path(__file__).resolve().parents[1] / "hakmem"
+    return sorted([package / "layout.py", *package.glob("plane/*.py")])
 
 
 def record(steps: Iterable[Callable[[], object]], keep: int, seed: int = 1) -> NDArray[np.void]:
@@ -85,9 +87,9 @@ def record(steps: Iterable[Callable[[], object]], keep: int, seed: int = 1) -> N
 
 
 def record_ast(sources: Iterable[Path] | None = None, keep: int = 6) -> NDArray[np.void]:
-    """The trace of parsing ``sources`` (default: this package's) with `ast`, the last ``keep``
+    """The trace of parsing ``sources`` (default: the Python plane's) with `ast`, the last ``keep``
     trees alive."""
-    paths = package_sources() if sources is None else list(sources)
+    paths = plane_sources() if sources is None else list(sources)
 
     def parse(path: Path) -> object:
         return ast.parse(path.read_text(), str(path))
