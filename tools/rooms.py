@@ -45,6 +45,7 @@ ROOMS: Final = (
     "hakmem/views/checks",
     "hakmem/views/files",
     "hakmem/views/answers",
+    "hakmem/views/pictures",
     "hakmem/views",
     "hakmem/heap",
     "hakmem/outside",

@@ -40,6 +40,7 @@ COMMANDS: Final = (
     Command("run", "run a program on the allocator"),
     Command("ps", "list the processes that run on the allocator"),
     Command("maps", "draw a heap: classes, large blocks, slabs letter by letter"),
+    Command("picture", "draw a heap's region as a map to look around in"),
     Command("why", "say why memory does not go back"),
     Command("whatis", "say what stands at an address"),
     Command("peek", "show what the program has written at an address"),

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .answers.stats import Stats
     from .answers.why import Why
     from .checks.validation import Validation
+    from .pictures.picture import Picture
 
 
 class Viewable(Protocol):
@@ -217,6 +218,13 @@ class HeapView(Look, Shown):
         """Ask every thread of the process to give its caches back to the slabs, as `trim` does."""
         answer: Answer = self.capture.source.request(self, "drain", timeout, stop=stop)
         return answer
+
+    def picture(self) -> Picture:
+        """The region as a map, a cell a unit: ``.save("heap.html")`` writes a page to look around
+        in, ``.svg`` and ``.png`` an image. In a notebook it shows itself."""
+        from .pictures.picture import Picture
+
+        return Picture.of(self)
 
     def save(
         self,

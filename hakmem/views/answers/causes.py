@@ -207,7 +207,9 @@ def _most_cached(view: Look) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return thread, most
 
 
-def _slabs(view: Look, resident: NDArray[np.int64]) -> Records:
+def pinned_of(view: Look, resident: NDArray[np.int64]) -> Records:
+    """All slabs, and who keeps what is unused in them: `PINNED_DTYPE`. ``resident``: bytes of each
+    unit."""
     slabs = slabs_of(view).array
     made = np.zeros(len(slabs), dtype=PINNED_DTYPE)
     for name in (
@@ -284,7 +286,7 @@ def account(view: Look) -> Account:
     locked = _locked_pages(view, around) | stuck
     stays = stuck if around is not None and around.locked_goes else locked
     resident, spans = _per_unit(pages), spans_of(view).array
-    slabs = _slabs(view, resident)
+    slabs = pinned_of(view, resident)
     obeying = Obeying.of(view, around.asleep if around is not None else ())
     found = forecast(view, slabs, pages & ~stays, obeying)
     slabs["trim_bytes"], slabs["drain_bytes"] = found.slabs[:, 0], found.slabs[:, 1]
