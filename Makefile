@@ -20,7 +20,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/text.py $(wildcard hakmem/generate/*.py hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test failing-calls mt peers bench bench-check bench-limits programs suites test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model reaping-model lint format clean storm attach-storm mt-preload man wheel
+.PHONY: help setup demo test failing-calls mt peers bench bench-check bench-limits programs suites test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model reaping-model lint format clean storm reaping-storm attach-storm mt-preload man wheel
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -196,6 +196,13 @@ attach-storm: setup  ## kill readers of a process and processes under their read
 stress:  ## run the C stress driver for 60 s with 16 threads
 	$(call build_preset,release)
 	$(call run_stress,release,--threads 16 --seconds 60)
+
+reaping-storm:  ## reap threads at each instruction of malloc and free, and at random; two mistakes must be found
+	$(call build_preset,release)
+	build/release/tests/native/reaped step
+	build/release/tests/native/reaped run 60 12 1
+	@for bug in one_look one_left; do ! build/release/tests/native/reaped_$$bug step || \
+	    { echo "$@: the mistake $$bug was not found" >&2; exit 1; }; done
 
 storm: setup  ## 2,000 processes made in every way amid threads, stdio and signals; 10,000 threads' ends
 	$(call build_preset,release)

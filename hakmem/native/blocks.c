@@ -106,11 +106,12 @@ void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
 }
 
 /* Raises the thread's unit limit after the tables have grown, so that its next frees in those
- * units take the fast path. */
+ * units take the fast path. A reaper may be closing the gate meanwhile, and looks again (gate.c).
+ */
 static void reach(hak_thread *t, uint64_t address) {
-    if ((address - t->base) >> HAK_UNIT_SHIFT >= t->unit_limit)
-        t->unit_limit =
-            hak_load_acquire(&hak_heap_of(t)->table_units); /* partner: hak_tables_reach */
+    if ((address - t->base) >> HAK_UNIT_SHIFT >= hak_load_relaxed(&t->unit_limit))
+        hak_store_relaxed(&t->unit_limit,
+                          hak_load_acquire(&hak_heap_of(t)->table_units)); /* hak_tables_reach */
 }
 
 /* Whether the registry entry's tag and the record agree. Asked for a block that the program holds,

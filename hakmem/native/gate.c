@@ -32,6 +32,8 @@ uint32_t hak_gate_close(hak_thread *t) {
     uint32_t code = HAK_REAP_DONE;
     if (!hak_os_barrier()) code = HAK_REAP_REFUSED;
     else if (hak_load_acquire(&t->in_slow)) code = HAK_REAP_BUSY;
+    /* a slow path that is over by now raised it again, and let frees in (blocks.c) */
+    else if (hak_load_relaxed(&t->unit_limit)) code = HAK_REAP_BUSY;
     else if (hak_load_acquire(&t->state) != HAK_THREAD_LIVE) code = HAK_REAP_ENDED;
     if (code) hak_gate_open(t);
     return code;

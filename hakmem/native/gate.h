@@ -18,9 +18,10 @@
  *               of the gate, by hak_compiler_fence and the reaper's barrier. The release in
  *               hak_slow_leave meets the acquire in hak_gate_close: the reaper finds all that the
  *               slow path did.
- *   fast_map,   written by reapers, under the gate; the owner's slow paths, which the gate keeps
- *   unit_limit  out meanwhile, raise the limit. The fast paths read them at any time: an old value
- *               means a fast path that the barrier has seen begin.
+ *   fast_map,   written by reapers, under the gate. The fast paths read them at any time: an old
+ *   unit_limit  value means a fast path that the barrier has seen begin. A slow path that had begun
+ *               before the gate was closed may raise the limit again: the reaper looks once it has
+ *               found nobody counted in, and goes away.
  *   state       LIVE becomes another, and another LIVE, only where the thread is counted in. So who
  *               has closed the gate and finds LIVE keeps it, until he opens.
  *   reaped      written under the gate, by reapers; cleared by the owner, counted in.

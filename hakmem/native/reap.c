@@ -49,15 +49,15 @@
 #endif
 /* where the storm lets the owner go on: between two of the reaper's loads */
 #ifdef HAK_REAP_PAUSES
-HAK_EXPORT void (*hak_reap_pause_)(uint32_t point);
-#define PAUSE(point)                                   \
-    do {                                               \
-        if (hak_reap_pause_) hak_reap_pause_((point)); \
+HAK_EXPORT void (*hak_reap_pause_)(uint32_t point, uint32_t class_index);
+#define PAUSE(point, class_index)                                     \
+    do {                                                              \
+        if (hak_reap_pause_) hak_reap_pause_((point), (class_index)); \
     } while (0)
 #else
-#define PAUSE(point) ((void)0)
+#define PAUSE(point, class_index) ((void)0)
 #endif
-enum { PAUSE_CLOSED, PAUSE_HEAD, PAUSE_LINK, PAUSE_LOOKED, PAUSE_CUT, PAUSE_RANGE };
+enum { PAUSE_CLOSED, PAUSE_HEAD, PAUSE_AGAIN, PAUSE_LINK, PAUSE_LOOKED, PAUSE_CUT, PAUSE_RANGE };
 
 /* Between the link and the second look at the head. */
 static bool look_behind(void) {
@@ -77,17 +77,17 @@ static bool find_cut(hak_thread *t, uint32_t class_index, uint64_t *cut) {
     *cut = 0;
     if (!first) return true;
     hak_slab *slab = hak_slab_at(h, hak_head_of(h, first));
-    PAUSE(PAUSE_HEAD);
+    PAUSE(PAUSE_HEAD, class_index);
     if (!hak_slab_claim(t, slab)) return false;
     bool same = hak_load_acquire(&t->heads[class_index]) == first || !LOOKS_AGAIN;
     if (same) {
-        PAUSE(PAUSE_HEAD);
+        PAUSE(PAUSE_AGAIN, class_index);
         link = hak_peek((uint64_t *)(uintptr_t)first);
-        PAUSE(PAUSE_LINK);
+        PAUSE(PAUSE_LINK, class_index);
         if (LOOKS_AGAIN) same = look_behind() && hak_load_acquire(&t->heads[class_index]) == first;
     }
     hak_claim_release(slab);
-    PAUSE(PAUSE_LOOKED);
+    PAUSE(PAUSE_LOOKED, class_index);
     if (same) *cut = LEAVES_SECOND ? link : first;
     return same;
 }
@@ -106,7 +106,7 @@ static void reap_list(hak_thread *t, uint32_t class_index, hak_reaped *out) {
     hak_keep_order();
     hak_set_next(cut, 0);
     hak_keep_order();
-    PAUSE(PAUSE_CUT);
+    PAUSE(PAUSE_CUT, class_index);
     hak_bin_give(t, class_index, &rest, n);
     hak_store_relaxed(&bin->cap_count, bin->cap_count - n);
     t->cap_bytes -= n * bin->stride_bytes;
@@ -131,7 +131,7 @@ static void reap_range(hak_thread *t, uint32_t class_index, hak_reaped *out) {
         return;
     }
     uint64_t keep = next + stride;
-    PAUSE(PAUSE_RANGE);
+    PAUSE(PAUSE_RANGE, class_index);
     /* the fast path that is in flight reads either end, and takes the first block by both */
     hak_store_relaxed(&bin->bump_end, keep);
     hak_keep_order();
@@ -143,7 +143,7 @@ static void reap_range(hak_thread *t, uint32_t class_index, hak_reaped *out) {
 
 static void reap(hak_thread *t, hak_reaped *out) {
     hak_heap *h = hak_heap_of(t);
-    PAUSE(PAUSE_CLOSED);
+    PAUSE(PAUSE_CLOSED, 0);
     for (uint32_t i = 0; i < HAK_WAITING_SPANS; i++) {
         if (!t->waiting[i]) continue;
         out->span_count++;

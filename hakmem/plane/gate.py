@@ -54,7 +54,7 @@ def close(t: Caller) -> int:
     code = DONE
     if not m.barrier():
         code = _REFUSED
-    elif record.in_slow:
+    elif record.in_slow or record.unit_limit:  # a free that is over by now may have raised it again
         code = _BUSY
     elif record.state != _LIVE:
         code = _ENDED

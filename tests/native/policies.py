@@ -23,6 +23,8 @@ POLICIES = {
     "default": default,
     "caps0": default.replace(caches=default.caches.without_caches()),
     "smallcaps": default.replace(caches=small_caps),
+    # Allows membarrier, and so reaping.
+    "wide": default.replace(arenas=replace(default.arenas, os_calls="wide")),
     "headers": default.replace(headers="all"),
     "headers_caps0": default.replace(headers="all", caches=default.caches.without_caches()),
     "noadopt": default.replace(acquire=replace(default.acquire, adoption=False), caches=small_caps),

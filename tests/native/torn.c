@@ -92,6 +92,31 @@ static expected popped(hak_heap *h, hak_thread *t) {
     t->heads[c] = hak_next(t->heads[c]);
     return (expected){0, 0, 0};
 }
+/* reap, by the other thread, of the forking one: the gate is closed, a list is cut behind its
+ * second block, the others are in hand. The child goes on with the record, and its gate is open. */
+static expected reaping(hak_heap *h, hak_thread *t) {
+    static uint8_t no_classes[HAK_FAST_MAP_BYTES];
+    hak_thread *mine = record_of(h, false);
+    uint32_t c = longest_list(mine),
+             have = (uint32_t)(mine->bins[c].cap_count - mine->room_counts[c]);
+    if (have < 3) die("a list of %u", have);
+    mine->gate = t->os_id;
+    mine->fast_map = (uintptr_t)no_classes;
+    mine->unit_limit = 0;
+    mine->busy = c + 1;
+    hak_set_next(hak_next(mine->heads[c]), 0);
+    return (expected){0, have - 2, 0};
+}
+/* The same, but the list is done: its cap has fallen, the sum of caps has not. */
+static expected reaped(hak_heap *h, hak_thread *t) {
+    hak_thread *mine = record_of(h, false);
+    expected e = reaping(h, t);
+    uint32_t c = mine->busy - 1;
+    mine->bins[c].cap_count -= (uint32_t)e.blocks;
+    mine->reaped = 1;
+    mine->busy = 0;
+    return (expected){0, -1, 0}; /* what came of the blocks is not told: they are lost here */
+}
 /* free, before its last store: room is taken, the block is not linked. */
 static expected pushing(hak_heap *h, hak_thread *t) {
     (void)h;
@@ -469,6 +494,8 @@ static const struct {
     {"removing", removing, NULL},
     {"mapping_rows", mapping_rows, NULL},
     {"naming", naming, NULL},
+    {"reaping", reaping, NULL},
+    {"reaped", reaped, NULL},
     {"waiting", waiting, NULL},
     {"unwaiting", unwaiting, NULL},
     {"magazine_pushing", magazine_pushing, "magazines"},

@@ -1,0 +1,44 @@
+"""Threads whose caches are taken by another one, in C: at each instruction of a malloc or free, at
+random, under ThreadSanitizer; and the mistakes that must be found. `make reaping-storm` is the long
+form."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_mt_native import passes
+
+Programs = Callable[..., Path]
+SHORT = ("pop of three", "push on two", "carve")
+
+
+def test_mt_reaped_at_each_instruction(native_program: Programs) -> None:
+    """Also held between its own loads, while the operation ends: whatever it read is old then."""
+    said = passes(native_program("reaped"), "step", *SHORT).splitlines()
+    assert [line[:20].strip() for line in said] == list(SHORT)
+    for line in said:
+        numbers = [int(word) for word in line[20:].split() if word.isdigit()]
+        assert numbers[0] > 15 and numbers[2] == numbers[1] > 8 * 15, line
+
+
+@pytest.mark.parametrize("kind", ("release", "debug", "tsan"))
+def test_mt_reaped_at_random(native_program: Programs, kind: str) -> None:
+    """Threads that work, sleep, and sleep in a handler over a malloc; ThreadSanitizer is silent,
+    without a suppression."""
+    assert "reaps took" in passes(native_program("reaped", kind), "run", "3", "6", "1")
+
+
+@pytest.mark.parametrize("bug", ("one_look", "one_left"))
+def test_mt_reapers_mistakes_are_found(native_program: Programs, bug: str) -> None:
+    """Negative controls: the head not read again, and one block left instead of two."""
+    done = subprocess.run(
+        [native_program(f"reaped_{bug}"), "step", "pop of six"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1, f"the mistake was not found:\n{done.stdout}"
+    assert done.stderr.startswith("reaped: pop of six: ") and done.stderr.count("\n") == 1
