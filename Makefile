@@ -172,7 +172,7 @@ asan-suite: setup  ## run the heap's tests from Python with the library built fo
 	test -e "$$runtime" || { echo "$@: $$cc has no libasan.so to load into Python (clang's cannot be: use CC=gcc and a new build/asan)" >&2; exit 1; }; \
 	fixed=; if setarch -R true 2>/dev/null; then fixed="setarch -R"; fi; \
 	HAKMEM_LIBRARY=$$PWD/build/asan/libhakmem.so LD_PRELOAD=$$runtime ASAN_OPTIONS=detect_leaks=0 \
-	    $$fixed $(VENV_PYTHON) -m pytest $(SUITE)
+	    $$fixed $(VENV_PYTHON) -m pytest --numprocesses $(WORKERS) --dist worksteal $(SUITE)
 
 valgrind: setup  ## run the C programs under memcheck, on the library's malloc (about five minutes)
 	@HAKMEM_VALGRIND=all $(VENV_PYTHON) -m pytest -rs tests/dropin/test_valgrind.py
