@@ -59,14 +59,19 @@ static void shrink(hak_thread *t, uint32_t class_index, uint32_t floor) {
  * below that, and keeps its caches. The lists are not counted while the caps show that it is more.
  */
 static bool has_freed_its_own(hak_thread *t, uint64_t returned) {
-    uint64_t listed = 0, ranges = 0, held = (uint64_t)t->held_bytes;
+    /* the sum of the caps is at hand: what the lists have room for is summed up, and taken off */
+    uint64_t room = 0, ranges = 0, held = (uint64_t)t->held_bytes;
+    uint32_t class_count = hak_policy_of(hak_heap_of(t))->sizes.class_count;
     if (t->held_bytes < 0 || held > 2 * t->cap_bytes + t->first_cap_bytes + returned) return false;
-    for (uint32_t class_index = 1; class_index <= hak_policy_of(hak_heap_of(t))->sizes.class_count;
-         class_index++) {
+    for (uint32_t class_index = 1; class_index <= class_count; class_index++) {
         const hak_bin *bin = &t->bins[class_index];
-        listed += hak_bin_cached_count(t, class_index) * bin->stride_bytes;
+        room += (uint64_t)t->room_counts[class_index] * bin->stride_bytes;
         ranges += bin->bump_end - bin->bump;
     }
+    uint64_t listed = t->cap_bytes - room;
+    if (t->magazine_row)
+        for (uint32_t class_index = 1; class_index <= class_count; class_index++)
+            listed += hak_magazine_length(t, class_index) * t->bins[class_index].stride_bytes;
     return held <= ranges + 2 * listed + returned;
 }
 

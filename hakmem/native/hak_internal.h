@@ -93,7 +93,7 @@
 /* A heap's struct stands at the start of its region, so an offset from the heap is an offset in the
  * region. */
 static inline void *hak_at(hak_heap *h, uint64_t offset) { return (char *)h + offset; }
-static inline hak_policy *hak_policy_of(hak_heap *h) { return hak_at(h, h->policy_offset); }
+static inline hak_policy *hak_policy_of(hak_heap *h) { return hak_at(h, HAK_POLICY_OFFSET); }
 static inline uint64_t *hak_registry(hak_heap *h) { return hak_at(h, HAK_REGISTRY_OFFSET); }
 static inline hak_slab *hak_slab_at(hak_heap *h, uint32_t unit) {
     return (hak_slab *)hak_at(h, h->slabs_offset) + unit;
