@@ -14,7 +14,7 @@ void hak_bin_give(hak_thread *t, uint32_t class_index, uint64_t *head, uint32_t 
     hak_heap *h = hak_heap_of(t);
     hak_bin *bin = &t->bins[class_index];
     hak_chain group[HAK_RETURN_GROUPS];
-    for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++) group[g].count = 0;
+    uint32_t filled = 0; /* a bit for each group that has blocks: most batches fill one or two */
     uint32_t list_count = hak_cache_of(t, class_index)->list_count;
     uint64_t block = *head,
              stride = hak_class_is_plain(h, class_index) ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
@@ -28,12 +28,14 @@ void hak_bin_give(hak_thread *t, uint32_t class_index, uint64_t *head, uint32_t 
             uint32_t unit = hak_head_of(h, block);
             *head = block;
             hak_keep_order();
+            uint32_t bit = 1u << unit % HAK_RETURN_GROUPS;
             g = &group[unit % HAK_RETURN_GROUPS];
-            if (!g->count || g->unit != unit) {
-                if (g->count) hak_slab_return(t, g, stride, list_count);
+            if (!(filled & bit) || g->unit != unit) {
+                if (filled & bit) hak_slab_return(t, g, stride, list_count);
                 /* when blocks are scattered over slabs, half the time went to this cache miss */
                 __builtin_prefetch(hak_slab_at(h, unit), 1);
                 *g = (hak_chain){block, block, block, unit, 1};
+                filled |= bit;
                 block = next;
                 continue;
             }
@@ -46,8 +48,8 @@ void hak_bin_give(hak_thread *t, uint32_t class_index, uint64_t *head, uint32_t 
     }
     *head = block;
     hak_keep_order();
-    for (uint32_t g = 0; g < HAK_RETURN_GROUPS; g++)
-        if (group[g].count) hak_slab_return(t, &group[g], stride, list_count);
+    for (; filled; filled &= filled - 1)
+        hak_slab_return(t, &group[__builtin_ctz(filled)], stride, list_count);
     t->held_bytes -= (int64_t)(n * bin->stride_bytes);
 }
 
