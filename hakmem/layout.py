@@ -855,6 +855,8 @@ class AcquireNumbers:
         default=64)
     empty_keep_count: int = _number("u32", "slabs", (0, 255),
         "empty one-unit slabs kept ready outside the run heap", default=16)
+    empty_keep_units: int = _number("u32", "units", (0, 255),
+        "units of longer empty slabs kept ready, all lengths together", default=128)
     adoption: bool = _number("u32", "bool", (0, 1), "0 switches the mailboxes' stages off",
         default=True,
         variable=Variable("HAKMEM_ADOPTION",
@@ -1070,7 +1072,7 @@ HEAP_LINES: Final[tuple[Line, ...]] = (
         ("earned_ns", "spent_ns", "earned_at_ns", "recent_units")),
     Line("os", ("any > any",), "by each OS call", ("os",)),
     Line("open", ("any by CAS",), "by each slab made of the open superslab", ("open_word",)),
-    Line("empty", ("any by CAS",), "by slabs of one unit that become empty", ("empty_word",)),
+    Line("empty", ("any by CAS",), "by slabs that become empty", ("empty_word", "longer_word")),
     Line("threads", ("any by CAS", "any by add"), "when threads start and end",
         ("parked_word", "unused_word", "left_word", "thread_top", "thread_live")),
     Line("sweep", ("sweeper",), "by a sweep", ("sweep_unit", "sweep_busy")),
@@ -1449,7 +1451,9 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("open_word", "u64", "word", "any by CAS, acq_rel",
                 "open superslab: first unit | mask of unused units << 32"),
             Field("empty_word", "u64", "word", "any by CAS, acq_rel",
-                "empty slabs: unit | count << 32 | tag << 40"),
+                "empty slabs of one unit: unit | count << 32 | tag << 40"),
+            Field("longer_word", "u64", "word", "any by CAS, acq_rel",
+                "the same for empty slabs of 2, 3 ... units", SLAB_UNITS_MAX - 1),
             Field("parked_word", "u64", "word", "any by CAS, acq_rel",
                 "parked threads: index + 1 | count << 32 | tag << 40"),
             Field("unused_word", "u64", "word", "any by CAS, acq_rel",

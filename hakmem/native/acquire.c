@@ -110,10 +110,10 @@ static uint32_t stage_adopt(hak_thread *t, uint32_t class_index) {
 
 static uint32_t stage_empty(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
-    if (hak_policy_of(h)->sizes.classes[class_index].unit_count != 1) return 0;
-    uint32_t unit = hak_empty_pop(t);
+    uint32_t units = hak_policy_of(h)->sizes.classes[class_index].unit_count;
+    uint32_t unit = hak_empty_pop(t, units);
     if (!unit || hak_slab_make(t, class_index, unit, false)) return unit;
-    hak_run_free(h, unit, 1, true);
+    hak_run_free(h, unit, units, true);
     return 0;
 }
 
@@ -288,7 +288,9 @@ void hak_acquire_collect(hak_thread *t) {
 
 /* Gives the empty slabs that are kept ready back to the run heap. */
 void hak_acquire_flush_empty(hak_thread *t) {
-    for (uint32_t unit; (unit = hak_empty_pop(t));) hak_run_free(hak_heap_of(t), unit, 1, true);
+    for (uint32_t units = 1; units <= HAK_SLAB_UNITS_MAX; units++)
+        for (uint32_t unit; (unit = hak_empty_pop(t, units));)
+            hak_run_free(hak_heap_of(t), unit, units, true);
 }
 
 /* Gives all units that are kept ready, empty slabs and the open superslab, back to the run

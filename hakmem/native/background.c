@@ -37,7 +37,7 @@ static bool move(uint32_t from, uint32_t to) {
 /* List words as the last tick saw them. Their tags change at each use: a word that stayed the same
  * for a whole tick belongs to a list that nobody needs. */
 typedef struct seen {
-    uint64_t parked, empty, mailbox[HAK_CLASS_LIMIT];
+    uint64_t parked, empty[HAK_SLAB_UNITS_MAX], mailbox[HAK_CLASS_LIMIT];
 } seen;
 
 static bool idle(uint64_t *before, const uint64_t *word) {
@@ -52,7 +52,9 @@ static bool idle(uint64_t *before, const uint64_t *word) {
 static void bring_home(hak_thread *t, seen *before) {
     hak_heap *h = hak_heap_of(t);
     bool mail = false, parked = idle(&before->parked, &h->parked_word),
-         empty = idle(&before->empty, &h->empty_word);
+         empty = idle(&before->empty[0], &h->empty_word);
+    for (uint32_t i = 1; i < HAK_SLAB_UNITS_MAX; i++)
+        empty |= idle(&before->empty[i], &h->longer_word[i - 1]);
     for (uint32_t class_index = 1; class_index < HAK_CLASS_LIMIT; class_index++)
         mail |= idle(&before->mailbox[class_index], &h->mailbox[class_index]);
     if (parked) hak_threads_flush_parked(h);

@@ -93,9 +93,13 @@ static void turn(hak_thread *t) {
     hak_tick(h, 0);
     uint32_t epoch = hak_load_relaxed(&h->epoch_count),
              collected = hak_load_relaxed(&h->collected_epoch);
-    /* who wins empties the mailboxes, once an epoch; nothing is published by it */
-    if (hak_unlikely(epoch != collected) && hak_cas_acq_rel(&h->collected_epoch, &collected, epoch))
+    /* who wins empties the mailboxes and gives back empty slabs, once an epoch; nothing is
+     * published by it */
+    if (hak_unlikely(epoch != collected) &&
+        hak_cas_acq_rel(&h->collected_epoch, &collected, epoch)) {
         hak_acquire_collect(t);
+        hak_acquire_flush_empty(t);
+    }
     if (hak_load_relaxed(&h->sweep_unit) && !hak_background_serves(h)) {
         const hak_retain_policy *retain = &hak_policy_of(h)->retain;
         hak_sweep(t, retain->sweep_unit_count, retain->sweep_event_ns, true);

@@ -84,9 +84,12 @@ void hak_fork_watch(void) {
 static bool is_ready(hak_heap *h, uint32_t unit) {
     uint64_t open = h->open_word, bit = unit - (uint32_t)open;
     if (open >> 32 && bit < HAK_SUPERSLAB_UNITS && open >> (32 + bit) & 1) return true;
-    uint32_t at = (uint32_t)h->empty_word;
-    for (uint32_t n = (h->empty_word >> 32) & 0xff; at && n; n--, at = hak_slab_at(h, at)->next)
-        if (at == unit) return true;
+    for (uint32_t units = 1; units <= HAK_SLAB_UNITS_MAX; units++) {
+        uint64_t word = units == 1 ? h->empty_word : h->longer_word[units - 2];
+        uint32_t at = (uint32_t)word;
+        for (uint32_t n = (word >> 32) & 0xff; at && n; n--, at = hak_slab_at(h, at)->next)
+            if (unit - at < units) return true;
+    }
     return false;
 }
 

@@ -347,6 +347,7 @@ HAK_HIDDEN uint64_t hak_purge_runs(hak_heap *h, uint64_t limit, uint32_t runs, b
 HAK_HIDDEN void hak_tick(hak_heap *h, uint64_t asked);
 HAK_HIDDEN void hak_tick_fully(hak_heap *h, bool idle);
 HAK_HIDDEN bool hak_purge_is_due(hak_heap *h);
+HAK_HIDDEN bool hak_purge_spares(hak_heap *h, uint64_t units);
 HAK_HIDDEN uint64_t hak_purge_all(hak_heap *h);
 HAK_HIDDEN uint64_t hak_clock_of(hak_heap *h);
 
@@ -373,7 +374,7 @@ HAK_HIDDEN void hak_slab_let_go(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void hak_slab_drain(hak_thread *t, uint32_t unit);
 HAK_HIDDEN void hak_slab_return(hak_thread *t, const hak_chain *chain, uint64_t stride,
                                 uint32_t list_count);
-HAK_HIDDEN uint32_t hak_empty_pop(hak_thread *t);
+HAK_HIDDEN uint32_t hak_empty_pop(hak_thread *t, uint32_t units);
 
 /* waiting.c */
 HAK_HIDDEN bool hak_waiting_put(hak_thread *t, uint32_t unit);

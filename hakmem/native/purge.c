@@ -205,6 +205,12 @@ void hak_tick_fully(hak_heap *h, bool idle) {
     if (purgeable(h) > limit) purge_to(h, limit, UINT32_MAX);
 }
 
+/* Whether so many units may stay free outside the run heap, so that with the dirty ones they are no
+ * more than is left when purges are paid for. */
+bool hak_purge_spares(hak_heap *h, uint64_t units) {
+    return purgeable(h) + units <= eager_limit(h);
+}
+
 /* Whether there will be anything to purge once the program is idle. */
 bool hak_purge_is_due(hak_heap *h) { return purgeable(h) > idle_limit(h); }
 

@@ -80,29 +80,49 @@ HAK_COLD void hak_slab_drain(hak_thread *t, uint32_t unit) {
     hak_count(t, drain_block_count, count);
 }
 
-/* Empty slabs of one unit are kept ready for any class, outside the run heap. The list word is
- * unit | count << 32 | tag << 40. A pop reads the link of a slab that another thread may pop
- * meanwhile; then its CAS fails, because the tag (24 bits) moves at each change. */
-static bool empty_push(hak_thread *t, uint32_t unit) {
+/* Empty slabs are kept ready for any class whose slabs are as long, outside the run heap: a list
+ * for each length, whose word is unit | count << 32 | tag << 40. A pop reads the link of a slab
+ * that another thread may pop meanwhile; then its CAS fails, because the tag (24 bits) moves at
+ * each change. */
+static uint64_t *empty_list(hak_heap *h, uint32_t units) {
+    return units == 1 ? &h->empty_word : &h->longer_word[units - 2];
+}
+
+static uint32_t empty_count(uint64_t word) { return (word >> 32) & 0xff; }
+
+/* Whether one more may be kept. Others may push at the same time: the bound on units of longer
+ * slabs is off by as many slabs as threads at most. */
+static bool may_keep(hak_heap *h, uint32_t units, uint64_t word) {
+    const hak_acquire_policy *policy = &hak_policy_of(h)->acquire;
+    if (units == 1) return empty_count(word) < policy->empty_keep_count;
+    uint32_t sum = units;
+    for (uint32_t n = 2; n <= HAK_SLAB_UNITS_MAX; n++)
+        sum += n * empty_count(hak_load_relaxed(empty_list(h, n)));
+    return sum <= policy->empty_keep_units && hak_purge_spares(h, sum);
+}
+
+static bool empty_push(hak_thread *t, uint32_t unit, uint32_t units) {
     hak_heap *h = hak_heap_of(t);
-    uint64_t word = hak_load_relaxed(&h->empty_word);
+    uint64_t *list = empty_list(h, units), word = hak_load_relaxed(list);
     do {
-        if (((word >> 32) & 0xff) >= hak_policy_of(h)->acquire.empty_keep_count) return false;
+        if (!may_keep(h, units, word)) return false;
         hak_store_relaxed(&hak_slab_at(h, unit)->next, (uint32_t)word);
         hak_count(t, cas_try_count, 1);
-    } while (!hak_cas_acq_rel(&h->empty_word, &word,
-                              unit | (((word >> 32) & 0xff) + 1) << 32 | ((word >> 40) + 1) << 40));
+        /* partner: hak_empty_pop, which reads the link */
+    } while (!hak_cas_acq_rel(
+        list, &word, unit | (uint64_t)(empty_count(word) + 1) << 32 | ((word >> 40) + 1) << 40));
     return true;
 }
 
-uint32_t hak_empty_pop(hak_thread *t) {
+uint32_t hak_empty_pop(hak_thread *t, uint32_t units) {
     hak_heap *h = hak_heap_of(t);
-    uint64_t word = hak_load_acquire(&h->empty_word);
+    uint64_t *list = empty_list(h, units), word = hak_load_acquire(list);
     while ((uint32_t)word) {
         uint64_t next = hak_load_relaxed(&hak_slab_at(h, (uint32_t)word)->next);
         hak_count(t, cas_try_count, 1);
-        if (hak_cas_acq_rel(&h->empty_word, &word,
-                            next | (((word >> 32) & 0xff) - 1) << 32 | ((word >> 40) + 1) << 40))
+        if (hak_cas_acq_rel(list, &word,
+                            next | (uint64_t)(empty_count(word) - 1) << 32 |
+                                ((word >> 40) + 1) << 40))
             break;
         hak_count(t, cas_retry_count, 1);
     }
@@ -138,7 +158,11 @@ void hak_slab_retire(hak_thread *t, uint32_t unit) {
     hak_claim_release(slab);
     hak_event(t, HAK_EVENT_SLAB_RETIRED, slab->class_index, unit, units);
     hak_count(t, slab_retire_count, 1);
-    if (units != 1 || !empty_push(t, unit)) hak_run_free(h, unit, units, true);
+    if (empty_push(t, unit, units)) return;
+    hak_run_free(h, unit, units, true);
+    /* where memory is to go back to the OS, what waited before goes too */
+    if (units > 1 && !hak_purge_spares(h, units) && (unit = hak_empty_pop(t, units)) != 0)
+        hak_run_free(h, unit, units, true);
 }
 
 /* Lets go of a claimed slab: retires it if it is empty; else lists it if at least `list_count`

@@ -110,12 +110,11 @@ def _stage_adopt(t: Caller, class_index: int) -> int:
 
 
 def _stage_empty(t: Caller, class_index: int) -> int:
-    if t.m.tables.classes[class_index].unit_count != 1:
-        return 0
-    unit = slabs.empty_pop(t)
+    units = t.m.tables.classes[class_index].unit_count
+    unit = slabs.empty_pop(t, units)
     if not unit or slabs.make(t, class_index, unit, False):
         return unit
-    run_free(t.m, unit, 1, True)
+    run_free(t.m, unit, units, True)
     return 0
 
 
@@ -272,12 +271,18 @@ def collect(t: Caller) -> None:
             slabs.let_go(t, unit)
 
 
+def flush_empty(t: Caller) -> None:
+    """Give the empty slabs that are kept ready back to the run heap."""
+    for units in range(1, layout.SLAB_UNITS_MAX + 1):
+        while unit := slabs.empty_pop(t, units):
+            run_free(t.m, unit, units, True)
+
+
 def flush_ready(t: Caller) -> None:
     """Give back to the run heap the units that wait outside it: empty slabs, and unused units of
     the open superslab."""
     m = t.m
-    while unit := slabs.empty_pop(t):
-        run_free(m, unit, 1, True)
+    flush_empty(t)
     while (word := m.heap.open_word) >> 32:
         if not m.cas64(m.base + _OPEN_WORD, word, 0):
             continue

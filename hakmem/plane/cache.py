@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .. import layout
 from . import bins, caps, holes, lists, slabs, waiting
-from .acquire import acquire, acquire_partial, collect
+from .acquire import acquire, acquire_partial, collect, flush_empty
 from .caller import Caller
 from .memory import HEAD_SHIFT, MASK32, Memory
 from .partial import find
@@ -90,6 +90,7 @@ def _turn(t: Caller) -> None:
     if m.heap.collected_epoch != m.heap.epoch_count:
         m.heap.collected_epoch = m.heap.epoch_count
         collect(t)
+        flush_empty(t)
     if m.heap.sweep_unit:
         holes.sweep(t, m.tables.retain.sweep_unit_count, m.tables.retain.sweep_event_ns)
     caps.idle_look(t)

@@ -44,6 +44,12 @@ def _purgeable(m: Memory) -> int:
     return purgeable_units(m, bool(m.tables.retain.lazy_free))
 
 
+def spares(m: Memory, units: int) -> bool:
+    """Whether so many units may stay free outside the run heap, so that with the dirty ones they
+    are no more than is left when purges are paid for."""
+    return _purgeable(m) + units <= eager_limit(m)
+
+
 def _purge_to(m: Memory, limit: int, runs: int) -> int:
     """Purge as the policy says; units."""
     units, _ = purge_runs(m, limit, runs, bool(m.tables.retain.lazy_free))

@@ -14,12 +14,14 @@ from .. import layout
 from ..generate import mirror
 from . import lists, partial
 from .caller import Caller
-from .memory import HEAD_SHIFT, KIND_NONE, KIND_SLAB, MASK32, TAG_NONE
+from .memory import HEAD_SHIFT, KIND_NONE, KIND_SLAB, MASK32, TAG_NONE, Memory
+from .purge import spares
 from .runs import run_free
 
 FRESH: Final = layout.constant("HAK_SLAB_FRESH")
 HOLES: Final = layout.constant("HAK_SLAB_HOLES")
 _EMPTY_WORD: Final = mirror.HakHeap.empty_word.offset
+_LONGER_WORD: Final = mirror.HakHeap.longer_word.offset
 
 
 def claim(t: Caller, unit: int) -> bool:
@@ -75,32 +77,47 @@ def drain(t: Caller, unit: int) -> None:
     record.drain_block_count += count
 
 
-# --- empty slabs of one unit, for any class: unit | count << 32 | tag << 40 -----------------------
+# --- empty slabs by length, for any class: unit | count << 32 | tag << 40 -------------------------
 
 
-def _empty_push(t: Caller, unit: int) -> bool:
+def _empty_list(m: Memory, units: int) -> tuple[int, int]:
+    """The address of the word of slabs of this length, and the word."""
+    if units == 1:
+        return m.base + _EMPTY_WORD, m.heap.empty_word
+    return m.base + _LONGER_WORD + (units - 2) * 8, m.heap.longer_word[units - 2]
+
+
+def _may_keep(m: Memory, units: int, word: int) -> bool:
+    acquire = m.tables.acquire
+    if units == 1:
+        return bool(word >> 32 & 0xFF < acquire.empty_keep_count)
+    kept = sum(
+        length * (other >> 32 & 0xFF) for length, other in enumerate(m.heap.longer_word, start=2)
+    )
+    return bool(kept + units <= acquire.empty_keep_units and spares(m, kept + units))
+
+
+def _empty_push(t: Caller, unit: int, units: int) -> bool:
     m, slab = t.m, t.m.slabs[unit]
     while True:
-        word = m.heap.empty_word
+        address, word = _empty_list(m, units)
         count = word >> 32 & 0xFF
-        if count >= m.tables.acquire.empty_keep_count:
+        if not _may_keep(m, units, word):
             return False
         slab.next = word & MASK32
         t.record.cas_try_count += 1
         if m.cas64(
-            m.base + _EMPTY_WORD,
-            word,
-            unit | (count + 1 & 0xFF) << 32 | ((word >> 40) + 1 & 0xFF_FFFF) << 40,
+            address, word, unit | (count + 1 & 0xFF) << 32 | ((word >> 40) + 1 & 0xFF_FFFF) << 40
         ):
             return True
 
 
-def empty_pop(t: Caller) -> int:
-    """Take a unit off the list of empty slabs, or 0. The tag makes the CAS fail if the list changed
-    and changed back (ABA)."""
+def empty_pop(t: Caller, units: int) -> int:
+    """Take a slab off the list of empty ones of this length, or 0. The tag makes the CAS fail if
+    the list changed and changed back (ABA)."""
     m, record = t.m, t.record
     while True:
-        word = m.heap.empty_word
+        address, word = _empty_list(m, units)
         unit: int = word & MASK32
         if not unit:
             return 0
@@ -110,7 +127,7 @@ def empty_pop(t: Caller) -> int:
             | ((word >> 40) + 1 & 0xFF_FFFF) << 40
         )
         record.cas_try_count += 1
-        if m.cas64(m.base + _EMPTY_WORD, word, rest):
+        if m.cas64(address, word, rest):
             return unit
         record.cas_retry_count += 1
 
@@ -137,8 +154,12 @@ def retire(t: Caller, unit: int) -> None:
     slab.kind = KIND_NONE
     lists.claim_release(m, unit)
     t.record.slab_retire_count += 1
-    if units != 1 or not _empty_push(t, unit):
-        run_free(m, unit, units, True)
+    if _empty_push(t, unit, units):
+        return
+    run_free(m, unit, units, True)
+    # where memory is to go back to the OS, what waited before goes too
+    if units > 1 and not spares(m, units) and (other := empty_pop(t, units)):
+        run_free(m, other, units, True)
 
 
 def settle(t: Caller, unit: int, list_count: int) -> None:

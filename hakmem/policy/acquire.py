@@ -46,9 +46,10 @@ class AcquirePolicy(layout.AcquireNumbers):
     """Where a refill looks for a slab: the stages in ``order``, each tried once.
 
     A stage is left after ``retry_count`` lost claims or CASes, with pauses of up to
-    ``backoff_spins`` between them. Up to ``empty_keep_count`` slabs that became empty wait outside
-    the run heap for the next class that needs one. Without ``adoption`` the stages that take slabs
-    from mailboxes find nothing.
+    ``backoff_spins`` between them. Up to ``empty_keep_count`` slabs of one unit that became empty,
+    and longer ones of up to ``empty_keep_units`` in all, wait outside the run heap for the next
+    class that needs one as long; they go back once an epoch. Without ``adoption`` the stages that
+    take slabs from mailboxes find nothing.
     """
 
     order: tuple[Stage, ...] = DEFAULT_ORDER

@@ -40,7 +40,7 @@ def test_what_is_in_no_line_is_the_run_lock_holders() -> None:
 def test_words_that_threads_write_without_the_lock_are_apart() -> None:
     """Each on a line with nothing that a malloc's slow path only reads."""
     written = (
-        *("run_lock", "open_word", "empty_word", "parked_word", "sweep_unit", "hole_now_pages"),
+        *("run_lock", "open_word", "longer_word", "parked_word", "sweep_unit", "hole_now_pages"),
         *("record_lock", "in_use_units", "mailbox", "os"),
     )
     read = (

@@ -266,6 +266,8 @@ static walk heap_walk_as(stage *s, bool child) {
     walk_mapped(h);
     uint32_t ready = (uint32_t)__builtin_popcountll(h->open_word >> 32) +
                      (uint32_t)(h->empty_word >> 32 & 0xff);
+    for (uint32_t units = 2; units <= HAK_SLAB_UNITS_MAX; units++)
+        ready += units * (uint32_t)(h->longer_word[units - 2] >> 32 & 0xff);
     if (k.ready != ready) die("walk: %u units in no record, %u ready for slabs", k.ready, ready);
     free(k.marks);
     free(k.held);
@@ -314,7 +316,9 @@ static void heap_walk_empty(stage *s) {
             if (is_listed(h, c, unit))
                 die("end: unit %u is still in the partial set of class %u", unit, c);
     }
-    if (h->open_word >> 32 || (uint32_t)h->empty_word) die("end: units wait outside the run heap");
+    uint32_t waiting = (uint32_t)h->empty_word;
+    for (uint32_t i = 0; i < HAK_SLAB_UNITS_MAX - 1; i++) waiting |= (uint32_t)h->longer_word[i];
+    if (h->open_word >> 32 || waiting) die("end: units wait outside the run heap");
     if (h->dirty_units && !hak_policy_of(h)->retain.lazy_free)
         die("end: %llu dirty units after a trim", (unsigned long long)h->dirty_units);
     for (uint32_t i = 0; i < h->thread_top; i++)

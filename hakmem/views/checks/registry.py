@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import FieldMissing
 from ...registry import HEAD_SHIFT, KIND_NAMES, TAG_FREE, TAG_MASK, TAG_NONE, TAG_SPAN, TAG_UNMAPPED
 from ..reading.capture import Capture
 from ..reading.look import Look
@@ -37,22 +38,40 @@ IN_USE: Final = (KIND_SLAB, KIND_LOST, *SPANS)
 NOT_MAPPED: Final = (KIND_UNMAPPED, KIND_FOREIGN)
 
 
-def ready_units(capture: Capture, report: Report) -> list[int]:
-    """Units that wait outside the run heap to become slabs: those of the list of empty slabs and of
-    the open superslab."""
-    first, count = index_word(capture.heap.empty_word)
-    ready: list[int] = []
+def _longer_words(capture: Capture) -> list[int]:
+    """The lists of empty slabs of 2, 3 ... units; none in a heap whose layout keeps none ready."""
+    try:
+        return [int(word) for word in capture.heap.longer_word]
+    except FieldMissing:
+        return []
+
+
+def _empty_slabs(capture: Capture, units: int, word: int, name: str, report: Report) -> list[int]:
+    """The first units of the slabs in a list of empty ones, each ``units`` long."""
+    first, count = index_word(word)
+    heads: list[int] = []
     what = "list of empty slabs"
-    while first and len(ready) < count:
-        if not capture.meta_units <= first < capture.unit_top:
-            place = Spot(f"place {len(ready)}")
+    while first and len(heads) < count:
+        if not capture.meta_units <= first <= capture.unit_top - units:
+            place = Spot(f"place {len(heads)}")
             report(Problem(what, place, "a unit of user memory", first))
             break
-        ready.append(first)
+        heads.append(first)
         first = int(capture.slabs["next"][first])
-    if len(ready) != count or first:
-        found = f"{len(ready)}, then {first}"
-        report(Problem(what, Spot("heap.empty_word"), f"{count} units", found))
+    if len(heads) != count or first:
+        found = f"{len(heads)}, then {first}"
+        report(Problem(what, Spot(name), f"{count} slabs", found))
+    return heads
+
+
+def ready_units(capture: Capture, report: Report) -> list[int]:
+    """Units that wait outside the run heap to become slabs: those of the lists of empty slabs and
+    of the open superslab."""
+    ready = _empty_slabs(capture, 1, capture.heap.empty_word, "heap.empty_word", report)
+    for units, word in enumerate(_longer_words(capture), start=2):
+        name = f"heap.longer_word[{units - 2}]"
+        heads = _empty_slabs(capture, units, word, name, report)
+        ready += [head + unit for head in heads for unit in range(units)]
     base, mask = capture.heap.open_word & 0xFFFFFFFF, capture.heap.open_word >> 32
     ready += [base + bit for bit in range(32) if mask >> bit & 1]
     return ready
