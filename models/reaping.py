@@ -23,7 +23,8 @@ owner's stores wait in a buffer, first in, first out, as on x86; weaker orders, 
 once, are not modelled (an operation touches one class only). After each step it is asserted that
 no block is in two places and no list names what the program wrote, as a child that another thread
 forks just then would find it. A child that the owner forks between two operations has no reaper: it
-opens the gate and goes on, and what the reaper had in hand is lost.
+opens the gate and goes on, and what the reaper had in hand is lost. `reaping.pml` is a smaller
+model of the same for spin.
 """
 
 from __future__ import annotations

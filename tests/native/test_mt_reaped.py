@@ -4,6 +4,7 @@ form."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,20 @@ def test_mt_reaped_at_random(native_program: Programs, kind: str) -> None:
     """Threads that work, sleep, and sleep in a handler over a malloc; ThreadSanitizer is silent,
     without a suppression."""
     assert "reaps took" in passes(native_program("reaped", kind), "run", "3", "6", "1")
+
+
+def test_mt_reaped_under_a_handler_that_sleeps_over_malloc(native_program: Programs) -> None:
+    """Of malloc's own heap: what the handler cut in two goes on after the reap."""
+    done = subprocess.run(
+        [native_program("over_malloc"), "3"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "HAKMEM_OS_CALLS": "wide"},
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    numbers = [int(word) for word in done.stdout.split() if word.isdigit()]
+    assert numbers[1] >= 16 and numbers[2] >= 16 and numbers[3] > 100 and numbers[4] == 0
 
 
 @pytest.mark.parametrize("bug", ("one_look", "one_left"))
