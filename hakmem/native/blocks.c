@@ -145,7 +145,9 @@ uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
         hak_span_free(t, block.unit);
         return HAK_OK;
     }
-    if (hak_is_line_of_others(t, block.class_index) || !hak_bin_put(t, block.class_index, address))
+    if (hak_frees_home(t)) hak_free_home(t, block.class_index, address);
+    else if (hak_is_line_of_others(t, block.class_index) ||
+             !hak_bin_put(t, block.class_index, address))
         hak_overflow(t, block.class_index, address);
     return HAK_OK;
 }

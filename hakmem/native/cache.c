@@ -251,6 +251,20 @@ void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block) {
     turn(t);
 }
 
+/* Whether a free by record 0 is one of the first of a thread that has no record yet, and not one of
+ * a thread for which there is none left. What record 0 cached of such frees nobody would ask for.
+ */
+bool hak_frees_home(hak_thread *t) {
+    const hak_heap *h = hak_heap_of(t);
+    return !t->index && hak_load_relaxed(&h->thread_top) < h->thread_limit;
+}
+
+/* A free that goes to the block's slab, past the caches. */
+void hak_free_home(hak_thread *t, uint32_t class_index, uint64_t block) {
+    hak_chain one = {block, block, block, hak_head_of(hak_heap_of(t), block), 1};
+    hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, hak_cache_of(t, class_index)->list_count);
+}
+
 /* Gives back everything that the thread caches of blocks larger than `above` bytes: lists, carved
  * ranges, hints; and the spans that wait. Caps stay. */
 void hak_cache_flush(hak_thread *t, uint64_t above) {

@@ -400,6 +400,8 @@ HAK_HIDDEN void hak_acquire_flush_ready(hak_thread *t);
 HAK_HIDDEN bool hak_refill(hak_thread *t, uint32_t class_index, uint32_t least);
 HAK_HIDDEN uint32_t hak_lend(hak_thread *t, uint32_t class_index);
 HAK_HIDDEN bool hak_is_line_of_others(const hak_thread *t, uint32_t class_index);
+HAK_HIDDEN bool hak_frees_home(hak_thread *t);
+HAK_HIDDEN void hak_free_home(hak_thread *t, uint32_t class_index, uint64_t block);
 HAK_HIDDEN void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block);
 HAK_HIDDEN void hak_cache_flush(hak_thread *t, uint64_t above);
 HAK_HIDDEN uint64_t hak_cache_bytes(hak_thread *t);

@@ -59,3 +59,15 @@ def test_mt_short_threads_leave_no_records(native_program: Programs, kind: str, 
     assert found, done.stdout
     records, grown_kib = map(int, found.groups())
     assert 1 < records < 2 * 32 + 16 and grown_kib < 4 << 10, done.stdout
+
+
+def test_mt_first_frees_of_short_threads_wait_in_no_cache(native_program: Programs) -> None:
+    done = subprocess.run(
+        [native_program("late_frees_plain")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=preloaded(library_of(native_program)),
+        check=True,
+    )
+    assert done.stdout == "0\n"
