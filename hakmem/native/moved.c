@@ -57,12 +57,26 @@ static bool is_free_and_clean(hak_heap *h, uint32_t unit, uint32_t units) {
     return !hak_marks_count(hak_dirty_map(h), unit, units);
 }
 
-/* Finds a range that is free and clean; *units is 0 if there is none. */
-uint32_t hak_moved_find_spare(hak_heap *h, uint32_t *units) {
+/* The free run that has some units; 0 if none has, as while they are purged: units inside a run
+ * that is in no bin say that they are free all the same. */
+static uint32_t run_around(hak_heap *h, uint32_t unit, uint32_t units) {
+    uint32_t run = unit; /* not the entry's head: inside a run it may be one that was */
+    while (run > h->meta_units && hak_slab_at(h, run)->kind != HAK_KIND_RUN) run--;
+    const hak_slab *record = hak_slab_at(h, run);
+    bool has = record->kind == HAK_KIND_RUN && unit + units <= run + record->unit_count;
+    return has ? run : 0;
+}
+
+/* Finds a range that is free and clean, and part of the free run *run; *units is 0 if there is
+ * none. */
+uint32_t hak_moved_find_spare(hak_heap *h, uint32_t *units, uint32_t *run) {
     hak_assert(hak_rank_is_held(HAK_RANK_RUN));
     for (uint32_t i = 0; i < HAK_MOVED_LIMIT && !h->inherited; i++) {
         *units = h->moved_units[i];
-        if (*units && is_free_and_clean(h, h->moved_unit[i], *units)) return h->moved_unit[i];
+        if (*units && is_free_and_clean(h, h->moved_unit[i], *units)) {
+            *run = run_around(h, h->moved_unit[i], *units);
+            if (*run) return h->moved_unit[i];
+        }
     }
     *units = 0;
     return 0;

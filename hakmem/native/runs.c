@@ -159,12 +159,9 @@ bool hak_run_extend(hak_heap *h, uint32_t unit, uint32_t have, uint32_t want) {
 hak_run hak_run_take_moved(hak_heap *h, uint32_t *units) {
     hak_run made = {0, 0, 0};
     hak_run_lock(h);
-    made.unit = hak_moved_find_spare(h, units);
-    if (made.unit) {
-        uint32_t run = made.unit; /* entries inside a run may name a head that was */
-        while (hak_slab_at(h, run)->kind != HAK_KIND_RUN) run--;
-        run_cut(h, run, made.unit, *units);
-    }
+    uint32_t run;
+    made.unit = hak_moved_find_spare(h, units, &run);
+    if (made.unit) run_cut(h, run, made.unit, *units);
     hak_run_unlock(h);
     return made;
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from .. import layout
 from .marks import dirty_count
-from .memory import TAG_FREE, TAG_MASK, Memory
+from .memory import KIND_RUN, TAG_FREE, TAG_MASK, Memory
 
 
 def has_room(m: Memory) -> bool:
@@ -59,11 +59,25 @@ def _is_free_and_clean(m: Memory, unit: int, units: int) -> bool:
     return free and not dirty_count(m, unit, units)
 
 
-def find_spare(m: Memory) -> tuple[int, int]:
-    """A range that is free and clean: its first unit and how many; (0, 0) if there is none."""
+def _run_around(m: Memory, unit: int, units: int) -> int:
+    """The free run that has some units; 0 if none has, as while they are purged: units inside a run
+    that is in no bin say that they are free all the same."""
+    run = unit  # not the entry's head: inside a run it may be one that was
+    while run > m.heap.meta_units and m.slabs[run].kind != KIND_RUN:
+        run -= 1
+    record = m.slabs[run]
+    has = record.kind == KIND_RUN and unit + units <= run + record.unit_count
+    return run if has else 0
+
+
+def find_spare(m: Memory) -> tuple[int, int, int]:
+    """A range that is free and clean: its first unit, how many, and the free run that it is part
+    of; (0, 0, 0) if there is none."""
     heap = m.heap
     if not heap.inherited:
         for unit, units in zip(heap.moved_unit, heap.moved_units, strict=True):
             if units and _is_free_and_clean(m, unit, units):
-                return unit, units
-    return 0, 0
+                run = _run_around(m, unit, units)
+                if run:
+                    return unit, units, run
+    return 0, 0, 0

@@ -16,7 +16,6 @@ from .marks import dirty_count, dirty_set
 from .memory import (
     HEAD_SHIFT,
     KIND_NONE,
-    KIND_RUN,
     MAP_DONE,
     MAP_REFUSED,
     MASK32,
@@ -147,11 +146,8 @@ def run_take_moved(m: Memory) -> tuple[int, int]:
     """Take a range that pages were moved to out of the run that it is a part of, if it is free and
     clean: its first unit and how many; (0, 0) if there is none."""
     run_lock(m)
-    unit, units = moved.find_spare(m)
+    unit, units, run = moved.find_spare(m)
     if unit:
-        run = unit
-        while m.slabs[run].kind != KIND_RUN:  # entries inside a run may name a head that was
-            run -= 1
         _cut(m, run, unit, units)
     run_unlock(m)
     return unit, units
