@@ -386,7 +386,7 @@ static expected magazine_listed(hak_heap *h, hak_thread *t) {
     return (expected){0, 0, 0};
 }
 /* A thread's end comes before this destructor: the thread works on with record 0. */
-static void use_record_0(void *heap) {
+static void use_some(void *heap) {
     void *blocks[8];
     hak_fault fault;
     for (uint32_t i = 0; i < 8; i++)
@@ -394,9 +394,17 @@ static void use_record_0(void *heap) {
     for (uint32_t i = 0; i < 8; i++)
         if (hak_heap_free(heap, blocks[i], &fault)) die("free: fault %u", fault.code);
 }
+/* Record 0 caches what is freed only where there are no records left. */
+static void use_record_0(void *heap) {
+    hak_heap *h = heap;
+    uint32_t limit = h->thread_limit;
+    h->thread_limit = h->thread_top;
+    use_some(heap);
+    h->thread_limit = limit;
+}
 static pthread_key_t at_end;
 static void *end_late(void *heap) {
-    use_record_0(heap);
+    use_some(heap);
     if (pthread_setspecific(at_end, heap)) die("pthread_setspecific");
     return NULL;
 }

@@ -123,7 +123,7 @@ def test_who_sleeps_in_a_system_call_of_the_program_is_not_in_flight(python: Sta
 
 def test_mt_who_waits_for_a_lock_of_the_library_is_in_flight(python: Start) -> None:
     """It may have taken units out of one record and not put them into another yet."""
-    program = python()
+    program = python("import atexit, ctypes\natexit.register(ctypes.CDLL(None).malloc, 5 << 20)")
     source = LiveProcess(program.pid)
     source.find_library()
     heap = hakmem.attach(program.pid).capture
@@ -133,7 +133,7 @@ def test_mt_who_waits_for_a_lock_of_the_library_is_in_flight(python: Start) -> N
         memory.seek(lock)
         memory.write(first)  # held, by a thread that will not give it
         assert program.stdin is not None
-        program.stdin.close()  # it reads the end of its input and ends: its exit frees
+        program.stdin.close()  # it reads the end of its input and ends, with a span
         program.stdin = None
         limit = time.monotonic() + 5
         found: tuple[int, ...] = ()

@@ -8,6 +8,8 @@ from twins import Twins
 
 from hakmem import SizeClassMap, layout
 from hakmem.policy.size_classes import BIG_STRIDES
+from hakmem.views.heap_view import HeapView
+from hakmem.views.reading.source import OwnProcess
 
 KIB = 1 << 10
 BIG = [index for index, item in enumerate(SizeClassMap.default().classes, 1) if item.band == "big"]
@@ -30,6 +32,9 @@ def test_who_asks_for_much_and_frees_it_all_keeps_no_large_block(twins: Twins) -
     twins.free_many(offsets)
     record, heap = twins.first_thread(), twins.native.heap
     assert all(record.bins[index].cap_count == 0 for index in BIG)
+    view = HeapView(OwnProcess(), twins.native.address)
+    assert not len(view.slabs) and heap.in_use_units == view.superslabs["ready_units"].sum()
+    twins.both("trim", lambda engine: engine.trim())
     assert not heap.in_use_units, "every slab has gone"
 
 
