@@ -101,7 +101,7 @@ def test_by_default_reads_tell_that_a_block_was_little_touched(plain: hakmem.Hea
 
 
 def test_by_default_a_block_half_written_is_cleared(make: Make) -> None:
-    """A busy machine may make its reads seem slow, those of the Python plane often, but not always."""
+    """On a busy machine reads may seem slow, on the Python plane often, but not always."""
     heaps = [make(region_bytes=1 << 28) for _ in range(10)]
     found = [(round_trip(heap, MIB // 2), calls(heap)) for heap in heaps]
     assert found.count((64, (0, 0))) >= 3, found
