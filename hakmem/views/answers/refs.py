@@ -214,7 +214,7 @@ def refs(look: Look, address: int, *, dead: bool = False) -> References:
     rows = [_heap_rows(heap, *reader.search(_used_ranges(heap.capture))) for heap in heaps]
     taken = sorted(pair for heap in heaps for pair in _heap_ranges(heap.capture))
     others = source.beside(taken)
-    threads = procfs.thread_names(source.pid) if others else {}
+    threads = _thread_names(source.pid) if others else {}
     for place in others:
         found = reader.search([(-(-place.start // 8) * 8, place.end & -8)])
         rows.append(_beside_rows(place, threads.get(place.thread, ""), *found))
@@ -234,6 +234,13 @@ def refs(look: Look, address: int, *, dead: bool = False) -> References:
         bool(others),
         time.monotonic() - began,
     )
+
+
+def _thread_names(pid: int) -> dict[int, str]:
+    try:
+        return procfs.thread_names(pid)
+    except OSError:
+        return {}  # it ended, which the next read of its memory says
 
 
 def _heap_ranges(capture: Capture) -> list[Range]:

@@ -39,10 +39,9 @@ def beside(pid: int, ours: Sequence[Range], read: Read, *, cpython: bool) -> lis
     """The writable memory of process ``pid`` without the ranges ``ours``, ascending; empty where
     the kernel does not say. The part of a stack below its thread's stack pointer is left out."""
     try:
-        areas = smaps.areas(pid)
+        areas, pointers = smaps.areas(pid), _stack_pointers(pid)
     except OSError:
         return []
-    pointers = _stack_pointers(pid)
     kinds = smaps.kinds_of(areas, list(pointers), lambda area: cpython and is_arena(read, area))
     taken = sorted(ours)
     bases: dict[str, int] = {}
