@@ -13,7 +13,8 @@ uint8_t hak_no_classes[HAK_FAST_MAP_BYTES];
 /* Lets the owner into a slow path once nobody reaps it, and gives classes whose caps fell with what
  * was taken their first ones. A fork's child has no reaper: the look mends the gate. */
 void hak_gate_pass(hak_thread *t, bool looks) {
-    if (hak_load_relaxed(&t->gate)) {
+    /* acquire, as in slow_enter: the reaper may have opened it since that looked */
+    if (hak_load_acquire(&t->gate)) {
         if (looks) hak_fork_look();
         hak_gate_wait(t);
     }
