@@ -161,11 +161,10 @@ static void reap(hak_thread *t, hak_reaped *out) {
 
 /* The calling thread counts as live meanwhile: a fork looks at that. */
 HAK_EXPORT uint32_t hak_heap_reap(hak_heap *h, uint32_t index, hak_reaped *out) {
-    const hak_policy *policy = hak_policy_of(h);
     memset(out, 0, sizeof *out);
     if (!index || index >= hak_load_acquire(&h->thread_top)) return HAK_REAP_UNKNOWN;
-    if (policy->caches.magazines) return HAK_REAP_MAGAZINES;
-    if (policy->arenas.os_calls != HAK_OS_CALLS_WIDE) return HAK_REAP_FORBIDDEN;
+    if (h->magazines_offset) return HAK_REAP_MAGAZINES;
+    if (hak_policy_of(h)->arenas.os_calls != HAK_OS_CALLS_WIDE) return HAK_REAP_FORBIDDEN;
     hak_fork_look();
     hak_thread *mine = hak_thread_enter(h), *t = hak_thread_at(h, index);
     uint32_t code = t == mine ? HAK_REAP_OWN : hak_gate_close(t);

@@ -28,7 +28,7 @@ def refusal(m: Memory, index: int) -> int:
     """Why no thread of this number can be reaped in this heap; 0: it may be."""
     if not 0 < index < m.heap.thread_top:
         return _UNKNOWN
-    if m.tables.policy.caches.magazines:
+    if m.geometry.magazines_offset:
         return _MAGAZINES
     return 0 if m.tables.policy.arenas.os_calls == "wide" else _FORBIDDEN
 

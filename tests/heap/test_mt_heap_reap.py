@@ -15,6 +15,7 @@ from hakmem.policy import ArenaGrowth, CachePolicy, Policy
 
 Plane = str
 WIDE = Policy.default().replace(arenas=ArenaGrowth(os_calls="wide"))
+MAGAZINES = WIDE.replace(caches=CachePolicy(magazines=True))
 
 
 @contextmanager
@@ -38,8 +39,13 @@ def sleeper(heap: hakmem.Heap, count: int = 300) -> Iterator[threading.Thread]:
         thread.join()
 
 
-def heap_of(plane: Plane, policy: Policy = WIDE) -> hakmem.Heap:
-    return hakmem.Heap(policy, plane=plane, region_bytes=1 << 26)  # type: ignore[arg-type]
+def heap_of(plane: Plane, policy: Policy = WIDE, *, checked: bool = True) -> hakmem.Heap:
+    return hakmem.Heap(
+        policy,
+        plane=plane,  # type: ignore[arg-type]
+        region_bytes=1 << 26,
+        checked=checked,
+    )
 
 
 def test_mt_a_sleeping_thread_keeps_little_and_the_answer_says_it(plane: Plane) -> None:
@@ -74,13 +80,10 @@ def test_mt_what_cannot_be_reaped_is_one_line(plane: Plane) -> None:
 
 @pytest.mark.parametrize(
     ("policy", "said"),
-    [
-        (Policy.default(), 'ArenaGrowth(os_calls="wide")'),
-        (WIDE.replace(caches=CachePolicy(magazines=True)), "magazines"),
-    ],
+    [(Policy.default(), 'ArenaGrowth(os_calls="wide")'), (MAGAZINES, "magazines")],
 )
 def test_mt_why_the_policy_forbids_it(plane: Plane, policy: Policy, said: str) -> None:
-    with heap_of(plane, policy) as heap, sleeper(heap):
+    with heap_of(plane, policy, checked=False) as heap, sleeper(heap):
         with pytest.raises(hakmem.HakmemError, match=r"^thread 2 cannot be reaped: ") as refused:
             heap.reap(2)
         assert said in str(refused.value) and "\n" not in str(refused.value)
@@ -88,8 +91,12 @@ def test_mt_why_the_policy_forbids_it(plane: Plane, policy: Policy, said: str) -
         assert "heap.reap(n)" not in ways
 
 
-def test_mt_why_names_the_way(plane: Plane) -> None:
-    with heap_of(plane) as heap, sleeper(heap, 3000):
+@pytest.mark.parametrize("policy", [WIDE, MAGAZINES], ids=["lists", "magazines"])
+def test_mt_why_names_the_way(plane: Plane, policy: Policy) -> None:
+    """A checked heap has no magazines, whatever its policy says, and is reaped as any other."""
+    with heap_of(plane, policy) as heap, sleeper(heap, 3000):
+        assert heap.reap(2).given_bytes > 0
+    with heap_of(plane, policy) as heap, sleeper(heap, 3000):
         ways = {way.command: way.size_bytes for way in heap.why().releases}
         assert ways["heap.reap(n)"] > 0 and "heap.flush()" not in ways
 

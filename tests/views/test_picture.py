@@ -18,6 +18,7 @@ import pytest
 
 import hakmem
 from hakmem.errors import UnknownName
+from hakmem.views.parts import headline
 from hakmem.views.pictures.picture import Picture, png
 from hakmem.views.pictures.units import CLEAN, DIRTY, READY, SLAB, SPAN, WHATS
 from tests.support.heaps import Make
@@ -127,7 +128,9 @@ def test_svg_and_png_have_a_cell_a_unit(busy: Heap, tmp_path: Path) -> None:
     assert (rows[:, 1:].reshape(cells.shape) == cells).all() and not rows[:, 0].any()
     drawn = ElementTree.fromstring(picture.svg("class"))
     texts = [item.text or "" for item in drawn.iter() if item.tag.endswith("text")]
-    assert any("test heap" in text for text in texts)
+    assert any("test heap" in text for text in texts) and max(map(len, texts)) <= 120
+    said = " ".join(texts)
+    assert all(word in said for word in headline.title(busy.view()).split())
     assert any(text.startswith("class: ") for text in texts) and "span" in texts
     assert picture._repr_html_() == picture.svg() and ".save('heap.html')" in repr(picture)
     for ending in ("html", "svg", "png"):

@@ -285,14 +285,14 @@ def account(view: Look) -> Account:
     stuck = np.repeat(capture.slabs["flags"] & _STUCK != 0, PAGES_PER_UNIT)
     locked = _locked_pages(view, around) | stuck
     stays = stuck if around is not None and around.locked_goes else locked
-    resident, spans = _per_unit(pages), spans_of(view).array
+    resident, spans = per_unit(pages), spans_of(view).array
     slabs = pinned_of(view, resident)
     obeying = Obeying.of(view, around.asleep if around is not None else ())
     found = forecast(view, slabs, pages & ~stays, obeying)
     slabs["trim_bytes"], slabs["drain_bytes"] = found.slabs[:, 0], found.slabs[:, 1]
     of_spans = sums(resident, spans["unit"].astype(np.int64), spans["unit_count"].astype(np.int64))
     span_used = np.minimum(of_spans, spans["asked_bytes"].astype(np.int64))
-    size = _sizes(view, slabs, resident, _per_unit(pages & locked))
+    size = _sizes(view, slabs, resident, per_unit(pages & locked))
     size[IN_USE] += int(span_used.sum())
     size[ENDS] = int((of_spans - span_used).sum())
     region = _count(mine)
@@ -316,7 +316,8 @@ def account(view: Look) -> Account:
     )
 
 
-def _per_unit(pages: NDArray[np.bool_]) -> NDArray[np.int64]:
+def per_unit(pages: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Bytes of each unit, of which each OS page is in ``pages`` or not."""
     counts = pages.reshape(-1, PAGES_PER_UNIT).sum(axis=1).astype(np.int64)
     return np.asarray(counts * PAGE_BYTES)
 

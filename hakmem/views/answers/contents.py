@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -92,7 +93,7 @@ class Peek(Shown):
         escaped = _escape if row is _html_row else str
         for piece in self.pieces:
             mark = ">" if piece.address <= self.address < piece.address + piece.size_bytes else " "
-            lines.append(escaped(f"{mark} {_headline(piece)}"))
+            lines.append(escaped(f"{mark} {piece.what.sentence()}"))
             lines += self._rows(piece, pointers, row, escaped)
         if self.strings:
             lines.append("text:")
@@ -154,13 +155,6 @@ def state_letter(what: WhatIs) -> str:
     return STATE_LETTERS[STATE_NAMES.index(what.state)] if what.state else _OUTSIDE
 
 
-def _headline(piece: Piece) -> str:
-    """What a piece is, without its address, which its rows have."""
-    sentence = piece.what.sentence()
-    at, _, rest = sentence.partition(" ")
-    return f"{at} {rest}"
-
-
 def _cells(raw: bytes, skip: int) -> tuple[str, str]:
     """The bytes of a row and their characters, ``skip`` bytes into the row."""
     hexes = ["  "] * skip + [f"{byte:02x}" for byte in raw]
@@ -179,7 +173,7 @@ def _terminal_row(raw: bytes, skip: int, letter: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")
+    return escape(text, quote=False)
 
 
 def _html_row(raw: bytes, skip: int, letter: str) -> str:

@@ -227,8 +227,8 @@ def releases(found: Figures) -> tuple[Release, ...]:
         made.append(Release(drain, found.drain_bytes, f"{who}, and what trim gives{waits}"))
     made.append(Release("(time)", found.bytes_of("decaying"), "of it, while the program goes on"))
     if obeying.own:
-        policy = found.view.policy
-        reaps = policy.arenas.os_calls == "wide" and not policy.caches.magazines
+        allowed = found.view.policy.arenas.os_calls == "wide"
+        reaps = allowed and not len(found.view.capture.magazines)
         way, where = ("heap.reap(n)", "of") if reaps else ("heap.flush()", "in")
         made.append(Release(way, unreached, f"{where} each other thread, then heap.trim()"))
     else:

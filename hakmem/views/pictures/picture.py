@@ -19,6 +19,7 @@ from html import escape
 from importlib.resources import files
 from os import PathLike, fspath
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Final
 
 import numpy as np
@@ -45,6 +46,8 @@ it is packed."""
 FORMATS: Final = (".html", ".svg", ".png")
 _WIDTH: Final = 900
 _LINE: Final = 18
+_LINE_LETTERS: Final = 120
+"""What fits into a line of an image; a heap's headline may be longer."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,7 +131,7 @@ class Picture(Shown):
         mode, image = self.mode(by), base64.b64encode(self.png(by, 1)).decode()
         rows = -(-self.unit_count // self.columns)
         high = max(_WIDTH * rows // self.columns, 1)
-        lines = _lines(self.look)
+        lines = [part for line in _lines(self.look) for part in wrap(line, _LINE_LETTERS)]
         parts = [_text(0, _LINE * (number + 1) - 4, line) for number, line in enumerate(lines)]
         top = _LINE * len(lines) + 4
         parts.append(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ...errors import HakmemError
-from ..answers.causes import NAMES, NO_THREAD, pinned_of, resident_pages_of, sums
+from ..answers.causes import NAMES, NO_THREAD, per_unit, pinned_of, resident_pages_of, sums
 from ..parts.slabs import slabs_of
 from ..reading.fields import ArrayField, dtype_from
 from ..reading.look import Look
@@ -120,12 +120,9 @@ def _with_gaps(
 def _resident(look: Look) -> NDArray[np.int64] | None:
     """Resident bytes of each unit; None where they are not known."""
     try:
-        pages = resident_pages_of(look)
+        return per_unit(resident_pages_of(look))
     except HakmemError:
         return None
-    per_unit = layout.UNIT_BYTES // layout.OS_PAGE_BYTES
-    counts = pages.reshape(-1, per_unit).sum(axis=1).astype(np.int64)
-    return np.asarray(counts * layout.OS_PAGE_BYTES)
 
 
 def _add_slabs(look: Look, made: Records, resident: NDArray[np.int64] | None) -> None:

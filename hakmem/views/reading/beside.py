@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from ...system import procfs, smaps
-from .surroundings import is_arena
+from ...system import smaps
+from .surroundings import is_arena, stack_pointers
 
 RED_ZONE_BYTES: Final = 128
 """What a function may use below the stack pointer (x86-64 psABI, 3.2.2)."""
@@ -39,10 +39,10 @@ def beside(pid: int, ours: Sequence[Range], read: Read, *, cpython: bool) -> lis
     """The writable memory of process ``pid`` without the ranges ``ours``, ascending; empty where
     the kernel does not say. The part of a stack below its thread's stack pointer is left out."""
     try:
-        areas, pointers = smaps.areas(pid), _stack_pointers(pid)
+        areas, pointers = smaps.areas(pid), stack_pointers(pid)
     except OSError:
         return []
-    kinds = smaps.kinds_of(areas, list(pointers), lambda area: cpython and is_arena(read, area))
+    kinds = smaps.kinds_of(areas, pointers, lambda area: cpython and is_arena(read, area))
     taken = sorted(ours)
     bases: dict[str, int] = {}
     made: list[Beside] = []
@@ -76,13 +76,3 @@ def without(whole: Range, taken: Sequence[Range]) -> list[Range]:
     if at < end:
         made.append((at, end))
     return made
-
-
-def _stack_pointers(pid: int) -> dict[int, int]:
-    """The threads that sleep, by their stack pointers."""
-    found = {}
-    for task in procfs.tasks(pid):
-        place = procfs.sleeping_place(pid, task)
-        if place is not None and place.stack:
-            found[place.stack] = task
-    return found

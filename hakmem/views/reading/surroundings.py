@@ -97,7 +97,9 @@ def look_around(
         found = smaps.areas(pid)
     except OSError:
         return None
-    kinds = smaps.kinds_of(found, _stacks(pid), lambda area: cpython and is_arena(read, area))
+    kinds = smaps.kinds_of(
+        found, stack_pointers(pid), lambda area: cpython and is_arena(read, area)
+    )
     sums: dict[tuple[str, str], list[int]] = {}
     locked = []
     for area, key in zip(found, kinds, strict=True):
@@ -158,13 +160,13 @@ def unit_ranges(address: int, pages: NDArray[np.bool_], records: Records) -> lis
     ]
 
 
-def _stacks(pid: int) -> list[int]:
-    """The stack pointers of the threads that sleep."""
-    found = []
+def stack_pointers(pid: int) -> dict[int, int]:
+    """The threads that sleep, by their stack pointers. Raises OSError when the process ended."""
+    found = {}
     for task in procfs.tasks(pid):
         place = procfs.sleeping_place(pid, task)
         if place is not None and place.stack:
-            found.append(place.stack)
+            found[place.stack] = task
     return found
 
 
