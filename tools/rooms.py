@@ -34,6 +34,7 @@ ROOMS: Final = (
     "hakmem/arguments.py",
     "hakmem/generate",
     "hakmem/system",
+    "hakmem/profiles",
     "hakmem/policy",
     "hakmem/registry.py",
     "hakmem/clib",
