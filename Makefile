@@ -104,7 +104,7 @@ peers: setup  ## fetch the allocators to compare with, from the distribution and
 
 PROGRAMS := gcc g++ git sqlite3 perl nodejs ffmpeg imagemagick redis-server redis-tools nginx-light apache2-utils \
 	postgresql postgresql-contrib python3 strace php-cli php-intl php-xml php-mbstring php-sqlite3 ruby default-jdk-headless \
-	golang-go rustc octave erlang-base emacs-nox faketime fakeroot mariadb-server stress-ng \
+	golang-go rustc llvm chromium octave erlang-base emacs-nox faketime fakeroot mariadb-server stress-ng \
 	python3-numpy python3-pytest python3-hypothesis
 
 programs:  ## install the real programs that the library is tried on (apt-get; Debian starts the servers among them)

@@ -35,6 +35,7 @@ ROOMS: Final = (
     "hakmem/generate",
     "hakmem/system",
     "hakmem/profiles",
+    "hakmem/symbols",
     "hakmem/policy",
     "hakmem/registry.py",
     "hakmem/clib",
