@@ -100,6 +100,16 @@ THREADS_MIN: Final = 256
 CRASH_STACK_BYTES: Final = 64 << 10
 EVENT_COUNT: Final = 8192
 STACK_NEAR_BYTES: Final = 8 << 20
+STACK_FRAMES: Final = 128
+STACK_PAGES: Final = 64
+STACK_COUNT_BITS: Final = 16
+CODE_ADDRESS_BITS: Final = 56
+ROWS_KEPT: Final = 4
+EXPRESSION_WORDS: Final = 8
+EXPRESSION_BYTES: Final = 64
+RULE_SLOTS_LOG2: Final = 12
+RULE_OFFSET_BITS: Final = 20
+RULE_SAVED_BITS: Final = 6
 THREADS_MAX: Final = 65536
 ACQUIRE_STAGES: Final = 8
 LINE_BYTES: Final = 480
@@ -249,6 +259,23 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
         "alternate stack of the crash report, for the thread that asks for it"),
     Constant("HAK_STACK_NEAR_BYTES", STACK_NEAR_BYTES,
         "an address this near the stack pointer is told as the stack"),
+    Constant("HAK_STACK_FRAMES", STACK_FRAMES,
+        "frames of a native stack that a walk takes at most"),
+    Constant("HAK_STACK_PAGES", STACK_PAGES,
+        "OS pages that a walk goes up a stack that is not the thread's own"),
+    Constant("HAK_STACK_COUNT_BITS", STACK_COUNT_BITS,
+        "bits of the number of OS pages of a range that is no part of the own stack"),
+    Constant("HAK_CODE_ADDRESS_BITS", CODE_ADDRESS_BITS, "bits of an address of code"),
+    Constant("HAK_ROWS_KEPT", ROWS_KEPT,
+        "rows that the program of a frame may remember; compilers remember one"),
+    Constant("HAK_EXPRESSION_WORDS", EXPRESSION_WORDS, "words that an expression may work with"),
+    Constant("HAK_EXPRESSION_BYTES", EXPRESSION_BYTES, "bytes of the longest expression"),
+    Constant("HAK_RULE_SLOTS_LOG2", RULE_SLOTS_LOG2,
+        "log2 of the slots for rules of return addresses, 16 bytes each"),
+    Constant("HAK_RULE_OFFSET_BITS", RULE_OFFSET_BITS,
+        "bits of a rule's distance to the CFA, in words"),
+    Constant("HAK_RULE_SAVED_BITS", RULE_SAVED_BITS,
+        "bits of the place of a saved register, in words below the CFA"),
     Constant("HAK_THREADS_MIN", THREADS_MIN, "thread records of the smallest heap"),
     Constant("HAK_THREADS_MAX", THREADS_MAX, "thread records of the largest heap"),
     Constant("HAK_ACQUIRE_STAGES", ACQUIRE_STAGES, "places of the acquire order"),

@@ -14,56 +14,61 @@
  *    8  line.h         one line for stderr
  *    9  asserts.[hc]   what debug builds check: asserts, ranks of locks, claims
  *   10  hak_internal.h the parts of a region by offset, unit and index
- *   11  events.[hc]    the event ring of debug builds
- *   12  hooks.h        what slow paths look for on their way
- *   13  locks.[hc]     every lock but claims, and the order of all
- *   14  policy.[hc]    policy images judged and read
- *   15  environment.c  the process's policy, from its environment
- *   16  mapped.[hc]    the table of blocks outside the region
- *   17  resolve.c      which block an address belongs to
- *   18  lists.h        a slab's lists, used count and claim
- *   19  describe.[hc]  an address in words
- *   20  fault.c        the fatal report
- *   21  crash.c        the crash report, on request
- *   22  window.c       which addresses are whose
- *   23  tables.c       the metadata, mapped as it grows
- *   24  marks.h        maps of bits over units
- *   25  budget.c       what work for the OS may cost
- *   26  stuck.[hc]     units that the OS would not purge
- *   27  moved.[hc]     mappings of their own within a region
- *   28  run_bins.[hc]  free runs and unmapped runs, by length
- *   29  region.[hc]    which units are mapped, and how that changes
- *   30  runs.c         the run heap: units taken and given
- *   31  purging.c      dirty runs, purged one after another
- *   32  purge.c        what goes back to the OS, and when
- *   33  partial.c      sets of partly free slabs, mailboxes
- *   34  slabs.c        a slab's life: made, given to, taken from, retired
- *   35  waiting.c      freed spans that wait in a thread's record
- *   36  holes.c        purged pages of slabs in use
- *   37  acquire.c      where a refill finds a slab
- *   38  bins.[hc]      one class of a thread's cache: its list, its carved range
- *   39  caps.[hc]      how much a bin may hold
- *   40  gate.[hc]      the gate of a thread record: who reaps keeps its owner out
- *   41  cache.c        thread caches: refill, overflow, flush, loans
- *   42  fast.h         the fast paths of malloc and free
- *   43  magazine.h     the same with magazines, where lists miss
- *   44  threads.c      thread records: attach, park, release
- *   45  reap.c         another thread's caches, taken without its help
- *   46  spans.c        blocks of whole units
- *   47  resize.c       spans that grow, shrink, move
- *   48  mappings.c     blocks that are mappings of their own
- *   49  blocks.c       one block: checked, allocated, freed, resized
- *   50  requests.c     trim and drain, asked for from outside
- *   51  errand.c       a stopped thread serves what was asked
- *   52  background.c   a thread that gives back
- *   53  fork.c         a fork's child: noticed, repaired
- *   54  heap.c hakmem.h  heaps and batches: the C API
- *   55  malloc.c       malloc and its family, over the process heap
- *   56  deepbind.c     plugins that look in the C library first
- *   57  new_delete.c   C++'s operators
- *   58  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   59  reports.c      malloc_info, malloc_stats, mallopt
- *   60  primitives.c   what Python gets of C
+ *   11  dwarf.h        numbers of .eh_frame, and its reader
+ *   12  eh_frame.[hc] eh_rows.c  what .eh_frame says of a place in code
+ *   13  stack_range.[hc]  which addresses of a stack may be read
+ *   14  eh_expression.c  expressions of .eh_frame
+ *   15  stack.[hc]     who called: the native stack
+ *   16  events.[hc]    the event ring of debug builds
+ *   17  hooks.h        what slow paths look for on their way
+ *   18  locks.[hc]     every lock but claims, and the order of all
+ *   19  policy.[hc]    policy images judged and read
+ *   20  environment.c  the process's policy, from its environment
+ *   21  mapped.[hc]    the table of blocks outside the region
+ *   22  resolve.c      which block an address belongs to
+ *   23  lists.h        a slab's lists, used count and claim
+ *   24  describe.[hc]  an address in words
+ *   25  fault.c        the fatal report
+ *   26  crash.c        the crash report, on request
+ *   27  window.c       which addresses are whose
+ *   28  tables.c       the metadata, mapped as it grows
+ *   29  marks.h        maps of bits over units
+ *   30  budget.c       what work for the OS may cost
+ *   31  stuck.[hc]     units that the OS would not purge
+ *   32  moved.[hc]     mappings of their own within a region
+ *   33  run_bins.[hc]  free runs and unmapped runs, by length
+ *   34  region.[hc]    which units are mapped, and how that changes
+ *   35  runs.c         the run heap: units taken and given
+ *   36  purging.c      dirty runs, purged one after another
+ *   37  purge.c        what goes back to the OS, and when
+ *   38  partial.c      sets of partly free slabs, mailboxes
+ *   39  slabs.c        a slab's life: made, given to, taken from, retired
+ *   40  waiting.c      freed spans that wait in a thread's record
+ *   41  holes.c        purged pages of slabs in use
+ *   42  acquire.c      where a refill finds a slab
+ *   43  bins.[hc]      one class of a thread's cache: its list, its carved range
+ *   44  caps.[hc]      how much a bin may hold
+ *   45  gate.[hc]      the gate of a thread record: who reaps keeps its owner out
+ *   46  cache.c        thread caches: refill, overflow, flush, loans
+ *   47  fast.h         the fast paths of malloc and free
+ *   48  magazine.h     the same with magazines, where lists miss
+ *   49  threads.c      thread records: attach, park, release
+ *   50  reap.c         another thread's caches, taken without its help
+ *   51  spans.c        blocks of whole units
+ *   52  resize.c       spans that grow, shrink, move
+ *   53  mappings.c     blocks that are mappings of their own
+ *   54  blocks.c       one block: checked, allocated, freed, resized
+ *   55  requests.c     trim and drain, asked for from outside
+ *   56  errand.c       a stopped thread serves what was asked
+ *   57  background.c   a thread that gives back
+ *   58  fork.c         a fork's child: noticed, repaired
+ *   59  heap.c hakmem.h  heaps and batches: the C API
+ *   60  malloc.c       malloc and its family, over the process heap
+ *   61  deepbind.c     plugins that look in the C library first
+ *   62  new_delete.c   C++'s operators
+ *   63  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   64  reports.c      malloc_info, malloc_stats, mallopt
+ *   65  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired

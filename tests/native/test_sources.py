@@ -173,7 +173,11 @@ SHAPES = {
     255: "a byte",
     65535: "16 bits",
 }
+STANDARDS = {"dwarf.h": "DWARF's codes by their names"}
+"""Headers that give names to the numbers of somebody else's format."""
 REASONS = {
+    ("eh_frame.c", "7"): "words that glibc's struct keeps for later",
+    ("stack.c", "0x9e3779b97f4a7c15"): "mixing: 2**64 over the golden ratio",
     ("run_bins.c", "3"): "run bins: 8 a doubling",
     ("run_bins.c", "5"): "run bins: log2 of the exact ones",
     ("run_bins.c", "7"): "run bins: 8 a doubling",
@@ -228,7 +232,8 @@ def numbers(name: str, plain: str) -> Iterator[tuple[str, int, str]]:
 
 
 def test_c_holds_no_policy_number() -> None:
-    found = [place for name, plain in PLAIN.items() for place in numbers(name, plain)]
+    own = {name: plain for name, plain in PLAIN.items() if name not in STANDARDS}
+    found = [place for name, plain in own.items() for place in numbers(name, plain)]
     bare = [f"{name}:{line}: {text}" for name, line, text in found if (name, text) not in REASONS]
     assert not bare, (
         f"numbers that belong into layout.py or the policy, or need a reason here: {bare}"
