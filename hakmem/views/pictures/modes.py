@@ -13,7 +13,7 @@ from ... import layout
 from ..answers.causes import NAMES, NO_THREAD
 from ..reading.look import Look
 from ..reading.records import Records
-from . import colours
+from ..showing import palette as colours
 from .units import (
     CLEAN,
     DIRTY,

@@ -1,0 +1,34 @@
+"""What a frame is called where a profile is drawn or written as text, and which stacks are one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from .records import Frame, SiteRecord
+
+
+def label(frame: Frame) -> str:
+    """The function; of Python with the name of its file, since many are called ``__init__``.
+
+    >>> label(Frame("<module>", "/srv/app.py", 3, "", 0, language="python"))
+    '<module> (app.py)'
+    """
+    if frame.language == "python" and frame.file:
+        return f"{frame.function} ({os.path.basename(frame.file)})"
+    return frame.function or "?"
+
+
+def calls(site: SiteRecord) -> tuple[str, ...]:
+    """The labels of a site's frames, outermost first."""
+    return tuple(label(frame) for frame in reversed(site.stack))
+
+
+def summed(sites: Iterable[SiteRecord], amount: str) -> dict[tuple[str, ...], int]:
+    """An amount by calls, of all classes together; those that come to nothing are left out."""
+    found: dict[tuple[str, ...], int] = {}
+    for site in sites:
+        if value := int(getattr(site, amount)):
+            key = calls(site)
+            found[key] = found.get(key, 0) + value
+    return found
