@@ -19,56 +19,60 @@
  *   13  stack_range.[hc]  which addresses of a stack may be read
  *   14  eh_expression.c  expressions of .eh_frame
  *   15  stack.[hc]     who called: the native stack
- *   16  events.[hc]    the event ring of debug builds
- *   17  hooks.h        what slow paths look for on their way
- *   18  locks.[hc]     every lock but claims, and the order of all
- *   19  policy.[hc]    policy images judged and read
- *   20  environment.c  the process's policy, from its environment
- *   21  mapped.[hc]    the table of blocks outside the region
- *   22  resolve.c      which block an address belongs to
- *   23  lists.h        a slab's lists, used count and claim
- *   24  describe.[hc]  an address in words
- *   25  fault.c        the fatal report
- *   26  crash.c        the crash report, on request
- *   27  window.c       which addresses are whose
- *   28  tables.c       the metadata, mapped as it grows
- *   29  marks.h        maps of bits over units
- *   30  budget.c       what work for the OS may cost
- *   31  stuck.[hc]     units that the OS would not purge
- *   32  moved.[hc]     mappings of their own within a region
- *   33  run_bins.[hc]  free runs and unmapped runs, by length
- *   34  region.[hc]    which units are mapped, and how that changes
- *   35  runs.c         the run heap: units taken and given
- *   36  purging.c      dirty runs, purged one after another
- *   37  purge.c        what goes back to the OS, and when
- *   38  partial.c      sets of partly free slabs, mailboxes
- *   39  slabs.c        a slab's life: made, given to, taken from, retired
- *   40  waiting.c      freed spans that wait in a thread's record
- *   41  holes.c        purged pages of slabs in use
- *   42  acquire.c      where a refill finds a slab
- *   43  bins.[hc]      one class of a thread's cache: its list, its carved range
- *   44  caps.[hc]      how much a bin may hold
- *   45  gate.[hc]      the gate of a thread record: who reaps keeps its owner out
- *   46  cache.c        thread caches: refill, overflow, flush, loans
- *   47  fast.h         the fast paths of malloc and free
- *   48  magazine.h     the same with magazines, where lists miss
- *   49  threads.c      thread records: attach, park, release
- *   50  reap.c         another thread's caches, taken without its help
- *   51  spans.c        blocks of whole units
- *   52  resize.c       spans that grow, shrink, move
- *   53  mappings.c     blocks that are mappings of their own
- *   54  blocks.c       one block: checked, allocated, freed, resized
- *   55  requests.c     trim and drain, asked for from outside
- *   56  errand.c       a stopped thread serves what was asked
- *   57  background.c   a thread that gives back
- *   58  fork.c         a fork's child: noticed, repaired
- *   59  heap.c hakmem.h  heaps and batches: the C API
- *   60  malloc.c       malloc and its family, over the process heap
- *   61  deepbind.c     plugins that look in the C library first
- *   62  new_delete.c   C++'s operators
- *   63  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   64  reports.c      malloc_info, malloc_stats, mallopt
- *   65  primitives.c   what Python gets of C
+ *   16  linked.[hc]    the link map's symbols, without the loader's lock
+ *   17  python_layout.[hc]  where a CPython keeps its frames
+ *   18  python_text.[hc]  its texts and lines
+ *   19  python_frames.[hc]  the Python frames that a thread is in
+ *   20  events.[hc]    the event ring of debug builds
+ *   21  hooks.h        what slow paths look for on their way
+ *   22  locks.[hc]     every lock but claims, and the order of all
+ *   23  policy.[hc]    policy images judged and read
+ *   24  environment.c  the process's policy, from its environment
+ *   25  mapped.[hc]    the table of blocks outside the region
+ *   26  resolve.c      which block an address belongs to
+ *   27  lists.h        a slab's lists, used count and claim
+ *   28  describe.[hc]  an address in words
+ *   29  fault.c        the fatal report
+ *   30  crash.c        the crash report, on request
+ *   31  window.c       which addresses are whose
+ *   32  tables.c       the metadata, mapped as it grows
+ *   33  marks.h        maps of bits over units
+ *   34  budget.c       what work for the OS may cost
+ *   35  stuck.[hc]     units that the OS would not purge
+ *   36  moved.[hc]     mappings of their own within a region
+ *   37  run_bins.[hc]  free runs and unmapped runs, by length
+ *   38  region.[hc]    which units are mapped, and how that changes
+ *   39  runs.c         the run heap: units taken and given
+ *   40  purging.c      dirty runs, purged one after another
+ *   41  purge.c        what goes back to the OS, and when
+ *   42  partial.c      sets of partly free slabs, mailboxes
+ *   43  slabs.c        a slab's life: made, given to, taken from, retired
+ *   44  waiting.c      freed spans that wait in a thread's record
+ *   45  holes.c        purged pages of slabs in use
+ *   46  acquire.c      where a refill finds a slab
+ *   47  bins.[hc]      one class of a thread's cache: its list, its carved range
+ *   48  caps.[hc]      how much a bin may hold
+ *   49  gate.[hc]      the gate of a thread record: who reaps keeps its owner out
+ *   50  cache.c        thread caches: refill, overflow, flush, loans
+ *   51  fast.h         the fast paths of malloc and free
+ *   52  magazine.h     the same with magazines, where lists miss
+ *   53  threads.c      thread records: attach, park, release
+ *   54  reap.c         another thread's caches, taken without its help
+ *   55  spans.c        blocks of whole units
+ *   56  resize.c       spans that grow, shrink, move
+ *   57  mappings.c     blocks that are mappings of their own
+ *   58  blocks.c       one block: checked, allocated, freed, resized
+ *   59  requests.c     trim and drain, asked for from outside
+ *   60  errand.c       a stopped thread serves what was asked
+ *   61  background.c   a thread that gives back
+ *   62  fork.c         a fork's child: noticed, repaired
+ *   63  heap.c hakmem.h  heaps and batches: the C API
+ *   64  malloc.c       malloc and its family, over the process heap
+ *   65  deepbind.c     plugins that look in the C library first
+ *   66  new_delete.c   C++'s operators
+ *   67  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   68  reports.c      malloc_info, malloc_stats, mallopt
+ *   69  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
@@ -268,6 +272,7 @@ HAK_HIDDEN void hak_os_close(int file);
 HAK_HIDDEN void hak_os_wait(uint32_t *word, uint32_t value);
 HAK_HIDDEN void hak_os_wake(uint32_t *word);
 HAK_HIDDEN bool hak_os_is_readable(uint64_t address);
+HAK_HIDDEN bool hak_os_copy(uint64_t from, void *to, uint64_t bytes);
 HAK_HIDDEN void hak_os_wait_for(uint32_t *word, uint32_t value, uint64_t most_ns);
 HAK_HIDDEN bool hak_os_barrier(void);
 HAK_HIDDEN void hak_os_nap(uint64_t ns);

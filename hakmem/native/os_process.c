@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #include "os_calls.h"
@@ -158,6 +159,13 @@ bool hak_os_is_readable(uint64_t address) {
     struct timespec none = {0, 0};
     uint64_t word = address & ~UINT64_C(3);
     return hak_system(SYS_futex, word, FUTEX_WAIT_PRIVATE, 0, &none) != -EFAULT;
+}
+/* Copies memory of this process by the kernel's hand, so that what is not mapped, or is unmapped
+ * meanwhile, is an answer and no fault. False: nothing, or a part only, was copied. */
+bool hak_os_copy(uint64_t from, void *to, uint64_t bytes) {
+    struct iovec there = {(void *)from, bytes}, here = {to, bytes};
+    return hak_system(SYS_process_vm_readv, hak_os_process_id(), &here, 1, &there, 1, 0) ==
+           (long)bytes;
 }
 /* Makes every thread of the process that runs pass a full barrier, and those that do not have done
  * so. Registered at the first call, which takes the kernel some ms; a fork's child may have to do

@@ -173,8 +173,12 @@ SHAPES = {
     255: "a byte",
     65535: "16 bits",
 }
-STANDARDS = {"dwarf.h": "DWARF's codes by their names"}
-"""Headers that give names to the numbers of somebody else's format."""
+STANDARDS = {
+    "dwarf.h": "DWARF's codes by their names",
+    "python_layout.c": "CPython's structs and versions",
+}
+"""Files that give names to the numbers of somebody else's format."""
+PYTHON_TEXT = "0x80 0x800 0xc0 0xd800 0xe0 0xf0 0x10000 3 4 5 6 8 10 11 13 14 15 32 48 64".split()
 REASONS = {
     ("eh_frame.c", "7"): "words that glibc's struct keeps for later",
     ("stack.c", "0x9e3779b97f4a7c15"): "mixing: 2**64 over the golden ratio",
@@ -213,6 +217,17 @@ REASONS = {
     ("os_process.c", "1000000000"): "ns of a second",
     ("syscall.h", "4095"): "the largest errno that the kernel returns",
     ("dynamic.c", "4"): "words of a GNU hash table's head, bytes of a word",
+    ("linked.c", "3"): "a word of a GNU hash table's head",
+    ("linked.c", "4"): "words of a GNU hash table's head",
+    ("linked.c", "31"): "a shift that cannot pass 32 bits",
+    ("linked.c", "33"): "the GNU hash",
+    ("linked.c", "5381"): "the GNU hash",
+    ("linked.c", "64"): "bytes of a name on the stack, more than any that is asked for",
+    ("python_frames.c", "3"): "CPython's: a tag's bits, an owner",
+    ("python_frames.c", "4"): "a bit of CPython's thread states; slots, more than a process uses",
+    ("python_layout.h", "512"): "bytes on the stack, more than any part of a struct",
+    ("python_text.h", "1024"): "bytes of a name, more than is shown of any",
+    **{("python_text.c", n): "UTF-8, CPython's texts and tables of lines" for n in PYTHON_TEXT},
 }
 NUMBER = re.compile(r"(?<![\w.])(0[xX][0-9a-fA-F]+|\d+)[uUlL]*\b")
 OPERATOR = r"(?:<<|>>|[-+*/%&|~]|==|!=|<=|>=)"
