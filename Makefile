@@ -20,7 +20,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/text.py $(wildcard hakmem/generate/*.py hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test failing-calls mt peers bench bench-check bench-limits programs suites test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model reaping-model lint format clean storm reaping-storm attach-storm mt-preload man wheel
+.PHONY: help setup demo test test-all failing-calls mt peers bench bench-check bench-limits programs suites test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model reaping-model lint format clean storm reaping-storm attach-storm mt-preload man wheel
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -63,12 +63,16 @@ demo: setup  ## run the main job: a real allocation trace through both planes, t
 # One more than a small machine has cores: some wait, for a clock, for a program to come up, and others
 # compute then. A plain pytest runs them one after another; both must hold.
 WORKERS ?= 3
+PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 
 failing-calls: setup  ## make every OS call of a set of workloads fail, one after the other (an hour)
-	@HAKMEM_FAIL_ALL=1 $(VENV_PYTHON) -m pytest --numprocesses $(WORKERS) --dist worksteal tests/plane/test_failing_calls.py
+	@HAKMEM_FAIL_ALL=1 $(VENV_PYTHON) -m pytest $(PARALLEL) tests/plane/test_failing_calls.py
 
-test: setup  ## run all tests, three at a time (WORKERS=N)
-	@$(VENV_PYTHON) -m pytest --numprocesses $(WORKERS) --dist worksteal
+test: setup  ## run the tests but the slow ones, three at a time (WORKERS=N)
+	@$(VENV_PYTHON) -m pytest $(PARALLEL) -m 'not slow'
+
+test-all: setup  ## run all tests: sanitizers, debug builds, storms, real programs and the model too
+	@$(VENV_PYTHON) -m pytest $(PARALLEL)
 
 mt: setup  ## run the multi-threaded suite
 	@$(VENV_PYTHON) -m pytest -k mt
@@ -172,7 +176,7 @@ asan-suite: setup  ## run the heap's tests from Python with the library built fo
 	test -e "$$runtime" || { echo "$@: $$cc has no libasan.so to load into Python (clang's cannot be: use CC=gcc and a new build/asan)" >&2; exit 1; }; \
 	fixed=; if setarch -R true 2>/dev/null; then fixed="setarch -R"; fi; \
 	HAKMEM_LIBRARY=$$PWD/build/asan/libhakmem.so LD_PRELOAD=$$runtime ASAN_OPTIONS=detect_leaks=0 \
-	    $$fixed $(VENV_PYTHON) -m pytest --numprocesses $(WORKERS) --dist worksteal $(SUITE)
+	    $$fixed $(VENV_PYTHON) -m pytest $(PARALLEL) $(SUITE)
 
 valgrind: setup  ## run the C programs under memcheck, on the library's malloc (about five minutes)
 	@HAKMEM_VALGRIND=all $(VENV_PYTHON) -m pytest -rs tests/dropin/test_valgrind.py

@@ -19,7 +19,7 @@ from hakmem.heap.api import Plane
 from tests.support.heaps import Make
 
 ROOT = Path(__file__).resolve().parent.parent
-SLOW = (
+LONG = (
     "native/test_sanitized_heap.py",
     "plane/test_identity.py",
     "native/test_mt_native.py",
@@ -40,8 +40,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     of long tests go first."""
     if not hasattr(config, "workerinput"):
         return
-    first = {ROOT / "tests" / name: place for place, name in enumerate(SLOW)}
-    items.sort(key=lambda item: first.get(item.path, len(SLOW)))
+    first = {ROOT / "tests" / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: first.get(item.path, len(LONG)))
 
 
 def build_programs(kind: str, name: str) -> Path:

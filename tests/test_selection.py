@@ -10,8 +10,10 @@ any part of a test's id: file, class, function, parameters.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
@@ -180,6 +182,28 @@ def test_keyword_selects_the_multithreaded_tests_and_no_other() -> None:
     )
     assert not extra, f"selected by -k mt, but not multi-threaded: {extra}"
     assert chosen and left, "some tests have threads, not all"
+
+
+def test_slow_tests_are_left_out_of_make_test_alone() -> None:
+    """What `make test` leaves out, `make test-all` runs, and so do CI and a plain pytest."""
+
+    def commands(target: str) -> list[str]:
+        done = subprocess.run(
+            ["make", "-n", "-o", "setup", target], cwd=TESTS.parent, capture_output=True, text=True
+        )
+        return [line for line in done.stdout.splitlines() if "-m pytest" in line]
+
+    [short], [whole] = commands("test"), commands("test-all")
+    assert short == f"{whole} -m 'not slow'"
+    assert "slow" not in whole and " -k" not in whole and " tests/" not in whole
+    assert re.findall(r"^make (.+)$", (TESTS.parent / ".ci/run").read_text(), re.MULTILINE) == [
+        "lint",
+        "test-all",
+    ]
+    settings = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())
+    options = settings["tool"]["pytest"]["ini_options"]
+    assert not {"-m", "-k"} & set(options["addopts"])
+    assert [line.partition(":")[0] for line in options["markers"]] == ["slow"]
 
 
 def test_classifier_follows_helpers_aliases_and_the_driver() -> None:

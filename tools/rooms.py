@@ -193,6 +193,11 @@ def room_of(file: str) -> str:
     return file if folder == "hakmem" and name != "__init__.py" else folder
 
 
+def _may_hold_imports(node: ast.AST) -> bool:
+    """Whether a node is no expression: most nodes are, and an import stands in none of them."""
+    return isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case)
+
+
 def _imports(file: str, text: str, files: Iterable[str]) -> Iterator[Import]:
     """The imports of other ``files`` in a file's text, one for each file, kind and line."""
     known = set(files)
@@ -221,7 +226,7 @@ def _imports(file: str, text: str, files: Iterable[str]) -> Iterator[Import]:
             else:
                 inner = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
                 late: Kind = "late" if inner and kind == "import" else kind
-                yield from walk(ast.iter_child_nodes(node), late)
+                yield from walk(filter(_may_hold_imports, ast.iter_child_nodes(node)), late)
 
     yield from dict.fromkeys(walk(ast.parse(text).body, "import"))
 

@@ -10,6 +10,7 @@ from hakmem import cli
 from hakmem.cli.bench import suite_root
 
 
+@pytest.mark.slow
 def test_it_passes_everything_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "rows"]) == 0
     assert "random_mixed_256" in capsys.readouterr().out

@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from bench import driver
 
 SCALE = 0.001
@@ -19,6 +21,7 @@ def test_the_driver_refuses_an_unknown_row(binary: Path) -> None:
         assert f" {row.name}" in done.stderr
 
 
+@pytest.mark.slow
 def test_every_row_runs_and_its_work_depends_on_the_seed_alone(binary: Path) -> None:
     for row in driver.list_rows(binary):
         if row.name in (
@@ -54,6 +57,7 @@ void *malloc(size_t size) { return __libc_malloc(size); }"""
     assert (result.status, result.detail) == ("not loaded", "free came from elsewhere than malloc")
 
 
+@pytest.mark.slow
 def test_the_limit_does_the_same_work(binary: Path) -> None:
     for row in driver.list_rows(binary):
         if not row.limited or row.name == "random_mixed_1m":

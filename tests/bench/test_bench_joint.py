@@ -42,6 +42,7 @@ def share(
 
 
 @pytest.mark.parametrize("count", [5, 7])
+@pytest.mark.slow
 def test_luck_of_one_of_six_equal_peers_is_no_lag(count: int) -> None:
     """1.05 of each peer is just not behind: 2.5 % of intervals may say so, and a few more with so
     few repetitions."""

@@ -82,6 +82,7 @@ int posix_memalign(void **out, size_t align, size_t size) {
 """
 
 
+@pytest.mark.slow
 def test_mt_an_allocator_that_counts_in_one_word_is_seen_to(
     binary: Path, library: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

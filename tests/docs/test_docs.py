@@ -28,7 +28,14 @@ TEXTS = [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]
 WITH_STEPS = [page for page in PAGES if steps_of(page.read_text(encoding="utf-8"))]
 
 
-@pytest.mark.parametrize("page", WITH_STEPS, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page.stem == "outside" else ())
+        for page in WITH_STEPS
+    ],
+    ids=[page.stem for page in WITH_STEPS],
+)
 def test_mt_a_page_prints_what_it_says(page: Path, tmp_path: Path) -> None:
     steps = run_page(page.read_text(encoding="utf-8"), tmp_path)
     found = list(differences(steps))

@@ -66,6 +66,7 @@ def test_blocks_are_exchanged(
         assert (done.returncode, done.stdout) == (0, "plugin\n0 mappings more\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_the_debug_build_calls_the_loader_last_too(native_program: Programs, place: Path) -> None:
     library = native_program("os_counts", "debug").parent.parent.parent / "libhakmem.so"
     done = run(place, "now", ["now"], preloaded(library))

@@ -22,6 +22,8 @@ import pytest
 
 from tests.support.preload import NATIVE
 
+pytestmark = pytest.mark.slow
+
 Programs = Callable[..., Path]
 ALL = os.environ.get("HAKMEM_VALGRIND") == "all"
 OWN_MALLOC = "--soname-synonyms=somalloc=nouserintercepts"

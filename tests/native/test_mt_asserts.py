@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 NATIVE = Path(__file__).parents[2] / "hakmem/native"
 SHORT = ("--short", "--threads", "4", "--scenario")
 

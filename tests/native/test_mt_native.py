@@ -94,6 +94,7 @@ def test_mt_thread_churn_of_ten_thousand(native_program: Programs) -> None:
 
 
 @pytest.mark.parametrize("threads", (2, 3, 16))
+@pytest.mark.slow
 def test_mt_every_scenario_with_other_thread_counts(native_program: Programs, threads: int) -> None:
     chosen = [
         word
@@ -135,10 +136,12 @@ def test_mt_damaged_policy_image_is_refused(native_program: Programs, tmp_path: 
     assert (done.returncode, done.stderr) == (1, "stress: handoff: create: fault 8\n")
 
 
+@pytest.mark.slow
 def test_mt_debug_build_asserts_hold(native_program: Programs) -> None:
     passes(native_program("stress", "debug"), "--short")
 
 
+@pytest.mark.slow
 def test_mt_thread_sanitizer_is_silent(native_program: Programs) -> None:
     """ThreadSanitizer without a suppression, over the scenarios in which threads meet most; `make
     tsan` runs all."""

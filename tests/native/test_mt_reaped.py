@@ -16,6 +16,7 @@ Programs = Callable[..., Path]
 SHORT = ("pop of three", "push on two", "carve")
 
 
+@pytest.mark.slow
 def test_mt_reaped_at_each_instruction(native_program: Programs) -> None:
     """Also held between its own loads, while the operation ends: whatever it read is old then."""
     said = passes(native_program("reaped"), "step", *SHORT).splitlines()
@@ -25,7 +26,9 @@ def test_mt_reaped_at_each_instruction(native_program: Programs) -> None:
         assert numbers[0] > 15 and numbers[2] == numbers[1] > 8 * 15, line
 
 
-@pytest.mark.parametrize("kind", ("release", "debug", "tsan"))
+@pytest.mark.parametrize(
+    "kind", ("release", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("debug", "tsan")))
+)
 def test_mt_reaped_at_random(native_program: Programs, kind: str) -> None:
     """Threads that work, sleep, and sleep in a handler over a malloc; ThreadSanitizer is silent,
     without a suppression."""

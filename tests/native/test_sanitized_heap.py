@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+@pytest.mark.slow
 def test_bad_input_with_the_library_built_for_sanitizers(
     native_program: Callable[..., Path],
 ) -> None:

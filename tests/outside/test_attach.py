@@ -384,6 +384,7 @@ def test_where_the_system_call_is_forbidden(python: Start, monkeypatch: pytest.M
 # --- while it runs --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_mt_attach_under_mutation(launch: Start, workload: Path) -> None:
     """16 threads that never stop: every view can be made, counts stay possible, and the program is
     none the wiser."""

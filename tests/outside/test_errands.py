@@ -72,6 +72,7 @@ def test_mt_threads_asleep_are_drained_and_see_nothing(
     ended_well(program)
 
 
+@pytest.mark.slow
 def test_mt_four_hundred_sleepers_hold_nothing(launch: Launch, sleepers: Path) -> None:
     program = launch(sleepers, 400, 90, "n", **WIDE_CACHES)
     view = hakmem.attach(program.pid)
@@ -174,6 +175,7 @@ def test_a_long_wait_that_would_begin_anew_is_left(
     assert [thread.reason for thread in answer.pending] == [errands.WAITS_LONG]
 
 
+@pytest.mark.slow
 def test_mt_tools_killed_at_random(sleepers: Path) -> None:
     """The storm of errand_storm.py in its short form; `make attach-storm` has the long one."""
     command = [sys.executable, str(HERE / "errand_storm.py"), str(sleepers), "--rounds", "16"]

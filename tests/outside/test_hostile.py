@@ -25,6 +25,7 @@ SEEDS = (20, 1000, 5000)
 """Seed 20 overwrites the class of a slab with 255, which `why` looked up."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_readers_of_random_damage(seed: int) -> None:
     """A short form of ``make fuzz``."""

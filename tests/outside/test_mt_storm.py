@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_mt_killed_readers_and_killed_targets(workload: Path) -> None:
     command = [

@@ -23,6 +23,8 @@ from hakmem.views.reading import translation
 from hakmem.views.reading.records import KIND_RUN, KIND_SLAB, KIND_SPAN
 from tests.support import other_layout
 
+pytestmark = pytest.mark.slow
+
 Launch = Callable[..., subprocess.Popen[str]]
 PACKAGE = other_layout.PACKAGE
 

@@ -93,6 +93,8 @@ WORKS: dict[str, tuple[Work, str, bool]] = {
     "checked slabs": (slabs, "small caps", True),
 }
 """A workload, the policy it runs under, whether the heaps are checked."""
+QUICK = ("slabs", "spans", "phases")
+"""Of the workloads, those that `make test` runs too."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -155,7 +157,10 @@ def cases() -> Iterator[tuple[str, str, bool]]:
                 yield work, kind, True
 
 
-@pytest.mark.parametrize(("work", "kind", "reserved"), list(cases()))
+@pytest.mark.parametrize(
+    ("work", "kind", "reserved"),
+    [pytest.param(*case, marks=() if case[0] in QUICK else pytest.mark.slow) for case in cases()],
+)
 def test_a_call_fails(work: str, kind: str, reserved: bool) -> None:
     for first, count in chosen(calls_of(work, kind, reserved), f"{work} {kind}"):
         twins = twins_for(work, reserved)
@@ -168,6 +173,7 @@ def test_a_call_fails(work: str, kind: str, reserved: bool) -> None:
 
 
 @pytest.mark.parametrize("work", list(WORKS))
+@pytest.mark.slow
 def test_every_kind_fails_at_once_now_and_then(work: str) -> None:
     """Whatever is asked for, some calls of any kind fail in every phase. Only the answer that
     something else is mapped is not given where that would be a lie: behind a move that failed."""

@@ -184,6 +184,7 @@ class TwinMachine(RuleBasedStateMachine):
 
 TestTwinMachine = TwinMachine.TestCase
 TestTwinMachine.settings = PROFILE
+TestTwinMachine.pytestmark = [pytest.mark.slow]
 
 
 def random_size(rng: random.Random) -> int:
@@ -306,7 +307,7 @@ def use_up(twins: Twins, size: int) -> None:
         pass
 
 
-@pytest.mark.parametrize("region", [1, 2 << 20])
+@pytest.mark.parametrize("region", [1, pytest.param(2 << 20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [16, 40_000, 100_000])
 def test_a_region_that_runs_out_decides_alike(region: int, size: int) -> None:
     twins = Twins("small caps", region, True)

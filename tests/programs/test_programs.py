@@ -30,7 +30,18 @@ def harness(*words: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("program", catalogue.PROGRAMS, ids=lambda program: program.name)
+QUICK = ("sqlite3", "perl", "git", "redis")
+"""Of the real programs, those that `make test` runs too."""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(program, marks=() if program.name in QUICK else pytest.mark.slow)
+        for program in catalogue.PROGRAMS
+    ],
+    ids=[program.name for program in catalogue.PROGRAMS],
+)
 def test_the_program_does_the_same(program: Program, library: Path) -> None:
     if missing := program.missing():
         pytest.skip(missing)

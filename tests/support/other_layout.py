@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import hakmem
+from tests.support.programs import compiled
 
 PACKAGE: Final = Path(hakmem.__file__).resolve().parent
 Edit = tuple[str, str]
@@ -107,7 +108,7 @@ def sources(place: Path, edits: Sequence[Edit] = EDITS, *, whole: bool = False) 
 
 
 def build(place: Path, edits: Sequence[Edit] = EDITS) -> Path:
-    """The other version's library, made in the empty or absent folder ``place``."""
+    """The other version's library, in the empty or absent folder ``place`` with its sources."""
     package = sources(place, edits)
     alone = [sys.executable, "-I", "-S", "-B"]
     for file, command in (
@@ -120,15 +121,13 @@ def build(place: Path, edits: Sequence[Edit] = EDITS) -> Path:
         (package / "native" / file).write_text(done.stdout)
     files = sorted(package.glob("native/*.c"))
     options = "-std=gnu11 -O1 -fPIC -shared -pthread -fvisibility=hidden -ftls-model=initial-exec"
+    command = [
+        os.environ.get("CC", "cc"),
+        *options.split(),
+        *("-fno-builtin-malloc", "-fexceptions", "-Wl,--build-id", "-Wl,-z,now,-z,nodelete"),
+        *(str(file.relative_to(place)) for file in files),
+        "-ldl",
+    ]
     library = place / "libhakmem.so"
-    subprocess.run(
-        [
-            os.environ.get("CC", "cc"),
-            *options.split(),
-            *("-fno-builtin-malloc", "-fexceptions", "-Wl,--build-id", "-Wl,-z,now,-z,nodelete"),
-            *("-o", library, *files, "-ldl"),
-        ],
-        check=True,
-        cwd=place,
-    )
+    shutil.copy(compiled("other_layout", package.glob("native/*.[ch]"), command, place), library)
     return library

@@ -11,6 +11,7 @@ import hakmem
 from tests.support.heaps import Make
 
 
+@pytest.mark.slow
 def test_demo_runs_and_agrees() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tools.demo"],
