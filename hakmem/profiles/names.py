@@ -9,14 +9,18 @@ from .records import Frame, SiteRecord
 
 
 def label(frame: Frame) -> str:
-    """The function; of Python with the name of its file, since many are called ``__init__``.
+    """The function; of Python with the name of its file, since many are called ``__init__``. What a
+    terminal would not print is ``?``: names are other people's.
 
     >>> label(Frame("<module>", "/srv/app.py", 3, "", 0, language="python"))
     '<module> (app.py)'
     """
+    name = frame.function
     if frame.language == "python" and frame.file:
-        return f"{frame.function} ({os.path.basename(frame.file)})"
-    return frame.function or "?"
+        name = f"{name} ({os.path.basename(frame.file)})"
+    if not name.isprintable():
+        name = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return name or "?"
 
 
 def calls(site: SiteRecord) -> tuple[str, ...]:

@@ -212,7 +212,7 @@ def test_collapsed() -> None:
 def test_collapsed_of_names_that_would_break_a_line() -> None:
     frames = [Frame(name, "", 0, "", 1) for name in ("a;b\nc", "", "  ")]
     sites = tuple(SiteRecord((one,), 1, 5, 1, 5, 1, 0, 0, 0) for one in frames)
-    assert collapsed.collapsed(Profile(sites)) == "? 10\na:b c 5\n"
+    assert collapsed.collapsed(Profile(sites)) == "? 10\na:b?c 5\n"
     text = collapsed.collapsed(wide(500), "total_bytes")
     rows = [line.rsplit(" ", 1) for line in text.splitlines()]
     assert sum(int(value) for _, value in rows) == wide(500).totals()["total_bytes"]

@@ -35,6 +35,7 @@ from ..reading.records import Records
 from ..showing.colour import HTML_COLOURS
 from ..showing.letters import LEGEND
 from ..showing.notebook import Shown
+from ..showing.page import page
 from ..showing.tables import format_count
 from .modes import Mode, modes_of
 from .units import SLAB, UNKNOWN, WHATS, pieces_of
@@ -164,9 +165,7 @@ class Picture(Shown):
         """A page of HTML that needs nothing else: zoom, what stands under the pointer, the letter
         maps of the slabs with most unused."""
         template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-        return template.replace("{{title}}", escape(title(self.look))).replace(
-            "{{data}}", base64.b64encode(zlib.compress(self._data(), 9)).decode()
-        )
+        return page(template, title(self.look), self._data())
 
     def _data(self) -> bytes:
         """What the page's script reads: the length of its head, the head as JSON, columns."""
