@@ -49,7 +49,8 @@ def merged(native: Sequence[Frame], python: Sequence[Frame]) -> Stack:
     """The native frames of a thread with its Python frames in their places; all innermost first.
 
     Either may break off on the outside, as long stacks do: loops whose Python frames are missing
-    stay, and runs whose loop is missing stand behind everything else.
+    stay, and runs whose loop is missing stand behind everything else. A Python frame without a name
+    stands for a loop that has no frame any more, and whose native frame stays therefore.
 
     >>> def native(name): return Frame(name, "", 0, "libpython3.13.so.1.0", 0x1000)
     >>> def python(name, entry=False):
@@ -69,7 +70,11 @@ def merged(native: Sequence[Frame], python: Sequence[Frame]) -> Stack:
         if not is_loop(frame):
             made.append(frame)
         elif not (called and not frame.function.startswith(_TAIL_CALL)):
-            made.extend(next(runs, (frame,)))
+            made.extend(_named(next(runs, ())) or (frame,))
     for run in runs:
-        made.extend(run)
+        made.extend(_named(run))
     return tuple(made)
+
+
+def _named(run: Stack) -> Stack:
+    return tuple(frame for frame in run if frame.function)

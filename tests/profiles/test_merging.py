@@ -19,7 +19,7 @@ def native(*names: str) -> list[Frame]:
 
 
 def python(*names: str) -> list[Frame]:
-    """Python frames; ``!`` behind a name: the entry of its loop."""
+    """Python frames; ``!`` behind a name: the entry of its loop, ``!`` alone: one without a name."""
     return [
         Frame(name.rstrip("!"), "a.py", 3, "", 0, language="python", entry=name.endswith("!"))
         for name in names
@@ -53,6 +53,9 @@ def test_examples() -> None:
         (f"malloc {LOOP} sort", "key! run! top!", "malloc key sort run top"),
         # the Python stack broke off: its last run has no entry, its other loops are left
         (f"malloc {LOOP} sort {LOOP} main", "key g", f"malloc key g sort {LOOP} main"),
+        # a loop that frees what its last frame held has no frame any more
+        (f"free {LOOP} sort {LOOP} main", "! top!", f"free {LOOP} sort top main"),
+        (f"free {LOOP}", "! top! !", f"free {LOOP} top"),
         # a loop made of tail calls
         (f"malloc _TAIL_CALL_CALL {LOOP} main", "f g!", "malloc f g main"),
         (
