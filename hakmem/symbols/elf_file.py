@@ -23,7 +23,8 @@ from ..system.elf import MAGIC, NotElf
 Read = Callable[[int, int], bytes]
 """Bytes at an offset; fewer at the end, none behind it."""
 
-_LOAD, _NOTE = 1, 4
+_LOAD, _DYNAMIC, _NOTE = 1, 2, 4
+_TAG_STRINGS, _TAG_SYMBOLS, _TAG_STRINGS_SIZE = 5, 6, 10
 _SYMBOLS, _NO_BITS, _DYNAMIC_SYMBOLS = 2, 8, 11
 _BUILD_ID: Final = 3
 _HEADERS_LIMIT: Final = 512
@@ -69,11 +70,14 @@ class Section(NamedTuple):
 class ElfFile:
     """A 64-bit little-endian ELF file, or one as it lies in memory.
 
+    ``bias``: of a file put together from memory, what the loader added to its addresses.
+
     Raises NotElf where the bytes are no such file, or make no sense.
     """
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, bias: int = 0) -> None:
         self._read = read
+        self._bias = bias
         head = read(0, 64)
         if head[:6] != MAGIC + b"\x02\x01" or len(head) < 64:
             raise NotElf("no 64-bit little-endian ELF file")
@@ -91,9 +95,9 @@ class ElfFile:
         ]
 
     @classmethod
-    def of_descriptor(cls, descriptor: int) -> ElfFile:
+    def of_descriptor(cls, descriptor: int, bias: int = 0) -> ElfFile:
         """The file behind an open descriptor, which must stay open."""
-        return cls(lambda at, size: os.pread(descriptor, size, at))
+        return cls(lambda at, size: os.pread(descriptor, size, at), bias)
 
     def bytes_at(self, offset_bytes: int, size_bytes: int) -> bytes:
         """Bytes of the file; fewer where it ends."""
@@ -196,20 +200,47 @@ class ElfFile:
     @cached_property
     def _functions(self) -> tuple[NDArray[np.void], int, int]:
         """The functions of its symbol table, ascending, and where its strings lie: offset, size."""
+        raw, strings, size = self._symbol_table()
+        table = np.frombuffer(raw[: len(raw) // 24 * 24], dtype=_SYMBOL)
+        found = table[np.isin(table["info"] & 15, (2, 10)) & (table["section"] != 0)]
+        # of functions at one address the last in order is named: with a size, exported
+        order = np.lexsort((found["info"] >> 4, found["size_bytes"] > 0, found["value"]))
+        return found[order], strings, size
+
+    def _symbol_table(self) -> tuple[bytes, int, int]:
+        """The bytes of the whole symbol table, else of the exported one; where its strings lie."""
         for kind in (_SYMBOLS, _DYNAMIC_SYMBOLS):
             for row in self._rows:
                 if row.kind == kind and row.link < len(self._rows):
-                    raw = self.contents(row, TABLE_LIMIT_BYTES)
-                    table = np.frombuffer(raw[: len(raw) // 24 * 24], dtype=_SYMBOL)
-                    code = np.isin(table["info"] & 15, (2, 10)) & (table["section"] != 0)
-                    found = table[code]
-                    # of functions at one address the last in order is named: with a size, exported
-                    order = np.lexsort(
-                        (found["info"] >> 4, found["size_bytes"] > 0, found["value"])
-                    )
                     strings = self._rows[row.link]
-                    return found[order], strings.offset_bytes, strings.size_bytes
-        return np.empty(0, dtype=_SYMBOL), 0, 0
+                    raw = self.contents(row, TABLE_LIMIT_BYTES)
+                    return raw, strings.offset_bytes, strings.size_bytes
+        return self._loaders_table()
+
+    def _loaders_table(self) -> tuple[bytes, int, int]:
+        """The exported symbols as the loader finds them, where there are no sections: linkers put
+        the strings right behind the symbols."""
+        for row in self._headers:
+            if row[0] != _DYNAMIC:
+                continue
+            raw = self.bytes_at(row[2], min(row[5], _NOTE_LIMIT_BYTES))
+            tags = dict(struct.iter_unpack("<qQ", raw[: len(raw) // 16 * 16]))
+            symbols, strings = (
+                self._offset_of(tags.get(tag, 0)) for tag in (_TAG_SYMBOLS, _TAG_STRINGS)
+            )
+            if symbols is None or strings is None or not symbols < strings:
+                break
+            size = min(strings - symbols, TABLE_LIMIT_BYTES)
+            return self.bytes_at(symbols, size), strings, tags.get(_TAG_STRINGS_SIZE, 0)
+        return b"", 0, 0
+
+    def _offset_of(self, address: int) -> int | None:
+        """The place in the file of an address, which the loader may have made absolute."""
+        for load in self.loads:
+            for number in (address, address - self._bias):
+                if load.address <= number < load.address + load.size_bytes:
+                    return number - load.address + load.offset_bytes
+        return None
 
     def symbol_at(self, address: int) -> str:
         """The name of the function at an address of the file's own numbering, as the linker knows

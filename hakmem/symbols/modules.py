@@ -22,6 +22,8 @@ from .elf_file import ElfFile
 DELETED: Final = " (deleted)"
 """Ends the path of a file that is gone, as the kernel writes it."""
 VDSO: Final = "[vdso]"
+_IMAGE_LIMIT_BYTES: Final = 1 << 28
+"""Of what is read of a file from memory."""
 
 
 def modules_of(pid: int) -> tuple[Module, ...]:
@@ -108,6 +110,43 @@ def open_regular(path: str) -> int:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(f"{path}: no regular file")
+    return descriptor
+
+
+def open_image(pid: int, path: str) -> tuple[int, int]:
+    """A file put together from what a process has mapped of it, and its bias: what is left of a
+    file that was deleted, where the kernel does not let us open it.
+
+    Code is left out, and sections, which nobody maps: it has the headers and the exported symbols.
+    Raises OSError.
+    """
+    parts = [entry for entry in mappings(pid) if entry.path == path and "r" in entry.permissions]
+    head = next((entry for entry in parts if entry.offset == 0), None)
+    if head is None:
+        raise OSError("not mapped from its start")
+    descriptor = memory_file(b"")
+    with _Memory(pid) as memory:
+        left = _IMAGE_LIMIT_BYTES
+        for entry in parts:
+            size = min(entry.end - entry.start, left)
+            if entry is head or "x" not in entry.permissions:
+                os.pwrite(descriptor, memory.read(entry.start, size), entry.offset)
+                left -= size
+    os.pwrite(descriptor, bytes(8), 40)  # where its sections are
+    os.pwrite(descriptor, bytes(6), 58)
+    try:
+        lowest = min(ElfFile.of_descriptor(descriptor).loads, key=lambda load: load.offset_bytes)
+    except (NotElf, ValueError):
+        os.close(descriptor)
+        raise OSError("its memory holds no ELF file") from None
+    return descriptor, head.start - (lowest.address - lowest.offset_bytes)
+
+
+def memory_file(data: bytes) -> int:
+    """A descriptor of a file that lies in memory only."""
+    descriptor = os.memfd_create("hakmem-symbols", os.MFD_CLOEXEC)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(data)
     return descriptor
 
 

@@ -18,7 +18,16 @@ from ..system.elf import NotElf
 from . import debug_files, llvm, perf_map
 from .elf_file import ElfFile
 from .llvm import Place, SymbolizerFailed
-from .modules import DELETED, VDSO, ascending, modules_of, open_regular, read_vdso
+from .modules import (
+    DELETED,
+    VDSO,
+    ascending,
+    memory_file,
+    modules_of,
+    open_image,
+    open_regular,
+    read_vdso,
+)
 
 
 class Symbolizer:
@@ -83,9 +92,9 @@ class Symbolizer:
         found: dict[int, list[Place]] = {}
         numbers: dict[int, int] = {}
         with ExitStack() as open_files:
-            descriptor = self._open(next(iter(places.values())), open_files)
-            if descriptor is not None:
-                elf = ElfFile.of_descriptor(descriptor)
+            opened = self._open(next(iter(places.values())), open_files)
+            if opened is not None:
+                elf, descriptor = opened
                 for address, module in places.items():
                     number = elf.address_of(module.file_offset(address - self._back))
                     if number is not None:
@@ -108,44 +117,47 @@ class Symbolizer:
     def _problem(self, text: str) -> None:
         self._problems.setdefault(text)
 
-    def _open(self, module: Module, open_files: ExitStack) -> int | None:
-        """A descriptor of the file that is mapped there, and of no other build."""
+    def _open(self, module: Module, open_files: ExitStack) -> tuple[ElfFile, int] | None:
+        """The file that is mapped there, of no other build, and its descriptor."""
         why = "not found"
         for opened in self._candidates(module):
             try:
-                descriptor = opened()
+                descriptor, bias = opened()
             except OSError as error:
                 why = error.strerror or str(error)
                 continue
             open_files.callback(os.close, descriptor)
             try:
-                build_id = ElfFile.of_descriptor(descriptor).build_id
+                elf = ElfFile.of_descriptor(descriptor, bias)
+                build_id = elf.build_id
             except (NotElf, OSError) as error:
                 why = str(error)
                 continue
             if module.build_id and build_id != module.build_id:
                 why = f"build id {build_id or '(none)'}, mapped is {module.build_id}"
                 continue
-            return descriptor
+            return elf, descriptor
         self._problem(f"{module.path}: {why}; its functions have no names")
         return None
 
-    def _candidates(self, module: Module) -> Iterator[Callable[[], int]]:
-        """Ways to the file of a module, the surest first."""
+    def _candidates(self, module: Module) -> Iterator[Callable[[], tuple[int, int]]]:
+        """Ways to the file of a module and its bias, the surest first."""
         gone = module.path.endswith(DELETED)
         if self._pid and module.path == VDSO:
-            yield lambda: _memory_file(read_vdso(self._pid, module))
+            yield lambda: (memory_file(read_vdso(self._pid, module)), 0)
             return
         if self._pid:
             proc = f"/proc/{self._pid}"
-            yield lambda: open_regular(f"{proc}/map_files/{module.start:x}-{module.end:x}")
+            yield _file(f"{proc}/map_files/{module.start:x}-{module.end:x}")
             if not gone:
-                yield lambda: open_regular(f"{proc}/root{module.path}")
+                yield _file(f"{proc}/root{module.path}")
             elif _link(f"{proc}/exe") == module.path:
-                yield lambda: open_regular(f"{proc}/exe")
+                yield _file(f"{proc}/exe")
         # a saved look's: where it was, which its build id must confirm once it was deleted
         if module.path.startswith("/") and (not gone or module.build_id):
-            yield lambda: open_regular(module.path.removesuffix(DELETED))
+            yield _file(module.path.removesuffix(DELETED))
+        if self._pid:
+            yield lambda: open_image(self._pid, module.path)
 
     def _objects(
         self, name: str, elf: ElfFile, descriptor: int, open_files: ExitStack
@@ -159,7 +171,7 @@ class Symbolizer:
                 yield ElfFile.of_descriptor(separate), separate
         yield elf, descriptor
         if not elf.has_symbols and (data := elf.mini_debug_data()):
-            small = _memory_file(data)
+            small = memory_file(data)
             open_files.callback(os.close, small)
             try:
                 yield ElfFile.of_descriptor(small), small
@@ -177,14 +189,21 @@ class Symbolizer:
                 break
             try:
                 found |= llvm.ask(part_descriptor, left)
+                failed = False
             except SymbolizerFailed as error:
                 self._problem(f"{name}: llvm-symbolizer: {error}")
+                failed = True
+            if failed or not part.sections:  # LLVM reads no symbols where there are no sections
                 found |= {
                     number: [Place(function, "", 0)]
                     for number in left
-                    if (function := part.symbol_at(number))
+                    if number not in found and (function := part.symbol_at(number))
                 }
         return found
+
+
+def _file(path: str) -> Callable[[], tuple[int, int]]:
+    return lambda: (open_regular(path), 0)
 
 
 def _link(path: str) -> str:
@@ -192,11 +211,3 @@ def _link(path: str) -> str:
         return os.readlink(path)
     except OSError:
         return ""
-
-
-def _memory_file(data: bytes) -> int:
-    """A descriptor of a file that lies in memory only."""
-    descriptor = os.memfd_create("hakmem-symbols", os.MFD_CLOEXEC)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(data)
-    return descriptor

@@ -19,7 +19,7 @@ def native(*names: str) -> list[Frame]:
 
 
 def python(*names: str) -> list[Frame]:
-    """Python frames; ``!`` behind a name: the entry of its loop, ``!`` alone: one without a name."""
+    """Python frames; ``!`` behind a name: its loop's entry, ``!`` alone: one without a name."""
     return [
         Frame(name.rstrip("!"), "a.py", 3, "", 0, language="python", entry=name.endswith("!"))
         for name in names

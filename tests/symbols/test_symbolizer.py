@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hakmem.profiles.records import Frame, Module
-from hakmem.symbols import debug_files, llvm, modules
+from hakmem.symbols import debug_files, llvm, modules, symbolizer
 from hakmem.symbols.symbolizer import Symbolizer
 from tests.support.programs import built
 
@@ -292,6 +292,28 @@ def test_a_deleted_library(program: Path, plugin: Callable[[str], Path]) -> None
     assert frames[0].module == str(library)
 
 
+def test_a_deleted_library_that_may_not_be_opened(
+    program: Path, plugin: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container: what it exports is read from the process's memory."""
+    needs("llvm-symbolizer", "gcc")
+
+    def refused(path: str) -> int:
+        if "map_files" in path:
+            raise PermissionError(1, "Operation not permitted")
+        return modules.open_regular(path)
+
+    monkeypatch.setattr(symbolizer, "open_regular", refused)
+    library = plugin("old")
+    with running(program, library) as (pid, places):
+        library.unlink()
+        symbols = Symbolizer.of_process(pid)
+        found = symbols.frames_at(places.values())
+    assert [one.function for one in found[places["old_call"]]] == ["plugin_call"]
+    assert found[places["old"]][0].function.startswith("old.so+0x")  # not exported
+    assert said(found[places["inlined"]]) == INLINED and symbols.problems == ()
+
+
 def test_a_replaced_library_is_not_asked(program: Path, plugin: Callable[[str], Path]) -> None:
     needs("llvm-symbolizer", "gcc")
     library, other = plugin("old"), plugin("other")
@@ -443,7 +465,7 @@ def test_a_tool_that_hangs_is_ended(
 def test_xz_that_unpacks_to_much(stripped: Path, tmp_path: Path) -> None:
     needs("objcopy")
     data = tmp_path / "data.xz"
-    data.write_bytes(lzma.compress(bytes(200 << 20), preset=0))
+    data.write_bytes(lzma.compress(bytes(65 << 20), preset=0))
     run("objcopy", f"--add-section=.gnu_debugdata={data}", stripped)
     with open(stripped, "rb") as file:
         assert modules.ElfFile.of_descriptor(file.fileno()).mini_debug_data() == b""
