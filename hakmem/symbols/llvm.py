@@ -52,6 +52,10 @@ class SymbolizerFailed(Exception):
     """It is missing, or failed on a file; the message says how."""
 
 
+class SymbolizerSlow(SymbolizerFailed):
+    """It did not come to an end in time."""
+
+
 @cache
 def find() -> str:
     """The newest llvm-symbolizer here. Raises SymbolizerFailed."""
@@ -102,7 +106,7 @@ def ask(descriptor: int, addresses: Iterable[int]) -> dict[int, list[Place]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            raise SymbolizerFailed(f"took longer than {TIME_LIMIT_S:.0f} s") from None
+            raise SymbolizerSlow(f"took longer than {TIME_LIMIT_S:g} s") from None
     if process.returncode:
         raise SymbolizerFailed(_failure(process.returncode, said))
     return {address: places for address, places in _answers(output) if places}

@@ -12,12 +12,13 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from typing import Final
 
 from ..profiles.records import Frame, Module, Stack
 from ..system.elf import NotElf
 from . import debug_files, llvm, perf_map
 from .elf_file import ElfFile
-from .llvm import Place, SymbolizerFailed
+from .llvm import Place, SymbolizerFailed, SymbolizerSlow
 from .modules import (
     DELETED,
     VDSO,
@@ -28,6 +29,10 @@ from .modules import (
     open_regular,
     read_vdso,
 )
+
+SLOW_MOST: Final = 2
+"""Files that LLVM's symbolizer may be too slow for before it is asked no more: a target can map
+many that were made so."""
 
 
 class Symbolizer:
@@ -41,6 +46,7 @@ class Symbolizer:
     def __init__(self, modules: Sequence[Module], pid: int = 0, *, returns: bool = True) -> None:
         self.modules = ascending(modules)
         self._back = int(returns)
+        self._slow = 0
         self._pid = pid
         self._starts = [module.start for module in self.modules]
         self._known: dict[int, Stack] = {}
@@ -188,9 +194,12 @@ class Symbolizer:
             if not left:
                 break
             try:
+                if self._slow >= SLOW_MOST:
+                    raise SymbolizerFailed("not asked, it was too slow for other files")
                 found |= llvm.ask(part_descriptor, left)
                 failed = False
             except SymbolizerFailed as error:
+                self._slow += isinstance(error, SymbolizerSlow)
                 self._problem(f"{name}: llvm-symbolizer: {error}")
                 failed = True
             if failed or not part.sections:  # LLVM reads no symbols where there are no sections

@@ -462,6 +462,28 @@ def test_a_tool_that_hangs_is_ended(
         assert len(symbols.problems) == 1 and said in symbols.problems[0]
 
 
+def test_many_files_that_hang_the_tool(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text(f"#!/bin/sh\necho >>{tmp_path}/asked\nexec sleep 600\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(llvm, "find", lambda: str(tool))
+    monkeypatch.setattr(llvm, "TIME_LIMIT_S", 0.5)
+    copies = []
+    for place in range(6):
+        copy = tmp_path / f"lib{place}.so"
+        shutil.copy(program, copy)
+        copies.append(Module(str(copy), place << 20, (place + 1) << 20, 0))
+    symbols = Symbolizer(copies)
+    found = symbols.frames_at([(place << 20) + 0x1200 for place in range(6)])
+    assert len(found) == 6 and (tmp_path / "asked").read_text().count("\n") == 2
+    assert [line.rsplit(": ", 1)[1] for line in symbols.problems] == [
+        *["took longer than 0.5 s"] * 2,
+        *["not asked, it was too slow for other files"] * 4,
+    ]
+
+
 def test_xz_that_unpacks_to_much(stripped: Path, tmp_path: Path) -> None:
     needs("objcopy")
     data = tmp_path / "data.xz"
