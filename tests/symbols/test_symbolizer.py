@@ -15,7 +15,6 @@ import pytest
 from hakmem.profiles.records import Frame, Module
 from hakmem.symbols import debug_files, llvm, modules, symbolizer
 from hakmem.symbols.symbolizer import Symbolizer
-from tests.support.programs import built
 
 HERE = Path(__file__).resolve().parent
 C_SOURCE, PLUGIN = HERE / "where.c", HERE / "plugin.c"
@@ -40,10 +39,19 @@ def run(*words: object) -> None:
     assert done.returncode == 0, done
 
 
+def build(folder: Path, source: Path, *options: str) -> Path:
+    """A program with its own options; kept with what else the compiler leaves beside it."""
+    compiler = "g++" if source.suffix == ".cpp" else "gcc"
+    needs(compiler)
+    run(compiler, *options, "-pthread", "-o", folder / source.stem, source)
+    return folder / source.stem
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """where.c with debugging information and exported functions."""
-    return built(tmp_path_factory, C_SOURCE, "-O2", "-g", "-rdynamic", "-Wl,--build-id")
+    folder = tmp_path_factory.mktemp("program")
+    return build(folder, C_SOURCE, "-O2", "-g", "-rdynamic", "-Wl,--build-id")
 
 
 @pytest.fixture
@@ -99,23 +107,31 @@ def test_inlined_functions_and_lines(program: Path) -> None:
     assert symbols.problems == ()
 
 
-@pytest.mark.parametrize("options", [("-no-pie",), ("-pie", "-fPIE"), ("-static-pie", "-fPIE")])
-def test_programs_wherever_they_are_mapped(
-    options: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-no-pie",),
+        ("-pie", "-fPIE"),
+        ("-static-pie", "-fPIE"),
+        ("-gdwarf-4",),
+        ("-gz",),
+        ("-gsplit-dwarf",),
+        ("-flto",),
+    ],
+    ids=" ".join,
+)
+def test_programs_however_they_are_built(options: tuple[str, ...], tmp_path: Path) -> None:
     needs("llvm-symbolizer")
-    made = built(tmp_path_factory, C_SOURCE, "-O2", "-g", "-w", *options)
+    made = build(tmp_path, C_SOURCE, "-O2", "-g", "-w", *options)
     with running(made) as (pid, places):
         found = Symbolizer.of_process(pid).frames_at(places.values())
     assert said(found[places["inlined"]]) == INLINED
 
 
-def test_cpp(tmp_path_factory: pytest.TempPathFactory) -> None:
-    needs("llvm-symbolizer", "g++")
+def test_cpp(tmp_path: Path) -> None:
+    needs("llvm-symbolizer")
     source = HERE / "where.cpp"
-    made = built(tmp_path_factory, source, "-O2", "-g", "-fno-ipa-sra").rename(
-        tmp_path_factory.mktemp("c") / "shop"
-    )
+    made = build(tmp_path, source, "-O2", "-g", "-fno-ipa-sra").rename(tmp_path / "shop")
     with running(made) as (pid, places):
         (frames,) = Symbolizer.of_process(pid).frames_at(places.values()).values()
     assert said(frames) == [
@@ -205,11 +221,11 @@ def _elf_build_id(path: Path) -> str:
         return modules.ElfFile.of_descriptor(file.fileno()).build_id
 
 
-def test_debug_link_without_a_build_id_is_held_by_its_sum(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
-) -> None:
+def test_debug_link_without_a_build_id_is_held_by_its_sum(tmp_path: Path) -> None:
     needs("llvm-symbolizer", "objcopy")
-    made = built(tmp_path_factory, C_SOURCE, "-O2", "-g", "-Wl,--build-id=none")
+    folder = tmp_path / "built"
+    folder.mkdir()
+    made = build(folder, C_SOURCE, "-O2", "-g", "-Wl,--build-id=none")
     debug, bare = tmp_path / "x.debug", tmp_path / "where"
     run("objcopy", "--only-keep-debug", made, debug)
     run("objcopy", "--strip-all", f"--add-gnu-debuglink={debug}", made, bare)
