@@ -9,6 +9,7 @@ of CPython.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -18,6 +19,10 @@ _LOOP: Final = "_PyEval_EvalFrameDefault"
 _TAIL_CALL: Final = "_TAIL_CALL_"
 """Begins the names of the instructions' own functions, where a build's loop (3.14) is made of
 those."""
+_OUTERMOST: Final = frozenset(
+    "main _start __libc_start_main __libc_start_call_main start_thread clone clone3".split()
+)
+"""Where whole stacks end."""
 
 
 def is_loop(frame: Frame) -> bool:
@@ -61,19 +66,48 @@ def merged(native: Sequence[Frame], python: Sequence[Frame]) -> Stack:
     >>> [frame.function for frame in stack]
     ['PyList_Append', 'parse', '<module>', 'main']
     """
-    runs: Iterator[Stack] = iter(runs_of(python))
+    found = runs_of(python)
+    loops = _loops(native)
+    loops |= _nameless_loops(native, loops, len(found) - len(loops))
+    runs: Iterator[Stack] = iter(found)
     made: list[Frame] = []
     for place, frame in enumerate(native):
-        # an instruction's own function and the loop that called it are one loop
-        inner = native[place - 1] if place else None
-        called = inner is not None and inner.function.startswith(_TAIL_CALL)
-        if not is_loop(frame):
-            made.append(frame)
-        elif not (called and not frame.function.startswith(_TAIL_CALL)):
+        if place in loops:
             made.extend(_named(next(runs, ())) or (frame,))
+        elif not is_loop(frame):
+            made.append(frame)
     for run in runs:
         made.extend(_named(run))
     return tuple(made)
+
+
+def _loops(native: Sequence[Frame]) -> set[int]:
+    """The places of frames that stand for a loop each: an instruction's own function and the loop
+    that called it are one."""
+    made = set()
+    for place, frame in enumerate(native):
+        called = place > 0 and native[place - 1].function.startswith(_TAIL_CALL)
+        if is_loop(frame) and (frame.function.startswith(_TAIL_CALL) or not called):
+            made.add(place)
+    return made
+
+
+def _nameless_loops(native: Sequence[Frame], loops: set[int], missing: int) -> set[int]:
+    """Loops without a name: of a stripped Python whose compiler put rare parts of the loop
+    elsewhere, since only the loop itself is exported. Looked for where more loops ran than are
+    seen, in a stack that is whole; the innermost ones, since rare parts seldom call on."""
+    if missing <= 0 or not any(frame.function in _OUTERMOST for frame in native[-3:]):
+        return set()
+    modules = {native[place].module for place in loops} or {
+        frame.module for frame in native if "python" in os.path.basename(frame.module)
+    }
+    nameless = [
+        place
+        for place, frame in enumerate(native)
+        if frame.module in modules
+        and frame.function.startswith(f"{os.path.basename(frame.module)}+0x")
+    ]
+    return {*nameless[:missing]}
 
 
 def _named(run: Stack) -> Stack:

@@ -71,6 +71,25 @@ def test_a_loop_is_replaced_by_its_run(native_names: str, python_names: str, exp
     assert spelled(native_names, python_names) == expected
 
 
+@pytest.mark.parametrize(
+    ("native_names", "python_names", "expected"),
+    [
+        (f"malloc python+0x9 sort {LOOP} main", "f! top!", "malloc f sort top main"),
+        # the first that is seen is the one: rare parts of the loop seldom call on
+        (f"python+0x9 sort python+0x8 {LOOP} main", "f! top!", "f sort python+0x8 top main"),
+        ("malloc python+0x9 main", "f g!", "malloc f g main"),
+        # as many loops as runs: nothing is missing
+        (f"malloc python+0x9 {LOOP} main", "f g!", "malloc python+0x9 f g main"),
+        # the native stack broke off, and so did its loops
+        (f"malloc python+0x9 {LOOP} sort", "f! top!", "malloc python+0x9 f sort top"),
+        # another file's
+        (f"malloc libz.so+0x9 {LOOP} main", "f! top!", "malloc libz.so+0x9 f main top"),
+    ],
+)
+def test_loops_of_a_stripped_python(native_names: str, python_names: str, expected: str) -> None:
+    assert spelled(native_names, python_names) == expected
+
+
 def test_a_python_frame_is_no_loop() -> None:
     (frame,) = python(LOOP)
     assert not is_loop(frame)
