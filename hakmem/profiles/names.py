@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 
 from .records import Frame, SiteRecord
 
@@ -15,9 +16,13 @@ def label(frame: Frame) -> str:
     >>> label(Frame("<module>", "/srv/app.py", 3, "", 0, language="python"))
     '<module> (app.py)'
     """
-    name = frame.function
-    if frame.language == "python" and frame.file:
-        name = f"{name} ({os.path.basename(frame.file)})"
+    return _label(frame.function, frame.file if frame.language == "python" else "")
+
+
+@lru_cache(1 << 16)  # the same functions stand in many stacks
+def _label(name: str, file: str) -> str:
+    if file:
+        name = f"{name} ({os.path.basename(file)})"
     if not name.isprintable():
         name = "".join(letter if letter.isprintable() else "?" for letter in name)
     return name or "?"

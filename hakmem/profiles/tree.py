@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from .names import label
@@ -25,9 +26,12 @@ def group_of(frame: Frame) -> str:
     >>> group_of(Frame("main", "", 0, "/usr/bin/app", 1)), group_of(Frame("0x5", "", 0, "", 5))
     ('app', 'code made at run time')
     """
-    if frame.language == "python":
-        return PYTHON
-    return os.path.basename(frame.module) or RUN_TIME
+    return PYTHON if frame.language == "python" else _group(frame.module)
+
+
+@lru_cache(1 << 12)
+def _group(module: str) -> str:
+    return os.path.basename(module) or RUN_TIME
 
 
 @dataclass
