@@ -105,6 +105,7 @@ STACK_PAGES: Final = 64
 STACK_COUNT_BITS: Final = 16
 CODE_ADDRESS_BITS: Final = 56
 ROWS_KEPT: Final = 4
+OBJECTS_KEPT: Final = 4
 EXPRESSION_WORDS: Final = 8
 EXPRESSION_BYTES: Final = 64
 RULE_SLOTS_LOG2: Final = 12
@@ -268,6 +269,8 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_CODE_ADDRESS_BITS", CODE_ADDRESS_BITS, "bits of an address of code"),
     Constant("HAK_ROWS_KEPT", ROWS_KEPT,
         "rows that the program of a frame may remember; compilers remember one"),
+    Constant("HAK_OBJECTS_KEPT", OBJECTS_KEPT,
+        "objects that a walk remembers beside the one that it is in"),
     Constant("HAK_EXPRESSION_WORDS", EXPRESSION_WORDS, "words that an expression may work with"),
     Constant("HAK_EXPRESSION_BYTES", EXPRESSION_BYTES, "bytes of the longest expression"),
     Constant("HAK_RULE_SLOTS_LOG2", RULE_SLOTS_LOG2,

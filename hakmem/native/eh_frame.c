@@ -30,7 +30,9 @@ typedef struct found_object {
 typedef int (*find_function)(void *, found_object *);
 
 extern struct r_debug _r_debug __attribute__((weak));
-extern HAK_HIDDEN const ElfW(Ehdr) __ehdr_start;
+/* by the linker: where this library begins and ends */
+extern HAK_HIDDEN const char __ehdr_start[];
+extern HAK_HIDDEN const char _end[];
 
 /* Only objects of the program's start are passed on the way to the C library: they stay. */
 static const void *c_library(void) {
@@ -60,19 +62,23 @@ static find_function look_up(void) {
     return find_none;
 }
 
+bool hak_object_is_own(uint64_t address) {
+    uint64_t start = (uintptr_t)__ehdr_start;
+    return address - start < (uintptr_t)_end - start;
+}
+
 /* This library, by its own headers. */
-void hak_object_own(hak_object *object) {
-    const ElfW(Ehdr) *head = &__ehdr_start;
+static bool find_own(uint64_t address, hak_object *object) {
+    const ElfW(Ehdr) *head = (const void *)__ehdr_start;
     const ElfW(Phdr) *parts = (const void *)((const char *)head + head->e_phoff);
     uint64_t start = (uintptr_t)head, first = UINT64_MAX;
-    *object = (hak_object){.start = start, .end = start};
+    *object = (hak_object){.start = start, .end = (uintptr_t)_end};
     for (int i = 0; i < head->e_phnum; i++) {
-        const ElfW(Phdr) *part = &parts[i];
-        if (part->p_type == PT_LOAD && first == UINT64_MAX) first = part->p_vaddr;
-        if (part->p_type == PT_LOAD) object->end = start + part->p_vaddr + part->p_memsz - first;
-        if (part->p_type == PT_GNU_EH_FRAME)
-            object->header = (const uint8_t *)(start + part->p_vaddr - first);
+        if (parts[i].p_type == PT_LOAD && first == UINT64_MAX) first = parts[i].p_vaddr;
+        if (parts[i].p_type == PT_GNU_EH_FRAME)
+            object->header = (const uint8_t *)(start + parts[i].p_vaddr - first);
     }
+    return hak_object_is_own(address);
 }
 
 bool hak_object_find(uint64_t address, hak_object *object) {
@@ -83,14 +89,13 @@ bool hak_object_find(uint64_t address, hak_object *object) {
         find = look_up();
         hak_store_relaxed(&call, find);
     }
-    found_object found;
+    found_object found; /* the call fills it */
     if (find((void *)(uintptr_t)address, &found) == 0) {
         *object = (hak_object){(uintptr_t)found.dlfo_map_start, (uintptr_t)found.dlfo_map_end,
                                found.dlfo_eh_frame};
         return true;
     }
-    hak_object_own(object);
-    return address - object->start < object->end - object->start;
+    return find_own(address, object);
 }
 
 static hak_reader reader_at(const hak_object *object, uint64_t address) {

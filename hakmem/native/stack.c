@@ -19,17 +19,28 @@
  */
 #include "stack.h"
 
+typedef struct place {
+    hak_object object;
+    uint64_t hash; /* of it, above the fields of a rule */
+} place;
 typedef struct walk {
     uint64_t registers[HAK_REG_COUNT];
     hak_stack_range range;
-    hak_object object; /* that the last instruction was in */
-    uint64_t object_hash;
+    place at;                     /* the object that the last instruction was in */
+    place left[HAK_OBJECTS_KEPT]; /* those before it: callbacks go to and fro */
+    uint32_t left_next;
     bool is_interrupted; /* a signal came before this instruction: no call stands before it */
 } walk;
 
 #define IP(w) ((w)->registers[HAK_REG_IP])
 #define SP(w) ((w)->registers[HAK_REG_SP])
 #define BP(w) ((w)->registers[HAK_REG_BP])
+#define BX(w) ((w)->registers[HAK_REG_BX])
+
+/* Addresses of code are user space's, and none is in its first page. */
+static inline bool is_code(uint64_t ip) {
+    return ip >= HAK_OS_PAGE_BYTES && ip >> HAK_CODE_ADDRESS_BITS == 0;
+}
 
 /* --- by frame pointers ------------------------------------------------------------------------ */
 
@@ -45,6 +56,12 @@ static bool step_by_frame_pointer(walk *w) {
 }
 
 #if defined(__x86_64__)
+/* Loads a register from where it was saved. A place below the stack pointer was left by a pop,
+ * which tables do not tell of: the register has its value already. */
+static inline bool restore(const walk *w, hak_stack_range *range, uint64_t place, uint64_t *value) {
+    return place < SP(w) || hak_stack_word(range, place, value);
+}
+
 /* --- by a whole row --------------------------------------------------------------------------- */
 
 static bool place_value(const walk *w, hak_stack_range *range, const hak_place *place, uint64_t cfa,
@@ -52,7 +69,7 @@ static bool place_value(const walk *w, hak_stack_range *range, const hak_place *
     uint64_t at;
     switch (place->how) {
     case HAK_HOW_SAME: return true;
-    case HAK_HOW_OFFSET: return hak_stack_word(range, cfa + (uint64_t)place->value, value);
+    case HAK_HOW_OFFSET: return restore(w, range, cfa + (uint64_t)place->value, value);
     case HAK_HOW_VALUE_OFFSET: *value = cfa + (uint64_t)place->value; return true;
     case HAK_HOW_EXPRESSION:
         return hak_expression_run(w->registers, range, (uint64_t)place->value, &cfa, &at) &&
@@ -102,10 +119,10 @@ enum {
     WORDS_BITS = HAK_RULE_OFFSET_BITS,
     SAVED_BITS = HAK_RULE_SAVED_BITS,
     BASE_SHIFT = WORDS_BITS,
-    KIND_SHIFT = BASE_SHIFT + 2,
-    BP_SHIFT = KIND_SHIFT + 2,
+    BP_SHIFT = BASE_SHIFT + 2,
     BX_SHIFT = BP_SHIFT + SAVED_BITS,
-    HASH_SHIFT = BX_SHIFT + SAVED_BITS,
+    KIND_SHIFT = BX_SHIFT + SAVED_BITS,
+    HASH_SHIFT = KIND_SHIFT + 2,
 };
 #define FIELD(rule, shift, bits) ((rule) >> (shift) & ((UINT64_C(1) << (bits)) - 1))
 
@@ -144,8 +161,10 @@ static uint64_t pack_row(const hak_row *row) {
 
 HAK_COLD static uint64_t make_rule(const walk *w, uint64_t address) {
     hak_row row;
-    return hak_row_find(&w->object, address, &row) ? pack_row(&row)
-                                                   : (uint64_t)RULE_NONE << KIND_SHIFT;
+    /* a coroutine may return to the first instruction of a function, as if that had called it */
+    bool found = hak_row_find(&w->at.object, address, &row) ||
+                 hak_row_find(&w->at.object, address + 1, &row);
+    return found ? pack_row(&row) : (uint64_t)RULE_NONE << KIND_SHIFT;
 }
 
 static inline uint64_t find_rule(const walk *w, uint64_t address) {
@@ -154,8 +173,8 @@ static inline uint64_t find_rule(const walk *w, uint64_t address) {
     /* Partner of both: the stores below, of any thread. Relaxed, in any order: what does not belong
      * together does not give the mixed address. */
     uint64_t rule = hak_load_relaxed(&s->rule), key = hak_load_relaxed(&s->key);
-    if (hak_likely((key ^ rule) == mixed && rule >> HASH_SHIFT == w->object_hash)) return rule;
-    rule = make_rule(w, address) | w->object_hash << HASH_SHIFT;
+    if (hak_likely((key ^ rule) == mixed && rule >> HASH_SHIFT == w->at.hash)) return rule;
+    rule = make_rule(w, address) | w->at.hash << HASH_SHIFT;
     hak_store_relaxed(&s->rule, rule);
     hak_store_relaxed(&s->key, mixed ^ rule);
     return rule;
@@ -163,26 +182,36 @@ static inline uint64_t find_rule(const walk *w, uint64_t address) {
 
 /* --- the walk --------------------------------------------------------------------------------- */
 
-static inline bool step_plain(walk *w, uint64_t rule) {
-    uint64_t cfa = w->registers[FIELD(rule, BASE_SHIFT, 2)] +
-                   FIELD(rule, 0, WORDS_BITS) * sizeof(uint64_t),
-             bp = FIELD(rule, BP_SHIFT, SAVED_BITS), bx = FIELD(rule, BX_SHIFT, SAVED_BITS);
-    if (cfa <= SP(w) || !hak_stack_word(&w->range, cfa - sizeof cfa, &IP(w)) ||
-        (bp && !hak_stack_word(&w->range, cfa - bp * sizeof cfa, &BP(w))) ||
-        (bx && !hak_stack_word(&w->range, cfa - bx * sizeof cfa, &w->registers[HAK_REG_BX])))
-        return false;
+/* One frame by its rule. Registers are saved above the stack pointer and below the CFA, so one
+ * check serves all reads. */
+static bool step_plain(walk *w, uint64_t rule) {
+    uint64_t bp = FIELD(rule, BP_SHIFT, SAVED_BITS), bx = FIELD(rule, BX_SHIFT, SAVED_BITS),
+             sp = SP(w),
+             cfa = w->registers[FIELD(rule, BASE_SHIFT, 2)] +
+                   FIELD(rule, 0, WORDS_BITS) * sizeof cfa;
+    if (hak_unlikely(cfa <= sp || !hak_stack_has(&w->range, cfa - sizeof cfa))) return false;
+    IP(w) = hak_stack_load(cfa - sizeof cfa);
+    if (bp && cfa - bp * sizeof cfa >= sp) BP(w) = hak_stack_load(cfa - bp * sizeof cfa);
+    if (bx && cfa - bx * sizeof cfa >= sp) BX(w) = hak_stack_load(cfa - bx * sizeof cfa);
     SP(w) = cfa;
     return true;
 }
 
+static inline bool is_at(const place *at, uint64_t address) {
+    return address - at->object.start < at->object.end - at->object.start;
+}
+
 HAK_COLD static bool enter_object(walk *w, uint64_t address) {
-    if (!hak_object_find(address, &w->object)) {
-        w->object = (hak_object){0};
-        return false;
-    }
-    w->object_hash = (mix(w->object.start) ^ mix(w->object.end + (uintptr_t)w->object.header)) >>
-                     HASH_SHIFT;
-    return true;
+    place to = {{0}, 0};
+    for (uint32_t i = 0; i < HAK_OBJECTS_KEPT && !to.hash; i++)
+        if (is_at(&w->left[i], address)) to = w->left[i];
+    bool found = to.hash || hak_object_find(address, &to.object);
+    if (found && !to.hash)
+        to.hash = (mix(to.object.start) ^ mix(to.object.end + (uintptr_t)to.object.header)) >>
+                  HASH_SHIFT;
+    w->left[w->left_next++ % HAK_OBJECTS_KEPT] = w->at;
+    w->at = to;
+    return found;
 }
 
 /* To the caller's frame. An address behind a call may be the next function's: the one before it is
@@ -190,43 +219,75 @@ HAK_COLD static bool enter_object(walk *w, uint64_t address) {
 static bool step(walk *w) {
     uint64_t address = IP(w) - !w->is_interrupted;
     w->is_interrupted = false;
-    if (hak_unlikely(address - w->object.start >= w->object.end - w->object.start) &&
-        !enter_object(w, address))
+    if (hak_unlikely(!is_at(&w->at, address)) && !enter_object(w, address))
         return step_by_frame_pointer(w);
     uint64_t rule = find_rule(w, address), kind = FIELD(rule, KIND_SHIFT, 2);
     if (hak_likely(kind == RULE_PLAIN)) return step_plain(w, rule);
     if (kind == RULE_NONE) return step_by_frame_pointer(w);
     hak_row row;
-    return kind == RULE_WHOLE && hak_row_find(&w->object, address, &row) && step_by_row(w, &row);
+    return kind == RULE_WHOLE && hak_row_find(&w->at.object, address, &row) && step_by_row(w, &row);
 }
 
-#define REGISTERS_TAKE(w)                                                                      \
-    __asm__ volatile("lea 0(%%rip), %%rax\n mov %%rax, %0\n mov %%rsp, %1\n mov %%rbp, %2\n"   \
-                     "mov %%rbx, %3\n"                                                         \
-                     : "=m"(IP(w)), "=m"(SP(w)), "=m"(BP(w)), "=m"((w)->registers[HAK_REG_BX]) \
-                     :                                                                         \
+/* As many frames as are found by rules at hand, within one object: as step does, but with all that
+ * the walk knows in registers. Whatever is otherwise is left to step. */
+static uint32_t steps_plain(walk *w, uint64_t *frames, uint32_t most) {
+    const uint64_t start = w->at.object.start, bytes = w->at.object.end - start,
+                   high = w->range.high, head = w->at.hash << 2 | RULE_PLAIN;
+    uint64_t ip = IP(w), sp = SP(w), bp = BP(w), bx = BX(w);
+    uint32_t count = 0;
+    while (count < most && ip - 1 - start < bytes) {
+        uint64_t mixed = mix(ip - 1);
+        const slot *s = &slots[mixed >> (64 - HAK_RULE_SLOTS_LOG2)];
+        /* partner: see find_rule */
+        uint64_t rule = hak_load_relaxed(&s->rule), key = hak_load_relaxed(&s->key);
+        if ((key ^ rule) != mixed || rule >> KIND_SHIFT != head) break;
+        uint32_t base = FIELD(rule, BASE_SHIFT, 2);
+        uint64_t cfa = (base == HAK_REG_SP   ? sp
+                        : base == HAK_REG_BP ? bp
+                                             : bx) +
+                       FIELD(rule, 0, WORDS_BITS) * sizeof cfa;
+        if (cfa <= sp || cfa > high || cfa % sizeof cfa) break;
+        uint64_t next = hak_stack_load(cfa - sizeof cfa);
+        if (!is_code(next)) break;
+        uint64_t bp_words = FIELD(rule, BP_SHIFT, SAVED_BITS),
+                 bx_words = FIELD(rule, BX_SHIFT, SAVED_BITS);
+        if (bp_words && cfa - bp_words * sizeof cfa >= sp)
+            bp = hak_stack_load(cfa - bp_words * sizeof cfa);
+        if (bx_words && cfa - bx_words * sizeof cfa >= sp)
+            bx = hak_stack_load(cfa - bx_words * sizeof cfa);
+        sp = cfa;
+        frames[count++] = ip = next;
+    }
+    IP(w) = ip, SP(w) = sp, BP(w) = bp, BX(w) = bx;
+    return count;
+}
+
+#define REGISTERS_TAKE(w)                                                                    \
+    __asm__ volatile("lea 0(%%rip), %%rax\n mov %%rax, %0\n mov %%rsp, %1\n mov %%rbp, %2\n" \
+                     "mov %%rbx, %3\n"                                                       \
+                     : "=m"(IP(w)), "=m"(SP(w)), "=m"(BP(w)), "=m"(BX(w))                    \
+                     :                                                                       \
                      : "rax")
 #else
 static bool step(walk *w) { return step_by_frame_pointer(w); }
+static uint32_t steps_plain(walk *w, uint64_t *frames, uint32_t most) {
+    (void)w, (void)frames, (void)most;
+    return 0;
+}
 #define REGISTERS_TAKE(w) SP(w) = BP(w) = (uintptr_t)__builtin_frame_address(0)
 #endif
 
-/* Addresses of code are user space's, and none is in its first page. */
-static inline bool is_code(uint64_t ip) {
-    return ip >= HAK_OS_PAGE_BYTES && ip >> HAK_CODE_ADDRESS_BITS == 0;
-}
-
 __attribute__((noinline)) uint32_t hak_stack_take(uint64_t *frames, uint32_t most) {
     walk w = {.is_interrupted = true};
-    hak_object own;
     uint32_t count = 0;
     if (most > HAK_STACK_FRAMES) most = HAK_STACK_FRAMES;
     REGISTERS_TAKE(&w);
-    hak_object_own(&own);
     hak_stack_range_begin(&w.range, SP(&w), true);
     for (uint32_t steps = 0; count < most && steps < 2 * HAK_STACK_FRAMES; steps++) {
         if (!step(&w) || !is_code(IP(&w))) break;
-        if (count || IP(&w) - own.start >= own.end - own.start) frames[count++] = IP(&w);
+        if (!count && hak_object_is_own(IP(&w))) continue;
+        frames[count++] = IP(&w);
+        if (!w.is_interrupted) count += steps_plain(&w, frames + count, most - count);
     }
     return count;
 }

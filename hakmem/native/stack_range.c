@@ -94,9 +94,9 @@ void hak_stack_range_begin(hak_stack_range *range, uint64_t sp, bool is_live) {
     range->most = end ? range->high : page + (uint64_t)HAK_STACK_PAGES * HAK_OS_PAGE_BYTES;
 }
 
-/* Extends the range, so that it holds what lies below `end`. */
-HAK_COLD bool hak_stack_range_reach(hak_stack_range *range, uint64_t end) {
-    if (end > range->most) return false;
-    range->high = first_gap(range->high, (end + PAGE_MASK) & ~PAGE_MASK);
-    return range->high >= end;
+/* Extends the range, so that it holds the word at an aligned address. */
+HAK_COLD bool hak_stack_range_reach(hak_stack_range *range, uint64_t address) {
+    if (address >= range->most) return false;
+    range->high = first_gap(range->high, (address | PAGE_MASK) + 1);
+    return address < range->high;
 }

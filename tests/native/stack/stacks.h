@@ -49,10 +49,17 @@ library open_library(const char *name);
  * this function's, and `caller`. */
 void check_chain(const library *lib, const void *caller);
 
-/* The cases, a file each room. */
-void corrupt_cases(void);
-void place_cases(void);
-void step_cases(void);
-void storm_cases(void);
+/* The cases that other files hold. */
+void threads_case(void);
+void coroutines_case(void);
+void handler_case(void);
+void children_case(void);
+void damaged_case(void);
+void endless_case(void);
+void random_case(void);
+void stepped_case(void);
+void quiet_case(void);
+void reloaded_case(void);
+void storm_case(void);
 
 #endif
