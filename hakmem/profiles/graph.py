@@ -3,12 +3,13 @@
 Two forms of one `Tree`: a page to look around in (``page``: search, zoom, what stands under the
 pointer, keys, the same from the inside out) and an SVG of one amount (``svg``). Drawn without a
 chart library: d3 and d3-flame-graph weigh 290 KiB a page, ECharts 1.1 MiB, Plotly 4.6 MiB; the
-script here 12 KiB.
+script here 15 KiB.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,7 @@ from ..views.showing.page import page
 from ..views.showing.tables import format_bytes, format_count
 from .records import AMOUNTS, Profile
 from .summary import TITLES, said
-from .tree import Tree
+from .tree import PYTHON, Tree
 
 WIDTH: Final = 1200
 ROW: Final = 18
@@ -33,6 +34,8 @@ _LETTER: Final = 6.7
 GROUPS: Final = len(palette.KINDS) - 1
 """Groups with a colour of their own; the rest share the last."""
 OTHERS: Final = "others"
+_INTERPRETER: Final = re.compile(r"(lib)?python\d")
+"""Begins the names of the files that CPython's own code lies in."""
 _STYLE: Final = (
     "text{font:11px ui-monospace,monospace;fill:#1b1b1b}.back{fill:#fff}.head{font:13px sans-serif}"
     "@media(prefers-color-scheme:dark){.back{fill:#16181c}.head{fill:#e6e6e6}}"
@@ -177,6 +180,13 @@ class Graph(Shown):
         template = files(__package__).joinpath("graph.html").read_text(encoding="utf-8")
         return page(template, self.title, json.dumps(self._data(), separators=(",", ":")).encode())
 
+    @staticmethod
+    def _interpreter(groups: list[str]) -> list[int]:
+        """The places of CPython's own files among groups, where there are Python frames."""
+        if PYTHON not in groups:
+            return []
+        return [place for place, group in enumerate(groups) if _INTERPRETER.match(group)]
+
     def _data(self) -> dict[str, Any]:
         tree = self.tree
         names, files_, groups = (
@@ -195,6 +205,7 @@ class Graph(Shown):
             "groups": groups,
             "colours": [self.colour(group) for group in groups],
             "legend": self.groups,
+            "interpreter": self._interpreter(groups),
             "shades": [int.from_bytes(row.tobytes(), "big") for row in palette.amounts(64)],
             "root": palette.FREE,
             # by node: its parent, as the step back to it, and places in the tables above

@@ -26,6 +26,7 @@ MEMORY_LIMIT_BYTES: Final = 8 << 30
 TIME_LIMIT_S: Final = 60.0
 _LEAST_VERSION: Final = 13
 """The first with JSON."""
+_VERSION: Final = re.compile(r"@@?[A-Za-z_][\w.]*$")
 _RUST_HASH: Final = re.compile(r"::h[0-9a-f]{16}(?=$| )")
 _RUST_LETTERS: Final = {
     "$LT$": "<",
@@ -59,9 +60,9 @@ class SymbolizerSlow(SymbolizerFailed):
 @cache
 def find() -> str:
     """The newest llvm-symbolizer here. Raises SymbolizerFailed."""
-    plain = shutil.which("llvm-symbolizer")
-    if plain:
-        return plain
+    usual = shutil.which("llvm-symbolizer")
+    if usual:
+        return usual
     numbered = sorted(
         (path for path in Path("/usr/bin").glob("llvm-symbolizer-*") if path.suffix == ""),
         key=lambda path: int(path.name.rsplit("-", 1)[1]) if path.name[-1].isdigit() else 0,
@@ -126,7 +127,7 @@ def _answers(output: bytes) -> Iterator[tuple[int, list[Place]]]:
             row: Any = json.loads(line)
             address, found = int(row["Address"], 16), row["Symbol"]
             places = [
-                Place(plain_rust(part["FunctionName"]), part["FileName"], int(part["Line"]))
+                Place(plain(part["FunctionName"]), part["FileName"], int(part["Line"]))
                 for part in found
                 if part["FunctionName"]
             ]
@@ -135,13 +136,16 @@ def _answers(output: bytes) -> Iterator[tuple[int, list[Place]]]:
         yield address, places
 
 
-def plain_rust(name: str) -> str:
-    """The name of a Rust function of the older mangling as its program wrote it; others as they
-    are.
+def plain(name: str) -> str:
+    """The name of a function as its program wrote it: without a symbol's version, and of Rust's
+    older mangling without its escapes and hash.
 
-    >>> plain_rust("_$LT$app..Tree$u20$as$u20$core..ops..Drop$GT$::drop::h0123456789abcdef")
+    >>> plain("__libc_start_main@@GLIBC_2.34")
+    '__libc_start_main'
+    >>> plain("_$LT$app..Tree$u20$as$u20$core..ops..Drop$GT$::drop::h0123456789abcdef")
     '<app::Tree as core::ops::Drop>::drop'
     """
+    name = _VERSION.sub("", name)
     made = _RUST_HASH.sub("", name)
     if made == name:
         return name

@@ -204,7 +204,7 @@ class Symbolizer:
                 failed = True
             if failed or not part.sections:  # LLVM reads no symbols where there are no sections
                 found |= {
-                    number: [Place(function, "", 0)]
+                    number: [Place(llvm.plain(function), "", 0)]
                     for number in left
                     if number not in found and (function := part.symbol_at(number))
                 }

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import zlib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from hakmem.profiles import graph, names, saving, summary, tree
 from hakmem.profiles.graph import Graph
 from hakmem.profiles.records import AMOUNTS, Frame, Profile, SiteRecord
 from hakmem.profiles.tree import Tree
-from tests.profiles.profiles import APP, MAIN, OUTER, SMALL, wide
+from tests.profiles.profiles import APP, MAIN, MODULE, OUTER, PYTHON, SMALL, wide
 
 
 def test_examples() -> None:
@@ -206,9 +207,15 @@ def test_a_browser_shows_the_page(tmp_path: Path) -> None:
         "i ArrowDown",
         "ArrowDown ArrowDown ArrowDown",
         "i",
+        "p ArrowDown ArrowDown ArrowRight ArrowRight ArrowDown ArrowDown",
+        "p",
     ]
+    library = "/usr/lib/libpython3.13.so.1.0"
+    append, call = (Frame(n, "", 0, library, 0x7F1) for n in ("PyList_Append", "PyObject_Call"))
+    stack = append, PYTHON, call, MODULE, MAIN
+    made = replace(SMALL, sites=(*SMALL.sites, SiteRecord(stack, 5, 100, 1, 100, 1, 0, 0, 0)))
     file = tmp_path / "shop.html"
-    file.write_text(Graph.of(SMALL).page().replace("</body>\n", KEYS % json.dumps(steps)))
+    file.write_text(Graph.of(made).page().replace("</body>\n", KEYS % json.dumps(steps)))
     options = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000")
     done = subprocess.run(
         [browser, *options, "--window-size=1300,700", "--dump-dom", f"file://{file}"],
@@ -228,7 +235,9 @@ def test_a_browser_shows_the_page(tmp_path: Path) -> None:
         "fill",
         "main",
         "everything",
-        "1 function, 7.81 KiB (84.1 %)",
+        "parse (app.py)",
+        "everything",
+        "1 function, 7.81 KiB (83.3 %)",
         "1 function, 125 KiB (99.5 %)",
         "dark",
     ]

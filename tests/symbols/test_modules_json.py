@@ -54,10 +54,13 @@ def test_what_makes_no_sense_is_refused(rows: object, said: str) -> None:
         ("a$ud800$::h0123456789abcdef", "a?"),
         ("std::map<int>::h(int)", "std::map<int>::h(int)"),
         ("price$u20$", "price$u20$"),
+        ("memcpy@GLIBC_2.2.5", "memcpy"),
+        ("std::string::find(char)@@GLIBCXX_3.4", "std::string::find(char)"),
+        ("a@b c", "a@b c"),
     ],
 )
-def test_rust(name: str, plain: str) -> None:
-    assert llvm.plain_rust(name) == plain
+def test_names_as_programs_wrote_them(name: str, plain: str) -> None:
+    assert llvm.plain(name) == plain
 
 
 def test_maps_of_perf_of_bad_input() -> None:
