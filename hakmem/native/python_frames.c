@@ -180,7 +180,7 @@ static bool step(walk *w) {
     return true;
 }
 
-/* Says what the frame runs. False: no code object, or one that stands for no source. */
+/* Says what the frame runs. False: no code object (*wrong), or one that stands for no source. */
 static bool describe_frame(walk *w, hak_python_frame *frame, bool *wrong) {
     const hak_python_fields *f = w->reader.fields;
     unsigned char part[HAK_PYTHON_PART_MOST];
@@ -211,7 +211,9 @@ static uint32_t end_loop(hak_python_frame *frames, uint32_t count, uint32_t loop
 
 static uint32_t walk_frames(walk *w, hak_python_frame *frames, uint32_t most) {
     uint32_t count = 0, loop = 0; /* where the loop's frames begin */
-    while (step(w)) {
+    /* A chain that is wrong may be a ring; each frame of a right one has at most a shim, and a call
+     * of __init__, to itself. */
+    for (uint32_t steps = 0; steps < (most + 1) * 3 && step(w); steps++) {
         if (w->shim) {
             if (count < most || count > loop) count = end_loop(frames, count, loop);
             loop = count;
@@ -222,7 +224,7 @@ static uint32_t walk_frames(walk *w, hak_python_frame *frames, uint32_t most) {
         if (describe_frame(w, &frames[count], &wrong)) frames[count++].entry = w->entry;
         else if (wrong) return 0;
     }
-    if (w->frame) return 0; /* a frame that cannot be read */
+    if (w->frame) return 0; /* one that cannot be read, or a ring */
     if (count > loop) frames[count - 1].entry = true;
     return count;
 }
@@ -239,7 +241,7 @@ static uint32_t frames_of(python *p, hak_python_frame *frames, uint32_t most, ch
                                    .room = room,
                                    .room_bytes = room_bytes};
     uint32_t found = walk_frames(&w, frames, most);
-    if (found && !trusted) hak_store_relaxed(&p->trusted, 1);
+    if (found && !trusted && !w.reader.odd) hak_store_relaxed(&p->trusted, 1);
     return found;
 }
 

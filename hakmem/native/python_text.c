@@ -25,10 +25,12 @@ bool hak_python_read(const hak_python_reader *reader, uint64_t at, void *to, uin
     return true;
 }
 
-static bool is_of(const hak_python_reader *reader, uint64_t object, uint64_t type) {
+static bool is_of(hak_python_reader *reader, uint64_t object, uint64_t type) {
     uint64_t found;
-    return object % sizeof found == 0 && hak_python_read(reader, object + TYPE_AT, &found, 8) &&
-           found == type;
+    bool fits = object % sizeof found == 0 &&
+                hak_python_read(reader, object + TYPE_AT, &found, sizeof found) && found == type;
+    reader->odd |= !fits;
+    return fits;
 }
 
 /* A sequence of bytes, read in pieces. */
@@ -174,7 +176,7 @@ static uint32_t line_of(stream *s, int64_t line, uint64_t offset) {
 }
 
 /* The line of the instruction at an offset in bytes, by a code object's table of lines; 0: none. */
-uint32_t hak_python_line(const hak_python_reader *reader, uint64_t table, uint32_t first_line,
+uint32_t hak_python_line(hak_python_reader *reader, uint64_t table, uint32_t first_line,
                          uint64_t offset) {
     const hak_python_fields *f = reader->fields;
     uint64_t bytes;

@@ -11,6 +11,7 @@ typedef struct hak_python_reader {
     const hak_python_fields *fields;
     uint64_t bytes_type, text_type; /* where the types of byte strings and texts are */
     bool direct;                    /* by plain loads, which nothing can make fault */
+    bool odd;                       /* an object was of another type than it should be */
     char *room;
     uint32_t room_bytes; /* what is left of it */
 } hak_python_reader;
@@ -25,7 +26,7 @@ static inline uint64_t hak_python_word(const unsigned char *part, uint32_t offse
 HAK_HIDDEN bool hak_python_read(const hak_python_reader *reader, uint64_t at, void *to,
                                 uint64_t bytes);
 HAK_HIDDEN uint32_t hak_python_text(hak_python_reader *reader, uint64_t object, const char **text);
-HAK_HIDDEN uint32_t hak_python_line(const hak_python_reader *reader, uint64_t table,
-                                    uint32_t first_line, uint64_t offset);
+HAK_HIDDEN uint32_t hak_python_line(hak_python_reader *reader, uint64_t table, uint32_t first_line,
+                                    uint64_t offset);
 
 #endif

@@ -12,6 +12,8 @@ import threading
 SIZE = 345_679
 PROBE = ctypes.CDLL(None)
 PROBE.probe_malloc.argtypes = [ctypes.c_uint64]
+PROBE.probe_malloc_astray.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
+PROBE.probe_malloc_astray.restype = ctypes.c_uint64
 PROBE.probe_malloc_of_stranger.argtypes = [ctypes.c_uint64]
 PROBE.probe_malloc_of_stranger.restype = ctypes.c_uint64
 MOST = ctypes.c_uint32.in_dll(PROBE, "probe_most")
@@ -219,6 +221,14 @@ def threads():
     return stranger != 0
 
 
+def astray():
+    found = PROBE.probe_malloc_astray(SIZE, 5000)
+    sampled()
+    check("after a state that was wrong", PROBE.probe_malloc(SIZE), sys._getframe())
+    print("a wrong state has none" if found == 0 else f"a wrong state: {found} frames")
+    return found != 0
+
+
 def forks():
     global wrong
 
@@ -287,6 +297,7 @@ CASES = (
     texts,
     deep,
     threads,
+    astray,
     forks,
     interpreters,
 )
