@@ -128,7 +128,7 @@ def test_mt_storm_of_threads_and_forks(
         words = done.stderr.split()
         assert words[::2] == ["samples", "frames", "strange"] and len(words) == 6, done.stderr
         samples, frames, strange = map(int, words[1::2])
-        assert samples > 50 and frames > samples and strange == 0
+        assert samples > 50 and frames > 200 and strange == 0
 
 
 def test_layouts_that_are_wrong_do_no_harm(native_program: Programs) -> None:

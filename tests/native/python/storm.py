@@ -34,10 +34,14 @@ def work(random):
     for _ in range(5):
         name = f"größe_{random.randrange(50)}"
         exec(f"def {name}(n):\n  return [bytearray(SIZE) for _ in range(n)]\n{name}(2)", globals())
-        for _ in numbers(random.randrange(6)):
-            Cyclic()
-        sorted(range(9), key=lambda n: (bytearray(SIZE), -n)[1])
-        PROBE.probe_malloc_often(SIZE, 5)
+        allocate(random.randrange(6))
+
+
+def allocate(depth):
+    for _ in numbers(depth):
+        Cyclic()
+    sorted(range(9), key=lambda n: (bytearray(SIZE), -n)[1])
+    PROBE.probe_malloc_often(SIZE, 5)
 
 
 def brief(random):
@@ -59,7 +63,7 @@ def forks():
     while time.monotonic() < end:
         child = os.fork()
         if not child:
-            work(random.Random(1))
+            allocate(5)  # a compiler would import, and may wait for another thread's lock
             os._exit(0)
         if os.waitpid(child, 0)[1]:
             os.abort()
@@ -72,6 +76,7 @@ def for_ever(depth=20):
         PROBE.probe_malloc_often(SIZE, 1 << 40)
 
 
+work(random.Random(0))
 for _ in range(2):
     threading.Thread(target=for_ever, daemon=True).start()
 threads = [threading.Thread(target=starts, args=(seed,)) for seed in range(2)]
