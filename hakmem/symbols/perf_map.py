@@ -7,6 +7,7 @@ Node does so with ``--perf-basic-prof``, Java by an agent, CPython with ``-X per
 from __future__ import annotations
 
 import os
+import re
 from bisect import bisect_right
 from typing import Final
 
@@ -15,6 +16,9 @@ from .modules import open_regular
 
 _LIMIT_BYTES: Final = 1 << 26
 """Of such a file, from its end: later lines replace earlier ones."""
+
+_TIER: Final = re.compile(r"^((?:JS|LazyCompile|Function|Eval|Script):)[~^+*]+")
+_PLACE: Final = re.compile(r" ([^ ]+):(\d{1,9}):\d+$")
 
 
 class PerfMap:
@@ -43,6 +47,18 @@ class PerfMap:
             return ""
         size, name = self._rows[place]
         return name if address < self._starts[place] + size else ""
+
+
+def place_of(name: str) -> tuple[str, str, int]:
+    """Function, file and line of a name, the latter empty and 0 where it has none. V8 marks how far
+    a function is compiled (``~``, ``^``, ``+``, ``*``); it is the same function.
+
+    >>> place_of("JS:~run /srv/app.js:3:34")
+    ('JS:run /srv/app.js:3:34', '/srv/app.js', 3)
+    """
+    name = _TIER.sub(r"\1", name)
+    found = _PLACE.search(name)
+    return (name, found[1], int(found[2])) if found else (name, "", 0)
 
 
 def of_process(pid: int) -> PerfMap:

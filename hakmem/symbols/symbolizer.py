@@ -89,7 +89,8 @@ class Symbolizer:
 
     def _unmapped(self, address: int, place: int) -> Frame:
         """Code made at run time, or nothing at all."""
-        return Frame(self._jit.name_at(place) or f"{address:#x}", "", 0, "", address)
+        name, file, line = perf_map.place_of(self._jit.name_at(place))
+        return Frame(name or f"{address:#x}", file, line, "", address)
 
     def _name(self, places: dict[int, Module]) -> None:
         """Name the addresses of one file."""

@@ -390,13 +390,17 @@ def test_the_kernels_own_library(program: Path) -> None:
 def test_code_made_at_run_time(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(program) as (pid, _):
         path = Path(f"/tmp/perf-{pid}.map")
-        path.write_text("1000 40 old\nnonsense\n1000 20 LazyCompile:~parse app.js:3\n2000 10 b\n")
+        path.write_text("1000 40 old\nnonsense\n1000 20 LazyCompile:*parse /a.js:3:7\n2000 10 b\n")
         try:
             symbols = Symbolizer.of_process(pid)
         finally:
             path.unlink()
-    names = [symbols.frames_at([at])[at][0].function for at in (0x1001, 0x1020, 0x1021, 0x2005)]
-    assert names == ["LazyCompile:~parse app.js:3"] * 2 + ["0x1021", "b"]
+    frames = [symbols.frames_at([at])[at][0] for at in (0x1001, 0x1020, 0x1021, 0x2005)]
+    assert [(one.function, one.file, one.line) for one in frames] == [
+        *[("LazyCompile:parse /a.js:3:7", "/a.js", 3)] * 2,
+        ("0x1021", "", 0),
+        ("b", "", 0),
+    ]
 
 
 def test_a_map_of_another_user_is_not_believed(program: Path) -> None:
