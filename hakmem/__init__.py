@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .policy import ClassCache as ClassCache
     from .policy import HeaderCodec as HeaderCodec
     from .policy import Policy as Policy
+    from .policy import ProfilePolicy as ProfilePolicy
     from .policy import RetainPolicy as RetainPolicy
     from .policy import SizeClass as SizeClass
     from .policy import SizeClassMap as SizeClassMap
@@ -73,7 +74,9 @@ _HOMES = {
         "ClassCache",
         "HeaderCodec",
         "Policy",
-        "RetainPolicy",
+        "ProfilePolicy",
+        "ProfilePolicy",
+    "RetainPolicy",
         "SizeClass",
         "SizeClassMap",
         "Stage",

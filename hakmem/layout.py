@@ -96,6 +96,10 @@ ERRAND_STACK_BYTES: Final = 64 << 10
 ERRAND_STATE_BYTES: Final = 16 << 10
 ERRAND_SPINS: Final = 100_000
 ERRAND_WORDS: Final = 20
+SITE_FRAMES_MAX: Final = 256
+LIFETIME_COUNT: Final = 16
+PROFILE_LEAST_BYTES: Final = 256 << 10
+PROFILE_RATE_MAX: Final = 1 << 46
 THREADS_MIN: Final = 256
 CRASH_STACK_BYTES: Final = 64 << 10
 EVENT_COUNT: Final = 8192
@@ -116,11 +120,13 @@ ACQUIRE_STAGES: Final = 8
 LINE_BYTES: Final = 480
 LINE_QUOTE_BYTES: Final = 160
 HEAP_BYTES: Final = 6144
+PROFILE_BYTES: Final = 192
 POLICY_OFFSET: Final = -(-HEAP_BYTES // OS_PAGE_BYTES) * OS_PAGE_BYTES
 
 HEAP_MAGIC: Final = 0x4B41_485F_4D45_4D31
 POLICY_MAGIC: Final = 0x4B41_485F_504F_4C31
 ROOT_MAGIC: Final = 0x4B41_485F_524F_4F54
+PROFILE_MAGIC: Final = 0x4B41_485F_5052_4F31
 LAYOUT_VERSION: Final = 1
 
 OS_CALLS: Final = {
@@ -285,6 +291,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_HEAP_MAGIC", HEAP_MAGIC, "first word of a heap"),
     Constant("HAK_POLICY_MAGIC", POLICY_MAGIC, "first word of a policy image"),
     Constant("HAK_ROOT_MAGIC", ROOT_MAGIC, "first word of hak_root"),
+    Constant("HAK_PROFILE_MAGIC", PROFILE_MAGIC, "first word of hak_profile"),
     Constant("HAK_LINE_BYTES", LINE_BYTES, "longest line the library writes to stderr"),
     Constant("HAK_LINE_QUOTE_BYTES", LINE_QUOTE_BYTES,
         "longest piece of it that is quoted from outside"),
@@ -312,6 +319,23 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
         "registry: unit of a free run, head in the upper bits at both ends"),
     Constant("HAK_TAG_UNMAPPED", 63,
         "registry: unit that is not mapped, head in the upper bits at both ends"),
+    Constant("HAK_TAG_SAMPLED", CLASS_LIMIT,
+        "registry: unit of a slab that holds a sampled block, head in the upper bits; its record "
+        "says the class"),
+    # what the sites of the profiler hold
+    Constant("HAK_SITE_STACK", 1, "sites: a call stack that allocated samples, hak_site"),
+    Constant("HAK_SITE_NAME", 2, "sites: a Python function's name, hak_code_name"),
+    Constant("HAK_SITE_FRAMES_MAX", SITE_FRAMES_MAX, "frames of a site at most"),
+    Constant("HAK_LIFETIME_COUNT", LIFETIME_COUNT, "ages told apart of samples freed"),
+    Constant("HAK_LIFETIME_FIRST_NS", 1_000_000,
+        "ages below it are the first; each next is four times as long"),
+    Constant("HAK_PROFILE_LEAST_BYTES", PROFILE_LEAST_BYTES, "smallest mapping for samples"),
+    Constant("HAK_PROFILE_RATE_MAX", PROFILE_RATE_MAX, "largest rate of samples"),
+    Constant("HAK_FRAME_PYTHON", 1 << 63, "frame: a Python function; else a return address"),
+    Constant("HAK_FRAME_ENTRY", 1 << 62,
+        "frame of a Python function: the outermost of its evaluation loop"),
+    Constant("HAK_FRAME_LINE_SHIFT", 32,
+        "frame of a Python function: from this bit on the line, 0 unknown; below it the name"),
     # slab record kinds
     Constant("HAK_KIND_NONE", 0,
         "record: nothing, or just changing hands between run heap and slab"),
@@ -557,6 +581,7 @@ _LOCK = "run lock holder > any, plain"
 _LOCK_RELAXED = "run lock holder > any, relaxed"
 _INIT = "creator > all, before publication"
 _ANY = "any > any"
+_PROFILE = "profile lock holder > any, relaxed"
 
 
 # --- policy numbers -------------------------------------------------------------------------------
@@ -986,6 +1011,23 @@ class RetainNumbers:
         default=MOVED_LIMIT)
 
 
+@dataclass(frozen=True, slots=True)
+class ProfileNumbers:
+    """The numbers of `hakmem.ProfilePolicy`."""
+
+    rate_bytes: int = _number("u64", "bytes", (0, _BYTES_MAX),
+        "bytes allocated for each sample, on average, 0: none are taken", default=0,
+        variable=Variable("HAKMEM_PROFILE_BYTES",
+            "bytes allocated for each sample of the profiler, on average; 0: none", 0, _BYTES_MAX))
+    table_bytes: int = _number("u64", "bytes", (PROFILE_LEAST_BYTES, 1 << 32),
+        "mapping that holds samples and their call stacks, resident as far as it is used",
+        default=16 * _MIB)
+    frame_count: int = _number("u32", "frames", (1, SITE_FRAMES_MAX),
+        "frames of a call stack at most, the innermost ones", default=64)
+    seed: int = _number("u32", "", (0, (1 << 31) - 1),
+        "what the draws of all threads begin with", default=0)
+
+
 # fmt: on
 POLICY_PARTS: Final[dict[str, type]] = {
     "headers": HeaderNumbers,
@@ -993,6 +1035,7 @@ POLICY_PARTS: Final[dict[str, type]] = {
     "caches": CacheNumbers,
     "acquire": AcquireNumbers,
     "retain": RetainNumbers,
+    "profile": ProfileNumbers,
 }
 """The classes of policy numbers, by the name that ``hakmem.Policy`` and ``hak_policy`` give the
 part."""
@@ -1080,17 +1123,21 @@ HEAP_LINES: Final[tuple[Line, ...]] = (
          "threads_offset", "magazines_offset", "mapped_offset", "live_offset", "meta_units",
          "unit_limit", "thread_limit", "flags", "slot", "generation", "next_heap",
          "start_limit_bytes")),
-    Line("settings", ("clock owner", "policy writer", "repairer", "test", "run lock holder"),
+    Line("settings", ("clock owner", "policy writer", "repairer", "test", "run lock holder",
+         "any by CAS", "first profiler"),
         "hardly ever",
         ("clock_ns", "clock_held", "policy_generation", "lost_count", "inherited",
-         "lost_block_count", "repair_count", "map_limit_units", "locked")),
+         "lost_block_count", "repair_count", "map_limit_units", "locked", "profile_rate",
+         "profile")),
     Line("growth", ("run lock holder",), "when the heap grows",
         ("unit_top", "table_units", "thread_mapped", "arena_count")),
     Line("epoch", ("run lock holder", "any by CAS", "any, relaxed"), "once an epoch",
         ("epoch_start_ns", "epoch_count", "collected_epoch", "high_water_before",
          "low_water_before", "resident_before", "refused_epoch")),
-    Line("requests", ("outside", "holder of trim_busy", "any by CAS"), "by requests from outside",
-        ("drain_request", "trim_request", "trim_served", "trim_bytes", "trim_busy")),
+    Line("requests", ("outside", "holder of trim_busy", "any by CAS", "any, release"),
+        "by requests from outside",
+        ("drain_request", "trim_request", "trim_served", "trim_bytes", "trim_busy",
+         "profile_wish", "profile_request", "profile_served")),
     Line("lock", ("any by CAS", "run lock holder"), "each time the run lock is taken",
         ("run_lock", "oldest_dirty", "newest_dirty", "recent_now", "lock_count",
          "lock_wait_count", "purging_units", "high_water_ever")),
@@ -1201,6 +1248,11 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         _image_fields(RetainNumbers),
     ),
     _struct(
+        "hak_profile_policy", "HakProfilePolicy",
+        "ProfilePolicy: samples of who allocates.",
+        _image_fields(ProfileNumbers),
+    ),
+    _struct(
         "hak_policy", "HakPolicy",
         "A policy image: the numbers and orders the data plane obeys.",
         (
@@ -1212,6 +1264,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("caches", "hak_cache_policy", "", _INIT, "thread caches"),
             Field("acquire", "hak_acquire_policy", "", _INIT, "acquire order"),
             Field("retain", "hak_retain_policy", "", _INIT, "back to the OS"),
+            Field("profile", "hak_profile_policy", "", _INIT, "samples of who allocates"),
             Field("headers", "hak_header_codec", "", _INIT, "headers"),
             Field("sizes", "hak_size_class_map", "", _INIT, "size classes"),
         ),
@@ -1243,7 +1296,10 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("next", "u32", "unit", "as kind; relaxed",
                 "next of the run bin, or of the empty list"),
             Field("prev", "u32", "unit", _LOCK, "previous run of the bin"),
-            Field("older", "u32", "unit", _LOCK, "dirty run freed before this one"),
+            Field("older_by_kind", "u32", "unit | mask", "as kind",
+                "free run: dirty run freed before this one; slab and span: which blocks are "
+                "sampled, bit by the block's index modulo 32, under the profile's lock",
+                names=("older", "sampled_mask")),
             Field("newer", "u32", "unit", _LOCK, "dirty run freed after this one"),
             Field("by_kind", "u32", "OS pages | units | sweep", "as kind",
                 "span: OS pages asked for; free run: dirty units; slab: its last sweep that found "
@@ -1353,14 +1409,23 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "sizes below it are asked of the magazines; 0: the heap has none"),
             Field("magazine_row", "u64", "address", _INIT,
                 "its magazines: hak_magazines; 0: the heap has none"),
+            Field("counted_map", "u64", "address", "owner, reaper, who sets the rate; relaxed",
+                "size map of mallocs that are counted for the profiler; the empty one if none is"),
+            Field("sample_left", "i64", "bytes", _OWNER,
+                "while the heap is profiled: bytes to allocate until the next sample; below 0 one "
+                "is due"),
+            Field("sample_seed", "u64", "", _OWNER, "state of the generator that draws them"),
+            Field("sample_rate", "u64", "bytes", _OWNER,
+                "the heap's profile_rate that the thread obeys; 0: it counts nothing"),
             *(Field("counter_pad", "u64", "", _OWNER, "zero", count)
-              for count in ((-len(COUNTERS) - 2) % 8,) if count),
+              for count in ((-len(COUNTERS) - 6) % 8,) if count),
             Field("heads", "u64", "address", _OWNER,
                 "first cached block by class; each holds the address of the next; entry 0 is "
                 "always empty",
                 CLASS_LIMIT),
             Field("reciprocals", "u64", "1/2^64", _OWNER,
-                "copies of the classes'; 0 sends every free to the slow path", CLASS_LIMIT),
+                "copies of the classes', by tag; 0 sends every free to the slow path",
+                CLASS_LIMIT + CACHE_LINE_BYTES // 8),
             Field("room_counts", "i64", "blocks", _OWNER,
                 "caps less cached blocks; may pass below 0 for a moment", CLASS_LIMIT),
             Field("bins", "hak_bin", "", _OWNER, "the rest of the caches, by class", CLASS_LIMIT),
@@ -1556,6 +1621,16 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "what that trim gave back; written before trim_served"),
             Field("trim_busy", "u32", "bool", "any by CAS, acquire / release",
                 "1 while a thread trims by request"),
+            Field("profile_wish", "u64", "bytes", "outside, plain > slow paths, relaxed",
+                "the rate that profile_request asks for; 0: no more samples"),
+            Field("profile_request", "u64", "ticket", "outside, plain > slow paths, relaxed",
+                "a new number has the first thread at a slow path adopt profile_wish"),
+            Field("profile_served", "u64", "ticket", "any, release > outside",
+                "the profile_request that was obeyed last"),
+            Field("profile_rate", "u64", "bytes", "any by CAS > slow paths, acq_rel",
+                "bytes allocated for each sample, on average; 0: no samples are taken"),
+            Field("profile", "u64", "address", "first profiler by CAS > any, acq_rel",
+                "where the samples are: hak_profile, a mapping of its own; 0 none"),
             Field("locked", "u32", "bool", _LOCK,
                 "1: what is mapped is locked, and so resident, at once; small steps"),
             Field("table_units", "u32", "units", "run lock holder > any, release / acquire",
@@ -1619,6 +1694,97 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 MAPPED_FREED_COUNT),
         )),
         padded_to=HEAP_BYTES,
+    ),
+    _struct(
+        "hak_sample", "HakSample", "One sampled block, or one sample's place that is not used.",
+        (
+            Field("address", "u64", "address", _PROFILE, "the block; 0: the place is not used"),
+            Field("size_bytes", "u64", "bytes", _PROFILE, "what the program asked for"),
+            Field("stride_bytes", "u64", "bytes", _PROFILE,
+                "what the block takes: its class's stride, a span's units, a mapping's pages"),
+            Field("rate_bytes", "u64", "bytes", _PROFILE, "profile_rate when it was taken"),
+            Field("time_ns", "u64", "ns", _PROFILE, "the heap's clock when it was taken"),
+            Field("unit", "u32", "unit", _PROFILE,
+                "head of its slab or span; 0: a mapped block"),
+            Field("site", "u32", "words", _PROFILE, "its hak_site's place in the sites; 0: none"),
+            Field("next", "u32", "index", _PROFILE,
+                "next sample of the bucket, or of the places that are not used: index + 1"),
+            Field("thread", "u32", "", _PROFILE, "thread record that allocated it"),
+            Field("class_index", "u32", "class", _PROFILE, "its slab's class; 0: span or mapping"),
+            Field("os_id", "u32", "", _PROFILE, "the OS's number of that thread"),
+        ),
+    ),
+    _struct(
+        "hak_site", "HakSite",
+        "A call stack that allocated samples of one class; its frames follow, innermost first.",
+        (
+            Field("hash", "u64", "", _PROFILE, "of the frames and of what else tells it apart"),
+            Field("next", "u32", "words", _PROFILE, "next entry of its bucket, 0 ends"),
+            Field("kind", "u16", "HAK_SITE", _PROFILE, "a call stack or a name"),
+            Field("frame_count", "u16", "frames", _PROFILE, "words that follow"),
+            Field("class_index", "u32", "class", _PROFILE, "class of the samples; 0: spans"),
+            Field("stride_log2", "u32", "", _PROFILE,
+                "of spans: log2 of the bytes, rounded down; else 0"),
+            Field("rate_bytes", "u64", "bytes", _PROFILE, "profile_rate when they were taken"),
+            Field("sample_count", "u64", "samples", _PROFILE, "samples taken"),
+            Field("stride_bytes", "u64", "bytes", _PROFILE, "what their blocks took together"),
+            Field("size_bytes", "u64", "bytes", _PROFILE, "what was asked for together"),
+            Field("freed_count", "u64", "samples", _PROFILE, "of them, those freed since"),
+            Field("freed_bytes", "u64", "bytes", _PROFILE, "what those took together"),
+            Field("first_ns", "u64", "ns", _PROFILE, "the heap's clock at the first sample"),
+            Field("last_ns", "u64", "ns", _PROFILE, "the heap's clock at the last sample"),
+            Field("lifetimes", "u32", "samples", _PROFILE,
+                "samples freed, by age: below 1 ms, 4 ms, 16 ms ...", LIFETIME_COUNT),
+        ),
+    ),
+    _struct(
+        "hak_code_name", "HakCodeName",
+        "A Python function's name, among the sites; its text follows: qualified name, file.",
+        (
+            Field("hash", "u64", "", _PROFILE, "of all that follows"),
+            Field("next", "u32", "words", _PROFILE, "next entry of its bucket, 0 ends"),
+            Field("kind", "u16", "HAK_SITE", _PROFILE, "a call stack or a name"),
+            Field("name_bytes", "u16", "bytes", _PROFILE, "UTF-8 of the qualified name"),
+            Field("first_line", "u32", "line", _PROFILE, "where its code begins"),
+            Field("file_bytes", "u32", "bytes", _PROFILE, "UTF-8 of the file's name"),
+        ),
+    ),
+    _struct(
+        "hak_profile", "HakProfile",
+        "The samples of a heap; at the start of a mapping of its own.",
+        (
+            Field("magic", "u64", "", _INIT, "HAK_PROFILE_MAGIC"),
+            Field("map_bytes", "u64", "bytes", _INIT, "bytes of the mapping"),
+            Field("samples_offset", "u64", "bytes", _INIT, "hak_sample[sample_limit]"),
+            Field("buckets_offset", "u64", "bytes", _INIT,
+                "first sample of each bucket of units: u32, index + 1"),
+            Field("site_buckets_offset", "u64", "bytes", _INIT,
+                "first entry of each bucket of sites: u32, in words from sites_offset"),
+            Field("sites_offset", "u64", "bytes", _INIT,
+                "hak_site and hak_code_name, one behind the other; word 0 is not used"),
+            Field("sites_limit", "u32", "words", _INIT, "room for them"),
+            Field("sample_limit", "u32", "samples", _INIT, "places for samples"),
+            Field("bucket_mask", "u32", "mask", _INIT, "buckets of units less 1"),
+            Field("site_bucket_mask", "u32", "mask", _INIT, "buckets of sites less 1"),
+            Field("frame_limit", "u32", "frames", _INIT, "frames of a site at most"),
+            Field("lock", "u32", "OS thread id", "any by CAS, acquire / release",
+                "who holds it; guards all that follows, and the tables"),
+            Field("sites_used", "u32", "words", "profile lock holder > any, release",
+                "words of sites in use; written after the entry"),
+            Field("sample_top", "u32", "samples", _PROFILE, "places ever used"),
+            Field("unused", "u32", "index", _PROFILE, "first place not used any more, index + 1"),
+            Field("live_count", "u32", "samples", _PROFILE, "samples whose blocks are out"),
+            Field("site_count", "u32", "sites", _PROFILE, "entries of kind HAK_SITE_STACK"),
+            Field("name_count", "u32", "names", _PROFILE, "entries of kind HAK_SITE_NAME"),
+            Field("taken_count", "u64", "samples", _PROFILE, "samples taken"),
+            Field("freed_count", "u64", "samples", _PROFILE, "of them, those freed since"),
+            Field("lost_count", "u64", "samples", _PROFILE,
+                "samples that were due, and for which there was no place"),
+            Field("stackless_count", "u64", "samples", _PROFILE,
+                "samples kept without a site: no room for one"),
+            Field("started_ns", "u64", "ns", _PROFILE, "the heap's clock when it was made"),
+        ),
+        padded_to=PROFILE_BYTES,
     ),
     _struct(
         "hak_fault", "HakFault", "What was wrong with an address or a request.",
@@ -1718,8 +1884,12 @@ TOTAL_BYTES: Final = {
     "hak_slab": 64,
     "hak_mapped": 16,
     "hak_magazines": 4608,
-    "hak_thread": 5056,
+    "hak_thread": 5184,
     "hak_heap": HEAP_BYTES,
+    "hak_sample": 64,
+    "hak_site": 152,
+    "hak_code_name": 24,
+    "hak_profile": PROFILE_BYTES,
     "hak_fault": 64,
     "hak_reaped": 24,
     "hak_event": 48,

@@ -28,6 +28,7 @@ HEAD_SHIFT: Final = layout.constant("HAK_ENTRY_HEAD_SHIFT")
 TAG_MASK: Final = layout.constant("HAK_ENTRY_TAG_MASK")
 TAG_NONE: Final = layout.constant("HAK_TAG_NONE")
 TAG_SPAN: Final = layout.constant("HAK_TAG_SPAN")
+TAG_SAMPLED: Final = layout.constant("HAK_TAG_SAMPLED")
 TAG_FREE: Final = layout.constant("HAK_TAG_FREE")
 TAG_UNMAPPED: Final = layout.constant("HAK_TAG_UNMAPPED")
 KIND_NAMES: Final = ("none", "slab", "span", "run", "lost", "unmapped", "foreign", "waiting")
@@ -291,18 +292,20 @@ class PageRegistry:
         tag, head = entry & TAG_MASK, entry >> HEAD_SHIFT
         if tag == TAG_NONE:
             head = unit
+        if tag == TAG_SAMPLED:
+            tag = self._record(head, mirror.HakSlab.class_index.offset)
         kind = self._kind(head)
         return Resolved(unit, tag, head, tag if tag <= layout.CLASS_COUNT_MAX else 0, kind)
 
     def _kind(self, unit: int) -> str:
         if unit >= self._heap.table_units:
             return KIND_NAMES[0]
-        place = (
-            self.geometry.slabs_offset
-            + unit * ctypes.sizeof(mirror.HakSlab)
-            + mirror.HakSlab.kind.offset
-        )
-        return KIND_NAMES[ctypes.c_uint8.from_address(self.base + place).value]
+        return KIND_NAMES[self._record(unit, mirror.HakSlab.kind.offset)]
+
+    def _record(self, unit: int, field: int) -> int:
+        """A field of one byte of a unit's record."""
+        place = self.geometry.slabs_offset + unit * ctypes.sizeof(mirror.HakSlab) + field
+        return ctypes.c_uint8.from_address(self.base + place).value
 
     def __repr__(self) -> str:
         return f"<PageRegistry of {self.geometry.unit_limit} units at {self.base:#x}>"

@@ -109,7 +109,7 @@ static uint32_t mapped_from(hak_heap *h, uint32_t unit, uint32_t most) {
 /* pages[i] is 1 where OS page i of a unit holds something by the records. */
 static void pages_by_records(hak_heap *h, uint32_t unit, uint8_t *pages) {
     uint64_t entry = hak_entry_get(h, unit);
-    uint32_t tag = hak_entry_tag(entry), head = hak_entry_head(entry);
+    uint32_t tag = hak_entry_class(h, entry), head = hak_entry_head(entry);
     const hak_slab *record = hak_slab_at(h, head);
     uint64_t before = (uint64_t)(unit - head) * PAGES_PER_UNIT, end = 0;
     bool dirty = hak_mark_get(hak_dirty_map(h), unit), slab = false;

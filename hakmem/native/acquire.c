@@ -22,7 +22,7 @@ HAK_PREDICATE bool is_acquired(hak_heap *h, uint32_t unit, uint32_t class_index)
     const hak_slab *slab = hak_slab_at(h, unit);
     return hak_claim_is_mine(slab) && is_slab_of(slab, class_index) &&
            !(slab->flags & HAK_SLAB_LISTED) && has_blocks(h, slab, class_index) &&
-           hak_entries_are(h, unit, slab->unit_count, hak_entry(class_index, unit));
+           hak_units_are_slab(h, unit, slab->unit_count, class_index);
 }
 
 /* After a claim: true, and the slab stays claimed, if it serves the class; else it is let go. */

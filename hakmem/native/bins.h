@@ -46,7 +46,8 @@ static inline uint32_t hak_bin_range_length(const hak_bin *bin) {
 HAK_PREDICATE bool hak_bin_may_hold(hak_thread *t, uint32_t class_index, uint64_t block) {
     hak_heap *h = hak_heap_of(t);
     uint64_t unit = (block - t->base) >> HAK_UNIT_SHIFT;
-    return hak_units_are_arena(h, unit, 1) && hak_tag_get(h, (uint32_t)unit) == class_index;
+    return hak_units_are_arena(h, unit, 1) &&
+           hak_entry_class(h, hak_entry_get(h, (uint32_t)unit)) == class_index;
 }
 /* Whether the magazine's bounds hold, all its blocks of this class. */
 HAK_PREDICATE bool hak_magazine_is_whole(hak_thread *t, uint32_t class_index) {

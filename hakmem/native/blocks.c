@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bins.h"
+#include "profile.h"
 
 static void mark_out(hak_heap *h, uint32_t class_index, uint64_t address) {
     const hak_policy *policy = hak_policy_of(h);
@@ -82,10 +83,13 @@ static bool grows_as_span(const hak_policy *policy, uint64_t size) {
 }
 
 static void *alloc_span(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
+    uint64_t grain = HAK_OS_PAGE_BYTES;
     void *span = hak_mapping_alloc(t, size, align);
-    if (span) return span;
-    span = hak_span_alloc(t, size, align, zero);
-    if (span) mark_out(hak_heap_of(t), 0, (uintptr_t)span);
+    if (!span && (span = hak_span_alloc(t, size, align, zero))) {
+        grain = HAK_UNIT_BYTES;
+        mark_out(hak_heap_of(t), 0, (uintptr_t)span);
+    }
+    if (span) hak_profile_count(t, (uintptr_t)span, size, (size + grain - 1) & ~(grain - 1));
     return span;
 }
 
@@ -95,6 +99,7 @@ void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     hak_heap *h = hak_heap_of(t);
     const hak_policy *policy = hak_policy_of(h);
     uint32_t class_index = class_for(policy, size, align);
+    if (hak_unlikely(hak_maps_are_empty(t))) hak_profile_adopt(t);
     if (!class_index) return alloc_span(t, size, align, zero);
     bool zeroed;
     uint64_t block = take_block(t, &class_index, align == 1, &zeroed);
@@ -102,6 +107,7 @@ void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     if (zero && !zeroed)
         memset((void *)(uintptr_t)block, 0, policy->sizes.classes[class_index].capacity_bytes);
     mark_out(h, class_index, block);
+    hak_profile_count(t, block, size, policy->sizes.classes[class_index].stride_bytes);
     return (void *)(uintptr_t)block;
 }
 
@@ -124,10 +130,17 @@ HAK_PREDICATE bool is_as_recorded(hak_heap *h, const hak_block *block) {
            slab->class_index == block->class_index;
 }
 
+/* Whether the block may be a sample: known of slabs and spans by their record. */
+static bool may_be_sampled(hak_heap *h, const hak_block *block) {
+    if (!block->unit) return hak_load_relaxed(&h->profile) != 0;
+    return hak_load_relaxed(&hak_slab_at(h, block->unit)->sampled_mask) >> (block->index & 31) & 1;
+}
+
 uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
     hak_heap *h = hak_heap_of(t);
     hak_block block;
     uint32_t code = hak_check_live(h, address, &block, fault);
+    if (!code && !block.unit && may_be_sampled(h, &block)) hak_profile_free(t, address, &block);
     if (!code && !block.unit && !hak_mapping_free(t, address, block.bytes))
         code = hak_fault_set(fault, h, HAK_FAULT_DOUBLE, address, address, 0, 0, 1, 0);
     if (!code && !block.unit) return HAK_OK;
@@ -141,6 +154,7 @@ uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {
         return code;
     }
     hak_assert(is_as_recorded(h, &block));
+    if (hak_unlikely(may_be_sampled(h, &block))) hak_profile_free(t, address, &block);
     if (!block.class_index) {
         hak_span_free(t, block.unit);
         return HAK_OK;
@@ -159,6 +173,27 @@ static void shrink(hak_thread *t, uint64_t address, const hak_block *block, uint
     else if (!block->class_index) (void)hak_span_resize(t, block->unit, size ? size : 1);
 }
 
+/* Resizes a mapped block, or a span that stays one. False: it must be copied. */
+static bool resize_large(hak_thread *t, uint64_t address, const hak_block *block, uint64_t size,
+                         bool large, void **out) {
+    hak_heap *h = hak_heap_of(t);
+    bool sampled = may_be_sampled(h, block);
+    if (!block->unit) {
+        if (size < hak_policy_of(h)->retain.remap_min_bytes) return false;
+        *out = hak_mapping_resize(t, address, block->bytes, size);
+    } else if (large) {
+        /* before the resize, because a span that moves gives its units back */
+        (void)mark_in(h, 0, address);
+        if (!(*out = hak_mapping_from_span(t, block->unit, size))) {
+            *out = hak_span_resize(t, block->unit, size);
+            mark_out(h, 0, *out ? (uintptr_t)*out : address);
+        }
+    }
+    if (*out && hak_unlikely(sampled || t->sample_rate))
+        hak_profile_moved(t, address, block, (uintptr_t)*out, size);
+    return *out != NULL;
+}
+
 /* Resizes a block: in place while it still fits its class well (a shrink to half or more), a span
  * by units, else by moving. *out is the resized block; on HAK_FAULT_NOMEM, which no shrink ends
  * with, *out is NULL and the old block untouched. */
@@ -175,18 +210,8 @@ uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t size, void 
         return code;
     }
     bool fits = size <= block.bytes && size >= block.bytes / 2, large = grows_as_span(policy, size);
-    if (!block.unit && size >= policy->retain.remap_min_bytes) {
-        *out = hak_mapping_resize(t, address, block.bytes, size);
-        if (*out) return HAK_OK;
-    } else if (block.unit && !block.class_index && large) {
-        /* before the resize, because a span that moves gives its units back */
-        (void)mark_in(h, 0, address);
-        if ((*out = hak_mapping_from_span(t, block.unit, size))) return HAK_OK;
-        *out = hak_span_resize(t, block.unit, size);
-        mark_out(h, 0, *out ? (uintptr_t)*out : address);
-        if (*out) return HAK_OK;
-    } else if (block.class_index && fits) {
-        *out = (void *)(uintptr_t)address;
+    if (block.class_index ? fits : resize_large(t, address, &block, size, large, out)) {
+        if (block.class_index) *out = (void *)(uintptr_t)address;
         return HAK_OK;
     }
     void *moved = size > block.bytes && large ? alloc_span(t, size, 1, false)

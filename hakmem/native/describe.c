@@ -175,7 +175,7 @@ void hak_describe(hak_line *line, uint64_t address, uint64_t stack) {
     }
     uint32_t unit = (uint32_t)((address - (uintptr_t)h) >> HAK_UNIT_SHIFT);
     uint64_t entry = unit < h->table_units ? hak_entry_get(h, unit) : 0;
-    uint32_t tag = hak_entry_tag(entry), head = hak_entry_head(entry);
+    uint32_t tag = hak_entry_class(h, entry), head = hak_entry_head(entry);
     if (unit < h->meta_units || unit >= h->unit_limit) hak_line_text(line, "in the metadata");
     else if (unit >= h->unit_top) hak_line_text(line, "in memory not committed yet");
     else if (tag == HAK_TAG_UNMAPPED) hak_line_text(line, "in units that are not mapped");

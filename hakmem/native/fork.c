@@ -31,6 +31,7 @@
  *    says which), the head is already past the blocks on their way (bins.c): that batch is counted
  *    as lost, however much of it has arrived, and the rest of the list is there. A carved range
  *    changes under its slab's claim only. Every link is checked before it is believed.
+ *  - Where the lock of the samples is held, buckets, masks and tags are made anew from the samples.
  *  - Of a magazine, a push was cut before its top rose: the block is lost. Of one that was being
  *    moved to the list, the slots so far are empty; the block of the last may be lost. One whose
  *    cap had just fallen is moved again. A row that was being made has no name in its record.
@@ -52,6 +53,7 @@
 #include "gate.h"
 #include "lists.h"
 #include "locks.h"
+#include "profile.h"
 #include "region.h"
 
 /* the word and its lock; used until the page is there, before the first heap */
@@ -100,11 +102,12 @@ static uint32_t settle_record(hak_heap *h, uint32_t unit) {
     bool span = slab->kind == HAK_KIND_SPAN || slab->kind == HAK_KIND_WAITING;
     if (!span && slab->kind != HAK_KIND_SLAB && slab->kind != HAK_KIND_LOST) return 0;
     uint32_t count = slab->unit_count, n = 0;
-    uint64_t entry = hak_entry(span ? HAK_TAG_SPAN : slab->class_index, unit);
+    uint64_t entry = hak_entry(span ? HAK_TAG_SPAN : slab->class_index, unit),
+             sampled = span ? entry : hak_entry(HAK_TAG_SAMPLED, unit);
     if (!count || count > h->unit_top - unit) return 0;
     for (; n < count; n++) {
         uint64_t found = hak_entry_get(h, unit + n);
-        if (found == entry) continue;
+        if (found == entry || found == sampled) continue;
         if (found != HAK_TAG_NONE) break;
         hak_entry_fill(h, unit + n, 1, entry);
     }
@@ -275,6 +278,7 @@ static void repair(hak_heap *h) {
     hak_store_relaxed(&h->sweep_busy, 0);
     hak_store_relaxed(&h->trim_busy, 0);
     hak_store_relaxed(&h->purge_lock, 0);
+    hak_profile_mend(h);
     bool alone = h->thread_live <= (mine != NULL) && !h->run_lock && !h->purging_units &&
                  !h->record_lock;
     set_aside(h);

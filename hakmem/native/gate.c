@@ -29,23 +29,37 @@ uint32_t hak_gate_close(hak_thread *t) {
     if (hak_load_acquire(&t->state) != HAK_THREAD_LIVE) return HAK_REAP_ENDED;
     if (!hak_gate_take(t)) return HAK_REAP_BUSY;
     hak_store_relaxed(&t->fast_map, (uintptr_t)hak_no_classes);
+    hak_store_relaxed(&t->counted_map, (uintptr_t)hak_no_classes);
     hak_store_relaxed(&t->unit_limit, 0);
     uint32_t code = HAK_REAP_DONE;
     if (!hak_os_barrier()) code = HAK_REAP_REFUSED;
     else if (hak_load_acquire(&t->in_slow)) code = HAK_REAP_BUSY;
-    /* a slow path that is over by now raised it again, and let frees in (blocks.c) */
-    else if (hak_load_relaxed(&t->unit_limit)) code = HAK_REAP_BUSY;
+    /* a slow path that is over by now let frees in again (blocks.c), or mallocs (profile.c) */
+    else if (hak_load_relaxed(&t->unit_limit) || !hak_maps_are_empty(t)) code = HAK_REAP_BUSY;
     else if (hak_load_acquire(&t->state) != HAK_THREAD_LIVE) code = HAK_REAP_ENDED;
     if (code) hak_gate_open(t);
     return code;
 }
 
+/* Sets the size maps that malloc reads: the fast path's, or that of the one that counts for the
+ * profiler, is the heap's; neither is if the owner has to look at the rate first. */
+void hak_maps_set(hak_thread *t) {
+    hak_heap *h = hak_heap_of(t);
+    uint64_t none = (uintptr_t)hak_no_classes, rate = hak_load_relaxed(&h->profile_rate), seen;
+    for (;; rate = seen) {
+        uint64_t map = rate == hak_load_relaxed(&t->sample_rate) ? (uintptr_t)hak_fast_map(h) : none;
+        /* partner: the fast paths, which find blocks by it alone: what a reaper did comes before */
+        hak_store_release(&t->counted_map, rate ? map : none);
+        hak_store_release(&t->fast_map, rate ? none : map);
+        /* partner: the exchange in hak_profile_set, behind which the maps are emptied */
+        if ((seen = hak_or_seq(&h->profile_rate, 0)) == rate) return;
+    }
+}
+
 /* What the fast paths read becomes what it was, or what an owner who looked would find. */
 static void reopen(hak_thread *t) {
-    hak_heap *h = hak_heap_of(t);
-    hak_store_relaxed(&t->unit_limit, hak_load_acquire(&h->table_units));
-    /* partner: the fast paths, which find blocks by it alone: what the reaper did comes before */
-    hak_store_release(&t->fast_map, (uintptr_t)hak_fast_map(h));
+    hak_store_relaxed(&t->unit_limit, hak_load_acquire(&hak_heap_of(t)->table_units));
+    hak_maps_set(t);
 }
 
 void hak_gate_open(hak_thread *t) {

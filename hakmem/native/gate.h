@@ -19,9 +19,10 @@
  *               hak_slow_leave meets the acquire in hak_gate_close: the reaper finds all that the
  *               slow path did.
  *   fast_map,   written by reapers, under the gate. The fast paths read them at any time: an old
- *   unit_limit  value means a fast path that the barrier has seen begin. A slow path that had begun
- *               before the gate was closed may raise the limit again: the reaper looks once it has
- *               found nobody counted in, and goes away.
+ *   counted_map, value means a fast path that the barrier has seen begin. A slow path that had begun
+ *   unit_limit  before the gate was closed may raise the limit or set the maps again: the reaper
+ *               looks once it has found nobody counted in, and goes away. The maps are also emptied
+ *               where the rate of samples changes, and set by the owner then (profile.h).
  *   state       LIVE becomes another, and another LIVE, only where the thread is counted in. So who
  *               has closed the gate and finds LIVE keeps it, until he opens.
  *   reaped      written under the gate, by reapers; cleared by the owner, counted in.
@@ -36,8 +37,7 @@ HAK_HIDDEN HAK_COLD void hak_gate_pass(hak_thread *t, bool looks);
 HAK_HIDDEN uint32_t hak_gate_close(hak_thread *t);
 HAK_HIDDEN void hak_gate_open(hak_thread *t);
 HAK_HIDDEN void hak_gate_mend(hak_thread *t);
-/* what fast_map is while the gate is closed, and in a record of no heap */
-extern HAK_HIDDEN uint8_t hak_no_classes[HAK_FAST_MAP_BYTES];
+HAK_HIDDEN void hak_maps_set(hak_thread *t);
 
 static inline void slow_enter(hak_thread *t, bool looks) {
     hak_store_relaxed(&t->in_slow, t->in_slow + 1);

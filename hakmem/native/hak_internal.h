@@ -19,6 +19,7 @@
  *   13  stack_range.[hc]  which addresses of a stack may be read
  *   14  eh_expression.c  expressions of .eh_frame
  *   15  stack.[hc]     who called: the native stack
+<<<<<<< HEAD
  *   16  linked.[hc]    the link map's symbols, without the loader's lock
  *   17  python_layout.[hc]  where a CPython keeps its frames
  *   18  python_text.[hc]  its texts and lines
@@ -61,18 +62,62 @@
  *   55  spans.c        blocks of whole units
  *   56  resize.c       spans that grow, shrink, move
  *   57  mappings.c     blocks that are mappings of their own
- *   58  blocks.c       one block: checked, allocated, freed, resized
- *   59  requests.c     trim and drain, asked for from outside
- *   60  errand.c       a stopped thread serves what was asked
- *   61  background.c   a thread that gives back
- *   62  fork.c         a fork's child: noticed, repaired
- *   63  heap.c hakmem.h  heaps and batches: the C API
- *   64  malloc.c       malloc and its family, over the process heap
- *   65  deepbind.c     plugins that look in the C library first
- *   66  new_delete.c   C++'s operators
- *   67  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   68  reports.c      malloc_info, malloc_stats, mallopt
- *   69  primitives.c   what Python gets of C
+=======
+ *   58  events.[hc]    the event ring of debug builds
+ *   59  hooks.h        what slow paths look for on their way
+ *   60  locks.[hc]     every lock but claims, and the order of all
+ *   61  policy.[hc]    policy images judged and read
+ *   62  environment.c  the process's policy, from its environment
+ *   63  mapped.[hc]    the table of blocks outside the region
+ *   64  resolve.c      which block an address belongs to
+ *   65  lists.h        a slab's lists, used count and claim
+ *   66  describe.[hc]  an address in words
+ *   67  fault.c        the fatal report
+ *   68  crash.c        the crash report, on request
+ *   69  window.c       which addresses are whose
+ *   70  tables.c       the metadata, mapped as it grows
+ *   71  marks.h        maps of bits over units
+ *   72  budget.c       what work for the OS may cost
+ *   73  stuck.[hc]     units that the OS would not purge
+ *   74  moved.[hc]     mappings of their own within a region
+ *   75  run_bins.[hc]  free runs and unmapped runs, by length
+ *   76  region.[hc]    which units are mapped, and how that changes
+ *   77  runs.c         the run heap: units taken and given
+ *   78  purging.c      dirty runs, purged one after another
+ *   79  purge.c        what goes back to the OS, and when
+ *   80  partial.c      sets of partly free slabs, mailboxes
+ *   81  slabs.c        a slab's life: made, given to, taken from, retired
+ *   82  waiting.c      freed spans that wait in a thread's record
+ *   83  holes.c        purged pages of slabs in use
+ *   84  acquire.c      where a refill finds a slab
+ *   85  bins.[hc]      one class of a thread's cache: its list, its carved range
+ *   86  caps.[hc]      how much a bin may hold
+ *   87  gate.[hc]      the gate of a thread record: who reaps keeps its owner out
+ *   88  cache.c        thread caches: refill, overflow, flush, loans
+ *   89  fast.h         the fast paths of malloc and free
+ *   90  magazine.h     the same with magazines, where lists miss
+ *   91  threads.c      thread records: attach, park, release
+ *   92  reap.c         another thread's caches, taken without its help
+ *   93  spans.c        blocks of whole units
+ *   94  resize.c       spans that grow, shrink, move
+ *   95  mappings.c     blocks that are mappings of their own
+ *   96  draw.h         how far it is to the next sample
+ *   97  sites.[hc]     call stacks that allocated samples, names in them
+ *   98  frames.[hc]    the call stack of a sample
+ *   99  profile.[hc]   samples of who allocates, until they are freed
+>>>>>>> 40bf735 (Sample who allocates, by bytes, at no instruction while off (native plane))
+ *   100  blocks.c       one block: checked, allocated, freed, resized
+ *   101  requests.c     trim and drain, asked for from outside
+ *   102  errand.c       a stopped thread serves what was asked
+ *   103  background.c   a thread that gives back
+ *   104  fork.c         a fork's child: noticed, repaired
+ *   105  heap.c hakmem.h  heaps and batches: the C API
+ *   106  malloc.c       malloc and its family, over the process heap
+ *   107  deepbind.c     plugins that look in the C library first
+ *   108  new_delete.c   C++'s operators
+ *   109  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   110  reports.c      malloc_info, malloc_stats, mallopt
+ *   111  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
@@ -154,6 +199,22 @@ HAK_PREDICATE bool hak_entries_are(hak_heap *h, uint32_t unit, uint32_t count, u
     return true;
 }
 
+/* The tag of an entry, for a slab that holds samples its class. */
+static inline uint32_t hak_entry_class(hak_heap *h, uint64_t entry) {
+    uint32_t tag = hak_entry_tag(entry);
+    if (hak_likely(tag != HAK_TAG_SAMPLED)) return tag;
+    return hak_load_relaxed(&hak_slab_at(h, hak_entry_head(entry))->class_index);
+}
+/* Whether these are the units of a slab, sampled or not. */
+HAK_PREDICATE bool hak_units_are_slab(hak_heap *h, uint32_t unit, uint32_t count,
+                                      uint32_t class_index) {
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t entry = hak_entry_get(h, unit + i);
+        if (hak_entry_head(entry) != unit || hak_entry_class(h, entry) != class_index) return false;
+    }
+    return true;
+}
+
 /* Whether the record of a span and the entries of all its units agree. */
 HAK_PREDICATE bool hak_is_span(hak_heap *h, uint32_t unit) {
     const hak_slab *span = hak_slab_at(h, unit);
@@ -211,6 +272,16 @@ static inline uint32_t hak_magazine_count(hak_heap *h, uint32_t class_index) {
  * call is a miss, and magazine.h is asked where a miss leads: so magazines cost lists nothing. */
 static inline bool hak_class_is_fast(hak_heap *h, uint32_t class_index) {
     return hak_class_is_plain(h, class_index) && !hak_magazine_count(h, class_index);
+}
+
+/* of gate.c: what a size map is while the gate is closed, and in a record of no heap */
+extern HAK_HIDDEN uint8_t hak_no_classes[HAK_FAST_MAP_BYTES];
+
+/* Whether both maps that malloc reads are the empty one: the gate is closed, or the owner has to
+ * look which rate of samples is in force. */
+static inline bool hak_maps_are_empty(const hak_thread *t) {
+    return (hak_load_relaxed(&t->fast_map) == (uintptr_t)hak_no_classes) &
+           (hak_load_relaxed(&t->counted_map) == (uintptr_t)hak_no_classes);
 }
 
 /* The size map that the fast paths read. It is the policy's own map where every class may take the

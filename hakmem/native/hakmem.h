@@ -57,6 +57,8 @@ uint64_t hak_heap_trim(hak_heap *heap);
  * back. Returns HAK_REAP_DONE, or why nothing was taken. */
 uint32_t hak_heap_reap(hak_heap *heap, uint32_t index, hak_reaped *out);
 /* Ends an epoch whose time is over, and purges what the policy no longer keeps. */
+/* Samples who allocates, on average each `rate` bytes; 0: no more. */
+uint32_t hak_heap_profile(hak_heap *heap, uint64_t rate);
 void hak_heap_tick(hak_heap *heap);
 /* Switches the crash report on or off: one line at SIGSEGV, SIGBUS and SIGABRT, before whatever
  * handled the signal earlier. Returns 0 or an errno. HAKMEM_CRASH_REPORT=1 in the environment does

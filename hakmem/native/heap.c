@@ -10,6 +10,7 @@
 #include "locks.h"
 #include "magazine.h"
 #include "policy.h"
+#include "profile.h"
 #include "region.h"
 
 #pragma GCC visibility push(default)
@@ -93,6 +94,7 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
     h->unit_top = h->meta_units;
     h->thread_top = 1; /* record 0 is shared */
     *hak_policy_of(h) = *policy;
+    h->profile_rate = policy->profile.rate_bytes;
     fill_fast_map(h);
     h->epoch_start_ns = h->earned_at_ns = hak_os_clock_ns();
     h->earned_ns = policy->retain.work_first_ns;
@@ -113,14 +115,19 @@ void hak_heap_destroy(hak_heap *h) {
     hak_root_unlock();
     h->magic = 0;
     hak_mapping_release(h);
+    hak_profile_release(h);
     hak_region_release(h);
+}
+
+static void *alloc(hak_thread *t, uint64_t size) {
+    void *block = hak_fast_alloc(t, size);
+    if (!block) block = t->sample_rate ? hak_counted_alloc(t, size) : hak_magazine_alloc(t, size);
+    return block ? block : hak_alloc_slow(t, size, 1, false);
 }
 
 void *hak_heap_alloc(hak_heap *h, uint64_t size) {
     hak_thread *t = hak_thread_enter(h);
-    void *block = hak_fast_alloc(t, size);
-    if (!block) block = hak_magazine_alloc(t, size);
-    if (!block) block = hak_alloc_slow(t, size, 1, false);
+    void *block = alloc(t, size);
     hak_thread_leave(t);
     return block;
 }
@@ -161,9 +168,8 @@ uint64_t hak_heap_alloc_many(hak_heap *h, const uint64_t *sizes, uint64_t count,
     hak_thread *t = hak_thread_enter(h);
     uint64_t done = 0;
     for (; done < count; done++) {
-        void *block = hak_fast_alloc(t, sizes[done]);
-        if (!block) block = hak_magazine_alloc(t, sizes[done]);
-        if (!block && !(block = hak_alloc_slow(t, sizes[done], 1, false))) break;
+        void *block = alloc(t, sizes[done]);
+        if (!block) break;
         out[done] = (uintptr_t)block;
     }
     hak_thread_leave(t);
@@ -201,6 +207,11 @@ uint64_t hak_heap_trim(hak_heap *h) {
     uint64_t bytes = hak_trim(t);
     hak_thread_leave(t);
     return bytes;
+}
+
+uint32_t hak_heap_profile(hak_heap *h, uint64_t rate) {
+    hak_fork_look();
+    return hak_profile_set(h, rate);
 }
 
 void hak_heap_tick(hak_heap *h) {

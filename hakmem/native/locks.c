@@ -159,3 +159,13 @@ void hak_run_unlock(hak_heap *h) {
     hak_rank_drop(HAK_RANK_RUN);
     lock_give(&h->run_lock);
 }
+
+/* The innermost: samples and sites, and which slabs are tagged for them. */
+void hak_profile_lock(hak_profile *p) {
+    hak_rank_take(HAK_RANK_PROFILE);
+    (void)lock_take(&p->lock, HAK_LOCK_BACKOFF_SPINS);
+}
+void hak_profile_unlock(hak_profile *p) {
+    hak_rank_drop(HAK_RANK_PROFILE);
+    lock_give(&p->lock);
+}

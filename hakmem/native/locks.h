@@ -18,6 +18,7 @@ typedef enum hak_rank {
     HAK_RANK_GATE,   /* a record's gate: its thread is reaped; reapers only try for it */
     HAK_RANK_CLAIM,  /* slabs: claim_seq */
     HAK_RANK_RUN,    /* a heap's run_lock: the run heap */
+    HAK_RANK_PROFILE, /* a profile's lock: its samples and sites */
 } hak_rank;
 #define HAK_CLAIMS_MOST 2 /* of one thread: the slab it keeps, and the one it looks at */
 
@@ -41,5 +42,7 @@ HAK_HIDDEN void hak_purge_unmark(hak_heap *h);
 HAK_HIDDEN void hak_purge_wait(hak_heap *h);
 HAK_HIDDEN void hak_run_lock(hak_heap *h);
 HAK_HIDDEN void hak_run_unlock(hak_heap *h);
+HAK_HIDDEN void hak_profile_lock(hak_profile *p);
+HAK_HIDDEN void hak_profile_unlock(hak_profile *p);
 
 #endif

@@ -32,6 +32,7 @@ static inline bool hak_magazine_free(hak_thread *t, uint64_t address) {
     if (!row || unit >= t->unit_limit) return false;
     uint64_t entry = hak_entry_get((hak_heap *)(uintptr_t)t->base, (uint32_t)unit);
     uint32_t class_index = hak_entry_tag(entry);
+    if (class_index >= HAK_CLASS_LIMIT) return false; /* HAK_TAG_SAMPLED */
     uint64_t from_head = offset - entry + class_index,
              reciprocal = policy->sizes.classes[class_index].reciprocal;
     if (from_head * reciprocal >= reciprocal) return false;

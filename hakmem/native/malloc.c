@@ -16,6 +16,7 @@
 #include "locks.h"
 #include "magazine.h"
 #include "policy.h"
+#include "profile.h"
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #pragma GCC visibility push(default)
@@ -106,8 +107,11 @@ static void *aligned(size_t size, size_t align, bool zero) {
 }
 
 __attribute__((noinline)) static void *malloc_slow(uint64_t size) {
-    void *block = hak_magazine_alloc(hak_tls_thread, size);
-    if (!block) block = hak_big_alloc(hak_tls_thread, size);
+    hak_thread *t = hak_tls_thread;
+    void *block;
+    if (hak_unlikely(hak_load_relaxed(&t->fast_map) == (uintptr_t)hak_no_classes))
+        block = hak_counted_alloc(t, size);
+    else if (!(block = hak_magazine_alloc(t, size))) block = hak_big_alloc(t, size);
     return block ? block : aligned(size, 1, false);
 }
 
@@ -130,7 +134,9 @@ __attribute__((noinline)) static void free_slow(void *block) {
 
 /* a function of its own, so that a magazine's free has no frame to make */
 __attribute__((noinline)) static void free_missed(void *block) {
-    if (!hak_magazine_free(hak_tls_thread, (uintptr_t)block)) free_slow(block);
+    if (!hak_magazine_free(hak_tls_thread, (uintptr_t)block) &&
+        !hak_tagged_free(hak_tls_thread, (uintptr_t)block))
+        free_slow(block);
 }
 
 /* starts a cache line of its own, which saves 1-4 % of a malloc and free */
@@ -148,6 +154,7 @@ void *calloc(size_t count, size_t size) {
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes)) return no_memory();
     void *block = hak_fast_alloc(hak_tls_thread, bytes);
+    if (!block) block = hak_counted_alloc(hak_tls_thread, bytes);
     return block ? memset(block, 0, bytes) : aligned(bytes, 1, true);
 }
 

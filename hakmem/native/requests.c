@@ -12,6 +12,7 @@
  * Called where the thread holds no claim and no lock but record 0's.
  */
 #include "locks.h"
+#include "profile.h"
 
 /* Flushes the caches that belong to no live thread; that of record 0 only if the caller does not
  * hold it. */
@@ -52,9 +53,20 @@ static void serve_trim(hak_thread *t) {
     hak_store_release(&h->trim_busy, 0);
 }
 
+/* Two threads may serve one request: both set the same rate. Whoever asked finds another rate in
+ * force than the one wished for where it is out of range, or where there is no memory. */
+static void serve_profile(hak_heap *h) {
+    uint64_t ticket = hak_load_relaxed(&h->profile_request);
+    (void)hak_profile_set(h, hak_load_relaxed(&h->profile_wish));
+    /* partner: the reader in the other process */
+    hak_store_release(&h->profile_served, ticket);
+}
+
 void hak_request_serve(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     uint64_t drain = hak_load_relaxed(&h->drain_request);
     if (drain != t->drain_served) serve_drain(t, drain);
     if (hak_load_relaxed(&h->trim_request) != hak_load_relaxed(&h->trim_served)) serve_trim(t);
+    if (hak_load_relaxed(&h->profile_request) != hak_load_relaxed(&h->profile_served))
+        serve_profile(h);
 }

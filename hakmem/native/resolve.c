@@ -13,12 +13,12 @@ uint32_t hak_resolve(hak_heap *h, uint64_t address, hak_block *block, hak_fault 
     if (unit >= hak_load_acquire(&h->unit_top) || unit < h->meta_units)
         return hak_fault_set(fault, h, HAK_FAULT_FOREIGN, address, 0, 0, 0, 0, 0);
     uint64_t entry = hak_entry_get(h, (uint32_t)unit);
-    uint32_t tag = hak_entry_tag(entry), head = hak_entry_head(entry);
+    uint32_t tag = hak_entry_class(h, entry), head = hak_entry_head(entry);
     uint64_t base = (uintptr_t)hak_unit_address(h, head);
+    hak_slab *slab = hak_slab_at(h, head);
     if (tag == HAK_TAG_NONE || tag > HAK_TAG_SPAN)
         return hak_fault_set(fault, h, HAK_FAULT_DOUBLE, address, 0, (uint32_t)unit, 0,
                              HAK_TAG_SPAN, tag);
-    hak_slab *slab = hak_slab_at(h, head);
     block->unit = head;
     if (tag == HAK_TAG_SPAN) {
         block->bytes = (uint64_t)hak_load_relaxed(&slab->unit_count) << HAK_UNIT_SHIFT;

@@ -51,6 +51,7 @@ bool hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fres
     hak_store_relaxed(&slab->unit_count, units);
     slab->flags = fresh ? HAK_SLAB_FRESH : 0;
     hak_store_relaxed(&slab->last_sweep, 0);
+    hak_store_relaxed(&slab->sampled_mask, 0);
     hak_entry_fill(h, unit, units, hak_entry(class_index, unit));
     hak_store_relaxed(&slab->kind, HAK_KIND_SLAB);
     hak_event(t, HAK_EVENT_SLAB_MADE, class_index, unit, units);
@@ -149,7 +150,7 @@ void hak_slab_retire(hak_thread *t, uint32_t unit) {
     uint32_t units = slab->unit_count;
     hak_assert(hak_claim_is_mine(slab) && slab->kind == HAK_KIND_SLAB);
     hak_assert(hak_used_load(slab) == 0 && !hak_remote_is_nonempty(slab));
-    hak_assert(hak_entries_are(h, unit, units, hak_entry(slab->class_index, unit)));
+    hak_assert(hak_units_are_slab(h, unit, units, slab->class_index));
     hak_partial_remove(h, unit);
     if (slab->flags & HAK_SLAB_HOLES) forget_holes(h, unit, units);
     hak_lists_reset(slab);
@@ -245,7 +246,7 @@ void hak_slab_return(hak_thread *t, const hak_chain *chain, uint64_t stride, uin
     uint64_t base = (uintptr_t)hak_unit_address(h, unit);
     /* blocks that are out keep their slab: the record cannot become another slab's */
     hak_assert(count && (slab->kind == HAK_KIND_SLAB || slab->kind == HAK_KIND_LOST));
-    hak_assert(hak_entries_are(h, unit, slab->unit_count, hak_entry(slab->class_index, unit)));
+    hak_assert(hak_units_are_slab(h, unit, slab->unit_count, slab->class_index));
     if (hak_unlikely(chain->highest - base >= hak_load_relaxed(&slab->carved_count) * stride))
         uncarved(t, chain);
     if (hak_unlikely(!hak_claim_try(slab))) {

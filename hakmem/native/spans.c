@@ -19,6 +19,7 @@ void hak_span_note(hak_heap *h, uint32_t unit, uint32_t units, uint64_t size) {
     hak_slab *span = hak_slab_at(h, unit);
     hak_store_relaxed(&span->unit_count, units);
     note_size(h, unit, size);
+    hak_store_relaxed(&span->sampled_mask, 0);
     hak_store_relaxed(&span->kind, HAK_KIND_SPAN);
     hak_entry_fill(h, unit, units, hak_entry(HAK_TAG_SPAN, unit));
 }

@@ -28,9 +28,11 @@ typedef struct hak_directory {
 } hak_directory;
 
 /* The record of a thread that has none yet: every fast path misses. Nobody writes it. */
-hak_thread hak_early_thread = {.fast_map = (uintptr_t)hak_no_classes};
+hak_thread hak_early_thread = {.fast_map = (uintptr_t)hak_no_classes,
+                               .counted_map = (uintptr_t)hak_no_classes};
 /* The same for a thread whose end has begun. */
-static hak_thread late_thread = {.fast_map = (uintptr_t)hak_no_classes};
+static hak_thread late_thread = {.fast_map = (uintptr_t)hak_no_classes,
+                                 .counted_map = (uintptr_t)hak_no_classes};
 __thread hak_thread *hak_tls_thread __attribute__((tls_model("initial-exec"))) = &hak_early_thread;
 static __thread hak_directory *directory __attribute__((tls_model("initial-exec")));
 /* How libc tells us of a thread's end. HOOK_NONE: nobody has asked yet. HOOK_LIST: libc had no key
@@ -73,8 +75,8 @@ hak_thread *hak_thread_list_pop(hak_heap *h, uint64_t *list) { return list_pop(h
 void hak_thread_record_init(hak_heap *h, hak_thread *t, uint32_t index) {
     t->base = t->heap = (uintptr_t)h;
     t->unit_limit = hak_load_acquire(&h->table_units); /* partner: hak_tables_reach */
-    t->fast_map = (uintptr_t)hak_fast_map(h);
     t->index = index;
+    hak_maps_set(t);
     hak_magazines_init(t);
     hak_caps_init(t);
 }

@@ -10,6 +10,7 @@ from .caches import CachePolicy, ClassCache
 from .differences import Difference, Differences
 from .headers import HeaderCodec
 from .policy import Policy
+from .profile import ProfilePolicy
 from .retain import RetainPolicy
 from .size_classes import SizeClass, SizeClassMap
 
@@ -22,6 +23,7 @@ __all__ = [
     "Differences",
     "HeaderCodec",
     "Policy",
+    "ProfilePolicy",
     "RetainPolicy",
     "SizeClass",
     "SizeClassMap",

@@ -14,7 +14,7 @@ from .parts import Parts
 from .size_classes import SizeClass
 from .tables import render
 
-NUMBERED = ("headers", "arenas", "caches", "acquire", "retain")
+NUMBERED = ("headers", "arenas", "caches", "acquire", "retain", "profile")
 
 
 class Difference(NamedTuple):

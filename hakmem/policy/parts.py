@@ -1,4 +1,4 @@
-"""What a policy is made of: its six parts, and how they fit together.
+"""What a policy is made of: its seven parts, and how they fit together.
 
 `Policy` adds the image and the ways in and out; the files and the environment, which make changed
 policies, need the parts only.
@@ -16,6 +16,7 @@ from .arenas import ArenaGrowth
 from .caches import CachePolicy
 from .headers import HeaderCodec
 from .numbers import documented
+from .profile import ProfilePolicy
 from .retain import RetainPolicy
 from .size_classes import SizeClassMap
 
@@ -27,6 +28,7 @@ from .size_classes import SizeClassMap
     caches="`CachePolicy`: batches, caps and loans of the thread caches.",
     acquire="`AcquirePolicy`: where a refill looks for a slab.",
     retain="`RetainPolicy`: what stays resident, and when the rest goes back to the OS.",
+    profile="`ProfilePolicy`: which allocations are sampled, and what is kept of them.",
 )
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -40,6 +42,7 @@ class Parts:
     caches: CachePolicy = field(default_factory=CachePolicy)
     acquire: AcquirePolicy = field(default_factory=AcquirePolicy)
     retain: RetainPolicy = field(default_factory=RetainPolicy)
+    profile: ProfilePolicy = field(default_factory=ProfilePolicy)
 
     def __post_init__(self) -> None:
         for name, kind in rules.KINDS.items():

@@ -20,6 +20,7 @@ from .caches import CachePolicy
 from .differences import Differences, diff
 from .headers import HeaderCodec
 from .parts import Parts
+from .profile import ProfilePolicy
 from .retain import RetainPolicy
 from .size_classes import SizeClassMap
 
@@ -162,6 +163,7 @@ class Policy(Parts):
         made.caches = self.caches.to_struct(self.size_classes)
         made.acquire = self.acquire.to_struct()
         made.retain = self.retain.to_struct()
+        made.profile = self.profile.to_struct()
         made.headers = self.headers.to_struct()
         made.sizes = self.size_classes.to_struct(self.headers.mode)
         made.checksum = checksum(bytes(made))
@@ -200,6 +202,7 @@ class Policy(Parts):
             CachePolicy.from_struct(struct.caches, sizes),
             AcquirePolicy.from_struct(struct.acquire),
             RetainPolicy.from_struct(struct.retain),
+            ProfilePolicy.from_struct(struct.profile),
         )
 
     def image(self) -> bytes:
@@ -235,6 +238,7 @@ class Policy(Parts):
             "arenas": self.arenas.table(),
             "acquire": self.acquire.table(),
             "retain": self.retain.table(),
+            "profile": self.profile.table(),
         }
         heads = {f"{name} (headers: {self.headers.mode})": part for name, part in parts.items()}
         return Text(

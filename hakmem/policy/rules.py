@@ -19,6 +19,7 @@ from .arenas import ArenaGrowth
 from .caches import CachePolicy, ClassCache
 from .headers import HeaderCodec
 from .numbers import check
+from .profile import ProfilePolicy
 from .retain import RetainPolicy
 from .size_classes import SizeClass, SizeClassMap
 
@@ -29,6 +30,7 @@ KINDS: dict[str, type] = {
     "caches": CachePolicy,
     "acquire": AcquirePolicy,
     "retain": RetainPolicy,
+    "profile": ProfilePolicy,
 }
 """The parts of a policy by name, in order, and the classes whose rules the image makes its own."""
 
@@ -51,6 +53,7 @@ class PartTuple(NamedTuple):
     caches: CachePolicy
     acquire: AcquirePolicy
     retain: RetainPolicy
+    profile: ProfilePolicy
 
 
 def is_plain(parts: PartTuple) -> bool:
@@ -87,6 +90,7 @@ def _compiled(parts: PartTuple) -> PartTuple:
         CachePolicy.from_struct(parts.caches.to_struct(sizes), sizes),
         AcquirePolicy.from_struct(parts.acquire.to_struct()),
         RetainPolicy.from_struct(parts.retain.to_struct()),
+        ProfilePolicy.from_struct(parts.profile.to_struct()),
     )
     if type(parts.arenas) is not ArenaGrowth:
         _ask("arenas", parts.arenas, _chunks(parts.arenas, made.arenas), _CHUNKS)

@@ -3,7 +3,7 @@
 A text holds only what differs from the default::
 
     headers = "all"            # or a table: [headers] mode = "all"
-    [arenas]                   # fields of ArenaGrowth; likewise [caches] and [retain]
+    [arenas]                   # fields of ArenaGrowth; likewise [caches], [retain], [profile]
     init_mb = 2
     [acquire]
     order = ["hot", "partial", "grow"]
@@ -161,6 +161,7 @@ def to_toml(parts: Parts, *, full: bool = False) -> str:
         ("caches", list(_number_lines(mine.caches, default.caches, full))),
         ("acquire", [*_order(mine.acquire, default.acquire, full)]),
         ("retain", list(_number_lines(mine.retain, default.retain, full))),
+        ("profile", list(_number_lines(mine.profile, default.profile, full))),
         ("size_classes", list(_class_lines(mine.size_classes, default.size_classes, full))),
     ):
         if body:

@@ -249,7 +249,7 @@ def test_free_runs_that_disagree(make: Make) -> None:
         fails(heap, "dirty units of a run", f"unit {dirty}")
     with poked(field_address(heap, clean, "next"), clean, 4):
         fails(heap, "list of free runs")
-    with poked(field_address(heap, dirty, "older"), clean, 4):
+    with poked(field_address(heap, dirty, "older_by_kind"), clean, 4):
         fails(heap, "list of free runs: older runs first")
     with poked(heap_field(heap, "dirty_units"), 0):
         fails(heap, "heap.dirty_units")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
-from ...registry import HEAD_SHIFT, TAG_MASK
+from ...registry import HEAD_SHIFT
 from ...system import procfs, smaps
 from ...text import html_paragraph
 from ..parts.view import Record, View
@@ -316,7 +316,7 @@ def _heap_rows(heap: Look, addresses: NDArray[np.uint64], offsets: NDArray[np.ui
         at = np.searchsorted(capture.mapped["address"], addresses[mapped], side="right") - 1
         made["holder"][mapped] = capture.mapped["address"][at]
         made["where"][mapped], made["state"][mapped] = "mapped block", STATE_NAMES[APPLICATION]
-    tags = np.where(kinds == KIND_SLAB, (entry & TAG_MASK).astype(np.int64), 0)
+    tags = np.where(kinds == KIND_SLAB, capture.tags_at(units), 0)
     for class_index in np.unique(tags[tags != 0]).tolist():
         mine = np.flatnonzero(tags == class_index)
         _blocks(made, heap, class_index, mine, heads[mine])

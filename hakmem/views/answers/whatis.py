@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import layout
-from ...registry import HEAD_SHIFT, TAG_FREE, TAG_MASK, TAG_NONE, TAG_SPAN, TAG_UNMAPPED
+from ...registry import HEAD_SHIFT, TAG_FREE, TAG_NONE, TAG_SPAN, TAG_UNMAPPED
 from ...text import html_paragraph
 from ..parts.regions import unit_kinds
 from ..parts.slabs import slab_at
@@ -145,7 +145,7 @@ def what_is(heap: Look, address: int, others: tuple[Region, ...] = ()) -> WhatIs
     if unit >= capture.unit_top:
         return WhatIs(address, "uncommitted", heap.name, unit=unit)
     entry = int(capture.registry[unit])
-    tag, head = entry & TAG_MASK, entry >> HEAD_SHIFT
+    tag, head = int(capture.tags_at(np.array([unit]))[0]), entry >> HEAD_SHIFT
     if tag == TAG_UNMAPPED:
         return WhatIs(address, "unmapped", heap.name, unit=unit)
     if tag in (TAG_NONE, TAG_FREE):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import FieldMissing
-from ...registry import HEAD_SHIFT, KIND_NAMES, TAG_FREE, TAG_MASK, TAG_NONE, TAG_SPAN, TAG_UNMAPPED
+from ...registry import HEAD_SHIFT, KIND_NAMES, TAG_FREE, TAG_MASK, TAG_NONE, TAG_SAMPLED, TAG_SPAN, TAG_UNMAPPED
 from ..reading.capture import Capture
 from ..reading.look import Look
 from ..reading.problems import Problem, Report, Spot
@@ -199,13 +199,18 @@ def _check_units(
     wanted = "a slab, a span, a free run, or ready"
     require(report, lonely, "a unit is in exactly one record", name, wanted, "none of them")
     entries, kinds = capture.registry[first:stop], capture.slabs["kind"][owner]
-    tags = (entries & TAG_MASK).astype(np.int64)
+    tags = capture.tags_at(np.arange(first, stop))
     heads = (entries >> HEAD_SHIFT).astype(np.int64)
     classes = capture.slabs["class_index"][owner].astype(np.int64)
     mine = (owner > 0) & np.isin(kinds, IN_USE)
     require(report, mine & (heads != owner), "registry: head", name, owner, heads)
     slabs = mine & ~np.isin(kinds, SPANS)
     require(report, slabs & (tags != classes), "registry: class", name, classes, tags)
+    tagged = (entries & TAG_MASK) == TAG_SAMPLED
+    if tagged.any():
+        sampled = capture.slabs["older_by_kind"][owner] != 0
+        wrong = slabs & (tagged != sampled)
+        require(report, wrong, "registry: tag of a slab with samples", name, sampled, tagged)
     wrong = mine & np.isin(kinds, SPANS) & (tags != TAG_SPAN)
     require(report, wrong, "registry: tag of a span", name, TAG_SPAN, tags)
     gone = (owner > 0) & np.isin(kinds, NOT_MAPPED) & (tags != TAG_UNMAPPED)

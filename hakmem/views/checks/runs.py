@@ -86,7 +86,7 @@ def check_runs(heap: Look, counts: Counts, report: Report) -> None:
         "older runs first",
         capture.heap.oldest_dirty,
         "newer",
-        "older",
+        "older_by_kind",
         set(runs[dirty > 0].tolist()),
         capture.heap.newest_dirty,
         report,

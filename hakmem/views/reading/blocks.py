@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
-from ...registry import HEAD_SHIFT, TAG_MASK
+from ...registry import HEAD_SHIFT
 from .cached import CachedBlocks
 from .capture import REREADS, Capture, ThreadCache, Units
 from .outline import CACHED_LIMIT
@@ -301,8 +301,8 @@ class Blocks:
         inside = addresses - np.uint64(capture.address)
         unit = (inside >> np.uint64(layout.UNIT_SHIFT)).astype(np.int64)
         known = (unit >= capture.meta_units) & (unit < capture.unit_top)
-        entry = capture.registry[np.where(known, unit, 0)]
-        head = (entry >> HEAD_SHIFT).astype(np.int64)
+        unit = np.where(known, unit, 0)
+        head = (capture.registry[unit] >> HEAD_SHIFT).astype(np.int64)
         stride, start = (
             capture.classes[name][classes].astype(np.int64)
             for name in ("stride_bytes", "start_bytes")
@@ -311,7 +311,7 @@ class Blocks:
         block = offset // np.maximum(stride, 1)
         good = (
             known
-            & ((entry & TAG_MASK) == classes)
+            & (capture.tags_at(unit) == classes)
             & (classes > 0)
             & (offset >= 0)
             & (offset % np.maximum(stride, 1) == 0)

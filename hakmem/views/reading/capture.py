@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ...generate import mirror
-from ...registry import ENTRY_BYTES
+from ...registry import ENTRY_BYTES, HEAD_SHIFT, TAG_MASK, TAG_SAMPLED
 from .missing import guarded
 from .outline import Outline
 from .records import KIND_WAITING, Records, dtype_of
@@ -106,6 +106,17 @@ class Capture(Outline):
             holes=holes,
             torn=torn,
         )
+
+    def tags_at(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The tags of units' registry entries; units of a slab that holds samples have its class,
+        as those of any slab."""
+        entries = self.registry[units]
+        tags = (entries & TAG_MASK).astype(np.int64)
+        sampled = tags == TAG_SAMPLED
+        if sampled.any():
+            heads = np.minimum(entries[sampled] >> HEAD_SHIFT, len(self.slabs) - 1)
+            tags[sampled] = self.slabs["class_index"][heads.astype(np.int64)]
+        return tags
 
     def slab_now(self, unit: int) -> Records:
         """The record of ``unit`` as it is now, shape (1,)."""
