@@ -126,6 +126,9 @@ class NativeEngine:
     def trim(self) -> int:
         return int(self._library.hak_heap_trim(self.address))
 
+    def profile(self, rate_bytes: int) -> int:
+        return int(self._library.hak_heap_profile(self.address, rate_bytes))
+
     def reap(self, index: int) -> tuple[int, Reaped]:
         out = mirror.HakReaped()
         return int(self._library.hak_heap_reap(self.address, index, byref(out))), out

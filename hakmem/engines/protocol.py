@@ -76,6 +76,10 @@ class Engine(Protocol):
     def trim(self) -> int:
         """Flush what can be reached and give free pages to the OS; returns the bytes given back."""
 
+    def profile(self, rate_bytes: int) -> int:
+        """Take a sample each ``rate_bytes`` allocated, on average, 0: no more: HAK_OK, or the
+        fault's code."""
+
     def reap(self, index: int) -> tuple[int, Reaped]:
         """Take what thread record ``index`` caches, without its thread's help: HAK_REAP_DONE or why
         nothing was taken, and what was given back."""

@@ -11,7 +11,7 @@ import ctypes
 
 from .. import layout
 from ..engines.protocol import Fault
-from . import bins, mappings, resize, spans
+from . import bins, gate, mappings, profile, resize, spans
 from .cache import is_line_of_others, lend, overflow, refill
 from .caller import Caller
 from .memory import MASK64, UNIT_SHIFT, Memory
@@ -94,11 +94,13 @@ def _grows_as_span(m: Memory, size: int) -> bool:
 
 
 def _alloc_span(t: Caller, size: int, align: int, zero: bool) -> int:
-    if outside := mappings.alloc(t, size, align):
-        return outside
-    span = spans.alloc(t, size, align, zero)
-    if span:
+    grain = layout.OS_PAGE_BYTES
+    span = mappings.alloc(t, size, align)
+    if not span and (span := spans.alloc(t, size, align, zero)):
+        grain = layout.UNIT_BYTES
         _mark_out(t.m, 0, span)
+    if span:
+        profile.count(t, span, size, -(-size // grain) * grain)
     return span
 
 
@@ -107,6 +109,8 @@ def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
     ``align`` is a power of two, in bytes; 1: it does not matter. ``zero``: all bytes are 0."""
     m = t.m
     class_index = _class_for(m, size, align)
+    if gate.maps_are_empty(t.record):
+        profile.adopt(t)
     if not class_index:
         return _alloc_span(t, size, align, zero)
     block, class_index, zeroed = _take_block(t, class_index, align == 1)
@@ -115,6 +119,7 @@ def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
     if zero and not zeroed:
         ctypes.memset(block, 0, m.tables.classes[class_index].capacity_bytes)
     _mark_out(m, class_index, block)
+    profile.count(t, block, size, m.tables.classes[class_index].stride_bytes)
     return block
 
 
@@ -127,6 +132,8 @@ def free(t: Caller, address: int) -> Fault | None:
         return block
     unit, class_index, size_bytes = block
     if not unit:
+        if profile.may_be(m, unit, address):
+            profile.free(t, unit, address)
         if mappings.free(t, address, size_bytes):
             return None
         t.record.fault_count += 1
@@ -139,6 +146,8 @@ def free(t: Caller, address: int) -> Fault | None:
     if fault is not None:
         t.record.fault_count += 1
         return fault
+    if profile.may_be(m, unit, address):
+        profile.free(t, unit, address)
     if not class_index:
         spans.free(t, unit)
     elif is_line_of_others(t, class_index) or not bins.put(t, class_index, address):
@@ -153,6 +162,23 @@ def _shrink(t: Caller, address: int, block: Block, size: int) -> None:
         mappings.resize(t, address, block.size_bytes, size or 1)
     elif not block.class_index:
         resize.span(t, block.unit, size or 1)
+
+
+def _resize_large(t: Caller, address: int, block: Block, size: int, large: bool) -> int:
+    """Resize a mapped block, or a span that stays one; 0: it must be copied."""
+    m, made = t.m, 0
+    sampled = profile.may_be(m, block.unit, address)
+    if not block.unit:
+        if size >= m.tables.retain.remap_min_bytes:
+            made = mappings.resize(t, address, block.size_bytes, size)
+    elif large:
+        _mark_in(m, 0, address)  # before the units can be another's: a moved span gives them back
+        if not (made := mappings.from_span(t, block.unit, size)):
+            made = resize.span(t, block.unit, size)
+            _mark_out(m, 0, made or address)
+    if made and (sampled or t.record.sample_rate):
+        profile.moved(t, block, address, made, size)
+    return made
 
 
 def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
@@ -172,19 +198,10 @@ def realloc(t: Caller, address: int, size: int) -> tuple[int, Fault | None]:
         t.record.fault_count += 1
         return 0, fault
     large = _grows_as_span(m, size)
-    if not unit and size >= m.tables.retain.remap_min_bytes:
-        if resized := mappings.resize(t, address, size_bytes, size):
-            return resized, None
-    elif unit and not class_index and large:
-        _mark_in(m, 0, address)  # before the units can be another's: a moved span gives them back
-        if outside := mappings.from_span(t, unit, size):
-            return outside, None
-        span = resize.span(t, unit, size)
-        _mark_out(m, 0, span or address)
-        if span:
-            return span, None
-    elif class_index and size_bytes // 2 <= size <= size_bytes:
+    if class_index and size_bytes // 2 <= size <= size_bytes:
         return address, None
+    if not class_index and (resized := _resize_large(t, address, block, size, large)):
+        return resized, None
     grow = _alloc_span if size > size_bytes and large else alloc
     moved = grow(t, size, 1, False)
     if not moved and size <= size_bytes:

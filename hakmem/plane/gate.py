@@ -8,6 +8,7 @@ finds anybody counted in.
 
 from __future__ import annotations
 
+import ctypes
 from threading import get_native_id
 from typing import Final
 
@@ -50,11 +51,12 @@ def close(t: Caller) -> int:
         return _ENDED
     if not m.cas32(t.address + _GATE, 0, get_native_id()):
         return _BUSY
-    record.fast_map = record.unit_limit = 0
+    record.fast_map = record.counted_map = record.unit_limit = 0
     code = DONE
     if not m.barrier():
         code = _REFUSED
-    elif record.in_slow or record.unit_limit:  # a free that is over by now may have raised it again
+    # a free that is over by now may have raised the limit again, a malloc set the maps
+    elif record.in_slow or record.unit_limit or not maps_are_empty(record):
         code = _BUSY
     elif record.state != _LIVE:
         code = _ENDED
@@ -66,5 +68,23 @@ def close(t: Caller) -> int:
 def reopen(t: Caller) -> None:
     """Open it again: what the owner looks at first becomes what it was."""
     t.record.unit_limit = t.m.heap.table_units
-    t.record.fast_map = t.m.fast_map()
+    set_maps(t)
     t.m.store_release32(t.address + _GATE, 0)
+
+
+def maps_are_empty(record: ctypes.Structure) -> bool:
+    """Whether both maps that malloc reads are empty: the gate is closed, or the owner has to look
+    which rate of samples is in force."""
+    return not (record.fast_map or record.counted_map)
+
+
+def set_maps(t: Caller) -> None:
+    """Set the size maps that malloc reads: the fast path's, or that of the one that counts for the
+    profiler, is the heap's; neither is if the owner has to look at the rate first."""
+    m, record = t.m, t.record
+    while True:
+        rate = m.heap.profile_rate
+        found = m.fast_map() if rate == record.sample_rate else 0
+        record.counted_map, record.fast_map = (found, 0) if rate else (0, found)
+        if m.or64(m.place("profile_rate"), 0) == rate:
+            return

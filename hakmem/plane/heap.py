@@ -18,7 +18,7 @@ from ..engines.protocol import (
 )
 from ..generate import mirror
 from ..policy import Policy
-from . import blocks, cache, holes, mappings, purge, reap, region, resolve
+from . import blocks, cache, holes, mappings, profile, purge, reap, region, resolve
 from .acquire import collect, flush_ready
 from .memory import Memory
 from .tables import Tables
@@ -54,6 +54,7 @@ def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
     heap, plan = m.heap, m.geometry
     heap.layout_hash = mirror.LAYOUT_HASH
     heap.flags |= _PYTHON | (_CHECKED if checked else 0)
+    heap.profile_rate = tables.policy.profile.rate_bytes
     heap.unit_top = plan.meta_units
     heap.thread_top = 1  # record 0 is the shared one
     ctypes.memmove(m.base + plan.policy_offset, tables.image, len(tables.image))
@@ -190,6 +191,9 @@ class PythonEngine:
         finally:
             self.threads.leave(t)
 
+    def profile(self, rate_bytes: int) -> int:
+        return profile.set_rate(self.memory, rate_bytes, self.threads.records())
+
     def tick(self) -> None:
         purge.tick(self.memory)
 
@@ -206,4 +210,5 @@ class PythonEngine:
         self.threads.close()
         self.heap.magic = 0
         mappings.release(self.memory)
+        profile.release(self.memory)
         region.release(self.memory, self._library)

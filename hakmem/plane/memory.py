@@ -31,6 +31,7 @@ TAG_NONE: Final = layout.constant("HAK_TAG_NONE")
 TAG_SPAN: Final = layout.constant("HAK_TAG_SPAN")
 TAG_FREE: Final = layout.constant("HAK_TAG_FREE")
 TAG_UNMAPPED: Final = layout.constant("HAK_TAG_UNMAPPED")
+TAG_SAMPLED: Final = layout.constant("HAK_TAG_SAMPLED")
 KIND_NONE: Final = layout.constant("HAK_KIND_NONE")
 KIND_SLAB: Final = layout.constant("HAK_KIND_SLAB")
 KIND_SPAN: Final = layout.constant("HAK_KIND_SPAN")
@@ -194,6 +195,13 @@ class Memory:
         while True:
             word = self.load64(address)
             if self.cas64(address, word, word & bits):
+                return word
+
+    def exchange64(self, address: int, value: int) -> int:
+        """Replace a word; what it was."""
+        while True:
+            word = self.load64(address)
+            if self.cas64(address, word, value):
                 return word
 
     def exchange32(self, address: int, value: int) -> int:

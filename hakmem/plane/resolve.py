@@ -18,6 +18,7 @@ from .memory import (
     MASK64,
     TAG_MASK,
     TAG_NONE,
+    TAG_SAMPLED,
     TAG_SPAN,
     UNIT_SHIFT,
     Memory,
@@ -63,9 +64,12 @@ def resolve(m: Memory, address: int) -> Block | Fault:
         return fault_of(m, FOREIGN, address)
     entry = m.registry[unit]
     tag, head = entry & TAG_MASK, entry >> HEAD_SHIFT
+    slab = m.slabs[head]
+    if tag == TAG_SAMPLED:
+        tag = slab.class_index
     if tag == TAG_NONE or tag > TAG_SPAN:
         return fault_of(m, DOUBLE, address, 0, unit, 0, TAG_SPAN, tag)
-    base, slab = m.base + (head << UNIT_SHIFT), m.slabs[head]
+    base = m.base + (head << UNIT_SHIFT)
     if tag == TAG_SPAN and slab.kind == KIND_WAITING:
         return fault_of(m, DOUBLE, address, base, head, 0, KIND_SPAN, KIND_WAITING)
     if tag == TAG_SPAN:

@@ -50,6 +50,7 @@ def make(t: Caller, class_index: int, unit: int, fresh: bool) -> bool:
     slab.unit_count = units
     slab.flags = FRESH if fresh else 0
     slab.last_sweep = 0
+    slab.sampled_mask = 0
     m.fill(unit, units, class_index | unit << HEAD_SHIFT)
     slab.kind = KIND_SLAB
     t.record.slab_new_count += 1

@@ -33,6 +33,7 @@ def note(m: Memory, unit: int, units: int, size: int) -> None:
     span = m.slabs[unit]
     span.unit_count = units
     _note_size(m, unit, size)
+    span.sampled_mask = 0
     span.kind = KIND_SPAN
     m.fill(unit, units, TAG_SPAN | unit << HEAD_SHIFT)
 

@@ -82,8 +82,8 @@ class Threads:
         m, record = self.m, t.record
         record.base = record.heap = m.base
         record.unit_limit = m.heap.table_units
-        record.fast_map = m.fast_map()
         record.index = t.index
+        gate.set_maps(t)
         bins.init_magazines(t)
         caps.init(t)
 
@@ -169,6 +169,12 @@ class Threads:
             gate.leave(t)
         else:
             record_unlock(self.m)
+
+    def records(self) -> list[Caller]:
+        """All records that were ever made."""
+        heap = self.m.heap
+        made = (Caller(self.m, at, None) for at in range(min(heap.thread_top, heap.thread_mapped)))
+        return [t for t in made if t.record.heap]
 
     def flush_idle(self) -> None:
         """Flush the caches that no live thread owns: the shared record's, and the parked ones of
