@@ -100,6 +100,7 @@ SITE_FRAMES_MAX: Final = 256
 LIFETIME_COUNT: Final = 16
 PROFILE_LEAST_BYTES: Final = 256 << 10
 PROFILE_RATE_MAX: Final = 1 << 46
+PROFILE_FRAMES_BYTES: Final = 16 << 10
 THREADS_MIN: Final = 256
 CRASH_STACK_BYTES: Final = 64 << 10
 EVENT_COUNT: Final = 8192
@@ -331,11 +332,14 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
         "ages below it are the first; each next is four times as long"),
     Constant("HAK_PROFILE_LEAST_BYTES", PROFILE_LEAST_BYTES, "smallest mapping for samples"),
     Constant("HAK_PROFILE_RATE_MAX", PROFILE_RATE_MAX, "largest rate of samples"),
+    Constant("HAK_PROFILE_FRAMES_BYTES", PROFILE_FRAMES_BYTES,
+        "room of a profile for a call stack that is being taken"),
     Constant("HAK_FRAME_PYTHON", 1 << 63, "frame: a Python function; else a return address"),
     Constant("HAK_FRAME_ENTRY", 1 << 62,
         "frame of a Python function: the outermost of its evaluation loop"),
     Constant("HAK_FRAME_LINE_SHIFT", 32,
         "frame of a Python function: from this bit on the line, 0 unknown; below it the name"),
+    Constant("HAK_FRAME_LINE_MAX", 1 << 24, "lines from this one on are not kept"),
     # slab record kinds
     Constant("HAK_KIND_NONE", 0,
         "record: nothing, or just changing hands between run heap and slab"),
@@ -1025,7 +1029,9 @@ class ProfileNumbers:
     frame_count: int = _number("u32", "frames", (1, SITE_FRAMES_MAX),
         "frames of a call stack at most, the innermost ones", default=64)
     seed: int = _number("u32", "", (0, (1 << 31) - 1),
-        "what the draws of all threads begin with", default=0)
+        "what the draws of all threads begin with", default=0,
+        variable=Variable("HAKMEM_PROFILE_SEED", "what the profiler's draws begin with", 0,
+            (1 << 31) - 1))
 
 
 # fmt: on
@@ -1755,6 +1761,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
         (
             Field("magic", "u64", "", _INIT, "HAK_PROFILE_MAGIC"),
             Field("map_bytes", "u64", "bytes", _INIT, "bytes of the mapping"),
+            Field("frames_offset", "u64", "bytes", _INIT,
+                "where a call stack is taken: HAK_PROFILE_FRAMES_BYTES"),
             Field("samples_offset", "u64", "bytes", _INIT, "hak_sample[sample_limit]"),
             Field("buckets_offset", "u64", "bytes", _INIT,
                 "first sample of each bucket of units: u32, index + 1"),

@@ -1,13 +1,42 @@
-/* frames.c: the call stack of a sample. */
+/* frames.c: the call stack of a sample: native frames, then those of CPython, both innermost first.
+ *
+ * It is taken where the profile has room for it, under the profile's lock: a thread may have too
+ * little stack for it. A reader puts the two parts together (hakmem/profiles/merging.py).
+ */
 #include "frames.h"
 
+#include "python_frames.h"
 #include "sites.h"
+#include "stack.h"
 
-void hak_frames_take(hak_frames *frames, uint32_t most) {
-    (void)most;
-    frames->native_count = 0;
+#define PYTHON_FRAMES 128
+#define TEXT_BYTES 4096
+
+typedef struct hak_frames {
+    uint64_t words[HAK_SITE_FRAMES_MAX + PYTHON_FRAMES];
+    hak_python_frame python[PYTHON_FRAMES];
+    char text[TEXT_BYTES]; /* names that are not in UTF-8 */
+} hak_frames;
+
+_Static_assert(sizeof(hak_frames) <= HAK_PROFILE_FRAMES_BYTES, "room in the profile");
+
+static uint64_t word_of(hak_profile *p, const hak_python_frame *frame) {
+    uint64_t place = frame->code ? hak_site_name(p, frame->name, frame->name_bytes, frame->file,
+                                                 frame->file_bytes, frame->first_line)
+                                 : 0,
+             line = frame->line < HAK_FRAME_LINE_MAX ? frame->line : 0;
+    return HAK_FRAME_PYTHON | (frame->entry ? HAK_FRAME_ENTRY : 0) | line << HAK_FRAME_LINE_SHIFT |
+           place;
 }
 
-uint32_t hak_frames_site(hak_profile *p, const hak_sample *sample, const hak_frames *frames) {
-    return hak_site_find(p, sample, frames->words, frames->native_count);
+/* The calling thread's frames, in *words. Needs the profile's lock. */
+uint32_t hak_frames_take(hak_profile *p, const uint64_t **words) {
+    hak_frames *frames = (hak_frames *)((char *)p + p->frames_offset);
+    uint32_t most = p->frame_limit, count = hak_stack_take(frames->words, most),
+             python = hak_python_frames(frames->python, most < PYTHON_FRAMES ? most : PYTHON_FRAMES,
+                                        frames->text, sizeof frames->text);
+    for (uint32_t i = 0; i < python; i++)
+        frames->words[count + i] = word_of(p, &frames->python[i]);
+    *words = frames->words;
+    return count + python;
 }

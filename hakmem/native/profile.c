@@ -47,7 +47,8 @@ static void lay_out(hak_profile *p, hak_heap *h, uint64_t bytes) {
     p->bucket_mask = power_below(places / 8) - 1;
     p->site_bucket_mask = power_below(places / 16) - 1;
     p->frame_limit = hak_policy_of(h)->profile.frame_count;
-    p->samples_offset = at;
+    p->frames_offset = at;
+    p->samples_offset = at += HAK_PROFILE_FRAMES_BYTES;
     p->buckets_offset = at += places * sizeof(hak_sample);
     p->site_buckets_offset = at += (p->bucket_mask + 1ull) * sizeof(uint32_t);
     p->sites_offset = at += ((p->site_bucket_mask + 1ull) * sizeof(uint32_t) + 7) & ~7ull;
@@ -181,7 +182,7 @@ static void give_place(hak_profile *p, uint32_t index) {
     hak_store_relaxed(&p->unused, index);
 }
 
-static void keep(hak_heap *h, hak_profile *p, const hak_sample *made, const hak_frames *frames) {
+static void keep(hak_heap *h, hak_profile *p, const hak_sample *made) {
     hak_profile_lock(p);
     hak_count(p, taken_count, 1);
     uint32_t index = take_place(p);
@@ -190,7 +191,9 @@ static void keep(hak_heap *h, hak_profile *p, const hak_sample *made, const hak_
         uint64_t address = made->address;
         *sample = *made;
         hak_store_relaxed(&sample->address, 0);
-        sample->site = hak_frames_site(p, sample, frames);
+        const uint64_t *frames;
+        uint32_t count = hak_frames_take(p, &frames);
+        sample->site = hak_site_find(p, sample, frames, count);
         if (sample->site) hak_site_count(p, sample);
         else hak_count(p, stackless_count, 1);
         hak_keep_order();
@@ -220,9 +223,7 @@ void hak_profile_sample(hak_thread *t, uint64_t address, uint64_t size, uint64_t
                        .thread = t->index,
                        .class_index = block.class_index,
                        .os_id = t->os_id};
-    hak_frames frames;
-    hak_frames_take(&frames, p->frame_limit);
-    keep(h, p, &made, &frames);
+    keep(h, p, &made);
 }
 
 static void forget(hak_heap *h, hak_profile *p, uint32_t index) {

@@ -68,7 +68,7 @@ def test_static_asserts_hold(tmp_path: Path) -> None:
     [
         ("uint32_t used_count;", "int32_t used_count;"),  # sign
         ("uint16_t flags;", "uint8_t flags;"),  # narrowed into a hole: offsets and size stay
-        ("uint32_t older;", "uint64_t older;"),  # size and offsets behind it
+        ("uint32_t newer;", "uint64_t newer;"),  # size and offsets behind it
         ("uint64_t remote_list;", "uint32_t remote_list;"),
     ],
 )

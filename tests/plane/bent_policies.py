@@ -13,6 +13,7 @@ from hakmem.policy import (
     ClassCache,
     HeaderCodec,
     Policy,
+    ProfilePolicy,
     RetainPolicy,
     SizeClassMap,
     Stage,
@@ -182,6 +183,14 @@ def policies() -> dict[str, Callable[[], Policy]]:
         ),
         "magazines, no caches": lambda: base().replace(
             caches=CachePolicy(magazines=True).without_caches()
+        ),
+        "sampled": lambda: base().replace(
+            headers="tiny", profile=ProfilePolicy(rate_bytes=700, seed=5)
+        ),
+        "sampled, magazines, few places": lambda: base().replace(
+            caches=CachePolicy(magazines=True, magazine_tiny_count=3),
+            retain=RetainPolicy(map_min_bytes=2 << 20),
+            profile=ProfilePolicy(rate_bytes=100, table_bytes=256 << 10),
         ),
         "prewarmed": lambda: base().replace(
             caches=CachePolicy(prewarm=True, parked_count=0, idle_events=20)

@@ -24,6 +24,7 @@ PLACE_FIELDS = (
     "map_base",
     "map_bytes",
     "mapped_pieces",
+    "profile",
     "mapped_freed",  # a block that grows is noted where the OS moved it
     "freed_address",
     "freed_bytes",
@@ -58,7 +59,10 @@ def picture(engine: Engine) -> dict[str, np.ndarray]:
         own[name] = 0
     own["flags"] &= ~np.uint32(PYTHON_FLAG)
     threads = _copy(base + heap.threads_offset, mirror.HakThread, heap.thread_top)
-    for values in (threads["base"], threads["heap"], threads["fast_map"]):
+    for values in (threads["base"], threads["heap"]):
+        _offsets(values, base)
+    for values in (threads["fast_map"], threads["counted_map"]):  # an empty one is the library's
+        values[(values < base) | (values >= base + heap.reserved_bytes)] = 0
         _offsets(values, base)
     for values in (
         threads["heads"],
@@ -80,10 +84,26 @@ def picture(engine: Engine) -> dict[str, np.ndarray]:
         rows = _copy(base + heap.magazines_offset, mirror.HakMagazines, heap.thread_top)
         _offsets(rows["slots"], base)
         made["magazines"] = rows
+    if heap.profile:
+        made |= _samples(base, heap.profile)
     if heap.live_offset:
         words = top * layout.LIVE_BYTES_PER_UNIT // 8
         made["live marks"] = _view(base + heap.live_offset, "u8", words)
     return made
+
+
+def _samples(base: int, address: int) -> dict[str, np.ndarray]:
+    """The samples; which call stacks took them is not alike."""
+    own = _copy(address, mirror.HakProfile, 1)
+    samples = _copy(
+        address + int(own["samples_offset"][0]), mirror.HakSample, int(own["sample_top"][0])
+    )
+    _offsets(samples["address"], base)
+    samples["site"] = 0
+    samples["address"] *= samples["unit"] != 0  # where the OS maps a block is its own affair
+    for name in ("sites_used", "site_count", "name_count", "stackless_count"):
+        own[name] = 0
+    return {"profile": own, "samples": samples}
 
 
 def _field_differences(where: str, one: Any, other: Any) -> Iterator[str]:

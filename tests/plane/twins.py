@@ -232,12 +232,15 @@ class Twins:
     # --- looking in
 
     def entry(self, offset: int) -> int:
-        """Registry entry of an offset's unit."""
-        heap = self.native.heap
-        place = (
-            self.native.address + heap.registry_offset + ENTRY_BYTES * (offset >> layout.UNIT_SHIFT)
-        )
-        return ctypes.c_uint64.from_address(place).value
+        """Registry entry of an offset's unit; a slab that holds samples has its class."""
+        heap, base = self.native.heap, self.native.address
+        place = base + heap.registry_offset + ENTRY_BYTES * (offset >> layout.UNIT_SHIFT)
+        found = ctypes.c_uint64.from_address(place).value
+        if found & 0xFF == layout.constant("HAK_TAG_SAMPLED"):
+            record = (found >> HEAD_SHIFT) * ctypes.sizeof(mirror.HakSlab)
+            slab = mirror.HakSlab.from_address(base + heap.slabs_offset + record)
+            found = found & ~0xFF | slab.class_index
+        return found
 
     def first_thread(self) -> ctypes.Structure:
         """The native plane's record of the first thread."""

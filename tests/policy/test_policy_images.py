@@ -285,7 +285,7 @@ def test_empty_is_not_set(program: Path) -> None:
 def every_field() -> list[str]:
     """Paths of the scalar fields of an image, as POLICY_BOUNDS names them."""
     found = []
-    for part in ("arenas", "caches", "acquire", "retain", "headers", "sizes"):
+    for part in ("arenas", "caches", "acquire", "retain", "profile", "headers", "sizes"):
         struct = next(
             field.type for field in layout.struct_of("hak_policy").fields if field.name == part
         )

@@ -27,6 +27,7 @@ PARTS: dict[str, Any] = {
     "caches": hakmem.CachePolicy,
     "acquire": hakmem.AcquirePolicy,
     "retain": hakmem.RetainPolicy,
+    "profile": hakmem.ProfilePolicy,
 }
 ROWS = [
     (part, name, number)
@@ -85,7 +86,7 @@ def test_a_new_number_is_one_row(tmp_path: Path) -> None:
     text = place.read_text()
     head, mark, tail = text.partition('    """The numbers of `hakmem.RetainPolicy`."""\n')
     assert mark
-    rows, mark, rest = tail.partition("\n\n\n# fmt: on")
+    rows, mark, rest = tail.partition("\n\n\n@dataclass")
     assert mark
     place.write_text(
         head + '    """The numbers of `hakmem.RetainPolicy`."""\n' + rows + ROW + mark + rest
