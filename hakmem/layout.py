@@ -98,6 +98,8 @@ ERRAND_SPINS: Final = 100_000
 ERRAND_WORDS: Final = 20
 SITE_FRAMES_MAX: Final = 256
 LIFETIME_COUNT: Final = 16
+SAMPLED_BITS: Final = 32
+LIFETIME_STEP: Final = 4
 PROFILE_LEAST_BYTES: Final = 256 << 10
 PROFILE_RATE_MAX: Final = 1 << 46
 PROFILE_FRAMES_BYTES: Final = 16 << 10
@@ -331,6 +333,9 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_LIFETIME_FIRST_NS", 1_000_000,
         "ages below it are the first; each next is four times as long"),
     Constant("HAK_PROFILE_LEAST_BYTES", PROFILE_LEAST_BYTES, "smallest mapping for samples"),
+    Constant("HAK_SAMPLED_BITS", SAMPLED_BITS,
+        "bits of sampled_mask: a block's index modulo them is its bit"),
+    Constant("HAK_LIFETIME_STEP", LIFETIME_STEP, "an age's limit as a multiple of the last"),
     Constant("HAK_PROFILE_RATE_MAX", PROFILE_RATE_MAX, "largest rate of samples"),
     Constant("HAK_PROFILE_FRAMES_BYTES", PROFILE_FRAMES_BYTES,
         "room of a profile for a call stack that is being taken"),
@@ -1304,7 +1309,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("prev", "u32", "unit", _LOCK, "previous run of the bin"),
             Field("older_by_kind", "u32", "unit | mask", "as kind",
                 "free run: dirty run freed before this one; slab and span: which blocks are "
-                "sampled, bit by the block's index modulo 32, under the profile's lock",
+                "sampled, bit by the block's index modulo HAK_SAMPLED_BITS, under the profile's lock",
                 names=("older", "sampled_mask")),
             Field("newer", "u32", "unit", _LOCK, "dirty run freed after this one"),
             Field("by_kind", "u32", "OS pages | units | sweep", "as kind",

@@ -19,7 +19,6 @@
  *   13  stack_range.[hc]  which addresses of a stack may be read
  *   14  eh_expression.c  expressions of .eh_frame
  *   15  stack.[hc]     who called: the native stack
-<<<<<<< HEAD
  *   16  linked.[hc]    the link map's symbols, without the loader's lock
  *   17  python_layout.[hc]  where a CPython keeps its frames
  *   18  python_text.[hc]  its texts and lines
@@ -62,62 +61,22 @@
  *   55  spans.c        blocks of whole units
  *   56  resize.c       spans that grow, shrink, move
  *   57  mappings.c     blocks that are mappings of their own
-=======
- *   58  events.[hc]    the event ring of debug builds
- *   59  hooks.h        what slow paths look for on their way
- *   60  locks.[hc]     every lock but claims, and the order of all
- *   61  policy.[hc]    policy images judged and read
- *   62  environment.c  the process's policy, from its environment
- *   63  mapped.[hc]    the table of blocks outside the region
- *   64  resolve.c      which block an address belongs to
- *   65  lists.h        a slab's lists, used count and claim
- *   66  describe.[hc]  an address in words
- *   67  fault.c        the fatal report
- *   68  crash.c        the crash report, on request
- *   69  window.c       which addresses are whose
- *   70  tables.c       the metadata, mapped as it grows
- *   71  marks.h        maps of bits over units
- *   72  budget.c       what work for the OS may cost
- *   73  stuck.[hc]     units that the OS would not purge
- *   74  moved.[hc]     mappings of their own within a region
- *   75  run_bins.[hc]  free runs and unmapped runs, by length
- *   76  region.[hc]    which units are mapped, and how that changes
- *   77  runs.c         the run heap: units taken and given
- *   78  purging.c      dirty runs, purged one after another
- *   79  purge.c        what goes back to the OS, and when
- *   80  partial.c      sets of partly free slabs, mailboxes
- *   81  slabs.c        a slab's life: made, given to, taken from, retired
- *   82  waiting.c      freed spans that wait in a thread's record
- *   83  holes.c        purged pages of slabs in use
- *   84  acquire.c      where a refill finds a slab
- *   85  bins.[hc]      one class of a thread's cache: its list, its carved range
- *   86  caps.[hc]      how much a bin may hold
- *   87  gate.[hc]      the gate of a thread record: who reaps keeps its owner out
- *   88  cache.c        thread caches: refill, overflow, flush, loans
- *   89  fast.h         the fast paths of malloc and free
- *   90  magazine.h     the same with magazines, where lists miss
- *   91  threads.c      thread records: attach, park, release
- *   92  reap.c         another thread's caches, taken without its help
- *   93  spans.c        blocks of whole units
- *   94  resize.c       spans that grow, shrink, move
- *   95  mappings.c     blocks that are mappings of their own
- *   96  draw.h         how far it is to the next sample
- *   97  sites.[hc]     call stacks that allocated samples, names in them
- *   98  frames.[hc]    the call stack of a sample
- *   99  profile.[hc]   samples of who allocates, until they are freed
->>>>>>> 40bf735 (Sample who allocates, by bytes, at no instruction while off (native plane))
- *   100  blocks.c       one block: checked, allocated, freed, resized
- *   101  requests.c     trim and drain, asked for from outside
- *   102  errand.c       a stopped thread serves what was asked
- *   103  background.c   a thread that gives back
- *   104  fork.c         a fork's child: noticed, repaired
- *   105  heap.c hakmem.h  heaps and batches: the C API
- *   106  malloc.c       malloc and its family, over the process heap
- *   107  deepbind.c     plugins that look in the C library first
- *   108  new_delete.c   C++'s operators
- *   109  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   110  reports.c      malloc_info, malloc_stats, mallopt
- *   111  primitives.c   what Python gets of C
+ *   58  draw.h         how far it is to the next sample
+ *   59  sites.[hc]     call stacks that allocated samples, names in them
+ *   60  frames.[hc]    the call stack of a sample
+ *   61  profile.[hc]   samples of who allocates, until they are freed
+ *   62  blocks.c       one block: checked, allocated, freed, resized
+ *   63  requests.c     trim and drain, asked for from outside
+ *   64  errand.c       a stopped thread serves what was asked
+ *   65  background.c   a thread that gives back
+ *   66  fork.c         a fork's child: noticed, repaired
+ *   67  heap.c hakmem.h  heaps and batches: the C API
+ *   68  malloc.c       malloc and its family, over the process heap
+ *   69  deepbind.c     plugins that look in the C library first
+ *   70  new_delete.c   C++'s operators
+ *   71  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   72  reports.c      malloc_info, malloc_stats, mallopt
+ *   73  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired

@@ -130,7 +130,7 @@ static uint32_t bit_of(hak_heap *h, const hak_sample *sample) {
     if (!sample->class_index) return 1;
     const hak_class *class = &hak_policy_of(h)->sizes.classes[sample->class_index];
     uint64_t base = (uintptr_t)hak_unit_address(h, sample->unit) + class->start_bytes;
-    return 1u << ((sample->address - base) / class->stride_bytes % 32);
+    return 1u << ((sample->address - base) / class->stride_bytes % HAK_SAMPLED_BITS);
 }
 
 /* ---- samples come and go ---- */

@@ -75,7 +75,7 @@ static inline bool hak_tagged_free(hak_thread *t, uint64_t address) {
              from_head = offset - entry + HAK_TAG_SAMPLED, r = t->reciprocals[class_index];
     if (hak_unlikely(from_head * r >= r)) return false;
     uint32_t index = (uint32_t)(((unsigned __int128)from_head * r) >> 64);
-    if (hak_load_relaxed(&slab->sampled_mask) >> (index & 31) & 1) return false;
+    if (hak_load_relaxed(&slab->sampled_mask) >> index % HAK_SAMPLED_BITS & 1) return false;
     uint64_t head = hak_load_fast(&t->heads[class_index]);
     if (hak_unlikely(head == address) || t->room_counts[class_index] <= 0) return false;
     t->room_counts[class_index]--;

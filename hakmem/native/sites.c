@@ -127,7 +127,7 @@ void hak_site_uncount(hak_profile *p, const hak_sample *sample, uint64_t now_ns)
     uint64_t age = now_ns > sample->time_ns ? now_ns - sample->time_ns : 0;
     uint32_t place = 0;
     for (uint64_t limit = HAK_LIFETIME_FIRST_NS; age >= limit && place < HAK_LIFETIME_COUNT - 1;
-         limit *= 4)
+         limit *= HAK_LIFETIME_STEP)
         place++;
     hak_count(site, freed_count, 1);
     hak_count(site, freed_bytes, sample->stride_bytes);

@@ -168,7 +168,7 @@ def _bit_of(m: Memory, sample: Sample) -> int:
         return 1
     row = m.tables.classes[sample.class_index]
     start = m.unit_address(sample.unit) + row.start_bytes
-    return 1 << (sample.address - start) // row.stride_bytes % 32
+    return 1 << (sample.address - start) // row.stride_bytes % layout.SAMPLED_BITS
 
 
 # --- samples come and go
@@ -251,7 +251,7 @@ def may_be(m: Memory, unit: int, address: int) -> bool:
         return bool(slab.sampled_mask)
     row = m.tables.classes[slab.class_index]
     index = (address - m.unit_address(unit) - row.start_bytes) // row.stride_bytes
-    return bool(slab.sampled_mask >> index % 32 & 1)
+    return bool(slab.sampled_mask >> index % layout.SAMPLED_BITS & 1)
 
 
 def free(t: Caller, unit: int, address: int) -> None:

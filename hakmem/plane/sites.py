@@ -78,7 +78,7 @@ def uncount(profile: ctypes.Structure, sample: ctypes.Structure, now_ns: int) ->
     if not sample.site:
         return
     site, age, place = _at(profile, sample.site), max(0, now_ns - sample.time_ns), 0
-    while place < layout.LIFETIME_COUNT - 1 and age >= _FIRST_NS << 2 * place:
+    while place < layout.LIFETIME_COUNT - 1 and age >= _FIRST_NS * layout.LIFETIME_STEP**place:
         place += 1
     site.freed_count += 1
     site.freed_bytes += sample.stride_bytes

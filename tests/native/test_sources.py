@@ -176,11 +176,13 @@ SHAPES = {
 STANDARDS = {
     "dwarf.h": "DWARF's codes by their names",
     "python_layout.c": "CPython's structs and versions",
+    "draw.h": "splitmix64, and the places of a fixed-point number",
 }
-"""Files that give names to the numbers of somebody else's format."""
+"""Files that hold somebody else's format or method, whose numbers it gives."""
 PYTHON_TEXT = "0x80 0x800 0xc0 0xd800 0xe0 0xf0 0x10000 3 4 5 6 8 10 11 13 14 15 32 48 64".split()
 REASONS = {
     ("eh_frame.c", "7"): "words that glibc's struct keeps for later",
+    ("sites.c", "0x9E3779B97F4A7C15"): "mixing: 2**64 over the golden ratio",
     ("stack.c", "0x9e3779b97f4a7c15"): "mixing: 2**64 over the golden ratio",
     ("run_bins.c", "3"): "run bins: 8 a doubling",
     ("run_bins.c", "5"): "run bins: log2 of the exact ones",

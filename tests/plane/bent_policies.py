@@ -189,7 +189,6 @@ def policies() -> dict[str, Callable[[], Policy]]:
         ),
         "sampled, magazines, few places": lambda: base().replace(
             caches=CachePolicy(magazines=True, magazine_tiny_count=3),
-            retain=RetainPolicy(map_min_bytes=2 << 20),
             profile=ProfilePolicy(rate_bytes=100, table_bytes=256 << 10),
         ),
         "prewarmed": lambda: base().replace(
