@@ -262,6 +262,7 @@ void hak_profile_moved(hak_thread *t, uint64_t from, const hak_block *block, uin
         index = unlink_from(h, p, block->unit, from);
         if (index) {
             hak_sample *sample = sample_at(p, index - 1);
+            hak_site_resize(p, sample, now.bytes);
             sample->size_bytes = size;
             sample->stride_bytes = now.bytes;
             sample->unit = now.unit;

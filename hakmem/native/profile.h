@@ -48,7 +48,10 @@ static inline void *hak_counted_alloc(hak_thread *t, uint64_t size) {
     uint64_t class_index = ((const uint8_t *)(uintptr_t)hak_load_fast(
         &t->counted_map))[(size + 7) >> HAK_SIZE_GRANULE_SHIFT];
     hak_bin *bin = &t->bins[class_index];
-    int64_t left = t->sample_left - (int64_t)bin->stride_bytes;
+    int64_t left = t->sample_left;
+#ifndef HAK_BUG_SAMPLED_BY_REFILL
+    left -= (int64_t)bin->stride_bytes;
+#endif
     if (hak_unlikely(left < 0)) return NULL;
     uint64_t block = hak_load_fast(&t->heads[class_index]);
     if (hak_likely(block)) {

@@ -120,6 +120,12 @@ void hak_site_count(hak_profile *p, const hak_sample *sample) {
     hak_store_relaxed(&site->last_ns, sample->time_ns);
 }
 
+/* The block of a sample has another length now: it stands for as many blocks as that says. */
+void hak_site_resize(hak_profile *p, const hak_sample *sample, uint64_t stride) {
+    if (!sample->site) return;
+    hak_count(hak_site_at(p, sample->site), stride_bytes, stride - sample->stride_bytes);
+}
+
 /* Counts a sample as freed, by its age. */
 void hak_site_uncount(hak_profile *p, const hak_sample *sample, uint64_t now_ns) {
     if (!sample->site) return;

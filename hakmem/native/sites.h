@@ -15,6 +15,7 @@ HAK_HIDDEN uint32_t hak_site_find(hak_profile *p, const hak_sample *sample, cons
 HAK_HIDDEN uint32_t hak_site_name(hak_profile *p, const char *name, uint32_t name_bytes,
                                   const char *file, uint32_t file_bytes, uint32_t first_line);
 HAK_HIDDEN void hak_site_count(hak_profile *p, const hak_sample *sample);
+HAK_HIDDEN void hak_site_resize(hak_profile *p, const hak_sample *sample, uint64_t stride);
 HAK_HIDDEN void hak_site_uncount(hak_profile *p, const hak_sample *sample, uint64_t now_ns);
 
 #endif

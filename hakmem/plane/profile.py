@@ -282,6 +282,7 @@ def moved(t: Caller, before: Block, old: int, new: int, size: int) -> None:
         _lock(m, profile)
         if index := _unlink(m, profile, before.unit, old):
             sample = _sample_at(profile, index - 1)
+            sites.resize(profile, sample, now.size_bytes)
             sample.size_bytes, sample.stride_bytes = size, now.size_bytes
             sample.unit, sample.address = now.unit, new
             _link_in(m, profile, index - 1)

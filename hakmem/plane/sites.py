@@ -73,6 +73,13 @@ def count(profile: ctypes.Structure, sample: ctypes.Structure) -> None:
     site.last_ns = sample.time_ns
 
 
+def resize(profile: ctypes.Structure, sample: ctypes.Structure, stride: int) -> None:
+    """The block of a sample has another length now: it stands for as many blocks as that says."""
+    if sample.site:
+        site = _at(profile, sample.site)
+        site.stride_bytes = (site.stride_bytes + stride - sample.stride_bytes) & MASK64
+
+
 def uncount(profile: ctypes.Structure, sample: ctypes.Structure, now_ns: int) -> None:
     """Count a sample as freed, by its age."""
     if not sample.site:
