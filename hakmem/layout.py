@@ -97,6 +97,8 @@ ERRAND_STATE_BYTES: Final = 16 << 10
 ERRAND_SPINS: Final = 100_000
 ERRAND_WORDS: Final = 20
 SITE_FRAMES_MAX: Final = 256
+SITE_PYTHON_MAX: Final = 128
+SITE_TEXT_BYTES: Final = 4096
 LIFETIME_COUNT: Final = 16
 SAMPLED_BITS: Final = 32
 LIFETIME_STEP: Final = 4
@@ -329,6 +331,9 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_SITE_STACK", 1, "sites: a call stack that allocated samples, hak_site"),
     Constant("HAK_SITE_NAME", 2, "sites: a Python function's name, hak_code_name"),
     Constant("HAK_SITE_FRAMES_MAX", SITE_FRAMES_MAX, "frames of a site at most"),
+    Constant("HAK_SITE_PYTHON_MAX", SITE_PYTHON_MAX, "Python frames of a site at most"),
+    Constant("HAK_SITE_TEXT_BYTES", SITE_TEXT_BYTES,
+        "room for names that are not in UTF-8, while a call stack is taken"),
     Constant("HAK_LIFETIME_COUNT", LIFETIME_COUNT, "ages told apart of samples freed"),
     Constant("HAK_LIFETIME_FIRST_NS", 1_000_000,
         "ages below it are the first; each next is four times as long"),

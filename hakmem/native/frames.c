@@ -9,13 +9,10 @@
 #include "sites.h"
 #include "stack.h"
 
-#define PYTHON_FRAMES 128
-#define TEXT_BYTES 4096
-
 typedef struct hak_frames {
-    uint64_t words[HAK_SITE_FRAMES_MAX + PYTHON_FRAMES];
-    hak_python_frame python[PYTHON_FRAMES];
-    char text[TEXT_BYTES]; /* names that are not in UTF-8 */
+    uint64_t words[HAK_SITE_FRAMES_MAX + HAK_SITE_PYTHON_MAX];
+    hak_python_frame python[HAK_SITE_PYTHON_MAX];
+    char text[HAK_SITE_TEXT_BYTES]; /* names that are not in UTF-8 */
 } hak_frames;
 
 _Static_assert(sizeof(hak_frames) <= HAK_PROFILE_FRAMES_BYTES, "room in the profile");
@@ -33,7 +30,7 @@ static uint64_t word_of(hak_profile *p, const hak_python_frame *frame) {
 uint32_t hak_frames_take(hak_profile *p, const uint64_t **words) {
     hak_frames *frames = (hak_frames *)((char *)p + p->frames_offset);
     uint32_t most = p->frame_limit, count = hak_stack_take(frames->words, most),
-             python = hak_python_frames(frames->python, most < PYTHON_FRAMES ? most : PYTHON_FRAMES,
+             python = hak_python_frames(frames->python, most < HAK_SITE_PYTHON_MAX ? most : HAK_SITE_PYTHON_MAX,
                                         frames->text, sizeof frames->text);
     for (uint32_t i = 0; i < python; i++)
         frames->words[count + i] = word_of(p, &frames->python[i]);
