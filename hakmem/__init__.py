@@ -76,7 +76,7 @@ _HOMES = {
         "Policy",
         "ProfilePolicy",
         "ProfilePolicy",
-    "RetainPolicy",
+        "RetainPolicy",
         "SizeClass",
         "SizeClassMap",
         "Stage",

@@ -1314,7 +1314,8 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("prev", "u32", "unit", _LOCK, "previous run of the bin"),
             Field("older_by_kind", "u32", "unit | mask", "as kind",
                 "free run: dirty run freed before this one; slab and span: which blocks are "
-                "sampled, bit by the block's index modulo HAK_SAMPLED_BITS, under the profile's lock",
+                "sampled, a bit by the block's index modulo HAK_SAMPLED_BITS, under the lock of "
+                "the samples",
                 names=("older", "sampled_mask")),
             Field("newer", "u32", "unit", _LOCK, "dirty run freed after this one"),
             Field("by_kind", "u32", "OS pages | units | sweep", "as kind",

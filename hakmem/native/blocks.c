@@ -133,7 +133,9 @@ HAK_PREDICATE bool is_as_recorded(hak_heap *h, const hak_block *block) {
 /* Whether the block may be a sample: known of slabs and spans by their record. */
 static bool may_be_sampled(hak_heap *h, const hak_block *block) {
     if (!block->unit) return hak_load_relaxed(&h->profile) != 0;
-    return hak_load_relaxed(&hak_slab_at(h, block->unit)->sampled_mask) >> block->index % HAK_SAMPLED_BITS & 1;
+    return hak_load_relaxed(&hak_slab_at(h, block->unit)->sampled_mask) >>
+               block->index % HAK_SAMPLED_BITS &
+           1;
 }
 
 uint32_t hak_free_slow(hak_thread *t, uint64_t address, hak_fault *fault) {

@@ -35,8 +35,9 @@ static inline uint64_t hak_draw_log2(uint64_t x) {
 static inline int64_t hak_draw_distance(uint64_t *seed, uint64_t mean) {
     *seed += HAK_DRAW_STEP;
     uint64_t u = hak_draw_mix(*seed) | 1;
-    uint64_t e = (uint64_t)(((unsigned __int128)((UINT64_C(64) << 32) - hak_draw_log2(u)) *
-                             HAK_DRAW_LN2) >> 32);
+    uint64_t e =
+        (uint64_t)(((unsigned __int128)((UINT64_C(64) << 32) - hak_draw_log2(u)) * HAK_DRAW_LN2) >>
+                   32);
     return (int64_t)(((unsigned __int128)mean * e) >> 32);
 }
 

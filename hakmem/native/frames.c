@@ -30,10 +30,10 @@ static uint64_t word_of(hak_profile *p, const hak_python_frame *frame) {
 uint32_t hak_frames_take(hak_profile *p, const uint64_t **words) {
     hak_frames *frames = (hak_frames *)((char *)p + p->frames_offset);
     uint32_t most = p->frame_limit, count = hak_stack_take(frames->words, most),
-             python = hak_python_frames(frames->python, most < HAK_SITE_PYTHON_MAX ? most : HAK_SITE_PYTHON_MAX,
+             python = hak_python_frames(frames->python,
+                                        most < HAK_SITE_PYTHON_MAX ? most : HAK_SITE_PYTHON_MAX,
                                         frames->text, sizeof frames->text);
-    for (uint32_t i = 0; i < python; i++)
-        frames->words[count + i] = word_of(p, &frames->python[i]);
+    for (uint32_t i = 0; i < python; i++) frames->words[count + i] = word_of(p, &frames->python[i]);
     *words = frames->words;
     return count + python;
 }

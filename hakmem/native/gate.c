@@ -47,7 +47,8 @@ void hak_maps_set(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     uint64_t none = (uintptr_t)hak_no_classes, rate = hak_load_relaxed(&h->profile_rate), seen;
     for (;; rate = seen) {
-        uint64_t map = rate == hak_load_relaxed(&t->sample_rate) ? (uintptr_t)hak_fast_map(h) : none;
+        uint64_t map = rate == hak_load_relaxed(&t->sample_rate) ? (uintptr_t)hak_fast_map(h)
+                                                                 : none;
         /* partner: the fast paths, which find blocks by it alone: what a reaper did comes before */
         hak_store_release(&t->counted_map, rate ? map : none);
         hak_store_release(&t->fast_map, rate ? none : map);

@@ -19,13 +19,13 @@
  *               hak_slow_leave meets the acquire in hak_gate_close: the reaper finds all that the
  *               slow path did.
  *   fast_map,   written by reapers, under the gate. The fast paths read them at any time: an old
- *   counted_map, value means a fast path that the barrier has seen begin. A slow path that had begun
- *   unit_limit  before the gate was closed may raise the limit or set the maps again: the reaper
- *               looks once it has found nobody counted in, and goes away. The maps are also emptied
- *               where the rate of samples changes, and set by the owner then (profile.h).
- *   state       LIVE becomes another, and another LIVE, only where the thread is counted in. So who
- *               has closed the gate and finds LIVE keeps it, until he opens.
- *   reaped      written under the gate, by reapers; cleared by the owner, counted in.
+ *   counted_map, value means a fast path that the barrier has seen begin. A slow path that had
+ * begun unit_limit  before the gate was closed may raise the limit or set the maps again: the
+ * reaper looks once it has found nobody counted in, and goes away. The maps are also emptied where
+ * the rate of samples changes, and set by the owner then (profile.h). state       LIVE becomes
+ * another, and another LIVE, only where the thread is counted in. So who has closed the gate and
+ * finds LIVE keeps it, until he opens. reaped      written under the gate, by reapers; cleared by
+ * the owner, counted in.
  *
  * A record's gate is a lock as those of locks.c: who waits for it lends the reaper its priority.
  */

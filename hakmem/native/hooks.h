@@ -27,10 +27,10 @@ static inline void hak_fork_look(void) {
 static inline void hak_request_look(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     hak_assert(hak_rank_is_free(HAK_RANK_FORK));
-    if (hak_unlikely((hak_load_relaxed(&h->drain_request) != t->drain_served) |
-                     (hak_load_relaxed(&h->trim_request) != hak_load_relaxed(&h->trim_served)) |
-                     (hak_load_relaxed(&h->profile_request) !=
-                      hak_load_relaxed(&h->profile_served))))
+    if (hak_unlikely(
+            (hak_load_relaxed(&h->drain_request) != t->drain_served) |
+            (hak_load_relaxed(&h->trim_request) != hak_load_relaxed(&h->trim_served)) |
+            (hak_load_relaxed(&h->profile_request) != hak_load_relaxed(&h->profile_served))))
         hak_request_serve(t);
 }
 

@@ -11,13 +11,13 @@
 #include "hak_internal.h"
 
 typedef enum hak_rank {
-    HAK_RANK_ONCE,   /* hak_once_lock: what happens once in a process */
-    HAK_RANK_RECORD, /* a heap's record_lock: record 0, which threads without a record share */
-    HAK_RANK_FORK,   /* a fork's child is repaired: behind the fork word */
-    HAK_RANK_ROOT,   /* hak_root.lock: the list of heaps */
-    HAK_RANK_GATE,   /* a record's gate: its thread is reaped; reapers only try for it */
-    HAK_RANK_CLAIM,  /* slabs: claim_seq */
-    HAK_RANK_RUN,    /* a heap's run_lock: the run heap */
+    HAK_RANK_ONCE,    /* hak_once_lock: what happens once in a process */
+    HAK_RANK_RECORD,  /* a heap's record_lock: record 0, which threads without a record share */
+    HAK_RANK_FORK,    /* a fork's child is repaired: behind the fork word */
+    HAK_RANK_ROOT,    /* hak_root.lock: the list of heaps */
+    HAK_RANK_GATE,    /* a record's gate: its thread is reaped; reapers only try for it */
+    HAK_RANK_CLAIM,   /* slabs: claim_seq */
+    HAK_RANK_RUN,     /* a heap's run_lock: the run heap */
     HAK_RANK_PROFILE, /* a profile's lock: its samples and sites */
 } hak_rank;
 #define HAK_CLAIMS_MOST 2 /* of one thread: the slab it keeps, and the one it looks at */

@@ -105,7 +105,8 @@ void hak_profile_adopt(hak_thread *t) {
     uint64_t rate = hak_load_relaxed(&h->profile_rate);
     if (rate != t->sample_rate) {
         if (!t->sample_seed)
-            t->sample_seed = hak_draw_mix((uint64_t)hak_policy_of(h)->profile.seed << 32 | t->index);
+            t->sample_seed =
+                hak_draw_mix((uint64_t)hak_policy_of(h)->profile.seed << 32 | t->index);
         hak_store_relaxed(&t->sample_rate, rate);
         t->sample_left = rate ? hak_draw_distance(&t->sample_seed, rate) : 0;
     }
@@ -142,8 +143,7 @@ static void link_in(hak_heap *h, hak_profile *p, uint32_t index) {
     hak_keep_order();
     hak_store_relaxed(bucket, index + 1);
     if (sample->unit)
-        set_mask(h, sample->unit,
-                 hak_slab_at(h, sample->unit)->sampled_mask | bit_of(h, sample));
+        set_mask(h, sample->unit, hak_slab_at(h, sample->unit)->sampled_mask | bit_of(h, sample));
 }
 
 /* Takes the sample of a block out of its bucket; 0: the block is none, else its index + 1. */

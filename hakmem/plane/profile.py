@@ -168,7 +168,7 @@ def _bit_of(m: Memory, sample: Sample) -> int:
         return 1
     row = m.tables.classes[sample.class_index]
     start = m.unit_address(sample.unit) + row.start_bytes
-    return 1 << (sample.address - start) // row.stride_bytes % layout.SAMPLED_BITS
+    return int(1 << (sample.address - start) // row.stride_bytes % layout.SAMPLED_BITS)
 
 
 # --- samples come and go
@@ -196,9 +196,7 @@ def _unlink(m: Memory, profile: Profile, unit: int, address: int) -> int:
             continue
         if unit and sample.unit == unit:
             mask |= _bit_of(m, sample)
-        link = ctypes.c_uint32.from_address(
-            ctypes.addressof(sample) + mirror.HakSample.next.offset
-        )
+        link = ctypes.c_uint32.from_address(ctypes.addressof(sample) + mirror.HakSample.next.offset)
     if found and unit:
         _set_mask(m, unit, mask)
     return found

@@ -54,7 +54,7 @@ def find(profile: ctypes.Structure, sample: ctypes.Structure, frames: Sequence[i
     site.kind, site.frame_count = _STACK, len(frames)
     site.class_index, site.stride_log2 = sample.class_index, length
     site.rate_bytes, site.first_ns = sample.rate_bytes, sample.time_ns
-    words.from_address(ctypes.addressof(site) + _SITE_BYTES)[:] = frames
+    words.from_address(ctypes.addressof(site) + _SITE_BYTES)[:] = [*frames]
     site.hash, site.next = hash_, bucket.value
     profile.sites_used = place + size
     bucket.value = place

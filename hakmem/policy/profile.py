@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class ProfilePolicy(layout.ProfileNumbers):
     """Which allocations are sampled, and how much is kept of them.
 
-    While ``rate_bytes`` is not 0, a thread samples a block each ``rate_bytes`` that it allocates, on
-    average: the distance to the next is drawn from an exponential distribution, so every byte has
-    the same chance whatever the program's pattern. A sample keeps its size, class, thread, time and
-    call stack until the block is freed. The draws begin with ``seed`` and the thread's record.
+    While ``rate_bytes`` is not 0, a thread samples a block each ``rate_bytes`` that it allocates,
+    on average: the distance to the next is drawn from an exponential distribution, so every byte
+    has the same chance whatever the program's pattern. A sample keeps its size, class, thread, time
+    and call stack until the block is freed. The draws begin with ``seed`` and the thread's record.
 
     Samples and call stacks stand in a mapping of ``table_bytes``, made when the first are asked for
     and resident as far as it is used: some 64 bytes a sample, 300 a call stack of 20 frames. Where

@@ -1,14 +1,13 @@
 /* sampled.c: allocates in known ways under the profiler, and prints what is true of each call site
  * beside what the samples say. test_profile.py weighs them.
  *
- *   sampled small N, sampled large N   each pattern of small or large blocks, N rounds. A line "truth NAME FROM BLOCKS BYTES LIVE" for each
- *                    function that allocates (FROM: its address; BYTES, LIVE: strides), then a line
- *                    "site FROM CLASS STRIDES RATE SAMPLES FREED LIVE" for each site: FROM is the
- *                    innermost frame, STRIDES the mean stride, LIVE what still lives.
- *   sampled storm N  eight threads allocate, free each other's blocks, fork, end, while the rate
- *                    changes; the children and the parent see that no sample is left once all is
- *                    freed. Silent if so.
- *   sampled own N    the same without forks, in a heap of its own, which sanitizers see as well
+ *   sampled small N, sampled large N   each pattern of small or large blocks, N rounds. A line
+ * "truth NAME FROM BLOCKS BYTES LIVE" for each function that allocates (FROM: its address; BYTES,
+ * LIVE: strides), then a line "site FROM CLASS STRIDES RATE SAMPLES FREED LIVE" for each site: FROM
+ * is the innermost frame, STRIDES the mean stride, LIVE what still lives. sampled storm N  eight
+ * threads allocate, free each other's blocks, fork, end, while the rate changes; the children and
+ * the parent see that no sample is left once all is freed. Silent if so. sampled own N    the same
+ * without forks, in a heap of its own, which sanitizers see as well
  */
 #include <malloc.h>
 #include <pthread.h>
@@ -45,12 +44,12 @@ static void went(truth *about, void *block) {
     free(block);
 }
 
-#define ALLOCATES(name, call)       \
-    SITE static void *name(void) {  \
-        void *block = call;         \
-        KEEP_FRAME(block);          \
-        return block;               \
-    }                               \
+#define ALLOCATES(name, call)      \
+    SITE static void *name(void) { \
+        void *block = call;        \
+        KEEP_FRAME(block);         \
+        return block;              \
+    }                              \
     static truth name##_ = {#name, (void *)name, 0, 0, 0};
 
 static void *aligned_block(size_t align, size_t size) {

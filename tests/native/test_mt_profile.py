@@ -63,7 +63,9 @@ class Weighed:
     def errors(self) -> dict[str, list[float]]:
         """By function, how far off blocks, bytes, live bytes are, as shares of what is true."""
         return {
-            name: [told / true - 1 for told, true in zip(self.told[name], truth, strict=True) if true]
+            name: [
+                told / true - 1 for told, true in zip(self.told[name], truth, strict=True) if true
+            ]
             for name, truth in self.truth.items()
             if truth[0]
         }

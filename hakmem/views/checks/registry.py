@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import FieldMissing
-from ...registry import HEAD_SHIFT, KIND_NAMES, TAG_FREE, TAG_MASK, TAG_NONE, TAG_SAMPLED, TAG_SPAN, TAG_UNMAPPED
+from ...registry import (
+    HEAD_SHIFT,
+    KIND_NAMES,
+    TAG_FREE,
+    TAG_MASK,
+    TAG_NONE,
+    TAG_SAMPLED,
+    TAG_SPAN,
+    TAG_UNMAPPED,
+)
 from ..reading.capture import Capture
 from ..reading.look import Look
 from ..reading.problems import Problem, Report, Spot
