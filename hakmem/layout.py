@@ -758,6 +758,9 @@ class ArenaNumbers:
         "1: advise transparent huge pages for each chunk",
         default=False,
         variable=Variable("HAKMEM_HUGE_PAGES", "1: ask for transparent huge pages", 0, 1))
+    small_pages_mb: int = _number("u64", "bytes", (0, 1 << 20),
+        "a heap's first so many are kept from transparent huge pages, 0 none",
+        default=7, field="small_pages_bytes", scale=_MIB, object_unit="MiB")
     populate_units: int = _number("u32", "units", (0, SUPERSLAB_UNITS),
         "fresh units of the open superslab populated at a time, 0 or 1 never",
         default=4, power_of_two=True, source=_POPULATE)

@@ -263,9 +263,10 @@ HAK_HIDDEN bool hak_os_unmap_range(hak_os_counts *counts, void *address, uint64_
                                    bool reserved);
 HAK_HIDDEN bool hak_os_purge_range(hak_os_counts *counts, void *address, uint64_t bytes, bool lazy);
 HAK_HIDDEN bool hak_os_is_locked(hak_os_counts *counts, void *address);
-HAK_HIDDEN void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes);
+HAK_HIDDEN void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes, bool huge);
 HAK_HIDDEN void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN uint32_t hak_os_remap_range(hak_os_counts *counts, void *from, void *to, uint64_t bytes);
+HAK_HIDDEN bool hak_os_extend_range(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN uint32_t hak_os_map_anew(hak_os_counts *counts, void *address, uint64_t bytes);
 HAK_HIDDEN void *hak_os_map_block(hak_os_counts *counts, uint64_t bytes, uint64_t align);
 HAK_HIDDEN void *hak_os_resize_block(hak_os_counts *counts, void *block, uint64_t have,

@@ -68,7 +68,7 @@ void *hak_mapping_alloc(hak_thread *t, uint64_t size, uint64_t align) {
         cancel(h);
         return NULL;
     }
-    if (hak_policy_of(h)->arenas.huge_pages) hak_os_advise_huge(&h->os, block, bytes);
+    if (hak_policy_of(h)->arenas.huge_pages) hak_os_advise_huge(&h->os, block, bytes, true);
     insert(h, block, bytes);
     hak_count(t, mapped_alloc_count, 1);
     hak_event(t, HAK_EVENT_MAPPED_ALLOC, 0, 0, pages(bytes));

@@ -82,9 +82,10 @@ bool hak_os_is_locked(hak_os_counts *counts, void *address) {
     return locked;
 }
 
-void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes) {
+/* Asks for huge pages, or for none. A kernel without them refuses, and nothing follows from it. */
+void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes, bool huge) {
     TALLY(counts, advise_count, 1);
-    (void)hak_memory_advise(address, bytes, MADV_HUGEPAGE);
+    (void)hak_memory_advise(address, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
 /* Makes the OS pages resident, as if each had been written. Where the OS has no such call, they
@@ -92,6 +93,14 @@ void hak_os_advise_huge(hak_os_counts *counts, void *address, uint64_t bytes) {
 void hak_os_populate_range(hak_os_counts *counts, void *address, uint64_t bytes) {
     TALLY(counts, advise_count, 1);
     (void)hak_memory_advise(address, bytes, MADV_POPULATE_WRITE);
+}
+
+/* Maps zeroed memory of a heap at `address` by growing the mapping that ends there: what the OS was
+ * advised of that holds for all of it. False: it is as it was. */
+bool hak_os_extend_range(hak_os_counts *counts, void *address, uint64_t bytes) {
+    TALLY(counts, remap_count, 1);
+    return hak_memory_extend((char *)address - HAK_OS_PAGE_BYTES, HAK_OS_PAGE_BYTES,
+                             HAK_OS_PAGE_BYTES + bytes);
 }
 
 /* Moves the pages of [from, from + bytes) to `to`, a heap's own memory both; nothing is mapped at

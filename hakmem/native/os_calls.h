@@ -85,6 +85,9 @@ static inline bool hak_memory_advise(void *at, uint64_t bytes, int advice) {
 static inline bool hak_memory_move(void *from, void *to, uint64_t bytes, int flags) {
     return !move_fails(to, bytes) && mremap(from, bytes, bytes, flags, to) == to;
 }
+static inline bool hak_memory_extend(void *at, uint64_t have, uint64_t want) {
+    return !hak_call_fails(HAK_CALL_REMAP) && mremap(at, have, want, 0) == at;
+}
 static inline void *hak_memory_resize(void *at, uint64_t have, uint64_t want) {
     if (hak_call_fails(HAK_CALL_REMAP)) return NULL;
     void *map = mremap(at, have, want, MREMAP_MAYMOVE);
@@ -116,6 +119,9 @@ static inline bool hak_memory_advise(void *at, uint64_t bytes, int advice) {
 static inline bool hak_memory_move(void *from, void *to, uint64_t bytes, int flags) {
     return !move_fails(to, bytes) &&
            hak_system(SYS_mremap, from, bytes, bytes, flags, to) == (long)to;
+}
+static inline bool hak_memory_extend(void *at, uint64_t have, uint64_t want) {
+    return !hak_call_fails(HAK_CALL_REMAP) && hak_system(SYS_mremap, at, have, want, 0) == (long)at;
 }
 static inline void *hak_memory_resize(void *at, uint64_t have, uint64_t want) {
     if (hak_call_fails(HAK_CALL_REMAP)) return NULL;

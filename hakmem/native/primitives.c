@@ -57,6 +57,9 @@ HAK_EXPORT int hak_os_purge(hak_os_counts *counts, void *address, uint64_t bytes
 HAK_EXPORT uint32_t hak_os_remap(hak_os_counts *counts, void *from, void *to, uint64_t bytes) {
     return hak_os_remap_range(counts, from, to, bytes);
 }
+HAK_EXPORT int hak_os_extend(hak_os_counts *counts, void *address, uint64_t bytes) {
+    return hak_os_extend_range(counts, address, bytes);
+}
 HAK_EXPORT uint32_t hak_os_renew(hak_os_counts *counts, void *address, uint64_t bytes) {
     return hak_os_map_anew(counts, address, bytes);
 }
@@ -81,6 +84,6 @@ HAK_EXPORT int hak_os_release(void *address, uint64_t bytes) {
 HAK_EXPORT void hak_os_populate(hak_os_counts *counts, void *address, uint64_t bytes) {
     hak_os_populate_range(counts, address, bytes);
 }
-HAK_EXPORT void hak_os_advise(hak_os_counts *counts, void *address, uint64_t bytes) {
-    hak_os_advise_huge(counts, address, bytes);
+HAK_EXPORT void hak_os_advise(hak_os_counts *counts, void *address, uint64_t bytes, int huge) {
+    hak_os_advise_huge(counts, address, bytes, huge != 0);
 }

@@ -21,7 +21,26 @@
 #include "run_bins.h"
 #include "stuck.h"
 
-/* Maps units, if the heap's own bound on mapped units allows it. */
+/* How many of these units are among a heap's first, which are kept from huge pages: blocks of many
+ * classes are spread over them, a few OS pages of each, and where every mapping may have huge pages
+ * these few would be most of what a small program has. */
+static uint64_t small_units(hak_heap *h, uint32_t unit, uint32_t units) {
+    const hak_arena_growth *growth = &hak_policy_of(h)->arenas;
+    uint64_t end = h->meta_units + (growth->small_pages_bytes >> HAK_UNIT_SHIFT);
+    if (growth->huge_pages || unit >= end) return 0;
+    return unit + units < end ? units : end - unit;
+}
+
+/* Whether units at the top are to be mapped by growing the mapping before them. Not where the
+ * process locks what it maps: a mapping from before that would grow unlocked. */
+static bool may_grow(hak_heap *h, uint32_t unit, uint32_t units) {
+    return unit == h->unit_top && unit > h->meta_units && small_units(h, unit, units) == units &&
+           !(h->flags & HAK_HEAP_RESERVED) && !h->locked && !hak_os_is_locked(&h->os, NULL);
+}
+
+/* Maps units, if the heap's own bound on mapped units allows it. The first chunk's mapping grows
+ * over those that are to have no huge pages either: the OS is advised once, at the first malloc,
+ * before a program shuts itself in. */
 static uint32_t map_units(hak_heap *h, uint32_t unit, uint32_t units) {
     uint64_t mapped = h->unit_top - h->meta_units - h->unmapped_units,
              most = hak_load_relaxed(&h->map_limit_units);
@@ -29,6 +48,9 @@ static uint32_t map_units(hak_heap *h, uint32_t unit, uint32_t units) {
     hak_assert(unit + units <= h->table_units && h->intent_unit == unit);
     if (most && mapped + units > most) return HAK_MAP_REFUSED;
     uint64_t at = (uint64_t)unit << HAK_UNIT_SHIFT;
+    if (may_grow(h, unit, units) &&
+        hak_os_extend_range(&h->os, hak_unit_address(h, unit), (uint64_t)units << HAK_UNIT_SHIFT))
+        return HAK_MAP_DONE;
     return hak_part_map(h, at, at + ((uint64_t)units << HAK_UNIT_SHIFT));
 }
 
@@ -99,11 +121,21 @@ static void raise_top(hak_heap *h, uint32_t units) {
     hak_store_release(&h->unit_top, h->unit_top + units);
 }
 
+/* Asks for huge pages in units that were mapped at the top, if the policy does. Else the first
+ * chunk is kept from them, and the next ones grow out of it (map_units). In a region that is
+ * reserved as a whole nothing grows, so each chunk is. */
+static void advise_chunk(hak_heap *h, uint32_t top, uint32_t units) {
+    bool huge = hak_policy_of(h)->arenas.huge_pages;
+    bool alone = top == h->meta_units || h->flags & HAK_HEAP_RESERVED;
+    uint64_t advised = huge ? units : alone ? small_units(h, top, units) : 0;
+    if (advised)
+        hak_os_advise_huge(&h->os, hak_unit_address(h, top), advised << HAK_UNIT_SHIFT, huge);
+}
+
 /* Makes units that were mapped at the top free. */
 static void add_chunk(hak_heap *h, uint32_t units) {
     uint32_t top = h->unit_top;
-    if (hak_policy_of(h)->arenas.huge_pages)
-        hak_os_advise_huge(&h->os, hak_unit_address(h, top), (uint64_t)units << HAK_UNIT_SHIFT);
+    advise_chunk(h, top, units);
     raise_top(h, units);
     /* the entry of every unit says free, not of the ends alone: hak_runs_rebuild needs that */
     hak_entry_fill(h, top, units, hak_entry(HAK_TAG_FREE, top));

@@ -61,7 +61,7 @@ def alloc(t: Caller, size: int, align: int) -> int:
         _cancel(m)
         return 0
     if m.tables.arenas.huge_pages:
-        m.advise(block, size_bytes)
+        m.advise(block, size_bytes, True)
     _insert(m, block, size_bytes)
     t.record.mapped_alloc_count += 1
     tick(m)

@@ -243,9 +243,9 @@ class Memory:
         ``address`` is 0."""
         return bool(self._library.hak_os_locked(self.os_counts, address))
 
-    def advise(self, address: int, size_bytes: int) -> None:
-        """Advise huge pages."""
-        self._library.hak_os_advise(self.os_counts, address, size_bytes)
+    def advise(self, address: int, size_bytes: int, huge: bool) -> None:
+        """Ask for huge pages, or for none."""
+        self._library.hak_os_advise(self.os_counts, address, size_bytes, huge)
 
     def populate(self, address: int, size_bytes: int) -> None:
         """Make OS pages present for writing, if the OS can."""
@@ -271,6 +271,10 @@ class Memory:
         """Move OS pages, and leave nothing mapped at ``source``. MAP_TAKEN: they were not moved.
         MAP_REFUSED: nor that, and nothing is mapped at ``target`` now."""
         return int(self._library.hak_os_remap(self.os_counts, source, target, size_bytes))
+
+    def extend(self, address: int, size_bytes: int) -> bool:
+        """Map memory by growing the mapping that ends there; False when the OS does not."""
+        return bool(self._library.hak_os_extend(self.os_counts, address, size_bytes))
 
     def renew(self, address: int, size_bytes: int) -> int:
         """Map memory of the heap anew. MAP_TAKEN: it is as it was. MAP_REFUSED: nothing is mapped

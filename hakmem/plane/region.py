@@ -217,12 +217,31 @@ def release(m: Memory, lib: Library) -> None:
 # --- units ----------------------------------------------------------------------------------------
 
 
+def _small_units(m: Memory, unit: int, units: int) -> int:
+    """How many of these units are among a heap's first, which are kept from huge pages."""
+    arenas = m.tables.arenas
+    end = m.meta_units + (arenas.small_pages_mb << 20 >> UNIT_SHIFT)
+    return 0 if arenas.huge_pages else max(0, min(units, end - unit))
+
+
+def _may_grow(m: Memory, unit: int, units: int) -> bool:
+    """Whether units at the top are to be mapped by growing the mapping before them. Not where the
+    process locks what it maps: a mapping from before that would grow unlocked."""
+    heap = m.heap
+    if unit != heap.unit_top or unit == m.meta_units or _small_units(m, unit, units) != units:
+        return False
+    return not (heap.flags & RESERVED or heap.locked or m.is_locked(0))
+
+
 def _map_units(m: Memory, unit: int, units: int) -> int:
-    """Map units, unless that would exceed ``map_limit_units``, a bound that tests set."""
+    """Map units, unless that would exceed ``map_limit_units``, a bound that tests set. The first
+    chunk's mapping grows over those that are to have no huge pages either."""
     heap = m.heap
     mapped = heap.unit_top - m.meta_units - heap.unmapped_units
     if heap.map_limit_units and mapped + units > heap.map_limit_units:
         return MAP_REFUSED
+    if _may_grow(m, unit, units) and m.extend(m.unit_address(unit), units << UNIT_SHIFT):
+        return MAP_DONE
     return m.map_part(unit << UNIT_SHIFT, (unit + units) << UNIT_SHIFT)
 
 
@@ -272,11 +291,20 @@ def _raise_top(m: Memory, units: int) -> None:
     m.store_release32(m.base + _UNIT_TOP, heap.unit_top + units)
 
 
+def _advise_chunk(m: Memory, top: int, units: int) -> None:
+    """Ask for huge pages in units that were mapped at the top, if the policy does; else keep the
+    first chunk from them, and each chunk of a region that is reserved as a whole."""
+    huge = m.tables.arenas.huge_pages
+    alone = top == m.meta_units or m.heap.flags & RESERVED
+    advised = units if huge else _small_units(m, top, units) if alone else 0
+    if advised:
+        m.advise(m.unit_address(top), advised << UNIT_SHIFT, huge)
+
+
 def _add_chunk(m: Memory, units: int) -> None:
     """Make units that were just mapped at the top a free run."""
     top = m.heap.unit_top
-    if m.tables.arenas.huge_pages:
-        m.advise(m.unit_address(top), units << UNIT_SHIFT)
+    _advise_chunk(m, top, units)
     _raise_top(m, units)
     m.fill(top, units, TAG_FREE | top << HEAD_SHIFT)
     run_bins.insert(m, top, units, 0)
