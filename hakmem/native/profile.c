@@ -119,6 +119,7 @@ void hak_profile_adopt(hak_thread *t) {
  * be. Of a span the mask alone tells. */
 static void set_mask(hak_heap *h, uint32_t unit, uint32_t mask) {
     hak_slab *slab = hak_slab_at(h, unit);
+    hak_assert(hak_rank_is_held(HAK_RANK_PROFILE));
     if (hak_load_relaxed(&slab->sampled_mask) == mask) return;
     bool tagged = hak_load_relaxed(&slab->sampled_mask) != 0;
     hak_store_relaxed(&slab->sampled_mask, mask);
@@ -283,6 +284,7 @@ void hak_profile_mend(hak_heap *h) {
     hak_profile *p = hak_profile_of(h);
     if (!p || !hak_load_relaxed(&p->lock)) return;
     hak_store_relaxed(&p->lock, 0);
+    hak_profile_lock(p);
     memset((char *)p + p->buckets_offset, 0, (p->bucket_mask + 1ull) * sizeof(uint32_t));
     p->unused = p->live_count = 0;
     for (uint32_t i = 0; i < p->sample_top; i++) {
@@ -297,4 +299,5 @@ void hak_profile_mend(hak_heap *h) {
         p->live_count++;
         link_in(h, p, i);
     }
+    hak_profile_unlock(p);
 }
