@@ -153,6 +153,13 @@ EXPORT uint64_t probe_malloc_astray(uint64_t size, uint64_t rounds) {
         *place = (uint64_t)copy;
         probe_malloc(size);
     }
+    for (uint32_t owner = 0; owner < 4; owner += 3) { /* a ring: of frames, of shims */
+        memcpy(copy, (void *)own, fields.frame_bytes);
+        *place = (uint64_t)copy;
+        memcpy((char *)copy + fields.frame_previous, place, sizeof *place);
+        ((char *)copy)[fields.frame_owner] = (char)owner;
+        probe_malloc(size);
+    }
     *place = own;
     munmap(page, 4096);
     return before;
