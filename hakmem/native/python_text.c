@@ -41,22 +41,18 @@ typedef struct stream {
     uint32_t next, count;
 } stream;
 
-/* The next byte, which stays; -1: the end, or nothing that can be read. */
-static int peek(stream *s) {
-    if (s->next == s->count) {
-        uint64_t bytes = s->left < sizeof s->piece ? s->left : sizeof s->piece;
-        if (!bytes || !hak_python_read(s->reader, s->at, s->piece, bytes)) return -1;
-        s->at += bytes;
-        s->left -= bytes;
-        s->next = 0;
-        s->count = (uint32_t)bytes;
-    }
-    return s->piece[s->next];
+static bool refill(stream *s) {
+    uint64_t bytes = s->left < sizeof s->piece ? s->left : sizeof s->piece;
+    if (!bytes || !hak_python_read(s->reader, s->at, s->piece, bytes)) return false;
+    s->at += bytes;
+    s->left -= bytes;
+    s->next = 0;
+    s->count = (uint32_t)bytes;
+    return true;
 }
-static int take(stream *s) {
-    int byte = peek(s);
-    s->next += byte >= 0;
-    return byte;
+/* The next byte; -1: the end, or nothing that can be read. */
+static inline int take(stream *s) {
+    return s->next < s->count || refill(s) ? s->piece[s->next++] : -1;
 }
 
 /* A character of one, two or four bytes; UINT32_MAX: the end. */
@@ -163,14 +159,15 @@ static int64_t take_signed(stream *s) {
 static uint32_t line_of(stream *s, int64_t line, uint64_t offset) {
     enum { ONE_LINE = 10, NO_COLUMNS = 13, LONG = 14, NONE = 15 };
     uint64_t at = 0;
-    for (int byte; (byte = take(s)) >= 0;) {
+    int byte = take(s);
+    while (byte >= 0) {
         int kind = byte >> 3 & 15;
-        if (!(byte & 0x80)) return 0;
         if (kind == NO_COLUMNS || kind == LONG) line += take_signed(s);
         else if (kind >= ONE_LINE && kind < NO_COLUMNS) line += kind - ONE_LINE;
         at += ((uint64_t)(byte & 7) + 1) * 2;
         if (at > offset) return kind == NONE || line < 0 || line > INT32_MAX ? 0 : (uint32_t)line;
-        while ((byte = peek(s)) >= 0 && !(byte & 0x80)) (void)take(s);
+        do byte = take(s);
+        while (byte >= 0 && !(byte & 0x80));
     }
     return 0;
 }
