@@ -45,6 +45,8 @@ typedef struct hak_frame_entry {
 
 /* The object that an address is in. False: in none, or nobody can say without a lock. */
 HAK_HIDDEN bool hak_object_find(uint64_t address, hak_object *object);
+/* Eight bytes of the object's build id, 0: it has none. */
+HAK_HIDDEN uint64_t hak_object_build(const hak_object *object);
 /* Whether an address is in this library. */
 HAK_HIDDEN bool hak_object_is_own(uint64_t address);
 HAK_HIDDEN bool hak_entry_find(const hak_object *object, uint64_t address, hak_frame_entry *entry);

@@ -11,11 +11,11 @@
  * mixed address that was not written with that rule does not come out of such a pair, so that the
  * slot counts as empty.
  *
- * A rule carries a hash of the object that it was made for, its place and its .eh_frame's: code
- * unloaded, and other code loaded at its address, has another one. Where two objects have the same
- * (1 in 2^28), or a stack is damaged, a frame may be wrong; every read is checked by stack_range.c,
- * the stack pointer only rises but at a signal handler's return, and frames are counted: a walk
- * ends.
+ * A rule carries a hash of the object that it was made for: its place, its .eh_frame's, its build
+ * id. Code unloaded, and other code loaded at its address, has another one. Where two have the same
+ * (1 in 2^28, or no build ids and the same size), or a stack is damaged, a frame may be wrong;
+ * every read is checked by stack_range.c, the stack pointer only rises but at a signal handler's
+ * return, and frames are counted: a walk ends.
  */
 #include "stack.h"
 
@@ -206,8 +206,9 @@ HAK_COLD static bool enter_object(walk *w, uint64_t address) {
     for (uint32_t i = 0; i < HAK_OBJECTS_KEPT && !to.hash; i++)
         if (is_at(&w->left[i], address)) to = w->left[i];
     bool found = to.hash || hak_object_find(address, &to.object);
+    const hak_object *o = &to.object;
     if (found && !to.hash)
-        to.hash = (mix(to.object.start) ^ mix(to.object.end + (uintptr_t)to.object.header)) >>
+        to.hash = (mix(o->start) ^ mix(o->end + (uintptr_t)o->header) ^ mix(hak_object_build(o))) >>
                   HASH_SHIFT;
     w->left[w->left_next++ % HAK_OBJECTS_KEPT] = w->at;
     w->at = to;

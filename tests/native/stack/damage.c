@@ -9,6 +9,7 @@
 #define PAGE 4096u
 
 static library silent, framed;
+static char *fence; /* behind the coroutine's stack */
 static char *holes; /* a page that may be read between two that may not, and one more above */
 
 /* The frame record of who called this function's caller: saved frame pointer, return address. */
@@ -67,6 +68,7 @@ static void *damage_all(void *unused) {
                                0x7fffffffeff8,
                                here + (UINT64_C(1) << 40)};
     for (size_t i = 0; i < sizeof frames / sizeof *frames; i++) add(&frame, frames[i], 3);
+    if (fence) add(&frame, (uintptr_t)fence + 8, 3);
     add(&frame, here, 0); /* a frame further up: some are left out */
     silent.first(spoil, &frame, 5);
     const uint64_t returns[] = {0, 1 << 11, UINT64_MAX, UINT64_C(1) << 63, UINT64_C(1) << 56};
@@ -91,25 +93,40 @@ static void *damage_all(void *unused) {
 
 static ucontext_t outside, inside;
 static void damaged_coroutine(void) { damage_all(NULL); }
-
-/* On stacks that are the thread's own, and on one that ends at a guard. */
-void damaged_case(void) {
-    silent = open_library("chain_silent");
-    framed = open_library("chain_framed");
+/* Between two fences. */
+static void *run_damaged_coroutine(void *unused) {
     size_t bytes = 64 << 10;
     holes = mmap(NULL, bytes + 4 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     mprotect(holes + PAGE, PAGE, PROT_READ | PROT_WRITE);
-    damage_all(NULL);
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, damage_all, NULL)) wrong("no thread", 0);
-    pthread_join(thread, NULL);
     mprotect(holes + 3 * PAGE, bytes, PROT_READ | PROT_WRITE);
+    fence = holes + 3 * PAGE + bytes;
     getcontext(&inside);
     inside.uc_stack.ss_sp = holes + 3 * PAGE;
     inside.uc_stack.ss_size = bytes;
     inside.uc_link = &outside;
     makecontext(&inside, damaged_coroutine, 0);
     swapcontext(&outside, &inside);
+    return unused;
+}
+
+static void run_thread(void *(*body)(void *)) {
+    pthread_t thread;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 << 10);
+    if (pthread_create(&thread, &attributes, body, NULL)) wrong("no thread", 0);
+    pthread_join(thread, NULL);
+}
+
+/* On a coroutine's stack, mostly just below the thread's own: of a thread that never walked before,
+ * so that nothing is known of its own stack, and of the first one; and on own stacks. */
+void damaged_case(void) {
+    silent = open_library("chain_silent");
+    framed = open_library("chain_framed");
+    run_thread(run_damaged_coroutine);
+    run_damaged_coroutine(NULL);
+    damage_all(NULL);
+    run_thread(damage_all);
 }
 
 /* --- chains without an end -------------------------------------------------------------------- */
