@@ -168,7 +168,7 @@ static const struct {
     {"coroutines", coroutines_case}, {"handler", handler_case}, {"children", children_case},
     {"damaged", damaged_case},       {"endless", endless_case}, {"random", random_case},
     {"stepped", stepped_case},       {"quiet", quiet_case},     {"reloaded", reloaded_case},
-    {"storm", storm_case},
+    {"storm", storm_case},           {"cost", cost_case},
 };
 
 int main(int count, char **words) {

@@ -61,5 +61,6 @@ void stepped_case(void);
 void quiet_case(void);
 void reloaded_case(void);
 void storm_case(void);
+void cost_case(void);
 
 #endif
