@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
+from . import layout
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -31,6 +33,15 @@ def size_in_bytes(value: object) -> int:
     if size < 0:
         raise ValueError(f"size = {size}: expected 0 or more")
     return size
+
+
+def sample_rate(value: object) -> int:
+    """A rate of samples in bytes, 0 for none. Raises TypeError unless it is a whole number,
+    ValueError out of range."""
+    rate = whole_number("rate_bytes", value)
+    if not 0 <= rate <= layout.PROFILE_RATE_MAX:
+        raise ValueError(f"rate_bytes = {rate}: expected 0 to {layout.PROFILE_RATE_MAX} bytes")
+    return rate
 
 
 def power_of_two(value: object) -> int:

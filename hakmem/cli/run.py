@@ -12,7 +12,9 @@ from pathlib import Path
 from . import USAGE, CommandError
 from .endings import Endings, endings
 from .library import checked, own_folder, preloadable
+from .profile import ON_BYTES
 from .programs import NOT_RUNNABLE, Program, examine
+from .targets import bytes_argument
 
 DESCRIPTION = """\
 Run a program with libhakmem.so as its malloc. The program replaces this one: pid, signals and exit
@@ -26,16 +28,19 @@ EXAMPLES = """\
   hakmem run ls -l
   hakmem run -q -- python3 script.py --verbose
   hakmem run --policy lean.toml -- redis-server
+  hakmem run --profile -- python3 server.py
   hakmem run --set HAKMEM_RETAIN_MB=64 --set HAKMEM_HEADERS=all -- make"""
 
 
 READABLE = "HAKMEM_READABLE"
+PROFILE = "HAKMEM_PROFILE_BYTES"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options come before the command; what follows it is its own."""
     parser.usage = (
-        "hakmem run [-h] [-q | -v] [--private] [--policy FILE] [--set VARIABLE=VALUE] "
+        "hakmem run [-h] [-q | -v] [--private] [--policy FILE] [--profile[=BYTES]] "
+        "[--set VARIABLE=VALUE] "
         "[--] COMMAND [ARGUMENT ...]"
     )
     loud = parser.add_mutually_exclusive_group()
@@ -55,6 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--policy", metavar="FILE", help="policy image or .toml file to obey (HAKMEM_POLICY)"
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="BYTES",
+        type=bytes_argument,
+        nargs="?",
+        const=ON_BYTES,
+        help="sample who allocates, a block each BYTES allocated (HAKMEM_PROFILE_BYTES): "
+        "--profile=64K; 512K if not said",
     )
     parser.add_argument(
         "--set",
@@ -129,6 +143,8 @@ def environment(
     if "LC_CTYPE" in made and not started_with("LC_CTYPE"):
         del made["LC_CTYPE"]
     made |= settings(arguments.set)
+    if arguments.profile is not None:
+        made |= settings([f"{PROFILE}={arguments.profile}"])
     if arguments.policy is not None:
         made["HAKMEM_POLICY"] = policy_file(arguments.policy)
     others = [

@@ -123,6 +123,19 @@ def count_argument(text: str) -> int:
     return int(text)
 
 
+def bytes_argument(text: str) -> int:
+    """argparse type: a number of bytes, 0 or more; ``64K``, ``64KiB``, ``1M`` and the like too.
+
+    >>> bytes_argument("512K"), bytes_argument("1GiB"), bytes_argument("7")
+    (524288, 1073741824, 7)
+    """
+    digits = text.rstrip("KMGTiB")
+    unit = text[len(digits) :].removesuffix("B").removesuffix("i")
+    if not (digits.isascii() and digits.isdecimal()) or len(digits) > 15 or len(unit) > 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected bytes, as 65536, 64K or 1M")
+    return int(digits) << (10 * ("KMGT".index(unit) + 1) if unit else 0)
+
+
 def seconds(text: str) -> float:
     """argparse type: seconds, 0 or more."""
     try:

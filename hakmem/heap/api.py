@@ -17,7 +17,7 @@ from functools import partial
 from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ..arguments import WORD_LIMIT, power_of_two, size_in_bytes, whole_number, words
+from ..arguments import WORD_LIMIT, power_of_two, sample_rate, size_in_bytes, whole_number, words
 from ..engines.protocol import REGION_LIMIT_BYTES, Engine
 from ..errors import HeapDestroyed, InvalidFree
 from ..policy import Policy
@@ -317,6 +317,18 @@ class Heap(Looks):
         """
         with self._gate as engine:
             return engine.trim()
+
+    def profile(self, rate_bytes: int) -> None:
+        """Sample one allocation each ``rate_bytes`` bytes, 0 to 2**46, on average; 0: none any
+        more. Samples that were taken stay until their blocks are freed.
+
+        Raises TypeError or ValueError, and MemoryError where the OS gives no memory for samples:
+        the rate stays what it was.
+        """
+        rate = sample_rate(rate_bytes)
+        with self._gate as engine:
+            if engine.profile(rate):
+                raise MemoryError(f"{self.name}: the OS gives no memory for samples")
 
     def reap(self, thread: int | Thread) -> Reaped:
         """Give back what another thread's caches hold, without its help: it may sleep or run, and

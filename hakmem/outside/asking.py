@@ -1,10 +1,12 @@
-"""Asks a heap of another process to trim itself, or its threads to give their caches back.
+"""Asks a heap of another process to trim itself, its threads to give their caches back, or for
+another rate of samples.
 
-A request is a new random number of 64 bits, written into ``trim_request`` or ``drain_request`` of
-the heap. The heap's slow paths see that the number has changed, obey, and write the answer beside
-it (`hakmem/native/requests.c`). The library's own background thread is woken for it: the word that
-it waits on is changed, and a PTRACE_INTERRUPT of that one thread makes it read the word. Where no
-thread comes to a slow path by itself, threads are stopped and sent to one (`errands.py`).
+A request is a new random number of 64 bits, written into ``trim_request``, ``drain_request`` or
+``profile_request`` of the heap. The heap's slow paths see that the number has changed, obey, and
+write the answer beside it (`hakmem/native/requests.c`). The library's own background thread is
+woken for it: the word that it waits on is changed, and a PTRACE_INTERRUPT of that one thread makes
+it read the word. Where no thread comes to a slow path by itself, threads are stopped and sent to
+one (`errands.py`).
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from .. import layout
-from ..errors import AttachError
+from ..errors import AttachError, HakmemError
 from ..generate import mirror
 from ..system import procfs
-from ..views.answers.request import NOT_ASKED, Answer, PendingThread
+from ..views.answers.request import NOT_ASKED, Answer, PendingThread, RateAnswer
 from ..views.heap_view import HeapView
 from ..views.reading.outline import Outline, resident_ranges
 from . import errands
@@ -150,7 +152,7 @@ class _Request:
     ) -> None:
         self.one_will_do = one_will_do
         """Whether the first thread that serves it serves it for all."""
-        self.source, self.base = _source(view), view.capture.address
+        self.view, self.source, self.base = view, _source(view), view.capture.address
         self.began = time.monotonic()
         self.limit = self.began + timeout
         self.request_at = _field(self.source, self.base, name)
@@ -182,6 +184,26 @@ class _Request:
         while left() and time.monotonic() < self.limit:
             self.source.check()
             time.sleep(POLL_SECONDS)
+
+    def wait_for_one(self, served_at: int) -> bool:
+        """Make it, and wait until one thread has served it, which it says at ``served_at``; whether
+        one has."""
+        ticket, served = self.make(), False
+
+        def left() -> list[int]:
+            nonlocal served
+            answered = self.source.word(served_at)
+            # or another reader's request, written over this one
+            served = served or answered in (ticket, self.source.word(self.request_at))
+            return [] if served else _tasks(self.view)
+
+        self.wait(left)
+        return served
+
+    def pending(self) -> tuple[PendingThread, ...]:
+        """The threads that have not served it, as they are now."""
+        view = self.view.again()
+        return tuple(_threads(view, _waiting(view), self.reasons))
 
     def _send(self, sender: errands.Errands | None, left: Callable[[], list[int]]) -> None:
         pause = POLL_SECONDS / 4
@@ -218,31 +240,25 @@ def trim(view: HeapView, timeout: float, *, stop: bool = True) -> Answer:
     source, base = request.source, request.base
     served_at, bytes_at = (_field(source, base, name) for name in ("trim_served", "trim_bytes"))
     before, held = _rss(source.pid), _resident(source, base)
-    ticket = request.make()
-
-    def is_served() -> bool:
-        answered = source.word(served_at)  # or another reader's request, written over this one
-        return answered == ticket or answered == source.word(request.request_at)
-
-    served = False
-
-    def left() -> list[int]:
-        nonlocal served
-        served = served or is_served()
-        return [] if served else _tasks(view)
-
-    request.wait(left)
+    served = request.wait_for_one(served_at)
     seconds, rest = request.seconds(), _resident(source, base)
     after = _rss(source.pid)
     purged = source.word(bytes_at) if served else 0
     fell = before - after if held is None or rest is None else held - rest
     given = min(max(fell, 0), purged)
-    view = view if served else view.again()
-    pending = [] if served else _threads(view, _waiting(view), request.reasons)
+    pending = () if served else request.pending()
     return Answer(
-        served, tuple(pending), given, purged, 0, before, after, seconds, request.sent_count,
-        request.refusal,
-    )  # fmt: skip
+        served=served,
+        pending=pending,
+        given_bytes=given,
+        purged_bytes=purged,
+        drained_bytes=0,
+        rss_before=before,
+        rss_after=after,
+        seconds=seconds,
+        sent_count=request.sent_count,
+        refusal=request.refusal,
+    )
 
 
 def drain(view: HeapView, timeout: float, *, stop: bool = True) -> Answer:
@@ -274,9 +290,49 @@ def drain(view: HeapView, timeout: float, *, stop: bool = True) -> Answer:
     drained = max(held - int(view.threads["cached_bytes"].sum()), 0)
     seconds, pending = request.seconds(), tuple(_threads(view, waiting, request.reasons))
     return Answer(
-        not pending, pending, 0, 0, drained, before, _rss(source.pid), seconds, request.sent_count,
-        request.refusal, is_drain=True,
-    )  # fmt: skip
+        served=not pending,
+        pending=pending,
+        given_bytes=0,
+        purged_bytes=0,
+        drained_bytes=drained,
+        rss_before=before,
+        rss_after=_rss(source.pid),
+        seconds=seconds,
+        sent_count=request.sent_count,
+        refusal=request.refusal,
+        is_drain=True,
+    )
+
+
+def profile(view: HeapView, timeout: float, *, stop: bool = True, rate_bytes: int) -> RateAnswer:
+    """Ask the heap of ``view`` for a sample each ``rate_bytes`` that are allocated; 0: none.
+
+    Served as `trim` is, by one thread for all. Raises as that does, and HakmemError where the heap
+    has no memory for samples.
+    """
+    request = _Request(view, "profile_request", timeout, stop, one_will_do=True)
+    source, base = request.source, request.base
+    wish_at, served_at, rate_at = (
+        _field(source, base, name) for name in ("profile_wish", "profile_served", "profile_rate")
+    )
+    before = source.word(rate_at)
+    source.write(wish_at, rate_bytes.to_bytes(8, "little"))
+    served = request.wait_for_one(served_at)
+    found, wish = source.word(rate_at), source.word(wish_at)
+    if served and found != rate_bytes and wish == rate_bytes:
+        raise HakmemError(
+            f"process {source.pid} takes no samples at {rate_bytes} bytes: it has no memory for "
+            f"them; its rate stays {found} (0: none)"
+        )
+    return RateAnswer(
+        served=served,
+        pending=() if served else request.pending(),
+        seconds=request.seconds(),
+        sent_count=request.sent_count,
+        refusal=request.refusal,
+        rate_bytes=rate_bytes,
+        rate_before=before,
+    )
 
 
 def _tasks(view: HeapView) -> list[int]:

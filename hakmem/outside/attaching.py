@@ -7,7 +7,7 @@ from dataclasses import replace
 from ..arguments import whole_number
 from ..errors import NoHakmem
 from ..views.files.around import ours_of
-from ..views.files.freezing import freeze
+from ..views.files.freezing import code_of, freeze
 from ..views.files.frozen import Frozen
 from ..views.heap_view import HeapView
 from ..views.reading.mapped import mapped_parts
@@ -72,6 +72,7 @@ def _stopped_copy(pid: int) -> Frozen:
         heaps = [freeze(heap) for heap in view.heaps]
         mapped = [part for heap in view.heaps for part in mapped_parts(heap.capture)]
         around = source.surroundings((*ours_of(heaps), *mapped), stopped=threads)
+        code = code_of(heaps, source)
         source.check()
         about = (
             None
@@ -80,4 +81,4 @@ def _stopped_copy(pid: int) -> Frozen:
                 view.process, stopped=True, in_flight=inside, rss_bytes=source.resident_bytes()
             )
         )
-    return Frozen(source.name, heaps, about, lambda: _stopped_copy(pid), around)
+    return Frozen(source.name, heaps, about, lambda: _stopped_copy(pid), around, code)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ..profiles.records import Module
     from ..views.reading.beside import Beside, Range
     from ..views.reading.missing import Missing
     from ..views.reading.surroundings import Ours, Surroundings
@@ -112,11 +113,13 @@ class LiveProcess(MemorySource):
         if not self.alive():
             raise gone(self.pid)
 
-    def request(self, look: object, kind: str, timeout: float, *, stop: bool) -> Any:
-        """Ask it; what `asking.trim` and `asking.drain` return and raise."""
+    def request(
+        self, look: object, kind: str, timeout: float, *, stop: bool, **numbers: int
+    ) -> Any:
+        """Ask it; what `asking.trim`, `asking.drain` and `asking.profile` return and raise."""
         from . import asking
 
-        return getattr(asking, kind)(look, timeout, stop=stop)
+        return getattr(asking, kind)(look, timeout, stop=stop, **numbers)
 
     def read(self, address: int, size_bytes: int) -> bytes | memoryview:
         """A copy of ``size_bytes`` bytes from ``address`` on; of a heap of another layout the
@@ -337,6 +340,15 @@ class LiveProcess(MemorySource):
             return kind.from_buffer_copy(self.read_as_it_is(address, ctypes.sizeof(kind)))
         raw = self.read_as_it_is(address, translation.theirs.sizes[name])
         return translation.structure(name, raw)
+
+    def modules(self) -> tuple[Module, ...]:
+        """The files that the process runs code from, and where; empty once it ended."""
+        from ..symbols.modules import modules_of
+
+        try:
+            return modules_of(self.pid)
+        except OSError:
+            return ()
 
     def missing(self, address: int) -> Missing | None:
         """What the heap at ``address`` lacks because it is of another layout."""

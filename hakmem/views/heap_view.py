@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..arguments import sample_rate
 from ..text import html_paragraph
 from .answers.contents import Peek, as_array, peek
 from .answers.contents import read as read_bytes
@@ -32,6 +33,7 @@ from .parts.regions import (
     spans_of,
     superslabs_of,
 )
+from .parts.sampling import Sampling, sampling_of
 from .parts.slabs import SlabRecord, SlabsView, slabs_of
 from .parts.threads import ThreadsView, threads_of
 from .reading.look import Look
@@ -40,7 +42,7 @@ from .showing.notebook import Shown
 
 if TYPE_CHECKING:
     from .answers.refs import References
-    from .answers.request import Answer
+    from .answers.request import Answer, RateAnswer
     from .answers.stats import Stats
     from .answers.why import Why
     from .checks.validation import Validation
@@ -102,6 +104,11 @@ class HeapView(Look, Shown):
     def threads(self) -> ThreadsView:
         """The threads, with their caches and counters."""
         return threads_of(self)
+
+    @property
+    def sampling(self) -> Sampling:
+        """Whether who allocates is sampled, how densely, and how many samples there are."""
+        return sampling_of(self)
 
     @property
     def arenas(self) -> ArenasView:
@@ -217,6 +224,18 @@ class HeapView(Look, Shown):
     def drain(self, timeout: float = 10.0, *, stop: bool = True) -> Answer:
         """Ask every thread of the process to give its caches back to the slabs, as `trim` does."""
         answer: Answer = self.capture.source.request(self, "drain", timeout, stop=stop)
+        return answer
+
+    def profile(self, rate_bytes: int, timeout: float = 10.0, *, stop: bool = True) -> RateAnswer:
+        """Ask the process to sample one allocation each ``rate_bytes`` bytes, 0 to 2**46, on
+        average; 0: none any more.
+
+        Served by one thread, as `trim` is. Of one's own heap: ``Heap.profile()``. Raises as `trim`,
+        and HakmemError where there is no memory for samples; TypeError or ValueError.
+        """
+        rate = sample_rate(rate_bytes)
+        source = self.capture.source
+        answer: RateAnswer = source.request(self, "profile", timeout, stop=stop, rate_bytes=rate)
         return answer
 
     def picture(self) -> Picture:

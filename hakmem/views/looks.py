@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .parts.mapped import MappedView
     from .parts.maps import Format
     from .parts.regions import ArenasView, SpansView, SuperslabsView
+    from .parts.sampling import Sampling
     from .parts.slabs import SlabRecord, SlabsView
     from .parts.threads import ThreadsView
     from .reading.records import Records
@@ -63,6 +64,11 @@ class Looks(Shown):
     def threads(self) -> ThreadsView:
         """The threads with their caches and counters, now."""
         return self.view().threads
+
+    @property
+    def sampling(self) -> Sampling:
+        """Whether who allocates is sampled, and how many samples there are, now."""
+        return self.view().sampling
 
     @property
     def arenas(self) -> ArenasView:

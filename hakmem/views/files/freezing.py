@@ -7,6 +7,7 @@ lists belong together, or the record is marked torn.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ...generate import mirror
+from ...profiles.records import Module
 from ..reading.capture import REREADS, SLAB_BYTES, Capture
 from ..reading.look import Look
 from ..reading.mapped import mapped_resident
 from ..reading.outline import resident_ranges
 from ..reading.problems import Problem
+from ..reading.profile import ProfileTables
 from ..reading.records import (
     KIND_LOST,
     KIND_SLAB,
@@ -27,9 +30,10 @@ from ..reading.records import (
     Records,
     dtype_of,
     word_count,
+    words_of,
 )
 from ..reading.slab_states import FREE, REMOTE
-from ..reading.source import MemoryUnreadable
+from ..reading.source import MemorySource, MemoryUnreadable
 from .frozen import BAD_LINK, FrozenHeap, byte_counts, empty_part, starts_of
 
 Arrays = dict[str, NDArray[Any]]
@@ -60,6 +64,9 @@ def freeze(view: Look, *, residency: bool = True, contents: bool = False) -> Fro
         "cached_links": _masked(cached.following[~cached.in_range], capture),
         "resident": empty_part("resident"),
         "mapped_resident": empty_part("mapped_resident"),
+        "profile": empty_part("profile"),
+        "samples": empty_part("samples"),
+        "sites": empty_part("sites"),
         "memory": empty_part("memory"),
         "memory_units": empty_part("memory_units"),
     }
@@ -71,12 +78,33 @@ def freeze(view: Look, *, residency: bool = True, contents: bool = False) -> Fro
             parts["mapped_resident"] = held.astype(np.uint64)
     if contents:
         parts |= _contents(view)
+    tables = capture.profile if isinstance(capture.profile, ProfileTables) else None
+    if tables is not None:
+        parts["profile"] = np.frombuffer(bytes(tables.header), dtype=np.uint8)
+        parts["samples"] = words_of(tables.samples).reshape(-1)
+        parts["sites"] = tables.words
     if marks is None:
         moved = tuple(capture.moved())
     else:
         moved = marks.moved
     unsettled = view.places.unsettled
-    return FrozenHeap(capture.address, view.name, parts, unsettled, moved, capture.missing)
+    clock, torn = (0, 0) if tables is None else (tables.clock_ns, tables.torn_count)
+    return FrozenHeap(
+        capture.address, view.name, parts, unsettled, moved, capture.missing, clock, torn
+    )
+
+
+def code_of(frozen: Sequence[FrozenHeap], source: MemorySource) -> tuple[Module, ...]:
+    """The files of a process whose functions stand in the call stacks of samples."""
+    tables = [heap.profile for heap in frozen if heap.profile is not None]
+    if not tables:
+        return ()
+    found = np.unique(np.concatenate([table.return_addresses() for table in tables]))
+    return tuple(
+        module
+        for module in source.modules()
+        if np.searchsorted(found, module.start) < np.searchsorted(found, module.end, "right")
+    )
 
 
 def _residency(capture: Capture) -> NDArray[np.uint8]:

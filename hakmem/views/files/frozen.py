@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ...generate import mirror
+from ...profiles.records import Module
 from ...registry import ENTRY_BYTES, Geometry
 from ...system.procfs import ProcessFacts
 from ..reading.missing import Missing
 from ..reading.outline import MAPPED_BYTES, resident_ranges
+from ..reading.profile import ProfileTables
 from ..reading.records import KIND_SLAB, Records, dtype_of, word_offset
 from ..reading.source import CopyMarks, MemorySource, MemoryUnreadable, Words
 from ..reading.surroundings import Ours, Surroundings
@@ -58,6 +60,9 @@ PARTS: Final[dict[str, str]] = {
     "headers": "u1",
     "resident": "u1",
     "mapped_resident": "u8",
+    "profile": "u1",
+    "samples": "u8",
+    "sites": "u8",
     "memory_units": "u4",
     "memory": "u1",
 }
@@ -72,6 +77,8 @@ PARTS: Final[dict[str, str]] = {
 - ``headers``: header bytes of the slabs whose class has them, by ascending unit
 - ``resident``: a bit for each OS page of the ranges that `resident_ranges` gives; may be empty
 - ``mapped_resident``: resident bytes of each mapped block; may be empty
+- ``profile``, ``samples``, ``sites``: ``hak_profile``, every place for a sample, the words of sites
+  and names; empty where none were taken
 - ``memory_units``, ``memory``: what the program wrote, if it was to be kept"""
 
 
@@ -99,6 +106,20 @@ class FrozenHeap:
     """What changed while the heap was read; empty if nothing did."""
     missing: Missing | None = None
     """What it lacks, if it was of another layout."""
+    clock_ns: int = 0
+    """The heap's clock when its samples were read."""
+    torn_samples: int = 0
+    """Samples that changed each time they were read."""
+
+    @cached_property
+    def profile(self) -> ProfileTables | None:
+        """The samples of who allocates; None: none were ever taken, or none are kept."""
+        if not len(self.parts["profile"]):
+            return None
+        header = mirror.HakProfile.from_buffer_copy(self.parts["profile"].tobytes())
+        samples = self.parts["samples"].view(dtype_of(mirror.HakSample))
+        words = self.parts["sites"]
+        return ProfileTables(header, samples, words, self.clock_ns, self.torn_samples)
 
     @cached_property
     def header(self) -> ctypes.Structure:
@@ -311,6 +332,8 @@ class Frozen(MemorySource):
     """Copies the same process as it is now; None of a file."""
     around: Surroundings | None = None
     """What was resident beside the heaps; None: not known."""
+    code: tuple[Module, ...] = ()
+    """The files whose functions stand in the call stacks of samples."""
 
     def _heap(self, address: int) -> FrozenHeap | None:
         for heap in self.frozen:
@@ -348,6 +371,10 @@ class Frozen(MemorySource):
         """The process as it was."""
         return self.about
 
+    def modules(self) -> tuple[Module, ...]:
+        """The files whose functions stand in the call stacks of samples."""
+        return self.code
+
     def surroundings(self, ours: Sequence[Ours]) -> Surroundings | None:
         """What was resident in the process beside its heaps."""
         return self.around
@@ -362,7 +389,9 @@ class Frozen(MemorySource):
         torn = np.unpackbits(heap.parts["torn"], bitorder="little")[: heap.header.unit_top]
         held = heap.parts["mapped_resident"].astype(np.int64)
         known = len(held) * MAPPED_WORDS == len(heap.parts["mapped"])
-        return CopyMarks(torn.view(np.bool_), heap.moved, heap.unsettled, held if known else None)
+        return CopyMarks(
+            torn.view(np.bool_), heap.moved, heap.unsettled, held if known else None, heap.profile
+        )
 
     def missing(self, address: int) -> Missing | None:
         """What the heap at ``address`` lacks because it was of another layout."""

@@ -27,8 +27,9 @@ from ..reading.outline import (
     check_classes,
     check_heap,
 )
+from ..reading.profile import HEADER_BYTES, SAMPLE_BYTES, check_header
 from ..reading.records import KIND_LOST, KIND_SLAB, KIND_WAITING, dtype_of
-from .frozen import FrozenHeap, byte_counts
+from .frozen import FrozenHeap, byte_counts, empty_part
 
 Require = Callable[[bool, str, object, object], None]
 """``require(holds, what, expected, found)`` raises unless it holds."""
@@ -96,6 +97,7 @@ def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: R
         length("resident", -(-sum(size for _, size in heap.resident_parts) // PAGE // 8))
     if counts["mapped_resident"]:
         length("mapped_resident", header.mapped_count)
+    _check_profile_sizes(heap, counts, load, require)
     length("cached_links", counts["cached"])
     length("memory", counts["memory_units"] << layout.UNIT_SHIFT)
     for name in ("free_units", "remote_units", "odd_units", "memory_units"):
@@ -113,6 +115,31 @@ def check_sizes(heap: FrozenHeap, counts: dict[str, int], load: Load, require: R
         )
     length("odd_words", int(heap.block_counts(heap.parts["odd_units"]).sum()))
     length("headers", int(heap.block_counts(heap.header_units).sum()))
+
+
+def _check_profile_sizes(
+    heap: FrozenHeap, counts: dict[str, int], load: Load, require: Require
+) -> None:
+    """Require the samples to be as many as their header says; what another layout has of them is
+    dropped."""
+    names = ("profile", "samples", "sites")
+    if heap.missing is not None and "hak_heap.profile" in heap.missing.names:
+        heap.parts |= {name: empty_part(name) for name in names}
+        return
+    wanted = dict.fromkeys(names, 0)
+    if counts["profile"]:
+        wanted["profile"] = HEADER_BYTES
+        require(counts["profile"] == HEADER_BYTES, "length of profile", HEADER_BYTES, "another")
+        load("profile")
+        header = mirror.HakProfile.from_buffer_copy(heap.parts["profile"].tobytes())
+        try:
+            check_header(header, "")
+        except ValidationError as error:
+            require(False, error.what, error.expected, error.found)
+        wanted["samples"] = header.sample_top * (SAMPLE_BYTES // 8)
+        wanted["sites"] = header.sites_used
+    for name in names:
+        require(counts[name] == wanted[name], f"length of {name}", wanted[name], counts[name])
 
 
 def _none(wrong: NDArray[np.bool_], what: str, expected: object, require: Require) -> None:

@@ -16,6 +16,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from os import PathLike, fspath
@@ -26,9 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
-from ...errors import AttachError, LayoutMismatch, SnapshotError
+from ...errors import AttachError, HakmemError, LayoutMismatch, SnapshotError
 from ...generate import description, mirror
 from ...generate.description import BadDescription
+from ...profiles.records import Module
+from ...symbols import modules
 from ...system import procfs
 from ...system.procfs import ProcessFacts
 from ..reading.look import Look
@@ -37,7 +40,7 @@ from ..reading.surroundings import Surroundings
 from ..reading.translation import Translation
 from ..showing.tables import format_bytes
 from .around import as_json, from_json, ours_of
-from .freezing import freeze
+from .freezing import code_of, freeze
 from .frozen import PARTS, Frozen, FrozenHeap, empty_part
 from .frozen_checks import check_contents, check_sizes
 from .translated import TranslatedParts, missing_from
@@ -96,10 +99,11 @@ def save(
         with suppress(AttachError):
             mapped = [part for heap in view.heaps for part in mapped_parts(heap.capture)]
             around = view.capture.source.surroundings((*ours_of(frozen), *mapped))
+    code = code_of(frozen, view.capture.source)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         with open(part, "xb") as out:
-            write(out, frozen, process, around)
+            write(out, frozen, process, around, code)
         os.replace(part, file)
     finally:
         part.unlink(missing_ok=True)
@@ -110,6 +114,7 @@ def write(
     frozen: list[FrozenHeap],
     process: ProcessFacts | None,
     around: Surroundings | None = None,
+    code: tuple[Module, ...] = (),
 ) -> None:
     """Write frozen heaps as a snapshot."""
     header = {
@@ -118,12 +123,15 @@ def write(
         "layout_hash": f"0x{mirror.LAYOUT_HASH:016x}",
         "process": None if process is None else asdict(process),
         "surroundings": as_json(around),
+        "modules": modules.to_json(code),
         "heaps": [
             {
                 "address": heap.address,
                 "name": heap.name,
                 "unsettled": heap.unsettled,
                 "moved": list(heap.moved),
+                "clock_ns": heap.clock_ns,
+                "torn_samples": heap.torn_samples,
                 "missing": None if heap.missing is None else heap.missing.as_json(),
             }
             for heap in frozen
@@ -369,6 +377,23 @@ def _process(reader: _Reader, found: object) -> ProcessFacts | None:
     )
 
 
+def _code(reader: _Reader, header: dict[str, Any]) -> tuple[Module, ...]:
+    """The files that functions in call stacks stand in; none of a version that kept none."""
+    try:
+        return modules.from_json(header.get("modules", []))
+    except HakmemError as error:
+        raise reader.wrong("header", "modules", _short(error)) from None
+
+
+def _profile_numbers(reader: _Reader, number: int, about: dict[str, Any]) -> Iterator[int]:
+    """The clock of a heap's samples, and how many were torn; 0 of a version that kept none."""
+    for name in ("clock_ns", "torn_samples"):
+        found = about.get(name, 0)
+        if type(found) is not int or not 0 <= found < 1 << 63:
+            raise reader.wrong(f"header: heap {number}: {name}", "0 to 2**63 - 1", _short(found))
+        yield found
+
+
 def _heap(reader: _Reader, number: int, about: object) -> FrozenHeap:
     fields = {"address": int, "name": str, "unsettled": int, "moved": list}
     if not isinstance(about, dict) or not all(
@@ -385,6 +410,7 @@ def _heap(reader: _Reader, number: int, about: object) -> FrozenHeap:
         about["unsettled"],
         tuple(_short(word) for word in about["moved"]),
         missing_from(about.get("missing"), reader.wrong),
+        *_profile_numbers(reader, number, about),
     )
 
     def require(holds: bool, what: str, expected: object, found: object) -> None:
@@ -455,4 +481,4 @@ def read(path: str | PathLike[str], *, limit_bytes: int = LIMIT_BYTES) -> Frozen
         around = from_json(header.get("surroundings"), reader.wrong)
         heaps = [_heap(reader, number, item) for number, item in enumerate(about)]
         name = place.name if process is None else f"process {process.pid}"
-        return Frozen(name, heaps, process, around=around)
+        return Frozen(name, heaps, process, around=around, code=_code(reader, header))

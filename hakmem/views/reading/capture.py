@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
+from ...errors import HakmemError
 from ...generate import mirror
 from ...registry import ENTRY_BYTES, HEAD_SHIFT, TAG_MASK, TAG_SAMPLED
 from .missing import guarded
 from .outline import Outline
+from .profile import ProfileTables, tables_now
 from .records import KIND_WAITING, Records, dtype_of
 from .source import MemorySource
 
@@ -67,6 +69,8 @@ class Capture(Outline):
     """Purged pages of slabs in use, a bit a page, shape (unit_top,)."""
     torn: NDArray[np.bool_]
     """Records that moved while they were read, shape (unit_top,)."""
+    profile: ProfileTables | HakmemError | None
+    """The samples of who allocates, or why they cannot be read; None: none were ever taken."""
 
     @classmethod
     def take(cls, source: MemorySource, address: int) -> Capture:
@@ -90,8 +94,9 @@ class Capture(Outline):
         marks = source.marks(address)
         if marks is None:
             slabs, torn = _settled_slabs(source, address + geometry.slabs_offset, slabs)
+            profile = tables_now(source, parts["heap"])
         else:  # a saved copy does not change
-            torn = marks.torn
+            torn, profile = marks.torn, marks.profile
         partial = copy(geometry.partial_offset, words * 8 * layout.CLASS_LIMIT, np.uint64)
         summary = copy(geometry.summary_offset, groups * 8 * layout.CLASS_LIMIT, np.uint64)
         bits = np.unpackbits(copy(geometry.dirty_offset, words * 8, np.uint8), bitorder="little")
@@ -105,6 +110,7 @@ class Capture(Outline):
             dirty=bits[:top].view(np.bool_),
             holes=holes,
             torn=torn,
+            profile=profile,
         )
 
     def tags_at(self, units: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ...clib.binding import system
 from ...errors import HakmemError
 from ...generate import mirror
+from ...profiles.records import Module
 from ...system import procfs
 from ...system.procfs import Mapping, ProcessFacts
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from .beside import Beside, Range
     from .missing import Missing
+    from .profile import ProfileTables
     from .surroundings import Ours, Surroundings
 
 
@@ -61,6 +63,8 @@ class CopyMarks:
     """How many cache lists never stood still."""
     mapped_resident: NDArray[np.int64] | None = None
     """Resident bytes of each mapped block; None: not known."""
+    profile: ProfileTables | HakmemError | None = None
+    """The samples of who allocates."""
 
 
 class MemorySource(ABC):
@@ -155,14 +159,22 @@ class MemorySource(ABC):
         """Of a copy: what was noted of the heap at ``address``. None of memory that lives on."""
         return None
 
+    def modules(self) -> tuple[Module, ...]:
+        """The files that the process runs code from, and where; of a copy those that its samples
+        name. Empty: not known."""
+        return ()
+
     def missing(self, address: int) -> Missing | None:
         """What the heap at ``address`` lacks because it is of another layout; None: it is of this
         one."""
         return None
 
-    def request(self, look: object, kind: str, timeout: float, *, stop: bool) -> Any:
-        """Ask the process to "trim" the heap that was looked at, or to "drain" its threads' caches.
-        Raises HakmemError unless this is another process that runs."""
+    def request(
+        self, look: object, kind: str, timeout: float, *, stop: bool, **numbers: int
+    ) -> Any:
+        """Ask the process to "trim" the heap that was looked at, to "drain" its threads' caches, or
+        to "profile" it at ``rate_bytes``. Raises HakmemError unless this is another process that
+        runs."""
         raise HakmemError(f"{self.name} can not be asked to {kind}: only another process that runs")
 
     def renew(self) -> MemorySource:
@@ -318,6 +330,15 @@ class OwnProcess(MemorySource):
     def facts(self) -> ProcessFacts:
         """This process as it is now."""
         return procfs.facts(os.getpid())
+
+    def modules(self) -> tuple[Module, ...]:
+        """The files that this process runs code from, and where."""
+        from ...symbols.modules import modules_of
+
+        try:
+            return modules_of(os.getpid())
+        except OSError:
+            return ()
 
     def surroundings(self, ours: Sequence[Ours]) -> Surroundings | None:
         """What else is resident in this process. Which of its threads sleep is not watched."""

@@ -42,6 +42,8 @@ AT_MOST: Final = ("HAK_SLAB_UNITS_MAX", "HAK_CLASS_COUNT_MAX", "HAK_REGION_UNITS
 """Bounds that readers rely on: those of another layout may be lower."""
 ENTRIES_BEFORE: Final = {"HAK_ENTRY_HEAD_SHIFT": 8, "HAK_ENTRY_TAG_MASK": 0xFF}
 """How layouts that do not say so make a registry entry of head and tag."""
+PROFILE: Final = ("hak_profile", "hak_sample", "hak_site", "hak_code_name")
+"""What a heap's samples consist of, in a mapping of their own: read as it is, or not at all."""
 UNUSED: Final = PADDING | {
     field.name for field in layout.STRUCT_BY_NAME["hak_heap"].fields if not field.access
 }
@@ -98,6 +100,8 @@ class Translation:
             for name, place in places.items():
                 if name not in UNUSED and not _same(place, theirs.get(name)):
                     yield f"{struct}.{name}"
+        if any(self.theirs.structs.get(name) != self.ours.structs[name] for name in PROFILE):
+            yield "hak_heap.profile"
         for table in self.ours.tables:
             if not self.has_table(table):
                 yield f"table {table}"
