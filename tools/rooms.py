@@ -46,6 +46,7 @@ ROOMS: Final = (
     "hakmem/views/parts",
     "hakmem/views/checks",
     "hakmem/views/files",
+    "hakmem/views/sites",
     "hakmem/views/answers",
     "hakmem/views/pictures",
     "hakmem/views",

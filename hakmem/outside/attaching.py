@@ -7,7 +7,8 @@ from dataclasses import replace
 from ..arguments import whole_number
 from ..errors import NoHakmem
 from ..views.files.around import ours_of
-from ..views.files.freezing import code_of, freeze
+from ..views.files.code import code_of
+from ..views.files.freezing import freeze
 from ..views.files.frozen import Frozen
 from ..views.heap_view import HeapView
 from ..views.reading.mapped import mapped_parts

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..profiles.records import Module
     from ..views.reading.beside import Beside, Range
     from ..views.reading.missing import Missing
     from ..views.reading.surroundings import Ours, Surroundings
@@ -340,15 +339,6 @@ class LiveProcess(MemorySource):
             return kind.from_buffer_copy(self.read_as_it_is(address, ctypes.sizeof(kind)))
         raw = self.read_as_it_is(address, translation.theirs.sizes[name])
         return translation.structure(name, raw)
-
-    def modules(self) -> tuple[Module, ...]:
-        """The files that the process runs code from, and where; empty once it ended."""
-        from ..symbols.modules import modules_of
-
-        try:
-            return modules_of(self.pid)
-        except OSError:
-            return ()
 
     def missing(self, address: int) -> Missing | None:
         """What the heap at ``address`` lacks because it is of another layout."""

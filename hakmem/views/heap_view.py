@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .answers.why import Why
     from .checks.validation import Validation
     from .pictures.picture import Picture
+    from .sites.sites import SitesView
 
 
 class Viewable(Protocol):
@@ -104,6 +105,14 @@ class HeapView(Look, Shown):
     def threads(self) -> ThreadsView:
         """The threads, with their caches and counters."""
         return threads_of(self)
+
+    @property
+    def sites(self) -> SitesView:
+        """The call stacks that allocated: what they hold, have allocated, and pin; those with most
+        live bytes first. Raises HakmemError where who allocates was never sampled."""
+        from .sites.sites import sites_of
+
+        return sites_of(self)
 
     @property
     def sampling(self) -> Sampling:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .parts.slabs import SlabRecord, SlabsView
     from .parts.threads import ThreadsView
     from .reading.records import Records
+    from .sites.sites import SitesView
 
 
 class Looks(Shown):
@@ -64,6 +65,11 @@ class Looks(Shown):
     def threads(self) -> ThreadsView:
         """The threads with their caches and counters, now."""
         return self.view().threads
+
+    @property
+    def sites(self) -> SitesView:
+        """The call stacks that allocated, now."""
+        return self.view().sites
 
     @property
     def sampling(self) -> Sampling:

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
-from ...errors import HakmemError
 from ...system import procfs
 from ..parts.regions import spans_of, unit_kinds
+from ..parts.resident import PAGES_PER_UNIT, per_unit, resident_pages_of, sums
 from ..parts.slabs import slabs_of
 from ..parts.view import Record, View
 from ..reading.fields import ArrayField, dtype_from
@@ -31,7 +31,7 @@ from ..reading.records import KIND_FOREIGN, KIND_LOST, KIND_RUN, KIND_WAITING, R
 from ..reading.surroundings import Ours, Surroundings, unit_ranges
 from ..showing.columns import Columns
 from ..showing.tables import Column, format_bytes
-from .forecast import PAGES_PER_UNIT, Forecast, Obeying, forecast
+from .forecast import Forecast, Obeying, forecast
 
 PAGE_BYTES: Final = layout.OS_PAGE_BYTES
 _STUCK: Final = layout.constant("HAK_SLAB_STUCK")
@@ -140,23 +140,6 @@ class PinnedSlabs(View[PinnedSlab]):
     group_field = "class_index"
 
 
-def resident_pages_of(view: Look) -> NDArray[np.bool_]:
-    """Which OS pages of the committed units are resident, shape (unit_top * 16,).
-
-    Raises HakmemError when that is not known: a snapshot saved without it, or a kernel that does
-    not say.
-    """
-    capture = view.capture
-    pages = capture.source.resident(capture.address, capture.unit_top << layout.UNIT_SHIFT)
-    if pages is None:
-        raise HakmemError(
-            f"{view.name} of {capture.source.name}: which pages are resident is not known; "
-            "save a snapshot with residency=True, or look at a process whose /proc/PID/pagemap "
-            "can be read"
-        )
-    return pages.copy()
-
-
 def _ours(view: Look, pages: NDArray[np.bool_]) -> list[Ours]:
     """The memory of a heap: its units, without foreign mappings among them, and the metadata behind
     them, as far as it is known which pages are resident."""
@@ -237,17 +220,6 @@ def pinned_of(view: Look, resident: NDArray[np.int64]) -> Records:
     return made
 
 
-def sums(
-    values: NDArray[np.int64], starts: NDArray[np.int64], counts: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """The sum of ``values`` over each run of ``counts`` places from ``starts`` on."""
-    before = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(values)))
-    made: NDArray[np.int64] = (
-        before[np.minimum(starts + counts, len(values))] - before[np.minimum(starts, len(values))]
-    )
-    return made
-
-
 @dataclass(frozen=True)
 class Account:
     """Where the resident memory of a process is, as one of its heaps sees it."""
@@ -314,12 +286,6 @@ def account(view: Look) -> Account:
     return Account(
         rss, mine_bytes, limit, slabs, span_used, of_mapped, causes, around, obeying, found
     )
-
-
-def per_unit(pages: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Bytes of each unit, of which each OS page is in ``pages`` or not."""
-    counts = pages.reshape(-1, PAGES_PER_UNIT).sum(axis=1).astype(np.int64)
-    return np.asarray(counts * PAGE_BYTES)
 
 
 def _sizes(

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ..parts.regions import unit_kinds
+from ..parts.resident import PAGES_PER_UNIT
 from ..parts.threads import threads_of
 from ..reading.look import Look
 from ..reading.records import KIND_RUN, THREAD_LIVE, Records
 from ..reading.slab_states import APPLICATION, CACHED, FREE, REMOTE, UNCARVED
 
 PAGE: Final = layout.OS_PAGE_BYTES
-PAGES_PER_UNIT: Final = layout.UNIT_BYTES // PAGE
 BACKGROUND_NAME: Final = "hakmem"
 """The name of the library's own thread, which obeys at once."""
 

@@ -7,7 +7,6 @@ lists belong together, or the record is marked torn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ...generate import mirror
-from ...profiles.records import Module
 from ..reading.capture import REREADS, SLAB_BYTES, Capture
 from ..reading.look import Look
 from ..reading.mapped import mapped_resident
@@ -33,7 +31,7 @@ from ..reading.records import (
     words_of,
 )
 from ..reading.slab_states import FREE, REMOTE
-from ..reading.source import MemorySource, MemoryUnreadable
+from ..reading.source import MemoryUnreadable
 from .frozen import BAD_LINK, FrozenHeap, byte_counts, empty_part, starts_of
 
 Arrays = dict[str, NDArray[Any]]
@@ -91,19 +89,6 @@ def freeze(view: Look, *, residency: bool = True, contents: bool = False) -> Fro
     clock, torn = (0, 0) if tables is None else (tables.clock_ns, tables.torn_count)
     return FrozenHeap(
         capture.address, view.name, parts, unsettled, moved, capture.missing, clock, torn
-    )
-
-
-def code_of(frozen: Sequence[FrozenHeap], source: MemorySource) -> tuple[Module, ...]:
-    """The files of a process whose functions stand in the call stacks of samples."""
-    tables = [heap.profile for heap in frozen if heap.profile is not None]
-    if not tables:
-        return ()
-    found = np.unique(np.concatenate([table.return_addresses() for table in tables]))
-    return tuple(
-        module
-        for module in source.modules()
-        if np.searchsorted(found, module.start) < np.searchsorted(found, module.end, "right")
     )
 
 

@@ -371,10 +371,6 @@ class Frozen(MemorySource):
         """The process as it was."""
         return self.about
 
-    def modules(self) -> tuple[Module, ...]:
-        """The files whose functions stand in the call stacks of samples."""
-        return self.code
-
     def surroundings(self, ours: Sequence[Ours]) -> Surroundings | None:
         """What was resident in the process beside its heaps."""
         return self.around

@@ -40,7 +40,8 @@ from ..reading.surroundings import Surroundings
 from ..reading.translation import Translation
 from ..showing.tables import format_bytes
 from .around import as_json, from_json, ours_of
-from .freezing import code_of, freeze
+from .code import code_of
+from .freezing import freeze
 from .frozen import PARTS, Frozen, FrozenHeap, empty_part
 from .frozen_checks import check_contents, check_sizes
 from .translated import TranslatedParts, missing_from

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ...errors import HakmemError
-from ..answers.causes import NAMES, NO_THREAD, per_unit, pinned_of, resident_pages_of, sums
+from ..answers.causes import NAMES, NO_THREAD, pinned_of
+from ..parts.resident import per_unit, resident_pages_of, sums
 from ..parts.slabs import slabs_of
 from ..reading.fields import ArrayField, dtype_from
 from ..reading.look import Look

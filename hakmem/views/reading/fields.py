@@ -67,7 +67,14 @@ def struct_fields(struct: type[ctypes.Structure]) -> tuple[ArrayField, ...]:
 
 def dtype_from(fields: Sequence[ArrayField]) -> np.dtype[Any]:
     """The dtype of an array that has these fields and no others."""
-    return np.dtype([(field.name, field.code) for field in fields])
+    return np.dtype(
+        [
+            (field.name, field.code, (field.length,))
+            if field.length > 1
+            else (field.name, field.code)
+            for field in fields
+        ]
+    )
 
 
 def extended(struct: type[ctypes.Structure], derived: Sequence[ArrayField]) -> np.dtype[Any]:

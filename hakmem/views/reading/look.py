@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from ...errors import ValidationError
 from ...policy import HeaderCodec, Policy
@@ -13,6 +13,8 @@ from .blocks import Blocks
 from .capture import Capture
 from .records import Records
 from .source import MemorySource, MemoryUnreadable
+
+Kept = TypeVar("Kept")
 
 
 class Look:
@@ -28,6 +30,7 @@ class Look:
         self.capture = Capture.take(source, address)
         self.places = Blocks(self.capture)
         self._arrays: dict[str, Records] = {}
+        self._kept: dict[str, Any] = {}
 
     def again(self) -> Self:
         """The same heap as it is now; of a saved heap, the same as it was."""
@@ -90,3 +93,10 @@ class Look:
         if name not in self._arrays:
             self._arrays[name] = gather(self)
         return self._arrays[name]
+
+    def kept(self, name: str, gather: Callable[[Self], Kept]) -> Kept:
+        """What ``gather`` makes of this look, made once; it must not refer to the look."""
+        if name not in self._kept:
+            self._kept[name] = gather(self)
+        found: Kept = self._kept[name]
+        return found

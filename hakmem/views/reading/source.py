@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ...clib.binding import system
 from ...errors import HakmemError
 from ...generate import mirror
-from ...profiles.records import Module
 from ...system import procfs
 from ...system.procfs import Mapping, ProcessFacts
 
@@ -158,11 +157,6 @@ class MemorySource(ABC):
     def marks(self, address: int) -> CopyMarks | None:
         """Of a copy: what was noted of the heap at ``address``. None of memory that lives on."""
         return None
-
-    def modules(self) -> tuple[Module, ...]:
-        """The files that the process runs code from, and where; of a copy those that its samples
-        name. Empty: not known."""
-        return ()
 
     def missing(self, address: int) -> Missing | None:
         """What the heap at ``address`` lacks because it is of another layout; None: it is of this
@@ -330,15 +324,6 @@ class OwnProcess(MemorySource):
     def facts(self) -> ProcessFacts:
         """This process as it is now."""
         return procfs.facts(os.getpid())
-
-    def modules(self) -> tuple[Module, ...]:
-        """The files that this process runs code from, and where."""
-        from ...symbols.modules import modules_of
-
-        try:
-            return modules_of(os.getpid())
-        except OSError:
-            return ()
 
     def surroundings(self, ours: Sequence[Ours]) -> Surroundings | None:
         """What else is resident in this process. Which of its threads sleep is not watched."""

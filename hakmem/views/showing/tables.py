@@ -28,8 +28,9 @@ class Column:
     it up.
 
     ``kind``: ``int``, ``known`` (0 is left blank), ``plain`` (without commas), ``bytes`` (with
-    binary units; below 0 is left blank), ``signed``, ``signed bytes``, ``hex``, ``flag``, ``share``
-    (a fraction as per cent), ``text``, or ``names`` with the names of the values in ``names``.
+    binary units; below 0 is left blank), ``age`` (of ns, the same), ``signed``, ``signed bytes``,
+    ``hex``, ``flag``, ``share`` (a fraction as per cent), ``text``, or ``names`` with the names of
+    the values in ``names``.
     """
 
     field: str
@@ -51,6 +52,18 @@ def format_bytes(count: int | float) -> str:
     if value == int(value):
         return f"{int(value):,} {_STEPS[step]}"
     return f"{value:.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f} {_STEPS[step]}"
+
+
+def format_age(ns: int) -> str:
+    """A time that has passed, in the largest unit of which there are two.
+
+    >>> format_age(1_500_000), format_age(90 * 10**9), format_age(7200 * 10**9)
+    ('1.5 ms', '90 s', '2 h')
+    """
+    units = ((86_400_000, "days"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
+    ms = ns / 1e6
+    size, unit = next((pair for pair in units if ms >= 2 * pair[0]), (1, "ms"))
+    return f"{ms / size:.3g} {unit}"
 
 
 def plural(noun: str) -> str:
@@ -92,6 +105,8 @@ def format_value(value: object, column: Column) -> str:
         return f"{number:#x}"
     if column.kind == "bytes":
         return format_bytes(number) if number >= 0 else ""
+    if column.kind == "age":
+        return format_age(number) if number >= 0 else ""
     if column.kind == "flag":
         return "yes" if number else ""
     if column.kind == "known" and not number:

@@ -1,0 +1,1 @@
+"""Who allocates: a heap's samples added up by call stack, with what each stack pins."""
