@@ -49,6 +49,7 @@ COMMANDS: Final = (
     Command("top", "watch a heap live, by class and by thread"),
     Command("profile", "sample who allocates in a process, or no more"),
     Command("sites", "say who allocated what a process holds, and what that pins"),
+    Command("leaks", "find the call sites that grow"),
     Command("dump", "save a process's heaps in a file"),
     Command("diff", "say what grew between two files or processes"),
     Command("trim", "ask a process to give back what nobody uses"),

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from ..views.answers.diff import Diff
 
 DESCRIPTION = """\
-What changed from A to B: by class, thread, mapped block, span and slab, the largest change first,
-more or less. Each is a saved file or a process as it is now. Blocks, slabs and spans are compared
-only where both are of one heap of one process."""
+What changed from A to B: by class, call site (where both have samples), thread, mapped block, span
+and slab, the largest change first, more or less. Each is a saved file or a process as it is now.
+Blocks, slabs and spans are compared only where both are of one heap of one process."""
 EXAMPLES = """\
   hakmem dump 4711 -o before.npz; sleep 60; hakmem diff before.npz 4711
   hakmem diff -v monday.npz friday.npz
   hakmem diff --json a.npz b.npz"""
-TABLES = ("classes", "threads", "mapped_blocks", "spans", "slabs")
+TABLES = ("classes", "sites", "threads", "mapped_blocks", "spans", "slabs")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -54,5 +54,5 @@ def main(arguments: argparse.Namespace) -> int:
         write_json([asdict(answer) for answer in answers], sys.stdout)
     elif not arguments.quiet:
         for answer in answers:
-            print(answer.sentence())
+            print("\n    ".join((answer.sentence(), *answer.stack())))
     return OK if all(answer.kind in BLOCKS for answer in answers) else FAILED

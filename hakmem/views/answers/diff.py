@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import layout
+from ...errors import HakmemError
 from ...text import Text, html_paragraph
 from ..parts.classes import class_array
 from ..parts.headline import title
@@ -28,6 +29,7 @@ from ..reading.look import Look
 from ..reading.records import Records
 from ..showing.notebook import Shown
 from ..showing.tables import ROWS_MAX, Column, Table, format_bytes, format_count
+from ..sites.growth import SITE_DIFF, SITE_SUMS, site_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -304,10 +306,28 @@ class Diff(Shown, Generic[LookT]):
         made["change"] = np.array([0, 2, 1, 3], dtype=np.uint8)[seen]
         return made
 
+    @cached_property
+    def sites(self) -> Changes:
+        """By call site, where both looks have samples: `SITE_DIFF`, the largest difference in live
+        bytes first."""
+        try:
+            made = site_changes(self.before, self.after)
+        except HakmemError:
+            made = np.zeros(0, dtype=SITE_DIFF)
+        columns = _signed(
+            ("where", "site", "text"),
+            ("live_bytes", "live", "signed bytes"),
+            ("live_blocks", "blocks", "signed"),
+            ("pinned_bytes", "pinned", "signed bytes"),
+            ("total_bytes", "allocated", "signed bytes"),
+            ("confidence", "grows", "share"),
+        )
+        return _changes("site", made, SITE_SUMS, "live_bytes", columns)
+
     @property
     def tables(self) -> tuple[Changes, ...]:
-        """The tables that have rows: classes, threads, mapped blocks, spans, slabs."""
-        found = (self.classes, self.threads, self.mapped_blocks, self.spans, self.slabs)
+        """The tables that have rows: classes, sites, threads, mapped blocks, spans, slabs."""
+        found = (self.classes, self.sites, self.threads, self.mapped_blocks, self.spans, self.slabs)
         return tuple(changes for changes in found if len(changes))
 
     def title(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,8 @@ from ..reading.mapped import freed_blocks
 from ..reading.records import KIND_LOST, KIND_RUN, KIND_SPAN, KIND_WAITING
 from ..reading.slab_states import APPLICATION, CACHED, STATE_NAMES
 from ..showing.notebook import Shown
-from ..showing.tables import format_bytes
+from ..showing.tables import format_age, format_bytes
+from ..sites.origin import Origin, origin_of
 
 
 class Region(NamedTuple):
@@ -65,15 +66,30 @@ class WhatIs(Shown):
     note: str = ""
     """A header that does not fit, a list that is broken; of a foreign address, whose heaps were
     looked at."""
+    origin: Origin | None = None
+    """Who allocated the block, if it is a sample."""
 
     def __repr__(self) -> str:
-        return self.sentence()
+        return "\n    ".join((self.sentence(), *self.stack()))
+
+    def stack(self) -> tuple[str, ...]:
+        """The call stack that allocated a sampled block, a line a frame, innermost first."""
+        return () if self.origin is None else self.origin.lines
 
     def _html(self) -> str:
         return html_paragraph(self.sentence())
 
     def sentence(self) -> str:
         """The answer in words."""
+        if self.origin is None:
+            return self._what()
+        size, age = format_bytes(self.origin.size_bytes), format_age(self.origin.age_ns)
+        return (
+            f"{self._what()}; allocated {age} ago with {size} by thread {self.origin.os_id} in "
+            f"{self.origin.where}"
+        )
+
+    def _what(self) -> str:
         at = f"{self.address:#x}"
         if self.kind == "mapped block":
             place = "is" if self.offset == 0 else f"is {self.offset:,} bytes inside"
@@ -117,7 +133,14 @@ class WhatIs(Shown):
 
 
 def what_is(heap: Look, address: int, others: tuple[Region, ...] = ()) -> WhatIs:
-    """What stands at ``address`` in ``heap``; in one of the ``others``, that one is named."""
+    """What stands at ``address`` in ``heap``; in one of the ``others``, that one is named. Of a
+    sampled block also who allocated it."""
+    found = _what_is(heap, address, others)
+    origin = origin_of(heap, found.block) if found.state == STATE_NAMES[APPLICATION] else None
+    return found if origin is None else replace(found, origin=origin)
+
+
+def _what_is(heap: Look, address: int, others: tuple[Region, ...]) -> WhatIs:
     capture = heap.capture
     for row in capture.mapped[capture.mapped["address"] <= address][-1:]:
         start, size = int(row["address"]), int(row["bytes"])

@@ -6,12 +6,16 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from ...errors import HakmemError
 from ...system.smaps import ARENAS
 from ..parts.headline import unclean
-from ..showing.tables import format_bytes, format_count
+from ..showing.tables import format_age, format_bytes, format_count
+from ..sites.sites import sampled, sites_of
 from .causes import CACHES
 from .figures import Figures
 
+SITES_NAMED: Final = 3
+"""Call sites that are named."""
 LEAST_SHARE: Final = 64
 """What is less than this part of the resident set is not worth a sentence."""
 
@@ -84,6 +88,7 @@ def sentences(found: Figures) -> list[str]:
         *_growth(found),
         *_mapped(found),
         *_live(found),
+        *_sites(found),
         *_caches(found),
         *_others(found),
         *_python(found),
@@ -96,6 +101,26 @@ def sentences(found: Figures) -> list[str]:
 def _class_name(row: object) -> str:
     index, stride = row["class_index"], row["stride_bytes"]  # type: ignore[index]
     return f"class {index} ({stride:,} B)" if index else "large blocks"
+
+
+def _sites(found: Figures) -> list[str]:
+    """Which call sites pin most, and since when, where there are samples."""
+    view = found.view
+    try:
+        rows = sites_of(view).array if sampled(view) else None
+    except HakmemError:
+        return []
+    if rows is None or not _matters(found, int(rows["pinned_bytes"].sum())):
+        return []
+    rows = rows[rows["pinned_bytes"] > 0]
+    most = rows[np.argsort(-rows["pinned_bytes"], kind="stable")][:SITES_NAMED]
+    named = ", ".join(
+        f"{row['where']} {format_bytes(int(row['pinned_bytes']))} "
+        f"(since {format_age(int(row['oldest_ns']))})"
+        for row in most
+    )
+    whose = "call site that pins" if len(most) == 1 else f"{len(most)} call sites that pin"
+    return [f"The {whose} most, by samples: {named}."]
 
 
 def _growth(found: Figures) -> list[str]:

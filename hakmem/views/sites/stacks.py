@@ -121,10 +121,17 @@ def groups_of(view: Look) -> NDArray[np.int64]:
     known: dict[Stack | str, int] = {}
     made = []
     for stack in stacks_of(view):
-        at = next((at for at, frame in enumerate(stack) if not is_inner(frame)), None)
-        key = stack[at:] if at is not None else stack[0].function if stack else ""
+        outer = outwards(stack)
+        key = outer if outer != stack[:1] else outer[0].function if outer else ""
         made.append(known.setdefault(key, len(known)))
     return np.array(made, dtype=np.int64)
+
+
+def outwards(stack: Stack) -> Stack:
+    """A stack from its most telling function outwards; of one without such a function the innermost
+    frame alone."""
+    at = next((at for at, frame in enumerate(stack) if not is_inner(frame)), None)
+    return stack[:1] if at is None else stack[at:]
 
 
 def telling(stack: Stack) -> Frame | None:
