@@ -14,7 +14,7 @@ from .endings import Endings, endings
 from .library import checked, own_folder, preloadable
 from .profile import ON_BYTES
 from .programs import NOT_RUNNABLE, Program, examine
-from .targets import bytes_argument
+from .targets import bytes_argument, seconds, writable
 
 DESCRIPTION = """\
 Run a program with libhakmem.so as its malloc. The program replaces this one: pid, signals and exit
@@ -29,6 +29,7 @@ EXAMPLES = """\
   hakmem run -q -- python3 script.py --verbose
   hakmem run --policy lean.toml -- redis-server
   hakmem run --profile -- python3 server.py
+  hakmem run --profile=64K --at-exit end.npz -- make; hakmem sites end.npz
   hakmem run --set HAKMEM_RETAIN_MB=64 --set HAKMEM_HEADERS=all -- make"""
 
 
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options come before the command; what follows it is its own."""
     parser.usage = (
         "hakmem run [-h] [-q | -v] [--private] [--policy FILE] [--profile[=BYTES]] "
+        "[--at-exit FILE] [--every SECONDS -o DIR] [-f] "
         "[--set VARIABLE=VALUE] "
         "[--] COMMAND [ARGUMENT ...]"
     )
@@ -71,6 +73,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--profile=64K; 512K if not said",
     )
     parser.add_argument(
+        "--at-exit",
+        metavar="FILE",
+        help="save a look when the program ends, for hakmem sites, why and diff",
+    )
+    parser.add_argument(
+        "--every",
+        metavar="SECONDS",
+        type=interval,
+        help="save a look so often into the folder of -o: 1s, 0.5s, 2min",
+    )
+    parser.add_argument("-o", "--output", metavar="DIR", help="the folder of --every")
+    parser.add_argument(
+        "-f", "--force", action="store_true", help="overwrite the file of --at-exit"
+    )
+    parser.add_argument(
         "--set",
         metavar="VARIABLE=VALUE",
         action="append",
@@ -80,6 +97,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "command", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and its arguments"
     )
+
+
+def interval(text: str) -> float:
+    """argparse type: a time above 0, in seconds or with a unit.
+
+    >>> interval("0.5"), interval("2s"), interval("1min")
+    (0.5, 2.0, 60.0)
+    """
+    size, number = next(
+        ((size, text.removesuffix(unit)) for unit, size in _UNITS if text.endswith(unit)), (1, text)
+    )
+    found = seconds(number) * size
+    if not 0.01 <= found <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected 10ms to 1 day, as 1s or 5min")
+    return found
+
+
+_UNITS = (("ms", 0.001), ("min", 60), ("s", 1), ("h", 3600))
+
+
+def watch(arguments: argparse.Namespace) -> None:
+    """Start what saves looks at the program. Raises CommandError for a place that cannot be
+    written."""
+    from ..outside.watching import Wishes, start
+
+    if (arguments.every is None) != (arguments.output is None):
+        raise CommandError("--every SECONDS and -o DIR: expected both, or none of them", USAGE)
+    at_exit, folder = None, None
+    if arguments.at_exit is not None:
+        at_exit = Path(writable(arguments.at_exit, force=arguments.force)).absolute()
+        if not os.access(at_exit.parent, os.W_OK | os.X_OK):
+            raise CommandError(f"{at_exit.parent}: expected a folder that can be written", USAGE)
+    if arguments.output is not None:
+        folder = Path(arguments.output).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.glob("look-*.npz")):
+            raise CommandError(f"{folder} has looks of another run; name another folder", USAGE)
+    start(Wishes(at_exit, arguments.every or 0.0, folder), say)
 
 
 def say(text: str) -> None:
@@ -224,6 +279,8 @@ def main(arguments: argparse.Namespace) -> int:
         say(" ".join([*changed, program.path, *words[1:]]))
     sys.stdout.flush()
     sys.stderr.flush()
+    if arguments.at_exit is not None or arguments.every is not None:
+        watch(arguments)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(
             number, signal.SIG_DFL

@@ -107,6 +107,7 @@ SYSTEM_FUNCTIONS: Final[dict[str, Signature]] = {
     "process_vm_readv": (c_ssize_t, (c_int, _VECTOR, c_ulong, _VECTOR, c_ulong, c_ulong)),
     "process_vm_writev": (c_ssize_t, (c_int, _VECTOR, c_ulong, _VECTOR, c_ulong, c_ulong)),
     "ptrace": (c_long, (c_long, c_int, c_void_p, c_void_p)),
+    "prctl": (c_int, (c_int, c_ulong, c_ulong, c_ulong, c_ulong)),
 }
 PRIMITIVES: Final = frozenset(SHORT_PRIMITIVES) | frozenset(OS_PRIMITIVES)
 
