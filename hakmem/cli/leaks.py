@@ -77,10 +77,11 @@ def _text(found: Records, looks: tuple[HeapView, HeapView], args: argparse.Names
     from ..views.showing.tables import Column, Table, format_age, format_count
 
     before, after = (look.sampling.age_ns for look in looks)
-    behind = f"of {looks[1].name}, by two looks {format_age(max(after - before, 0))} apart"
+    who, apart = looks[1].name, f"by two looks {format_age(max(after - before, 0))} apart"
     if not len(found):
-        return f"no site grows for sure {behind}\n"
-    title = f"{format_count(len(found), 'site')} {'grows' if len(found) == 1 else 'grow'} {behind}"
+        return f"no site of {who} grows for sure, {apart}\n"
+    verb = "grows" if len(found) == 1 else "grow"
+    title = f"{format_count(len(found), 'site')} of {who} {verb}, {apart}"
     columns = (
         Column("where", "where", "text"),
         Column("confidence", "sure", "share"),
