@@ -93,7 +93,7 @@ static void look_at(const hak_linked *program, const hak_linked *object) {
 
 /* Looks for a CPython among what is loaded, in malloc too. One thread at a time; another goes on.
  */
-void hak_python_look(void) {
+static void look(void) {
     uint32_t process = hak_os_process_id(), other = hak_load_relaxed(&looking);
     hak_linked_walk walk;
     hak_linked program, object;
@@ -114,7 +114,7 @@ void hak_python_look(void) {
 /* Whether one is known that was not before. */
 static bool look_again(uint32_t known) {
     if (hak_os_clock_ns() - hak_load_relaxed(&looked_ns) <= HAK_NS_PER_SECOND) return false;
-    hak_python_look();
+    look();
     return hak_load_relaxed(&python_count) > known;
 }
 

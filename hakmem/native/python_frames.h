@@ -15,7 +15,6 @@ typedef struct hak_python_frame {
     bool entry;                /* the outermost one of its evaluation loop */
 } hak_python_frame;
 
-HAK_HIDDEN void hak_python_look(void);
 HAK_HIDDEN uint32_t hak_python_frames(hak_python_frame *frames, uint32_t most, char *room,
                                       uint32_t room_bytes);
 
