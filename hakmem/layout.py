@@ -105,6 +105,7 @@ LIFETIME_STEP: Final = 4
 PROFILE_LEAST_BYTES: Final = 256 << 10
 PROFILE_RATE_MAX: Final = 1 << 46
 PROFILE_FRAMES_BYTES: Final = 16 << 10
+PROFILE_ROOMS: Final = 4
 THREADS_MIN: Final = 256
 CRASH_STACK_BYTES: Final = 64 << 10
 EVENT_COUNT: Final = 8192
@@ -344,6 +345,7 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_PROFILE_RATE_MAX", PROFILE_RATE_MAX, "largest rate of samples"),
     Constant("HAK_PROFILE_FRAMES_BYTES", PROFILE_FRAMES_BYTES,
         "room of a profile for a call stack that is being taken"),
+    Constant("HAK_PROFILE_ROOMS", PROFILE_ROOMS, "call stacks that are taken at a time at most"),
     Constant("HAK_FRAME_PYTHON", 1 << 63, "frame: a Python function; else a return address"),
     Constant("HAK_FRAME_ENTRY", 1 << 62,
         "frame of a Python function: the outermost of its evaluation loop"),
@@ -1776,7 +1778,7 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("magic", "u64", "", _INIT, "HAK_PROFILE_MAGIC"),
             Field("map_bytes", "u64", "bytes", _INIT, "bytes of the mapping"),
             Field("frames_offset", "u64", "bytes", _INIT,
-                "where a call stack is taken: HAK_PROFILE_FRAMES_BYTES"),
+                "rooms where call stacks are taken, HAK_PROFILE_FRAMES_BYTES each"),
             Field("samples_offset", "u64", "bytes", _INIT, "hak_sample[sample_limit]"),
             Field("buckets_offset", "u64", "bytes", _INIT,
                 "first sample of each bucket of units: u32, index + 1"),
@@ -1791,6 +1793,9 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("frame_limit", "u32", "frames", _INIT, "frames of a site at most"),
             Field("lock", "u32", "OS thread id", "any by CAS, acquire / release",
                 "who holds it; guards all that follows, and the tables"),
+            Field("frames_busy", "u32", "mask", "any by CAS, acq_rel",
+                "which rooms for call stacks are taken"),
+            Field("reserved", "u32", "", "", "zero"),
             Field("sites_used", "u32", "words", "profile lock holder > any, release",
                 "words of sites in use; written after the entry"),
             Field("sample_top", "u32", "samples", _PROFILE, "places ever used"),

@@ -48,7 +48,7 @@ static void lay_out(hak_profile *p, hak_heap *h, uint64_t bytes) {
     p->site_bucket_mask = power_below(places / 16) - 1;
     p->frame_limit = hak_policy_of(h)->profile.frame_count;
     p->frames_offset = at;
-    p->samples_offset = at += HAK_PROFILE_FRAMES_BYTES;
+    p->samples_offset = at += HAK_PROFILE_ROOMS * HAK_PROFILE_FRAMES_BYTES;
     p->buckets_offset = at += places * sizeof(hak_sample);
     p->site_buckets_offset = at += (p->bucket_mask + 1ull) * sizeof(uint32_t);
     p->sites_offset = at += ((p->site_bucket_mask + 1ull) * sizeof(uint32_t) + 7) & ~7ull;
@@ -183,7 +183,7 @@ static void give_place(hak_profile *p, uint32_t index) {
     hak_store_relaxed(&p->unused, index);
 }
 
-static void keep(hak_heap *h, hak_profile *p, const hak_sample *made) {
+static void keep(hak_heap *h, hak_profile *p, const hak_sample *made, hak_frames *frames) {
     hak_profile_lock(p);
     hak_count(p, taken_count, 1);
     uint32_t index = take_place(p);
@@ -192,9 +192,8 @@ static void keep(hak_heap *h, hak_profile *p, const hak_sample *made) {
         uint64_t address = made->address;
         *sample = *made;
         hak_store_relaxed(&sample->address, 0);
-        const uint64_t *frames;
-        uint32_t count = hak_frames_take(p, &frames);
-        sample->site = hak_site_find(p, sample, frames, count);
+        if (frames)
+            sample->site = hak_site_find(p, sample, frames->words, hak_frames_name(p, frames));
         if (sample->site) hak_site_count(p, sample);
         else hak_count(p, stackless_count, 1);
         hak_keep_order();
@@ -224,7 +223,9 @@ void hak_profile_sample(hak_thread *t, uint64_t address, uint64_t size, uint64_t
                        .thread = t->index,
                        .class_index = block.class_index,
                        .os_id = t->os_id};
-    keep(h, p, &made);
+    hak_frames *frames = hak_frames_take(p);
+    keep(h, p, &made, frames);
+    if (frames) hak_frames_give(p, frames);
 }
 
 static void forget(hak_heap *h, hak_profile *p, uint32_t index) {
@@ -282,7 +283,9 @@ void hak_profile_moved(hak_thread *t, uint64_t from, const hak_block *block, uin
 /* In a fork's child: buckets, masks and tags anew, where their changer may be gone. */
 void hak_profile_mend(hak_heap *h) {
     hak_profile *p = hak_profile_of(h);
-    if (!p || !hak_load_relaxed(&p->lock)) return;
+    if (!p) return;
+    if (hak_load_relaxed(&p->frames_busy)) hak_store_relaxed(&p->frames_busy, 0);
+    if (!hak_load_relaxed(&p->lock)) return;
     hak_store_relaxed(&p->lock, 0);
     hak_profile_lock(p);
     memset((char *)p + p->buckets_offset, 0, (p->bucket_mask + 1ull) * sizeof(uint32_t));

@@ -69,7 +69,7 @@ def _lay_out(m: Memory, profile: Profile, size: int) -> None:
     profile.site_bucket_mask = _power_below(places // 16) - 1
     profile.frame_limit = m.tables.policy.profile.frame_count
     profile.frames_offset = _HEADER_BYTES
-    profile.samples_offset = _HEADER_BYTES + layout.PROFILE_FRAMES_BYTES
+    profile.samples_offset = _HEADER_BYTES + layout.PROFILE_ROOMS * layout.PROFILE_FRAMES_BYTES
     profile.buckets_offset = profile.samples_offset + places * _SAMPLE_BYTES
     profile.site_buckets_offset = profile.buckets_offset + 4 * (profile.bucket_mask + 1)
     after = profile.site_buckets_offset + (4 * (profile.site_bucket_mask + 1) + 7 & ~7)
