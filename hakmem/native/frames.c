@@ -18,12 +18,12 @@ static hak_frames *room_at(hak_profile *p, uint32_t index) {
 
 /* A room of one's own; NULL: there is none. Acquire and release: one who had it before is done. */
 static hak_frames *take_room(hak_profile *p) {
-    uint32_t busy = hak_load_relaxed(&p->frames_busy), free;
+    uint32_t busy = hak_load_relaxed(&p->frames_busy), idle;
     do {
-        free = ~busy & ((1u << HAK_PROFILE_ROOMS) - 1);
-        if (!free) return NULL;
-    } while (!hak_cas_acq_rel(&p->frames_busy, &busy, busy | (free & -free)));
-    return room_at(p, (uint32_t)__builtin_ctz(free));
+        idle = ~busy & ((1u << HAK_PROFILE_ROOMS) - 1);
+        if (!idle) return NULL;
+    } while (!hak_cas_acq_rel(&p->frames_busy, &busy, busy | (idle & -idle)));
+    return room_at(p, (uint32_t)__builtin_ctz(idle));
 }
 
 void hak_frames_give(hak_profile *p, const hak_frames *frames) {
