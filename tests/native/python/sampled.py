@@ -194,7 +194,7 @@ def deep():
     MOST.value = 64
 
 
-def threads():
+def many_threads():
     stop = threading.Event()
 
     def busy():
@@ -296,7 +296,7 @@ CASES = (
     executed,
     texts,
     deep,
-    threads,
+    many_threads,
     astray,
     forks,
     interpreters,
