@@ -293,6 +293,7 @@ def test_every_constant_that_readers_use_is_compared_or_translated() -> None:
         # of this version's own geometry, at which a translated heap is shown
         "THREADS_MIN": "", "THREADS_MAX": "", "TABLE_STEP_UNITS": "", "FAST_MAP_BYTES": "",
         "MAPPED_LIMIT": "",
+        "PROFILE_MAGIC": "or its samples are not read",
         # asked for by validate()
         "RUN_EXACT_BINS": "",
     }  # fmt: skip
@@ -307,6 +308,7 @@ def test_every_constant_that_readers_use_is_compared_or_translated() -> None:
         "HAK_THREAD",
         "HAK_BAND",
         "HAK_BACK",
+        *translation.PROFILE_CONSTANTS,
     )
     same_layout_only = ("HAK_ERRAND",)  # threads of another version's library are never sent
     for file in [
@@ -318,6 +320,16 @@ def test_every_constant_that_readers_use_is_compared_or_translated() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "layout.constant":
                 name = ast.literal_eval(node.args[0])
                 assert name.startswith((*by_name, *same_layout_only)), f"{file}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_read"),
+    [("HAK_SITE_NAME", False), ("HAK_FRAME_LINE_SHIFT", False), ("HAK_EVENT_COUNT", True)],
+)
+def test_samples_that_mean_something_else_are_not_read(name: str, is_read: bool) -> None:
+    own = description.own().constants.get(name, 1)
+    found = translation.Translation(described(**{name: own + 7})).missing.names
+    assert ("hak_heap.profile" not in found) == is_read
 
 
 def test_constants_of_records_are_told_from_others() -> None:

@@ -44,6 +44,8 @@ ENTRIES_BEFORE: Final = {"HAK_ENTRY_HEAD_SHIFT": 8, "HAK_ENTRY_TAG_MASK": 0xFF}
 """How layouts that do not say so make a registry entry of head and tag."""
 PROFILE: Final = ("hak_profile", "hak_sample", "hak_site", "hak_code_name")
 """What a heap's samples consist of, in a mapping of their own: read as it is, or not at all."""
+PROFILE_CONSTANTS: Final = ("HAK_SITE_", "HAK_FRAME_", "HAK_LIFETIME_", "HAK_PROFILE_MAGIC")
+"""How the constants begin that say what samples mean: where one is another, they are not read."""
 UNUSED: Final = PADDING | {
     field.name for field in layout.STRUCT_BY_NAME["hak_heap"].fields if not field.access
 }
@@ -100,11 +102,21 @@ class Translation:
             for name, place in places.items():
                 if name not in UNUSED and not _same(place, theirs.get(name)):
                     yield f"{struct}.{name}"
-        if any(self.theirs.structs.get(name) != self.ours.structs[name] for name in PROFILE):
+        if not self._has_profile():
             yield "hak_heap.profile"
         for table in self.ours.tables:
             if not self.has_table(table):
                 yield f"table {table}"
+
+    def _has_profile(self) -> bool:
+        """Whether samples of the other layout mean the same."""
+        return all(
+            self.theirs.structs.get(name) == self.ours.structs[name] for name in PROFILE
+        ) and all(
+            self.theirs.constants.get(name) == value
+            for name, value in self.ours.constants.items()
+            if name.startswith(PROFILE_CONSTANTS)
+        )
 
     def has_table(self, name: str) -> bool:
         """Whether the other layout has a table that means the same; entries of the registry may be

@@ -97,4 +97,4 @@ def _chance(taken: int, count: int) -> float:
         from math import erfc, sqrt
 
         return erfc((taken - 0.5 - count / 2) / sqrt(count / 2)) / 2
-    return sum(comb(count, k) for k in range(taken, count + 1)) / 2**count
+    return float(sum(comb(count, k) for k in range(taken, count + 1)) / 2**count)
