@@ -83,6 +83,18 @@ EVALUATIONS: tuple[Evaluation, ...] = (
         with_calls=True,
         peers=("glibc", "mimalloc"),
     ),
+    Evaluation(
+        "samples",
+        "who allocates, sampled: not at all, each 512 KiB, each 64 KiB",
+        {
+            "off": {},
+            "512-KiB": {"profile.rate_bytes": 512 << 10},
+            "64-KiB": {"profile.rate_bytes": 64 << 10},
+        },
+        "larson_1t,larson_2t,larson_8t,random_mixed_4k,random_mixed_100k,handover_2t,large_pair_1t,"
+        "c++,python,perl,ruby,php-records",
+        peers=("glibc", "mimalloc"),
+    ),
 )
 
 
