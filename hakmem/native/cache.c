@@ -144,6 +144,7 @@ bool hak_refill(hak_thread *t, uint32_t class_index, uint32_t least) {
     }
     hak_assert(hak_bin_is_whole(t, class_index));
     hak_event(t, HAK_EVENT_REFILL, class_index, bin->hot, got);
+    HAK_PROBE("refill", t->index, class_index, bin->hot, got);
     hak_count(t, refill_block_count, got);
     t->held_bytes += (int64_t)(got * bin->stride_bytes);
     return got != 0;
@@ -225,6 +226,7 @@ void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block) {
     hak_count(t, overflow_count, 1);
     hak_event(t, HAK_EVENT_OVERFLOW, class_index, (uint32_t)((block - t->base) >> HAK_UNIT_SHIFT),
               n);
+    HAK_PROBE("overflow", t->index, class_index, block, n);
     bin->event_count++;
     if (raised) {
         hak_bin_push(t, class_index, block);

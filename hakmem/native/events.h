@@ -3,6 +3,7 @@
 #ifndef HAK_EVENTS_H
 #define HAK_EVENTS_H
 #include "hak_internal.h"
+#include "probe.h"
 
 #ifdef HAK_DEBUG
 HAK_HIDDEN void hak_event_note(hak_heap *h, uint32_t thread, uint32_t kind, uint32_t class_index,

@@ -23,60 +23,61 @@
  *   17  python_layout.[hc]  where a CPython keeps its frames
  *   18  python_text.[hc]  its texts and lines
  *   19  python_frames.[hc]  the Python frames that a thread is in
- *   20  events.[hc]    the event ring of debug builds
- *   21  hooks.h        what slow paths look for on their way
- *   22  locks.[hc]     every lock but claims, and the order of all
- *   23  policy.[hc]    policy images judged and read
- *   24  environment.c  the process's policy, from its environment
- *   25  mapped.[hc]    the table of blocks outside the region
- *   26  resolve.c      which block an address belongs to
- *   27  lists.h        a slab's lists, used count and claim
- *   28  describe.[hc]  an address in words
- *   29  fault.c        the fatal report
- *   30  crash.c        the crash report, on request
- *   31  window.c       which addresses are whose
- *   32  tables.c       the metadata, mapped as it grows
- *   33  marks.h        maps of bits over units
- *   34  budget.c       what work for the OS may cost
- *   35  stuck.[hc]     units that the OS would not purge
- *   36  moved.[hc]     mappings of their own within a region
- *   37  run_bins.[hc]  free runs and unmapped runs, by length
- *   38  region.[hc]    which units are mapped, and how that changes
- *   39  runs.c         the run heap: units taken and given
- *   40  purging.c      dirty runs, purged one after another
- *   41  purge.c        what goes back to the OS, and when
- *   42  partial.c      sets of partly free slabs, mailboxes
- *   43  slabs.c        a slab's life: made, given to, taken from, retired
- *   44  waiting.c      freed spans that wait in a thread's record
- *   45  holes.c        purged pages of slabs in use
- *   46  acquire.c      where a refill finds a slab
- *   47  bins.[hc]      one class of a thread's cache: its list, its carved range
- *   48  caps.[hc]      how much a bin may hold
- *   49  gate.[hc]      the gate of a thread record: who reaps keeps its owner out
- *   50  cache.c        thread caches: refill, overflow, flush, loans
- *   51  fast.h         the fast paths of malloc and free
- *   52  magazine.h     the same with magazines, where lists miss
- *   53  threads.c      thread records: attach, park, release
- *   54  reap.c         another thread's caches, taken without its help
- *   55  spans.c        blocks of whole units
- *   56  resize.c       spans that grow, shrink, move
- *   57  mappings.c     blocks that are mappings of their own
- *   58  draw.h         how far it is to the next sample
- *   59  sites.[hc]     call stacks that allocated samples, names in them
- *   60  frames.[hc]    the call stack of a sample
- *   61  profile.[hc]   samples of who allocates, until they are freed
- *   62  blocks.c       one block: checked, allocated, freed, resized
- *   63  requests.c     trim and drain, asked for from outside
- *   64  errand.c       a stopped thread serves what was asked
- *   65  background.c   a thread that gives back
- *   66  fork.c         a fork's child: noticed, repaired
- *   67  heap.c hakmem.h  heaps and batches: the C API
- *   68  malloc.c       malloc and its family, over the process heap
- *   69  deepbind.c     plugins that look in the C library first
- *   70  new_delete.c   C++'s operators
- *   71  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   72  reports.c      malloc_info, malloc_stats, mallopt
- *   73  primitives.c   what Python gets of C
+ *   20  probe.h        places that a tracer may stop at
+ *   21  events.[hc]    the event ring of debug builds
+ *   22  hooks.h        what slow paths look for on their way
+ *   23  locks.[hc]     every lock but claims, and the order of all
+ *   24  policy.[hc]    policy images judged and read
+ *   25  environment.c  the process's policy, from its environment
+ *   26  mapped.[hc]    the table of blocks outside the region
+ *   27  resolve.c      which block an address belongs to
+ *   28  lists.h        a slab's lists, used count and claim
+ *   29  describe.[hc]  an address in words
+ *   30  fault.c        the fatal report
+ *   31  crash.c        the crash report, on request
+ *   32  window.c       which addresses are whose
+ *   33  tables.c       the metadata, mapped as it grows
+ *   34  marks.h        maps of bits over units
+ *   35  budget.c       what work for the OS may cost
+ *   36  stuck.[hc]     units that the OS would not purge
+ *   37  moved.[hc]     mappings of their own within a region
+ *   38  run_bins.[hc]  free runs and unmapped runs, by length
+ *   39  region.[hc]    which units are mapped, and how that changes
+ *   40  runs.c         the run heap: units taken and given
+ *   41  purging.c      dirty runs, purged one after another
+ *   42  purge.c        what goes back to the OS, and when
+ *   43  partial.c      sets of partly free slabs, mailboxes
+ *   44  slabs.c        a slab's life: made, given to, taken from, retired
+ *   45  waiting.c      freed spans that wait in a thread's record
+ *   46  holes.c        purged pages of slabs in use
+ *   47  acquire.c      where a refill finds a slab
+ *   48  bins.[hc]      one class of a thread's cache: its list, its carved range
+ *   49  caps.[hc]      how much a bin may hold
+ *   50  gate.[hc]      the gate of a thread record: who reaps keeps its owner out
+ *   51  cache.c        thread caches: refill, overflow, flush, loans
+ *   52  fast.h         the fast paths of malloc and free
+ *   53  magazine.h     the same with magazines, where lists miss
+ *   54  threads.c      thread records: attach, park, release
+ *   55  reap.c         another thread's caches, taken without its help
+ *   56  spans.c        blocks of whole units
+ *   57  resize.c       spans that grow, shrink, move
+ *   58  mappings.c     blocks that are mappings of their own
+ *   59  draw.h         how far it is to the next sample
+ *   60  sites.[hc]     call stacks that allocated samples, names in them
+ *   61  frames.[hc]    the call stack of a sample
+ *   62  profile.[hc]   samples of who allocates, until they are freed
+ *   63  blocks.c       one block: checked, allocated, freed, resized
+ *   64  requests.c     trim and drain, asked for from outside
+ *   65  errand.c       a stopped thread serves what was asked
+ *   66  background.c   a thread that gives back
+ *   67  fork.c         a fork's child: noticed, repaired
+ *   68  heap.c hakmem.h  heaps and batches: the C API
+ *   69  malloc.c       malloc and its family, over the process heap
+ *   70  deepbind.c     plugins that look in the C library first
+ *   71  new_delete.c   C++'s operators
+ *   72  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   73  reports.c      malloc_info, malloc_stats, mallopt
+ *   74  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired

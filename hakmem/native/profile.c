@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "draw.h"
+#include "events.h"
 #include "frames.h"
 #include "gate.h"
 #include "hooks.h"
@@ -223,6 +224,7 @@ void hak_profile_sample(hak_thread *t, uint64_t address, uint64_t size, uint64_t
                        .thread = t->index,
                        .class_index = block.class_index,
                        .os_id = t->os_id};
+    HAK_PROBE("sample", t->index, address, size, stride);
     hak_frames *frames = hak_frames_take(p);
     keep(h, p, &made, frames);
     if (frames) hak_frames_give(p, frames);

@@ -130,6 +130,7 @@ static void put_back(hak_heap *h, const out_run *run, bool lazy) {
     mark_purged(h, run, lazy);
     if (run->purged) {
         hak_event_of(h, 0, HAK_EVENT_PURGE, 0, run->unit, run->purged);
+        HAK_PROBE("purge", 0, 0, run->unit, run->purged);
         h->purge_count++;
         h->purge_units += run->purged;
     }

@@ -55,6 +55,7 @@ bool hak_slab_make(hak_thread *t, uint32_t class_index, uint32_t unit, bool fres
     hak_entry_fill(h, unit, units, hak_entry(class_index, unit));
     hak_store_relaxed(&slab->kind, HAK_KIND_SLAB);
     hak_event(t, HAK_EVENT_SLAB_MADE, class_index, unit, units);
+    HAK_PROBE("slab_made", t->index, class_index, unit, units);
     hak_count(t, slab_new_count, 1);
     return true;
 }
@@ -158,6 +159,7 @@ void hak_slab_retire(hak_thread *t, uint32_t unit) {
     hak_store_relaxed(&slab->kind, HAK_KIND_NONE);
     hak_claim_release(slab);
     hak_event(t, HAK_EVENT_SLAB_RETIRED, slab->class_index, unit, units);
+    HAK_PROBE("slab_retired", t->index, slab->class_index, unit, units);
     hak_count(t, slab_retire_count, 1);
     if (empty_push(t, unit, units)) return;
     hak_run_free(h, unit, units, true);
