@@ -122,7 +122,7 @@ def test_mt_storm_of_threads_and_forks(
     probe = probe_of(native_program)
     for seconds in ("1.5", "0", "0", "0"):
         done = run(
-            version, probe, HERE / "storm.py", seconds, PROBE_ALL="1", PYTHONMALLOC=allocator
+            version, probe, HERE / "python_storm.py", seconds, PROBE_ALL="1", PYTHONMALLOC=allocator
         )
         assert done.returncode == 0, done.stderr
         words = done.stderr.split()

@@ -33,6 +33,13 @@ _INNER_FILES: Final = re.compile(
 """Files whose functions allocate for others."""
 _INNER_SPACES: Final = ("std", "__gnu_cxx", "alloc", "core")
 """Namespaces whose functions stand in a program's own file and allocate for others."""
+_WRAPPERS: Final = re.compile(
+    r"_*([a-z][a-z0-9]{0,9}?_?)?(malloc|calloc|realloc|reallocarray|memalign|strn?dup|memdup)"
+    r"(_?(usable|internal|safe|try|zero|array|size|bytes|raw|nofail|or_die|[0-9nz]))*"
+    r"|(re|ngx_|apr_)?(p|s)?p?alloc(0|_extended)?|luaM_\w+",
+    re.IGNORECASE,
+)
+"""A program's own names for malloc: xmalloc, zmalloc_usable, g_malloc0, palloc."""
 
 
 class Stacks(NamedTuple):
@@ -98,7 +105,7 @@ def _python(word: int, names: dict[int, CodeName]) -> Frame:
 
 def is_inner(frame: Frame) -> bool:
     """Whether a function allocates for whoever calls it: one of the C and C++ libraries, of
-    CPython, of the import system.
+    CPython, of the import system, or a program's own malloc.
 
     >>> is_inner(Frame("PyList_Append", "", 0, "/usr/lib/libpython3.13.so.1.0", 9))
     True
@@ -110,6 +117,8 @@ def is_inner(frame: Frame) -> bool:
     if frame.language == "python":
         return frame.file.startswith("<frozen ")
     if _INNER_FILES.match(os.path.basename(frame.module)):
+        return True
+    if _WRAPPERS.fullmatch(frame.function):
         return True
     words = re.split(r"[<(]", frame.function, maxsplit=1)[0].split()
     return bool(words) and words[-1].split("::")[0] in _INNER_SPACES and "::" in words[-1]
