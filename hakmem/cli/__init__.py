@@ -41,6 +41,7 @@ COMMANDS: Final = (
     Command("ps", "list the processes that run on the allocator"),
     Command("maps", "draw a heap: classes, large blocks, slabs letter by letter"),
     Command("picture", "draw a heap's region as a map to look around in"),
+    Command("timeline", "draw what was resident over time, by cause and by call site"),
     Command("why", "say why memory does not go back"),
     Command("whatis", "say what stands at an address"),
     Command("peek", "show what the program has written at an address"),

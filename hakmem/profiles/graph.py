@@ -147,7 +147,7 @@ class Graph(Shown):
         colour = self.colour(tree.groups[node]) if node else palette.FREE
         fits = int((box.width - 6) / _LETTER)
         name = _cut(tree.labels[node], fits) if fits >= 3 else ""
-        fill = "" if _light(colour) else ' style="fill:#fff"'
+        fill = "" if palette.light(colour) else ' style="fill:#fff"'
         text = f'<text x="{box.left + 3:.1f}" y="{y + 13}"{fill}>{escape(name)}</text>'
         about_text = escape("\n".join(about))
         return (
@@ -219,9 +219,3 @@ class Graph(Shown):
 
 def _cut(text: str, letters: int) -> str:
     return text if len(text) <= letters else f"{text[: max(letters - 1, 0)]}…"
-
-
-def _light(colour: int) -> bool:
-    """Whether dark letters are read on it: its relative luminance, by the WCAG."""
-    red, green, blue = ((part / 255) ** 2.2 for part in palette.rgb(colour))
-    return bool(red * 0.2126 + green * 0.7152 + blue * 0.0722 > 0.18)

@@ -85,6 +85,7 @@ class ProfileTables:
         samples, torn_count = _settled(source, address + header.samples_offset, count)
         header = _header(source, address)  # whatever a sample names was published before it
         check_header(header, f"profile at {address:#x}")
+        header.sample_top = len(samples)  # more may have come meanwhile
         words = read_words(source, address + header.sites_offset, header.sites_used * 8)
         clock = int(heap.clock_ns) if heap.clock_held else time.clock_gettime_ns(_CLOCK)
         return cls(header, samples, words, clock, torn_count)

@@ -37,6 +37,16 @@ def rgb(colour: int) -> tuple[int, int, int]:
     return colour >> 16, colour >> 8 & 255, colour & 255
 
 
+def light(colour: int) -> bool:
+    """Whether dark letters are read on it: its relative luminance, by the WCAG.
+
+    >>> light(0xF0E442), light(0x0072B2)
+    (True, False)
+    """
+    red, green, blue = ((part / 255) ** 2.2 for part in rgb(colour))
+    return bool(red * 0.2126 + green * 0.7152 + blue * 0.0722 > 0.18)
+
+
 def amounts(count: int = 256) -> NDArray[np.uint8]:
     """Colours from least to most, shape (count, 3)."""
     anchors = np.array([rgb(colour) for colour in _CIVIDIS], dtype=np.float64)
