@@ -1,5 +1,5 @@
-"""Readers and their targets killed at random moments: ``python tests/outside/storm.py WORKLOAD
---rounds 1000``.
+"""Readers and their targets, which take samples, killed at random moments:
+``python tests/outside/storm.py WORKLOAD --rounds 1000``.
 
 When a reader is killed, in the middle of a stop too, nothing of the target stays stopped and its
 output is what it would have been. When a target is killed, its reader ends with an AttachError.
@@ -36,7 +36,7 @@ class Failure(Exception):
 def start(workload: str, threads: int, rounds: int) -> subprocess.Popen[str]:
     """The C++ program on the library, ready; more polite than its readers."""
     command = ["nice", "-n", "5", workload, str(threads), str(rounds)]
-    env = os.environ | {"LD_PRELOAD": str(binding.find())}
+    env = os.environ | {"LD_PRELOAD": str(binding.find()), "HAKMEM_PROFILE_BYTES": "65536"}
     program = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
     )
@@ -53,6 +53,9 @@ def look(pid: int, stop: bool, rng: random.Random) -> None:
     for slab in view.slabs[rng.randrange(max(1, len(view.slabs))) :][:3]:
         slab.letters()
     view.why()
+    _ = view.sites.array
+    if rng.random() < 0.3:
+        view.profile(rng.choice((0, 4096, 65536)), timeout=0.1, stop=stop)
 
 
 def forked(work: Callable[[], None]) -> int:
@@ -93,7 +96,7 @@ def nothing_stopped(pid: int) -> None:
 
 def kill_readers(workload: str, rounds: int, rng: random.Random) -> int:
     """Kill readers; how often. Their targets run to the end and say what they say alone."""
-    env = os.environ | {"LD_PRELOAD": str(binding.find())}
+    env = os.environ | {"LD_PRELOAD": str(binding.find()), "HAKMEM_PROFILE_BYTES": "65536"}
     wanted = subprocess.run(
         [workload, "4", str(TARGET_ROUNDS)], capture_output=True, text=True, env=env, check=True
     ).stdout
