@@ -106,7 +106,7 @@ peers: setup  ## fetch the allocators to compare with, from the distribution and
 	@$(VENV_PYTHON) -m bench.wheels
 	$(call apt_install,$(PEERS))
 
-PROGRAMS := gcc g++ git sqlite3 perl nodejs ffmpeg imagemagick redis-server redis-tools nginx-light apache2-utils \
+PROGRAMS := gcc g++ gdb git sqlite3 perl nodejs ffmpeg imagemagick redis-server redis-tools nginx-light apache2-utils \
 	postgresql postgresql-contrib python3 strace php-cli php-intl php-xml php-mbstring php-sqlite3 ruby default-jdk-headless \
 	golang-go rustc llvm chromium octave erlang-base emacs-nox faketime fakeroot mariadb-server stress-ng \
 	python3-numpy python3-pytest python3-hypothesis

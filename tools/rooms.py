@@ -52,6 +52,7 @@ ROOMS: Final = (
     "hakmem/views",
     "hakmem/heap",
     "hakmem/outside",
+    "hakmem/gdb",
     "hakmem",
     "tools",
     "bench",

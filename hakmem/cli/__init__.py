@@ -56,6 +56,7 @@ COMMANDS: Final = (
     Command("trim", "ask a process to give back what nobody uses"),
     Command("drain", "ask a process's threads to give their caches back"),
     Command("shell", "open a Python prompt with a heap in hand"),
+    Command("gdb", "start gdb with hakmem's commands, on a process or a core file"),
     Command("lib", "print the library's path, for LD_PRELOAD"),
     Command("policy", "show, compare, save and check policies"),
     Command("bench", "measure beside glibc and every installed peer"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..arguments import whole_number
-from ..errors import NoHakmem
 from ..views.files.around import ours_of
 from ..views.files.code import code_of
 from ..views.files.freezing import freeze
@@ -13,6 +12,7 @@ from ..views.files.frozen import Frozen
 from ..views.heap_view import HeapView
 from ..views.reading.mapped import mapped_parts
 from .live import LiveProcess
+from .program import ProgramMemory
 from .standing import inside_library
 from .stopping import stopped
 
@@ -47,15 +47,17 @@ def attach(pid: int, *, stop: bool = False) -> HeapView:
 
 def _look(pid: int) -> HeapView:
     """The process as it is now, and its first heap."""
-    source = LiveProcess(pid)
+    return look_at(LiveProcess(pid))
+
+
+def look_at(source: ProgramMemory) -> HeapView:
+    """The first heap of a program, as it is now. Raises NoHakmem, LayoutMismatch, and what reading
+    raises."""
     source.find_library()
     heaps = source.heaps()
     source.check()
     if not heaps:
-        raise NoHakmem(
-            f"{source.facts().title()} has the library, {source.images[0].path}, but has made no "
-            "heap yet"
-        )
+        raise source.no_heap()
     view = HeapView(source, *heaps[0])
     _ = view.process  # read now: it tells of the same moment as the heap
     return view

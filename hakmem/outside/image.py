@@ -186,6 +186,14 @@ def find_images(source: MemorySource, maps: list[Mapping]) -> list[Image]:
     return found + [image for path in rest if (image := _image(source, starts[path], path))]
 
 
+def build_id_at(source: MemorySource, start: int) -> str:
+    """The build id of the file that is mapped at ``start``; empty where none can be read."""
+    try:
+        return _Elf(source, start).build_id()
+    except (ValueError, struct.error, OverflowError, MemoryUnreadable):
+        return ""
+
+
 class _File(MemorySource):
     """A file on disk as if it were mapped at 0: enough for what stands in its first segment."""
 

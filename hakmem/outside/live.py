@@ -8,25 +8,19 @@ As long as it can be read, the number still means the same program.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import struct
 import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from .. import layout
-from ..errors import AttachError, FieldMissing, LayoutMismatch, NoHakmem
-from ..generate import description, mirror
-from ..generate.description import BadDescription, Description
+from ..errors import AttachError
 from ..system import procfs
 from ..system.procfs import ProcessFacts, SleepPlace
 from ..views.reading.source import (
     CHECKED_BYTES,
-    MemorySource,
     MemoryUnreadable,
     copy_from,
     copy_to,
@@ -35,7 +29,8 @@ from ..views.reading.source import (
     require_mapped,
 )
 from .denial import denied, gone
-from .image import Image, file_build_id, find_images
+from .image import Image
+from .program import ProgramMemory
 from .standing import inside_library
 
 if TYPE_CHECKING:
@@ -43,22 +38,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..views.reading.beside import Beside, Range
-    from ..views.reading.missing import Missing
     from ..views.reading.surroundings import Ours, Surroundings
-    from ..views.reading.translation import TranslatedHeap, Translation
 
-HEAPS_LIMIT: Final = 65536
 WATCH_SECONDS: Final = 0.2
 """How long a thread is watched; one that does not run in that time counts as asleep. A thread that
 waits for a shorter timer comes to a slow path soon enough."""
 
 
-class LiveProcess(MemorySource):
+class LiveProcess(ProgramMemory):
     """The memory of process ``pid``. Raises an AttachError that says why when it cannot be read."""
 
     def __init__(self, pid: int) -> None:
+        super().__init__(f"process {pid}")
         self._pid = pid
-        self.name = f"process {pid}"
         self.task = procfs.readable_task(pid)
         """A thread through which its memory is read: the first one, unless that has ended."""
         if not self.task:
@@ -88,11 +80,6 @@ class LiveProcess(MemorySource):
             ),
             0,
         )
-        self.images: list[Image] = []
-        self.translations: dict[int, Translation] = {}
-        """By the address of a library's root: how its layout is read, where it is another."""
-        self.translated: dict[int, TranslatedHeap] = {}
-        """The heaps of another layout, by address."""
 
     @property
     def pid(self) -> int:
@@ -119,13 +106,6 @@ class LiveProcess(MemorySource):
         from . import asking
 
         return getattr(asking, kind)(look, timeout, stop=stop, **numbers)
-
-    def read(self, address: int, size_bytes: int) -> bytes | memoryview:
-        """A copy of ``size_bytes`` bytes from ``address`` on; of a heap of another layout the
-        metadata translated. Raises MemoryUnreadable, or ProcessNotFound when it ended."""
-        heap = self._heap_of(address) if self.translated else None
-        found = None if heap is None else heap.read(address - heap.address, size_bytes)
-        return self.read_as_it_is(address, size_bytes) if found is None else found
 
     def read_as_it_is(self, address: int, size_bytes: int) -> bytes | memoryview:
         """The bytes as they are."""
@@ -267,120 +247,6 @@ class LiveProcess(MemorySource):
             why = os.strerror(code)
             raise AttachError(f"process {self.pid} cannot be written to: {why}") from None
 
-    def find_library(self) -> None:
-        """Find the library, and check that its layout is this package's.
-
-        Raises NoHakmem with what to start the program with, LayoutMismatch with both layouts and
-        both build ids.
-        """
-        self.images = find_images(self, self.maps)
-        self.check()
-        if not self.images:
-            title = procfs.facts(self.pid, self.maps).title()
-            raise NoHakmem(
-                f"{title} does not run on hakmem: nothing it has mapped exports hak_root_; start "
-                "it with: hakmem run -- COMMAND"
-            )
-        for image in self.images:
-            # the first two words are the same in every layout
-            magic, found = struct.unpack("<QQ", self.read_as_it_is(image.root, 16))
-            if magic == layout.ROOT_MAGIC and found == mirror.LAYOUT_HASH:
-                continue
-            from ..views.reading.translation import Translation  # with numpy
-
-            try:
-                theirs = self._description(image)
-                if magic != layout.ROOT_MAGIC or theirs.hash != found:
-                    raise BadDescription(f"what it describes is 0x{theirs.hash:016x}")
-                self.translations[image.root] = Translation(theirs)
-            except BadDescription as error:
-                raise LayoutMismatch(
-                    f"process {self.pid} runs another build, {image.path}: its layout is "
-                    f"0x{found:016x}, which cannot be read ({error}), and its build id "
-                    f"{image.build_id or 'none'}; this package's layout is "
-                    f"0x{mirror.LAYOUT_HASH:016x}, build id {file_build_id() or 'none'}; "
-                    "use the hakmem that the program was started with"
-                ) from None
-
-    def _description(self, image: Image) -> Description:
-        """The layout as the library describes it. Raises BadDescription."""
-        if not image.description:
-            raise BadDescription("it does not describe itself")
-        try:
-            head = bytes(self.read_as_it_is(image.description, description.HEAD.size))
-            size = min(description.HEAD.unpack(head)[1], description.PACKED_LIMIT_BYTES)
-            at = image.description + len(head)
-            return description.unpack(head + bytes(self.read_as_it_is(at, size)))
-        except MemoryUnreadable as error:
-            raise BadDescription(str(error)) from None
-
-    def translation_of(self, image: Image) -> Translation | None:
-        """What a library's records are in this layout; None: the same."""
-        return self.translations.get(image.root)
-
-    def background_word(self, image: Image) -> int:
-        """Address of the word on which a library's background thread waits; 0: it has none."""
-        translation = self.translation_of(image)
-        try:
-            return image.root + (
-                int(mirror.HakRoot.background.offset)
-                if translation is None
-                else translation.place("hak_root", "background")
-            )
-        except FieldMissing:
-            return 0
-
-    def _root(self, image: Image) -> ctypes.Structure:
-        return self._struct("hak_root", image.root, self.translation_of(image))
-
-    def _struct(self, name: str, address: int, translation: Translation | None) -> ctypes.Structure:
-        kind = mirror.structure(name)
-        if translation is None:
-            return kind.from_buffer_copy(self.read_as_it_is(address, ctypes.sizeof(kind)))
-        raw = self.read_as_it_is(address, translation.theirs.sizes[name])
-        return translation.structure(name, raw)
-
-    def missing(self, address: int) -> Missing | None:
-        """What the heap at ``address`` lacks because it is of another layout."""
-        heap = self.translated.get(address)
-        return None if heap is None else heap.missing
-
-    def _heap_of(self, address: int) -> TranslatedHeap | None:
-        """The heap of another layout whose region holds an address."""
-        for base, heap in self.translated.items():
-            if base <= address < base + heap.plan.reserved_bytes:
-                return heap
-        return None
-
-    def heaps(self) -> list[tuple[int, str]]:
-        """Addresses and names of its heaps, the one behind malloc first, then in the order they
-        were made."""
-        found: dict[int, tuple[int, int, str]] = {}
-        for image in self.images:
-            root, translation = self._root(image), self.translation_of(image)
-            at = int(root.first_heap)
-            while at and at not in found and len(found) < HEAPS_LIMIT:
-                try:
-                    heap = self._struct("hak_heap", at, translation)
-                except MemoryUnreadable:
-                    # this heap was just destroyed, so its link is gone; the next look finds those
-                    # behind
-                    break
-                if heap.magic != layout.HEAP_MAGIC:
-                    break
-                if translation is not None:
-                    from ..views.reading.translation import TranslatedHeap
-
-                    self.translated[at] = TranslatedHeap(translation, self.read_as_it_is, at)
-                mine = at == root.process_heap
-                found[at] = (
-                    0 if mine else 1,
-                    heap.generation,
-                    "process heap" if mine else f"heap {heap.generation}",
-                )
-                at = int(heap.next_heap)
-        return [(at, name) for at, (_, _, name) in sorted(found.items(), key=lambda item: item[1])]
-
     def inside(self) -> int:
         """How many threads may be in the middle of a malloc or free now: those that run, and those
         that sleep in one."""
@@ -448,6 +314,10 @@ class LiveProcess(MemorySource):
             return part
         pages = resident_pages(self.pid, self.check, heap.address + real[0], real[1])
         return part if pages is None else Ours.of_pages(heap.address + real[0], pages)
+
+    def title(self) -> str:
+        """The process with its command. Raises as `facts`."""
+        return procfs.facts(self.pid, self.maps).title()
 
     def facts(self) -> ProcessFacts:
         """The process as it is now. Raises ProcessNotFound when it ended."""

@@ -18,9 +18,14 @@ def modules_in(source: MemorySource) -> tuple[Module, ...]:
     if isinstance(source, Frozen):
         return source.code
     try:
-        return modules_of(source.pid) if source.pid else ()
+        if source.pid:
+            return modules_of(source.pid)
     except OSError:
         return ()
+    return tuple(
+        Module(part.path, part.start, part.end, part.offset, build_id)
+        for part, build_id in source.mapped_files()
+    )
 
 
 def code_of(frozen: Sequence[FrozenHeap], source: MemorySource) -> tuple[Module, ...]:

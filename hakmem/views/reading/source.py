@@ -163,6 +163,11 @@ class MemorySource(ABC):
         one."""
         return None
 
+    def mapped_files(self) -> list[tuple[Mapping, str]]:
+        """Of memory without a process: the parts of files that were mapped, with their build ids;
+        empty: not known."""
+        return []
+
     def request(
         self, look: object, kind: str, timeout: float, *, stop: bool, **numbers: int
     ) -> Any:
