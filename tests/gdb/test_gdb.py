@@ -140,13 +140,13 @@ def test_a_process_in_gdb_is_the_process_outside(launch: Launch) -> None:
     assert f"Process {held.process.pid} (" in lines[0] and "live blocks" in "\n".join(lines), errors
 
 
-@pytest.mark.parametrize("make", [gcore, crashed])
+@pytest.mark.parametrize("core_of", [gcore, crashed])
 def test_a_core_says_what_the_process_said(
-    launch: Launch, tmp_path: Path, program: Path, make: Callable[[Held, Path], Path]
+    launch: Launch, tmp_path: Path, program: Path, core_of: Callable[[Held, Path], Path]
 ) -> None:
     held = launch()
     expected = of_core(held.sentences(), held.process.pid)
-    core = make(held, tmp_path)
+    core = core_of(held, tmp_path)
     asked = [f"hakmem whatis {held.at[name]}" for name in NAMES]
     assert in_gdb(core, *asked)[0] == expected, "without the program's file"
     unit = expected[0].partition("unit ")[2].partition(",")[0]
