@@ -153,10 +153,14 @@ class _Watcher:
 
     def _look_between(self) -> None:
         self.count += 1
-        folder = self.wishes.folder or Path()
+        place = (self.wishes.folder or Path()) / f"look-{self.count:06}.npz"
         try:
-            self._save(folder / f"look-{self.count:06}.npz")
+            self._save(place)
         except HakmemError:  # it has not begun yet, or has ended
+            self.count -= 1
+            return
+        if self._is_zombie():  # it ended meanwhile: its files were gone, and perhaps its memory
+            place.unlink(missing_ok=True)
             self.count -= 1
 
     def _save(self, place: Path) -> None:

@@ -15,7 +15,9 @@ from hakmem import layout
 from hakmem.generate import mirror
 from hakmem.profiles.records import Frame
 from hakmem.views.heap_view import HeapView
+from hakmem.views.reading import profile
 from hakmem.views.reading.profile import ProfileTables, check_header
+from hakmem.views.reading.records import Records
 from hakmem.views.reading.source import MemorySource
 from hakmem.views.sites import stacks
 from hakmem.views.sites.exporting import profile_of
@@ -47,6 +49,23 @@ def test_never_sampled(heap: hakmem.Heap) -> None:
     assert heap.sampling.rate_bytes == 0 and "none were taken" in repr(heap.sampling)
     with pytest.raises(hakmem.HakmemError, match="was not sampled"):
         _ = heap.sites
+
+
+def test_a_look_saved_while_samples_come_can_be_loaded(
+    heap: hakmem.Heap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heap.profile(1)
+    heap.alloc_many([100] * 50)
+    settled, came = profile._settled, []
+
+    def more_come(source: MemorySource, address: int, size_bytes: int) -> tuple[Records, int]:
+        made = settled(source, address, size_bytes)
+        came.extend(heap.alloc_many([3000] * 20))
+        return made
+
+    monkeypatch.setattr(profile, "_settled", more_come)
+    heap.view().save(tmp_path / "moving.npz")
+    assert came and len(hakmem.load(tmp_path / "moving.npz").sites) >= 1
 
 
 def test_every_block_sampled_is_the_truth(heap: hakmem.Heap) -> None:

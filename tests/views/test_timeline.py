@@ -322,6 +322,7 @@ def test_a_program_that_ran_and_a_browser(tmp_path: Path) -> None:
     assert len(data["files"]) >= 3 and data["rss"][-1] > data["rss"][0] + 5 * MIB
     names = [area["name"] for area in data["charts"]["live"]["areas"]]
     assert any(name.startswith("hold") for name in names), names
+    assert not any(name.startswith("0x") for name in names), "a look has the program's files"
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("no chromium to show the page in")

@@ -154,13 +154,16 @@ def where(frame: Frame | None) -> str:
 
     >>> where(Frame("parse", "/srv/app/parse.c", 41, "/usr/bin/app", 9))
     'parse (parse.c:41)'
+    >>> where(Frame("0x7f355f94a8c8", "", 0, "", 9))
+    '0x7f355f94a8c8'
     >>> where(None)
     '(no call stack)'
     """
     if frame is None:
         return "(no call stack)"
     if not frame.file:
-        inside = os.path.basename(frame.module)
-        return frame.function if "+0x" in frame.function else f"{label(frame)} ({inside})"
+        if "+0x" in frame.function or not frame.module:
+            return frame.function
+        return f"{label(frame)} ({os.path.basename(frame.module)})"
     line = f":{frame.line}" if frame.line else ""
     return f"{frame.function} ({os.path.basename(frame.file)}{line})"
