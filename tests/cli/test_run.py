@@ -466,7 +466,7 @@ def test_being_readable_is_said_where_it_matters(monkeypatch: pytest.MonkeyPatch
 
     from hakmem.cli import run
 
-    arguments = argparse.Namespace(set=[], policy=None, private=False)
+    arguments = argparse.Namespace(set=[], policy=None, private=False, profile=None)
     program = programs.examine("true")
     for scope, lines in ((0, 0), (1, 1), (2, 0)):
         monkeypatch.setattr(run, "yama_scope", lambda scope=scope: scope)

@@ -88,7 +88,7 @@ def test_peek_names_blocks_pointers_and_text(heap: Heap) -> None:
     assert f"+0: {leads}" in text
     painted = found.text(colour=True)
     assert "\x1b[32m#" in painted and "\x1b[33mc" in painted and "\x1b[" not in text
-    assert "<span style=" in found._repr_html_() and "&lt;" not in found._repr_html_()
+    assert "<span style=" in found._repr_html_() and "&lt;span" not in found._repr_html_()
     assert found.as_dict()["pieces"][2]["state"] == "cached"
 
 
