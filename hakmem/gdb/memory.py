@@ -52,6 +52,11 @@ class GdbMemory(ProgramMemory):
             reason = str(error) or "too much for gdb at once"
             raise MemoryUnreadable(address, size_bytes, f"gdb: {reason}") from None
 
+    @property
+    def shares_clock(self) -> bool:
+        """No: a core is of an earlier moment, a remote program of another machine."""
+        return False
+
     def find_images(self) -> list[Image]:
         """By the files' own tables, else by the symbols that gdb has, else, where the library's
         file is gone or another by now, by what a root begins with."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -65,14 +66,16 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Held:
     """The program, running on the library."""
 
-    def __init__(self, program: Path, folder: Path, library: Path | None) -> None:
+    def __init__(
+        self, program: Path, folder: Path, library: Path | None, **environment: str
+    ) -> None:
         self.process = subprocess.Popen(
             [program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=folder,
-            env=os.environ | ({"LD_PRELOAD": str(library)} if library else {}),
+            env=os.environ | ({"LD_PRELOAD": str(library)} if library else {}) | environment,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (1 << 30, 1 << 30)),
         )
         assert self.process.stdout is not None
@@ -92,8 +95,9 @@ def launch(program: Path, tmp_path: Path) -> Iterator[Launch]:
     """``launch(library)``: the program has printed where its blocks are, and waits."""
     made: list[Held] = []
 
-    def start(library: Path | None = None, *, plain: bool = False) -> Held:
-        made.append(Held(program, tmp_path, None if plain else library or binding.find()))
+    def start(library: Path | None = None, *, plain: bool = False, **environment: str) -> Held:
+        preload = None if plain else library or binding.find()
+        made.append(Held(program, tmp_path, preload, **environment))
         return made[-1]
 
     yield start
@@ -157,6 +161,17 @@ def test_a_core_says_what_the_process_said(
     text = "\n".join(lines)
     assert "does not keep which pages were resident" in text
     assert f"the core of process {held.process.pid}'s malloc" in text
+
+
+def test_a_core_tells_who_allocated(launch: Launch, tmp_path: Path, program: Path) -> None:
+    held = launch(HAKMEM_PROFILE_BYTES="1024")
+    core = gcore(held, tmp_path)
+    lines, errors = in_gdb(core, "hakmem sites", "hakmem whatis span", program=program)
+    text = "\n".join(lines)
+    assert "main (held.c:" in text, errors
+    [said] = [line for line in lines if "is the span of 1 MiB" in line]
+    assert "main (held.c:" in said
+    assert re.search(r"allocated \d+ ms ago", said), "counted to the last sample, not to now"
 
 
 def test_a_core_whose_library_file_is_gone_or_another(launch: Launch, tmp_path: Path) -> None:

@@ -87,7 +87,12 @@ class ProfileTables:
         check_header(header, f"profile at {address:#x}")
         header.sample_top = len(samples)  # more may have come meanwhile
         words = read_words(source, address + header.sites_offset, header.sites_used * 8)
-        clock = int(heap.clock_ns) if heap.clock_held else time.clock_gettime_ns(_CLOCK)
+        if heap.clock_held:
+            clock = int(heap.clock_ns)
+        elif source.shares_clock:
+            clock = time.clock_gettime_ns(_CLOCK)
+        else:
+            clock = max(int(header.started_ns), int(samples["time_ns"].max(initial=0)))
         return cls(header, samples, words, clock, torn_count)
 
     @cached_property

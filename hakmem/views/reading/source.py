@@ -135,6 +135,12 @@ class MemorySource(ABC):
         return None
 
     @property
+    def shares_clock(self) -> bool:
+        """Whether the heap's clock is that of this machine now. Where not, a heap's last sample is
+        the latest moment that is known of it."""
+        return True
+
+    @property
     def has_contents(self) -> bool:
         """Whether what the program wrote into its blocks can be read; of a copy only where it was
         asked for."""
