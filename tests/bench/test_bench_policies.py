@@ -41,7 +41,8 @@ def test_an_unknown_evaluation_or_field_is_one_line(capsys: pytest.CaptureFixtur
     assert main(["evaluate", "nonesuch"]) == 2
     assert (
         capsys.readouterr().err
-        == "bench: no evaluation named nonesuch; evaluations: refill arenas headers magazines samples\n"
+        == "bench: no evaluation named nonesuch; evaluations: refill arenas headers magazines "
+        "samples\n"
     )
     with pytest.raises(BenchError, match="caches"):
         policies.image_of("bad", {"caches.pool_refill_slabs": 99})
