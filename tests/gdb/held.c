@@ -1,4 +1,5 @@
-/* Holds blocks of three kinds, prints where they are, and waits for a line: "abort" makes a core. */
+/* Holds blocks of three kinds, prints where they are, and waits for a line: "abort" makes a core.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,6 @@ int main(void) {
     char line[16];
     int ends = fgets(line, sizeof line, stdin) == NULL || strcmp(line, "abort\n") != 0;
     stop_here();
-    if (!ends)
-        abort();
+    if (!ends) abort();
     return 0;
 }
