@@ -144,6 +144,14 @@ class _Watcher:
 
         return procfs.task_state(self.pid, self.pid) in ("", *procfs.ZOMBIE_STATES)
 
+    def _has_memory(self) -> bool:
+        """Whether it is not ending: its memory goes before it is a zombie."""
+        try:
+            with open(f"/proc/{self.pid}/maps", "rb") as maps:
+                return bool(maps.read(1))
+        except OSError:
+            return False
+
     def _look_at_end(self) -> None:
         try:
             if self.wishes.at_exit is not None:
@@ -159,7 +167,7 @@ class _Watcher:
         except HakmemError:  # it has not begun yet, or has ended
             self.count -= 1
             return
-        if self._is_zombie():  # it ended meanwhile: its files were gone, and perhaps its memory
+        if not self._has_memory():  # it ended meanwhile: what was read of it may be a part
             place.unlink(missing_ok=True)
             self.count -= 1
 
