@@ -121,7 +121,10 @@ void hak_heap_destroy(hak_heap *h) {
 
 static void *alloc(hak_thread *t, uint64_t size) {
     void *block = hak_fast_alloc(t, size);
-    if (!block) block = t->sample_rate ? hak_counted_alloc(t, size) : hak_magazine_alloc(t, size);
+    /* as in malloc: no magazine serves a thread that has to look at the rate of samples */
+    if (!block && hak_load_relaxed(&t->fast_map) == (uintptr_t)hak_no_classes)
+        block = hak_counted_alloc(t, size);
+    else if (!block) block = hak_magazine_alloc(t, size);
     return block ? block : hak_alloc_slow(t, size, 1, false);
 }
 

@@ -151,3 +151,14 @@ def test_blocks_in_magazines_are_cached_and_a_damaged_one_is_told(plane: Plane) 
             heap.validate()
         magazine.top = kept
         heap.validate()
+
+
+@pytest.mark.parametrize("twins", [{"name": "magazines"}], indirect=True)
+def test_magazines_do_not_keep_a_thread_from_its_rate(twins: Twins) -> None:
+    """Blocks that magazines alone would serve are counted from the moment that the rate is set."""
+    for _ in range(3):
+        twins.free(twins.alloc(24))
+    assert twins.both("profile", lambda engine: engine.profile(24)) == layout.constant("HAK_OK")
+    for _ in range(100):
+        twins.free(twins.alloc(24))
+    assert twins.first_thread().sample_rate == 24
