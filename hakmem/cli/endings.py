@@ -53,6 +53,8 @@ STARTERS: Final = {
     "tini": Starter("pe"),
     "xargs": Starter("adEILnPs", "arg-file delimiter max-args max-procs max-chars replace"),
 }
+CHILD_STARTERS: Final = (SHELLS | frozenset(STARTERS) | {"env"}) - {"strace"}
+"""What is looked through for the program meant; strace holds that one itself."""
 
 
 @dataclass

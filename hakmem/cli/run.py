@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import USAGE, CommandError
-from .endings import Endings, endings
+from .endings import CHILD_STARTERS, Endings, endings
 from .library import checked, own_folder, preloadable
 from .profile import ON_BYTES
 from .programs import NOT_RUNNABLE, Program, examine
@@ -30,6 +30,7 @@ EXAMPLES = """\
   hakmem run --policy lean.toml -- redis-server
   hakmem run --profile -- python3 server.py
   hakmem run --profile=64K --at-exit end.npz -- make; hakmem sites end.npz
+  hakmem run --profile=64K --at-peak most.npz -- python3 job.py; hakmem why most.npz
   hakmem run --set HAKMEM_RETAIN_MB=64 --set HAKMEM_HEADERS=all -- make"""
 
 
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options come before the command; what follows it is its own."""
     parser.usage = (
         "hakmem run [-h] [-q | -v] [--private] [--policy FILE] [--profile[=BYTES]] "
-        "[--at-exit FILE] [--every SECONDS -o DIR] [-f] "
+        "[--at-exit FILE] [--at-peak FILE] [--every SECONDS -o DIR] [-f] "
         "[--set VARIABLE=VALUE] "
         "[--] COMMAND [ARGUMENT ...]"
     )
@@ -78,6 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="save a look when the program ends, for hakmem sites, why and diff",
     )
     parser.add_argument(
+        "--at-peak",
+        metavar="FILE",
+        help="save a look at the program when most was resident, within a sixteenth",
+    )
+    parser.add_argument(
         "--every",
         metavar="SECONDS",
         type=interval,
@@ -85,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", metavar="DIR", help="the folder of --every")
     parser.add_argument(
-        "-f", "--force", action="store_true", help="overwrite the file of --at-exit"
+        "-f", "--force", action="store_true", help="overwrite the files of --at-exit and --at-peak"
     )
     parser.add_argument(
         "--set",
@@ -120,21 +126,34 @@ _UNITS = (("ms", 0.001), ("min", 60), ("s", 1), ("h", 3600))
 def watch(arguments: argparse.Namespace) -> None:
     """Start what saves looks at the program. Raises CommandError for a place that cannot be
     written."""
-    from ..outside.watching import Wishes, start
+    from ..outside.watcher import Wishes
+    from ..outside.watching import start
 
     if (arguments.every is None) != (arguments.output is None):
         raise CommandError("--every SECONDS and -o DIR: expected both, or none of them", USAGE)
-    at_exit, folder = None, None
-    if arguments.at_exit is not None:
-        at_exit = Path(writable(arguments.at_exit, force=arguments.force)).absolute()
-        if not os.access(at_exit.parent, os.W_OK | os.X_OK):
-            raise CommandError(f"{at_exit.parent}: expected a folder that can be written", USAGE)
+    at_exit, at_peak = (
+        None if name is None else _place(name, force=arguments.force)
+        for name in (arguments.at_exit, arguments.at_peak)
+    )
+    if at_exit is not None and at_exit == at_peak:
+        raise CommandError(
+            f"--at-exit and --at-peak: expected two files, both are {at_exit}", USAGE
+        )
+    folder = None
     if arguments.output is not None:
         folder = Path(arguments.output).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.glob("look-*.npz")):
             raise CommandError(f"{folder} has looks of another run; name another folder", USAGE)
-    start(Wishes(at_exit, arguments.every or 0.0, folder), say)
+    start(Wishes(at_exit, arguments.every or 0.0, folder, at_peak, CHILD_STARTERS), say)
+
+
+def _place(name: str, *, force: bool) -> Path:
+    """Where a look is to be saved. Raises CommandError for a place that cannot be written."""
+    place = Path(writable(name, force=force)).absolute()
+    if not os.access(place.parent, os.W_OK | os.X_OK):
+        raise CommandError(f"{place.parent}: expected a folder that can be written", USAGE)
+    return place
 
 
 def say(text: str) -> None:
@@ -279,7 +298,7 @@ def main(arguments: argparse.Namespace) -> int:
         say(" ".join([*changed, program.path, *words[1:]]))
     sys.stdout.flush()
     sys.stderr.flush()
-    if arguments.at_exit is not None or arguments.every is not None:
+    if any(wish is not None for wish in (arguments.at_exit, arguments.at_peak, arguments.every)):
         watch(arguments)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(

@@ -55,6 +55,42 @@ def program(pid: int) -> str:
     return os.readlink(f"{directory(pid)}/exe")
 
 
+def arguments(pid: int) -> list[str]:
+    """The words a process was started with; none of one that is ending."""
+    return _memory_text(pid, "cmdline").split("\0")[:-1]
+
+
+def short_name(pid: int) -> str:
+    """The kernel's name of a process, of 15 letters at most; empty when it is gone."""
+    try:
+        return _text(pid, "comm").rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process's threads have started and that still are its children; none
+    where the kernel does not say."""
+    found: list[int] = []
+    try:
+        for task in tasks(pid):
+            found += map(int, _text(pid, f"task/{task}/children").split())
+    except OSError:
+        pass
+    return found
+
+
+def small_figures(pid: int) -> tuple[int, int]:
+    """The resident set now and at most, bytes, by the kernel's counters: cheap, and up to some
+    hundred KiB behind for each processor. 0, 0 when the process is gone or ending."""
+    try:
+        said = status(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0
+    now, most = (int(said.get(name, "0 kB").split()[0]) << 10 for name in ("VmRSS", "VmHWM"))
+    return now, most
+
+
 def mappings(pid: int) -> list[Mapping]:
     """The mappings of a process, ascending; none of a process that has ended."""
     found = []

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from hakmem.outside.watching import Wishes, _Watcher
+from hakmem.outside.watcher import Shown, Watcher, Wishes
 
 
-class Watcher(_Watcher):
+class Touching(Watcher):
     """One whose looks are empty files."""
 
-    def _save(self, place: Path) -> None:
+    def _save(self, pid: int, place: Path) -> Shown:
         place.touch()
+        return Shown(0, 0)
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -25,7 +26,7 @@ def test_a_look_during_which_the_program_ended_is_not_kept(tmp_path: Path, ended
             program.kill()
             os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
         said: list[str] = []
-        watcher = Watcher(program.pid, Wishes(None, 1.0, tmp_path), said.append)
+        watcher = Touching(program.pid, Wishes(None, 1.0, tmp_path), said.append)
         watcher._look_between()
         watcher._look_between()
         kept = sorted(place.name for place in tmp_path.iterdir())

@@ -115,6 +115,14 @@ def class_rows(outline: Outline, sums: NDArray[np.int64]) -> Records:
     return made
 
 
+def live_bytes_of(outline: Outline, rows: Records) -> int:
+    """What the program holds of a heap, by its `class_rows`: blocks by their strides, spans and
+    mapped blocks whole."""
+    blocks = int((rows["application_count"] * rows["stride_bytes"]).sum())
+    units = int(outline.heap.in_use_units) - int(rows["size_bytes"].sum() >> layout.UNIT_SHIFT)
+    return blocks + (max(units, 0) << layout.UNIT_SHIFT) + int(outline.mapped["bytes"].sum())
+
+
 class ClassRecord(Record):
     """One size class."""
 
