@@ -181,6 +181,31 @@ static expected in_transit(hak_heap *h, hak_thread *t) {
     }
     die("no free run");
 }
+/* Units that hold nothing, as those of a slab that has retired: a span's. */
+static uint32_t empty_slab(hak_heap *h, uint32_t units) {
+    uint64_t at = (uint64_t)(uintptr_t)hak_heap_alloc(h, (uint64_t)units << HAK_UNIT_SHIFT);
+    uint32_t unit = (uint32_t)((at - (uintptr_t)h) >> HAK_UNIT_SHIFT);
+    hak_slab *slab = hak_slab_at(h, unit);
+    if (slab->kind != HAK_KIND_SPAN || slab->unit_count != units) die("no span of %u", units);
+    hak_entry_fill(h, unit, units, HAK_TAG_NONE);
+    slab->kind = HAK_KIND_NONE;
+    return unit;
+}
+/* An empty slab of eight units waits ready for the next class of that length. */
+static expected readied(hak_heap *h, hak_thread *t) {
+    uint32_t unit = empty_slab(h, 8);
+    (void)t;
+    hak_slab_at(h, unit)->next = (uint32_t)h->longer_word[6];
+    uint64_t count = (h->longer_word[6] >> 32 & 0xff) + 1;
+    h->longer_word[6] = unit | count << 32 | ((h->longer_word[6] >> 40) + 1) << 40;
+    return (expected){0, 0, 0};
+}
+/* hak_empty_pop has taken it, no slab is made of it. */
+static expected unreadied(hak_heap *h, hak_thread *t) {
+    (void)t;
+    empty_slab(h, 8);
+    return (expected){0, 0, 0};
+}
 /* A unit popped from the open superslab, no slab made of it. */
 static expected opened(hak_heap *h, hak_thread *t) {
     (void)t;
@@ -485,6 +510,8 @@ static const struct {
     {"locked", locked, NULL},
     {"unbinned", unbinned, NULL},
     {"in_transit", in_transit, NULL},
+    {"readied", readied, NULL},
+    {"unreadied", unreadied, NULL},
     {"opened", opened, NULL},
     {"purging", purging, NULL},
     {"mailed", mailed, NULL},
