@@ -90,14 +90,13 @@ class Held:
 Launch = Callable[..., Held]
 
 
-@pytest.fixture
-def launch(program: Path, tmp_path: Path) -> Iterator[Launch]:
+def launcher(program: Path, folder: Path) -> Iterator[Launch]:
     """``launch(library)``: the program has printed where its blocks are, and waits."""
     made: list[Held] = []
 
     def start(library: Path | None = None, *, plain: bool = False, **environment: str) -> Held:
         preload = None if plain else library or binding.find()
-        made.append(Held(program, tmp_path, preload, **environment))
+        made.append(Held(program, folder, preload, **environment))
         return made[-1]
 
     yield start
@@ -106,11 +105,34 @@ def launch(program: Path, tmp_path: Path) -> Iterator[Launch]:
         held.process.communicate()
 
 
-def gcore(held: Held, folder: Path) -> Path:
-    """A core of the process as it stands, made by gdb."""
-    path = folder / "made.core"
-    lines, errors = in_gdb(held.process.pid, f"gcore {path}")
-    assert path.exists(), (lines, errors)
+@pytest.fixture
+def launch(program: Path, tmp_path: Path) -> Iterator[Launch]:
+    """Programs of one test."""
+    yield from launcher(program, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def held(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
+    """One that waits as long as the tests ask."""
+    for launch in launcher(program, tmp_path_factory.mktemp("held")):
+        yield launch()
+
+
+@pytest.fixture(scope="module")
+def outside(held: Held) -> list[str]:
+    """What is said of it outside."""
+    sentences = held.sentences()
+    assert len(sentences) == 4 and "application" in sentences[0] and "cached" in sentences[1]
+    return sentences
+
+
+@pytest.fixture(scope="module")
+def core(held: Held, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its core as it stands, made by gdb."""
+    path = tmp_path_factory.mktemp("core") / "made.core"
+    words = [str(GDB), "-q", "-nx", "-batch", "-p", str(held.process.pid), "-ex", f"gcore {path}"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert path.exists(), (done.stdout, done.stderr)
     return path
 
 
@@ -130,42 +152,60 @@ def of_core(sentences: list[str], pid: int) -> list[str]:
     return [line.replace(f"of {name}", f"of the core of {name}") for line in sentences]
 
 
-def test_a_process_in_gdb_is_the_process_outside(launch: Launch) -> None:
-    held = launch()
-    expected = held.sentences()
-    assert len(expected) == 4 and "application" in expected[0] and "cached" in expected[1]
-    asked = ("hakmem whatis kept", "hakmem whatis freed", "hakmem whatis span")
-    lines, errors = in_gdb(held.process.pid, *asked, "hakmem whatis given", "hakmem slab kept")
-    assert lines[:4] == expected, errors
-    unit = expected[0].partition("unit ")[2].partition(",")[0]
+def unit_of(sentence: str) -> str:
+    """The unit that a sentence names."""
+    return sentence.partition("unit ")[2].partition(",")[0]
+
+
+def test_a_process_in_gdb_is_the_process_outside(held: Held, outside: list[str]) -> None:
+    asked = [f"hakmem whatis {name}" for name in NAMES]
+    lines, errors = in_gdb(held.process.pid, *asked, "hakmem slab kept", "hakmem why")
+    assert lines[:4] == outside, errors
+    unit = unit_of(outside[0])
     drawn = hakmem("maps", held.process.pid, "--slab", unit).stdout.splitlines()
     assert lines[4] in drawn and lines[4].startswith(f"slab at unit {unit}")
-    lines, errors = in_gdb(held.process.pid, "hakmem why")
-    assert f"Process {held.process.pid} (" in lines[0] and "live blocks" in "\n".join(lines), errors
+    place = next(n for n, line in enumerate(lines) if f"Process {held.process.pid} (" in line)
+    assert place > 4 and "live blocks" in "\n".join(lines[place:]), errors
 
 
-@pytest.mark.parametrize("core_of", [gcore, crashed])
+BY_NAME = ("hakmem whatis kept", "hakmem whatis *kept")
+
+
+def check_by_name(lines: list[str], first: str, pid: int) -> None:
+    """What follows `BY_NAME`, the slab of ``kept`` and ``why``, of a core with the program."""
+    assert lines[:2] == [first] * 2
+    assert lines[2].startswith(f"slab at unit {unit_of(first)}, ")
+    text = "\n".join(lines)
+    assert "does not keep which pages were resident" in text
+    assert f"the core of process {pid}'s malloc" in text
+
+
 def test_a_core_says_what_the_process_said(
-    launch: Launch, tmp_path: Path, program: Path, core_of: Callable[[Held, Path], Path]
+    held: Held, outside: list[str], core: Path, program: Path
+) -> None:
+    expected = of_core(outside, held.process.pid)
+    asked = [f"hakmem whatis {held.at[name]}" for name in NAMES]
+    slab = f"hakmem slab {unit_of(outside[0])}"
+    lines, errors = in_gdb(core, *asked, f"file {program}", *BY_NAME, slab, "hakmem why")
+    assert lines[:4] == expected, ("without the program's file", errors)
+    check_by_name(lines[4:], expected[0], held.process.pid)
+
+
+def test_the_core_of_a_crash_says_what_the_process_said(
+    launch: Launch, tmp_path: Path, program: Path
 ) -> None:
     held = launch()
     expected = of_core(held.sentences(), held.process.pid)
-    core = core_of(held, tmp_path)
+    core = crashed(held, tmp_path)
     asked = [f"hakmem whatis {held.at[name]}" for name in NAMES]
-    assert in_gdb(core, *asked)[0] == expected, "without the program's file"
-    unit = expected[0].partition("unit ")[2].partition(",")[0]
-    by_name = ("hakmem whatis kept", "hakmem whatis *kept")
-    lines, errors = in_gdb(core, *by_name, f"hakmem slab {unit}", "hakmem why", program=program)
-    assert lines[:2] == [expected[0]] * 2, errors
-    assert lines[2].startswith(f"slab at unit {unit}, ")
-    text = "\n".join(lines)
-    assert "does not keep which pages were resident" in text
-    assert f"the core of process {held.process.pid}'s malloc" in text
+    slab = f"hakmem slab {unit_of(expected[0])}"
+    lines, errors = in_gdb(core, *asked, *BY_NAME, slab, "hakmem why", program=program)
+    assert lines[:4] == expected, errors
+    check_by_name(lines[4:], expected[0], held.process.pid)
 
 
 def test_a_core_tells_who_allocated(launch: Launch, tmp_path: Path, program: Path) -> None:
-    held = launch(HAKMEM_PROFILE_BYTES="1024")
-    core = gcore(held, tmp_path)
+    core = crashed(launch(HAKMEM_PROFILE_BYTES="1024"), tmp_path)
     lines, errors = in_gdb(core, "hakmem sites", "hakmem whatis span", program=program)
     text = "\n".join(lines)
     assert "main (held.c:" in text, errors
@@ -186,9 +226,7 @@ def test_a_core_whose_library_file_is_gone_or_another(launch: Launch, tmp_path: 
     assert in_gdb(core, f"hakmem whatis {held.at['kept']}")[0] == expected
 
 
-def test_what_is_wrong_is_one_line(launch: Launch, tmp_path: Path, program: Path) -> None:
-    held = launch()
-    core = gcore(held, tmp_path)
+def test_what_is_wrong_is_one_line(held: Held, core: Path, program: Path) -> None:
     asked = {
         "hakmem whatis nosuch": 'hakmem whatis: nosuch: No symbol "nosuch" in current context.',
         "hakmem whatis": "hakmem whatis: expected an address or an expression: hakmem whatis "
@@ -199,23 +237,29 @@ def test_what_is_wrong_is_one_line(launch: Launch, tmp_path: Path, program: Path
         "hakmem why kept": "hakmem why: expected nothing behind it, got 'kept'",
         "hakmem wy": "hakmem: there is no 'wy'; there are why, whatis, slab, sites, help",
     }
-    lines, errors = in_gdb(core, *asked, program=program)
+    lines, errors = in_gdb(core, *asked, "hakmem sites", program=program)
     assert lines == []
     said = [line for line in errors.splitlines() if line.startswith("hakmem")]
-    assert said == [*asked.values()]
-    _, errors = in_gdb(core, "hakmem sites", program=program)
-    assert "who allocates was not sampled; hakmem run --profile" in errors
+    assert said[:-1] == [*asked.values()]
+    assert "who allocates was not sampled; hakmem run --profile" in said[-1]
 
 
-def test_cores_that_are_none(launch: Launch, tmp_path: Path) -> None:
-    whole = gcore(launch(), tmp_path).read_bytes()
-    cut = tmp_path / "cut.core"
+def test_cores_that_are_none(core: Path, tmp_path: Path) -> None:
+    """One session takes them one after the other; what one left behind answers for no other."""
+    whole = core.read_bytes()
+    cuts = []
     for size in (0, 100, 5000, len(whole) // 3, len(whole) // 2, len(whole) * 3 // 4):
-        cut.write_bytes(whole[:size])
-        lines, errors = in_gdb(cut, "hakmem whatis 0x1234", "hakmem why")
-        said = [line for line in errors.splitlines() if line.startswith("hakmem ")]
-        assert len(said) == 2 or lines, errors
-        assert len(said) + len(lines) >= 2, errors
+        cuts.append(tmp_path / f"{size}.core")
+        cuts[-1].write_bytes(whole[:size])
+    commands: list[str] = []
+    for cut in cuts:
+        commands += ["core-file", f"core-file {cut}", f"echo {cut.stem}:"]
+        commands += ["hakmem whatis 0x1234", f"echo {cut.stem} why:", "hakmem why"]
+    lines, errors = in_gdb(cuts[-1], *commands)
+    said = [line for line in errors.splitlines() if line.startswith("hakmem ")]
+    text = "\n".join(lines)
+    answered = len(re.findall(r"\d+:0x1234 is ", text)) + len(re.findall(r"\d+ why:A core ", text))
+    assert len(said) + answered == 2 * len(cuts), (lines, errors)
 
 
 def test_a_process_without_the_library(launch: Launch) -> None:
