@@ -35,9 +35,17 @@ LONG = (
 """Files with tests of more than a few seconds."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of several workers none is left with a long test while the others have nothing to do: files
-    of long tests go first."""
+    """A test of a ``kind`` of build other than the release's is slow, since that is built first.
+
+    Of several workers none is left with a long test while the others have nothing to do: files of
+    long tests go first.
+    """
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        if parameters and parameters.params.get("kind", "release") != "release":
+            item.add_marker(pytest.mark.slow)
     if not hasattr(config, "workerinput"):
         return
     first = {ROOT / "tests" / name: place for place, name in enumerate(LONG)}

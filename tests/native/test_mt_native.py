@@ -165,6 +165,7 @@ SHORT_CUTS = (
 )
 
 
+@pytest.mark.slow
 def test_mt_child_of_a_fork_behind_every_store(native_program: Programs) -> None:
     """The same states met in fact: the other thread goes on by one instruction at a time; all
     operations by `make storm`."""

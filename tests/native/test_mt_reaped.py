@@ -26,9 +26,7 @@ def test_mt_reaped_at_each_instruction(native_program: Programs) -> None:
         assert numbers[0] > 15 and numbers[2] == numbers[1] > 8 * 15, line
 
 
-@pytest.mark.parametrize(
-    "kind", ("release", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("debug", "tsan")))
-)
+@pytest.mark.parametrize("kind", ("release", "debug", "tsan"))
 def test_mt_reaped_at_random(native_program: Programs, kind: str) -> None:
     """Threads that work, sleep, and sleep in a handler over a malloc; ThreadSanitizer is silent,
     without a suppression."""

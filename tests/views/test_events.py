@@ -49,6 +49,7 @@ print(len(many.events()), int(many.events().array["ticket"].max()) > 8192, len(h
 """
 
 
+@pytest.mark.slow
 def test_mt_debug_build_tells_its_slow_paths(native_program: Programs) -> None:
     library = native_program("stress", "debug").parent.parent.parent / "libhakmem.so"
     environment = {**os.environ, "HAKMEM_LIBRARY": str(library), "PYTHONPATH": str(ROOT)}
