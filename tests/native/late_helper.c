@@ -53,9 +53,9 @@ static int leave(void) {
     pthread_exit(NULL);
 }
 
-/* The process's user may be refused a namespace: seen by a child of one thread. The kernel wakes who
- * joins a thread before it takes that out of the group, and refuses with EINVAL until then: with the
- * C library alone behind 144 of 100,000 joins, for 0.04 ms at most on a loaded machine. */
+/* The process's user may be refused a namespace: seen by a child of one thread. The kernel wakes
+ * who joins a thread before it takes that out of the group, and refuses with EINVAL until then:
+ * with the C library alone behind 144 of 100,000 joins, for 0.04 ms at most on a loaded machine. */
 static int unshare_after_join(void) {
     int status;
     pid_t pid = fork();
