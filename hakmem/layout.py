@@ -1433,14 +1433,11 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "its magazines: hak_magazines; 0: the heap has none"),
             Field("counted_map", "u64", "address", "owner, reaper, who sets the rate; relaxed",
                 "size map of mallocs that are counted for the profiler; the empty one if none is"),
-            Field("sample_left", "i64", "bytes", _OWNER,
-                "while the heap is profiled: bytes to allocate until the next sample; below 0 one "
-                "is due"),
             Field("sample_seed", "u64", "", _OWNER, "state of the generator that draws them"),
             Field("sample_rate", "u64", "bytes", _OWNER,
                 "the heap's profile_rate that the thread obeys; 0: it counts nothing"),
             *(Field("counter_pad", "u64", "", _OWNER, "zero", count)
-              for count in ((-len(COUNTERS) - 6) % 8,) if count),
+              for count in ((-len(COUNTERS) - 5) % 8,) if count),
             Field("heads", "u64", "address", _OWNER,
                 "first cached block by class; each holds the address of the next; entry 0 is "
                 "always empty",
@@ -1451,6 +1448,10 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("room_counts", "i64", "blocks", _OWNER,
                 "caps less cached blocks; may pass below 0 for a moment", CLASS_LIMIT),
             Field("bins", "hak_bin", "", _OWNER, "the rest of the caches, by class", CLASS_LIMIT),
+            Field("sample_lefts", "i64", "blocks", _OWNER,
+                "while the heap is profiled: blocks of the class to allocate before the next "
+                "sample; below 0: not drawn yet. Entry 0, of spans and mapped blocks: bytes",
+                CLASS_LIMIT),
         ),
     ),
     _struct(
@@ -1911,7 +1912,7 @@ TOTAL_BYTES: Final = {
     "hak_slab": 64,
     "hak_mapped": 16,
     "hak_magazines": 4608,
-    "hak_thread": 5184,
+    "hak_thread": 5696,
     "hak_heap": HEAP_BYTES,
     "hak_sample": 64,
     "hak_site": 152,

@@ -89,7 +89,7 @@ static void *alloc_span(hak_thread *t, uint64_t size, uint64_t align, bool zero)
         grain = HAK_UNIT_BYTES;
         mark_out(hak_heap_of(t), 0, (uintptr_t)span);
     }
-    if (span) hak_profile_count(t, (uintptr_t)span, size, (size + grain - 1) & ~(grain - 1));
+    if (span) hak_profile_count(t, 0, (uintptr_t)span, size, (size + grain - 1) & ~(grain - 1));
     return span;
 }
 
@@ -107,7 +107,8 @@ void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     if (zero && !zeroed)
         memset((void *)(uintptr_t)block, 0, policy->sizes.classes[class_index].capacity_bytes);
     mark_out(h, class_index, block);
-    hak_profile_count(t, block, size, policy->sizes.classes[class_index].stride_bytes);
+    hak_profile_count(t, class_index, block, size,
+                      policy->sizes.classes[class_index].stride_bytes);
     return (void *)(uintptr_t)block;
 }
 

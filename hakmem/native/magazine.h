@@ -12,6 +12,8 @@
 
 static inline void *hak_magazine_alloc(hak_thread *t, uint64_t size) {
     if (size >= t->magazine_limit) return NULL; /* it is 0 where there are none */
+    /* the gate is closed, or the owner has to look at the rate of samples */
+    if (hak_unlikely(hak_load_relaxed(&t->fast_map) == (uintptr_t)hak_no_classes)) return NULL;
     const hak_policy *policy = (const hak_policy *)(uintptr_t)(t->base + HAK_POLICY_OFFSET);
     uint32_t class_index = policy->sizes.size_map[(size + 7) >> HAK_SIZE_GRANULE_SHIFT];
     uint64_t block = hak_magazine_pop(hak_magazines_of(t), class_index);

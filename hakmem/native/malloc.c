@@ -109,8 +109,7 @@ static void *aligned(size_t size, size_t align, bool zero) {
 __attribute__((noinline)) static void *malloc_slow(uint64_t size) {
     hak_thread *t = hak_tls_thread;
     void *block;
-    if (hak_unlikely(hak_load_relaxed(&t->fast_map) == (uintptr_t)hak_no_classes))
-        block = hak_counted_alloc(t, size);
+    if (hak_unlikely(t->sample_rate != 0)) block = hak_counted_alloc(t, size);
     else if (!(block = hak_magazine_alloc(t, size))) block = hak_big_alloc(t, size);
     return block ? block : aligned(size, 1, false);
 }

@@ -109,9 +109,15 @@ void hak_profile_adopt(hak_thread *t) {
             t->sample_seed =
                 hak_draw_mix((uint64_t)hak_policy_of(h)->profile.seed << 32 | t->index);
         hak_store_relaxed(&t->sample_rate, rate);
-        t->sample_left = rate ? hak_draw_distance(&t->sample_seed, rate) : 0;
+        memset(t->sample_lefts, 0xff, sizeof t->sample_lefts); /* none is drawn */
     }
     hak_maps_set(t);
+}
+
+/* Draws how many blocks of a class, or bytes of class 0, come before the next sample. */
+void hak_profile_draw(hak_thread *t, uint32_t class_index, uint64_t stride) {
+    uint64_t bytes = (uint64_t)hak_draw_distance(&t->sample_seed, t->sample_rate);
+    t->sample_lefts[class_index] = (int64_t)(class_index ? bytes / stride : bytes);
 }
 
 /* ---- tags ---- */
@@ -205,12 +211,11 @@ static void keep(hak_heap *h, hak_profile *p, const hak_sample *made, hak_frames
     hak_profile_unlock(p);
 }
 
-/* Takes a sample of the block that the thread is about to hand out, and draws the next. The thread
- * holds no lock but record 0's, and no claim. */
+/* Takes a sample of the block that the thread is about to hand out. The thread holds no lock but
+ * record 0's, and no claim. */
 void hak_profile_sample(hak_thread *t, uint64_t address, uint64_t size, uint64_t stride) {
     hak_heap *h = hak_heap_of(t);
     hak_fork_look();
-    t->sample_left = hak_draw_distance(&t->sample_seed, t->sample_rate);
     hak_profile *p = make(h);
     hak_block block;
     hak_fault fault;
@@ -276,10 +281,8 @@ void hak_profile_moved(hak_thread *t, uint64_t from, const hak_block *block, uin
         hak_profile_unlock(p);
     }
     if (!t->sample_rate || now.bytes <= block->bytes) return;
-    t->sample_left -= (int64_t)(now.bytes - block->bytes);
-    if (t->sample_left >= 0) return;
-    if (index) t->sample_left = hak_draw_distance(&t->sample_seed, t->sample_rate);
-    else hak_profile_sample(t, to, size, now.bytes);
+    if (hak_profile_is_due(t, 0, now.bytes - block->bytes) && !index)
+        hak_profile_sample(t, to, size, now.bytes);
 }
 
 /* In a fork's child: buckets, masks and tags anew, where their changer may be gone. */

@@ -2,7 +2,11 @@
  *
  * While a heap is profiled, the size map of its fast path is the empty one, so that each malloc of
  * a thread comes to where misses lead. There hak_counted_alloc is the same fast path over another
- * map, which counts the bytes as well. Who does not profile pays nothing for it on the fast path.
+ * map, which counts as well. Who does not profile pays nothing for it on the fast path.
+ *
+ * Each class is counted for itself, by the block. Points are drawn by the byte, each byte alike; so a
+ * block of s bytes is a sample with a chance of 1 - exp(-s / rate), whatever came before it, and how
+ * many blocks of a class come up to the next can be drawn at once.
  *
  * The two maps of a record, fast_map and counted_map: one is the heap's, the other the empty one;
  * or both are the empty one, where a reaper has closed the gate, or where the rate has changed and
@@ -22,6 +26,7 @@
 
 HAK_HIDDEN HAK_COLD void hak_profile_sample(hak_thread *t, uint64_t address, uint64_t size,
                                             uint64_t stride);
+HAK_HIDDEN HAK_COLD void hak_profile_draw(hak_thread *t, uint32_t class_index, uint64_t stride);
 HAK_HIDDEN HAK_COLD void hak_profile_adopt(hak_thread *t);
 HAK_HIDDEN HAK_COLD void hak_profile_free(hak_thread *t, uint64_t address, const hak_block *block);
 HAK_HIDDEN HAK_COLD void hak_profile_moved(hak_thread *t, uint64_t from, const hak_block *block,
@@ -34,11 +39,20 @@ static inline hak_profile *hak_profile_of(hak_heap *h) {
     return (hak_profile *)(uintptr_t)hak_load_acquire(&h->profile);
 }
 
-/* Counts a block that a slow path serves; a sample falls into it if the count passes 0. */
-static inline void hak_profile_count(hak_thread *t, uint64_t address, uint64_t size,
-                                     uint64_t stride) {
+/* Counts a block, or bytes of class 0: whether it is a sample. The next is drawn then. */
+static inline bool hak_profile_is_due(hak_thread *t, uint32_t class_index, uint64_t stride) {
+    int64_t *left = &t->sample_lefts[class_index];
+    if (*left < 0) hak_profile_draw(t, class_index, stride);
+    if ((*left -= class_index ? 1 : (int64_t)stride) >= 0) return false;
+    hak_profile_draw(t, class_index, stride);
+    return true;
+}
+
+/* Counts a block that a slow path serves; takes a sample of it if it is due. */
+static inline void hak_profile_count(hak_thread *t, uint32_t class_index, uint64_t address,
+                                     uint64_t size, uint64_t stride) {
     if (hak_likely(!t->sample_rate)) return;
-    if ((t->sample_left -= (int64_t)stride) < 0) hak_profile_sample(t, address, size, stride);
+    if (hak_profile_is_due(t, class_index, stride)) hak_profile_sample(t, address, size, stride);
 }
 
 /* hak_fast_alloc by the counted map. NULL: nothing was changed, the slow path must do it; so it
@@ -47,23 +61,30 @@ static inline void *hak_counted_alloc(hak_thread *t, uint64_t size) {
     if (hak_unlikely(size > HAK_SIZE_MAP_LIMIT_BYTES)) return NULL;
     uint64_t class_index = ((const uint8_t *)(uintptr_t)hak_load_fast(
         &t->counted_map))[(size + 7) >> HAK_SIZE_GRANULE_SHIFT];
-    hak_bin *bin = &t->bins[class_index];
-    int64_t left = t->sample_left;
-#ifndef HAK_BUG_SAMPLED_BY_REFILL
-    left -= (int64_t)bin->stride_bytes;
+#ifdef HAK_BUG_SAMPLED_BY_REFILL
+    const int64_t counted = 0;
+#else
+    const int64_t counted = 1;
 #endif
-    if (hak_unlikely(left < 0)) return NULL;
+    int64_t *left = &t->sample_lefts[class_index];
+    if (hak_unlikely((*left -= counted) < 0)) goto missed;
     uint64_t block = hak_load_fast(&t->heads[class_index]);
     if (hak_likely(block)) {
         hak_store_fast(&t->heads[class_index], hak_next(block));
         t->room_counts[class_index]++;
-    } else {
-        block = hak_load_fast(&bin->bump);
-        if (hak_unlikely(block == hak_load_fast(&bin->bump_end))) return NULL;
-        hak_store_fast(&bin->bump, block + bin->stride_bytes);
+        return (void *)(uintptr_t)block;
     }
-    t->sample_left = left;
-    return (void *)(uintptr_t)block;
+    hak_bin *bin = &t->bins[class_index];
+    block = hak_load_fast(&bin->bump);
+    if (hak_likely(block != hak_load_fast(&bin->bump_end))) {
+        hak_store_fast(&bin->bump, block + bin->stride_bytes);
+        return (void *)(uintptr_t)block;
+    }
+missed:
+    /* makes the compiler count in memory: one subtract, and a branch on its sign */
+    __asm__ volatile("" ::: "memory");
+    *left += counted;
+    return NULL;
 }
 
 /* hak_fast_free of a block in a slab that holds a sample, but is none itself. */

@@ -100,7 +100,7 @@ def _alloc_span(t: Caller, size: int, align: int, zero: bool) -> int:
         grain = layout.UNIT_BYTES
         _mark_out(t.m, 0, span)
     if span:
-        profile.count(t, span, size, -(-size // grain) * grain)
+        profile.count(t, 0, span, size, -(-size // grain) * grain)
     return span
 
 
@@ -119,7 +119,7 @@ def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
     if zero and not zeroed:
         ctypes.memset(block, 0, m.tables.classes[class_index].capacity_bytes)
     _mark_out(m, class_index, block)
-    profile.count(t, block, size, m.tables.classes[class_index].stride_bytes)
+    profile.count(t, class_index, block, size, m.tables.classes[class_index].stride_bytes)
     return block
 
 

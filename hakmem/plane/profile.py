@@ -128,24 +128,33 @@ def adopt(t: Caller) -> None:
         if not record.sample_seed:
             record.sample_seed = draw.mix(m.tables.policy.profile.seed << 32 | t.index)
         record.sample_rate = rate
-        record.sample_left = 0
-        if rate:
-            _draw(t)
+        ctypes.memset(record.sample_lefts, 0xFF, ctypes.sizeof(record.sample_lefts))
     gate.set_maps(t)
 
 
-def _draw(t: Caller) -> None:
+def _draw(t: Caller, class_index: int, stride: int) -> None:
+    """Draw how many blocks of a class, or bytes of class 0, come before the next sample."""
     record = t.record
-    record.sample_seed, record.sample_left = draw.distance(record.sample_seed, record.sample_rate)
+    record.sample_seed, far = draw.distance(record.sample_seed, record.sample_rate)
+    record.sample_lefts[class_index] = far // stride if class_index else far
 
 
-def count(t: Caller, address: int, size: int, stride: int) -> None:
-    """Count a block of ``stride`` bytes that is about to be handed out; take a sample if one falls
-    into it."""
-    if t.record.sample_rate:
-        t.record.sample_left -= stride
-        if t.record.sample_left < 0:
-            _take(t, address, size, stride)
+def _is_due(t: Caller, class_index: int, stride: int) -> bool:
+    """Count a block, or bytes of class 0: whether it is a sample. The next is drawn then."""
+    lefts = t.record.sample_lefts
+    if lefts[class_index] < 0:
+        _draw(t, class_index, stride)
+    lefts[class_index] -= 1 if class_index else stride
+    if lefts[class_index] >= 0:
+        return False
+    _draw(t, class_index, stride)
+    return True
+
+
+def count(t: Caller, class_index: int, address: int, size: int, stride: int) -> None:
+    """Count a block that is about to be handed out; take a sample of it if it is due."""
+    if t.record.sample_rate and _is_due(t, class_index, stride):
+        _take(t, address, size, stride)
 
 
 # --- tags
@@ -214,7 +223,6 @@ def _take_place(profile: Profile) -> int:
 
 def _take(t: Caller, address: int, size: int, stride: int) -> None:
     m = t.m
-    _draw(t)
     profile, block = _make(m), resolve(m, address)
     unit, class_index = (block.unit, block.class_index) if isinstance(block, Block) else (0, 0)
     if profile is None or (not isinstance(block, Block) and block.code == DOUBLE):
@@ -287,10 +295,5 @@ def moved(t: Caller, before: Block, old: int, new: int, size: int) -> None:
         _unlock(m, profile)
     if not t.record.sample_rate or now.size_bytes <= before.size_bytes:
         return
-    t.record.sample_left -= now.size_bytes - before.size_bytes
-    if t.record.sample_left >= 0:
-        return
-    if index:
-        _draw(t)
-    else:
+    if _is_due(t, 0, now.size_bytes - before.size_bytes) and not index:
         _take(t, new, size, now.size_bytes)
