@@ -20,7 +20,7 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/text.py $(wildcard hakmem/generate/*.py hakmem/policy/*.py)
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
 
-.PHONY: help setup demo test test-all failing-calls mt peers bench bench-check bench-limits programs suites test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model reaping-model lint format clean storm reaping-storm attach-storm mt-preload man wheel
+.PHONY: help setup demo test test-all failing-calls mt peers bench bench-check bench-limits programs suites test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model reaping-model policy-model lint format clean storm reaping-storm attach-storm mt-preload man wheel
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -192,6 +192,15 @@ reaping-model: setup  ## try every interleaving of a reaper and a thread whose c
 	@command -v spin >/dev/null || { echo "$@: spin is not here, so models/reaping.pml is not run"; exit 0; }; \
 	model=$$PWD/models/reaping.pml; room=$$(mktemp -d) && cd "$$room" && \
 	for left_out in NONE NO_BARRIER ONE_LOOK ONE_LEFT NOT_ASKED; do \
+	    spin -D$$left_out -a "$$model" && $${CC:-cc} -O1 -w -o pan pan.c && ./pan >said || exit 1; \
+	    wrong=$$(sed -n 's/.*errors: //p' said); echo "spin, $$left_out left out: $$wrong wrong"; \
+	    if [ $$left_out = NONE ]; then [ "$$wrong" = 0 ]; else [ "$$wrong" = 1 ]; fi || exit 1; \
+	done; rm -r "$$room"
+
+policy-model:  ## try every interleaving of a policy's change and refills with spin, and the design without each of its parts
+	@command -v spin >/dev/null || { echo "$@: spin is not here (Debian, Ubuntu: apt-get install spin)" >&2; exit 1; }; \
+	model=$$PWD/models/policy.pml; room=$$(mktemp -d) && cd "$$room" && \
+	for left_out in NONE NO_CHECK NO_ODD NO_LOCK; do \
 	    spin -D$$left_out -a "$$model" && $${CC:-cc} -O1 -w -o pan pan.c && ./pan >said || exit 1; \
 	    wrong=$$(sed -n 's/.*errors: //p' said); echo "spin, $$left_out left out: $$wrong wrong"; \
 	    if [ $$left_out = NONE ]; then [ "$$wrong" = 0 ]; else [ "$$wrong" = 1 ]; fi || exit 1; \

@@ -10,7 +10,8 @@ repeats that as comments.
 The address space of one heap, its region, from low to high (a window of addresses, of which parts
 are mapped as they are needed)::
 
-    hak_heap | policy | fast map | registry | units ... | slab records | partial sets |
+    hak_heap | policy | fast map | inbox | draft | first policy | registry | units ... |
+    slab records | partial sets |
     dirty marks | purged lately | holes | last sweeps | thread records | live marks
     (all before the units is metadata, whole units of it; so is all behind them)
 
@@ -55,7 +56,7 @@ RUN_BIN_WORDS: Final = RUN_BIN_COUNT // 64
 BLOCK_ALIGN_BYTES: Final = 16
 LIVE_BYTES_PER_UNIT: Final = UNIT_BYTES >> (SIZE_GRANULE_SHIFT + 3)
 CACHE_LINE_BYTES: Final = 64
-REGISTRY_OFFSET: Final = 9 * OS_PAGE_BYTES
+REGISTRY_OFFSET: Final = 21 * OS_PAGE_BYTES
 REGION_UNITS_MAX: Final = 1 << 25
 REGION_WISH_BYTES: Final = 64 << 30
 PROCESS_WISH_BYTES: Final = (1 << 41) - (1 << 29)
@@ -128,6 +129,11 @@ LINE_QUOTE_BYTES: Final = 160
 HEAP_BYTES: Final = 6144
 PROFILE_BYTES: Final = 192
 POLICY_OFFSET: Final = -(-HEAP_BYTES // OS_PAGE_BYTES) * OS_PAGE_BYTES
+
+POLICY_ROOM_BYTES: Final = 4 * OS_PAGE_BYTES
+INBOX_OFFSET: Final = REGISTRY_OFFSET - 3 * POLICY_ROOM_BYTES
+DRAFT_OFFSET: Final = REGISTRY_OFFSET - 2 * POLICY_ROOM_BYTES
+FIRST_POLICY_OFFSET: Final = REGISTRY_OFFSET - POLICY_ROOM_BYTES
 
 HEAP_MAGIC: Final = 0x4B41_485F_4D45_4D31
 POLICY_MAGIC: Final = 0x4B41_485F_504F_4C31
@@ -205,7 +211,14 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
         "bytes of a cache line; malloc and free each start one"),
     Constant("HAK_POLICY_OFFSET", POLICY_OFFSET, "bytes from the start of a heap to its policy"),
     Constant("HAK_REGISTRY_OFFSET", REGISTRY_OFFSET,
-        "bytes from the start of a heap to its registry: behind heap, policy and fast map"),
+        "bytes from the start of a heap to its registry: behind heap, policies and fast map"),
+    Constant("HAK_INBOX_OFFSET", INBOX_OFFSET,
+        "bytes from the start of a heap to its inbox, where other processes put a policy"),
+    Constant("HAK_DRAFT_OFFSET", DRAFT_OFFSET,
+        "bytes from the start of a heap to its draft, the policy that is judged"),
+    Constant("HAK_FIRST_POLICY_OFFSET", FIRST_POLICY_OFFSET,
+        "bytes from the start of a heap to the policy that it began with, kept at the first "
+        "change"),
     Constant("HAK_REGION_UNITS_MAX", REGION_UNITS_MAX,
         "units of the largest region: the run bins reach as far"),
     Constant("HAK_REGION_WISH_BYTES", REGION_WISH_BYTES,
@@ -479,6 +492,10 @@ CONSTANTS: Final[tuple[Constant, ...]] = (
     Constant("HAK_FAULT_SIZE", 7, "size or alignment out of range"),
     Constant("HAK_FAULT_POLICY", 8, "policy image refused"),
     # what came of reaping a thread
+    Constant("HAK_CHANGE_DONE", 0, "change: the policy is in force"),
+    Constant("HAK_CHANGE_REFUSED", 1, "change: no policy that can be obeyed"),
+    Constant("HAK_CHANGE_FIXED", 2, "change: of what cannot change in a running heap"),
+    Constant("HAK_CHANGE_NOMEM", 3, "change: the OS gives no memory for samples"),
     Constant("HAK_REAP_DONE", 0, "reap: what could be taken was taken"),
     Constant("HAK_REAP_UNKNOWN", 1, "reap: no such thread record"),
     Constant("HAK_REAP_ENDED", 2, "reap: the record is no live thread's"),
@@ -511,7 +528,8 @@ class Field:
     ``type`` is a scalar of ``u8 u16 u32 i64 u64`` or the name of a struct; ``count`` > 1 makes an
     array. ``access`` reads *writer > readers, order*; ``unit`` is the unit of the number.
     ``names``: what code calls a member that means something else by the record's kind. A policy
-    image whose field is not within ``low`` to ``high``, a multiple of ``step``, is refused.
+    image whose field is not within ``low`` to ``high``, a multiple of ``step``, is refused; so is
+    one for a running heap whose ``fixed`` field is another than the heap's.
     """
 
     name: str
@@ -524,6 +542,7 @@ class Field:
     high: int | None = None
     step: int = 1
     names: tuple[str, ...] = ()
+    fixed: bool = False
 
     @property
     def size(self) -> int:
@@ -655,7 +674,7 @@ class Number:
     field; "" for a *rule*, a number that only decides what other fields of the image hold.
     ``field``: the image's name of it, where that is another; ``scale``: the image's units of one
     ``object_unit``. ``choices``: words for the numbers 0, 1 ...; ``source``: the measurement that
-    the default is taken from.
+    the default is taken from; ``fixed``: why a running heap keeps it, "" where it can change.
     """
 
     type: str
@@ -670,6 +689,7 @@ class Number:
     choices: tuple[str, ...] = ()
     variable: Variable | None = None
     source: str = ""
+    fixed: str = ""
 
 
 def _number(type: str, unit: str, bounds: tuple[int, int], meaning: str, **more: Any) -> Any:
@@ -713,6 +733,9 @@ _CLEAR = (
     "blocks of 256 KiB-4 MiB of which three OS pages are touched: 288 us each cleared, 19 us "
     "purged (row calloc_big)"
 )
+_HEADERS_FIXED = "blocks that are out have the headers that they were made with"
+_MAGAZINES_FIXED = "a thread's magazines are given out with its record"
+_SAMPLES_FIXED = "the table of samples is laid out once"
 _WEEK = "row week, day 7: 2.06 times what was live without early purges, 1.54 with them"
 _PAGE_COST = ".39 us to purge an OS page and 1.6 us to fault it, times the 16 pages of a unit"
 _HIGH_WATER = (
@@ -731,14 +754,14 @@ class HeaderNumbers:
     """The numbers of `hakmem.HeaderCodec`."""
 
     mode: str = _number("u32", "HAK_HEADERS", (0, 2), "which bands carry headers",
-        default="none", choices=("none", "tiny", "all"),
+        default="none", fixed=_HEADERS_FIXED, choices=("none", "tiny", "all"),
         variable=Variable("HAKMEM_HEADERS",
             "classes whose blocks carry a header byte that frees are checked with", 0, 2,
             apply="HAK_APPLY_HEADERS"))
     live_base: int = _rule("byte", (0, 0xFF - CLASS_COUNT_MAX),
-        "header of a live block, less its class", default=0x80)
+        "header of a live block, less its class", default=0x80, fixed=_HEADERS_FIXED)
     freed_base: int = _rule("byte", (0, 0xFF - CLASS_COUNT_MAX),
-        "header of a free block, less its class", default=0xC0)
+        "header of a free block, less its class", default=0xC0, fixed=_HEADERS_FIXED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -774,6 +797,7 @@ class ArenaNumbers:
     os_calls: str = _number("u32", "HAK_OS_CALLS", (0, 1),
         "OS calls that the heap makes: those of glibc's malloc and threads, or all that help",
         default="plain", choices=("plain", "wide"),
+        fixed="threads that may be reaped say so to the OS when they start",
         variable=Variable("HAKMEM_OS_CALLS",
             "wide: also calls that glibc's malloc does not make, which sandboxes may refuse", 0, 1))
 
@@ -801,7 +825,8 @@ class ClassCacheNumbers:
     lend_keep_count: int = _number("u32", "blocks", (0, CAP_LIMIT_COUNT),
         "blocks of its list that this class never lends")
     magazine_count: int = _number("u32", "blocks", (0, MAGAZINE_COUNT_MAX),
-        "blocks of its magazine, where the heap has magazines; 0: none", default=0)
+        "blocks of its magazine, where the heap has magazines; 0: none", default=0,
+        fixed=_MAGAZINES_FIXED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -908,14 +933,14 @@ class CacheNumbers:
     first_caps_part_per_256: int = _number("u32", "1/256", (0, 256),
         "part of what is left of a thread's share that a class begins with, at most", default=64)
     magazines: bool = _number("u32", "bool", (0, 1),
-        "1: magazines stand before the lists", default=False,
+        "1: magazines stand before the lists", default=False, fixed=_MAGAZINES_FIXED,
         variable=Variable("HAKMEM_TINY_HEAP_V2",
             "1: threads keep the blocks freed last in magazines, arrays of pointers, before the "
             "lists", 0, 1))
     magazine_tiny_count: int = _rule("blocks", (0, MAGAZINE_COUNT_MAX),
-        "blocks of the magazine of a tiny class; 0: none", default=16)
+        "blocks of the magazine of a tiny class; 0: none", default=16, fixed=_MAGAZINES_FIXED)
     magazine_pool_count: int = _rule("blocks", (0, MAGAZINE_COUNT_MAX),
-        "blocks of the magazine of a pool class; 0: none", default=4)
+        "blocks of the magazine of a pool class; 0: none", default=4, fixed=_MAGAZINES_FIXED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -1040,11 +1065,12 @@ class ProfileNumbers:
             "bytes allocated for each sample of the profiler, on average; 0: none", 0, _BYTES_MAX))
     table_bytes: int = _number("u64", "bytes", (PROFILE_LEAST_BYTES, 1 << 32),
         "mapping that holds samples and their call stacks, resident as far as it is used",
-        default=16 * _MIB)
+        default=16 * _MIB, fixed=_SAMPLES_FIXED)
     frame_count: int = _number("u32", "frames", (1, SITE_FRAMES_MAX),
-        "frames of a call stack at most, the innermost ones", default=64)
+        "frames of a call stack at most, the innermost ones", default=64, fixed=_SAMPLES_FIXED)
     seed: int = _number("u32", "", (0, (1 << 31) - 1),
         "what the draws of all threads begin with", default=0,
+        fixed="threads draw from it when they first count",
         variable=Variable("HAKMEM_PROFILE_SEED", "what the profiler's draws begin with", 0,
             (1 << 31) - 1))
 
@@ -1074,6 +1100,7 @@ def _image_fields(numbers: type) -> tuple[Field, ...]:
             low=number.low * number.scale,
             high=number.high * number.scale,
             step=number.scale,
+            fixed=bool(number.fixed),
         )
         for name, number in numbers_of(numbers).items()
         if number.type
@@ -1124,6 +1151,7 @@ COUNTERS: Final[tuple[Field, ...]] = (
     _counter("mapped_resize_count", "mapped blocks resized"),
     _counter("cache_shrink_count", "times an idle or free-only cache was halved"),
     _counter("cap_raise_count", "times a cache's cap was raised"),
+    _counter("row_adopt_count", "refills that took over their class's row of a changed policy"),
     _counter("cas_try_count",
         "CAS attempts on shared words, but for the claims that return_chain_count counts"),
     _counter("cas_retry_count", "of them, those that lost"),
@@ -1144,7 +1172,7 @@ HEAP_LINES: Final[tuple[Line, ...]] = (
          "threads_offset", "magazines_offset", "mapped_offset", "live_offset", "meta_units",
          "unit_limit", "thread_limit", "flags", "slot", "generation", "next_heap",
          "start_limit_bytes")),
-    Line("settings", ("clock owner", "policy writer", "repairer", "test", "run lock holder",
+    Line("settings", ("clock owner", "policy lock holder", "repairer", "test", "run lock holder",
          "any by CAS", "first profiler"),
         "hardly ever",
         ("clock_ns", "clock_held", "policy_generation", "lost_count", "inherited",
@@ -1155,10 +1183,12 @@ HEAP_LINES: Final[tuple[Line, ...]] = (
     Line("epoch", ("run lock holder", "any by CAS", "any, relaxed"), "once an epoch",
         ("epoch_start_ns", "epoch_count", "collected_epoch", "high_water_before",
          "low_water_before", "resident_before", "refused_epoch")),
-    Line("requests", ("outside", "holder of trim_busy", "any by CAS", "any, release"),
+    Line("requests",
+        ("outside", "holder of trim_busy", "any by CAS", "any, release", "policy lock holder"),
         "by requests from outside",
         ("drain_request", "trim_request", "trim_served", "trim_bytes", "trim_busy",
-         "profile_wish", "profile_request", "profile_served")),
+         "profile_wish", "profile_request", "profile_served", "policy_request", "policy_served",
+         "policy_answer", "policy_lock")),
     Line("lock", ("any by CAS", "run lock holder"), "each time the run lock is taken",
         ("run_lock", "oldest_dirty", "newest_dirty", "recent_now", "lock_count",
          "lock_wait_count", "purging_units", "high_water_ever")),
@@ -1243,7 +1273,12 @@ STRUCTS: Final[tuple[Struct, ...]] = (
     ),
     _struct(
         "hak_cache_class", "HakCacheClass", "CachePolicy of one class.",
-        _image_fields(ClassCacheNumbers),
+        (
+            *_image_fields(ClassCacheNumbers)[:-1],
+            Field("generation", "u32", "", _OWNER,
+                "in a thread's record: policy_generation when it was copied; in an image zero",
+                high=0),
+        ),
     ),
     _struct(
         "hak_cache_policy", "HakCachePolicy",
@@ -1452,6 +1487,9 @@ STRUCTS: Final[tuple[Struct, ...]] = (
                 "while the heap is profiled: blocks of the class to allocate before the next "
                 "sample; below 0: not drawn yet. Entry 0, of spans and mapped blocks: bytes",
                 CLASS_LIMIT),
+            Field("rows", "hak_cache_class", "", _OWNER,
+                "the policy's rows that the thread obeys, each since a refill of its class",
+                CLASS_LIMIT),
         ),
     ),
     _struct(
@@ -1555,8 +1593,19 @@ STRUCTS: Final[tuple[Struct, ...]] = (
             Field("clock_ns", "u64", "ns", "clock owner", "the clock while held"),
             Field("clock_held", "u32", "bool", "clock owner",
                 "1: clock_ns stands still and no other clock is read"),
-            Field("policy_generation", "u32", "", "policy writer > slow paths, release / acquire",
-                "one more at each change"),
+            Field("policy_generation", "u32", "",
+                "policy lock holder > slow paths, release / acquire",
+                "two more at each change; odd while the policy in force is written over"),
+            Field("policy_request", "u64", "ticket", "outside, plain > slow paths, relaxed",
+                "a new number has the first thread at a slow path adopt the policy in the inbox"),
+            Field("policy_served", "u64", "ticket", "policy lock holder > outside, release",
+                "the policy_request that was answered last"),
+            Field("policy_answer", "u32", "HAK_CHANGE", "policy lock holder > outside, relaxed",
+                "what came of it; written before policy_served"),
+            Field("policy_lock", "u32", "OS thread id", "any by CAS, acquire / release",
+                "who holds it: who changes the policy; guards the draft"),
+            Field("list_most_counts", "u16", "blocks", _LOCK_RELAXED,
+                "the highest list_count of each class that was ever in force", CLASS_LIMIT),
             Field("lock_count", "u64", "count", _LOCK, "times the run lock was taken"),
             Field("lock_wait_count", "u64", "count", _LOCK, "of them, those that waited"),
             Field("refault_units", "u64", "units", _LOCK,
@@ -1912,7 +1961,7 @@ TOTAL_BYTES: Final = {
     "hak_slab": 64,
     "hak_mapped": 16,
     "hak_magazines": 4608,
-    "hak_thread": 5696,
+    "hak_thread": 8768,
     "hak_heap": HEAP_BYTES,
     "hak_sample": 64,
     "hak_site": 152,
@@ -1971,19 +2020,20 @@ class Bound:
     """What one field of a policy image may hold: ``low..high``, a multiple of ``step``.
 
     ``path`` leads from ``hak_policy`` to the field; through ``classes`` it stands for the field of
-    every class.
+    every class. ``fixed``: a running heap keeps what it has.
     """
 
     path: str
     low: int
     high: int
     step: int = 1
+    fixed: bool = False
 
 
 def _bounds(struct: Struct, path: str = "") -> Iterator[Bound]:
     for item in struct.fields:
         if item.high is not None:
-            yield Bound(path + item.name, item.low, item.high, item.step)
+            yield Bound(path + item.name, item.low, item.high, item.step, item.fixed)
         elif item.type in STRUCT_BY_NAME:
             yield from _bounds(STRUCT_BY_NAME[item.type], f"{path}{item.name}.")
 

@@ -109,7 +109,8 @@ class Geometry:
         """The metadata of a region of ``units`` units, those of its registry included."""
         policy = page_up(ctypes.sizeof(mirror.HakHeap))
         fast_map = policy + page_up(ctypes.sizeof(mirror.HakPolicy))
-        registry = fast_map + page_up(layout.FAST_MAP_BYTES)
+        aside = 3 * layout.POLICY_ROOM_BYTES  # inbox, draft, first policy
+        registry = fast_map + page_up(layout.FAST_MAP_BYTES) + aside
         threads = min(max(units, layout.THREADS_MIN), layout.THREADS_MAX)
         sizes = {
             "slabs": table_bytes("slabs", units),

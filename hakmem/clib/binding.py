@@ -91,6 +91,8 @@ HEAP_FUNCTIONS: Final[dict[str, Signature]] = {
     "hak_heap_prewarm": (None, (c_void_p,)),
     "hak_heap_trim": (c_uint64, (c_void_p,)),
     "hak_heap_tick": (None, (c_void_p,)),
+    "hak_heap_policy_set": (c_uint32, (c_void_p, c_void_p)),
+    "hak_heap_policy_get": (None, (c_void_p, c_void_p)),
     "hak_heap_profile": (c_uint32, (c_void_p, c_uint64)),
     "hak_heap_reap": (c_uint32, (c_void_p, c_uint32, POINTER(mirror.HakReaped))),
     "hak_process_heap": (c_void_p, ()),

@@ -129,6 +129,15 @@ class NativeEngine:
     def profile(self, rate_bytes: int) -> int:
         return int(self._library.hak_heap_profile(self.address, rate_bytes))
 
+    def set_policy(self, policy: Policy) -> int:
+        image = ctypes.create_string_buffer(policy_image(policy), ctypes.sizeof(mirror.HakPolicy))
+        return int(self._library.hak_heap_policy_set(self.address, ctypes.addressof(image)))
+
+    def policy_in_force(self) -> Policy:
+        made = mirror.HakPolicy()
+        self._library.hak_heap_policy_get(self.address, byref(made))
+        return Policy.from_struct(made)
+
     def reap(self, index: int) -> tuple[int, Reaped]:
         out = mirror.HakReaped()
         return int(self._library.hak_heap_reap(self.address, index, byref(out))), out

@@ -42,7 +42,7 @@ class Engine(Protocol):
     plane: str
     """``"native"`` or ``"python"``."""
     policy: Policy
-    """The policy it was made with."""
+    """The policy it was made with, or was given last."""
     checked: bool
     """Whether live marks are kept and every free is checked."""
 
@@ -79,6 +79,12 @@ class Engine(Protocol):
     def profile(self, rate_bytes: int) -> int:
         """Take a sample each ``rate_bytes`` allocated, on average, 0: no more: HAK_OK, or the
         fault's code."""
+
+    def set_policy(self, policy: Policy) -> int:
+        """Change the policy of the running heap: HAK_CHANGE_DONE, or why all stays as it was."""
+
+    def policy_in_force(self) -> Policy:
+        """The policy that the heap obeys now: others may have changed it."""
 
     def reap(self, index: int) -> tuple[int, Reaped]:
         """Take what thread record ``index`` caches, without its thread's help: HAK_REAP_DONE or why

@@ -79,13 +79,17 @@ HakRoot: Final = _CTYPES["hak_root"]
 
 
 def _check_room() -> None:
-    """Heap, policy image and fast map stand on OS pages of their own before the registry."""
-    sizes = (ctypes.sizeof(HakHeap), ctypes.sizeof(HakPolicy), layout.FAST_MAP_BYTES)
+    """Heap, policy, fast map and the three policies aside stand on OS pages of their own before the
+    registry."""
+    sizes = [ctypes.sizeof(HakHeap), ctypes.sizeof(HakPolicy), layout.FAST_MAP_BYTES]
+    sizes += [layout.POLICY_ROOM_BYTES] * 3
     needed = sum(-(-size // layout.OS_PAGE_BYTES) for size in sizes) * layout.OS_PAGE_BYTES
+    if ctypes.sizeof(HakPolicy) > layout.POLICY_ROOM_BYTES:
+        raise AssertionError("POLICY_ROOM_BYTES: less than a policy image; raise it")
     if needed != layout.REGISTRY_OFFSET:
         raise AssertionError(
             f"REGISTRY_OFFSET: expected {needed}, found {layout.REGISTRY_OFFSET}; "
-            "set it so that heap, policy image and fast map just fit before the registry"
+            "set it so that heap, policies and fast map just fit before the registry"
         )
 
 

@@ -59,7 +59,7 @@ static uint32_t stage_hot(hak_thread *t, uint32_t class_index) {
 
 uint32_t hak_acquire_partial(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
-    uint32_t tries = hak_policy_of(h)->acquire.retry_count, unit = 0;
+    uint32_t tries = hak_number(hak_policy_of(h)->acquire.retry_count), unit = 0;
     while ((unit = hak_partial_find(h, class_index, unit + 1))) {
         hak_slab *slab = hak_slab_at(h, unit);
         hak_count(t, cas_try_count, 1);
@@ -81,7 +81,7 @@ uint32_t hak_acquire_partial(hak_thread *t, uint32_t class_index) {
  * lets go of the others. */
 static uint32_t stage_adopt(hak_thread *t, uint32_t class_index) {
     hak_heap *h = hak_heap_of(t);
-    if (!hak_policy_of(h)->acquire.adoption) return 0;
+    if (!hak_number(hak_policy_of(h)->acquire.adoption)) return 0;
     uint32_t kept = 0, next;
     for (uint32_t unit = hak_mail_take_all(t, class_index); unit; unit = next) {
         hak_slab *slab = hak_slab_at(h, unit);
@@ -218,10 +218,13 @@ static uint32_t stage_grow(hak_thread *t, uint32_t class_index) {
 }
 
 uint32_t hak_acquire(hak_thread *t, uint32_t class_index) {
-    const uint8_t *order = hak_policy_of(hak_heap_of(t))->acquire.order;
+    union { /* one word, and so one policy's */
+        uint64_t word;
+        uint8_t stages[HAK_ACQUIRE_STAGES];
+    } order = {hak_load_relaxed((uint64_t *)hak_policy_of(hak_heap_of(t))->acquire.order)};
     for (uint32_t i = 0; i < HAK_ACQUIRE_STAGES; i++) {
         uint32_t unit = 0;
-        switch (order[i]) {
+        switch (order.stages[i]) {
         case HAK_STAGE_END: return 0;
         case HAK_STAGE_HOT:
             unit = stage_hot(t, class_index);

@@ -85,19 +85,20 @@ static void *work(void *heap) {
         hak_thread *t = hak_thread_enter(h);
         bring_home(t, &before);
         hak_request_look(t);
-        bool quiet = quiet_ns >= 2 * retain->epoch_ns;
+        bool quiet = quiet_ns >= 2 * hak_number(retain->epoch_ns);
         hak_tick_fully(h, quiet);
         hak_sweep(t, UINT32_MAX, UINT64_MAX, !quiet);
         uint64_t now = activity(h, t);
         hak_thread_leave(t);
         bool due = hak_purge_is_due(h) || hak_load_relaxed(&h->sweep_unit);
         quiet_ns = now != events ? 0
-                                 : quiet_ns + (uint64_t)retain->background_tick_ms * HAK_NS_PER_MS;
+                                 : quiet_ns + (uint64_t)hak_number(retain->background_tick_ms) *
+                                                  HAK_NS_PER_MS;
         events = now;
         /* two epochs until a slab counts as untouched, after the epoch that touched it */
-        if (due || quiet_ns < 3 * retain->epoch_ns) {
+        if (due || quiet_ns < 3 * hak_number(retain->epoch_ns)) {
             hak_os_wait_for(&hak_root_.background, HAK_BACKGROUND_LOOKING,
-                            (uint64_t)retain->background_tick_ms * HAK_NS_PER_MS);
+                            (uint64_t)hak_number(retain->background_tick_ms) * HAK_NS_PER_MS);
             continue;
         }
         if (!move(HAK_BACKGROUND_LOOKING, HAK_BACKGROUND_WAITING)) continue;
@@ -143,7 +144,7 @@ static bool make_thread(hak_heap *h, uint64_t stack) {
 /* What pthread_create allocates comes here again and finds STARTING. The thread whose CAS finds
  * NONE starts the background thread; all others go on. */
 void hak_background_start(hak_heap *h) {
-    uint64_t least = hak_policy_of(h)->retain.background_bytes >> HAK_UNIT_SHIFT;
+    uint64_t least = hak_number(hak_policy_of(h)->retain.background_bytes) >> HAK_UNIT_SHIFT;
     if (!least) (void)move(HAK_BACKGROUND_NONE, HAK_BACKGROUND_REFUSED);
     if (!least || !create || !hak_thread_known(h) || !has_threads(h) ||
         hak_load_relaxed(&h->in_use_units) + hak_load_relaxed(&h->dirty_units) < least)

@@ -15,7 +15,7 @@ void hak_bin_give(hak_thread *t, uint32_t class_index, uint64_t *head, uint32_t 
     hak_bin *bin = &t->bins[class_index];
     hak_chain group[HAK_RETURN_GROUPS];
     uint32_t filled = 0; /* a bit for each group that has blocks: most batches fill one or two */
-    uint32_t list_count = hak_cache_of(t, class_index)->list_count;
+    uint32_t list_count = hak_list_count(t, class_index);
     uint64_t block = *head,
              stride = hak_class_is_plain(h, class_index) ? bin->stride_bytes : HAK_CHECKED_AT_FREE;
     hak_assert(hak_load_relaxed(&t->busy) == class_index + 1);

@@ -22,8 +22,14 @@ static inline bool hak_class_is_big(hak_thread *t, uint32_t class_index) {
     return hak_class_of(t, class_index)->band == HAK_BAND_BIG;
 }
 
+/* The class's row of the policy that the thread obeys (rows.h). */
 static inline const hak_cache_class *hak_cache_of(hak_thread *t, uint32_t class_index) {
-    return &hak_policy_of(hak_heap_of(t))->caches.classes[class_index];
+    return &t->rows[class_index];
+}
+/* From how many free blocks on a slab of the class stands in the partial set: for all threads
+ * alike, since slabs are everybody's. */
+static inline uint32_t hak_list_count(hak_thread *t, uint32_t class_index) {
+    return hak_number(hak_policy_of(hak_heap_of(t))->caches.classes[class_index].list_count);
 }
 
 /* How many blocks are in the list, in the magazine, and in the carved range. */

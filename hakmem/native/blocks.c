@@ -182,7 +182,7 @@ static bool resize_large(hak_thread *t, uint64_t address, const hak_block *block
     hak_heap *h = hak_heap_of(t);
     bool sampled = may_be_sampled(h, block);
     if (!block->unit) {
-        if (size < hak_policy_of(h)->retain.remap_min_bytes) return false;
+        if (size < hak_number(hak_policy_of(h)->retain.remap_min_bytes)) return false;
         *out = hak_mapping_resize(t, address, block->bytes, size);
     } else if (large) {
         /* before the resize, because a span that moves gives its units back */

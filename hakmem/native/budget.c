@@ -21,10 +21,11 @@ uint64_t hak_work_credit(hak_heap *h, uint64_t now) {
         hak_run_lock(h);
         if (now > h->earned_at_ns) {
             uint64_t passed = smaller(now - h->earned_at_ns, (uint64_t)UINT32_MAX << 8);
-            uint64_t earned = h->earned_ns + (passed * retain->work_per_256 >> 8);
+            uint64_t earned = h->earned_ns + (passed * hak_number(retain->work_per_256) >> 8);
             hak_store_relaxed(
                 &h->earned_ns,
-                larger(smaller(earned, h->spent_ns + retain->work_burst_ns), h->earned_ns));
+                larger(smaller(earned, h->spent_ns + hak_number(retain->work_burst_ns)),
+                       h->earned_ns));
             hak_store_relaxed(&h->earned_at_ns, now);
         }
         hak_run_unlock(h);
@@ -39,17 +40,17 @@ uint64_t hak_work_credit(hak_heap *h, uint64_t now) {
  * frees may be the last that runs at all. */
 uint64_t hak_work_units(hak_heap *h, uint64_t now) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t credit = hak_work_credit(h, now), unit_ns = retain->purge_unit_ns;
+    uint64_t credit = hak_work_credit(h, now), unit_ns = hak_number(retain->purge_unit_ns);
     bool young = !hak_load_relaxed(&h->epoch_count) && hak_load_relaxed(&h->thread_live) <= 1 &&
-                 now < hak_load_relaxed(&h->epoch_start_ns) + retain->young_ns;
+                 now < hak_load_relaxed(&h->epoch_start_ns) + hak_number(retain->young_ns);
     if (young) {
         uint64_t at_stake = (uint64_t)hak_load_relaxed(&h->recent_units[0]) +
                             hak_load_relaxed(&h->recent_units[1]);
         at_stake += hak_load_relaxed(&h->hole_now_pages) / HAK_UNIT_PAGES;
-        at_stake *= retain->refault_unit_ns;
+        at_stake *= hak_number(retain->refault_unit_ns);
         at_stake += (uint64_t)(hak_load_relaxed(&h->unit_top) - h->meta_units) * unit_ns;
         credit = credit > at_stake ? credit - at_stake : 0;
-        unit_ns += retain->refault_unit_ns;
+        unit_ns += hak_number(retain->refault_unit_ns);
     }
     return credit / unit_ns;
 }
@@ -58,13 +59,15 @@ uint64_t hak_work_units(hak_heap *h, uint64_t now) {
  * when it frees a large phase has earned little by its age. Needs run_lock. */
 void hak_work_grow_locked(hak_heap *h, uint64_t units) {
     hak_assert(hak_rank_is_held(HAK_RANK_RUN));
-    hak_store_relaxed(&h->earned_ns, h->earned_ns + units * hak_policy_of(h)->retain.purge_unit_ns);
+    hak_store_relaxed(&h->earned_ns,
+                      h->earned_ns + units * hak_number(hak_policy_of(h)->retain.purge_unit_ns));
 }
 
 /* Pays for work, into debt as far as the policy allows. Needs run_lock. */
 void hak_work_spend_locked(hak_heap *h, uint64_t ns) {
     hak_assert(hak_rank_is_held(HAK_RANK_RUN));
-    uint64_t most = larger(h->spent_ns, h->earned_ns + hak_policy_of(h)->retain.work_debt_ns);
+    uint64_t most =
+        larger(h->spent_ns, h->earned_ns + hak_number(hak_policy_of(h)->retain.work_debt_ns));
     hak_store_relaxed(&h->spent_ns, smaller(h->spent_ns + ns, most));
 }
 
@@ -85,9 +88,11 @@ void hak_recent_take(hak_heap *h, uint32_t unit, uint32_t units) {
         hak_assert(n <= h->recent_units[which]);
         hak_marks_set(map, unit, units, false);
         hak_store_relaxed(&h->recent_units[which], h->recent_units[which] - n);
-        if (hak_policy_of(h)->retain.lazy_free) continue; /* a page that is there yet costs none */
+        if (hak_number(hak_policy_of(h)->retain.lazy_free))
+            continue; /* a page that is there yet costs none */
         h->refault_units += n;
-        hak_work_spend_locked(h, (uint64_t)n * hak_policy_of(h)->retain.refault_unit_ns);
+        hak_work_spend_locked(h,
+                              (uint64_t)n * hak_number(hak_policy_of(h)->retain.refault_unit_ns));
     }
 }
 

@@ -7,6 +7,7 @@
 #include "events.h"
 #include "hooks.h"
 #include "lists.h"
+#include "rows.h"
 
 /* Whether the caller may use the record: it is a live thread's, or record 0 under its lock. */
 HAK_PREDICATE bool is_inside(const hak_thread *t) {
@@ -40,7 +41,8 @@ static uint32_t carve(hak_thread *t, uint32_t class_index, uint32_t unit, uint32
     hak_store_relaxed(&slab->carved_count, slab->carved_count + n);
     hak_used_add(slab, n);
     hak_count(t, refill_carve_count, 1);
-    if (bin->lent && ++bin->lend_carve_count >= hak_policy_of(h)->caches.lend_carve_count)
+    if (bin->lent &&
+        ++bin->lend_carve_count >= hak_number(hak_policy_of(h)->caches.lend_carve_count))
         bin->lend_carve_count = UINT8_MAX;
     bin->lent = 0;
     return n;
@@ -102,7 +104,8 @@ static void turn(hak_thread *t) {
     }
     if (hak_load_relaxed(&h->sweep_unit) && !hak_background_serves(h)) {
         const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-        hak_sweep(t, retain->sweep_unit_count, retain->sweep_event_ns, true);
+        hak_sweep(t, hak_number(retain->sweep_unit_count), hak_number(retain->sweep_event_ns),
+                  true);
     }
     hak_caps_idle_look(t);
     hak_waiting_look(t);
@@ -118,6 +121,8 @@ bool hak_refill(hak_thread *t, uint32_t class_index, uint32_t least) {
     const hak_cache_class *cache = hak_cache_of(t, class_index);
     hak_fork_look();
     hak_assert(is_inside(t) && bin->bump == bin->bump_end);
+    hak_policy_look(h);
+    hak_row_look(t, class_index);
     hak_count(t, refill_count, 1);
     bin->event_count++;
     uint32_t raise = hak_cap_refill_raise(t, class_index);
@@ -152,8 +157,8 @@ bool hak_refill(hak_thread *t, uint32_t class_index, uint32_t least) {
 
 static bool may_lend(hak_thread *t, uint32_t k) {
     const hak_cache_policy *caches = &hak_policy_of(hak_heap_of(t))->caches;
-    return hak_bin_cached_count(t, k) > caches->classes[k].lend_keep_count &&
-           t->bins[k].lend_carve_count < caches->lend_carve_count &&
+    return hak_bin_cached_count(t, k) > hak_cache_of(t, k)->lend_keep_count &&
+           t->bins[k].lend_carve_count < hak_number(caches->lend_carve_count) &&
            hak_class_is_plain(hak_heap_of(t), k);
 }
 
@@ -207,7 +212,8 @@ bool hak_is_line_of_others(const hak_thread *t, uint32_t class_index) {
 static void sweep_behind(hak_thread *t, uint64_t block) {
     hak_heap *h = hak_heap_of(t);
     uint32_t unit = hak_head_of(h, block);
-    if (t->free_only_bytes >= hak_policy_of(h)->caches.free_only_bytes) hak_sweep_one(t, unit);
+    if (t->free_only_bytes >= hak_number(hak_policy_of(h)->caches.free_only_bytes))
+        hak_sweep_one(t, unit);
 }
 
 /* A free that found the list full: the cap rises, or a batch goes back to its slabs; then the
@@ -234,7 +240,7 @@ void hak_overflow(hak_thread *t, uint32_t class_index, uint64_t block) {
     }
     if (!have) { /* the policy caches nothing of this class, or the thread has freed its own */
         hak_chain one = {block, block, block, hak_head_of(hak_heap_of(t), block), 1};
-        hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, cache->list_count);
+        hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, hak_list_count(t, class_index));
         t->held_bytes -= (int64_t)bin->stride_bytes;
         if (t->held_bytes < 0) hak_cap_restore(t, class_index);
         /* of a big class too, which has none yet */
@@ -264,7 +270,7 @@ bool hak_frees_home(hak_thread *t) {
 /* A free that goes to the block's slab, past the caches. */
 void hak_free_home(hak_thread *t, uint32_t class_index, uint64_t block) {
     hak_chain one = {block, block, block, hak_head_of(hak_heap_of(t), block), 1};
-    hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, hak_cache_of(t, class_index)->list_count);
+    hak_slab_return(t, &one, HAK_CHECKED_AT_FREE, hak_list_count(t, class_index));
 }
 
 /* Gives back everything that the thread caches of blocks larger than `above` bytes: lists, carved

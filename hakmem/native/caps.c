@@ -32,7 +32,7 @@ void hak_caps_init(hak_thread *t) {
     const hak_policy *policy = hak_policy_of(h);
     for (uint32_t class_index = 1; class_index <= policy->sizes.class_count; class_index++) {
         uint32_t most = hak_cap_limit(t, class_index),
-                 init = policy->caches.classes[class_index].cap_init_count;
+                 init = hak_cache_of(t, class_index)->cap_init_count;
         t->reciprocals[class_index] =
             hak_class_is_fast(h, class_index) ? policy->sizes.classes[class_index].reciprocal : 0;
         t->bins[class_index].stride_bytes = policy->sizes.classes[class_index].stride_bytes;
@@ -82,9 +82,9 @@ static bool has_freed_much(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     const hak_policy *policy = hak_policy_of(h);
     uint64_t in_use = hak_in_use_units(h) << HAK_UNIT_SHIFT;
-    return t->free_only_bytes >= policy->caches.free_only_bytes ||
+    return t->free_only_bytes >= hak_number(policy->caches.free_only_bytes) ||
            (hak_caps_are_shared(t) && t->free_only_bytes >= hak_cap_first_bytes(t)) ||
-           (in_use > policy->retain.floor_bytes &&
+           (in_use > hak_number(policy->retain.floor_bytes) &&
             2 * t->free_only_bytes * hak_load_relaxed(&h->thread_live) >= in_use);
 }
 
@@ -101,11 +101,11 @@ static uint32_t first_cap(hak_thread *t, uint32_t class_index) {
     uint64_t stride = t->bins[class_index].stride_bytes, first = hak_cap_first_bytes(t), most;
     if (hak_caps_are_shared(t)) {
         uint64_t left = first > t->cap_bytes ? first - t->cap_bytes : 0,
-                 part = left * policy->caches.first_caps_part_per_256 >> 8,
+                 part = left * hak_number(policy->caches.first_caps_part_per_256) >> 8,
                  least = first / policy->sizes.class_count;
         most = (part > least ? part : least) / stride;
     } else most = hak_cap_limit(t, class_index);
-    uint64_t init = policy->caches.classes[class_index].cap_init_count;
+    uint64_t init = hak_cache_of(t, class_index)->cap_init_count;
     return (uint32_t)(init < most ? init : most);
 }
 
@@ -155,13 +155,14 @@ void hak_caps_look_around(hak_thread *t) {
 bool hak_cap_free_only(hak_thread *t, uint32_t class_index, uint32_t n) {
     const hak_cache_policy *caches = &hak_policy_of(hak_heap_of(t))->caches;
     hak_bin *bin = &t->bins[class_index];
-    uint64_t floor =
-        (uint64_t)hak_cache_of(t, class_index)->batch_count * caches->free_only_per_256 >> 8;
+    uint64_t floor = (uint64_t)hak_cache_of(t, class_index)->batch_count *
+                         hak_number(caches->free_only_per_256) >>
+                     8;
     uint64_t returned = n * bin->stride_bytes;
     t->free_only_bytes += returned;
     if (has_freed_much(t) && has_freed_its_own(t, returned)) return true;
-    if (++bin->free_only_count < caches->free_only_count &&
-        t->free_only_bytes < caches->free_only_bytes)
+    if (++bin->free_only_count < hak_number(caches->free_only_count) &&
+        t->free_only_bytes < hak_number(caches->free_only_bytes))
         return false;
     bin->free_only_count = 0;
     if (!floor) floor = 1;

@@ -28,9 +28,10 @@ static inline uint64_t hak_cap_first_bytes(hak_thread *t) {
     const hak_cache_policy *caches = &hak_policy_of(h)->caches;
     /* a count that a moment more or less makes no worse */
     uint64_t threads = hak_load_relaxed(&h->thread_live), first = t->first_cap_bytes;
-    if (hak_likely(first * threads <= caches->first_caps_bytes)) return first;
-    uint64_t share = caches->first_caps_bytes / threads;
-    if (share < caches->first_caps_least_bytes) share = caches->first_caps_least_bytes;
+    if (hak_likely(first * threads <= hak_number(caches->first_caps_bytes))) return first;
+    uint64_t share = hak_number(caches->first_caps_bytes) / threads;
+    if (share < hak_number(caches->first_caps_least_bytes))
+        share = hak_number(caches->first_caps_least_bytes);
     return share < first ? share : first;
 }
 
@@ -45,14 +46,14 @@ static inline uint64_t hak_cap_bound(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     uint64_t threads = hak_load_relaxed(&h->thread_live),
              all = (hak_in_use_units(h) << HAK_UNIT_SHIFT) *
-                       hak_policy_of(h)->caches.raise_live_per_256 >>
+                       hak_number(hak_policy_of(h)->caches.raise_live_per_256) >>
                    8;
     return hak_cap_first_bytes(t) + all / (threads ? threads : 1);
 }
 
 /* How high the cap of a class may be raised now, in blocks. */
 static inline uint32_t hak_cap_limit(hak_thread *t, uint32_t class_index) {
-    uint64_t bound = hak_policy_of(hak_heap_of(t))->caches.thread_bytes,
+    uint64_t bound = hak_number(hak_policy_of(hak_heap_of(t))->caches.thread_bytes),
              cap = t->bins[class_index].cap_count;
     if (hak_unlikely(hak_caps_are_shared(t))) {
         uint64_t share = hak_cap_bound(t);
@@ -89,7 +90,7 @@ static inline uint32_t hak_cap_refill_raise(hak_thread *t, uint32_t class_index)
 /* Called at each slow-path event: every idle_events of them, idle classes are shrunk. */
 static inline void hak_caps_idle_look(hak_thread *t) {
     if (hak_unlikely(hak_caps_are_shared(t))) hak_caps_look_around(t);
-    if (++t->event_count >= hak_policy_of(hak_heap_of(t))->caches.idle_events)
+    if (++t->event_count >= hak_number(hak_policy_of(hak_heap_of(t))->caches.idle_events))
         hak_caps_shrink_idle(t);
 }
 

@@ -53,6 +53,7 @@
 #include "gate.h"
 #include "lists.h"
 #include "locks.h"
+#include "change.h"
 #include "profile.h"
 #include "region.h"
 
@@ -168,8 +169,7 @@ static void settle_reach(hak_heap *h, hak_thread *t) {
         hak_slab *slab = hak_slab_at(h, u);
         if (slab->kind != HAK_KIND_SLAB || slab->flags & HAK_SLAB_LISTED) continue;
         bool room = slab->carved_count < policy->sizes.classes[slab->class_index].block_count;
-        if (!room && hak_free_count(slab) < policy->caches.classes[slab->class_index].list_count)
-            continue;
+        if (!room && hak_free_count(slab) < hak_list_count(t, slab->class_index)) continue;
         if (hak_slab_claim(t, slab)) hak_slab_let_go(t, u); /* nobody else is in */
     }
 }
@@ -278,6 +278,7 @@ static void repair(hak_heap *h) {
     hak_store_relaxed(&h->sweep_busy, 0);
     hak_store_relaxed(&h->trim_busy, 0);
     hak_store_relaxed(&h->purge_lock, 0);
+    hak_policy_mend(h);
     hak_profile_mend(h);
     bool alone = h->thread_live <= (mine != NULL) && !h->run_lock && !h->purging_units &&
                  !h->record_lock;

@@ -53,35 +53,38 @@
  *   47  acquire.c      where a refill finds a slab
  *   48  bins.[hc]      one class of a thread's cache: its list, its carved range
  *   49  caps.[hc]      how much a bin may hold
- *   50  gate.[hc]      the gate of a thread record: who reaps keeps its owner out
- *   51  cache.c        thread caches: refill, overflow, flush, loans
- *   52  fast.h         the fast paths of malloc and free
- *   53  magazine.h     the same with magazines, where lists miss
- *   54  threads.c      thread records: attach, park, release
- *   55  reap.c         another thread's caches, taken without its help
- *   56  spans.c        blocks of whole units
- *   57  resize.c       spans that grow, shrink, move
- *   58  mappings.c     blocks that are mappings of their own
- *   59  draw.h         how far it is to the next sample
- *   60  sites.[hc]     call stacks that allocated samples, names in them
- *   61  frames.[hc]    the call stack of a sample
- *   62  profile.[hc]   samples of who allocates, until they are freed
- *   63  blocks.c       one block: checked, allocated, freed, resized
- *   64  requests.c     trim and drain, asked for from outside
- *   65  errand.c       a stopped thread serves what was asked
- *   66  background.c   a thread that gives back
- *   67  fork.c         a fork's child: noticed, repaired
- *   68  heap.c hakmem.h  heaps and batches: the C API
- *   69  malloc.c       malloc and its family, over the process heap
- *   70  deepbind.c     plugins that look in the C library first
- *   71  new_delete.c   C++'s operators
- *   72  accounts.[hc]  mallinfo, malloc_trim: what is where
- *   73  reports.c      malloc_info, malloc_stats, mallopt
- *   74  primitives.c   what Python gets of C
+ *   50  rows.[hc]      the policy's rows that a thread obeys
+ *   51  gate.[hc]      the gate of a thread record: who reaps keeps its owner out
+ *   52  cache.c        thread caches: refill, overflow, flush, loans
+ *   53  fast.h         the fast paths of malloc and free
+ *   54  magazine.h     the same with magazines, where lists miss
+ *   55  threads.c      thread records: attach, park, release
+ *   56  reap.c         another thread's caches, taken without its help
+ *   57  spans.c        blocks of whole units
+ *   58  resize.c       spans that grow, shrink, move
+ *   59  mappings.c     blocks that are mappings of their own
+ *   60  draw.h         how far it is to the next sample
+ *   61  sites.[hc]     call stacks that allocated samples, names in them
+ *   62  frames.[hc]    the call stack of a sample
+ *   63  profile.[hc]   samples of who allocates, until they are freed
+ *   64  change.[hc]    the policy, changed while the heap runs
+ *   65  blocks.c       one block: checked, allocated, freed, resized
+ *   66  requests.c     trim and drain, asked for from outside
+ *   67  errand.c       a stopped thread serves what was asked
+ *   68  background.c   a thread that gives back
+ *   69  fork.c         a fork's child: noticed, repaired
+ *   70  heap.c hakmem.h  heaps and batches: the C API
+ *   71  malloc.c       malloc and its family, over the process heap
+ *   72  deepbind.c     plugins that look in the C library first
+ *   73  new_delete.c   C++'s operators
+ *   74  accounts.[hc]  mallinfo, malloc_trim: what is where
+ *   75  reports.c      malloc_info, malloc_stats, mallopt
+ *   76  primitives.c   what Python gets of C
  *
  * Upward:
  *   hooks.h hak_fork_slow         any slow path may be a child's first, and must find it repaired
  *   hooks.h hak_request_serve     a thread's caches are drained by the thread itself, on its way
+ *   hooks.h hak_policy_serve      a policy is adopted by who comes to a slow path first
  *   hooks.h hak_background_wake   the thread sleeps until somebody frees or allocates again
  *   hooks.h hak_background_leave  the thread goes with the last other one but one
  *
@@ -108,6 +111,8 @@
  * region. */
 static inline void *hak_at(hak_heap *h, uint64_t offset) { return (char *)h + offset; }
 static inline hak_policy *hak_policy_of(hak_heap *h) { return hak_at(h, HAK_POLICY_OFFSET); }
+/* One number of a heap's policy that may change while the heap runs, as a whole (change.c). */
+#define hak_number(field) hak_load_relaxed(&(field))
 static inline uint64_t *hak_registry(hak_heap *h) { return hak_at(h, HAK_REGISTRY_OFFSET); }
 static inline hak_slab *hak_slab_at(hak_heap *h, uint32_t unit) {
     return (hak_slab *)hak_at(h, h->slabs_offset) + unit;

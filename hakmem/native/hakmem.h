@@ -56,9 +56,16 @@ uint64_t hak_heap_trim(hak_heap *heap);
 /* Takes what thread record `index` caches, without its thread's help; *out says what was given
  * back. Returns HAK_REAP_DONE, or why nothing was taken. */
 uint32_t hak_heap_reap(hak_heap *heap, uint32_t index, hak_reaped *out);
-/* Ends an epoch whose time is over, and purges what the policy no longer keeps. */
+/* Changes the policy of a heap that runs. Threads obey it from their next refills on, class by
+ * class; what belongs to the heap as a whole holds from the next event on. Returns HAK_CHANGE_DONE,
+ * or why nothing was changed: HAK_CHANGE_REFUSED (no policy that can be obeyed), HAK_CHANGE_FIXED
+ * (classes, headers, magazines and a few more are kept), HAK_CHANGE_NOMEM. */
+uint32_t hak_heap_policy_set(hak_heap *heap, const hak_policy *policy);
+/* Copies the policy in force. */
+void hak_heap_policy_get(hak_heap *heap, hak_policy *out);
 /* Samples who allocates, on average each `rate` bytes; 0: no more. */
 uint32_t hak_heap_profile(hak_heap *heap, uint64_t rate);
+/* Ends an epoch whose time is over, and purges what the policy no longer keeps. */
 void hak_heap_tick(hak_heap *heap);
 /* Switches the crash report on or off: one line at SIGSEGV, SIGBUS and SIGABRT, before whatever
  * handled the signal earlier. Returns 0 or an errno. HAKMEM_CRASH_REPORT=1 in the environment does

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #define HAK_API
+#include "change.h"
 #include "fast.h"
 #include "hakmem.h"
 #include "hooks.h"
@@ -94,6 +95,8 @@ hak_heap *hak_heap_create(const hak_policy *policy, uint64_t region_bytes, uint3
     h->unit_top = h->meta_units;
     h->thread_top = 1; /* record 0 is shared */
     *hak_policy_of(h) = *policy;
+    for (uint32_t class_index = 1; class_index <= policy->sizes.class_count; class_index++)
+        h->list_most_counts[class_index] = (uint16_t)policy->caches.classes[class_index].list_count;
     h->profile_rate = policy->profile.rate_bytes;
     fill_fast_map(h);
     h->epoch_start_ns = h->earned_at_ns = hak_os_clock_ns();
@@ -215,6 +218,16 @@ uint64_t hak_heap_trim(hak_heap *h) {
 uint32_t hak_heap_profile(hak_heap *h, uint64_t rate) {
     hak_fork_look();
     return hak_profile_set(h, rate);
+}
+
+uint32_t hak_heap_policy_set(hak_heap *h, const hak_policy *policy) {
+    hak_fork_look();
+    return hak_policy_change(h, policy);
+}
+
+void hak_heap_policy_get(hak_heap *h, hak_policy *out) {
+    hak_fork_look();
+    hak_policy_copy(h, out);
 }
 
 void hak_heap_tick(hak_heap *h) {

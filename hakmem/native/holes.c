@@ -48,7 +48,7 @@ static bool sweep_refault(hak_heap *h, hak_slab *slab) {
     uint32_t last = slab->last_sweep;
     if (sweep_age(h, last) >= 2) return false;
     if (last & HAK_SWEEP_REFAULT) return true;
-    bool longer = sweep_pause(last) < hak_policy_of(h)->retain.sweep_wait_count;
+    bool longer = sweep_pause(last) < hak_number(hak_policy_of(h)->retain.sweep_wait_count);
     hak_store_relaxed(&slab->last_sweep,
                       (last | HAK_SWEEP_REFAULT) + (longer ? 1u << HAK_SWEEP_PAUSE_SHIFT : 0));
     return true;
@@ -243,8 +243,8 @@ void hak_holes_restore(hak_thread *t, uint32_t unit) {
     give_back(h, unit, class, &back);
     if (sweep_refault(h, slab)) hak_add_relaxed(&h->hole_refault_pages, restored);
     hak_add_relaxed(&h->hole_now_pages, -(uint64_t)restored);
-    hak_work_spend(h,
-                   (uint64_t)restored * hak_policy_of(h)->retain.refault_unit_ns / HAK_UNIT_PAGES);
+    hak_work_spend(h, (uint64_t)restored * hak_number(hak_policy_of(h)->retain.refault_unit_ns) /
+                          HAK_UNIT_PAGES);
 }
 
 /* Visits one slab record; returns the cost of what was done. `all`: also if the slab was claimed
@@ -277,7 +277,7 @@ static uint64_t visit(hak_thread *t, uint32_t unit, bool all, bool pauses) {
         hak_slab_drain(t, unit);
         if (hak_used_load(slab) == 0) {
             hak_slab_retire(t, unit);
-            return policy->retain.hole_block_ns;
+            return hak_number(policy->retain.hole_block_ns);
         }
         if ((uint64_t)hak_free_count(slab) * class->stride_bytes >= HAK_OS_PAGE_BYTES)
             pages = punch(h, unit, &looked);
@@ -287,8 +287,8 @@ static uint64_t visit(hak_thread *t, uint32_t unit, bool all, bool pauses) {
     /* the sequence it will have once released, marked as searched */
     hak_store_relaxed(seen, (hak_claim_seq_load(slab) + 1) | 1);
     hak_claim_release(slab);
-    return (uint64_t)looked * policy->retain.hole_block_ns +
-           (uint64_t)pages * policy->retain.purge_unit_ns / HAK_UNIT_PAGES;
+    return (uint64_t)looked * hak_number(policy->retain.hole_block_ns) +
+           (uint64_t)pages * hak_number(policy->retain.purge_unit_ns) / HAK_UNIT_PAGES;
 }
 
 /* Goes on with the sweep that is due: at most `units` records and `most_ns` of work. Without

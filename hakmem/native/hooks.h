@@ -10,6 +10,8 @@ extern HAK_HIDDEN uint32_t *hak_fork_word;
 HAK_HIDDEN HAK_COLD void hak_fork_slow(void);
 /* requests.c */
 HAK_HIDDEN HAK_COLD void hak_request_serve(hak_thread *t);
+/* change.c */
+HAK_HIDDEN HAK_COLD void hak_policy_serve(hak_heap *h);
 /* background.c */
 HAK_HIDDEN void hak_background_wake(void);
 HAK_HIDDEN void hak_background_leave(hak_heap *h);
@@ -22,11 +24,19 @@ static inline void hak_fork_look(void) {
         hak_fork_slow();
 }
 
+/* Asked at the start of a refill and at the end of each slow path: has another process brought a
+ * policy? */
+static inline void hak_policy_look(hak_heap *h) {
+    if (hak_unlikely(hak_load_relaxed(&h->policy_request) != hak_load_relaxed(&h->policy_served)))
+        hak_policy_serve(h);
+}
+
 /* Asked at the end of a slow path, under no claim and no lock but record 0's: has another process
  * asked for a drain or a trim? */
 static inline void hak_request_look(hak_thread *t) {
     hak_heap *h = hak_heap_of(t);
     hak_assert(hak_rank_is_free(HAK_RANK_FORK));
+    hak_policy_look(h);
     if (hak_unlikely(
             (hak_load_relaxed(&h->drain_request) != t->drain_served) |
             (hak_load_relaxed(&h->trim_request) != hak_load_relaxed(&h->trim_served)) |

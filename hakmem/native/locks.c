@@ -148,10 +148,25 @@ void hak_purge_wait(hak_heap *h) {
     lock_give(&h->purge_lock);
 }
 
+/* Who changes the policy. Threads that bring one from the inbox only try for it. */
+void hak_policy_lock(hak_heap *h) {
+    hak_rank_take(HAK_RANK_POLICY);
+    (void)lock_take(&h->policy_lock, HAK_LOCK_BACKOFF_SPINS);
+}
+bool hak_policy_try(hak_heap *h) {
+    if (!take(&h->policy_lock, hak_lock_id())) return false;
+    hak_rank_take(HAK_RANK_POLICY);
+    return true;
+}
+void hak_policy_unlock(hak_heap *h) {
+    hak_rank_drop(HAK_RANK_POLICY);
+    lock_give(&h->policy_lock);
+}
+
 /* Under it no call goes to the OS but those that map and unmap units. */
 void hak_run_lock(hak_heap *h) {
     hak_rank_take(HAK_RANK_RUN);
-    bool waited = lock_take(&h->run_lock, hak_policy_of(h)->acquire.backoff_spins);
+    bool waited = lock_take(&h->run_lock, hak_number(hak_policy_of(h)->acquire.backoff_spins));
     h->lock_count++;
     h->lock_wait_count += waited;
 }

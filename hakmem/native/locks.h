@@ -15,6 +15,7 @@ typedef enum hak_rank {
     HAK_RANK_RECORD,  /* a heap's record_lock: record 0, which threads without a record share */
     HAK_RANK_FORK,    /* a fork's child is repaired: behind the fork word */
     HAK_RANK_ROOT,    /* hak_root.lock: the list of heaps */
+    HAK_RANK_POLICY,  /* a heap's policy_lock: who changes its policy */
     HAK_RANK_GATE,    /* a record's gate: its thread is reaped; reapers only try for it */
     HAK_RANK_CLAIM,   /* slabs: claim_seq */
     HAK_RANK_RUN,     /* a heap's run_lock: the run heap */
@@ -34,6 +35,9 @@ HAK_HIDDEN void hak_fork_unlock(uint32_t *lock);
 HAK_HIDDEN void hak_root_lock(void);
 HAK_HIDDEN void hak_root_lock_only(void);
 HAK_HIDDEN void hak_root_unlock(void);
+HAK_HIDDEN void hak_policy_lock(hak_heap *h);
+HAK_HIDDEN bool hak_policy_try(hak_heap *h);
+HAK_HIDDEN void hak_policy_unlock(hak_heap *h);
 HAK_HIDDEN bool hak_gate_take(hak_thread *t);
 HAK_HIDDEN void hak_gate_give(hak_thread *t);
 HAK_HIDDEN void hak_gate_wait(hak_thread *t);

@@ -59,7 +59,7 @@ static void after(hak_thread *t) {
  * full, or the OS refuses. */
 void *hak_mapping_alloc(hak_thread *t, uint64_t size, uint64_t align) {
     hak_heap *h = hak_heap_of(t);
-    uint64_t least = hak_policy_of(h)->retain.map_min_bytes, bytes = page_up(size);
+    uint64_t least = hak_number(hak_policy_of(h)->retain.map_min_bytes), bytes = page_up(size);
     if (!least || size < least || bytes < size) return NULL;
     hak_fork_look();
     if (!reserve(h)) return NULL;
@@ -68,7 +68,8 @@ void *hak_mapping_alloc(hak_thread *t, uint64_t size, uint64_t align) {
         cancel(h);
         return NULL;
     }
-    if (hak_policy_of(h)->arenas.huge_pages) hak_os_advise_huge(&h->os, block, bytes, true);
+    if (hak_number(hak_policy_of(h)->arenas.huge_pages))
+        hak_os_advise_huge(&h->os, block, bytes, true);
     insert(h, block, bytes);
     hak_count(t, mapped_alloc_count, 1);
     hak_event(t, HAK_EVENT_MAPPED_ALLOC, 0, 0, pages(bytes));
@@ -144,7 +145,7 @@ void *hak_mapping_resize(hak_thread *t, uint64_t address, uint64_t have, uint64_
 /* Makes a span a mapped block: its OS pages move out of the region. NULL: the caller copies. */
 void *hak_mapping_from_span(hak_thread *t, uint32_t unit, uint64_t size) {
     hak_heap *h = hak_heap_of(t);
-    uint64_t least = hak_policy_of(h)->retain.map_min_bytes, want = page_up(size);
+    uint64_t least = hak_number(hak_policy_of(h)->retain.map_min_bytes), want = page_up(size);
     uint32_t units = hak_slab_at(h, unit)->unit_count;
     uint64_t have = (uint64_t)units << HAK_UNIT_SHIFT;
     if (!least || size < least || want <= have || h->flags & HAK_HEAP_RESERVED) return NULL;

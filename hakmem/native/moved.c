@@ -16,7 +16,8 @@
 
 /* Whether there is room for one more range; a moment's answer without the lock. */
 bool hak_moved_has_room(hak_heap *h) {
-    return hak_load_relaxed(&h->moved_count) < hak_policy_of(h)->retain.moved_range_count;
+    return hak_load_relaxed(&h->moved_count) <
+           hak_number(hak_policy_of(h)->retain.moved_range_count);
 }
 
 static void set_range(hak_heap *h, uint32_t i, uint32_t unit, uint32_t units) {

@@ -86,7 +86,7 @@ static void mail_push(hak_thread *t, uint64_t *box, uint32_t unit) {
         hak_count(t, cas_try_count, 1);
         if (hak_cas_acq_rel(box, &word, unit | ((word >> 32) + 1) << 32)) return;
         hak_count(t, cas_retry_count, 1);
-        hak_backoff(n, hak_policy_of(h)->acquire.backoff_spins);
+        hak_backoff(n, hak_number(hak_policy_of(h)->acquire.backoff_spins));
     }
 }
 

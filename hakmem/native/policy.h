@@ -15,6 +15,7 @@ typedef struct hak_bound {
     const char *path;
     uint32_t offset, width, stride;
     uint64_t low, high, step;
+    bool fixed; /* a running heap keeps it */
 } hak_bound;
 
 /* One environment variable; the docstring of Variable in layout.py says what the fields mean. */

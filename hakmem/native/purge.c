@@ -26,25 +26,26 @@ static uint64_t high_water(hak_heap *h) {
 static uint64_t retain_limit(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t high = high_water(h), live = hak_in_use_units(h);
-    uint64_t share = high * retain->high_water_per_256 >> 8,
-             floor = retain->floor_bytes >> HAK_UNIT_SHIFT;
+    uint64_t share = high * hak_number(retain->high_water_per_256) >> 8,
+             floor = hak_number(retain->floor_bytes) >> HAK_UNIT_SHIFT;
     return (high > live ? high - live : 0) + larger(share, floor);
 }
 
 static uint64_t eager_limit(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    uint64_t of_live = hak_in_use_units(h) * retain->eager_live_per_256;
-    return larger(smaller(of_live, high_water(h) * retain->high_water_per_256) >> 8,
-                  retain->floor_bytes >> HAK_UNIT_SHIFT);
+    uint64_t of_live = hak_in_use_units(h) * hak_number(retain->eager_live_per_256);
+    return larger(smaller(of_live, high_water(h) * hak_number(retain->high_water_per_256)) >> 8,
+                  hak_number(retain->floor_bytes) >> HAK_UNIT_SHIFT);
 }
 
 static uint64_t purge_to(hak_heap *h, uint64_t limit, uint32_t runs) {
     uint64_t pages = 0;
-    return hak_purge_runs(h, limit, runs, hak_policy_of(h)->retain.lazy_free != 0, &pages);
+    return hak_purge_runs(h, limit, runs, hak_number(hak_policy_of(h)->retain.lazy_free) != 0,
+                          &pages);
 }
 
 static uint64_t purgeable(hak_heap *h) {
-    return hak_purgeable_units(h, hak_policy_of(h)->retain.lazy_free != 0);
+    return hak_purgeable_units(h, hak_number(hak_policy_of(h)->retain.lazy_free) != 0);
 }
 
 /* Purges down to `limit` dirty units, at most `most` of them and no more than the work budget pays
@@ -55,10 +56,10 @@ static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most)
     if (!units) return;
     units = smaller(units, hak_work_units(h, now));
     if (!units) return;
-    uint64_t purged = purge_to(h, dirty - units, retain->eager_unit_count);
+    uint64_t purged = purge_to(h, dirty - units, hak_number(retain->eager_unit_count));
     hak_run_lock(h);
     h->eager_units += purged;
-    hak_work_spend_locked(h, purged * retain->purge_unit_ns);
+    hak_work_spend_locked(h, purged * hak_number(retain->purge_unit_ns));
     hak_run_unlock(h);
 }
 
@@ -66,12 +67,14 @@ static void purge_paid(hak_heap *h, uint64_t now, uint64_t limit, uint64_t most)
  * nobody needed for two epochs, a little at each event. */
 static uint64_t eager_most(hak_heap *h) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
-    if (!retain->work_per_256 || retain->lazy_free) return 0;
-    if (hak_in_use_units(h) << 8 <= high_water(h) * retain->eager_drop_per_256)
-        return retain->eager_unit_count;
+    if (!hak_number(retain->work_per_256) || hak_number(retain->lazy_free)) return 0;
+    if (hak_in_use_units(h) << 8 <= high_water(h) * hak_number(retain->eager_drop_per_256))
+        return hak_number(retain->eager_unit_count);
     uint64_t unneeded =
         smaller(hak_load_relaxed(&h->low_water_now), hak_load_relaxed(&h->low_water_before));
-    return smaller(unneeded, larger(retain->sweep_event_ns / retain->purge_unit_ns, 1));
+    return smaller(
+        unneeded,
+        larger(hak_number(retain->sweep_event_ns) / hak_number(retain->purge_unit_ns), 1));
 }
 
 uint64_t hak_clock_of(hak_heap *h) {
@@ -79,7 +82,7 @@ uint64_t hak_clock_of(hak_heap *h) {
 }
 
 static uint64_t idle_limit(hak_heap *h) {
-    return hak_policy_of(h)->retain.floor_bytes >> HAK_UNIT_SHIFT;
+    return hak_number(hak_policy_of(h)->retain.floor_bytes) >> HAK_UNIT_SHIFT;
 }
 
 /* Units that are free. The figure may be stale by a moment, since the counts are read without the
@@ -127,12 +130,12 @@ static void note_limit(hak_heap *h, bool near) {
 
 static bool epoch_is_over(hak_heap *h, uint64_t now) {
     uint64_t start = hak_load_relaxed(&h->epoch_start_ns);
-    return now > start && now - start >= hak_policy_of(h)->retain.epoch_ns;
+    return now > start && now - start >= hak_number(hak_policy_of(h)->retain.epoch_ns);
 }
 
 /* Ends an epoch whose time is over, unless another thread was faster. */
 HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
-    uint64_t length = hak_policy_of(h)->retain.epoch_ns;
+    uint64_t length = hak_number(hak_policy_of(h)->retain.epoch_ns);
     bool near = limit_is_near(h);
     hak_run_lock(h);
     uint64_t start = h->epoch_start_ns;
@@ -148,7 +151,7 @@ HAK_COLD static void turn_epoch(hak_heap *h, uint64_t now) {
         hak_recent_turn(h, both ? 2 : 1);
         hak_stuck_forget(h);
         note_limit(h, near);
-        bool sweeps = hak_policy_of(h)->retain.sweep_unit_count &&
+        bool sweeps = hak_number(hak_policy_of(h)->retain.sweep_unit_count) &&
                       hak_in_use_units(h) > idle_limit(h);
         if (sweeps && !hak_load_relaxed(&h->sweep_unit))
             hak_store_relaxed(&h->sweep_unit, h->meta_units);
@@ -164,12 +167,12 @@ static void give_way(hak_heap *h, uint64_t now, uint64_t asked) {
     if (hak_likely(resident <= most)) return;
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t high = high_water(h);
-    bool large = asked && retain->growth_request_per_256 &&
-                 asked << 8 >= high * retain->growth_request_per_256;
+    bool large = asked && hak_number(retain->growth_request_per_256) &&
+                 asked << 8 >= high * hak_number(retain->growth_request_per_256);
     most = larger(most, hak_load_relaxed(&h->resident_before));
-    if (large && resident > larger(most, idle_limit(h)) && retain->work_per_256 &&
-        !retain->lazy_free) {
-        purge_paid(h, now, high * retain->growth_keep_per_256 >> 8, resident - most);
+    if (large && resident > larger(most, idle_limit(h)) && hak_number(retain->work_per_256) &&
+        !hak_number(retain->lazy_free)) {
+        purge_paid(h, now, high * hak_number(retain->growth_keep_per_256) >> 8, resident - most);
         resident = hak_in_use_units(h) + hak_load_relaxed(&h->dirty_units);
     }
     if (resident > hak_load_relaxed(&h->resident_now))
@@ -187,7 +190,7 @@ void hak_tick(hak_heap *h, uint64_t asked) {
     if (hak_unlikely(hak_load_relaxed(&h->refused_epoch) != 0)) unmap_spare(h);
     uint64_t dirty = purgeable(h), limit = retain_limit(h);
     if (hak_unlikely(dirty > limit)) {
-        purge_to(h, limit, retain->purge_run_count);
+        purge_to(h, limit, hak_number(retain->purge_run_count));
         return;
     }
     if (dirty <= (limit = eager_limit(h)) || hak_background_serves(h)) return;

@@ -125,7 +125,7 @@ static void raise_top(hak_heap *h, uint32_t units) {
  * chunk is kept from them, and the next ones grow out of it (map_units). In a region that is
  * reserved as a whole nothing grows, so each chunk is. */
 static void advise_chunk(hak_heap *h, uint32_t top, uint32_t units) {
-    bool huge = hak_policy_of(h)->arenas.huge_pages;
+    bool huge = hak_number(hak_policy_of(h)->arenas.huge_pages);
     bool alone = top == h->meta_units || h->flags & HAK_HEAP_RESERVED;
     uint64_t advised = huge ? units : alone ? small_units(h, top, units) : 0;
     if (advised)
@@ -220,7 +220,7 @@ bool hak_region_unmap_units(hak_heap *h, uint32_t unit, uint32_t units, uint32_t
         hak_run_insert(h, unit, units, dirty);
         return false;
     }
-    if (hak_policy_of(h)->retain.lazy_free) hak_recent_take(h, unit, units);
+    if (hak_number(hak_policy_of(h)->retain.lazy_free)) hak_recent_take(h, unit, units);
     hak_stuck_take(h, unit, units);
     hak_store_relaxed(&h->dirty_units, h->dirty_units - dirty);
     if (h->dirty_units < h->low_water_now) hak_store_relaxed(&h->low_water_now, h->dirty_units);

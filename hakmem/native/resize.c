@@ -126,6 +126,7 @@ void *hak_span_resize(hak_thread *t, uint32_t unit, uint64_t size) {
         if (want != have) hak_tick(h, want > have ? want : 0);
         return hak_unit_address(h, unit);
     }
-    if ((uint64_t)have << HAK_UNIT_SHIFT < hak_policy_of(h)->retain.remap_min_bytes) return NULL;
+    if ((uint64_t)have << HAK_UNIT_SHIFT < hak_number(hak_policy_of(h)->retain.remap_min_bytes))
+        return NULL;
     return span_remap(t, unit, have, (uint32_t)want, size);
 }

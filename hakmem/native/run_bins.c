@@ -143,7 +143,7 @@ static uint32_t next_bin(const uint64_t *bits, uint32_t bin) {
 static uint32_t find_among(hak_heap *h, uint32_t units, const uint32_t *heads,
                            const uint64_t *bits) {
     uint32_t bin = hak_run_bin(units), best = 0, looked = 0;
-    uint32_t most = hak_policy_of(h)->retain.run_scan_count;
+    uint32_t most = hak_number(hak_policy_of(h)->retain.run_scan_count);
     for (uint32_t u = heads[bin]; u && looked < most; u = hak_slab_at(h, u)->next, looked++) {
         uint32_t have = hak_slab_at(h, u)->unit_count;
         if (have >= units && (!best || have < hak_slab_at(h, best)->unit_count)) best = u;

@@ -22,14 +22,14 @@
 bool hak_slab_claim(hak_thread *t, hak_slab *slab) {
     const hak_acquire_policy *policy = &hak_policy_of(hak_heap_of(t))->acquire;
     drain_before_claim(t, slab);
-    for (uint32_t n = 0; n < policy->retry_count; n++) {
+    for (uint32_t n = 0; n < hak_number(policy->retry_count); n++) {
         hak_count(t, cas_try_count, 1);
         if (hak_claim_try(slab)) return true;
         hak_count(t, cas_retry_count, 1);
-        hak_backoff(n, policy->backoff_spins);
+        hak_backoff(n, hak_number(policy->backoff_spins));
     }
     hak_event(t, HAK_EVENT_CLAIM_FAILED, slab->class_index,
-              (uint32_t)(slab - hak_slab_at(hak_heap_of(t), 0)), policy->retry_count);
+              (uint32_t)(slab - hak_slab_at(hak_heap_of(t), 0)), hak_number(policy->retry_count));
     hak_count(t, claim_fail_count, 1);
     return false;
 }
@@ -96,11 +96,11 @@ static uint32_t empty_count(uint64_t word) { return (word >> 32) & 0xff; }
  * slabs is off by as many slabs as threads at most. */
 static bool may_keep(hak_heap *h, uint32_t units, uint64_t word) {
     const hak_acquire_policy *policy = &hak_policy_of(h)->acquire;
-    if (units == 1) return empty_count(word) < policy->empty_keep_count;
+    if (units == 1) return empty_count(word) < hak_number(policy->empty_keep_count);
     uint32_t sum = units;
     for (uint32_t n = 2; n <= HAK_SLAB_UNITS_MAX; n++)
         sum += n * empty_count(hak_load_relaxed(empty_list(h, n)));
-    return sum <= policy->empty_keep_units && hak_purge_spares(h, sum);
+    return sum <= hak_number(policy->empty_keep_units) && hak_purge_spares(h, sum);
 }
 
 static bool empty_push(hak_thread *t, uint32_t unit, uint32_t units) {
@@ -214,7 +214,7 @@ HAK_COLD static void return_remote(hak_thread *t, uint32_t unit, uint64_t first,
     for (uint32_t n = 0; !hak_remote_push_chain(slab, base, first, last, count); n++) {
         hak_count(t, cas_try_count, 1);
         hak_count(t, cas_retry_count, 1);
-        hak_backoff(n, policy->backoff_spins); /* each loss is another's success */
+        hak_backoff(n, hak_number(policy->backoff_spins)); /* each loss is another's success */
     }
     hak_mail(t, unit);
 }

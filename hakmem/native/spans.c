@@ -37,13 +37,14 @@ static bool is_sparse(hak_heap *h, const char *address, uint64_t bytes) {
         const char *middle = address + (pages - asked) / 2 * HAK_OS_PAGE_BYTES;
         absent = asked - hak_os_resident_count(&h->os, (void *)middle, asked);
     } else if (!hak_load_relaxed(&h->clock_held))
-        absent = hak_os_slow_count(address, bytes / asked, asked, retain->read_fault_ns);
-    return absent << 8 >= asked * retain->clear_absent_per_256;
+        absent =
+            hak_os_slow_count(address, bytes / asked, asked, hak_number(retain->read_fault_ns));
+    return absent << 8 >= asked * hak_number(retain->clear_absent_per_256);
 }
 
 /* Whether so much memory that must read as zero is better purged, if little of it is resident. */
 static bool asks_before_clearing(hak_heap *h, uint64_t bytes) {
-    uint64_t least = hak_policy_of(h)->retain.clear_ask_bytes;
+    uint64_t least = hak_number(hak_policy_of(h)->retain.clear_ask_bytes);
     return least && bytes >= least;
 }
 
@@ -59,9 +60,10 @@ static bool clear_by_purge(hak_heap *h, void *address, uint64_t bytes) {
         return false;
     }
     bool done = is_sparse(h, address, bytes) && hak_os_purge_range(&h->os, address, bytes, false);
-    wait = done                                      ? 0
-           : wait * 2 + 1 < retain->clear_wait_count ? wait * 2 + 1
-                                                     : retain->clear_wait_count;
+    wait = done ? 0
+           : wait * 2 + 1 < hak_number(retain->clear_wait_count)
+               ? wait * 2 + 1
+               : hak_number(retain->clear_wait_count);
     hak_store_relaxed(&h->clear_wait, wait);
     hak_store_relaxed(&h->clear_skip, wait);
     return done;
@@ -87,7 +89,8 @@ static void *span_reuse(hak_thread *t, uint32_t unit, uint64_t size, bool zero) 
     hak_event(t, HAK_EVENT_SPAN_ALLOC, 0, unit, units);
     hak_count(t, span_alloc_count, 1);
     if (zero) span_clear(h, unit, units, true);
-    if (t->span_reuse_count % hak_policy_of(h)->caches.wait_reuse_count == 0) hak_tick(h, 0);
+    if (t->span_reuse_count % hak_number(hak_policy_of(h)->caches.wait_reuse_count) == 0)
+        hak_tick(h, 0);
     hak_request_look(t);
     return hak_unit_address(h, unit);
 }

@@ -67,8 +67,8 @@ static bool lay_out(hak_heap *h, uint64_t user, bool checked, bool magazines) {
     uint64_t units = user;
     h->policy_offset = HAK_POLICY_OFFSET;
     h->fast_map_offset = h->policy_offset + page_up(sizeof(hak_policy));
-    h->registry_offset = h->fast_map_offset + page_up(HAK_FAST_MAP_BYTES);
-    hak_assert(h->registry_offset == HAK_REGISTRY_OFFSET);
+    h->registry_offset = HAK_REGISTRY_OFFSET; /* behind inbox, draft and first policy */
+    hak_assert(h->fast_map_offset + page_up(HAK_FAST_MAP_BYTES) == HAK_INBOX_OFFSET);
     for (;;) { /* the registry has entries for its own units too; this settles in a few rounds */
         if (units > HAK_REGION_UNITS_MAX) return false;
         uint64_t front = h->registry_offset + table_bytes(REGISTRY, units);

@@ -14,6 +14,7 @@
 #include "lists.h"
 #include "locks.h"
 #include "region.h"
+#include "rows.h"
 
 typedef struct hak_place {
     hak_heap *heap;
@@ -77,6 +78,7 @@ void hak_thread_record_init(hak_heap *h, hak_thread *t, uint32_t index) {
     t->unit_limit = hak_load_acquire(&h->table_units); /* partner: hak_tables_reach */
     t->index = index;
     hak_maps_set(t);
+    hak_rows_init(t);
     hak_magazines_init(t);
     hak_caps_init(t);
 }
@@ -101,7 +103,7 @@ static hak_thread *attach(hak_heap *h) {
     hak_store_release(&t->state, HAK_THREAD_LIVE);
     hak_add_relaxed(&h->thread_live, 1);
     if (!parked) hak_caps_fit(t);
-    if (hak_policy_of(h)->caches.prewarm) hak_cache_prewarm(t);
+    if (hak_number(hak_policy_of(h)->caches.prewarm)) hak_cache_prewarm(t);
     hak_slow_leave(t);
     return t;
 }
@@ -114,12 +116,12 @@ static void detach(hak_heap *h, hak_thread *t) {
     const hak_cache_policy *caches = &hak_policy_of(h)->caches;
     hak_assert(t->index && t->state == HAK_THREAD_LIVE && hak_heap_of(t) == h);
     hak_slow_enter_locked(t);
-    hak_cache_flush(t, caches->park_bytes);
-    if (hak_cache_bytes(t) > caches->park_cached_bytes) hak_cache_flush(t, 0);
+    hak_cache_flush(t, hak_number(caches->park_bytes));
+    if (hak_cache_bytes(t) > hak_number(caches->park_cached_bytes)) hak_cache_flush(t, 0);
     t->held_bytes = (int64_t)hak_cache_bytes(t); /* the next thread took nothing else */
     hak_store_release(&t->state, HAK_THREAD_PARKED);
     hak_slow_leave(t); /* now no reaper comes in; and the next thread counts itself in */
-    if (!list_push(&h->parked_word, t, caches->parked_count)) {
+    if (!list_push(&h->parked_word, t, hak_number(caches->parked_count))) {
         hak_cache_flush(t, 0);
         hak_store_release(&t->state, HAK_THREAD_UNUSED);
         list_push(&h->unused_word, t, 256);

@@ -24,8 +24,8 @@ static bool may_hold(hak_thread *t, uint64_t bytes) {
     hak_heap *h = hak_heap_of(t);
     const hak_policy *policy = hak_policy_of(h);
     uint64_t share = hak_load_relaxed(&h->in_use_units) << HAK_UNIT_SHIFT >> 3,
-             floor = policy->retain.floor_bytes;
-    return bytes <= policy->caches.wait_bytes &&
+             floor = hak_number(policy->retain.floor_bytes);
+    return bytes <= hak_number(policy->caches.wait_bytes) &&
            bytes * hak_load_relaxed(&h->thread_live) <= (share > floor ? share : floor);
 }
 

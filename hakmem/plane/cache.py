@@ -8,7 +8,7 @@ thread.
 from __future__ import annotations
 
 from .. import layout
-from . import bins, caps, holes, lists, slabs, waiting
+from . import bins, caps, holes, lists, rows, slabs, waiting
 from .acquire import acquire, acquire_partial, collect, flush_empty
 from .caller import Caller
 from .memory import HEAD_SHIFT, MASK32, Memory
@@ -22,7 +22,7 @@ def _carve(t: Caller, class_index: int, unit: int, least: int) -> int:
     """Carve a range for the bin: as many blocks as the policy says for the class, or ``least`` if
     that is more. Returns how many. Needs the claim."""
     m, bin_, slab = t.m, t.bins[class_index], t.m.slabs[unit]
-    row, cache = m.tables.classes[class_index], m.tables.caches[class_index]
+    row, cache = m.tables.classes[class_index], t.rows[class_index]
     count = int(
         min(
             row.block_count - slab.carved_count,
@@ -68,7 +68,7 @@ def _take(t: Caller, class_index: int, unit: int, gain: int) -> int:
                 last = following
             m.link(last, t.heads[class_index])
     else:
-        count = min(most, m.tables.caches[class_index].batch_count)
+        count = min(most, t.rows[class_index].batch_count)
         first, last = lists.free_pop_chain(m, unit, count)
         m.link(last, t.heads[class_index])
     t.heads[class_index] = first
@@ -95,6 +95,7 @@ def _turn(t: Caller) -> None:
         holes.sweep(t, m.tables.retain.sweep_unit_count, m.tables.retain.sweep_event_ns)
     caps.idle_look(t)
     waiting.look(t)
+    m.policy_look()
 
 
 def refill(t: Caller, class_index: int, least: int = 0) -> bool:
@@ -104,7 +105,9 @@ def refill(t: Caller, class_index: int, least: int = 0) -> bool:
     False: out of memory. It holds one claim at a time, since a thread that waits for a claim may
     hold none.
     """
-    m, record, bin_, cache = t.m, t.record, t.bins[class_index], t.m.tables.caches[class_index]
+    m, record, bin_, cache = t.m, t.record, t.bins[class_index], t.rows[class_index]
+    m.policy_look()
+    rows.look(t, class_index)
     record.refill_count += 1
     bin_.event_count += 1
     gain = caps.refill_raise(t, class_index)
@@ -143,9 +146,7 @@ def _may_lend(t: Caller, k: int) -> bool:
     tables, bin_ = t.m.tables, t.bins[k]
     few_carves = bin_.lend_carve_count < tables.policy.caches.lend_carve_count
     return bool(
-        bins.cached_count(t, k) > tables.caches[k].lend_keep_count
-        and few_carves
-        and t.m.is_plain(k)
+        bins.cached_count(t, k) > t.rows[k].lend_keep_count and few_carves and t.m.is_plain(k)
     )
 
 
@@ -166,7 +167,7 @@ def lend(t: Caller, class_index: int) -> int:
 
 
 def _lenders(t: Caller, class_index: int) -> range:
-    return range(class_index + 1, class_index + 1 + t.m.tables.caches[class_index].lend_count)
+    return range(class_index + 1, class_index + 1 + t.rows[class_index].lend_count)
 
 
 def _has_waiting(m: Memory, class_index: int) -> bool:
@@ -210,7 +211,7 @@ def is_line_of_others(t: Caller, class_index: int) -> bool:
 def overflow(t: Caller, class_index: int, block: int) -> None:
     """Free a block whose list is full: raise the cap, or give a batch back to the slabs; then put
     the block on the list."""
-    m, bin_, cache = t.m, t.bins[class_index], t.m.tables.caches[class_index]
+    m, bin_, cache = t.m, t.bins[class_index], t.rows[class_index]
     t.record.overflow_count += 1
     bin_.event_count += 1
     big = m.tables.is_big(class_index)
@@ -219,9 +220,8 @@ def overflow(t: Caller, class_index: int, block: int) -> None:
         return  # without `_turn`: the refill before it had one
     first = t.heads[class_index] or block
     if not bins.length(t, class_index):  # the cap is 0
-        slabs.give_back(
-            t, m.registry[m.unit_of(block)] >> HEAD_SHIFT, block, block, 1, cache.list_count
-        )
+        unit, row = m.registry[m.unit_of(block)] >> HEAD_SHIFT, m.tables.caches[class_index]
+        slabs.give_back(t, unit, block, block, 1, row.list_count)
         t.record.held_bytes -= bin_.stride_bytes
         if t.record.held_bytes < 0:
             caps.restore(t, class_index)
@@ -266,7 +266,7 @@ def prewarm(t: Caller) -> None:
     m = t.m
     for class_index in range(1, m.tables.class_count + 1):
         want, bin_ = (
-            min(m.tables.caches[class_index].prewarm_count, caps.limit(t, class_index)),
+            min(t.rows[class_index].prewarm_count, caps.limit(t, class_index)),
             t.bins[class_index],
         )
         if want > bin_.cap_count:

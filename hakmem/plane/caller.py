@@ -17,8 +17,9 @@ _BIN_BYTES: Final = ctypes.sizeof(mirror.HakBin)
 
 class Caller:
     """``record`` is the ``hak_thread`` number ``index``, ``heads[class]``, ``room_counts[class]``,
-    ``bins[class]`` its caches, ``m`` its heap. ``magazines[class]`` and ``slots`` are the
-    record's row of magazines; a heap that has none has empty ones here.
+    ``bins[class]`` its caches, ``rows[class]`` the policy's row that it obeys, ``m`` its heap.
+    ``magazines[class]`` and ``slots`` are the record's row of magazines; a heap that has none has
+    empty ones here.
 
     The object of a thread's own record lives in the thread's local storage and dies with the
     thread: ``at_end`` is called then. It is not called in the child of a fork for threads of the
@@ -35,6 +36,7 @@ class Caller:
         "process_id",
         "record",
         "room_counts",
+        "rows",
         "slots",
     )
 
@@ -51,6 +53,7 @@ class Caller:
         if rows:
             row = mirror.HakMagazines.from_address(m.base + rows + index * MAGAZINES_BYTES)
         self.magazines, self.slots = [row.classes[number] for number in bins], row.slots
+        self.rows = self.record.rows
         self.heads, self.room_counts = self.record.heads, self.record.room_counts
         self.at_end = at_end
         self.process_id = os.getpid()

@@ -66,7 +66,7 @@ def limit(t: Caller, class_index: int) -> int:
     if are_shared(t):
         bound = min(bound, _bound(t))
     spare = max(0, bound - t.record.cap_bytes) // tables.classes[class_index].stride_bytes
-    return int(min(t.bins[class_index].cap_count + spare, tables.caches[class_index].cap_max_count))
+    return int(min(t.bins[class_index].cap_count + spare, t.rows[class_index].cap_max_count))
 
 
 def _hold_nothing(t: Caller) -> None:
@@ -89,7 +89,7 @@ def init(t: Caller) -> None:
         most = limit(t, class_index)
         t.record.reciprocals[class_index] = row.reciprocal if t.m.is_fast(class_index) else 0
         bin_.stride_bytes = row.stride_bytes
-        resize(t, class_index, min(tables.caches[class_index].cap_init_count, most))
+        resize(t, class_index, min(t.rows[class_index].cap_init_count, most))
     t.record.first_cap_bytes = t.record.cap_bytes
 
 
@@ -112,7 +112,7 @@ def _first_cap(t: Caller, class_index: int) -> int:
         left = max(0, first_bytes(t) - t.record.cap_bytes)
         part = left * caches.first_caps_part_per_256 >> 8
         most = max(part, first_bytes(t) // tables.class_count) // t.bins[class_index].stride_bytes
-    return int(min(tables.caches[class_index].cap_init_count, most))
+    return int(min(t.rows[class_index].cap_init_count, most))
 
 
 def restore(t: Caller, class_index: int) -> None:
@@ -125,7 +125,7 @@ def regain(t: Caller) -> None:
     again."""
     for class_index in range(1, t.m.tables.class_count + 1):
         have = t.bins[class_index].cap_count
-        if have and have < t.m.tables.caches[class_index].cap_init_count:
+        if have and have < t.rows[class_index].cap_init_count:
             resize(t, class_index, max(have, _first_cap(t, class_index)))
 
 
@@ -198,7 +198,7 @@ def free_only(t: Caller, class_index: int, count: int) -> bool:
     ):
         return False
     bin_.free_only_count = 0
-    floor = max(1, t.m.tables.caches[class_index].batch_count * caches.free_only_per_256 >> 8)
+    floor = max(1, t.rows[class_index].batch_count * caches.free_only_per_256 >> 8)
     if t.m.tables.is_big(class_index):
         floor = 0
     if bin_.cap_count > floor:
@@ -222,7 +222,7 @@ def idle_look(t: Caller) -> None:
         if bin_.event_count == 0 and have:
             bins.list_magazine(t, class_index)
             bins.flush(t, class_index, have - have // 2)
-            _shrink(t, class_index, tables.caches[class_index].cap_init_count)
+            _shrink(t, class_index, t.rows[class_index].cap_init_count)
         bin_.event_count = 0
         bin_.lend_carve_count -= bin_.lend_carve_count != 0
 
@@ -231,7 +231,7 @@ def swing_raise(t: Caller, class_index: int) -> int:
     """How much the cap of a list that swings may rise, in blocks: by a part of itself, so that a
     few swings are enough to make the list wide enough. It stays within the thread's bound.
     """
-    bin_, cache = t.bins[class_index], t.m.tables.caches[class_index]
+    bin_, cache = t.bins[class_index], t.rows[class_index]
     if not cache.raise_per_256:
         return 0
     spare = max(0, _bound(t) - t.record.cap_bytes) // bin_.stride_bytes

@@ -14,11 +14,12 @@ from ..engines.protocol import (
     check_region_bytes,
     hold_clock,
     no_region,
+    policy_image,
     release_clock,
 )
 from ..generate import mirror
 from ..policy import Policy
-from . import blocks, cache, holes, mappings, profile, purge, reap, region, resolve
+from . import blocks, cache, change, holes, mappings, profile, purge, reap, region, resolve
 from .acquire import collect, flush_ready
 from .memory import Memory
 from .tables import Tables
@@ -54,6 +55,8 @@ def _create(lib: Library, tables: Tables, asked: int, checked: bool) -> Memory:
     heap, plan = m.heap, m.geometry
     heap.layout_hash = mirror.LAYOUT_HASH
     heap.flags |= _PYTHON | (_CHECKED if checked else 0)
+    for index in range(1, tables.class_count + 1):
+        heap.list_most_counts[index] = tables.caches[index].list_count
     heap.profile_rate = tables.policy.profile.rate_bytes
     heap.unit_top = plan.meta_units
     heap.thread_top = 1  # record 0 is the shared one
@@ -90,6 +93,7 @@ class PythonEngine:
         asked = check_region_bytes(region_bytes)
         self.memory = _create(self._library, Tables(policy), asked, checked)
         self.threads = Threads(self.memory)
+        self.memory.serve_policy = lambda: change.serve(self.memory, self.threads)
         self.address = self.memory.base
 
     @property
@@ -193,6 +197,12 @@ class PythonEngine:
 
     def profile(self, rate_bytes: int) -> int:
         return profile.set_rate(self.memory, rate_bytes, self.threads.records())
+
+    def set_policy(self, policy: Policy) -> int:
+        return change.change(self.memory, self.threads, policy_image(policy))
+
+    def policy_in_force(self) -> Policy:
+        return self.memory.tables.policy
 
     def tick(self) -> None:
         purge.tick(self.memory)

@@ -65,6 +65,7 @@ def alloc(t: Caller, size: int, align: int) -> int:
     _insert(m, block, size_bytes)
     t.record.mapped_alloc_count += 1
     tick(m)
+    m.policy_look()
     return block
 
 
@@ -81,6 +82,7 @@ def free(t: Caller, address: int, size_bytes: int) -> bool:
     m.unmap_block(address, size_bytes)
     t.record.mapped_free_count += 1
     tick(m)
+    m.policy_look()
     return True
 
 
@@ -133,6 +135,7 @@ def resize(t: Caller, address: int, have: int, size: int) -> int:
             return 0
     t.record.mapped_resize_count += 1
     tick(m)
+    m.policy_look()
     return block
 
 
@@ -159,6 +162,7 @@ def from_span(t: Caller, unit: int, size: int) -> int:
     t.record.span_free_count += 1
     t.record.mapped_alloc_count += 1
     tick(m)
+    m.policy_look()
     return block
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Callable
 from typing import Final
 
 from .. import layout
@@ -84,6 +85,7 @@ class Memory:
         "octets",
         "os_counts",
         "registry",
+        "serve_policy",
         "slabs",
         "slabs_address",
         "tables",
@@ -99,6 +101,7 @@ class Memory:
         self.geometry = geometry
         self.tables = tables
         self.checked = checked
+        self.serve_policy: Callable[[], None] = _nothing
         self.closed = False
         self.heap = heap = mirror.HakHeap.from_address(base)
         self.meta_units = geometry.meta_units
@@ -118,6 +121,12 @@ class Memory:
         self.os_counts = base + mirror.HakHeap.os.offset
         self.cas32 = library.hak_cas32
         self.cas64 = library.hak_cas64
+
+    def policy_look(self) -> None:
+        """At the start of a refill and the end of what C calls a slow path: adopt the policy that
+        another process has brought, if there is one."""
+        if self.heap.policy_request != self.heap.policy_served:
+            self.serve_policy()
 
     def place(self, name: str) -> int:
         """Address of a field of the ``hak_heap``."""
@@ -305,6 +314,10 @@ class Memory:
         """The heap's clock: held still, or the OS's coarse monotonic one."""
         heap = self.heap
         return heap.clock_ns if heap.clock_held else time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE)
+
+
+def _nothing() -> None:
+    """What serves a heap that is being made."""
 
 
 def pause() -> None:

@@ -134,6 +134,7 @@ def _remap(t: Caller, unit: int, have: int, want: int, size: int) -> int:
     free_hole(m, unit, have)
     t.record.span_remap_count += 1
     tick(m, want)
+    m.policy_look()
     return m.unit_address(run.unit)
 
 

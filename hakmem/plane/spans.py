@@ -96,6 +96,7 @@ def _reuse(t: Caller, unit: int, size: int, zero: bool) -> int:
         _clear(m, unit, m.slabs[unit].unit_count, True)
     if record.span_reuse_count % m.tables.policy.caches.wait_reuse_count == 0:
         tick(m)
+    m.policy_look()
     return m.unit_address(unit)
 
 
@@ -124,6 +125,7 @@ def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
         _clear(m, run.unit, units, False)
     tick(m, units)
     waiting.look(t)
+    m.policy_look()
     return m.unit_address(run.unit)
 
 
@@ -133,8 +135,10 @@ def free(t: Caller, unit: int) -> None:
     span = m.slabs[unit]
     t.record.span_free_count += 1
     if waiting.put(t, unit):
+        m.policy_look()
         return
     span.kind = KIND_NONE
     run_free(m, unit, span.unit_count, True)
     tick(m)
     waiting.look(t)
+    m.policy_look()

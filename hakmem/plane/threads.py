@@ -14,7 +14,7 @@ from typing import Final
 
 from .. import layout
 from ..generate import mirror
-from . import bins, cache, caps, gate
+from . import bins, cache, caps, gate, rows
 from .caller import Caller
 from .locks import record_lock, record_unlock
 from .memory import MASK32, THREAD_BYTES, Memory
@@ -84,6 +84,7 @@ class Threads:
         record.unit_limit = m.heap.table_units
         record.index = t.index
         gate.set_maps(t)
+        rows.init(t)
         bins.init_magazines(t)
         caps.init(t)
 

@@ -54,7 +54,7 @@ def _bounds() -> list[str]:
         place = mirror.policy_place(bound.path)
         numbers = (
             f"{place.offset}, {place.width}, {place.stride}, {bound.low}u, {bound.high}u, "
-            f"{bound.step}u"
+            f"{bound.step}u, {int(bound.fixed)}"
         )
         lines.append(f'    {{"{bound.path}", {numbers}}},')
     return [

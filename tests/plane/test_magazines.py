@@ -80,7 +80,7 @@ def test_classes_beyond_the_slots_have_no_magazine() -> None:
 
 
 def test_a_record_is_no_larger_for_magazines_that_a_heap_has_not(plane: Plane) -> None:
-    assert ctypes.sizeof(mirror.HakThread) == 5696
+    assert ctypes.sizeof(mirror.HakThread) == 8768
     with hakmem.Heap(plane=plane, checked=False) as heap:
         heap.free(heap.alloc(SIZE))
         geometry = heap.view().capture.geometry
