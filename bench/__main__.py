@@ -268,6 +268,15 @@ def command_limits(options: argparse.Namespace) -> int:
     return 1 if any(row["met"] is False for row in document["rows"]) else 0
 
 
+def command_stacks(options: argparse.Namespace) -> None:
+    """Measure what a frame costs, print, keep."""
+    from bench import stacks
+
+    if options.out is not None:
+        refuse_overwrite(options.out, options.force)
+    keep_document(stacks, stacks.measure(options.reps), options.out)
+
+
 def command_views(options: argparse.Namespace) -> None:
     """Measure what Python pays, print, keep."""
     from bench import views
@@ -288,6 +297,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "shared": command_shared,
     "giveback": command_giveback,
     "limits": command_limits,
+    "stacks": command_stacks,
     "views": command_views,
 }
 

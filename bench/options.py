@@ -60,7 +60,7 @@ def parser_new(prog: str = "python -m bench") -> Parser:
     commands = parser.add_subparsers(
         dest="command",
         required=True,
-        metavar="run|evaluate|rows|show|report|compare|count|shared|giveback|limits|views",
+        metavar="run|evaluate|rows|show|report|compare|count|shared|giveback|limits|stacks|views",
     )
 
     go = commands.add_parser("run", help="measure and print the table")
@@ -213,6 +213,10 @@ def parser_new(prog: str = "python -m bench") -> Parser:
     )
     add_kept(limits)
     limits.set_defaults(work="limits")
+    stacks = commands.add_parser("stacks", help="measure what a frame of a call stack costs")
+    stacks.add_argument("--reps", type=positive_int, default=7, help="repetitions (default: 7)")
+    add_kept(stacks)
+    stacks.set_defaults(work="stacks")
     views = commands.add_parser(
         "views", help="measure batches, views, the Python plane and imports"
     )

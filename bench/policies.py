@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import WORK_DIR, BenchError
+from bench import WORK_DIR, BenchError, samplers
 from bench.peers import Allocator, default_allocators, find_hakmem
 
 IMAGE_DIR = WORK_DIR / "policies"
@@ -21,7 +21,8 @@ IMAGE_DIR = WORK_DIR / "policies"
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """A question to the suite: the variants by name, each with the fields that it replaces
-    (``part.field``), the rows that they are measured on, and the peers beside them."""
+    (``part.field``), the rows that they are measured on, the peers beside them, and whether other
+    tools that say who allocates are (`samplers`)."""
 
     name: str
     question: str
@@ -29,11 +30,18 @@ class Evaluation:
     rows: str
     with_calls: bool = False
     peers: tuple[str, ...] = ()
+    with_samplers: bool = False
 
 
 def _arenas(init_mb: int, max_mb: int, levels: int) -> Mapping[str, Any]:
     return {"arenas.init_mb": init_mb, "arenas.max_mb": max_mb, "arenas.levels": levels}
 
+
+SAMPLED: Mapping[str, Mapping[str, Any]] = {
+    "off": {},
+    "512-KiB": {"profile.rate_bytes": 512 << 10},
+    "64-KiB": {"profile.rate_bytes": 64 << 10},
+}
 
 EVALUATIONS: tuple[Evaluation, ...] = (
     Evaluation(
@@ -86,14 +94,17 @@ EVALUATIONS: tuple[Evaluation, ...] = (
     Evaluation(
         "samples",
         "who allocates, sampled: not at all, each 512 KiB, each 64 KiB",
-        {
-            "off": {},
-            "512-KiB": {"profile.rate_bytes": 512 << 10},
-            "64-KiB": {"profile.rate_bytes": 64 << 10},
-        },
+        SAMPLED,
         "larson_1t,larson_2t,larson_8t,random_mixed_4k,random_mixed_100k,handover_2t,large_pair_1t,"
         "c++,python,perl,ruby,php-records",
         peers=("glibc", "mimalloc"),
+    ),
+    Evaluation(
+        "samplers",
+        "who allocates, beside jemalloc's and tcmalloc's samples, heaptrack and memray",
+        SAMPLED,
+        "larson_1t,larson_8t,random_mixed_100k,c++,python,perl,ruby,php-records",
+        with_samplers=True,
     ),
 )
 
@@ -109,12 +120,15 @@ def find_evaluation(name: str) -> Evaluation:
 
 
 def allocators_for(evaluation: Evaluation) -> list[Allocator]:
-    """hakmem once for each variant, each with its image written, and the evaluation's peers,
-    of which absent ones are left out. Raises BenchError without a library."""
+    """hakmem once for each variant, each with its image written, and the evaluation's peers and
+    tools, of which absent ones are left out. Raises BenchError without a library."""
     library = find_hakmem()
     if library is None:
         raise BenchError("no libhakmem.so built or installed (HAKMEM_LIB=PATH names one)")
     IMAGE_DIR.mkdir(parents=True, exist_ok=True)
+    beside = [item for item in default_allocators()[0] if item.name in evaluation.peers]
+    if evaluation.with_samplers:
+        beside += samplers.allocators()
     return [
         Allocator(
             name,
@@ -123,7 +137,7 @@ def allocators_for(evaluation: Evaluation) -> list[Allocator]:
             {"HAKMEM_POLICY": str(image_of(f"{evaluation.name}-{name}", fields))},
         )
         for name, fields in evaluation.variants.items()
-    ] + [item for item in default_allocators()[0] if item.name in evaluation.peers]
+    ] + beside
 
 
 def image_of(name: str, replaced: Mapping[str, Any]) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench import BenchError, analysis
+from bench import BenchError, analysis, samplers
 from bench.analysis import failure, middle, ratio
 from bench.records import AllocatorInfo, RowInfo, Session
 from bench.targets import SCALED, verdicts
@@ -222,6 +222,35 @@ def figures_table(session: Session, families: Sequence[str]) -> str:
     return table(body, ["row", "figure", *names]) if body else ""
 
 
+def samplers_table(session: Session) -> str:
+    """What each tool that says who allocates takes over the same malloc without it: the median of
+    the ratios of time, and MiB of peak memory more."""
+    names = {info.name for info in session.allocators}
+    pairs = [pair for pair in samplers.PAIRS if names >= set(pair)]
+    return (
+        table(
+            [
+                [row.name, *(_sampler_cell(session, row.name, *pair) for pair in pairs)]
+                for row in session.rows
+            ],
+            ["row", *(name for name, _ in pairs)],
+        )
+        if pairs
+        else ""
+    )
+
+
+def _sampler_cell(session: Session, row: str, name: str, plain: str) -> str:
+    if name == samplers.PYTHON_ONLY and row != "python":
+        return "-"
+    if bad := failure(session, row, name):
+        return bad
+    spread = ratio(session, row, name, plain)
+    then, now = middle(session, row, plain, "peak"), middle(session, row, name, "peak")
+    more = "" if then is None or now is None else f", {(now - then) / 1024:+.1f}"
+    return f"{spread}{more}" if spread else "-"
+
+
 def calls_table(session: Session) -> str:
     """OS calls for memory of one run."""
     names = names_of(session)
@@ -333,6 +362,11 @@ def sections(session: Session, base: str) -> list[Section]:
             "Throughput of the second number of threads over the first's, within a repetition "
             "[95 % interval].",
             scaling_table(session),
+        ),
+        (
+            "Who allocates, by tool",
+            "Time over the same malloc without the tool [95 % interval], and peak MiB more.",
+            samplers_table(session),
         ),
         (
             "Latency",

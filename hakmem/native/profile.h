@@ -4,9 +4,9 @@
  * a thread comes to where misses lead. There hak_counted_alloc is the same fast path over another
  * map, which counts as well. Who does not profile pays nothing for it on the fast path.
  *
- * Each class is counted for itself, by the block. Points are drawn by the byte, each byte alike; so a
- * block of s bytes is a sample with a chance of 1 - exp(-s / rate), whatever came before it, and how
- * many blocks of a class come up to the next can be drawn at once.
+ * Each class is counted for itself, by the block. Points are drawn by the byte, each byte alike;
+ * so a block of s bytes is a sample with a chance of 1 - exp(-s / rate), whatever came before it,
+ * and how many blocks of a class come before the next can be drawn at once.
  *
  * The two maps of a record, fast_map and counted_map: one is the heap's, the other the empty one;
  * or both are the empty one, where a reaper has closed the gate, or where the rate has changed and

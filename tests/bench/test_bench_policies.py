@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import hakmem
-from bench import BenchError, analysis, driver, peers, policies, real, report, run
+from bench import BenchError, analysis, driver, peers, policies, real, report, run, samplers
 from bench.__main__ import main
 from bench.records import MORE_PROGRAMS, PROGRAM, Session
 
@@ -18,7 +18,10 @@ def test_every_evaluation_makes_images_the_library_obeys(binary: Path) -> None:
     for evaluation in policies.EVALUATIONS:
         found = policies.allocators_for(evaluation)
         allocators = [item for item in found if item.kind == "subject"]
-        assert {item.name for item in found[len(allocators) :]} <= set(evaluation.peers)
+        beside = set(evaluation.peers)
+        if evaluation.with_samplers:
+            beside |= {name for pair in samplers.PAIRS for name in pair}
+        assert {item.name for item in found[len(allocators) :]} <= beside
         images = [
             Path(allocator.variables["HAKMEM_POLICY"]).read_bytes() for allocator in allocators
         ]
@@ -42,7 +45,7 @@ def test_an_unknown_evaluation_or_field_is_one_line(capsys: pytest.CaptureFixtur
     assert (
         capsys.readouterr().err
         == "bench: no evaluation named nonesuch; evaluations: refill arenas headers magazines "
-        "samples\n"
+        "samples samplers\n"
     )
     with pytest.raises(BenchError, match="caches"):
         policies.image_of("bad", {"caches.pool_refill_slabs": 99})
