@@ -172,6 +172,7 @@ SUITE ?= tests/plane tests/heap/test_heap.py tests/views tests/heap/test_bad_inp
 # The sanitizer makes mlock and mlockall do nothing, and Chromium does not start on its run-time.
 ASAN_ABLE := not program_locked and not locked_memory and not a_browser_shows
 
+asan-suite: TARGETS := hakmem
 asan-suite: setup  ## run the heap's tests from Python with the library built for AddressSanitizer
 	$(call build_preset,asan)
 	@cc=$$(sed -n 's/^CMAKE_C_COMPILER:[A-Z]*=//p' build/asan/CMakeCache.txt); \

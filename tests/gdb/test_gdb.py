@@ -191,6 +191,7 @@ def test_a_core_says_what_the_process_said(
     check_by_name(lines[4:], expected[0], held.process.pid)
 
 
+@pytest.mark.slow
 def test_the_core_of_a_crash_says_what_the_process_said(
     launch: Launch, tmp_path: Path, program: Path
 ) -> None:
@@ -204,6 +205,7 @@ def test_the_core_of_a_crash_says_what_the_process_said(
     check_by_name(lines[4:], expected[0], held.process.pid)
 
 
+@pytest.mark.slow
 def test_a_core_tells_who_allocated(launch: Launch, tmp_path: Path, program: Path) -> None:
     core = crashed(launch(HAKMEM_PROFILE_BYTES="1024"), tmp_path)
     lines, errors = in_gdb(core, "hakmem sites", "hakmem whatis span", program=program)
@@ -214,6 +216,7 @@ def test_a_core_tells_who_allocated(launch: Launch, tmp_path: Path, program: Pat
     assert re.search(r"allocated \d+ ms ago", said), "counted to the last sample, not to now"
 
 
+@pytest.mark.slow
 def test_a_core_whose_library_file_is_gone_or_another(launch: Launch, tmp_path: Path) -> None:
     library = tmp_path / "libhakmem.so"
     shutil.copy(binding.find(), library)

@@ -23,6 +23,8 @@ PROFILE = settings(
 RANDOM_STEPS = 5_000 if LONG else 400
 
 NAMES = list(policies())
+BOTH_WAYS = ("default", "headers tiny", "headers all", "magazines", "sampled", "no caches")
+"""Policies that the quick tests take with and without checked frees; the others only with."""
 REGIONS = [64 << 20, 3 << 20, 200_000]
 ALIGNS = [
     1,
@@ -260,8 +262,19 @@ def random_step(twins: Twins, rng: random.Random, double_frees: bool = True) -> 
     return "flush, trim or prewarm"
 
 
-@pytest.mark.parametrize("checked", [False, True], ids=["unchecked", "checked"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "checked"),
+    [
+        pytest.param(
+            name,
+            checked,
+            id=f"{name}-{'checked' if checked else 'unchecked'}",
+            marks=() if checked or name in BOTH_WAYS else pytest.mark.slow,
+        )
+        for name in NAMES
+        for checked in (False, True)
+    ],
+)
 def test_random_sequences_decide_alike(name: str, checked: bool) -> None:
     rng = random.Random(f"{name} {checked}")
     twins = Twins(name, 256 << 20, checked)

@@ -159,6 +159,7 @@ def test_an_empty_heap_has_a_picture(make: Make) -> None:
     assert picture.png().startswith(b"\x89PNG") and "<svg" in picture.svg()
 
 
+@pytest.mark.parametrize("plane", ["native"], indirect=True)
 def test_the_command(busy: Heap, tmp_path: Path) -> None:
     busy.view().save(tmp_path / "heap.npz")
 
