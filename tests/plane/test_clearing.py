@@ -101,10 +101,15 @@ def test_by_default_reads_tell_that_a_block_was_little_touched(plain: hakmem.Hea
 
 
 def test_by_default_a_block_half_written_is_cleared(make: Make) -> None:
-    """On a busy machine reads may seem slow, on the Python plane often, but not always."""
-    heaps = [make(region_bytes=1 << 28) for _ in range(10)]
-    found = [(round_trip(heap, MIB // 2), calls(heap)) for heap in heaps]
-    assert found.count((64, (0, 0))) >= 3, found
+    """Two of the four reads are slow, a third tips it: of a page that is there, on a busy machine,
+    behind 40 of 300 such blocks with 23 programs for two cores. Nothing else comes about."""
+    found = []
+    for _ in range(20):
+        heap = make(region_bytes=1 << 28)
+        found.append((round_trip(heap, MIB // 2), calls(heap)))
+    cleared, purged = (64, (0, 0)), (0, (0, 1))
+    assert {*found} <= {cleared, purged}, found
+    assert found.count(cleared) >= 8, found
 
 
 def test_by_default_pages_of_zeros_are_left_resident(make: Make) -> None:
