@@ -41,7 +41,7 @@ _RUST_LETTERS: Final = {
 }
 
 
-class Place(NamedTuple):
+class CodePlace(NamedTuple):
     """A function at an address: of several, those before the last are inlined into it."""
 
     function: str
@@ -72,7 +72,7 @@ def find() -> str:
     return str(numbered[-1])
 
 
-def ask(descriptor: int, addresses: Iterable[int]) -> dict[int, list[Place]]:
+def ask(descriptor: int, addresses: Iterable[int]) -> dict[int, list[CodePlace]]:
     """What stands at addresses of a file's own numbering, innermost first; only those that have a
     name. Raises SymbolizerFailed."""
     wanted = [*addresses]
@@ -120,14 +120,14 @@ def _failure(code: int, said: bytes) -> str:
     return f"ended with {code}: {lines[0][:200] if lines else 'no message'}"
 
 
-def _answers(output: bytes) -> Iterator[tuple[int, list[Place]]]:
+def _answers(output: bytes) -> Iterator[tuple[int, list[CodePlace]]]:
     """Its lines of JSON; others are passed over."""
     for line in output.splitlines():
         try:
             row: Any = json.loads(line)
             address, found = int(row["Address"], 16), row["Symbol"]
             places = [
-                Place(plain(part["FunctionName"]), part["FileName"], int(part["Line"]))
+                CodePlace(plain(part["FunctionName"]), part["FileName"], int(part["Line"]))
                 for part in found
                 if part["FunctionName"]
             ]

@@ -18,7 +18,7 @@ from ..profiles.records import Frame, Module, Stack
 from ..system.elf import NotElf
 from . import debug_files, llvm, perf_map
 from .elf_file import ElfFile
-from .llvm import Place, SymbolizerFailed, SymbolizerSlow
+from .llvm import CodePlace, SymbolizerFailed, SymbolizerSlow
 from .modules import (
     DELETED,
     VDSO,
@@ -96,7 +96,7 @@ class Symbolizer:
         """Name the addresses of one file."""
         path = next(iter(places.values())).path
         name = path.removesuffix(DELETED)
-        found: dict[int, list[Place]] = {}
+        found: dict[int, list[CodePlace]] = {}
         numbers: dict[int, int] = {}
         with ExitStack() as open_files:
             opened = self._open(next(iter(places.values())), open_files)
@@ -187,9 +187,9 @@ class Symbolizer:
 
     def _ask(
         self, name: str, elf: ElfFile, descriptor: int, wanted: set[int], open_files: ExitStack
-    ) -> dict[int, list[Place]]:
+    ) -> dict[int, list[CodePlace]]:
         """What stands at addresses of a file's own numbering."""
-        found: dict[int, list[Place]] = {}
+        found: dict[int, list[CodePlace]] = {}
         for part, part_descriptor in self._objects(name, elf, descriptor, open_files):
             left = sorted(wanted - found.keys())
             if not left:
@@ -205,7 +205,7 @@ class Symbolizer:
                 failed = True
             if failed or not part.sections:  # LLVM reads no symbols where there are no sections
                 found |= {
-                    number: [Place(llvm.plain(function), "", 0)]
+                    number: [CodePlace(llvm.plain(function), "", 0)]
                     for number in left
                     if number not in found and (function := part.symbol_at(number))
                 }

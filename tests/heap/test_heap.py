@@ -497,6 +497,8 @@ def test_import_loads_nothing() -> None:
     )
     listed = "import hakmem, hakmem.views, hakmem.cli; hakmem.Heap; print(dir(hakmem))"
     assert run(listed) == str(sorted(hakmem.__all__)), "what is public, no more after some use"
+    homes = {*hakmem._HOME_OF, *hakmem._MODULES, "__version__"}
+    assert homes == {*hakmem.__all__}, "each public name is listed, and has a home"
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = hakmem.nonsense
 
