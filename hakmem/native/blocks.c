@@ -33,17 +33,19 @@ static bool mark_in(hak_heap *h, uint32_t class_index, uint64_t address) {
 }
 
 /* Takes a block of class *of_class: from its list, its carved range, a larger class that lends,
- * or a refill. A loan sets *of_class to that block's. *zeroed: all bytes are known to be 0. */
-static uint64_t take_block(hak_thread *t, uint32_t *of_class, bool may_be_larger, bool *zeroed) {
+ * or a refill; where that finds no memory, any larger class. A loan sets *of_class to that block's. *zeroed: all bytes are known to be 0. */
+static uint64_t take_block(hak_thread *t, uint32_t *of_class, uint64_t align, bool *zeroed) {
     uint32_t class_index = *of_class;
     hak_bin *bin = &t->bins[class_index];
     uint64_t block = hak_bin_pop(t, class_index);
     *zeroed = false;
     if (block) return block;
     if (bin->bump == bin->bump_end) {
-        uint32_t lender = may_be_larger ? hak_lend(t, class_index) : 0;
+        uint32_t lender = align == 1 ? hak_lend(t, class_index) : 0;
+        if (!lender && !hak_refill(t, class_index, 0) &&
+            !(lender = hak_lend_last(t, class_index, align)))
+            return 0;
         if (lender) *of_class = class_index = lender;
-        else if (!hak_refill(t, class_index, 0)) return 0;
         if ((block = hak_bin_pop(t, class_index))) return block;
         bin = &t->bins[class_index];
     }
@@ -102,7 +104,7 @@ void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     if (hak_unlikely(hak_maps_are_empty(t))) hak_profile_adopt(t);
     if (!class_index) return alloc_span(t, size, align, zero);
     bool zeroed;
-    uint64_t block = take_block(t, &class_index, align == 1, &zeroed);
+    uint64_t block = take_block(t, &class_index, align, &zeroed);
     if (!block) return NULL;
     if (zero && !zeroed)
         memset((void *)(uintptr_t)block, 0, policy->sizes.classes[class_index].capacity_bytes);

@@ -199,6 +199,22 @@ uint32_t hak_lend(hak_thread *t, uint32_t class_index) {
     return k;
 }
 
+/* Finds a class that lends a block where the OS refuses memory: the next larger one, aligned to
+ * `align` bytes, that has a free block at all, in the thread's cache or in a slab. Else blocks between live ones would serve no
+ * other class, and a program that gave back half of what it has would get nothing. */
+HAK_COLD uint32_t hak_lend_last(hak_thread *t, uint32_t class_index, uint64_t align) {
+    hak_heap *h = hak_heap_of(t);
+    for (uint32_t k = class_index + 1; k <= hak_policy_of(h)->sizes.class_count; k++) {
+        const hak_class *class = hak_class_of(t, k);
+        if ((class->stride_bytes | class->start_bytes) & (align - 1)) continue;
+        bool cached = hak_bin_first(t, k) || t->bins[k].bump != t->bins[k].bump_end;
+        if (!cached && (!has_waiting(h, k) || !hak_refill(t, k, 0))) continue;
+        hak_count(t, lend_count, 1);
+        return k;
+    }
+    return 0;
+}
+
 /* Whether a thread that never asked for a block frees one that shares its cache line. The block is
  * another thread's, and its neighbours may be too. If it were cached, malloc would give it to this
  * thread again and again (Berger et al., Hoard, 2000: passive false sharing). */

@@ -446,6 +446,7 @@ HAK_HIDDEN void hak_acquire_flush_ready(hak_thread *t);
 /* cache.c */
 HAK_HIDDEN bool hak_refill(hak_thread *t, uint32_t class_index, uint32_t least);
 HAK_HIDDEN uint32_t hak_lend(hak_thread *t, uint32_t class_index);
+HAK_HIDDEN uint32_t hak_lend_last(hak_thread *t, uint32_t class_index, uint64_t align);
 HAK_HIDDEN bool hak_is_line_of_others(const hak_thread *t, uint32_t class_index);
 HAK_HIDDEN bool hak_frees_home(hak_thread *t);
 HAK_HIDDEN void hak_free_home(hak_thread *t, uint32_t class_index, uint64_t block);

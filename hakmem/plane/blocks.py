@@ -12,7 +12,7 @@ import ctypes
 from .. import layout
 from ..engines.protocol import Fault
 from . import bins, gate, mappings, profile, resize, spans
-from .cache import is_line_of_others, lend, overflow, refill
+from .cache import is_line_of_others, lend, lend_last, overflow, refill
 from .caller import Caller
 from .memory import MASK64, UNIT_SHIFT, Memory
 from .resolve import DOUBLE, NOMEM, Block, check_live, check_own, fault_of, live_word
@@ -38,18 +38,20 @@ def _mark_in(m: Memory, class_index: int, address: int) -> bool:
     return True
 
 
-def _take_block(t: Caller, class_index: int, may_be_larger: bool) -> tuple[int, int, bool]:
+def _take_block(t: Caller, class_index: int, align: int) -> tuple[int, int, bool]:
     """Take a block for a class: from its list, its carved range, a larger class that lends, or a
-    refill. Returns its address (0: out of memory), its class, and whether all its bytes are known
+    refill; where that finds no memory, any larger class. Returns its address (0: out of memory), its class, and whether all its bytes are known
     to be 0.
     """
     bin_ = t.bins[class_index]
     if block := bins.pop(t, class_index):
         return block, class_index, False
     if bin_.bump == bin_.bump_end:
-        lender = lend(t, class_index) if may_be_larger else 0
+        lender = lend(t, class_index) if align == 1 else 0
         if not lender and not refill(t, class_index):
-            return 0, class_index, False
+            lender = lend_last(t, class_index, align)
+            if not lender:
+                return 0, class_index, False
         class_index = lender or class_index
         if block := bins.pop(t, class_index):
             return block, class_index, False
@@ -113,7 +115,7 @@ def alloc(t: Caller, size: int, align: int, zero: bool) -> int:
         profile.adopt(t)
     if not class_index:
         return _alloc_span(t, size, align, zero)
-    block, class_index, zeroed = _take_block(t, class_index, align == 1)
+    block, class_index, zeroed = _take_block(t, class_index, align)
     if not block:
         return 0
     if zero and not zeroed:

@@ -190,6 +190,21 @@ def _lend_big(t: Caller, class_index: int) -> int:
     return 0
 
 
+def lend_last(t: Caller, class_index: int, align: int) -> int:
+    """The class that lends a block where the OS refuses memory: the next larger one, aligned to
+    ``align`` bytes, that has a free block at all, in the cache or in a slab. 0: none has."""
+    for k in range(class_index + 1, t.m.tables.class_count + 1):
+        class_, bin_ = t.m.tables.classes[k], t.bins[k]
+        if (class_.stride_bytes | class_.start_bytes) % align:
+            continue
+        cached = bins.first(t, k) or bin_.bump != bin_.bump_end
+        if not cached and (not _has_waiting(t.m, k) or not refill(t, k)):
+            continue
+        t.record.lend_count += 1
+        return k
+    return 0
+
+
 # --- overflow, flush, prewarm ---------------------------------------------------------------------
 
 

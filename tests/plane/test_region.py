@@ -110,6 +110,26 @@ def test_a_refused_chunk_is_tried_smaller(twins: Twins) -> None:
         assert twins.free(block) is None
 
 
+@pytest.mark.parametrize("asked, align", [(24, 1), (3000, 1), (30_000, 1), (500, 512)])
+def test_a_larger_class_lends_where_everything_is_refused(
+    twins: Twins, asked: int, align: int
+) -> None:
+    """Every other block is given back: no unit is free, and half of the memory is."""
+    bound(twins, 12)
+    blocks = []
+    while block := twins.alloc(40_960):
+        blocks.append(block)
+    while twins.alloc(asked, align=align):
+        pass
+    for block in blocks[::2]:
+        assert twins.free(block) is None
+    lent = [twins.alloc(asked, align=align, zero=True) for _ in range(len(blocks) // 3)]
+    assert all(lent) and len({*lent}) == len(lent) and not any(block % align for block in lent)
+    for block in lent + blocks[1::2]:
+        assert twins.free(block) is None
+    assert twins.alloc(MIB)
+
+
 def test_free_runs_are_unmapped_for_what_is_refused(twins: Twins) -> None:
     """No run is long enough, and what is free in pieces is a half."""
     bound(twins, 64)
