@@ -185,8 +185,8 @@ void hak_background_wake(void) {
 }
 
 /* Called in a fork's child, which has no background thread. */
-void hak_background_forked(void) {
-    hak_root_.process_id = hak_os_process_id();
+void hak_background_forked(uint32_t process_id) {
+    hak_root_.process_id = process_id;
     if (hak_load_relaxed(&hak_root_.background) != HAK_BACKGROUND_REFUSED)
         hak_store_relaxed(&hak_root_.background, HAK_BACKGROUND_NONE);
 }

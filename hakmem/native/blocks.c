@@ -33,7 +33,8 @@ static bool mark_in(hak_heap *h, uint32_t class_index, uint64_t address) {
 }
 
 /* Takes a block of class *of_class: from its list, its carved range, a larger class that lends,
- * or a refill; where that finds no memory, any larger class. A loan sets *of_class to that block's. *zeroed: all bytes are known to be 0. */
+ * or a refill; where that finds no memory, any larger class. A loan sets *of_class to that block's.
+ * *zeroed: all bytes are known to be 0. */
 static uint64_t take_block(hak_thread *t, uint32_t *of_class, uint64_t align, bool *zeroed) {
     uint32_t class_index = *of_class;
     hak_bin *bin = &t->bins[class_index];

@@ -200,8 +200,9 @@ uint32_t hak_lend(hak_thread *t, uint32_t class_index) {
 }
 
 /* Finds a class that lends a block where the OS refuses memory: the next larger one, aligned to
- * `align` bytes, that has a free block at all, in the thread's cache or in a slab. Else blocks between live ones would serve no
- * other class, and a program that gave back half of what it has would get nothing. */
+ * `align` bytes, that has a free block at all, in the thread's cache or in a slab. Else blocks
+ * between live ones would serve no other class, and a program that gave back half of what it has
+ * would get nothing. */
 HAK_COLD uint32_t hak_lend_last(hak_thread *t, uint32_t class_index, uint64_t align) {
     hak_heap *h = hak_heap_of(t);
     for (uint32_t k = class_index + 1; k <= hak_policy_of(h)->sizes.class_count; k++) {

@@ -321,12 +321,13 @@ static bool give_one_back(void) {
 /* Does what the word asks for, when it is not HAK_FORK_WHOLE. Called at the start of a slow path,
  * under no lock but record 0's and no claim. */
 void hak_fork_slow(void) {
-    hak_lock_id_renew(); /* the forking thread has another number here */
+    bool forked = hak_lock_id_renew(); /* the forking thread has another number here */
     hak_fork_lock(&hak_fork_word[1]);
     uint32_t found = hak_load_relaxed(hak_fork_word);
     if (found == HAK_FORK_WIPED) {
         hak_store_relaxed(&hak_root_.lock, 0);
-        hak_background_forked();
+        /* the number of a process is its first thread's: no call that a sandbox may not allow */
+        hak_background_forked(forked ? hak_lock_id() : hak_os_process_id());
         hak_os_let_others_read(); /* Yama was told about the parent only */
         sorted = false;
         for (hak_heap *h = first_heap(); h; h = next_heap(h)) repair(h);

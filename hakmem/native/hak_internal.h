@@ -500,7 +500,7 @@ HAK_HIDDEN uint32_t hak_realloc_block(hak_thread *t, uint64_t address, uint64_t 
 HAK_HIDDEN uint64_t hak_trim(hak_thread *t);
 
 /* background.c */
-HAK_HIDDEN void hak_background_forked(void);
+HAK_HIDDEN void hak_background_forked(uint32_t process_id);
 HAK_HIDDEN HAK_COLD void hak_background_start(hak_heap *h);
 
 /* fork.c */

@@ -24,12 +24,14 @@
 /* The calling thread's number; 0: not asked yet. */
 static __thread uint32_t own_id __attribute__((tls_model("initial-exec")));
 
-void hak_lock_id_renew(void) {
-    uint32_t id = hak_os_thread_id();
+/* Returns whether the thread had another number: it forked, and this is the child. */
+bool hak_lock_id_renew(void) {
+    uint32_t id = hak_os_thread_id(), before = own_id;
     own_id = id && id < HAK_LOCK_NOBODY ? id : HAK_LOCK_NOBODY; /* refused: an errno's pattern */
+    return before && before != own_id && own_id != HAK_LOCK_NOBODY;
 }
 uint32_t hak_lock_id(void) {
-    if (hak_unlikely(!own_id)) hak_lock_id_renew();
+    if (hak_unlikely(!own_id)) (void)hak_lock_id_renew();
     return own_id;
 }
 
@@ -78,7 +80,7 @@ static inline void lock_give(uint32_t *lock) {
  * it from a thread of its parent's, before there is a heap to repair. */
 void hak_once_lock(uint64_t *once) {
     hak_rank_take(HAK_RANK_ONCE);
-    hak_lock_id_renew(); /* a fork's child may come here before anywhere else */
+    (void)hak_lock_id_renew(); /* a fork's child may come here before anywhere else */
     uint64_t mine = (uint64_t)hak_os_process_id() << 32, word = hak_load_relaxed(once);
     while (word >> 32 != mine >> 32)
         if (hak_cas_acquire(once, &word, mine | hak_lock_id())) return;

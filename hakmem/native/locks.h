@@ -25,7 +25,7 @@ typedef enum hak_rank {
 
 /* locks.c */
 HAK_HIDDEN uint32_t hak_lock_id(void);
-HAK_HIDDEN void hak_lock_id_renew(void);
+HAK_HIDDEN bool hak_lock_id_renew(void);
 HAK_HIDDEN void hak_once_lock(uint64_t *once);
 HAK_HIDDEN void hak_once_unlock(uint64_t *once);
 HAK_HIDDEN void hak_record_lock(hak_heap *h);

@@ -40,8 +40,8 @@ def _mark_in(m: Memory, class_index: int, address: int) -> bool:
 
 def _take_block(t: Caller, class_index: int, align: int) -> tuple[int, int, bool]:
     """Take a block for a class: from its list, its carved range, a larger class that lends, or a
-    refill; where that finds no memory, any larger class. Returns its address (0: out of memory), its class, and whether all its bytes are known
-    to be 0.
+    refill; where that finds no memory, any larger class. Returns its address (0: out of memory),
+    its class, and whether all its bytes are known to be 0.
     """
     bin_ = t.bins[class_index]
     if block := bins.pop(t, class_index):

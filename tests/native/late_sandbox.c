@@ -24,28 +24,13 @@
 
 static const int malloc_calls[] = {SYS_brk,      SYS_mmap,  SYS_munmap,       SYS_mremap,
                                    SYS_mprotect, SYS_futex, SYS_clock_gettime};
-static const int program_calls[] = {SYS_read,
-                                    SYS_write,
-                                    SYS_close,
-                                    SYS_fstat,
-                                    SYS_newfstatat,
-                                    SYS_lseek,
-                                    SYS_rt_sigaction,
-                                    SYS_rt_sigprocmask,
-                                    SYS_rt_sigreturn,
-                                    SYS_getpid,
-                                    SYS_exit,
-                                    SYS_exit_group,
-                                    SYS_getrandom,
-                                    SYS_nanosleep,
-                                    SYS_clock_nanosleep,
-                                    SYS_clone,
-                                    SYS_clone3,
-                                    SYS_set_robust_list,
-                                    SYS_rseq,
-                                    SYS_wait4,
-                                    SYS_set_tid_address,
-                                    SYS_sched_getaffinity};
+static const int program_calls[] = {SYS_read,         SYS_write,           SYS_close,
+                                    SYS_fstat,        SYS_newfstatat,      SYS_lseek,
+                                    SYS_rt_sigaction, SYS_rt_sigprocmask,  SYS_rt_sigreturn,
+                                    SYS_exit,         SYS_exit_group,      SYS_getrandom,
+                                    SYS_nanosleep,    SYS_clock_nanosleep, SYS_clone,
+                                    SYS_clone3,       SYS_set_robust_list, SYS_rseq,
+                                    SYS_wait4,        SYS_set_tid_address, SYS_sched_getaffinity};
 static const int advices[] = {MADV_DONTNEED};
 
 static struct sock_filter code[128];
@@ -132,17 +117,15 @@ static void threads(void) {
         for (size_t i = 0; i < LENGTH(made); i++) pthread_join(made[i], NULL);
     }
 }
-static void forks(void) {
+static void child_of_child(int depth) {
     int status = 0;
-    some(60000, 16, 916);
-    pid_t child = fork();
-    if (!child) {
-        some(60000, 16, 916);
-        _exit(0);
-    }
-    waitpid(child, &status, 0);
-    if (status) _exit(WEXITSTATUS(status));
+    some(20000, 16, 916);
+    pid_t child = depth ? fork() : 0;
+    if (child) waitpid(child, &status, 0);
+    else if (depth) child_of_child(depth - 1), _exit(0);
+    if (status) _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 9);
 }
+static void forks(void) { child_of_child(2); }
 static void accounts(void) {
     some(60000, 16, 916);
     struct mallinfo2 info = mallinfo2();
