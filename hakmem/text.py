@@ -13,6 +13,8 @@ from typing import Any, Final, Protocol, Self
 PRE: Final = '<pre style="white-space:pre">'
 """Begins text whose columns stand below each other; notebooks would wrap its lines."""
 
+_STEPS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
+
 
 class Printer(Protocol):
     """What IPython hands to ``_repr_pretty_``."""
@@ -55,6 +57,20 @@ class Text(str):
         if callable(self._html):
             self._html = self._html()
         return self._html or f"{PRE}{escape(self, quote=False)}</pre>"
+
+
+def format_bytes(count: int | float) -> str:
+    """Bytes with a binary unit, three digits where it is not exact.
+
+    >>> format_bytes(65536), format_bytes(1500), format_bytes(7)
+    ('64 KiB', '1.46 KiB', '7 B')
+    """
+    value, step = float(count), 0
+    while abs(value) >= 1024 and step < len(_STEPS) - 1:
+        value, step = value / 1024, step + 1
+    if value == int(value):
+        return f"{int(value):,} {_STEPS[step]}"
+    return f"{value:.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f} {_STEPS[step]}"
 
 
 def html_paragraph(text: str) -> str:

@@ -14,7 +14,7 @@ from .. import layout
 from ..errors import PolicyError
 from ..policy import Policy
 from ..policy import environment as variables
-from . import FAILED, OK, USAGE, CommandError
+from . import FAILED, OK, USAGE, CommandError, fitting
 
 DESCRIPTION = """\
 Policies: the numbers that the allocator obeys. Without an action, show the one that a preloaded
@@ -27,11 +27,12 @@ EXAMPLES = """\
   hakmem policy diff default lean.toml                what two policies do differently
   HAKMEM_RETAIN_MB=64 hakmem policy save -o big.image keep what is set as an image
   hakmem policy save lean.toml -o lean.image          make the image of a TOML file
-  hakmem policy check *.image                         0 if all can be obeyed, else 1"""
+  hakmem policy check *.image                         0 if all can be obeyed, else 1
+  hakmem policy fit PID -o fitted.toml                size classes for what a process asks for"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Actions: show (default), diff, save, check."""
+    """Actions: show (default), diff, save, check, fit."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     for name, text in (
         ("show", "print a policy"),
@@ -69,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "-o", "--output", metavar="FILE", required=True, help="the image to write"
             )
             action.add_argument("-f", "--force", action="store_true", help="overwrite it")
+    fitting.add_action(actions, parser)
     _add_show(parser)
 
 
@@ -165,4 +167,5 @@ def _check(arguments: argparse.Namespace) -> int:
 def main(arguments: argparse.Namespace) -> int:
     """Does the action."""
     actions = {None: _show, "show": _show, "diff": _diff, "save": _save, "check": _check}
+    actions["fit"] = fitting.main
     return actions[arguments.action](arguments)

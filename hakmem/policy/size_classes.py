@@ -21,6 +21,8 @@ from .. import layout
 from ..errors import PolicyError
 from ..generate import mirror
 from ..text import Text
+from . import fitting
+from .fitting import ClassWaste, Histogram
 from .numbers import check_bound, documented
 from .tables import render
 
@@ -137,6 +139,10 @@ class SizeClass:
             self.unit_count * layout.UNIT_BYTES - (layout.BLOCK_ALIGN_BYTES if header else 0)
         ) // self.stride_bytes
 
+    def taken_bytes(self, headers: bool = False) -> float:
+        """Bytes of a slab for each of its blocks: the stride, and a share of the slab's tail."""
+        return self.unit_count * layout.UNIT_BYTES / self.block_count(headers)
+
 
 def _tiny(stride: int) -> SizeClass:
     return SizeClass(stride, 1, "tiny")
@@ -189,6 +195,37 @@ class SizeClassMap:
     def default(cls) -> Self:
         """The built-in classes."""
         return cls.of(TINY_STRIDES, POOL_STRIDES, BIG_STRIDES)
+
+    @classmethod
+    def fit(
+        cls,
+        histogram: Histogram,
+        *,
+        max_classes: int = layout.BOUND["sizes.class_count"].high,
+        max_waste: float = fitting.WORST_WASTE,
+    ) -> Self:
+        """The map under which the blocks of a histogram take least memory: exactly the best one of
+        at most ``max_classes`` classes up to 256 KiB, and of those with the fewest.
+
+        ``histogram``: a dict of size -> count, rows of size and count, sizes one by one, or a view
+        of a process whose allocations are sampled. ``max_waste``: the most that a size which is
+        not in it may waste, as a fraction of its block; 16 bytes are allowed in any case.
+
+        Raises PolicyError. It takes effect at the next start:
+
+        >>> fitted = SizeClassMap.fit({100: 5000, 1032: 800}, max_classes=40)
+        >>> fitted.classes[fitted.class_of(1032) - 1].stride_bytes
+        1040
+        """
+        return fitting.fit(cls, histogram, max_classes, max_waste)
+
+    def waste_of(self, histogram: Histogram, headers: str = "none") -> ClassWaste:
+        """What the blocks of a histogram, as `fit` takes it, would waste in slabs of this map."""
+        return fitting.waste_of(self, histogram, headers)
+
+    def compare(self, other: SizeClassMap, histogram: Histogram, headers: str = "none") -> Text:
+        """The waste of a histogram's blocks here and under another map, by the other's classes."""
+        return fitting.comparison(self, other, histogram, headers)
 
     @classmethod
     def slab_units(cls, stride_bytes: int, band: str = "pool") -> int:

@@ -119,6 +119,13 @@ class HeapView(Look, Shown):
         """Whether who allocates is sampled, how densely, and how many samples there are."""
         return sampling_of(self)
 
+    def size_histogram(self) -> dict[int, float]:
+        """Live blocks by the size asked for, as the samples estimate them: what
+        ``SizeClassMap.fit`` takes. Raises HakmemError where no live block is a sample."""
+        from .sites.sizes import size_histogram_of
+
+        return size_histogram_of(self)
+
     @property
     def arenas(self) -> ArenasView:
         """The chunks in which the region was committed."""

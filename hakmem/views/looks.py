@@ -76,6 +76,10 @@ class Looks(Shown):
         """Whether who allocates is sampled, and how many samples there are, now."""
         return self.view().sampling
 
+    def size_histogram(self) -> dict[int, float]:
+        """Live blocks by the size asked for, as the samples estimate them, now."""
+        return self.view().size_histogram()
+
     @property
     def arenas(self) -> ArenasView:
         """The committed chunks, now."""

@@ -15,11 +15,11 @@ from typing import Final
 import numpy as np
 
 from ...text import Text, html_table
+from ...text import format_bytes as format_bytes
 from ..reading.records import Records
 
 ROWS_MAX: Final = 200
 WIDTH_FALLBACK: Final = 120
-_STEPS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +38,6 @@ class Column:
     kind: str = "int"
     total: bool = True
     names: tuple[str, ...] = ()
-
-
-def format_bytes(count: int | float) -> str:
-    """Bytes with a binary unit, three digits where it is not exact.
-
-    >>> format_bytes(65536), format_bytes(1500), format_bytes(7)
-    ('64 KiB', '1.46 KiB', '7 B')
-    """
-    value, step = float(count), 0
-    while abs(value) >= 1024 and step < len(_STEPS) - 1:
-        value, step = value / 1024, step + 1
-    if value == int(value):
-        return f"{int(value):,} {_STEPS[step]}"
-    return f"{value:.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f} {_STEPS[step]}"
 
 
 def format_age(ns: int) -> str:
