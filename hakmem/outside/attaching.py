@@ -10,7 +10,7 @@ from ..views.files.code import code_of
 from ..views.files.freezing import freeze
 from ..views.files.frozen import Frozen
 from ..views.heap_view import HeapView
-from ..views.reading.mapped import mapped_parts
+from ..views.reading.mapped import parts_beside
 from .live import LiveProcess
 from .program import ProgramMemory
 from .standing import inside_library
@@ -73,7 +73,7 @@ def _stopped_copy(pid: int) -> Frozen:
             raise AssertionError("a look at a process reads a process")
         inside = inside_library(source, threads)
         heaps = [freeze(heap) for heap in view.heaps]
-        mapped = [part for heap in view.heaps for part in mapped_parts(heap.capture)]
+        mapped = [part for heap in view.heaps for part in parts_beside(heap.capture)]
         around = source.surroundings((*ours_of(heaps), *mapped), stopped=threads)
         code = code_of(heaps, source)
         source.check()

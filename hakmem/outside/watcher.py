@@ -152,8 +152,8 @@ class Watcher:
             self._save(pid, at_exit)
             self.exit_bytes = now
         if at_peak is not None and peaks:
-            shown = self._save(pid, at_peak)
-            self.peak.keep(pid, shown)
+            self._save(pid, at_peak)
+            self.peak.keep(pid, Shown.by(at_peak))
         elif at_peak is not None and pid == self.peak.pid:
             self._say_what_was_missed(pid, at_peak)
 
@@ -195,7 +195,8 @@ class Watcher:
     def _keep_peak(self, pid: int, place: Path) -> None:
         part = place.with_name(f".{place.name}.{os.getpid()}.peak")
         try:
-            shown = self._save(pid, part)
+            self._save(pid, part)
+            shown = Shown.by(part)
             if shown.live_bytes > self.peak.kept_bytes and self._has_memory(pid):
                 part.replace(place)
                 self.peak.keep(pid, shown)
@@ -219,16 +220,11 @@ class Watcher:
             place.unlink(missing_ok=True)
             self.count -= 1
 
-    def _save(self, pid: int, place: Path) -> Shown:
+    def _save(self, pid: int, place: Path) -> None:
         """Save a look."""
-        from ..views.opening import load
-        from ..views.parts.classes import class_array, live_bytes_of
         from .attaching import attach
 
         attach(pid).save(place, force=True)
-        look = load(place)
-        resident = 0 if look.process is None else look.process.rss_bytes
-        return Shown(live_bytes_of(look.capture, class_array(look)), resident)
 
 
 class Shown(NamedTuple):
@@ -236,6 +232,16 @@ class Shown(NamedTuple):
 
     live_bytes: int
     resident_bytes: int
+
+    @classmethod
+    def by(cls, place: Path) -> Shown:
+        """That of a file."""
+        from ..views.opening import load
+        from ..views.parts.classes import class_array, live_bytes_of
+
+        look = load(place)
+        resident = 0 if look.process is None else look.process.rss_bytes
+        return cls(live_bytes_of(look.capture, class_array(look)), resident)
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..errors import HakmemError
 from ..profiles.records import Module
 from ..system.elf import NotElf
-from ..system.procfs import Mapping, directory, mappings
+from ..system.procfs import Mapping, directory, executed, mappings, program
 from .elf_file import ElfFile
 
 DELETED: Final = " (deleted)"
@@ -39,6 +39,10 @@ def modules_of(pid: int) -> tuple[Module, ...]:
             heads.setdefault(entry.path, entry)
     ids: dict[str, str] = {}
     made = []
+    try:
+        runs, named = program(pid), executed(pid)
+    except OSError:
+        runs = named = ""
     with _Memory(pid) as memory:
         for entry in maps:
             if "x" not in entry.permissions or not (
@@ -47,7 +51,7 @@ def modules_of(pid: int) -> tuple[Module, ...]:
                 continue
             if entry.path not in ids:
                 ids[entry.path] = _mapped_build_id(pid, memory, heads.get(entry.path, entry))
-            path = re.sub(r"\\012", "\n", entry.path)
+            path = named if entry.path == runs else re.sub(r"\\012", "\n", entry.path)
             made.append(Module(path, entry.start, entry.end, entry.offset, ids[entry.path]))
     return tuple(made)
 

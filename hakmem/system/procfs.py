@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 ZOMBIE_STATES: Final = "ZX"
+_AT_EXECFN, _PATH_LIMIT_BYTES = 31, 4096
 
 
 class Mapping(NamedTuple):
@@ -53,6 +54,37 @@ def _memory_text(pid: int, name: str) -> str:
 def program(pid: int) -> str:
     """The file that a process runs, as it sees it; may end in ``(deleted)``."""
     return os.readlink(f"{directory(pid)}/exe")
+
+
+def executed(pid: int) -> str:
+    """The file that a process runs by the name it was started with, where that is a link beside the
+    file: redis-server rather than what that is a link to. Otherwise as `program`."""
+    runs = program(pid)
+    name = _executed_name(pid)
+    folder, file = os.path.split(runs)
+    if os.path.basename(name) in ("", file) or not os.path.isabs(name):
+        return runs
+    root = f"/proc/{pid}/root"
+    try:
+        if os.path.realpath(os.path.dirname(name)) != os.path.realpath(folder):
+            return runs
+        same = os.path.samefile(root + name, root + runs)
+    except OSError:
+        return runs
+    return os.path.join(folder, os.path.basename(name)) if same else runs
+
+
+def _executed_name(pid: int) -> str:
+    """What execve was given: it stands at the end of the stack, behind the environment."""
+    place = Path(directory(pid))
+    try:
+        words = memoryview((place / "auxv").read_bytes()).cast("Q").tolist()
+        address = dict(zip(words[::2], words[1::2], strict=False)).get(_AT_EXECFN, 0)
+        with open(place / "mem", "rb", buffering=0) as memory:
+            memory.seek(address)
+            return os.fsdecode(memory.read(_PATH_LIMIT_BYTES).split(b"\0")[0])
+    except (OSError, OverflowError, TypeError, ValueError):
+        return ""
 
 
 def arguments(pid: int) -> list[str]:
@@ -319,7 +351,7 @@ def facts(pid: int, maps: list[Mapping] | None = None, **more: object) -> Proces
     """Everything of `ProcessFacts` that /proc tells; ``more`` are further fields."""
     names = platform.uname()
     try:
-        runs = program(pid).removesuffix(" (deleted)")
+        runs = executed(pid).removesuffix(" (deleted)")
     except OSError:
         runs = ""
     command = Path(directory(pid), "cmdline").read_bytes().rstrip(b"\0").split(b"\0")

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from .procfs import directory
 
-STACKS, IMAGES, FILES, ARENAS, BREAK, ANONYMOUS, KERNEL = KINDS = (
+STACKS, IMAGES, FILES, ARENAS, BREAK, ANONYMOUS, KERNEL, SAMPLES = KINDS = (
     "stacks",
     "programs and libraries",
     "files and shared memory",
@@ -23,8 +23,10 @@ STACKS, IMAGES, FILES, ARENAS, BREAK, ANONYMOUS, KERNEL = KINDS = (
     "program break",
     "anonymous mappings",
     "kernel's pages",
+    "hakmem's samples",
 )
-"""What a mapping is for. The program break is what brk made, where other mallocs live."""
+"""What a mapping is for. The program break is what brk made, where other mallocs live; samples
+are what sampling by call site keeps."""
 GUARD_LIMIT_BYTES: Final = 1 << 20
 """The largest guard below a stack, a mapping without permissions; a larger one is a reservation."""
 STACK_LEAST_BYTES: Final = 1 << 14

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from commands import Target, hakmem, refused, said
 
+import hakmem as package
 from hakmem import cli
 from tests.support.programs import built
 
@@ -33,6 +35,9 @@ def test_who_pins_is_named(launch: Callable[..., Target], planted: str, tmp_path
     assert freed["live_bytes"] == 0 and abs(freed["total_blocks"] / (101 * 200) - 1) < 0.15
     words = " ".join(hakmem("why", "-q", program.pid).stdout.split())
     assert "The call site that pins most, by samples: pin_here (planted.c:" in words
+    kinds = package.attach(program.pid).why().outside.by_kind().array
+    own = kinds[kinds["kind"] == "hakmem's samples"]
+    assert len(own) == 1 and 1 << 14 < own["rss_bytes"][0] < 4 << 20, "and not anonymous"
     screen = hakmem("sites", "-v", "--limit", "1", "--by", "pinned", program.pid).stdout
     assert "    pin_here (" in screen and "... 1 more" in screen
     page, packed = tmp_path / "waste.svg", tmp_path / "heap.pb.gz"
@@ -60,8 +65,6 @@ def test_what_leaks_is_named(launch: Callable[..., Target], planted: str, tmp_pa
 
 
 def test_whatis_shows_who_allocated(launch: Callable[..., Target], planted: str) -> None:
-    import hakmem as package
-
     program = launch("", planted, "pins", env={"HAKMEM_PROFILE_BYTES": "8192"})
     said(program)
     tables = package.attach(program.pid).capture.profile
@@ -90,3 +93,20 @@ def test_bad_words(tmp_path: Path) -> None:
     refused(every, cli.USAGE, "expected both, or none of them")
     refused(hakmem("run", "--every", "0", "-o", tmp_path, "--", "true"), cli.USAGE, "10ms to 1 day")
     refused(hakmem("sites", "--format", "flame", "1"), cli.USAGE, "name a file with -o")
+
+
+def test_a_program_has_the_name_it_was_started_with(
+    launch: Callable[..., Target], planted: str
+) -> None:
+    """As redis-server is a link to redis-check-rdb; functions of a stripped one name the file."""
+    stripped = Path(planted).with_name("checker")
+    link = Path(planted).with_name("server")
+    subprocess.run(["strip", "-o", stripped, planted], check=True)
+    link.symlink_to("checker")
+    program = launch("", str(link), "pins", env={"HAKMEM_PROFILE_BYTES": "8192"})
+    said(program)
+    found = package.attach(program.pid)
+    assert found.process is not None and found.process.program == str(link)
+    names = found.sites.array["where"].tolist()
+    assert any("server+0x" in name for name in names), names
+    assert not any("checker" in name for name in names), names

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from hakmem.outside.watcher import Shown, Watcher, Wishes
+from hakmem.outside.watcher import Watcher, Wishes
 
 
 class Touching(Watcher):
     """One whose looks are empty files."""
 
-    def _save(self, pid: int, place: Path) -> Shown:
+    def _save(self, pid: int, place: Path) -> None:
         place.touch()
-        return Shown(0, 0)
 
 
 @pytest.mark.parametrize("ended", [False, True])

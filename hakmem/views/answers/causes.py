@@ -25,7 +25,7 @@ from ..parts.slabs import slabs_of
 from ..parts.view import Record, View
 from ..reading.fields import ArrayField, dtype_from
 from ..reading.look import Look
-from ..reading.mapped import mapped_parts, mapped_resident
+from ..reading.mapped import mapped_resident, parts_beside
 from ..reading.outline import resident_ranges
 from ..reading.records import KIND_FOREIGN, KIND_LOST, KIND_RUN, KIND_WAITING, Records
 from ..reading.surroundings import Ours, Surroundings, unit_ranges
@@ -252,7 +252,7 @@ def account(view: Look) -> Account:
     heaps = view.heaps
     rest = [other for other in heaps if other is not view]
     others = [part for other in rest for part in _ours(other, resident_pages_of(other))]
-    mapped = [part for heap in heaps for part in mapped_parts(heap.capture)]
+    mapped = [part for heap in heaps for part in parts_beside(heap.capture)]
     around = capture.source.surroundings((*mine, *others, *mapped))
     stuck = np.repeat(capture.slabs["flags"] & _STUCK != 0, PAGES_PER_UNIT)
     locked = _locked_pages(view, around) | stuck

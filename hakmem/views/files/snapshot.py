@@ -35,7 +35,7 @@ from ...symbols import modules
 from ...system import procfs
 from ...system.procfs import ProcessFacts
 from ..reading.look import Look
-from ..reading.mapped import mapped_parts
+from ..reading.mapped import parts_beside
 from ..reading.surroundings import Surroundings
 from ..reading.translation import Translation
 from ..showing.tables import format_bytes
@@ -98,7 +98,7 @@ def save(
     around = None
     if residency:
         with suppress(AttachError):
-            mapped = [part for heap in view.heaps for part in mapped_parts(heap.capture)]
+            mapped = [part for heap in view.heaps for part in parts_beside(heap.capture)]
             around = view.capture.source.surroundings((*ours_of(frozen), *mapped))
     code = code_of(frozen, view.capture.source)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")

@@ -7,8 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import FieldMissing, ValidationError
+from ...system.smaps import SAMPLES
 from .capture import Capture
 from .outline import mapped_figure
+from .profile import map_bytes_of
+from .source import MemoryUnreadable
 from .surroundings import Ours
 
 
@@ -22,6 +26,22 @@ def mapped_parts(capture: Capture) -> list[Ours]:
         if runs is not None:
             made.append(Ours(address, size, runs))
     return made
+
+
+def parts_beside(capture: Capture) -> list[Ours]:
+    """What a heap that lives has outside its region: mapped blocks, and the mapping of its
+    samples."""
+    return [*mapped_parts(capture), *_samples_part(capture)]
+
+
+def _samples_part(capture: Capture) -> list[Ours]:
+    try:
+        address = int(capture.heap.profile)
+        size = map_bytes_of(capture.source, address) if address else 0
+        runs = capture.source.resident_runs(address, size) if size else None
+    except (FieldMissing, MemoryUnreadable, ValidationError):
+        return []
+    return [] if runs is None else [Ours(address, size, runs, SAMPLES)]
 
 
 def mapped_resident(capture: Capture) -> NDArray[np.int64] | None:

@@ -150,6 +150,13 @@ def _header(source: MemorySource, address: int) -> ctypes.Structure:
     return mirror.HakProfile.from_buffer_copy(source.read(address, HEADER_BYTES))
 
 
+def map_bytes_of(source: MemorySource, address: int) -> int:
+    """The size of the mapping of a profile. Raises ValidationError, MemoryUnreadable."""
+    header = _header(source, address)
+    check_header(header, f"profile at {address:#x}")
+    return int(header.map_bytes)
+
+
 def check_header(header: ctypes.Structure, where: str) -> None:
     """Require a profile's tables to lie in its mapping. ValidationError unless they do."""
 

@@ -43,6 +43,8 @@ class Ours(NamedTuple):
     size_bytes: int
     runs: NDArray[np.int64]
     """First address and end of each run of resident OS pages, ascending, shape (n, 2)."""
+    kind: str = ""
+    """Of `hakmem.system.smaps.KINDS`, of what is not blocks and their records."""
 
     @classmethod
     def of_pages(cls, address: int, pages: NDArray[np.bool_]) -> Ours:
@@ -104,24 +106,31 @@ def look_around(
     locked = []
     for area, key in zip(found, kinds, strict=True):
         inside = [part for heap in ours if (part := _shared(heap, area))]
+        for size, resident, kind in inside:
+            if kind and resident:
+                _add(sums, (kind, ""), size, resident)
         rss = area.rss_bytes
         if inside:
             # measured twice, so what is ours wholly is taken as it is
-            covered = sum(size for size, _ in inside) == area.end - area.start
-            rss = 0 if covered else max(rss - sum(resident for _, resident in inside), 0)
+            covered = sum(size for size, _, _ in inside) == area.end - area.start
+            rss = 0 if covered else max(rss - sum(resident for _, resident, _ in inside), 0)
             if area.locked:
                 locked.append((area.start, area.end))
         if not rss:
             continue
-        row = sums.setdefault(key, [0, 0, 0])
-        row[0] += 1
-        row[1] += area.end - area.start
-        row[2] += rss
+        _add(sums, key, area.end - area.start, rss)
     rows = [Foreign(*key, *row) for key, row in sums.items()]
     rows.sort(key=lambda row: -row.rss_bytes)
     release = tuple(int(part) for part in os.uname().release.replace("-", ".").split(".")[:2])
     goes = release >= _LOCKED_GOES
     return Surroundings(_limited(rows), tuple(locked), tuple(sorted(asleep)), goes)
+
+
+def _add(sums: dict[tuple[str, str], list[int]], key: tuple[str, str], size: int, rss: int) -> None:
+    row = sums.setdefault(key, [0, 0, 0])
+    row[0] += 1
+    row[1] += size
+    row[2] += rss
 
 
 def _limited(rows: list[Foreign]) -> tuple[Foreign, ...]:
@@ -136,11 +145,13 @@ def _limited(rows: list[Foreign]) -> tuple[Foreign, ...]:
     return (*rows[: ROWS_LIMIT - len(smaps.KINDS)], *others)
 
 
-def _shared(heap: Ours, area: smaps.Area) -> tuple[int, int] | None:
-    """Bytes of a mapping that are the heap's, and of them resident; None where they do not
+def _shared(heap: Ours, area: smaps.Area) -> tuple[int, int, str] | None:
+    """Bytes of a mapping that are the heap's, of them resident, and their kind; None where they do not
     touch."""
     first, last = max(area.start, heap.address), min(area.end, heap.address + heap.size_bytes)
-    return (last - first, heap.resident_bytes(first, last)) if first < last else None
+    if first >= last:
+        return None
+    return last - first, heap.resident_bytes(first, last), heap.kind
 
 
 def unit_ranges(address: int, pages: NDArray[np.bool_], records: Records) -> list[Ours]:

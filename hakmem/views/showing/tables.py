@@ -41,13 +41,17 @@ class Column:
 
 
 def format_age(ns: int) -> str:
-    """A time that has passed, in the largest unit of which there are two.
+    """A time that has passed, in the largest unit of which there are two; a second is one.
 
     >>> format_age(1_500_000), format_age(90 * 10**9), format_age(7200 * 10**9)
     ('1.5 ms', '90 s', '2 h')
+    >>> format_age(999_400_000), format_age(999_600_000), format_age(1_680_000_000)
+    ('999 ms', '1 s', '1.68 s')
     """
-    units = ((86_400_000, "days"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
     ms = ns / 1e6
+    if 999.5 <= ms < 120_000:
+        return f"{ms / 1000:.3g} s"
+    units = ((86_400_000, "days"), (3_600_000, "h"), (60_000, "min"))
     size, unit = next((pair for pair in units if ms >= 2 * pair[0]), (1, "ms"))
     return f"{ms / size:.3g} {unit}"
 
