@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from .. import layout
-from ..views.showing.tables import format_bytes
+from ..views.showing.tables import format_age, format_bytes
 
 if TYPE_CHECKING:
     from ..views.answers.glance import Glance
@@ -31,7 +31,7 @@ HELP: Final = (
     "s, S        sort by the next column, the one before",
     "r           reverse the order",
     "Tab         sort keys act on the other table",
-    "t           both tables, classes alone, threads alone",
+    "t           classes and threads, classes alone, threads alone, call sites",
     "+, -        twice as often, half as often",
     "?, h        this help, and back",
 )
@@ -73,8 +73,20 @@ THREAD_COLUMNS: Final = (
     Heading("remote_block_count", "remote frees/s", "rate"),
     Heading("fault_count", "faults"),
 )
-TABLES: Final = (CLASS_COLUMNS, THREAD_COLUMNS)
-SHOWS: Final = ((0, 1), (0,), (1,))
+SITE_COLUMNS: Final = (
+    Heading("where", "call site", "text"),
+    Heading("live_bytes", "live", "bytes"),
+    Heading("grown", "grows/s", "signed"),
+    Heading("pinned_bytes", "pinned", "bytes"),
+    Heading("live_blocks", "blocks"),
+    Heading("total_bytes", "allocates/s", "flow"),
+    Heading("oldest_ns", "oldest", "age"),
+    Heading("live_samples", "samples"),
+)
+TABLES: Final = (CLASS_COLUMNS, THREAD_COLUMNS, SITE_COLUMNS)
+SITES: Final = 2
+"""The table of call sites: read only while it is shown, since it costs most."""
+SHOWS: Final = ((0, 1), (0,), (1,), (SITES,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +107,14 @@ class Sample:
     classes: Records
     threads: Records
     unclean: tuple[str, ...] = ()
+    sites: Records | None = None
+    """By name; None: not looked at."""
+    no_sites: str = ""
+    """Why there are none."""
 
 
-def take(glance: Glance) -> Sample:
-    """A look's figures."""
+def take(glance: Glance, sites: Records | None = None, no_sites: str = "") -> Sample:
+    """A look's figures; ``sites`` where they were looked at."""
     heap, facts, outline = glance.outline.heap, glance.process, glance.outline
     calls = sum(
         getattr(heap.os, name)
@@ -125,6 +141,8 @@ def take(glance: Glance) -> Sample:
         classes=glance.classes,
         threads=glance.threads,
         unclean=glance.unclean(),
+        sites=sites,
+        no_sites=no_sites,
     )
 
 
@@ -138,11 +156,16 @@ class Choice:
     paused: bool = False
     show: int = 0
     focus: int = 0
-    sort: list[int] = field(default_factory=lambda: [2, 3])
-    descending: list[bool] = field(default_factory=lambda: [True, True])
+    sort: list[int] = field(default_factory=lambda: [2, 3, 1])
+    descending: list[bool] = field(default_factory=lambda: [True, True, True])
     help: bool = False
     plain: bool = False
     """Only ASCII, no codes of a terminal."""
+
+    @property
+    def with_sites(self) -> bool:
+        """Whether the call sites are shown."""
+        return SITES in SHOWS[self.show]
 
     def press(self, key: str) -> bool:
         """Obey a key; whether it means anything but the end."""
@@ -208,6 +231,10 @@ def _text(value: Any, kind: str) -> str:
         return str(int(value))
     if kind == "bytes":
         return format_bytes(int(value))
+    if kind == "flow":
+        return format_bytes(int(value)) if value >= 0.5 else ""
+    if kind == "age":
+        return format_age(int(value)) if value >= 0 else ""
     if kind == "signed":
         return ("+" if value > 0 else "") + format_bytes(int(value)) if int(value) else ""
     if kind == "rate":
@@ -225,18 +252,24 @@ def table_rows(now: Sample, before: Sample | None, which: int) -> list[dict[str,
     if which == 0:
         array, key, names = now.classes, "class_index", ("application_bytes",)
         old, mask = (None if before is None else before.classes), array["slab_count"] > 0
+    elif which == SITES:
+        if now.sites is None:
+            return []
+        array, key, names = now.sites, "where", ("live_bytes", "total_bytes")
+        old, mask = (None if before is None else before.sites), array["total_bytes"] > 0
     else:
         array, key, names = now.threads, "index", ("cached_bytes", *_RATES)
         old, mask = (None if before is None else before.threads), array["state"] == _LIVE
-    rates = _rates(array, old, seconds, key, names)
+    rates = _rates(array, old, seconds, key, names) if which != SITES or old is not None else {}
     columns = {
         heading.field: array[heading.field].tolist()
         for heading in TABLES[which]
         if heading.field != "grown"
     }
-    columns["grown"] = rates[names[0]].tolist()
+    nothing = np.zeros(len(array))
+    columns["grown"] = rates.get(names[0], nothing).tolist()
     for name in names[1:]:
-        columns[name] = rates[name].tolist()
+        columns[name] = rates.get(name, nothing).tolist()
     return [
         {name: values[place] for name, values in columns.items()}
         for place in np.flatnonzero(mask).tolist()
@@ -265,6 +298,8 @@ def _table(
     for heading in headings:
         title = heading.text + (mark if heading is chosen else "")
         cells = [title, *(_text(row[heading.field], heading.kind) for row in shown)]
+        if which == SITES and heading.kind == "text":  # its names are long, the figures tell more
+            cells = [_clip(cell, max(width - 76, 20)) for cell in cells]
         wide = max(map(len, cells))
         if used + wide > width:
             break
@@ -272,6 +307,8 @@ def _table(
         for line, cell in zip(made, cells, strict=True):
             line.append(cell.ljust(wide) if heading.kind == "text" else cell.rjust(wide))
     lines = ["  ".join(line).rstrip() for line in made]
+    if which == SITES and not rows:
+        lines.append(now.no_sites or "...")
     if len(shown) < len(rows):
         lines.append(f"... {len(rows) - len(shown)} more")
     return lines
@@ -366,7 +403,8 @@ def as_json(now: Sample, before: Sample | None) -> dict[str, Any]:
             "os_calls",
         )
     }
-    for which, name in enumerate(("classes", "threads")):
+    tables = ("classes", "threads", "sites") if now.sites is not None else ("classes", "threads")
+    for which, name in enumerate(tables):
         listed = table_rows(now, before, which)
         made[name] = [
             {key: (None if value != value else value) for key, value in row.items()}

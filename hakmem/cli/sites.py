@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from textwrap import fill
 from typing import IO, TYPE_CHECKING, Any
 
 from . import OK, USAGE, CommandError
@@ -40,7 +41,9 @@ EXAMPLES = """\
   hakmem sites --by pinned -v 4711
   hakmem sites 4711 --by pinned -o waste.html
   hakmem sites heap.npz -o heap.pb.gz     for go tool pprof
+  hakmem sites --lifetimes=class 4711
   hakmem sites --class 18 --json 4711"""
+WIDTH = 100
 SHOWN = 20
 SORTED = {
     "live": "live_bytes",
@@ -69,6 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--class", dest="class_index", metavar="N", type=count_argument, help="one class; 0: spans"
+    )
+    parser.add_argument(
+        "--lifetimes",
+        choices=("site", "class"),
+        nargs="?",
+        const="site",
+        help="how old freed samples became, by site or class; whose blocks outlive those beside",
     )
     parser.add_argument("--format", choices=tuple(FORMS), help="of -o, whatever the file's name")
     add_output(parser)
@@ -153,6 +163,35 @@ def _save(view: HeapView, arguments: argparse.Namespace, form: str) -> None:
         part.unlink(missing_ok=True)
 
 
+def _lifetimes(view: HeapView, arguments: argparse.Namespace) -> int:
+    """The histograms, and the sites that are mixed in among what lives shorter."""
+    from ..views.sites.lifetimes import by_class_alone, mixed_in, table_of
+
+    by_site = arguments.lifetimes == "site"
+    found = _chosen(view, arguments).array if by_site else by_class_alone(view)
+    if not by_site and arguments.class_index is not None:
+        found = found[found["class_index"] == arguments.class_index]
+    mixed = mixed_in(view)
+    with output(arguments) as file:
+        if arguments.json:
+            names = ("where", "class_index", "pinned_bytes", "live_samples", "median_ns")
+            listed = rows(found[: arguments.limit], names)
+            for row, counts in zip(listed, found["lifetimes"].tolist(), strict=False):
+                row["lifetimes"] = counts
+            said = [{**one._asdict(), "remedy": one.remedy()} for one in mixed]
+            write_json({**about(view), "lifetimes": listed, "mixed": said}, file)
+            return OK
+        if not arguments.quiet:
+            file.write(f"{heading(view)}\n\n")
+        table = table_of("", found[: arguments.limit], arguments.lifetimes)
+        file.write(f"{table.text()}\n")
+        if len(found) > arguments.limit:
+            file.write(f"... {len(found) - arguments.limit:,} more\n")
+        for one in mixed:
+            file.write(f"\n{fill(one.sentence(), WIDTH)}\n")
+    return OK
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Shows the sites, or writes them in another form."""
     form = _form(arguments)
@@ -160,6 +199,8 @@ def main(arguments: argparse.Namespace) -> int:
     if form:
         _save(view, arguments, form)
         return OK
+    if arguments.lifetimes is not None:
+        return _lifetimes(view, arguments)
     found = _chosen(view, arguments)
     with output(arguments) as file:
         if arguments.json:

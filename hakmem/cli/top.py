@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ..errors import ProcessNotFound
+from ..errors import HakmemError, ProcessNotFound
 from . import OK, USAGE, CommandError
 from .targets import add_heap, count_argument, open_target, pid_of, seconds
 
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Watch a process's heap live: resident memory over the last minute, the size classes, and the
-threads with their caches, sorted by any column. Where stdout is no terminal, frames are printed
-one after another. Keys: q quit, p pause, s sort, ? all others."""
+threads with their caches, or the call sites of its samples (hakmem profile), sorted by any column.
+Where stdout is no terminal, frames are printed one after another. Keys: q quit, p pause, s sort,
+? all others."""
 EXAMPLES = """\
   hakmem top 4711
   hakmem top -d 0.5 4711
+  hakmem top --sites 4711
   hakmem top -n 1 4711 > frame.txt
   hakmem top --json -n 60 4711 > minute.jsonl"""
 LEAST_SECONDS = 0.05
@@ -51,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="end after so many frames; 0, the default: never",
     )
+    parser.add_argument("--sites", action="store_true", help="begin with the page of call sites")
     add_heap(parser)
     parser.add_argument("--json", action="store_true", help="a line of JSON a frame, for programs")
 
@@ -58,24 +61,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class Watch:
     """The samples of one process."""
 
-    def __init__(self, view: HeapView) -> None:
+    def __init__(self, view: HeapView, *, with_sites: bool = False) -> None:
         from ..views.answers.glance import Glance
-        from .frames import HISTORY, take
+        from .frames import HISTORY
 
         self.glance = Glance(view.capture.source, view.capture.address, view.name)
-        self.now: Sample = take(self.glance)
+        self.now: Sample = self._take(with_sites)
         self.before: Sample | None = None
         self.history: deque[int] = deque([self.now.rss_bytes], maxlen=HISTORY)
         self.cost_seconds = 0.0
         """Processor time of the last look."""
 
-    def look(self) -> None:
-        """The next sample."""
+    def _take(self, with_sites: bool) -> Sample:
         from .frames import take
 
+        if not with_sites:
+            return take(self.glance)
+        from ..views.heap_view import HeapView
+        from ..views.sites.by_name import by_name
+        from ..views.sites.sites import never_sampled
+
+        view = HeapView(self.glance.source, self.glance.address, self.glance.name)
+        try:
+            found = by_name(view)
+            return take(self.glance, found, "" if len(found) else never_sampled(view))
+        except ProcessNotFound:
+            raise
+        except HakmemError as error:  # of a layout that knows no samples, or damaged
+            return take(self.glance, no_sites=str(error))
+
+    def look(self, *, with_sites: bool = False) -> None:
+        """The next sample."""
         began = time.process_time()
         self.glance.look()
-        self.before, self.now = self.now, take(self.glance)
+        self.before, self.now = self.now, self._take(with_sites)
         self.glance.source.check()
         self.history.append(self.now.rss_bytes)
         self.cost_seconds = time.process_time() - began
@@ -199,7 +218,7 @@ def live(watch: Watch, choice: Choice, count: int) -> int:
         while True:
             if time.monotonic() >= due:
                 if shown and not choice.paused:
-                    watch.look()
+                    watch.look(with_sites=choice.with_sites)
                     watch.pace(choice)
                 due, shown = time.monotonic() + choice.interval, shown + 1
             width, height = screen.size()
@@ -214,6 +233,8 @@ def live(watch: Watch, choice: Choice, count: int) -> int:
                     return OK
                 if choice.press(key) and key in "+-":
                     due = min(due, time.monotonic() + choice.interval)
+                elif key == "t" and choice.with_sites:
+                    due = time.monotonic()
             if screen.suspended:
                 screen.suspend()
 
@@ -226,7 +247,7 @@ def printed(watch: Watch, choice: Choice, count: int, *, rows: bool) -> int:
     while True:
         if shown:
             time.sleep(choice.interval)
-            watch.look()
+            watch.look(with_sites=choice.with_sites)
             watch.pace(choice)
         if rows:
             text = json.dumps(as_json(watch.now, watch.before)) + "\n"
@@ -245,14 +266,14 @@ def printed(watch: Watch, choice: Choice, count: int, *, rows: bool) -> int:
 
 def main(arguments: argparse.Namespace) -> int:
     """Watches until told to end, or until the process ends."""
-    from .frames import Choice
+    from .frames import SHOWS, SITES, Choice
 
     pid = pid_of(arguments.target)
     if arguments.delay is not None and arguments.delay < LEAST_SECONDS:
         raise CommandError(
             f"--delay {arguments.delay:g}: expected {LEAST_SECONDS:g} s or more", USAGE
         )
-    watch = Watch(open_target(str(pid), number=arguments.heap))
+    watch = Watch(open_target(str(pid), number=arguments.heap), with_sites=arguments.sites)
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
     plain = (
         encoding != "utf8" or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
@@ -260,6 +281,8 @@ def main(arguments: argparse.Namespace) -> int:
     choice = Choice(
         interval=arguments.delay or 1.0, chosen=arguments.delay is not None, plain=plain
     )
+    if arguments.sites:
+        choice.show, choice.focus = SHOWS.index((SITES,)), SITES
     terminal = sys.stdout.isatty() and sys.stdin.isatty() and not arguments.json
     try:
         if terminal:

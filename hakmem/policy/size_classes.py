@@ -196,6 +196,56 @@ class SizeClassMap:
         """The built-in classes."""
         return cls.of(TINY_STRIDES, POOL_STRIDES, BIG_STRIDES)
 
+    def apart(self, *sizes: int) -> Self:
+        """These classes, with one for each of some sizes that serves no size but what rounds up to
+        the same multiple of 16: blocks that live longer or shorter than those they would share
+        slabs with.
+
+        There are no more than 60 classes, so for each new one another goes: that which is nearest
+        to the next larger one, whose sizes that one serves then.
+
+        >>> found = SizeClassMap.default().apart(600)
+        >>> found.classes[found.class_of(600) - 1].stride_bytes, found.class_of(593)
+        (608, 19)
+        >>> found.class_of(592), found.class_of(609), len(found.classes)
+        (18, 20, 60)
+        """
+        made = {item.stride_bytes: item for item in self.classes}
+        kept = set(self._band_ends())
+        for size in sizes:
+            index = self.class_of(size) if type(size) is int and size > 16 else 0
+            if not index or size > layout.SIZE_MAP_LIMIT_BYTES - layout.BLOCK_ALIGN_BYTES:
+                raise PolicyError(
+                    "size_classes.apart",
+                    size,
+                    f"17 to {layout.SIZE_MAP_LIMIT_BYTES - layout.BLOCK_ALIGN_BYTES} bytes",
+                    "larger blocks are apart as they are",
+                )
+            top = -(-size // layout.BLOCK_ALIGN_BYTES) * layout.BLOCK_ALIGN_BYTES
+            for stride in (top - layout.BLOCK_ALIGN_BYTES, top):
+                band = self.classes[self.class_of(stride) - 1].band
+                units = 1 if band == "tiny" else self.slab_units(stride, band)
+                made.setdefault(stride, SizeClass(stride, units, band))
+                kept.add(stride)
+        while len(made) > layout.CLASS_COUNT_MAX:
+            steps = pairwise(sorted(made))
+            nearest = min(
+                ((high / low, low) for low, high in steps if low not in kept), default=(0.0, 0)
+            )
+            if not nearest[1]:
+                raise PolicyError(
+                    "size_classes.apart",
+                    sizes,
+                    f"no more than {layout.CLASS_COUNT_MAX} classes in all",
+                    "name fewer sizes",
+                )
+            del made[nearest[1]]
+        return type(self)(tuple(made[stride] for stride in sorted(made)))
+
+    def _band_ends(self) -> tuple[int, ...]:
+        """The smallest and the largest stride of each band, and 16, which every map needs."""
+        return (16, *(stride for ends in self.bands.values() for stride in ends))
+
     @classmethod
     def fit(
         cls,

@@ -110,3 +110,34 @@ def test_a_program_has_the_name_it_was_started_with(
     names = found.sites.array["where"].tolist()
     assert any("server+0x" in name for name in names), names
     assert not any("checker" in name for name in names), names
+
+
+def test_a_burst_at_start_is_named_by_what_it_left(
+    launch: Callable[..., Target], planted: str
+) -> None:
+    """One block of a hundred of a burst lives on, among the blocks of its work."""
+    program = launch("", planted, "burst", env={"HAKMEM_PROFILE_BYTES": "16384"})
+    said(program)
+    time.sleep(2)
+    view = package.attach(program.pid)
+    assert "by samples: burst_here (planted.c:" in view.why().paragraph()
+    rows = view.sites.array
+    assert rows["where"][rows["pinned_bytes"].argmax()].startswith("burst_here (planted.c:")
+
+
+def test_what_outlives_its_slabs_is_named_with_a_remedy(
+    launch: Callable[..., Target], planted: str, tmp_path: Path
+) -> None:
+    program = launch("", planted, "pins", env={"HAKMEM_PROFILE_BYTES": "8192"})
+    said(program)
+    time.sleep(5)
+    place = tmp_path / "pins.npz"
+    package.attach(program.pid).save(place)
+    words = " ".join(hakmem("sites", "--lifetimes", "-q", place).stdout.split())
+    assert "pin_here (planted.c:" in words.split(" pins ")[0][-60:]
+    assert "in class 18 (640 B): its blocks have lived" in words
+    assert "among blocks of temp_here (planted.c:" in words and "the same size" in words
+    by_class = json.loads(hakmem("sites", "--lifetimes=class", "--json", place).stdout)
+    assert by_class["lifetimes"][0]["where"] == "class 18 (640 B)"
+    assert sum(by_class["lifetimes"][0]["lifetimes"]) > 1000
+    assert by_class["mixed"][0]["where"].startswith("pin_here") and by_class["mixed"][0]["remedy"]

@@ -22,6 +22,7 @@ import hakmem as package
 from hakmem.cli.frames import (
     CLASS_COLUMNS,
     KEYS,
+    SITES,
     Choice,
     Sample,
     frame,
@@ -31,6 +32,7 @@ from hakmem.cli.frames import (
 )
 from hakmem.clib.binding import find
 from hakmem.views.answers.glance import Glance
+from hakmem.views.sites.by_name import by_name
 
 BUSY = """
 import threading, time
@@ -308,7 +310,9 @@ def test_top_as_a_person_drives_it(busy: Target, terminal: Terminal) -> None:
     terminal.until(lambda screen: screen.count("grows/s▼") == 1 and "grows/s▲" in screen)
     terminal.type("t")
     terminal.until(lambda screen: "OS id" not in screen)
-    terminal.type("t", "t", "p")
+    terminal.type("t", "t")
+    terminal.until(lambda screen: "hakmem profile on" in screen)
+    terminal.type("t", "p")
     still = terminal.until(
         lambda screen: "paused" in screen and "OS id" in screen and "stride" in screen
     )
@@ -402,3 +406,45 @@ def test_shell_as_a_person_drives_it(saved: Path, terminal: Terminal, prompt: st
     terminal.until(lambda screen: "42 process heap" in screen)
     terminal.type("C-d")
     terminal.until(lambda screen: re.search(r"\$ *$", screen.rstrip()))
+
+
+def test_a_page_of_call_sites() -> None:
+    with package.Heap(region_bytes=1 << 26) as heap:
+        heap.profile(1)
+        heap.alloc_many([640] * 500)
+        before = take(glance(heap), by_name(heap.view()))
+        heap.alloc_many([640] * 1000)
+        now = replace(
+            take(glance(heap), by_name(heap.view())), taken=before.taken + 2, clock="12:00:00"
+        )
+    choice = Choice(plain=True)
+    for _ in range(3):
+        assert choice.press("t")
+    assert choice.with_sites and choice.focus == SITES
+    (row,) = table_rows(now, before, SITES)
+    assert row["live_bytes"] == 1500 * 640 and row["live_samples"] == 1500
+    assert row["grown"] == row["total_bytes"] == 1000 * 640 / 2, "a second"
+    lines = frame(now, before, deque([1]), choice, 120, 24)
+    heading = next(at for at, line in enumerate(lines) if line.startswith("\x01"))
+    words = ("call site", "livev", "grows/s", "pinned", "blocks", "allocates/s", "oldest")
+    assert all(word in lines[heading] for word in words), lines[heading]
+    assert "938 KiB" in lines[heading + 1] and "+312 KiB" in lines[heading + 1]
+    assert "312 KiB" in lines[heading + 1].replace("+312 KiB", "", 1)
+    narrow = frame(now, before, deque([1]), choice, 60, 24)
+    assert "livev" in narrow[heading], "a long name leaves room for the figures"
+    assert choice.press("t") and not choice.with_sites and choice.focus == 0
+    assert not table_rows(replace(now, sites=None), before, SITES)
+    nothing = replace(now, sites=now.sites[:0], no_sites="was not sampled")  # type: ignore[index]
+    choice.show, choice.focus = 3, SITES
+    assert "was not sampled" in "\n".join(frame(nothing, None, deque([1]), choice, 80, 24))
+
+
+def test_call_sites_of_a_process(launch: Callable[..., Target]) -> None:
+    program = launch(BUSY, env={"HAKMEM_PROFILE_BYTES": "4096"})
+    made = hakmem("top", "--sites", "-n", "2", "-d", "0.5", "--json", program.pid)
+    frames = [json.loads(line) for line in made.stdout.splitlines()]
+    assert len(frames) == 2, made.stderr
+    rates = {row["where"]: row["total_bytes"] for row in frames[1]["sites"]}
+    assert any(
+        rate > 0 for name, rate in rates.items() if name.startswith(("work (", "<listcomp>"))
+    ), rates

@@ -19,7 +19,7 @@ from hakmem.views.reading import profile
 from hakmem.views.reading.profile import ProfileTables, check_header
 from hakmem.views.reading.records import Records
 from hakmem.views.reading.source import MemorySource
-from hakmem.views.sites import stacks
+from hakmem.views.sites import lifetimes, stacks
 from hakmem.views.sites.exporting import profile_of
 from hakmem.views.sites.samples import weights
 
@@ -311,3 +311,49 @@ def test_look_keeps_its_moment() -> None:
         more = [heap.alloc(100) for _ in range(10)]
         assert view.sites["live_blocks"].sum() == len(first)
         assert heap.sites["live_blocks"].sum() == len(first) + len(more)
+
+
+@pytest.mark.parametrize("heap", ["native"], indirect=True)  # the other takes no stacks
+def test_lifetimes_are_a_histogram_and_the_mixed_are_named(heap: hakmem.Heap) -> None:
+    heap.profile(1)
+
+    def keep() -> int:
+        return heap.alloc(600)
+
+    def work() -> int:
+        return heap.alloc(640)
+
+    kept = []
+    for _ in range(60):
+        kept.append(keep())
+        heap.free(work())
+    for block in kept:
+        ctypes.memset(block, 1, 600)
+    time.sleep(1.2)
+    view = heap.view()
+    rows = view.sites.array
+    freed = rows["lifetimes"].sum(axis=1)
+    assert freed.tolist() == rows["freed_blocks"].tolist(), "at a byte a sample each block is one"
+    live = rows[rows["live_samples"] > 0]
+    assert (live["newest_ns"] <= live["median_ns"]).all()
+    assert (live["median_ns"] <= live["oldest_ns"]).all()
+    assert (rows["median_ns"][rows["live_samples"] == 0] == -1).all()
+    (mixed,) = lifetimes.mixed_in(view)
+    assert mixed.asked_bytes == 600 and mixed.beside_bytes == 640 and mixed.stride_bytes == 640
+    assert mixed.lives_ns >= 1_200_000_000 >= 16 * mixed.beside_ns
+    assert ".apart(600)" in mixed.remedy()
+    by_class = lifetimes.by_class_alone(view)
+    of_640 = by_class[by_class["where"] == "class 18 (640 B)"]
+    assert of_640["live_blocks"][0] == len(kept) and of_640["freed_blocks"][0] == 60
+    drawn = str(lifetimes.table_of("", by_class, "class").text(200))
+    assert "<1 ms" in drawn and "60" in drawn.split("class 18 (640 B)")[1].split("\n")[0]
+
+
+def test_one_size_that_lives_long_and_short_needs_a_heap_of_its_own(heap: hakmem.Heap) -> None:
+    heap.profile(1)
+    for _ in range(20):
+        heap.free(heap.alloc(640))
+    keep_one_of_each_slab(heap, 1)
+    time.sleep(5)
+    (mixed,) = lifetimes.mixed_in(heap.view())
+    assert "the same size" in mixed.remedy() and "hak_heap_create" in mixed.sentence()

@@ -146,8 +146,8 @@ def _limited(rows: list[Foreign]) -> tuple[Foreign, ...]:
 
 
 def _shared(heap: Ours, area: smaps.Area) -> tuple[int, int, str] | None:
-    """Bytes of a mapping that are the heap's, of them resident, and their kind; None where they do not
-    touch."""
+    """Bytes of a mapping that are the heap's, of them resident, and their kind; None where
+    they do not touch."""
     first, last = max(area.start, heap.address), min(area.end, heap.address + heap.size_bytes)
     if first >= last:
         return None

@@ -47,6 +47,8 @@ SITE_FIELDS: Final = (
     ArrayField("taken_samples", "u4", "samples", "samples that all its blocks are known by"),
     ArrayField("oldest_ns", "i8", "ns", "age of its oldest live sample; -1: it has none"),
     ArrayField("newest_ns", "i8", "ns", "age of its newest live sample; -1: it has none"),
+    ArrayField("median_ns", "i8", "ns", "age of the middle one of its live samples; -1: no such"),
+    ArrayField("mean_bytes", "u8", "bytes", "asked for a block, the mean of all its samples"),
     ArrayField("first_ns", "i8", "ns", "age of its first sample"),
     ArrayField("lifetimes", "u4", "samples", "freed ones by age: below 1, 4, 16 ms", _LIFETIMES),
 )
@@ -231,6 +233,10 @@ def _add_live(made: Records, mine: NDArray[np.int64], live: LiveSamples, clock_n
     newest = np.full(len(made), np.iinfo(np.int64).max)
     np.minimum.at(newest, mine, ages)
     made["newest_ns"] = np.where(made["live_samples"] > 0, newest, -1)
+    made["median_ns"] = -1
+    order = np.lexsort((ages, mine))
+    rows, first, count = np.unique(mine[order], return_index=True, return_counts=True)
+    made["median_ns"][rows] = ages[order][first + count // 2]
 
 
 def _add_totals(made: Records, theirs: NDArray[np.int64], tables: ProfileTables) -> None:
@@ -248,6 +254,8 @@ def _add_totals(made: Records, theirs: NDArray[np.int64], tables: ProfileTables)
     made["total_bytes"] = np.rint(total(weight * sites["stride_bytes"]))
     made["freed_blocks"] = np.rint(total(weight * sites["freed_count"]))
     made["taken_samples"] = total(counts)
+    asked = total(weight * sites["size_bytes"])
+    made["mean_bytes"] = np.rint(asked / np.maximum(total(weight * counts), 1))
     np.add.at(made["lifetimes"], theirs, sites["lifetimes"])
     ages = np.maximum(tables.clock_ns - sites["first_ns"].astype(np.int64), 0)
     np.maximum.at(made["first_ns"], theirs, ages)
