@@ -25,13 +25,15 @@ from tests.docs.transcripts import (
 )
 
 TEXTS = [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]
+LONG = ("outside", "profile")
+"""Pages whose programs run for a minute."""
 WITH_STEPS = [page for page in PAGES if steps_of(page.read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=pytest.mark.slow if page.stem == "outside" else ())
+        pytest.param(page, marks=pytest.mark.slow if page.stem in LONG else ())
         for page in WITH_STEPS
     ],
     ids=[page.stem for page in WITH_STEPS],
