@@ -18,7 +18,8 @@ PIP    := $(VENV_PYTHON) -m pip --disable-pip-version-check --quiet
 # What the installed library is made from. The directory itself stands for files added or removed.
 # GENERATORS: the Python modules that the build runs (see hakmem_generate in CMakeLists.txt).
 GENERATORS := hakmem/__init__.py hakmem/layout.py hakmem/errors.py hakmem/text.py $(wildcard hakmem/generate/*.py hakmem/policy/*.py)
-BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch])
+BUILD_INPUTS := pyproject.toml CMakeLists.txt $(GENERATORS) hakmem/native $(wildcard hakmem/native/*.[ch]) \
+    hakmem/traces/format.py hakmem/recorder $(wildcard hakmem/recorder/*.[ch])
 
 .PHONY: help setup demo test test-all failing-calls mt peers bench bench-check bench-limits programs suites test-programs test-binaries debug asan tsan ubsan asan-suite valgrind stress fuzz model reaping-model policy-model lint format clean storm reaping-storm attach-storm mt-preload man wheel
 

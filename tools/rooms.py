@@ -32,6 +32,7 @@ ROOMS: Final = (
     "hakmem/errors.py",
     "hakmem/layout.py",
     "hakmem/arguments.py",
+    "hakmem/traces",
     "hakmem/generate",
     "hakmem/system",
     "hakmem/policy",
