@@ -44,6 +44,7 @@ EXAMPLES = """\
   hakmem sites --lifetimes=class 4711
   hakmem sites --class 18 --json 4711"""
 WIDTH = 100
+CACHES_SHOWN = 3
 SHOWN = 20
 SORTED = {
     "live": "live_bytes",
@@ -120,12 +121,33 @@ def _text(view: HeapView, found: SitesView, arguments: argparse.Namespace, file:
     hints = Hints(columns=" (a wider terminal shows them; --json has all)")
     if not arguments.verbose:
         file.write(f"{found.drawn(limit=arguments.limit, hints=hints).text()}\n")
+        if not arguments.quiet:
+            file.write(_caches(view))
         return
     for site in found[: arguments.limit]:
         file.write(f"{site.title()}\n")
         file.write("".join(f"    {line}\n" for line in site.lines()))
     if len(found) > arguments.limit:
         file.write(f"... {len(found) - arguments.limit:,} more\n")
+
+
+def _caches(view: HeapView) -> str:
+    """What only caches hold, which is no site's, by thread."""
+    from ..views.showing.tables import format_bytes
+
+    rows = view.threads.array
+    rows = rows[rows["cached_bytes"] > 0]
+    if not len(rows):
+        return ""
+    most = rows[(-rows["cached_bytes"].astype("i8")).argsort(kind="stable")][:CACHES_SHOWN]
+    named = ", ".join(
+        f"thread {row['index']}{' (' + name + ')' if (name := str(row['name'])) else ''} "
+        f"{format_bytes(int(row['cached_bytes']))}"
+        for row in most
+    )
+    rest = f", {len(rows) - len(most):,} more" if len(rows) > len(most) else ""
+    total = format_bytes(int(rows["cached_bytes"].sum()))
+    return f"free in thread caches, no site's: {total}: {named}{rest}\n"
 
 
 def _form(arguments: argparse.Namespace) -> str:

@@ -38,6 +38,8 @@ def test_who_pins_is_named(launch: Callable[..., Target], planted: str, tmp_path
     kinds = package.attach(program.pid).why().outside.by_kind().array
     own = kinds[kinds["kind"] == "hakmem's samples"]
     assert len(own) == 1 and 1 << 14 < own["rss_bytes"][0] < 4 << 20, "and not anonymous"
+    shown = hakmem("sites", "--limit", "1", program.pid).stdout
+    assert "free in thread caches, no site's: " in shown and ": thread 1 (planted) " in shown, shown
     screen = hakmem("sites", "-v", "--limit", "1", "--by", "pinned", program.pid).stdout
     assert "    pin_here (" in screen and "... 1 more" in screen
     page, packed = tmp_path / "waste.svg", tmp_path / "heap.pb.gz"
