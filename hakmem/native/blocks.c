@@ -110,8 +110,7 @@ void *hak_alloc_slow(hak_thread *t, uint64_t size, uint64_t align, bool zero) {
     if (zero && !zeroed)
         memset((void *)(uintptr_t)block, 0, policy->sizes.classes[class_index].capacity_bytes);
     mark_out(h, class_index, block);
-    hak_profile_count(t, class_index, block, size,
-                      policy->sizes.classes[class_index].stride_bytes);
+    hak_profile_count(t, class_index, block, size, policy->sizes.classes[class_index].stride_bytes);
     return (void *)(uintptr_t)block;
 }
 
