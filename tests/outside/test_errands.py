@@ -148,6 +148,17 @@ def test_a_process_does_not_stop_itself(python: Callable[..., subprocess.Popen[s
     assert python(code).poll() is None
 
 
+def test_mt_a_restartable_sequence_is_left_alone(
+    launch: Launch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A thread is sent only once the kernel has broken the sequence off."""
+    program = launch(built(tmp_path_factory, HERE / "restartable.c", "-O1"))
+    for _ in range(10):
+        asking.drain(hakmem.attach(program.pid), 1)
+    said, _ = program.communicate("\n", timeout=60)
+    assert (program.returncode, said) == (0, "0 left and entered again, begun anew\n")
+
+
 def test_a_thread_stopped_by_job_control_is_left(
     python: Callable[..., subprocess.Popen[str]],
 ) -> None:
