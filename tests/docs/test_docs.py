@@ -4,6 +4,7 @@ code's."""
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hakmem import layout
 from hakmem.cli import COMMANDS
 from hakmem.policy import environment
 from tests.docs.transcripts import (
+    CASES,
     PAGES,
     ROOT,
     Step,
@@ -24,7 +26,8 @@ from tests.docs.transcripts import (
     steps_of,
 )
 
-TEXTS = [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]
+CASE_PAGES = sorted((ROOT / "docs" / "cases").glob("*.md"))
+TEXTS = [*PAGES, *CASE_PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]
 LONG = ("outside", "profile")
 """Pages whose programs run for a minute."""
 WITH_STEPS = [page for page in PAGES if steps_of(page.read_text(encoding="utf-8"))]
@@ -42,6 +45,17 @@ def test_mt_a_page_prints_what_it_says(page: Path, tmp_path: Path) -> None:
     steps = run_page(page.read_text(encoding="utf-8"), tmp_path)
     found = list(differences(steps))
     assert not found, "\n".join([*found, "python -m tests.docs.regenerate writes it anew"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",
+    [page for page in CASE_PAGES if page.stem in CASES and shutil.which(CASES[page.stem])],
+    ids=lambda page: page.stem,
+)
+def test_mt_a_case_prints_what_it_says(page: Path, tmp_path: Path) -> None:
+    found = list(differences(run_page(page.read_text(encoding="utf-8"), tmp_path)))
+    assert not found, "\n".join(found)
 
 
 def test_every_command_is_on_a_page() -> None:

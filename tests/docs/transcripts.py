@@ -32,6 +32,8 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CASES: Final = {"redis": "redis-server", "node": "node"}
+"""Pages of docs/cases/ that are run where their program is present."""
 ELLIPSIS: Final = "[...]"
 FENCE: Final = re.compile(r"^```(console|pycon)( figures)?$")
 BIN: Final = "/srv/app/.venv/bin"
