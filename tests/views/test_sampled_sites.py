@@ -349,6 +349,7 @@ def test_lifetimes_are_a_histogram_and_the_mixed_are_named(heap: hakmem.Heap) ->
     assert "<1 ms" in drawn and "60" in drawn.split("class 18 (640 B)")[1].split("\n")[0]
 
 
+@pytest.mark.parametrize("heap", ["native"], indirect=True)  # the other is slow: all live long
 def test_one_size_that_lives_long_and_short_needs_a_heap_of_its_own(heap: hakmem.Heap) -> None:
     heap.profile(1)
     for _ in range(20):
@@ -357,3 +358,17 @@ def test_one_size_that_lives_long_and_short_needs_a_heap_of_its_own(heap: hakmem
     time.sleep(5)
     (mixed,) = lifetimes.mixed_in(heap.view())
     assert "the same size" in mixed.remedy() and "hak_heap_create" in mixed.sentence()
+
+
+def test_a_second_look_merges_no_stack_anew(
+    heap: hakmem.Heap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heap.profile(1)
+    heap.alloc_many([100] * 5)
+    before = heap.view().sites.stacks
+
+    def anew(*_: object) -> None:
+        raise AssertionError("merged again")
+
+    monkeypatch.setattr(stacks, "merged", anew)
+    assert heap.view().sites.stacks == before

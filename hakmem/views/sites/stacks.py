@@ -42,6 +42,9 @@ _WRAPPERS: Final = re.compile(
 """A program's own names for malloc: xmalloc, zmalloc_usable, g_malloc0, palloc."""
 
 
+_NO_NAME: Final = CodeName("?", "", 0)
+
+
 class Stacks(NamedTuple):
     """Which sites have one call stack."""
 
@@ -85,17 +88,33 @@ def _named(view: Look) -> tuple[Stack, ...]:
     names_of = _symbolizer(modules_in(source), source.pid)
     found = names_of.frames_at(tables.return_addresses().tolist())
     names = tables.entries.names
+    known = _merged_before(names_of)
     made = []
     for row in told_apart(tables).first:
         words = tables.frames(row).tolist() if row >= 0 else []
-        native = [frame for word in words if word < FRAME_PYTHON for frame in found[word]]
-        python = [_python(word, names) for word in words if word >= FRAME_PYTHON]
-        made.append(merged(native, python))
+        codes = tuple(
+            names.get(word & 0xFFFFFFFF, _NO_NAME) for word in words if word >= FRAME_PYTHON
+        )
+        key = (tuple(words), codes)  # of two processes one word may mean two functions
+        if key not in known:
+            native = [frame for word in words if word < FRAME_PYTHON for frame in found[word]]
+            at = iter(codes)
+            python = [_python(word, next(at)) for word in words if word >= FRAME_PYTHON]
+            known[key] = merged(native, python)
+        made.append(known[key])
     return tuple(made)
 
 
-def _python(word: int, names: dict[int, CodeName]) -> Frame:
-    name = names.get(word & 0xFFFFFFFF, CodeName("?", "", 0))
+@lru_cache(maxsize=4)
+def _merged_before(
+    names_of: Symbolizer,
+) -> dict[tuple[tuple[int, ...], tuple[CodeName, ...]], Stack]:
+    """The stacks that looks before this one had, by their words and the names of these: most looks
+    at a program have the stacks of the one before."""
+    return {}
+
+
+def _python(word: int, name: CodeName) -> Frame:
     line = word >> _LINE_SHIFT & _LINE_MAX - 1
     entry = bool(word & _ENTRY)
     return Frame(
