@@ -69,6 +69,44 @@ def command_run(options: argparse.Namespace) -> None:
     keep(run.measure(plan, note), out)
 
 
+def command_replay(options: argparse.Namespace) -> None:
+    """Replay traces, print, keep."""
+    import tempfile
+
+    from bench import replay, report  # noqa: F401
+
+    if options.out is not None:
+        refuse_overwrite(options.out, options.force)
+    known, absent = peers.default_allocators()
+    allocators, lines = run.select_allocators(
+        known, absent, options.alloc, options.only, options.policy
+    )
+    names = [allocator.name for allocator in allocators]
+    base = options.base or peers.base_among(allocators)
+    if base not in names:
+        raise BenchError(f"no allocator named {base}; allocators: {' '.join(names)}")
+    with tempfile.TemporaryDirectory(prefix="hakmem-replay-") as folder:
+        rows, files, remarks = replay.prepare(options.traces, Path(folder))
+        for line in [*lines, *remarks]:
+            note(line)
+        plan = Plan(
+            rows=rows,
+            allocators=allocators,
+            repetitions=options.reps or 5,
+            scale=1.0,
+            seed=1,
+            timeout_s=options.timeout,
+            base=base,
+            suite_row_count=len(rows),
+            command=command_shown(sys.argv[1:]),
+            replays=files,
+        )
+        session = run.measure(plan, note)
+    keep(session, options.out)
+    for row in rows:
+        print(f"\n{replay.over_time(session, row.name)}", end="")
+
+
 def command_evaluate(options: argparse.Namespace) -> None:
     """Measure hakmem under variants of its policy, print, keep."""
     evaluation = policies.find_evaluation(options.name)
@@ -288,6 +326,7 @@ def command_views(options: argparse.Namespace) -> None:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": command_run,
+    "replay": command_replay,
     "evaluate": command_evaluate,
     "rows": command_rows,
     "show": command_show,

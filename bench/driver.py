@@ -131,6 +131,13 @@ def run_row(
     return _run(command, preload, variables, timeout_s)
 
 
+def run_replay(
+    binary: Path, file: Path, preload: Path | None, variables: dict[str, str], timeout_s: float
+) -> Outcome:
+    """Replay what bench/replay.py made of a trace, once in a process of its own."""
+    return _run([str(binary), "--replay", str(file)], preload, variables, timeout_s)
+
+
 def _run(
     command: list[str], preload: Path | None, variables: dict[str, str], timeout_s: float
 ) -> Outcome:

@@ -30,6 +30,29 @@ def add_kept(parser: argparse.ArgumentParser, page: bool = False) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="overwrite a kept result")
 
 
+def add_allocators(go: argparse.ArgumentParser) -> None:
+    """Which allocators take part."""
+    go.add_argument(
+        "--alloc",
+        action="append",
+        default=[],
+        metavar="NAME=PATH[,VAR=VALUE]...",
+        help="add an allocator: a library, or a known allocator's name, with variables of its own",
+    )
+    go.add_argument(
+        "--policy",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="add hakmem under a policy image or TOML file; of several, each beside the first",
+    )
+    go.add_argument("--only", metavar="NAMES", help="run these allocators alone")
+    go.add_argument(
+        "--base", help="allocator under the ratios (default: the newest mimalloc, else glibc)"
+    )
+
+
 def positive_int(text: str) -> int:
     """A count of at least 1."""
     value = int(text)
@@ -60,7 +83,7 @@ def parser_new(prog: str = "python -m bench") -> Parser:
     commands = parser.add_subparsers(
         dest="command",
         required=True,
-        metavar="run|evaluate|rows|show|report|compare|count|shared|giveback|limits|stacks|views",
+        metavar="run|replay|evaluate|rows|show|report|compare|count|shared|giveback|limits|stacks|views",
     )
 
     go = commands.add_parser("run", help="measure and print the table")
@@ -68,25 +91,7 @@ def parser_new(prog: str = "python -m bench") -> Parser:
         "--rows", help="row names, families, gate, all (default); the rows command lists them"
     )
     go.add_argument("--without", metavar="ROWS", help="leave these rows or families out")
-    go.add_argument(
-        "--alloc",
-        action="append",
-        default=[],
-        metavar="NAME=PATH[,VAR=VALUE]...",
-        help="add an allocator: a library, or a known allocator's name, with variables of its own",
-    )
-    go.add_argument(
-        "--policy",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="add hakmem under a policy image or TOML file; of several, each beside the first",
-    )
-    go.add_argument("--only", metavar="NAMES", help="run these allocators alone")
-    go.add_argument(
-        "--base", help="allocator under the ratios (default: the newest mimalloc, else glibc)"
-    )
+    add_allocators(go)
     go.add_argument(
         "--reps",
         type=positive_int,
@@ -109,6 +114,18 @@ def parser_new(prog: str = "python -m bench") -> Parser:
     )
     add_kept(go, page=True)
     go.set_defaults(work="run")
+
+    replay = commands.add_parser("replay", help="make the calls of recorded programs again")
+    replay.add_argument("traces", metavar="TRACE", type=Path, nargs="+")
+    add_allocators(replay)
+    replay.add_argument(
+        "--reps", type=positive_int, help="repetitions on each allocator (default: 5)"
+    )
+    replay.add_argument(
+        "--timeout", type=positive_float, default=300.0, metavar="S", help="seconds a run may take"
+    )
+    add_kept(replay, page=True)
+    replay.set_defaults(work="replay")
 
     evaluate = commands.add_parser("evaluate", help="hakmem under variants of its policy")
     evaluate.add_argument(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from bench.peers import Allocator
 from bench.records import RowInfo
@@ -23,6 +24,8 @@ class Plan:
     command: str
     every_row_alike: bool = False  # the rows' own numbers of repetitions do not count
     with_calls: bool = False
+    replays: dict[str, Path] = field(default_factory=dict)
+    """By row: what the driver is to replay."""
 
     def repetitions_of(self, row: RowInfo) -> int:
         """How often a row runs on each allocator."""

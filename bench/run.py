@@ -192,6 +192,10 @@ def run_once(
     if row.is_program and hand is not None:
         return hand.run(row, allocator)
     timeout_s = plan.timeout_s * max(1.0, plan.scale)
+    if row.name in plan.replays:
+        return driver.run_replay(
+            driver.build(), plan.replays[row.name], allocator.path, allocator.variables, timeout_s
+        )
     binary = driver.build()
     if allocator.kind == "limit":
         binary = driver.build(driver.LIMIT_ONE_SIZE if row.one_size else driver.LIMIT_SIZES)

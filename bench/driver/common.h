@@ -12,6 +12,7 @@
  *   transfer.c  producer and consumer              sharing.c   cache lines between threads
  *   latency.c   histograms of single calls         first.c     a thread's first calls
  *   week.c      a long run with days and nights    limit.h     the list that no malloc can beat
+ *   replay.c    a recorded program's calls
  *   live.c      what a byte of a live set costs    idle.c      threads that did a job and sleep
  */
 #ifndef BENCH_COMMON_H
@@ -111,6 +112,9 @@ void bench_series_add(bench_series *series, double value);
 uint64_t bench_clock_ns(void);
 uint64_t bench_rss_kib(void);
 _Noreturn void bench_give_up(const char *what);
+
+/* replay.c: the calls of a trace. */
+void bench_replay(bench_run *run, const char *path);
 
 /* Rows by file. */
 void bench_work_replace(const bench_row *row, bench_run *run);

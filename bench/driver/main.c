@@ -1,7 +1,7 @@
 /* The benchmark driver: one process runs one row once and prints one line of JSON. Its work ends
  * with the row: what is left is not freed.
  *
- *   driver ROW [--scale F] [--seed N]     driver --list     driver --probe
+ *   driver ROW [--scale F] [--seed N]     driver --replay FILE     driver --list     driver --probe
  *
  * The work of a row is fixed by row, scale and seed; its time is what is measured. */
 #include "common.h"
@@ -124,6 +124,11 @@ int main(int argc, char **argv) {
         printf("{");
         allocator_print();
         printf("}\n");
+        return 0;
+    }
+    if (!strcmp(argv[1], "--replay") && argc == 3) {
+        bench_replay(&run, argv[2]);
+        run_print(&(bench_row){.name = "replay"}, &run);
         return 0;
     }
     const bench_row *row = row_find(argv[1]);

@@ -39,6 +39,7 @@ class Command(NamedTuple):
 COMMANDS: Final = (
     Command("run", "run a program on the allocator"),
     Command("record", "record every call of malloc that a program makes"),
+    Command("replay", "make the calls of a trace again, on any allocator"),
     Command("ps", "list the processes that run on the allocator"),
     Command("maps", "draw a heap: classes, large blocks, slabs letter by letter"),
     Command("picture", "draw a heap's region as a map to look around in"),

@@ -138,6 +138,12 @@ def run(program: Program, words: list[str], made: dict[str, str]) -> int:
     return code if code >= 0 else 128 - code
 
 
+def shown(path: Path) -> str:
+    """A path as it reads from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
 def is_written(path: Path, pid: int) -> bool:
     """Whether a process that is still there may write to its trace."""
     try:
@@ -172,7 +178,7 @@ def finish(path: Path, quiet: bool) -> None:
     threads = len({chunk.thread for chunk in parts.chunks})
     size = format_bytes(path.stat().st_size)
     name = os.path.basename(head.command.split(" ")[0]) or "?"
-    say(f"{path}: {name}, {events:,} calls of {format_count(threads, 'thread')}, {size}")
+    say(f"{shown(path)}: {name}, {events:,} calls of {format_count(threads, 'thread')}, {size}")
 
 
 def main(arguments: argparse.Namespace) -> int:

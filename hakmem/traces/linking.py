@@ -84,7 +84,8 @@ def _check_makes(number: int, chunks: list[Chunk], makes: NDArray[np.bool_], nam
 
 
 def _times(head: Head, index: int, chunks: list[Chunk], name: Path) -> list[tuple[int, ...]]:
-    rows, at, last = [], 0, 0
+    rows: list[tuple[int, ...]] = []
+    at = last = 0
     for chunk in chunks:
         begin, end = chunk.begin_ns - head.begin_ns, chunk.end_ns - head.begin_ns
         if not last <= begin <= end < 1 << 62:

@@ -38,7 +38,7 @@ def head_of(data: bytes, name: object) -> Head:
     fields = struct.unpack_from(form.HEAD_CODE, data)
     text = data[form.COMMAND_OFFSET : form.COMMAND_OFFSET + form.COMMAND_BYTES]
     command = text.split(b"\0")[0].decode(errors="replace").strip()
-    head = Head(*fields[1:], command)
+    head = Head._make((*fields[1:], command))
     if head.version != form.VERSION:
         raise TraceError(
             f"{name}: a trace of version {head.version}, this reads {form.VERSION}; record it again"
