@@ -14,7 +14,7 @@ from .. import layout
 from ..errors import PolicyError
 from ..policy import Policy
 from ..policy import environment as variables
-from . import FAILED, OK, USAGE, CommandError, fitting
+from . import FAILED, OK, PENDING, USAGE, CommandError, fitting
 
 DESCRIPTION = """\
 Policies: the numbers that the allocator obeys. Without an action, show the one that a preloaded
@@ -28,7 +28,11 @@ EXAMPLES = """\
   HAKMEM_RETAIN_MB=64 hakmem policy save -o big.image keep what is set as an image
   hakmem policy save lean.toml -o lean.image          make the image of a TOML file
   hakmem policy check *.image                         0 if all can be obeyed, else 1
-  hakmem policy fit PID -o fitted.toml                size classes for what a process asks for"""
+  hakmem policy fit PID -o fitted.toml                size classes for what a process asks for
+  hakmem policy show --toml 4711                      that of a process that runs
+  hakmem policy set 4711 retain.floor_bytes=0         another from now on
+  hakmem policy set 4711 headers.mode=all --next p.image    for its next start
+  hakmem policy reset 4711                            what it began with"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("diff", "tell what two policies do differently"),
         ("save", "write a policy image"),
         ("check", "say whether files can be obeyed"),
+        ("set", "change the policy of a process that runs"),
+        ("reset", "give a process the policy back that it began with"),
     ):
         action = actions.add_parser(
             name, help=text, description=text.capitalize() + ".", allow_abbrev=False
@@ -51,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 )
             action.add_argument("--json", action="store_true", help="for programs")
             continue
+        if name in ("set", "reset"):
+            _add_change(action, name)
+            continue
         if name == "check":
             action.add_argument(
                 "files", metavar="FILE", nargs="+", help="policy image, or a .toml file"
@@ -61,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "file",
             metavar="FILE",
             nargs="?",
-            help="policy image or .toml file; else what the environment says",
+            help="policy image or .toml file, or a process id; else what the environment says",
         )
         if name == "show":
             _add_show(action)
@@ -72,6 +81,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("-f", "--force", action="store_true", help="overwrite it")
     fitting.add_action(actions, parser)
     _add_show(parser)
+
+
+def _add_change(action: argparse.ArgumentParser, name: str) -> None:
+    """The process, what is to change, and how long to wait."""
+    from .targets import add_heap, add_volume, seconds
+    from .trim import TIMEOUT_SECONDS
+
+    action.add_argument("pid", metavar="PID", help="the process")
+    if name == "set":
+        action.add_argument(
+            "words",
+            metavar="NAME=VALUE",
+            nargs="+",
+            help="a number of the policy, as retain.floor_bytes=0 or caches.classes.3.cap_max_count"
+            "=9, or a variable, as HAKMEM_RETAIN_MB=0",
+        )
+        action.add_argument(
+            "--next",
+            metavar="FILE",
+            help="change nothing now: write the changed policy to FILE, an image for HAKMEM_POLICY "
+            "at the program's next start; for what a running heap keeps, too",
+        )
+        action.add_argument("-f", "--force", action="store_true", help="overwrite FILE")
+    action.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=TIMEOUT_SECONDS,
+        help=f"how long to wait in all: {TIMEOUT_SECONDS:g}",
+    )
+    action.add_argument("--no-stop", action="store_true", help="only ask: stop no thread for it")
+    add_heap(action)
+    add_volume(action, "only the exit code", "name all threads that have not obeyed")
+    action.add_argument("--json", action="store_true", help="for programs")
 
 
 def _add_show(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +139,10 @@ def _policy(file: str | None) -> tuple[Policy, Mapping[str, str]]:
     """The policy asked for, and the environment that has a say in it."""
     if file is None:
         return Policy.from_environment(), os.environ
+    if file.isascii() and file.isdecimal() and not os.path.lexists(file):
+        from .targets import open_target
+
+        return open_target(file).policy, {}
     return Policy.load(file), {}
 
 
@@ -164,8 +211,53 @@ def _check(arguments: argparse.Namespace) -> int:
     return code
 
 
+def _change(arguments: argparse.Namespace) -> int:
+    from ..policy.changing import assigned
+    from .targets import open_target, pid_of, write_json
+
+    view = open_target(str(pid_of(arguments.pid)), number=arguments.heap)
+    policy = assigned(view.policy, arguments.words) if arguments.action == "set" else None
+    if policy is not None and arguments.next is not None:
+        return _keep(policy, arguments.next, force=arguments.force)
+    answer = view.set_policy(policy, arguments.timeout, stop=not arguments.no_stop)
+    changes = answer.changes
+    if arguments.json:
+        rows = [row._asdict() for row in changes]
+        told = {"served": answer.served, "overtaken": answer.overtaken, "changes": rows}
+        write_json(told | {"seconds": answer.seconds}, sys.stdout)
+    elif not answer.served:
+        undone = answer.undone(arguments.timeout, verbose=arguments.verbose)
+        print(f"hakmem policy: {undone}", file=sys.stderr)
+    elif answer.overtaken:
+        print(f"hakmem policy: {answer.told()}", file=sys.stderr)
+    elif not arguments.quiet:
+        print(changes if changes else "as before: nothing to change")
+    if not answer.served:
+        return PENDING
+    return FAILED if answer.overtaken else OK
+
+
+def _keep(policy: Policy, name: str, *, force: bool) -> int:
+    """Write what is meant for the next start."""
+    try:
+        policy.save(name, force=force)
+    except FileExistsError:
+        raise CommandError(f"{name} exists already; -f overwrites it", USAGE) from None
+    place = os.path.abspath(name)
+    print(f"kept in {name}; start the program with {layout.POLICY_FILE_VARIABLE}={place}")
+    return OK
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Does the action."""
-    actions = {None: _show, "show": _show, "diff": _diff, "save": _save, "check": _check}
-    actions["fit"] = fitting.main
+    actions = {
+        None: _show,
+        "show": _show,
+        "diff": _diff,
+        "save": _save,
+        "check": _check,
+        "set": _change,
+        "reset": _change,
+        "fit": fitting.main,
+    }
     return actions[arguments.action](arguments)

@@ -25,6 +25,7 @@ from ..views.answers.whatis import WhatIs
 from ..views.heap_view import HeapView
 from ..views.looks import Looks
 from ..views.reading.source import OwnProcess, Words
+from .changing import change, generation_of
 from .faults import exception_of, foreign, no_memory
 from .fork import watch
 from .gate import Gate
@@ -116,7 +117,7 @@ class Heap(Looks):
         number = next(_numbers)
         self.name = name or f"heap {number}"
         self.plane: str = engine.plane
-        self.policy = engine.policy
+        self._policy, self._policy_generation = engine.policy, generation_of(engine)
         self.checked = engine.checked
         self.address = engine.address
         self._number = number
@@ -133,6 +134,39 @@ class Heap(Looks):
     def alive(self) -> bool:
         """Whether the heap is not destroyed."""
         return not self._gate.is_shut
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force. Another may be assigned while the heap is used: each thread obeys it
+        from its next refill on, class by class, where a lowered cap gives its blocks back; what
+        belongs to the heap as a whole holds from the next event on.
+
+        Assigning raises TypeError; PolicyError for what a running heap keeps (size classes,
+        headers, magazines, ``os_calls``, the table of samples) and MemoryError where the OS gives
+        no memory for samples: then the old policy stays.
+        """
+        if self.alive:
+            with self._gate as engine:
+                return self._in_force(engine)
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        if not isinstance(policy, Policy):
+            raise TypeError(f"policy: expected a Policy, got {type(policy).__name__}")
+        with self._gate as engine:
+            change(engine, self.name, self._in_force(engine), policy)
+            generation = generation_of(engine)
+            found = engine.policy_in_force()  # who came later has won
+            mine = found.image() == policy.image()
+            self._policy, self._policy_generation = (policy if mine else found), generation
+
+    def _in_force(self, engine: Engine) -> Policy:
+        """What was assigned last here, unless somebody else has changed it since."""
+        generation = generation_of(engine)
+        if generation != self._policy_generation:
+            self._policy, self._policy_generation = engine.policy_in_force(), generation
+        return self._policy
 
     def destroy(self) -> None:
         """Unmap the whole region, blocks and all; later calls of `destroy` do nothing.

@@ -1,16 +1,17 @@
 """Asks a heap of another process to trim itself, its threads to give their caches back, or for
-another rate of samples.
+another rate of samples or policy.
 
-A request is a new random number of 64 bits, written into ``trim_request``, ``drain_request`` or
-``profile_request`` of the heap. The heap's slow paths see that the number has changed, obey, and
-write the answer beside it (`hakmem/native/requests.c`). The library's own background thread is
-woken for it: the word that it waits on is changed, and a PTRACE_INTERRUPT of that one thread makes
-it read the word. Where no thread comes to a slow path by itself, threads are stopped and sent to
-one (`errands.py`).
+A request is a new random number of 64 bits, written into ``trim_request``, ``drain_request``,
+``profile_request`` or ``policy_request`` of the heap, behind what it asks for. The heap's slow
+paths see that the number has changed, obey, and write the answer beside it
+(`hakmem/native/requests.c`, ``change.c``). The library's own background thread is woken for it: the
+word that it waits on is changed, and a PTRACE_INTERRUPT of that one thread makes it read the word.
+Where no thread comes to a slow path by itself, threads are stopped and sent to one (`errands.py`).
 """
 
 from __future__ import annotations
 
+import ctypes
 import secrets
 import time
 from collections.abc import Callable
@@ -19,8 +20,10 @@ from typing import TYPE_CHECKING, Final, cast
 from .. import layout
 from ..errors import AttachError, HakmemError
 from ..generate import mirror
+from ..policy import Policy
+from ..policy.changing import fixed
 from ..system import procfs
-from ..views.answers.request import NOT_ASKED, Answer, PendingThread, RateAnswer
+from ..views.answers.request import NOT_ASKED, Answer, PendingThread, PolicyAnswer, RateAnswer
 from ..views.heap_view import HeapView
 from ..views.reading.outline import Outline, resident_ranges
 from . import errands
@@ -43,6 +46,7 @@ STATES: Final = {
     "I": "idle",
 }
 _LIVE: Final = layout.constant("HAK_THREAD_LIVE")
+_DONE: Final = layout.constant("HAK_CHANGE_DONE")
 
 
 def _source(view: HeapView) -> LiveProcess:
@@ -333,6 +337,84 @@ def profile(view: HeapView, timeout: float, *, stop: bool = True, rate_bytes: in
         rate_bytes=rate_bytes,
         rate_before=before,
     )
+
+
+def _in_force(source: LiveProcess, base: int) -> bytes:
+    """The policy in force, read again where it changes meanwhile."""
+    size, at = ctypes.sizeof(mirror.HakPolicy), _field(source, base, "policy_generation")
+    for _ in range(100):
+        before = bytes(source.read_as_it_is(at, 4))
+        image = bytes(source.read_as_it_is(base + layout.POLICY_OFFSET, size))
+        if not before[0] & 1 and bytes(source.read_as_it_is(at, 4)) == before:
+            break
+    return image
+
+
+def _first(source: LiveProcess, base: int) -> bytes:
+    """The policy that the heap began with."""
+    size = ctypes.sizeof(mirror.HakPolicy)
+    image = bytes(source.read_as_it_is(base + layout.FIRST_POLICY_OFFSET, size))
+    return image if image.strip(b"\0") else _in_force(source, base)
+
+
+def _same(one: bytes, other: bytes) -> bool:
+    """Whether two images are one policy: by their checksums."""
+    place = mirror.HakPolicy.checksum.offset
+    return one[place : place + 8] == other[place : place + 8]
+
+
+def policy(
+    view: HeapView, timeout: float, *, stop: bool = True, policy: Policy | None
+) -> PolicyAnswer:
+    """Have the heap of ``view`` obey ``policy``; None: the one that it began with.
+
+    Served as `trim` is, by one thread for all. Of two writers the last wins; one that finds the
+    other's image in the inbox, cut by its own, writes again. Raises as `trim` does; PolicyError for
+    what a running heap keeps, HakmemError for a heap of another layout, or where there is no memory
+    for samples.
+    """
+    request = _Request(view, "policy_request", timeout, stop, one_will_do=True)
+    source, base = request.source, request.base
+    if source.translated.get(base) is not None:
+        raise HakmemError(
+            f"process {source.pid} runs another version of the library; only this version's own "
+            "policies can be set"
+        )
+    served_at = _field(source, base, "policy_served")
+    before = Policy.from_image(_in_force(source, base))
+    wished = policy or Policy.from_image(_first(source, base))
+    if refused := fixed(before, wished):
+        raise refused
+    image, served, found = wished.image(), False, b""
+    while time.monotonic() < request.limit:
+        source.write(base + layout.INBOX_OFFSET, image)
+        served = request.wait_for_one(served_at)
+        found = _in_force(source, base)
+        code = source.word(_field(source, base, "policy_answer")) & 0xFFFF_FFFF
+        inbox = bytes(source.read_as_it_is(base + layout.INBOX_OFFSET, len(image)))
+        if not served or _same(found, image) or code == _DONE:
+            break
+        if inbox == image:
+            raise _refusal(source.pid, code)
+        time.sleep(secrets.randbelow(20) * POLL_SECONDS)
+    return PolicyAnswer(
+        served=served,
+        pending=() if served else request.pending(),
+        seconds=request.seconds(),
+        sent_count=request.sent_count,
+        refusal=request.refusal,
+        policy=wished,
+        before=before,
+        overtaken=served and not _same(found, image),
+    )
+
+
+def _refusal(pid: int, code: int) -> HakmemError:
+    why = {
+        layout.constant("HAK_CHANGE_FIXED"): "it changes what a running heap keeps",
+        layout.constant("HAK_CHANGE_NOMEM"): "it has no memory for samples",
+    }.get(code, "the library cannot obey it")
+    return HakmemError(f"process {pid} refused the policy: {why}; its policy stays")
 
 
 def _tasks(view: HeapView) -> list[int]:

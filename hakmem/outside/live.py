@@ -99,13 +99,11 @@ class LiveProcess(ProgramMemory):
         if not self.alive():
             raise gone(self.pid)
 
-    def request(
-        self, look: object, kind: str, timeout: float, *, stop: bool, **numbers: int
-    ) -> Any:
-        """Ask it; what `asking.trim`, `asking.drain` and `asking.profile` return and raise."""
+    def request(self, look: object, kind: str, timeout: float, *, stop: bool, **wish: Any) -> Any:
+        """Ask it; what the function ``kind`` of `asking` returns and raises."""
         from . import asking
 
-        return getattr(asking, kind)(look, timeout, stop=stop, **numbers)
+        return getattr(asking, kind)(look, timeout, stop=stop, **wish)
 
     def read_as_it_is(self, address: int, size_bytes: int) -> bytes | memoryview:
         """The bytes as they are."""

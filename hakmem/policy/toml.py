@@ -18,10 +18,11 @@ A text holds only what differs from the default::
 
 from __future__ import annotations
 
+import difflib
 import heapq
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -53,7 +54,7 @@ def from_toml(text: str | bytes, kind: type[P]) -> P:
                 name,
                 value,
                 f"one of {', '.join(base.__dataclass_fields__)}",
-                "drop it or mend its name",
+                nearest(name, tuple(base.__dataclass_fields__)),
             )
         if name != "caches":
             parts[name] = (
@@ -74,10 +75,7 @@ def _table(path: str, value: object, known: Any) -> Mapping[str, Any]:
     for name in value:
         if name not in names:
             raise PolicyError(
-                f"{path}.{name}",
-                value[name],
-                f"one of {', '.join(names)}",
-                "drop it or mend its name",
+                f"{path}.{name}", value[name], f"one of {', '.join(names)}", nearest(name, names)
             )
     return value
 
@@ -95,7 +93,21 @@ def _headers(value: object) -> HeaderCodec:
 
 
 def _acquire(value: object) -> AcquirePolicy:
-    given = dict(_table("acquire", value, AcquirePolicy))
+    return AcquirePolicy(**with_stages(dict(_table("acquire", value, AcquirePolicy))))
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """What to do about a name that is not known.
+
+    >>> nearest("flor_bytes", ["floor_bytes", "epoch_ns"])
+    'did you mean floor_bytes?'
+    """
+    found = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {found[0]}?" if found else "drop it or mend its name"
+
+
+def with_stages(given: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of an acquire policy, the names of its stages turned into stages."""
     if "order" in given:
         stages = {stage.name.lower(): stage for stage in Stage}
         order = given["order"]
@@ -109,7 +121,7 @@ def _acquire(value: object) -> AcquirePolicy:
                 "write the names of stages",
             )
         given["order"] = tuple(stages[name] for name in order)
-    return AcquirePolicy(**given)
+    return given
 
 
 def _size_classes(value: object) -> SizeClassMap:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..arguments import sample_rate
+from ..errors import HakmemError
+from ..policy import Policy
 from ..text import html_paragraph
 from .answers.contents import Peek, as_array, peek
 from .answers.contents import read as read_bytes
@@ -42,7 +44,7 @@ from .showing.notebook import Shown
 
 if TYPE_CHECKING:
     from .answers.refs import References
-    from .answers.request import Answer, RateAnswer
+    from .answers.request import Answer, PolicyAnswer, RateAnswer
     from .answers.stats import Stats
     from .answers.why import Why
     from .checks.validation import Validation
@@ -253,6 +255,37 @@ class HeapView(Look, Shown):
         source = self.capture.source
         answer: RateAnswer = source.request(self, "profile", timeout, stop=stop, rate_bytes=rate)
         return answer
+
+    def set_policy(
+        self, policy: Policy | None, timeout: float = 10.0, *, stop: bool = True
+    ) -> PolicyAnswer:
+        """Have the heap of another process obey ``policy``; None: the one that it began with.
+
+        Adopted by one thread, as `trim` is; each thread obeys from its next refill on, class by
+        class. Of two writers the last wins, and the other is told. Of one's own heap:
+        ``heap.policy = ...``. Raises as `trim`; PolicyError for what a running heap keeps.
+        """
+        if policy is not None and not isinstance(policy, Policy):
+            raise TypeError(f"policy: expected a Policy, got {type(policy).__name__}")
+        source = self.capture.source
+        answer: PolicyAnswer = source.request(self, "policy", timeout, stop=stop, policy=policy)
+        if answer.served and not answer.overtaken:
+            self._policy = answer.policy
+        return answer
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force at the look, or what was assigned since: `set_policy`, which says
+        more. Assigning raises HakmemError where that was not done, or where another writer came
+        later. PolicyError when the image is damaged, FieldMissing when a number of it is not in the
+        layout of the heap."""
+        return Look.policy.__get__(self)  # type: ignore[no-any-return]
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        answer = self.set_policy(policy)
+        if not answer.served or answer.overtaken:
+            raise HakmemError(f"{self.name}: {answer!r}")
 
     def picture(self) -> Picture:
         """The region as a map, a cell a unit: ``.save("heap.html")`` writes a page to look around

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from ...policy import Policy
+from ...policy.differences import Differences
 from ...text import html_paragraph
 from ..showing.notebook import Shown
 from ..showing.tables import format_bytes, format_count
@@ -171,6 +173,32 @@ class RateAnswer(Asked):
         return rate_text(self.rate_bytes) + (
             before if self.rate_before != self.rate_bytes else ", as before"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PolicyAnswer(Asked):
+    """What came of asking for another policy; prints as a sentence."""
+
+    policy: Policy
+    """The policy that was asked for."""
+    before: Policy
+    """The one that was in force."""
+    overtaken: bool
+    """Whether another writer came later: that one's policy is in force."""
+
+    @property
+    def changes(self) -> Differences:
+        """What it changed, number by number."""
+        return self.before.diff(self.policy, names=("before", "now"))
+
+    def told(self) -> str:
+        """How much has changed."""
+        if not self.served:
+            return ""
+        if self.overtaken:
+            return "another writer came later: that policy is in force"
+        count = len(self.changes)
+        return f"{format_count(count, 'number')} of the policy changed" if count else "as before"
 
 
 def rate_text(rate_bytes: int) -> str:

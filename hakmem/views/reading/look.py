@@ -30,6 +30,7 @@ class Look:
         self.capture = Capture.take(source, address)
         self.places = Blocks(self.capture)
         self._arrays: dict[str, Records] = {}
+        self._policy: Policy | None = None
         self._kept: dict[str, Any] = {}
 
     def again(self) -> Self:
@@ -71,13 +72,15 @@ class Look:
         marks = self.capture.source.marks(self.capture.address)
         return self.places.unsettled if marks is None else marks.unsettled
 
-    @cached_property
+    @property
     def policy(self) -> Policy:
         """The policy in force. Raises PolicyError when its image is damaged, FieldMissing when a
         number of it is not in the layout of the heap."""
         if self.capture.missing is not None:
             self.capture.missing.require("hak_policy")
-        return Policy.from_struct(self.capture.policy)
+        if self._policy is None:
+            self._policy = Policy.from_struct(self.capture.policy)
+        return self._policy
 
     @cached_property
     def codec(self) -> HeaderCodec:

@@ -174,12 +174,10 @@ class MemorySource(ABC):
         empty: not known."""
         return []
 
-    def request(
-        self, look: object, kind: str, timeout: float, *, stop: bool, **numbers: int
-    ) -> Any:
-        """Ask the process to "trim" the heap that was looked at, to "drain" its threads' caches, or
-        to "profile" it at ``rate_bytes``. Raises HakmemError unless this is another process that
-        runs."""
+    def request(self, look: object, kind: str, timeout: float, *, stop: bool, **wish: Any) -> Any:
+        """Ask the process to "trim" the heap that was looked at, to "drain" its threads' caches,
+        to "profile" it at ``rate_bytes``, or to obey a "policy". Raises HakmemError unless this is
+        another process that runs."""
         raise HakmemError(f"{self.name} can not be asked to {kind}: only another process that runs")
 
     def renew(self) -> MemorySource:
