@@ -101,76 +101,66 @@ def _listed_threads(
     return found
 
 
+def _thread_spot(index: int) -> Spot:
+    return Spot(thread=index)
+
+
 def check_threads(heap: Look, report: Report) -> None:
     """Check the thread records: caps, room counts and states; and the lists of parked and unused
     ones."""
-    capture = heap.capture
-    threads, count = capture.threads, capture.class_count
-    used = threads["base"] != 0
+    _check_fields(heap.capture, report)
+    _check_caches(heap.capture, report)
+    _check_magazines(heap.capture, report)
+    _check_spare_classes(heap.capture, report)
+    _check_thread_lists(heap.capture, report)
+    for problem in heap.places.cached.problems:
+        report(problem)
 
-    def name(at: int) -> Spot:
-        return Spot(thread=at)
+
+def _check_fields(capture: Capture, report: Report) -> None:
+    """What each record says of itself, and the caps of its bins together."""
+    threads = capture.threads
+    used, places = threads["base"] != 0, np.arange(len(threads))
+
+    def rule(wrong: NDArray[np.bool_], what: str, expected: object, field: str) -> None:
+        require(report, wrong, what, _thread_spot, expected, threads[field])
 
     for field in ("base", "heap"):
         wrong = used & (threads[field] != capture.address)
-        require(
-            report,
-            wrong,
-            f"{field} of a thread record",
-            name,
-            Address(capture.address),
-            threads[field],
-        )
-    require(
-        report,
-        used & (threads["index"] != np.arange(len(threads))),
-        "index of a thread record",
-        name,
-        np.arange(len(threads)),
-        threads["index"],
-    )
-    require(
-        report,
-        threads["state"] >= len(THREAD_STATES),
-        "state of a thread record",
-        name,
-        "0 to 3",
-        threads["state"],
-    )
-    bins = threads["bins"]
+        rule(wrong, f"{field} of a thread record", Address(capture.address), field)
+    rule(used & (threads["index"] != places), "index of a thread record", places, "index")
+    rule(threads["state"] >= len(THREAD_STATES), "state of a thread record", "0 to 3", "state")
     strides = capture.classes["stride_bytes"].astype(np.int64)
-    caps = (bins["cap_count"].astype(np.int64) * strides).sum(axis=1)
-    used &= ~capture.gone
-    require(
-        report,
-        used & (threads["cap_bytes"] != caps.astype(np.uint64)),
-        "cap_bytes of a thread",
-        name,
-        caps,
-        threads["cap_bytes"],
-    )
-    lengths = bins["cap_count"].astype(np.int64) - threads["room_counts"]
+    caps = (threads["bins"]["cap_count"].astype(np.int64) * strides).sum(axis=1)
+    wrong = used & ~capture.gone & (threads["cap_bytes"] != caps.astype(np.uint64))
+    rule(wrong, "cap_bytes of a thread", caps, "cap_bytes")
+
+
+def _check_caches(capture: Capture, report: Report) -> None:
+    """A cache list has a head if and only if there are blocks."""
+    threads = capture.threads
+    lengths = threads["bins"]["cap_count"].astype(np.int64) - threads["room_counts"]
     unruly = ((lengths < 0) | ((lengths == 0) != (threads["heads"] == 0))) & ~capture.gone[:, None]
     for thread, index in np.argwhere(unruly)[:1].tolist():
-        found = (
-            f"{int(lengths[thread, index])} blocks, head {int(threads['heads'][thread, index]):#x}"
-        )
-        report(
-            Problem(
-                "cache list",
-                Spot(class_index=index, thread=thread),
-                "a head if and only if there are blocks",
-                found,
-            )
-        )
-    _check_magazines(capture, report)
-    spare_classes = [0, *range(count + 1, layout.CLASS_LIMIT)]
-    empty = bins[:, spare_classes]
-    spare = (
-        (threads["heads"][:, spare_classes] != 0) | (empty["bump"] != 0) | (empty["cap_count"] != 0)
-    )
+        head = int(threads["heads"][thread, index])
+        found = f"{int(lengths[thread, index])} blocks, head {head:#x}"
+        spot = Spot(class_index=index, thread=thread)
+        report(Problem("cache list", spot, "a head if and only if there are blocks", found))
+
+
+def _check_spare_classes(capture: Capture, report: Report) -> None:
+    """Class 0 and those that the policy does not have cache nothing."""
+    threads = capture.threads
+    classes = [0, *range(capture.class_count + 1, layout.CLASS_LIMIT)]
+    bins = threads["bins"][:, classes]
+    spare = (threads["heads"][:, classes] != 0) | (bins["bump"] != 0) | (bins["cap_count"] != 0)
     for thread, place in np.argwhere(spare)[:1].tolist():
         report(Problem("cache of no class", Spot(thread=thread), "empty", f"bin {place}"))
+
+
+def _check_thread_lists(capture: Capture, report: Report) -> None:
+    """The count of live threads, and the lists of parked and unused records."""
+    threads = capture.threads
     live = int((threads["state"] == THREAD_LIVE).sum())
     if live != capture.heap.thread_live:
         report(Problem("heap.thread_live", Spot("thread records"), live, capture.heap.thread_live))
@@ -178,19 +168,11 @@ def check_threads(heap: Look, report: Report) -> None:
         (capture.heap.parked_word, "parked", True),
         (capture.heap.unused_word, "unused", False),
     ):
-        members = _listed_threads(capture, word, counted, state, report)
-        for member in members:
-            if threads["state"][member] != THREAD_STATES.index(state):
-                report(
-                    Problem(
-                        f"list of {state} threads",
-                        name(member),
-                        state,
-                        int(threads["state"][member]),
-                    )
-                )
-    for problem in heap.places.cached.problems:
-        report(problem)
+        for member in _listed_threads(capture, word, counted, state, report):
+            found = int(threads["state"][member])
+            if found != THREAD_STATES.index(state):
+                what = f"list of {state} threads"
+                report(Problem(what, _thread_spot(member), state, found))
 
 
 def _check_magazines(capture: Capture, report: Report) -> None:
