@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ... import layout
 from ...registry import HEAD_SHIFT
-from .cached import CachedBlocks
+from .cached import CachedBlocks, Gathered
 from .capture import REREADS, Capture, ThreadCache, Units
 from .outline import CACHED_LIMIT
 from .problems import Address, Problem, Report, Spot
@@ -81,47 +81,47 @@ class Blocks:
 
     def _gather(self, classes: list[int]) -> CachedBlocks:
         """The blocks of the chosen classes in all thread caches."""
-        problems: list[Problem] = []
-        addresses: list[NDArray[np.uint64]] = []
-        following: list[NDArray[np.uint64]] = []
-        origin: list[tuple[int, int, bool, int]] = []
-        bins = self.capture.threads["bins"]
-        strides = self.capture.classes["stride_bytes"].astype(np.int64)
-        gone = self.capture.gone
-        lengths = bins["cap_count"].astype(np.int64) - self.capture.threads["room_counts"]
-        heads = self.capture.threads["heads"]
+        found, left = Gathered(classes), self._budget()
+        self._gather_lists(found, left)
+        self._gather_magazines(found)
+        self._gather_ranges(found, left)
+        return self._placed(found)
 
-        def pairs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-            for thread, place in np.argwhere(flags[:, classes]).tolist():
-                yield thread, classes[place]
-
-        left = self._budget()
+    def _gather_lists(self, found: Gathered, left: list[int]) -> None:
+        """The blocks of cache lists, while a class's budget lasts."""
+        threads, gone = self.capture.threads, self.capture.gone
+        heads = threads["heads"]
+        lengths = threads["bins"]["cap_count"].astype(np.int64) - threads["room_counts"]
         with self._window() as words:
-            for thread, index in pairs((heads != 0) | (lengths != 0)):
+            for thread, index in found.pairs((heads != 0) | (lengths != 0)):
                 told: list[Problem] = []
                 spot = Spot("cache list", class_index=index, thread=thread)
-                left[index] -= max(int(lengths[thread, index]), 0)
+                length = int(lengths[thread, index])
+                left[index] -= max(length, 0)
                 if left[index] < 0:
                     if not gone[thread]:
-                        problems.append(self._too_many(spot))
+                        found.problems.append(self._too_many(spot))
                     continue
-                found = self._follow(
-                    words, int(heads[thread, index]), int(lengths[thread, index]), spot, told
-                )
+                list_ = self._follow(words, int(heads[thread, index]), length, spot, told)
                 if told and not gone[thread]:
-                    found = self._follow_again(spot, found, told)
-                    problems += told
-                addresses.append(np.array(found[:-1], dtype=np.uint64))
-                following.append(np.array(found[1:], dtype=np.uint64))
-                origin.append((thread, index, False, len(found) - 1))
+                    list_ = self._follow_again(spot, list_, told)
+                    found.problems += told
+                links = np.array(list_[1:], dtype=np.uint64)
+                found.add(thread, index, False, np.array(list_[:-1], dtype=np.uint64), links)
+
+    def _gather_magazines(self, found: Gathered) -> None:
+        """The blocks of magazines."""
         counts = self.capture.magazine_counts
-        for thread, index in pairs(counts > 0):
+        for thread, index in found.pairs(counts > 0):
             record, count = self.capture.magazines[thread], int(counts[thread, index])
             first = int(record["classes"]["first"][index]) + 1
-            addresses.append(record["slots"][first : first + count])
-            following.append(np.zeros(count, dtype=np.uint64))
-            origin.append((thread, index, False, count))
-        for thread, index in pairs(bins["bump"] != bins["bump_end"]):
+            found.add(thread, index, False, record["slots"][first : first + count])
+
+    def _gather_ranges(self, found: Gathered, left: list[int]) -> None:
+        """The blocks of carved ranges, while a class's budget lasts."""
+        bins, gone = self.capture.threads["bins"], self.capture.gone
+        strides = self.capture.classes["stride_bytes"].astype(np.int64)
+        for thread, index in found.pairs(bins["bump"] != bins["bump_end"]):
             stride = int(strides[index])
             first, end = self._range(thread, index, stride)
             count = (end - first) // stride if stride else 0
@@ -129,27 +129,24 @@ class Blocks:
             if left[index] < 0:
                 if not gone[thread] and count > 0:
                     spot = Spot("carved range", class_index=index, thread=thread)
-                    problems.append(self._too_many(spot))
+                    found.problems.append(self._too_many(spot))
                 continue
             if not 0 < count <= CACHED_LIMIT or count * stride != end - first:
                 if not gone[thread] and first != end:
-                    problems.append(
-                        Problem(
-                            "carved range",
-                            Spot(class_index=index, thread=thread),
-                            f"a multiple of {stride} bytes",
-                            f"{first:#x} to {end:#x}",
-                        )
-                    )
+                    spot = Spot(class_index=index, thread=thread)
+                    wanted, is_ = f"a multiple of {stride} bytes", f"{first:#x} to {end:#x}"
+                    found.problems.append(Problem("carved range", spot, wanted, is_))
                 continue
-            addresses.append(
-                np.uint64(first) + np.arange(count, dtype=np.uint64) * np.uint64(stride)
-            )
-            following.append(np.zeros(count, dtype=np.uint64))
-            origin.append((thread, index, True, count))
+            steps = np.arange(count, dtype=np.uint64) * np.uint64(stride)
+            found.add(thread, index, True, np.uint64(first) + steps)
+
+    def _placed(self, found: Gathered) -> CachedBlocks:
+        """The blocks with their slabs; a problem where one is in none of its class."""
+        gone, origin = self.capture.gone, found.origin
         repeats = [item[3] for item in origin]
         none = np.empty(0, dtype=np.uint64)
-        address, links = np.concatenate([none, *addresses]), np.concatenate([none, *following])
+        address = np.concatenate([none, *found.addresses])
+        links = np.concatenate([none, *found.following])
         thread_of = np.repeat(np.array([item[0] for item in origin], dtype=np.uint32), repeats)
         class_of = np.repeat(np.array([item[1] for item in origin], dtype=np.uint8), repeats)
         in_range = np.repeat(np.array([item[2] for item in origin], dtype=np.bool_), repeats)
@@ -158,7 +155,7 @@ class Blocks:
             index = int(class_of[at])
             spot = Spot("cache", class_index=index, thread=int(thread_of[at]))
             wanted, found_at = f"a block of class {index}", Address(int(address[at]))
-            problems.append(Problem("cached block", spot, wanted, found_at))
+            found.problems.append(Problem("cached block", spot, wanted, found_at))
         return CachedBlocks(
             address,
             thread_of,
@@ -168,7 +165,7 @@ class Blocks:
             block,
             links,
             gone[thread_of],
-            tuple(problems),
+            tuple(found.problems),
         )
 
     def _budget(self) -> list[int]:
