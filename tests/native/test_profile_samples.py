@@ -113,6 +113,7 @@ def test_counting_what_misses_alone_is_biased(native_program: Programs) -> None:
 
 
 @pytest.mark.parametrize("kind", ("release", "debug"))
+@pytest.mark.slow
 def test_mt_samples_under_forks_and_changing_rates(native_program: Programs, kind: str) -> None:
     assert run(native_program("sampled", kind), "storm", 200, 4000, 1) == ""
 

@@ -287,6 +287,7 @@ def test_every_truncation(good: bytes, tmp_path: Path) -> None:
         refused(tmp_path / "f")
 
 
+@pytest.mark.slow
 def test_flipped_bits(good: bytes, tmp_path: Path) -> None:
     """A flip is refused, or hits what nobody reads (a date, a name's copy): then everything is as
     it was."""

@@ -23,7 +23,7 @@ PROFILE = settings(
 RANDOM_STEPS = 5_000 if LONG else 400
 
 NAMES = list(policies())
-BOTH_WAYS = ("default", "headers tiny", "headers all", "magazines", "sampled", "no caches")
+BOTH_WAYS = ("default", "headers tiny", "headers all", "magazines", "no caches")
 """Policies that the quick tests take with and without checked frees; the others only with."""
 REGIONS = [64 << 20, 3 << 20, 200_000]
 ALIGNS = [

@@ -23,6 +23,7 @@ def test_a_pipe_in_the_place_of_a_library_does_not_wait(tmp_path: Path) -> None:
     assert symbols.problems == (f"{pipe}: {pipe}: no regular file; its functions have no names",)
 
 
+@pytest.mark.slow
 def test_broken_files_give_no_names_and_no_errors(program: Path, tmp_path: Path) -> None:
     """Every field of the heads and tables overwritten in turn, and the file cut at many places."""
     whole = program.read_bytes()

@@ -107,6 +107,7 @@ def test_pinned_adds_up_to_what_why_says(heap: hakmem.Heap) -> None:
     assert (sites["pinned_error"] <= sites["pinned_bytes"] // 100 + 1).all(), "each is known"
 
 
+@pytest.mark.slow
 def test_pinned_of_some_samples_is_right_on_average() -> None:
     total, truth, seeds = 0.0, 0.0, 4
     for seed in range(seeds):
