@@ -189,16 +189,14 @@ def _check(max_classes: int, max_waste: float) -> None:
 def _candidates(kind: type[SizeClassMap]) -> list[Any]:
     """Every class there could be: steps of 16 bytes up to the end of the pool band, beyond it OS
     pages, which the size map's step is there."""
-    from .size_classes import SizeClass
-
-    align, page = layout.BLOCK_ALIGN_BYTES, 1 << layout.BIG_MAP_SHIFT
+    made, align, page = kind.class_type, layout.BLOCK_ALIGN_BYTES, 1 << layout.BIG_MAP_SHIFT
     tiny = [8, *range(align, TINY_LIMIT + 1, align)]
     pool = range(TINY_LIMIT + align, POOL_LIMIT + 1, align)
     big = range(POOL_LIMIT + page, layout.BOUND["sizes.classes.stride_bytes"].high + 1, page)
     return [
-        *(SizeClass(stride, 1, "tiny") for stride in tiny),
-        *(SizeClass(stride, kind.slab_units(stride), "pool") for stride in pool),
-        *(SizeClass(stride, kind.slab_units(stride, "big"), "big") for stride in big),
+        *(made(stride, 1, "tiny") for stride in tiny),
+        *(made(stride, kind.slab_units(stride), "pool") for stride in pool),
+        *(made(stride, kind.slab_units(stride, "big"), "big") for stride in big),
     ]
 
 

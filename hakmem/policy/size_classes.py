@@ -164,6 +164,7 @@ class SizeClassMap:
 
     classes: tuple[SizeClass, ...]
 
+    class_type: ClassVar[type[SizeClass]] = SizeClass
     LEAST_BLOCKS: ClassVar[dict[str, int]] = {"tiny": 1, "pool": 8, "big": 2}
 
     def __post_init__(self) -> None:
