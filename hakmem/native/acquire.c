@@ -257,7 +257,7 @@ uint32_t hak_acquire(hak_thread *t, uint32_t class_index) {
         }
         if (!unit) continue;
         hak_assert(is_acquired(hak_heap_of(t), unit, class_index));
-        hak_event(t, HAK_EVENT_ACQUIRE, class_index, unit, order[i]);
+        hak_event(t, HAK_EVENT_ACQUIRE, class_index, unit, order.stages[i]);
         return unit;
     }
     return 0;
