@@ -63,5 +63,6 @@ def test_mt_a_copy_that_is_not_checked_is_found(native_program: Programs, tmp_pa
 @pytest.mark.slow
 def test_mt_debug_and_tsan_builds_agree(native_program: Programs, tmp_path: Path) -> None:
     for kind in ("debug", "tsan"):
+        (tmp_path / kind).mkdir()
         done = change(native_program("changed", kind), tmp_path / kind)
         assert (done.returncode, done.stderr) == (0, ""), f"{kind}: {done.stdout}{done.stderr}"
