@@ -38,7 +38,7 @@ SECONDS = 60
 VALUES = (0, 1, 7, 63, 255, (1 << 32) - 1, 1 << 31, 1 << 62, 1 << 63, (1 << 64) - 1, (1 << 64) - 8)
 
 
-def prepare(headers: str) -> tuple[hakmem.Heap, list[int]]:
+def filled_heap(headers: str) -> tuple[hakmem.Heap, list[int]]:
     """A heap with slabs, spans, free runs, caches of several threads and remote frees."""
     policy = hakmem.Policy.default().replace(headers=headers)
     heap = hakmem.Heap(region_bytes=1 << 25, policy=policy)
@@ -134,7 +134,7 @@ def child(heap: hakmem.Heap, block: int, places: list[tuple[int, int]], seed: in
 def run(rounds: int, seed: int, show: bool) -> int:
     """How many rounds went wrong."""
     wrong = 0
-    heaps = [prepare(headers) for headers in ("none", "all")]
+    heaps = [filled_heap(headers) for headers in ("none", "all")]
     all_places = [words_of(heap) for heap, _ in heaps]
     for at in range(rounds):
         (heap, blocks), places = heaps[at % 2], all_places[at % 2]

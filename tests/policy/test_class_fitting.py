@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import hakmem
 from hakmem import Policy, PolicyError, SizeClass, SizeClassMap
+from hakmem.heap.api import Plane
 from hakmem.policy.fitting import sizes_and_counts
 
 HISTOGRAM = {24: 1000, 100: 5000, 1032: 800, 9000: 300, 70_000: 20}
@@ -140,8 +141,7 @@ def test_bounds_that_cannot_be_kept_are_one_error(given_: dict[str, object], sai
         SizeClassMap.fit(HISTOGRAM, **given_)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("plane", ["native", "python"])
-def test_both_planes_take_blocks_from_fitted_classes(plane: str) -> None:
+def test_both_planes_take_blocks_from_fitted_classes(plane: Plane) -> None:
     policy = Policy(size_classes=FITTED)
     assert policy.size_classes == Policy.from_toml(policy.to_toml()).size_classes
     with hakmem.Heap(plane=plane, policy=policy, region_bytes=1 << 26) as heap:
@@ -153,8 +153,8 @@ def test_both_planes_take_blocks_from_fitted_classes(plane: str) -> None:
         heap.validate()
 
 
-def test_the_sizes_of_a_sampled_heap_are_what_was_asked_for(heap_plane: str) -> None:
-    with hakmem.Heap(plane=heap_plane, region_bytes=1 << 26) as heap:
+def test_the_sizes_of_a_sampled_heap_are_what_was_asked_for(plane: Plane) -> None:
+    with hakmem.Heap(plane=plane, region_bytes=1 << 26) as heap:
         with pytest.raises(hakmem.HakmemError, match="was not sampled"):
             heap.size_histogram()
         heap.profile(1)
@@ -166,11 +166,6 @@ def test_the_sizes_of_a_sampled_heap_are_what_was_asked_for(heap_plane: str) -> 
             heap.free(address)
         with pytest.raises(hakmem.HakmemError, match="no live block is a sample"):
             heap.size_histogram()
-
-
-@pytest.fixture(params=["native", "python"])
-def heap_plane(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 def test_a_list_of_sizes_becomes_a_policy(
