@@ -131,7 +131,7 @@ static void pages_by_records(hak_heap *h, uint32_t unit, uint8_t *pages) {
 
 /* The residency of the OS pages of mapped units. */
 static void pages_of(hak_heap *h, uint32_t unit, uint32_t count, uint8_t *pages) {
-    if (hak_policy_of(h)->arenas.os_calls == HAK_OS_CALLS_WIDE)
+    if (hak_number(hak_policy_of(h)->arenas.os_calls) == HAK_OS_CALLS_WIDE)
         hak_os_resident(&h->os, hak_unit_address(h, unit), (uint64_t)count << HAK_UNIT_SHIFT,
                         pages);
     else

@@ -123,10 +123,10 @@ static uint32_t stage_empty(hak_thread *t, uint32_t class_index) {
 static void populate_ahead(hak_thread *t, uint32_t class_index, uint32_t unit, uint64_t open_word) {
     hak_heap *h = hak_heap_of(t);
     const hak_arena_growth *growth = &hak_policy_of(h)->arenas;
-    if (t->bins[class_index].fresh_count++ < growth->populate_slab_count) return;
-    uint32_t units = growth->populate_units, bit = unit - (uint32_t)open_word;
-    if (growth->os_calls != HAK_OS_CALLS_WIDE || units < 2 || unit % units ||
-        hak_load_relaxed(&h->in_use_units) < growth->populate_live_units)
+    if (t->bins[class_index].fresh_count++ < hak_number(growth->populate_slab_count)) return;
+    uint32_t units = hak_number(growth->populate_units), bit = unit - (uint32_t)open_word;
+    if (hak_number(growth->os_calls) != HAK_OS_CALLS_WIDE || units < 2 || unit % units ||
+        hak_load_relaxed(&h->in_use_units) < hak_number(growth->populate_live_units))
         return;
     uint32_t group = (units == 32 ? ~0u : (1u << units) - 1);
     if (bit + units > 32 || ((uint32_t)(open_word >> 32) >> bit & group) != group) return;

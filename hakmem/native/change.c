@@ -65,7 +65,7 @@ static void write_over(hak_heap *h) {
     /* partner: the acquires of rows.c; these keep the odd generation before the words, too */
     for (size_t i = offsetof(hak_policy, arenas) / WORD; i < offsetof(hak_policy, headers) / WORD;
          i++)
-        hak_store_release(&to[i], from[i]);
+        if (to[i] != from[i]) hak_store_release(&to[i], from[i]);
     hak_store_release(&p->checksum, draft->checksum);
     /* partner: the acquire of the generation in rows.c */
     hak_store_release(&h->policy_generation, generation + 1);

@@ -110,7 +110,7 @@ HAK_COLD static void unmap_spare(hak_heap *h) {
 
 /* Whether this heap fills a good part of a limit on mappings. */
 static bool limit_is_near(hak_heap *h) {
-    bool asks = hak_policy_of(h)->arenas.os_calls == HAK_OS_CALLS_WIDE;
+    bool asks = hak_number(hak_policy_of(h)->arenas.os_calls) == HAK_OS_CALLS_WIDE;
     uint64_t limit = asks ? hak_os_mapping_limit() : h->start_limit_bytes;
     return limit != UINT64_MAX && (hak_load_relaxed(&h->in_use_units) + free_units(h))
                                           << HAK_UNIT_SHIFT >=

@@ -164,7 +164,8 @@ HAK_EXPORT uint32_t hak_heap_reap(hak_heap *h, uint32_t index, hak_reaped *out) 
     memset(out, 0, sizeof *out);
     if (!index || index >= hak_load_acquire(&h->thread_top)) return HAK_REAP_UNKNOWN;
     if (h->magazines_offset) return HAK_REAP_MAGAZINES;
-    if (hak_policy_of(h)->arenas.os_calls != HAK_OS_CALLS_WIDE) return HAK_REAP_FORBIDDEN;
+    if (hak_number(hak_policy_of(h)->arenas.os_calls) != HAK_OS_CALLS_WIDE)
+        return HAK_REAP_FORBIDDEN;
     hak_fork_look();
     hak_thread *mine = hak_thread_enter(h), *t = hak_thread_at(h, index);
     uint32_t code = t == mine ? HAK_REAP_OWN : hak_gate_close(t);

@@ -26,8 +26,8 @@
  * these few would be most of what a small program has. */
 static uint64_t small_units(hak_heap *h, uint32_t unit, uint32_t units) {
     const hak_arena_growth *growth = &hak_policy_of(h)->arenas;
-    uint64_t end = h->meta_units + (growth->small_pages_bytes >> HAK_UNIT_SHIFT);
-    if (growth->huge_pages || unit >= end) return 0;
+    uint64_t end = h->meta_units + (hak_number(growth->small_pages_bytes) >> HAK_UNIT_SHIFT);
+    if (hak_number(growth->huge_pages) || unit >= end) return 0;
     return unit + units < end ? units : end - unit;
 }
 

@@ -31,7 +31,8 @@ static bool is_sparse(hak_heap *h, const char *address, uint64_t bytes) {
     const hak_retain_policy *retain = &hak_policy_of(h)->retain;
     uint64_t pages = bytes / HAK_OS_PAGE_BYTES;
     uint32_t most = HAK_READ_SAMPLE_PAGES, absent = 0;
-    if (hak_policy_of(h)->arenas.os_calls == HAK_OS_CALLS_WIDE) most = HAK_RESIDENT_SAMPLE_PAGES;
+    if (hak_number(hak_policy_of(h)->arenas.os_calls) == HAK_OS_CALLS_WIDE)
+        most = HAK_RESIDENT_SAMPLE_PAGES;
     uint32_t asked = pages < most ? (uint32_t)pages : most;
     if (most == HAK_RESIDENT_SAMPLE_PAGES) {
         const char *middle = address + (pages - asked) / 2 * HAK_OS_PAGE_BYTES;

@@ -312,7 +312,7 @@ static uint64_t metadata_used(const hak_heap *h) {
 
 /* How many bytes of metadata are on resident OS pages. */
 uint64_t hak_region_metadata_bytes(hak_heap *h) {
-    if (hak_policy_of(h)->arenas.os_calls != HAK_OS_CALLS_WIDE) return metadata_used(h);
+    if (hak_number(hak_policy_of(h)->arenas.os_calls) != HAK_OS_CALLS_WIDE) return metadata_used(h);
     uint64_t sum = hak_os_resident_bytes(&h->os, h, h->registry_offset);
     uint32_t units = hak_load_acquire(&h->table_units);
     for (uint32_t i = 0; i < table_count(h); i++)

@@ -30,8 +30,10 @@ static atomic_ulong wrong, adopted;
 static hak_thread *own_record(void) {
     uint32_t id = (uint32_t)syscall(SYS_gettid);
     hak_thread *records = (hak_thread *)((char *)heap + heap->threads_offset);
-    for (uint32_t i = 1; i < heap->thread_top; i++)
-        if (records[i].os_id == id && records[i].state == HAK_THREAD_LIVE) return &records[i];
+    for (uint32_t i = 1; i < __atomic_load_n(&heap->thread_top, __ATOMIC_ACQUIRE); i++)
+        if (__atomic_load_n(&records[i].os_id, __ATOMIC_RELAXED) == id &&
+            __atomic_load_n(&records[i].state, __ATOMIC_ACQUIRE) == HAK_THREAD_LIVE)
+            return &records[i];
     return NULL;
 }
 
