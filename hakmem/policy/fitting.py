@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, runtime_checkable
 
 from .. import layout
 from ..errors import PolicyError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .size_classes import SizeClassMap
+
+M = TypeVar("M", bound="SizeClassMap")
 
 WORST_WASTE: Final = 0.25
 """What a size that nobody has asked for yet may waste of its block, above some hundred bytes."""
@@ -111,7 +113,7 @@ def sizes_and_counts(histogram: Histogram) -> tuple[NDArray[np.int64], NDArray[n
             "give a dict {size: count}, rows (size, count), sizes, or a view with samples",
         )
     each, place = np.unique(np.maximum(sizes, 1).astype(np.int64), return_inverse=True)
-    return each, np.bincount(place, weights=counts, minlength=len(each))
+    return each.astype(np.int64), np.bincount(place, weights=counts).astype(np.float64)
 
 
 def waste_of(classes: SizeClassMap, histogram: Histogram, headers: str = "none") -> ClassWaste:
@@ -131,9 +133,7 @@ def waste_of(classes: SizeClassMap, histogram: Histogram, headers: str = "none")
     )
 
 
-def fit(
-    kind: type[SizeClassMap], histogram: Histogram, max_classes: int, max_waste: float
-) -> SizeClassMap:
+def fit(kind: type[M], histogram: Histogram, max_classes: int, max_waste: float) -> M:
     """See `SizeClassMap.fit`."""
     import numpy as np
 
@@ -206,11 +206,11 @@ def _first_before(strides: NDArray[np.int64], max_waste: float) -> NDArray[np.in
     import numpy as np
 
     least = strides - np.maximum(np.floor(strides * max_waste), layout.BLOCK_ALIGN_BYTES)
-    first = np.searchsorted(strides, np.maximum(least, 0), "left")
-    first[strides > layout.BLOCK_ALIGN_BYTES] = np.maximum(
-        first[strides > layout.BLOCK_ALIGN_BYTES], 1
-    )  # the first class is of 8 or 16 bytes
-    return np.minimum(first, np.maximum(np.arange(len(strides)) - 1, 0))
+    first = np.searchsorted(strides, np.maximum(least, 0), "left").astype(np.int64)
+    late = strides > layout.BLOCK_ALIGN_BYTES  # the first class is of 8 or 16 bytes
+    first[late] = np.maximum(first[late], 1)
+    before: NDArray[np.int64] = np.maximum(np.arange(len(strides), dtype=np.int64) - 1, 0)
+    return np.minimum(first, before)
 
 
 def comparison(
