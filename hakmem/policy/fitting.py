@@ -209,8 +209,8 @@ def _first_before(strides: NDArray[np.int64], max_waste: float) -> NDArray[np.in
     first = np.searchsorted(strides, np.maximum(least, 0), "left").astype(np.int64)
     late = strides > layout.BLOCK_ALIGN_BYTES  # the first class is of 8 or 16 bytes
     first[late] = np.maximum(first[late], 1)
-    before: NDArray[np.int64] = np.maximum(np.arange(len(strides), dtype=np.int64) - 1, 0)
-    return np.minimum(first, before)
+    before = np.maximum(np.arange(len(strides)) - 1, 0)
+    return np.asarray(np.minimum(first, before), dtype=np.int64)
 
 
 def comparison(
