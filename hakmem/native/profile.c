@@ -109,7 +109,7 @@ void hak_profile_adopt(hak_thread *t) {
             t->sample_seed =
                 hak_draw_mix((uint64_t)hak_policy_of(h)->profile.seed << 32 | t->index);
         hak_store_relaxed(&t->sample_rate, rate);
-        memset(t->sample_lefts, 0xff, sizeof t->sample_lefts); /* none is drawn */
+        memset(t->sample_lefts, ~0, sizeof t->sample_lefts); /* none is drawn */
     }
     hak_maps_set(t);
 }
