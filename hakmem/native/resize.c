@@ -30,10 +30,6 @@ static void forget(hak_heap *h, uint32_t unit, uint32_t units) {
     hak_run_unlock(h);
 }
 
-/* Whether a hole in the region stays the heap's: in a window the heap maps only where nothing is;
- * in a reservation it takes all that is there for its own. */
-static bool keeps_holes(const hak_heap *h) { return !(h->flags & HAK_HEAP_RESERVED); }
-
 /* Notes that pages were moved to some units. Takes run_lock. */
 static void note_moved(hak_heap *h, uint32_t unit, uint32_t units) {
     hak_run_lock(h);
@@ -52,7 +48,7 @@ void hak_span_free_hole(hak_heap *h, uint32_t unit, uint32_t units) {
     hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
     forget(h, unit, units);
     if (code == HAK_MAP_DONE) hak_run_free(h, unit, units, false);
-    else lose(h, unit, units, code == HAK_MAP_REFUSED && keeps_holes(h));
+    else lose(h, unit, units, code == HAK_MAP_REFUSED);
 }
 
 /* Frees a range that pages were moved to, taken out of a free run. Mapped anew, it joins its
@@ -62,7 +58,7 @@ static void free_renewed(hak_heap *h, uint32_t unit, uint32_t units) {
     uint32_t code = hak_os_map_anew(&h->os, hak_unit_address(h, unit), bytes);
     hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
     if (code != HAK_MAP_TAKEN) forget(h, unit, units);
-    if (code == HAK_MAP_REFUSED) lose(h, unit, units, keeps_holes(h));
+    if (code == HAK_MAP_REFUSED) lose(h, unit, units, true);
     else hak_run_free(h, unit, units, false);
 }
 
@@ -70,7 +66,7 @@ static void free_renewed(hak_heap *h, uint32_t unit, uint32_t units) {
  * has left its first `lost` units without a mapping. */
 static void span_drop(hak_heap *h, uint32_t unit, uint32_t units, uint32_t lost, bool dirty) {
     hak_store_relaxed(&hak_slab_at(h, unit)->kind, HAK_KIND_NONE);
-    if (lost) lose(h, unit, lost, keeps_holes(h));
+    if (lost) lose(h, unit, lost, true);
     hak_run_free(h, unit + lost, units - lost, dirty);
 }
 
@@ -126,7 +122,9 @@ void *hak_span_resize(hak_thread *t, uint32_t unit, uint64_t size) {
         if (want != have) hak_tick(h, want > have ? want : 0);
         return hak_unit_address(h, unit);
     }
-    if ((uint64_t)have << HAK_UNIT_SHIFT < hak_number(hak_policy_of(h)->retain.remap_min_bytes))
+    /* a move that failed would leave a hole in a reservation, whose end unmaps all that is in it */
+    if (h->flags & HAK_HEAP_RESERVED ||
+        (uint64_t)have << HAK_UNIT_SHIFT < hak_number(hak_policy_of(h)->retain.remap_min_bytes))
         return NULL;
     return span_remap(t, unit, have, (uint32_t)want, size);
 }

@@ -40,12 +40,6 @@ def _lose(m: Memory, unit: int, units: int, is_ours: bool) -> None:
     run_unlock(m)
 
 
-def _keeps_holes(m: Memory) -> bool:
-    """Whether a hole in the region stays the heap's: in a window the heap maps only where nothing
-    is; in a reservation it takes all that is there for its own."""
-    return not m.heap.flags & RESERVED
-
-
 def _forget(m: Memory, unit: int, units: int) -> None:
     run_lock(m)
     moved.forget(m, unit, units)
@@ -74,7 +68,7 @@ def free_hole(m: Memory, unit: int, units: int) -> None:
     if code == MAP_DONE:
         run_free(m, unit, units, False)
     else:
-        _lose(m, unit, units, code == MAP_REFUSED and _keeps_holes(m))
+        _lose(m, unit, units, code == MAP_REFUSED)
 
 
 def _free_renewed(m: Memory, unit: int, units: int) -> None:
@@ -85,7 +79,7 @@ def _free_renewed(m: Memory, unit: int, units: int) -> None:
     if code != MAP_TAKEN:
         _forget(m, unit, units)
     if code == MAP_REFUSED:
-        _lose(m, unit, units, _keeps_holes(m))
+        _lose(m, unit, units, True)
     else:
         run_free(m, unit, units, False)
 
@@ -98,7 +92,7 @@ def _drop(m: Memory, unit: int, units: int, lost: int, dirty: bool) -> None:
     late has left its first ``lost`` units without a mapping."""
     m.slabs[unit].kind = KIND_NONE
     if lost:
-        _lose(m, unit, lost, _keeps_holes(m))
+        _lose(m, unit, lost, True)
     run_free(m, unit + lost, units - lost, dirty)
 
 
@@ -152,6 +146,7 @@ def span(t: Caller, unit: int, size: int) -> int:
         if want != have:
             tick(m, want if want > have else 0)
         return m.unit_address(unit)
-    if have << UNIT_SHIFT < m.tables.retain.remap_min_bytes:
+    # a move that failed would leave a hole in a reservation, whose end unmaps all that is in it
+    if m.heap.flags & RESERVED or have << UNIT_SHIFT < m.tables.retain.remap_min_bytes:
         return 0
     return _remap(t, unit, have, want, size)
