@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODE",
         default="fill",
         help="what the colours of .svg and .png mean: fill (the default), class, 'held by', "
-        "resident, thread; a page has all",
+        "resident, thread, and where samples were taken site, age; a page has all",
     )
 
 

@@ -1,5 +1,6 @@
 """How the pieces of a picture are coloured: by fill, by class, by who keeps what is unused, by what
-is resident, by thread. One palette a mode, and a place in it for each piece."""
+is resident, by thread, by who allocated, by age. One palette a mode, and a place in it for each
+piece."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from ..answers.causes import NAMES, NO_THREAD
 from ..reading.look import Look
 from ..reading.records import Records
 from ..showing import palette as colours
+from ..showing.tables import format_age
+from .sampled import NO_AGE, NO_SITE, Sampled
 from .units import (
     CLEAN,
     DIRTY,
@@ -59,12 +62,15 @@ class Mode:
     """Labels, and their places in the palette."""
 
 
-def modes_of(look: Look, pieces: Records) -> tuple[Mode, ...]:
-    """Every mode that the heap's data allow: what is resident may not be known."""
+def modes_of(look: Look, pieces: Records, sampled: Sampled) -> tuple[Mode, ...]:
+    """Every mode that the heap's data allow: what is resident, and who allocated, may not be
+    known."""
     made = [_fill(pieces), _classes(look, pieces), _held(pieces)]
     if (pieces["resident_bytes"] != UNKNOWN).any():
         made.append(_residency(pieces))
     made.append(_threads(look, pieces))
+    if (sampled.site != NO_SITE).any():
+        made += [_sites(pieces, sampled), _ages(pieces, sampled)]
     return tuple(made)
 
 
@@ -178,7 +184,38 @@ def _threads(look: Look, pieces: Records) -> Mode:
     if len(owners) > len(first):
         index[known & ~np.isin(pieces["thread"], first)] = len(legend)
         legend.append(("other threads", len(legend)))
-    palette = np.concatenate(
-        [np.array([colours.rgb(0x7A7A7A)], dtype=np.uint8), colours.kinds(len(legend))]
-    )[: len(legend)]
+    palette = np.concatenate([_grey(), colours.kinds(len(legend))])[: len(legend)]
     return _mode(pieces, "thread", "whose cache has most of the slab", palette, index, legend)
+
+
+_GREY: Final = 0x7A7A7A
+"""Of what is not known."""
+
+
+def _grey() -> NDArray[np.uint8]:
+    return np.array([colours.rgb(_GREY)], dtype=np.uint8)
+
+
+def _sites(pieces: Records, sampled: Sampled) -> Mode:
+    """By the site with most sampled bytes in a slab or span: of the first sites each its colour."""
+    shown = len(colours.KINDS) - 1
+    index = np.where(sampled.site == NO_SITE, 0, np.minimum(sampled.site, shown) + 1)
+    legend = [("no sample in it", 0)]
+    present = np.unique(index).tolist()
+    legend += [(sampled.names[place - 1], place) for place in present if 0 < place <= shown]
+    legend += [("other sites", shown + 1)] if shown + 1 in present else []
+    palette = np.concatenate([_grey(), colours.kinds(shown + 1)])
+    return _mode(pieces, "site", "who allocated most of it, by samples", palette, index, legend)
+
+
+def _ages(pieces: Records, sampled: Sampled) -> Mode:
+    """By the age of the oldest sample in a slab or span, each shade so many times older."""
+    known = sampled.oldest_ms != NO_AGE
+    scale = np.log1p(np.where(known, sampled.oldest_ms, 0).astype(np.float64))
+    most = max(float(scale.max()), 1e-9)
+    index = np.where(known, (scale / most * (STEPS - 1)).round(), STEPS).astype(np.int64)
+    ticks = [(STEPS - 1) * share // 4 for share in range(5)]
+    legend = [(format_age(int(np.expm1(most * at / (STEPS - 1)) * 1e6)), at) for at in ticks]
+    legend += [("no sample in it", STEPS)] if not known.all() else []
+    palette = np.concatenate([colours.amounts(STEPS), _grey()])
+    return _mode(pieces, "age", "age of its oldest sample", palette, index, legend)

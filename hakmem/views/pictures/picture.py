@@ -38,6 +38,7 @@ from ..showing.notebook import Shown
 from ..showing.page import page
 from ..showing.tables import format_count
 from .modes import Mode, modes_of
+from .sampled import Sampled, sampled_in
 from .units import SLAB, UNKNOWN, WHATS, pieces_of
 
 LETTERS_MAX: Final = 4000
@@ -60,12 +61,15 @@ class Picture(Shown):
     """What is drawn: `hakmem.views.pictures.units.PIECE_DTYPE`."""
     modes: tuple[Mode, ...]
     """The ways to colour it."""
+    sampled: Sampled
+    """Who allocated what lies in the pieces."""
 
     @classmethod
     def of(cls, look: Look) -> Picture:
         """The picture of a look."""
         pieces = pieces_of(look)
-        return cls(look, pieces, modes_of(look, pieces))
+        sampled = sampled_in(look, pieces)
+        return cls(look, pieces, modes_of(look, pieces, sampled), sampled)
 
     def __repr__(self) -> str:
         names = ", ".join(mode.name for mode in self.modes)
@@ -171,6 +175,8 @@ class Picture(Shown):
         """What the page's script reads: the length of its head, the head as JSON, columns."""
         names = [name for name in self.pieces.dtype.names or () if name != "unit"]
         parts = [self.pieces[name].tobytes() for name in names]
+        parts += [self.sampled.site.astype("u2").tobytes()]
+        parts += [self.sampled.oldest_ms.astype("u4").tobytes()]
         parts += [mode.index.tobytes() for mode in self.modes]
         capture = self.look.capture
         head: dict[str, Any] = {
@@ -180,7 +186,14 @@ class Picture(Shown):
             "count": len(self.pieces),
             "units": self.unit_count,
             "columns": self.columns,
-            "fields": [[name, self.pieces.dtype[name].itemsize] for name in names],
+            "fields": [
+                *([name, self.pieces.dtype[name].itemsize] for name in names),
+                ["site", 2],
+                ["oldest_ms", 4],
+            ],
+            "sites": self.sampled.names,
+            "stacks": self.sampled.stacks,
+            "sampled": self.sampled.of_piece,
             "whats": WHATS,
             "causes": NAMES,
             "unknown": UNKNOWN,

@@ -25,7 +25,7 @@ from ..reading.records import Records
 from ..showing.columns import Columns
 from ..showing.tables import Column, format_bytes
 from .samples import NOT_KNOWN, LiveSamples, live_samples, weights
-from .stacks import groups_of, stacks_of, telling, told_apart, where
+from .stacks import groups_of, stacks_of, stacks_of_samples, telling, told_apart, where
 
 SEVERAL: Final = 255
 """In place of a class: blocks of several."""
@@ -167,23 +167,17 @@ def _gather(view: Look, groups: NDArray[np.int64], *, by_class: bool) -> Records
     tables = tables_of(view)
     if tables is None:
         return np.zeros(0, dtype=SITE_DTYPE)
-    entries, of_site = tables.entries, told_apart(tables).of_site
+    of_site = told_apart(tables).of_site
     live = live_samples(view, tables)
-    sites = live.records["site"].astype(np.int64)
-    at = np.searchsorted(entries.places, sites)
-    at[at == len(entries.places)] = -1
-    known = (at >= 0) & (sites > 0)
-    known[known] = entries.places[at[known]] == sites[known]
-    stacks = np.zeros(len(sites), dtype=np.int64)
-    stacks[known] = of_site[at[known]]
+    stacks = stacks_of_samples(tables, live.records)
     classes = live.records["class_index"].astype(np.int64) & SEVERAL
-    of_entries = entries.sites["class_index"].astype(np.int64) & SEVERAL
+    of_entries = tables.entries.sites["class_index"].astype(np.int64) & SEVERAL
     both, all_classes = np.concatenate([stacks, of_site]), np.concatenate([classes, of_entries])
     keys = groups[both] << 8 | (all_classes if by_class else 0)
     values, place = np.unique(keys, return_inverse=True)
-    mine, theirs = place[: len(sites)], place[len(sites) :]
+    mine, theirs = place[: len(stacks)], place[len(stacks) :]
     made = np.zeros(len(values), dtype=SITE_DTYPE)
-    _choose_stacks(made, place, both, len(sites))
+    _choose_stacks(made, place, both, len(stacks))
     _add_classes(made, place, all_classes)
     _add_live(made, mine, live, tables.clock_ns)
     _add_totals(made, theirs, tables)

@@ -23,6 +23,7 @@ from ..files.code import modules_in
 from ..parts.sampling import tables_of
 from ..reading.look import Look
 from ..reading.profile import FRAME_PYTHON, CodeName, ProfileTables
+from ..reading.records import Records
 
 _ENTRY: Final = layout.constant("HAK_FRAME_ENTRY")
 _LINE_SHIFT: Final = layout.constant("HAK_FRAME_LINE_SHIFT")
@@ -66,6 +67,18 @@ def told_apart(tables: ProfileTables) -> Stacks:
             first.append(row)
         of_site[row] = known[frames]
     return Stacks(of_site, first)
+
+
+def stacks_of_samples(tables: ProfileTables, records: Records) -> NDArray[np.int64]:
+    """The stack of each of some samples, records of ``hak_sample``; 0 where it is not known."""
+    places = tables.entries.places
+    made = np.zeros(len(records), dtype=np.int64)
+    if len(places):
+        sites = records["site"].astype(np.int64)
+        at = np.minimum(np.searchsorted(places, sites), len(places) - 1)
+        known = (places[at] == sites) & (sites > 0)
+        made[known] = told_apart(tables).of_site[at[known]]
+    return made
 
 
 def stacks_of(view: Look) -> tuple[Stack, ...]:
