@@ -41,7 +41,7 @@ def engine(plane: Plane) -> Iterator[Engine]:
 
 
 @given(
-    units=st.integers(1, layout.REGION_UNITS_MAX), checked=st.booleans(), magazines=st.booleans()
+    units=st.integers(3, layout.REGION_UNITS_MAX), checked=st.booleans(), magazines=st.booleans()
 )
 def test_parts_of_the_metadata_do_not_overlap(units: int, checked: bool, magazines: bool) -> None:
     plan = Geometry.lay_out(units, checked, magazines)

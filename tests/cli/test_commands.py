@@ -42,7 +42,7 @@ def test_entry_point_is_the_module() -> None:
 def test_wrong_commands() -> None:
     done = hakmem()
     assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("usage: hakmem")
-    refused(hakmem("rnu"), 2, "did you mean run?", "run, ps, maps")
+    refused(hakmem("rnu"), 2, "did you mean run?", "run, record, replay, ps, maps")
     refused(hakmem("--nonsense"), 2, "there is no option")
     refused(hakmem("lib", "extra"), 2, "extra", "hakmem lib --help")
     assert hakmem("--version").stdout.startswith("hakmem ")

@@ -110,4 +110,5 @@ def test_a_shell_that_runs_nothing_is_looked_at_itself(tmp_path: Path) -> None:
     done = hakmem("run", "-q", "--at-exit", place, "--", "sh", "-c", "echo said")
     assert done.returncode == 0 and done.stdout == "said\n", done.stderr
     found = package.load(place).process
-    assert found is not None and found.program == os.path.realpath("/bin/sh")
+    folder = os.path.dirname(os.path.realpath("/bin/sh"))
+    assert found is not None and found.program == os.path.join(folder, "sh")  # as it was called

@@ -293,7 +293,10 @@ def test_every_constant_that_readers_use_is_compared_or_translated() -> None:
         # of this version's own geometry, at which a translated heap is shown
         "THREADS_MIN": "", "THREADS_MAX": "", "TABLE_STEP_UNITS": "", "FAST_MAP_BYTES": "",
         "MAPPED_LIMIT": "",
+        "BLOCK_ALIGN_BYTES": "of classes that this version may be given",
         "PROFILE_MAGIC": "or its samples are not read",
+        # no policy of another layout is set
+        "POLICY_OFFSET": "", "FIRST_POLICY_OFFSET": "", "INBOX_OFFSET": "",
         # asked for by validate()
         "RUN_EXACT_BINS": "",
     }  # fmt: skip
@@ -308,6 +311,7 @@ def test_every_constant_that_readers_use_is_compared_or_translated() -> None:
         "HAK_THREAD",
         "HAK_BAND",
         "HAK_BACK",
+        "HAK_CHANGE",  # no policy of another layout is set
         *translation.PROFILE_CONSTANTS,
     )
     same_layout_only = ("HAK_ERRAND",)  # threads of another version's library are never sent
