@@ -292,7 +292,7 @@ def test_every_constant_that_readers_use_is_compared_or_translated() -> None:
         "SCALAR_BYTES": "own", "constant": "below",
         # of this version's own geometry, at which a translated heap is shown
         "THREADS_MIN": "", "THREADS_MAX": "", "TABLE_STEP_UNITS": "", "FAST_MAP_BYTES": "",
-        "MAPPED_LIMIT": "",
+        "MAPPED_LIMIT": "", "POLICY_ROOM_BYTES": "",
         "BLOCK_ALIGN_BYTES": "of classes that this version may be given",
         "PROFILE_MAGIC": "or its samples are not read",
         # no policy of another layout is set
