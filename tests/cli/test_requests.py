@@ -19,6 +19,8 @@ import hakmem as package
 from hakmem import cli
 from hakmem.system import procfs
 
+pytestmark = pytest.mark.slow
+
 MALLOC = """
 import ctypes, threading
 libc = ctypes.CDLL(None)

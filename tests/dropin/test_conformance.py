@@ -20,6 +20,8 @@ import pytest
 from hakmem import Policy
 from tests.support.preload import NATIVE, library_of, preloaded
 
+pytestmark = pytest.mark.slow
+
 PROGRAMS = (
     "conform_mt.c",
     "conform_blocks.c",

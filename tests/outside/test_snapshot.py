@@ -31,6 +31,8 @@ from hakmem.views.reading.blocks import Blocks
 from hakmem.views.reading.problems import Spot
 from tests.support.synthetic import SyntheticHeap
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., subprocess.Popen[str]]
 VIEWS = ("classes", "slabs", "superslabs", "spans", "threads", "arenas")
 
