@@ -191,6 +191,16 @@ static uint32_t empty_slab(hak_heap *h, uint32_t units) {
     slab->kind = HAK_KIND_NONE;
     return unit;
 }
+/* A policy that is judged is written over the one in force: its first numbers are there. */
+static uint32_t wished;
+static expected changing(hak_heap *h, hak_thread *t) {
+    hak_policy *draft = hak_at(h, HAK_DRAFT_OFFSET);
+    *draft = *hak_policy_of(h);
+    draft->caches.idle_events = wished = draft->caches.idle_events + 1;
+    h->policy_lock = t->os_id;
+    h->policy_generation |= 1;
+    return (expected){0, 0, 0};
+}
 /* An empty slab of eight units waits ready for the next class of that length. */
 static expected readied(hak_heap *h, hak_thread *t) {
     uint32_t unit = empty_slab(h, 8);
@@ -510,6 +520,7 @@ static const struct {
     {"locked", locked, NULL},
     {"unbinned", unbinned, NULL},
     {"in_transit", in_transit, NULL},
+    {"changing", changing, NULL},
     {"readied", readied, NULL},
     {"unreadied", unreadied, NULL},
     {"opened", opened, NULL},
@@ -547,6 +558,8 @@ static void look(expected e) {
     hak_fork_settle();
     if (e.unmapped && is_mapped(hak_at(h, e.unmapped))) die("what was being mapped is there");
     heap_walk_child(&quiet, 1);
+    if (h->policy_generation & 1 || h->policy_lock) die("a policy is half written");
+    if (wished && hak_policy_of(h)->caches.idle_events != wished) die("another policy is obeyed");
     if (h->lost_count != e.slabs)
         die("%u slabs are lost, expected %d", h->lost_count, (int)e.slabs);
     if (e.blocks >= 0 && h->lost_block_count != (uint64_t)e.blocks)
