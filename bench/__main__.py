@@ -24,6 +24,19 @@ def note(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr)
 
 
+def allocators_chosen(options: argparse.Namespace) -> tuple[list[peers.Allocator], str, list[str]]:
+    """The allocators asked for, the name of the one under the ratios, and remarks."""
+    known, absent = peers.default_allocators()
+    allocators, lines = run.select_allocators(
+        known, absent, options.alloc, options.only, options.policy
+    )
+    names = [allocator.name for allocator in allocators]
+    base = options.base or peers.base_among(allocators)
+    if base not in names:
+        raise BenchError(f"no allocator named {base}; allocators: {' '.join(names)}")
+    return allocators, base, lines
+
+
 def command_run(options: argparse.Namespace) -> None:
     """Measure, print, keep."""
     # Here and below: needs tabulate, and says so in one line before anything runs.
@@ -36,14 +49,7 @@ def command_run(options: argparse.Namespace) -> None:
     if options.calls:
         calls.find_strace()
     rows = run.select_rows(options.rows, every_row, options.without)
-    known, absent = peers.default_allocators()
-    allocators, lines = run.select_allocators(
-        known, absent, options.alloc, options.only, options.policy
-    )
-    names = [allocator.name for allocator in allocators]
-    base = options.base or peers.base_among(allocators)
-    if base not in names:
-        raise BenchError(f"no allocator named {base}; allocators: {' '.join(names)}")
+    allocators, base, lines = allocators_chosen(options)
     for line in lines:
         note(line)
     for allocator in allocators:
@@ -77,14 +83,7 @@ def command_replay(options: argparse.Namespace) -> None:
 
     if options.out is not None:
         refuse_overwrite(options.out, options.force)
-    known, absent = peers.default_allocators()
-    allocators, lines = run.select_allocators(
-        known, absent, options.alloc, options.only, options.policy
-    )
-    names = [allocator.name for allocator in allocators]
-    base = options.base or peers.base_among(allocators)
-    if base not in names:
-        raise BenchError(f"no allocator named {base}; allocators: {' '.join(names)}")
+    allocators, base, lines = allocators_chosen(options)
     with tempfile.TemporaryDirectory(prefix="hakmem-replay-") as folder:
         rows, files, remarks = replay.prepare(options.traces, Path(folder))
         for line in [*lines, *remarks]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from . import FAILED, USAGE, CommandError
 from .library import checked, preloadable
 from .programs import NOT_RUNNABLE, Program, examine
-from .run import environment, python_settings, settings
+from .run import add_program, environment, python_settings, settings
 from .targets import writable
 
 DESCRIPTION = """\
@@ -49,16 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", metavar="FILE", help="policy image or .toml file to obey (HAKMEM_POLICY)"
     )
-    parser.add_argument(
-        "--set",
-        metavar="VARIABLE=VALUE",
-        action="append",
-        default=[],
-        help="set a HAKMEM_ variable, checked first; may be repeated",
-    )
-    parser.add_argument(
-        "command", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and its arguments"
-    )
+    add_program(parser)
 
 
 def say(text: str) -> None:

@@ -93,6 +93,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--force", action="store_true", help="overwrite the files of --at-exit and --at-peak"
     )
+    add_program(parser)
+
+
+def add_program(parser: argparse.ArgumentParser) -> None:
+    """The program to start, and the variables that it is to obey."""
     parser.add_argument(
         "--set",
         metavar="VARIABLE=VALUE",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, runtime_checkab
 from .. import layout
 from ..errors import PolicyError
 from ..text import Text, format_bytes, html_paragraph
+from .numbers import check_whole
 from .tables import render
 
 if TYPE_CHECKING:
@@ -172,14 +173,7 @@ def fit(kind: type[M], histogram: Histogram, max_classes: int, max_waste: float)
 
 def _check(max_classes: int, max_waste: float) -> None:
     most = layout.BOUND["sizes.class_count"].high
-    if isinstance(max_classes, bool) or not isinstance(max_classes, int):
-        raise PolicyError(
-            "size_classes.fit max_classes", max_classes, f"1 to {most}", "give a whole number"
-        )
-    if not 1 <= max_classes <= most:
-        raise PolicyError(
-            "size_classes.fit max_classes", max_classes, f"1 to {most}", "choose one of these"
-        )
+    check_whole("size_classes.fit max_classes", max_classes, 1, most)
     if isinstance(max_waste, bool) or not isinstance(max_waste, int | float) or not max_waste > 0:
         raise PolicyError(
             "size_classes.fit max_waste", max_waste, "a fraction above 0", "0.25 is the default"

@@ -127,9 +127,9 @@ def test_what_is_no_histogram_is_one_error(histogram: object) -> None:
 @pytest.mark.parametrize(
     ("given_", "said"),
     [
-        ({"max_classes": 0}, "1 to 60"),
-        ({"max_classes": 61}, "1 to 60"),
-        ({"max_classes": True}, "1 to 60"),
+        ({"max_classes": 0}, "a whole number from 1 to 60"),
+        ({"max_classes": 61}, "a whole number from 1 to 60"),
+        ({"max_classes": True}, "a whole number from 1 to 60"),
         ({"max_classes": 9}, "allow more classes, or a larger max_waste"),
         ({"max_waste": 0}, "a fraction above 0"),
         ({"max_waste": "much"}, "a fraction above 0"),
